@@ -1,0 +1,1 @@
+"""The plugins that ship with regkit, one module each. A module imports regkit and torch, never another plugin."""

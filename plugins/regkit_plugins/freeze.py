@@ -1,0 +1,24 @@
+"""Freeze: train the heads on an encoder that stays as it is (the course project's "pretrain" mode)."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field
+from regkit import Stage, hookimpl
+
+Stages = list[Sequence[Stage]]
+
+
+@dataclass
+class Freeze:
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate of the heads, instead of the stage's own."""
+
+    @hookimpl(wrapper=True)
+    def stages(self) -> Generator[None, Stages, Stages]:
+        answers = yield
+        return [
+            [replace(stage, trainable="heads", learning_rate=self.learning_rate) for stage in stages]
+            for stages in answers
+        ]

@@ -1,0 +1,41 @@
+"""regkit: multitask fine-tuning of BERT-sized encoders, with regularizers and schedulers as plugins."""
+
+from regkit.batch import Batch
+from regkit.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
+from regkit.experiment import Experiment
+from regkit.hookspecs import Predict, hookimpl
+from regkit.model import Bert, BertConfig, Encoder, MultitaskModel, load_encoder
+from regkit.objectives import Binary, Classification, Objective, Regression
+from regkit.randomness import Streams
+from regkit.settings import Settings
+from regkit.tasks import Examples, Stage, Task
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "Bert",
+    "BertConfig",
+    "Binary",
+    "Classification",
+    "ConfigError",
+    "DataError",
+    "Encoder",
+    "EncoderError",
+    "Examples",
+    "Experiment",
+    "MultitaskModel",
+    "Objective",
+    "PluginError",
+    "Predict",
+    "RegkitError",
+    "Regression",
+    "RunError",
+    "Settings",
+    "Stage",
+    "Streams",
+    "Task",
+    "hookimpl",
+    "load_encoder",
+    "nearest",
+]

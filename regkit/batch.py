@@ -1,0 +1,92 @@
+"""Batch: the texts of several examples end to end, without padding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Reduction = Literal["sum", "mean", "amax"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A packed batch: `tokens` holds every sequence of every example, one after the other.
+
+    A single text and a pair read together (cross-encoder) are one sequence an example, a pair read apart (bi-encoder) is
+    two, side by side. There are no pads, so nothing can perturb, average or normalise over them by mistake.
+    """
+
+    tokens: Tensor  # [tokens] token ids
+    segments: Tensor  # [tokens] 0 in the first text, 1 in the second of a pair read together
+    positions: Tensor  # [tokens] place in its sequence, from 0
+    starts: Tensor  # [sequences] where each sequence's first token, [CLS], stands
+    sequence_of: Tensor  # [tokens] number of the token's sequence
+    labels: Tensor | None  # [examples]
+    lengths: tuple[int, ...]  # tokens of each sequence
+    sides: int  # sequences of each example: 1 or 2
+    rows: tuple[int, ...]  # row numbers of the examples in their table
+
+    @classmethod
+    def pack(
+        cls,
+        sequences: Sequence[np.ndarray],
+        segments: Sequence[np.ndarray],
+        *,
+        labels: Tensor | None = None,
+        sides: int = 1,
+        rows: Sequence[int] = (),
+    ) -> "Batch":
+        """Lay sequences of token ids end to end; `segments` has one array of the same length for each."""
+        lengths = np.array([len(sequence) for sequence in sequences])
+        starts = np.cumsum(lengths) - lengths
+        return cls(
+            tokens=torch.from_numpy(np.concatenate(sequences).astype(np.int64)),
+            segments=torch.from_numpy(np.concatenate(segments).astype(np.int64)),
+            positions=torch.from_numpy(np.arange(lengths.sum()) - np.repeat(starts, lengths)),
+            starts=torch.from_numpy(starts),
+            sequence_of=torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)),
+            labels=labels,
+            lengths=tuple(lengths.tolist()),
+            sides=sides,
+            rows=tuple(rows),
+        )
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self.lengths) // self.sides
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence; known without asking the device."""
+        return max(self.lengths)
+
+    @property
+    def ragged(self) -> bool:
+        return min(self.lengths) != self.longest
+
+    @property
+    def example_of(self) -> Tensor:
+        """[tokens] number of the token's example; both sides of a pair belong to one."""
+        return self.sequence_of // self.sides
+
+    def per_example(self, values: Tensor, reduction: Reduction) -> Tensor:
+        """Reduce `[tokens]` or `[tokens, width]` to one number an example, `[examples]`, over all its tokens."""
+        if values.dim() == 2:
+            values = getattr(values, reduction)(dim=1)  # every token is equally wide, so a mean of means is the mean
+        lengths = torch.tensor(self.lengths, device=values.device).view(-1, self.sides).sum(1)
+        return torch.segment_reduce(values, reduction.replace("amax", "max"), lengths=lengths)  # unlike scatter, repeatable on CUDA
+
+    def to_tokens(self, values: Tensor) -> Tensor:
+        """Hand each token its example's row: `[examples, ...]` to `[tokens, ...]`."""
+        return values[self.example_of]
+
+    def to(self, device: torch.device) -> "Batch":
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)

@@ -1,0 +1,138 @@
+"""Catalog: which plugins are installed, what options they have, and how one is made from what the user wrote."""
+
+import ast
+import inspect
+import json
+import re
+import textwrap
+import traceback
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from regkit.errors import PluginError, explain, nearest
+
+GROUP = "regkit.plugins"
+
+
+@dataclass(frozen=True)
+class Option:
+    """A field of a plugin: what `--plugin name:option=value` may set."""
+
+    name: str
+    hint: Any  # the annotation, constraints included
+    default: Any  # MISSING where the user must choose
+    meaning: str  # the string below the field
+
+    @property
+    def type(self) -> str:
+        """The annotation in words: `float`, `longest or shortest`."""
+        hint = get_args(self.hint)[0] if get_origin(self.hint) is Annotated else self.hint
+        if choices := [str(choice) for choice in get_args(hint) if isinstance(choice, str)]:
+            return " or ".join(choices)
+        return str(getattr(hint, "__name__", hint))
+
+
+def installed() -> dict[str, EntryPoint]:
+    """Every installed plugin's entry point by name; nothing is imported."""
+    found: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=GROUP)):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise PluginError(f"two installed packages offer a plugin '{point.name}': {other.value} and {point.value}.")
+    return found
+
+
+def load_class(name: str) -> type:
+    """Import the plugin of this name; PluginError where it is not installed, cannot be imported or is no dataclass."""
+    points = installed()
+    if name not in points:
+        raise PluginError(f"there is no plugin '{name}'. {nearest(name, points)}")
+    try:
+        found = points[name].load()
+    except Exception as error:  # whatever a stranger's module raises
+        raise PluginError(f"plugin '{name}' ({points[name].value}) cannot be imported: {last_line(error)}.") from error
+    if not (isinstance(found, type) and is_dataclass(found)):
+        raise PluginError(f"plugin '{name}': {points[name].value} is not a dataclass.")
+    return found
+
+
+def options(plugin: type) -> dict[str, Option]:
+    """The options of a plugin's class, in the order of its fields."""
+    hints, meanings = get_type_hints(plugin, include_extras=True), _meanings(plugin)
+    found = {}
+    for field in fields(plugin):
+        if field.init:
+            default = field.default_factory() if field.default_factory is not MISSING else field.default
+            found[field.name] = Option(field.name, hints[field.name], default, meanings.get(field.name, ""))
+    return found
+
+
+def make(name: str, given: Mapping[str, Any]) -> Any:
+    """The plugin's one instance for a run. Pydantic checks each option; text from the command line is converted."""
+    plugin = load_class(name)
+    known = options(plugin)
+    for option in given:
+        if option not in known:
+            raise PluginError(f"'{name}' has no option '{option}'. {nearest(option, known)}")
+    for option in known.values():
+        if option.default is MISSING and option.name not in given:
+            raise PluginError(f"'{name}' needs {option.name}: --plugin {name}:{option.name}={option.type.upper()}.")
+    checked = {option: _checked(name, known[option], value) for option, value in given.items()}
+    try:
+        return plugin(**checked)
+    except ValueError as error:  # a check of the plugin's own, in __post_init__
+        raise PluginError(f"'{name}': {error}.") from None
+
+
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """`name:key=value,key=value` from the command line; a value may be a JSON list or object."""
+    name, _, rest = text.partition(":")
+    given: dict[str, Any] = {}
+    for part in re.split(r",(?=\s*\w+=)", rest) if rest else []:
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not key:
+            raise PluginError(f"--plugin {text}: '{part}' is not of the form option=value.")
+        if key in given:
+            raise PluginError(f"--plugin {text}: {key} is given twice.")
+        given[key] = _value(value)
+    return name.strip(), given
+
+
+def last_line(error: BaseException) -> str:
+    """What went wrong and where: the last line of the traceback, and the line of code it points to."""
+    frames = traceback.extract_tb(error.__traceback__)
+    said = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    return f"{said} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else said
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text) if text[:1] in ("[", "{") else text
+    except ValueError:
+        return text
+
+
+def _checked(name: str, option: Option, value: Any) -> Any:
+    try:
+        return TypeAdapter(option.hint).validate_python(value)
+    except ValidationError as error:
+        message = explain(error, "", ()).partition("; ")[2] or "it cannot be used."
+        raise PluginError(f"'{name}': {option.name} is {value!r}; {message}") from None
+
+
+def _meanings(plugin: type) -> dict[str, str]:
+    """The string below each field, which Python itself forgets."""
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(plugin))).body[0]
+    except (OSError, TypeError, SyntaxError):  # no source at hand
+        return {}
+    found = {}
+    statements = getattr(body, "body", [])
+    for field, text in zip(statements, statements[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    return found

@@ -1,0 +1,99 @@
+"""Checkpoint: a folder with the model in Hugging Face form, its heads, its tokenizer and what training needs to go on.
+
+Tensors are safetensors, everything else is JSON: reading a checkpoint runs nothing. A folder is written under a
+temporary name, flushed and renamed, so it is whole or not there.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from regkit.errors import RunError
+from regkit.model import MultitaskModel, save_encoder
+from regkit.tokenizer import Tokenizer
+
+HEADS = "heads."  # how the names of the heads' tensors begin
+
+
+def save(folder: Path, model: MultitaskModel, tokenizer: Tokenizer, training: Mapping[str, Any] | None = None) -> None:
+    """Write a checkpoint; `training` is any nesting of dicts, lists, tensors and plain values."""
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    config, tensors = save_encoder(model.encoder)
+    tensors |= {HEADS + name: tensor.contiguous() for name, tensor in model.heads.state_dict().items()}
+    (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
+    save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save(unfinished)
+    if training is not None:
+        found: dict[str, Tensor] = {}
+        plain = _pack(training, found)
+        (unfinished / "training.json").write_text(json.dumps(plain), encoding="utf8")
+        save_file(found, unfinished / "training.safetensors")
+    for file in unfinished.iterdir():
+        _flush(file)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+    _flush(folder.parent)
+
+
+def load_heads(folder: Path, heads: nn.ModuleDict) -> None:
+    """Fill the heads from a checkpoint; RunError names the task whose head is missing or of another shape."""
+    try:
+        tensors = load_file(folder / "model.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{folder / 'model.safetensors'} cannot be read: {error}.") from None
+    for name, head in heads.items():
+        prefix = f"{HEADS}{name}."
+        found = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        wanted = head.state_dict()
+        if {key: value.shape for key, value in found.items()} != {key: value.shape for key, value in wanted.items()}:
+            raise RunError(f"{folder} has no head for task '{name}' as it is declared now.")
+        head.load_state_dict(found)
+
+
+def load_training(folder: Path) -> Any:
+    """What `save` was given as `training`."""
+    try:
+        plain = json.loads((folder / "training.json").read_text(encoding="utf8"))
+        return _unpack(plain, load_file(folder / "training.safetensors"))
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise RunError(f"{folder} cannot be resumed from: {error}.") from None
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """The value as JSON can hold it, its tensors moved into `tensors`."""
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        tensors[name] = value.detach().cpu().clone()
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"dict": [[_pack(key, tensors), _pack(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return [_pack(item, tensors) for item in value]
+    return value
+
+
+def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return tensors[value["tensor"]]
+    return {_unpack(key, tensors): _unpack(item, tensors) for key, item in value["dict"]}
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

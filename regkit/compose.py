@@ -1,0 +1,132 @@
+"""Compose: attach plugins to the hooks in order, and refuse what contradicts itself before anything runs."""
+
+import inspect
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from types import SimpleNamespace
+from typing import Any
+
+import pluggy
+
+from regkit.catalog import last_line
+from regkit.errors import PluginError, RegkitError, nearest
+from regkit.hookspecs import DECIDE, Hooks
+from regkit.randomness import Streams
+
+
+@dataclass
+class Composition:
+    """The plugins of a run, attached."""
+
+    manager: pluggy.PluginManager
+    plugins: Mapping[str, Any]  # by name, in the order of the command line
+
+    @property
+    def hook(self) -> Any:
+        """Calls every attached plugin: `hook.prepare(model=..., tasks=...)`."""
+        return self.manager.hook
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of every plugin that has one."""
+        return {name: plugin.state_dict() for name, plugin in self.plugins.items() if hasattr(plugin, "state_dict")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name, value in state.items():
+            self.plugins[name].load_state_dict(value)
+
+
+def compose(plugins: Mapping[str, Any], core: Sequence[object], streams: Streams) -> Composition:
+    """Attach plugins, the first named being the outermost wrapper, above the core's own `core` (defaults, observers).
+
+    Raises PluginError for a hook or an argument that does not exist, and for two deciders of one hook.
+    """
+    manager = pluggy.PluginManager("regkit")
+    manager.add_hookspecs(Hooks)
+    for part in core:
+        manager.register(part)
+    for name in reversed(plugins):  # pluggy calls the last registered first
+        manager.register(_attached(name, plugins[name], streams), name)
+    manager.check_pending()
+    _one_decider_each(plugins)
+    return Composition(manager, plugins)
+
+
+def implementations(plugin: object) -> dict[str, Callable[..., Any]]:
+    """The methods of a plugin that are hook implementations, by the name of the hook."""
+    found = {}
+    for name, method in inspect.getmembers(plugin, inspect.isroutine):
+        mark = getattr(method, "regkit_impl", None)
+        if mark:
+            found[mark["specname"] or name] = method
+    return found
+
+
+def _one_decider_each(plugins: Mapping[str, Any]) -> None:
+    for hook in DECIDE:
+        owners = [
+            name
+            for name, plugin in plugins.items()
+            if (method := implementations(plugin).get(hook)) and not method.regkit_impl["wrapper"]  # type: ignore[attr-defined]
+        ]
+        if len(owners) > 1:
+            named = " and ".join(f"'{owner}'" for owner in owners)
+            raise PluginError(f"{named} both decide {hook}; keep one of them.")
+
+
+def _attached(name: str, plugin: object, streams: Streams) -> SimpleNamespace:
+    """The plugin's hook implementations, each drawing from its own stream and failing under the plugin's name."""
+    methods = implementations(plugin)
+    if not methods:
+        raise PluginError(f"plugin '{name}' attaches to no hook; mark its methods with @hookimpl.")
+    for hook, method in methods.items():
+        _check_signature(name, hook, method)
+    return SimpleNamespace(**{hook: _isolated(name, hook, method, streams) for hook, method in methods.items()})
+
+
+def _check_signature(name: str, hook: str, method: Callable[..., Any]) -> None:
+    hooks = [known for known in vars(Hooks) if not known.startswith("_")]
+    if hook not in hooks:
+        raise PluginError(f"plugin '{name}' implements '{hook}', which is no hook. {nearest(hook, hooks)}")
+    known = list(inspect.signature(getattr(Hooks, hook)).parameters)[1:]
+    for argument in inspect.signature(method).parameters.values():
+        if argument.name not in known:
+            choices = nearest(argument.name, known)
+            raise PluginError(f"plugin '{name}': {hook} has no argument '{argument.name}'. {choices}")
+        if argument.kind is argument.KEYWORD_ONLY or argument.default is not argument.empty:
+            raise PluginError(f"plugin '{name}': {hook}: '{argument.name}' must be plain, without * or a default.")
+
+
+def _isolated(name: str, hook: str, method: Callable[..., Any], streams: Streams) -> Callable[..., Any]:
+    @wraps(method)
+    def call(*arguments: Any) -> Any:
+        with streams.seeded(name, hook), _blamed(name, hook, streams):
+            return method(*arguments)
+
+    @wraps(method)
+    def wrapper(*arguments: Any) -> Generator[None, Any, Any]:
+        inner = method(*arguments)
+        with streams.seeded(name, hook, "before"), _blamed(name, hook, streams):
+            next(inner)
+        answer = yield
+        with streams.seeded(name, hook, "after"), _blamed(name, hook, streams):
+            try:
+                inner.send(answer)
+            except StopIteration as stop:
+                return stop.value
+            raise PluginError(f"plugin '{name}': the wrapper {hook} yields twice.")
+
+    return wrapper if method.regkit_impl["wrapper"] else call  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _blamed(name: str, hook: str, streams: Streams) -> Iterator[None]:
+    """Name the plugin, the hook and the place in the run of whatever goes wrong inside."""
+    try:
+        yield
+    except RegkitError:
+        raise
+    except Exception as error:
+        place = ", ".join(str(part) for part in streams.place) or "the start"
+        raise PluginError(f"plugin '{name}' failed in {hook} at {place}: {last_line(error)}.") from error

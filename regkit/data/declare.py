@@ -1,0 +1,146 @@
+"""Declare: the tasks of a `tasks.toml`, of a folder with the course's files, or of the embedded default."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from regkit.data import demo
+from regkit.data.tables import Table, read_table
+from regkit.errors import ConfigError, DataError, explain, nearest
+from regkit.objectives import Binary, Classification, Objective, Regression
+from regkit.tasks import PairMode
+
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+
+class TaskSpec(BaseModel):
+    """A task as `tasks.toml` declares it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["classification", "binary", "regression"]
+    text: str | tuple[str, str]  # the column of the text, or those of a pair
+    label: str  # the column of the label
+    id: str | None = None  # the column that names an example in prediction files; without it, the row number
+    classes: Annotated[int, Field(ge=2)] | Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    range: tuple[float, float] | None = None  # lowest and highest score
+    pair_mode: PairMode | None = None  # cross_encoder unless said otherwise
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    train: Path | None = None
+    dev: Path | None = None
+    test: Path | None = None
+    quoting: bool = True  # false: quote characters in CSV and TSV files are plain text
+
+    @model_validator(mode="after")
+    def _complete(self) -> "TaskSpec":
+        needed = {"classification": "classes", "regression": "range"}.get(self.kind)
+        if needed and getattr(self, needed) is None:
+            raise ValueError(f"a {self.kind} task needs '{needed}'")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError("range needs its lowest value first, and a higher one after it")
+        if self.pair_mode and isinstance(self.text, str):
+            raise ValueError("pair_mode is for pairs: text needs two columns")
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the text, or of both texts."""
+        return (self.text,) if isinstance(self.text, str) else self.text
+
+    @property
+    def objective(self) -> Objective:
+        if self.kind == "binary":
+            return Binary()
+        if self.kind == "regression" and self.range:
+            return Regression(*self.range)
+        names = self.classes if isinstance(self.classes, tuple) else ()
+        return Classification(len(names) or int(self.classes or 0), names)  # type: ignore[arg-type]
+
+    def table(self, split: Split) -> Table | None:
+        """The rows of a split; None where the task has no such split."""
+        path: Path | None = getattr(self, split)
+        return path and read_table(path, quoting=self.quoting)
+
+
+class DemoSpec(TaskSpec):
+    """A generated task: its tables come from the grammar of `regkit.data.demo`."""
+
+    source: str
+
+    def table(self, split: Split) -> Table:
+        rows = demo.table(self.source, split)
+        return Table(f"demo:{self.source}-{split}", rows, list(range(1, len(rows) + 1)), unit="row")
+
+
+SST = {"kind": "classification", "classes": 5, "text": "sentence", "label": "sentiment", "id": "id"}
+CFIMDB = {"kind": "binary", "text": "sentence", "label": "sentiment", "id": "id"}
+QUORA = {"kind": "binary", "text": ("sentence1", "sentence2"), "label": "is_duplicate", "id": "id"}
+STS = {"kind": "regression", "range": (0, 5), "text": ("sentence1", "sentence2"), "label": "similarity", "id": "id"}
+
+# Name of the task, how its files begin, and what is in them: the course's files, recognised by name.
+COURSE = {"sst": ("ids-sst", SST), "quora": ("quora", QUORA), "sts": ("sts", STS), "cfimdb": ("ids-cfimdb", CFIMDB)}
+DEMO = {"sentiment": SST, "paraphrase": QUORA, "similarity": STS}
+
+
+def find_tasks(data: Path | None) -> dict[str, TaskSpec]:
+    """The tasks of a TOML file, of a folder with `tasks.toml` or the course's files, or of the demo for None."""
+    if data is None:
+        return {name: DemoSpec(source=name, **spec) for name, spec in DEMO.items()}  # type: ignore[arg-type]
+    if data.is_file():
+        return _declared(data)
+    if not data.is_dir():
+        raise DataError(f"{data} does not exist; --data takes a folder, or a TOML file that declares tasks.")
+    if (data / "tasks.toml").is_file():
+        return _declared(data / "tasks.toml")
+    found = {name: _course(data, prefix, spec) for name, (prefix, spec) in COURSE.items()}
+    tasks = {name: task for name, task in found.items() if task.train}
+    if not tasks:
+        wanted = ", ".join(f"{prefix}-train.csv" for prefix, _ in COURSE.values())
+        raise DataError(f"{data} has neither a tasks.toml nor any of the files {wanted}.")
+    return tasks
+
+
+def _course(folder: Path, prefix: str, spec: Mapping[str, object]) -> TaskSpec:
+    endings = {"train": "train", "dev": "dev", "test": "test-student"}
+    files = {split: folder / f"{prefix}-{ending}.csv" for split, ending in endings.items()}
+    return TaskSpec(**spec, **{split: path for split, path in files.items() if path.is_file()})  # type: ignore[arg-type]
+
+
+def _declared(path: Path) -> dict[str, TaskSpec]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from None
+    if extra := content.keys() - {"tasks"}:
+        raise ConfigError(f"{path} has an unknown table '{sorted(extra)[0]}'; it holds one table [tasks.NAME] a task.")
+    tasks = content.get("tasks")
+    if not isinstance(tasks, dict) or not tasks:
+        raise ConfigError(f"{path} declares no task; it holds one table [tasks.NAME] a task.")
+    return {name: _spec(path, name, values) for name, values in tasks.items()}
+
+
+def _spec(path: Path, name: str, values: object) -> TaskSpec:
+    owner = f"{path}: task '{name}'"
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+        raise ConfigError(f"{owner}: a name is made of letters, digits, _ and -, and begins with a letter.")
+    try:
+        spec = TaskSpec.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, owner, TaskSpec.model_fields)) from None
+    if spec.train is None:
+        raise ConfigError(f"{owner} needs 'train', a file of labelled examples.")
+    files = {split: path.parent / file for split in SPLITS if (file := getattr(spec, split))}
+    return spec.model_copy(update=files)
+
+
+def choose(tasks: dict[str, TaskSpec], names: list[str] | None) -> dict[str, TaskSpec]:
+    """Only the named tasks, in the order they are named; all of them for None."""
+    for name in names or ():
+        if name not in tasks:
+            raise ConfigError(f"there is no task '{name}'. {nearest(name, tasks)}")
+    return {name: tasks[name] for name in names} if names else tasks

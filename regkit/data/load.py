@@ -1,0 +1,96 @@
+"""Load: from a declared task's tables to examples in token ids, every label checked."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regkit.data.declare import SPLITS, Split, TaskSpec
+from regkit.data.tables import Table
+from regkit.errors import DataError
+from regkit.objectives import Objective
+from regkit.tasks import Examples, Task
+from regkit.tokenizer import Tokenizer
+
+
+def load_task(
+    name: str,
+    spec: TaskSpec,
+    tokenizer: Tokenizer,
+    longest: int,
+    *,
+    batch_size: int = 32,
+    splits: Iterable[Split] = SPLITS,
+) -> Task:
+    """Read, check and tokenize a task's splits; DataError names file, line and field."""
+    pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.columns) == 2 else None
+    found = {}
+    for split in splits:
+        table = spec.table(split)
+        if table is not None:
+            found[split] = _examples(spec, table, tokenizer, longest, labelled=split != "test")
+    return Task(name, spec.objective, found, pair_mode, spec.batch_size or batch_size)
+
+
+def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, *, labelled: bool) -> Examples:
+    has_labels = labelled or spec.label in table.rows[0]  # a test split may come without
+    table.require([*spec.columns, *([spec.label] if has_labels else []), *([spec.id] if spec.id else [])])
+    texts = [tokenizer.encode([_field(table, row, column) for row in range(len(table.rows))]) for column in spec.columns]
+    apart = spec.pair_mode == "bi_encoder"
+    sequences, was_cut = _sequences(texts, tokenizer, longest, apart)
+    return Examples(
+        tokens=np.concatenate([tokens for tokens, _ in sequences]).astype(np.int32),
+        segments=np.concatenate([np.arange(len(tokens)) >= second for tokens, second in sequences]).astype(np.int8),
+        offsets=np.cumsum([0] + [len(tokens) for tokens, _ in sequences]),
+        labels=_labels(spec.objective, spec.label, table) if has_labels else None,
+        sides=2 if apart else 1,
+        ids=[row[spec.id] for row in table.rows] if spec.id else [str(row) for row in range(len(table.rows))],
+        cut=was_cut,
+    )
+
+
+def _field(table: Table, row: int, column: str) -> str:
+    text = table.rows[row].get(column, "")
+    if not text.strip():
+        raise DataError(f"{table.where(row)}: {column} is empty.")
+    return text
+
+
+def _sequences(
+    texts: list[list[list[int]]], tokenizer: Tokenizer, longest: int, apart: bool
+) -> tuple[list[tuple[list[int], int]], int]:
+    """Each sequence with where its second text begins, and how many examples had to be cut to fit."""
+    sequences, was_cut = [], 0
+    for parts in zip(*texts, strict=True):
+        groups = [[part] for part in parts] if apart else [list(parts)]
+        fitted = [_fit(group, longest - 1 - len(group)) for group in groups]
+        was_cut += fitted != groups
+        for group in fitted:
+            first, *second = [[*part, tokenizer.sep] for part in group]
+            tokens = [tokenizer.cls, *first]
+            sequences.append((tokens + [token for part in second for token in part], len(tokens)))
+    return sequences, was_cut
+
+
+def _fit(parts: list[list[int]], room: int) -> list[list[int]]:
+    """At most `room` tokens: cut from the end, of a pair the longer text first and then both alike."""
+    if len(parts) == 1:
+        return [parts[0][:room]]
+    first, second = parts
+    keep_first = max(room - len(second), room - room // 2)
+    keep_second = max(room - len(first), room // 2)
+    return [first[:keep_first], second[:keep_second]]
+
+
+def _labels(objective: Objective, column: str, table: Table) -> Tensor:
+    values = []
+    for number, row in enumerate(table.rows):
+        text = row.get(column, "").strip()
+        try:
+            values.append(objective.label(text))
+        except ValueError as needed:
+            raise DataError(f"{table.where(number)}: {column} is '{text}'; {needed} is needed.") from None
+    if len(set(values)) == 1:
+        raise DataError(f"{table.name}: every {column} is {table.rows[0][column]}; nothing can be learned or measured.")
+    return torch.tensor(values, dtype=objective.label_type)

@@ -1,0 +1,62 @@
+"""Order: which examples make a task's next batch, and how a batch is cut into micro-batches."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from regkit.batch import Batch
+from regkit.randomness import derive
+from regkit.tasks import Examples, Task
+
+POOL = 50  # batches whose examples are sorted by length together: enough for little padding, few enough to stay random
+
+
+def epoch_order(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndarray]:
+    """Rows of each batch of one epoch: every example once, texts of like length together, batches in random order.
+
+    An epoch stays an epoch: only the last batch drawn is smaller than `batch_size`, and none is left out.
+    """
+    random = np.random.default_rng(seed)
+    rows = random.permutation(len(lengths))
+    pools = np.split(rows, range(POOL * batch_size, len(rows), POOL * batch_size))
+    batches = []
+    for pool in pools:
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += np.split(pool, range(batch_size, len(pool), batch_size))
+    return [batches[number] for number in random.permutation(len(batches))]
+
+
+def cut(rows: Sequence[int], lengths: np.ndarray, budget: int) -> list[Sequence[int]]:
+    """Cut a batch into micro-batches of whole examples, each of at most `budget` tokens where one example allows it."""
+    parts: list[list[int]] = [[]]
+    tokens = 0
+    for row in rows:
+        tokens += int(lengths[row])
+        if parts[-1] and tokens > budget:
+            parts.append([])
+            tokens = int(lengths[row])
+        parts[-1].append(row)
+    return list(parts)
+
+
+class Feed:
+    """A task's batches in a stage, numbered from 0 on; batch n is the same whenever and however often it is asked for."""
+
+    def __init__(self, task: Task, seed: int, stage: str, *, bucketing: bool = True) -> None:
+        self.task, self.seed, self.stage = task, seed, stage
+        self.examples: Examples = task.splits["train"]
+        self.lengths = self.examples.lengths()
+        self.sorting = self.lengths if bucketing else np.zeros_like(self.lengths)
+        self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
+
+    def rows(self, number: int) -> list[int]:
+        """Rows of batch `number`."""
+        epoch, place = divmod(number, self.task.batches)
+        if self._epoch[0] != epoch:
+            key = derive(self.seed, "order", self.stage, self.task.name, epoch)
+            self._epoch = (epoch, epoch_order(self.sorting, self.task.batch_size, key))
+        return [int(row) for row in self._epoch[1][place]]
+
+    def micro_batches(self, number: int, budget: int) -> list[Batch]:
+        """Batch `number`, packed, in parts of at most `budget` tokens."""
+        return [self.examples.batch(part) for part in cut(self.rows(number), self.lengths, budget)]

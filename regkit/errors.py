@@ -1,0 +1,51 @@
+"""Errors: what went wrong, the nearest match and the choices, in one sentence to the user."""
+
+import difflib
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+
+class RegkitError(Exception):
+    """Whatever the user can mend. The command line prints it without a traceback and exits with status 2."""
+
+
+class ConfigError(RegkitError):
+    """An option, a task or a setting that cannot be."""
+
+
+class DataError(RegkitError):
+    """A data file that cannot be read; names file, line and field."""
+
+
+class EncoderError(RegkitError):
+    """An encoder folder that cannot be loaded; names the file or the tensor."""
+
+
+class PluginError(RegkitError):
+    """A plugin that is unknown, contradicts another, or failed."""
+
+
+class RunError(RegkitError):
+    """A run folder that is missing, taken or incomplete."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """The end of an error message: the closest choice, if one is close, and all of them."""
+    known = sorted(choices)
+    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    guess = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{guess}Available: {', '.join(known) or 'none'}."
+
+
+def explain(error: ValidationError, owner: str, choices: Iterable[str]) -> str:
+    """Pydantic's first complaint as one sentence about `owner`, whose options are `choices`."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-")))
+    if first["type"] == "extra_forbidden":
+        return f"{owner} has no option '{name}'. {nearest(name, choices)}"
+    if first["type"] == "missing":
+        return f"{owner} needs '{name}'."
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return f"{owner}: {name} is {first['input']!r}; {message}." if name else f"{owner}: {message}."

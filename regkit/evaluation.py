@@ -1,0 +1,67 @@
+"""Evaluation: a task's outputs over a whole split, and its scores."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from regkit.data.order import cut
+from regkit.model import MultitaskModel
+from regkit.tasks import Task
+
+Scores = dict[str, dict[str, float]]
+
+
+@contextmanager
+def mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """The model in training or evaluation mode; every module is left in the mode it was found in."""
+    found = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, was in found:
+            module.training = was
+
+
+@torch.no_grad()
+def outputs(model: MultitaskModel, task: Task, split: str, *, budget: int, precision: torch.dtype) -> Tensor:
+    """The model's output for every example of a split, in the split's order, on the CPU in float32."""
+    examples = task.splits[split]
+    lengths = examples.lengths()
+    rows = np.argsort(lengths, kind="stable")  # like lengths together; the answer does not depend on it
+    device = next(model.parameters()).device
+    found = []
+    with mode(model, training=False), autocast(device, precision):
+        for part in cut(rows.tolist(), lengths, budget):
+            batch = examples.batch(part).to(device)
+            found.append(model.predict(task, batch, model.embed(batch)).float())
+    return torch.cat(found)[torch.from_numpy(np.argsort(rows)).to(device)].cpu()
+
+
+def evaluate(
+    model: MultitaskModel, tasks: Iterable[Task], split: str, *, budget: int, precision: torch.dtype
+) -> Scores:
+    """`scores[task][metric]` for every task that has the split with labels."""
+    scores: Scores = {}
+    for task in tasks:
+        examples = task.splits.get(split)
+        if examples is None or examples.labels is None:
+            continue
+        output = outputs(model, task, split, budget=budget, precision=precision)
+        loss = task.objective.loss(output, examples.labels)
+        scores[task.name] = {**task.objective.metrics(output, examples.labels), "loss": float(loss)}
+    return scores
+
+
+def mean_score(scores: Mapping[str, Mapping[str, float]], tasks: Iterable[Task]) -> float:
+    """The mean over tasks of each objective's own metric; what decides which checkpoint is best."""
+    main = [scores[task.name][task.objective.metric] for task in tasks if task.name in scores]
+    return float(np.mean(main)) if main else 0.0
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Run in bf16 where it is asked for; float32 is left as it is."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16)

@@ -1,0 +1,97 @@
+"""Experiment: from settings to everything that a run needs, checked before anything is written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from regkit import catalog
+from regkit.compose import Composition, compose
+from regkit.data.declare import choose, find_tasks
+from regkit.data.load import load_task
+from regkit.defaults import Defaults
+from regkit.encoders import find_encoder
+from regkit.errors import ConfigError, nearest
+from regkit.model import MultitaskModel, load_encoder
+from regkit.randomness import Streams
+from regkit.settings import Settings
+from regkit.tasks import Stage, Task
+from regkit.tokenizer import Tokenizer
+from regkit.training import Trainer
+
+
+@dataclass
+class Experiment:
+    """A run in memory: `experiment.trainer.train()` trains it."""
+
+    settings: Settings
+    tokenizer: Tokenizer
+    tasks: Sequence[Task]
+    model: MultitaskModel
+    composition: Composition
+    trainer: Trainer
+
+    @classmethod
+    def build(cls, settings: Settings, observers: Sequence[object] = ()) -> "Experiment":
+        """Load the encoder and the data, attach the plugins; `observers` are told of every step after them.
+
+        Raises RegkitError for whatever does not fit, before any training.
+        """
+        device, precision = find_device(settings.device), settings.precision
+        streams = Streams(settings.seed, device)
+        plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
+        specs = choose(find_tasks(settings.data), settings.tasks)
+        folder = find_encoder(settings.encoder)
+        tokenizer = Tokenizer.load(folder)
+        with streams.seeded("encoder"):
+            encoder = load_encoder(folder, dropout=settings.dropout)
+        if len(tokenizer) > encoder.config.vocab_size:
+            raise ConfigError(f"{folder}: the tokenizer has {len(tokenizer)} words, the encoder {encoder.config.vocab_size}.")
+        longest = min(settings.max_length or encoder.longest, encoder.longest)
+        tasks = [
+            load_task(name, spec, tokenizer, longest, batch_size=settings.batch_size) for name, spec in specs.items()
+        ]
+        rate = 0.1 if settings.dropout is None else settings.dropout
+        model = MultitaskModel(encoder, tasks, streams, dropout=rate).to(device)
+        composition = compose(plugins, [Defaults(tasks, _stage(settings, tasks)), *observers], streams)
+        trainer = Trainer(
+            model,
+            composition.hook,
+            streams,
+            budget=settings.micro_batch_tokens,
+            precision=torch.bfloat16 if precision == "bf16" or (precision, device.type) == ("auto", "cuda") else torch.float32,
+            clip=settings.clip,
+            bucketing=settings.length_bucketing,
+        )
+        return cls(settings, tokenizer, tasks, model, composition, trainer)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this name; for `auto`, CUDA where there is one, or else Apple's MPS, or else the CPU."""
+    present = ["cpu"]
+    if torch.backends.mps.is_available():
+        present.insert(0, "mps")
+    if torch.cuda.is_available():
+        present.insert(0, "cuda")
+    kind = present[0] if name == "auto" else name.partition(":")[0]
+    if kind not in present:
+        raise ConfigError(f"there is no device '{name}' here. {nearest(name, [*present, 'auto'])}")
+    try:
+        device = torch.device(kind if name == "auto" else name)
+        torch.empty(1, device=device)
+    except RuntimeError as error:
+        raise ConfigError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}.") from None
+    return device
+
+
+def _stage(settings: Settings, tasks: Sequence[Task]) -> Stage:
+    return Stage(
+        "finetune",
+        [task.name for task in tasks],
+        epochs=settings.epochs,
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        warmup=settings.warmup,
+        weight_decay=settings.weight_decay,
+    )

@@ -1,0 +1,142 @@
+"""The contract: the training loop in pseudocode, and the hooks that plugins attach to, in the loop's order.
+
+    tasks()                                                  # collect
+    stages(tasks)                                            # collect
+    for stage in stages:
+        prepare(model, tasks)                                # notify; the optimizer is not built yet
+        optimizer = make_optimizer(model, stage)             # decide
+        for step in range(total_steps):                      # epochs x epoch_steps(tasks)     decide
+            for task in choose_tasks(tasks, step, total_steps):                              # decide
+                for batch in micro-batches of the task's next batch:
+                    embeddings = embed(model, batch)         # decide, may be wrapped
+                    output = predict(model, task, batch, embeddings)                         # decide, may be wrapped
+                    loss = task_loss(task, batch, output)    # decide, may be wrapped
+                         + extra_losses(model, task, batch, embeddings, output, predict)     # collect
+                    backward
+            gradient = combine_gradients(gradients)          # decide; one row per task, shared parameters only
+            before_step(model, optimizer, recompute)         # notify
+            clip the gradient
+            optimizer.step()
+            after_step(model, step, losses)                  # notify
+        evaluated(stage, step, scores)                       # notify; before the first step, after each epoch, at the end
+
+Three kinds of hook:
+
+* collect: every plugin may answer, and all answers are used;
+* decide: one plugin answers, or else the default does; two are an error before the run starts;
+* notify: every plugin is told, and answers are ignored.
+
+A method attaches by its name and the decorator `regkit.hookimpl`, and names only the arguments it uses. With
+`@hookimpl(wrapper=True)` it goes around the others: `answer = yield`, then `return` what the caller shall see. The plugin
+named first on the command line is the outermost wrapper and is told first. Every reduction is a mean over examples.
+
+Random numbers drawn inside a hook with torch's default generators come from a stream of the plugin's own, derived from
+the seed, the stage, the step, the task, the micro-batch and the hook: nothing to seed, nothing to save.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import pluggy
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+
+    from regkit.batch import Batch
+    from regkit.model import MultitaskModel
+    from regkit.tasks import Stage, Task
+
+hookimpl = pluggy.HookimplMarker("regkit")
+collect = pluggy.HookspecMarker("regkit")
+decide = pluggy.HookspecMarker("regkit")(firstresult=True)
+notify = pluggy.HookspecMarker("regkit")
+
+
+class Predict(Protocol):
+    """The forward pass again, for the same task and batch, from embeddings of one's own."""
+
+    def __call__(
+        self,
+        embeddings: Tensor,
+        *,
+        dropout: Literal["replay", "fresh", "off"] = "replay",
+        model: "MultitaskModel | None" = None,
+    ) -> Tensor:
+        """The output for `embeddings`, `[tokens, width]`.
+
+        dropout: `replay` uses the very masks of the clean pass, `fresh` draws new ones, `off` is evaluation mode.
+        model: another model to ask, such as a teacher; None is the one in training.
+        """
+        ...
+
+
+class Hooks:
+    """The hooks, in the loop's order."""
+
+    @collect
+    def tasks(self) -> "Sequence[Task]":  # type: ignore[empty-body]
+        """More tasks, beside those of the run's data."""
+
+    @collect
+    def stages(self, tasks: "Sequence[Task]") -> "Sequence[Stage]":  # type: ignore[empty-body]
+        """Spans of training, in order; those of plugins come before fine-tuning. A wrapper may change all of them."""
+
+    @notify
+    def prepare(self, model: "MultitaskModel", tasks: "Sequence[Task]") -> None:
+        """A stage begins; the optimizer is not built yet, so modules may be swapped. The place to refuse a composition."""
+
+    @decide
+    def make_optimizer(self, model: "MultitaskModel", stage: "Stage") -> "torch.optim.Optimizer":  # type: ignore[empty-body]
+        """The stage's optimizer. Each group's learning rate is its peak; the loop applies the schedule to all of them."""
+
+    @decide
+    def epoch_steps(self, tasks: "Sequence[Task]") -> int:  # type: ignore[empty-body]
+        """Optimizer updates in one epoch. Who decides `choose_tasks` decides this too."""
+
+    @decide
+    def choose_tasks(self, tasks: "Sequence[Task]", step: int, total_steps: int) -> "Sequence[Task]":  # type: ignore[empty-body]
+        """The tasks of this update, each of which gives its next batch; `step` counts from 0 in the stage."""
+
+    @decide
+    def embed(self, model: "MultitaskModel", batch: "Batch") -> Tensor:  # type: ignore[empty-body]
+        """Word embeddings of the batch, `[tokens, width]`. A wrapper may add to them."""
+
+    @decide
+    def predict(self, model: "MultitaskModel", task: "Task", batch: "Batch", embeddings: Tensor) -> Tensor:  # type: ignore[empty-body]
+        """The task's output: `[examples, width]`, or `[examples]` where the objective's width is 1."""
+
+    @decide
+    def task_loss(self, task: "Task", batch: "Batch", output: Tensor) -> Tensor:  # type: ignore[empty-body]
+        """The loss of the clean output: a scalar, the mean over the batch's examples. A wrapper may weigh it."""
+
+    @collect
+    def extra_losses(  # type: ignore[empty-body]
+        self, model: "MultitaskModel", task: "Task", batch: "Batch", embeddings: Tensor, output: Tensor, predict: Predict
+    ) -> Mapping[str, Tensor]:
+        """Terms to add to the loss: name to weighted scalar, each a mean over the batch's examples."""
+
+    @decide
+    def combine_gradients(self, gradients: Tensor) -> Tensor:  # type: ignore[empty-body]
+        """One gradient, `[parameters]`, from `[tasks, parameters]`: of the shared parameters, when a step has several tasks.
+
+        The rows are in the order of `choose_tasks`, and each holds the task's loss and the extra losses on its batch. The
+        tensor may be changed in place. By default the rows are summed.
+        """
+
+    @notify
+    def before_step(
+        self, model: "MultitaskModel", optimizer: "torch.optim.Optimizer", recompute: Callable[[], None]
+    ) -> None:
+        """The gradient is in place, not yet clipped. `recompute()` makes it anew at the present weights."""
+
+    @notify
+    def after_step(self, model: "MultitaskModel", step: int, losses: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """An update is done. `losses[task][term]` are detached scalars on the model's device; `task` is the clean loss."""
+
+    @notify
+    def evaluated(self, stage: "Stage", step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
+        """The dev splits were scored after `step` updates of the stage: `scores[task][metric]`."""
+
+
+DECIDE = tuple(name for name in vars(Hooks) if getattr(getattr(Hooks, name), "regkit_spec", {}).get("firstresult"))

@@ -1,0 +1,72 @@
+"""Attention over packed sequences: the one place where a padded layout exists, and nothing outside can see it."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from regkit.batch import Batch
+from regkit.model.dropout import dropout
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention (Vaswani et al., 2017, section 3.2) within each sequence of a packed batch."""
+
+    def __init__(self, width: int, heads: int, rate: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.rate = rate  # dropout on the attention weights
+        self.qkv = nn.Linear(width, 3 * width)  # query, key and value in one product
+        self.out = nn.Linear(width, width)
+
+    def forward(self, hidden: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
+        """`[tokens, width]` to `[tokens, width]`, or to `[rows, width]` where only some tokens' results are read."""
+        width = hidden.shape[1]
+        if rows is not batch.starts:
+            query, key, value = _padded(self.qkv(hidden), batch).split(width, -1)
+            attended = _packed(self._attend(query, key, value, batch), batch)
+            return self.out(attended if rows is None else attended[rows])
+        weight, bias = self.qkv.weight, self.qkv.bias
+        query = F.linear(hidden[rows], weight[:width], bias[:width]).unsqueeze(1)  # one query a sequence
+        key, value = _padded(F.linear(hidden, weight[width:], bias[width:]), batch).split(width, -1)
+        return self.out(self._attend(query, key, value, batch).squeeze(1))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, batch: Batch) -> Tensor:
+        """`[sequences, queries, width]` from queries, and keys and values of `[sequences, longest, width]`."""
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        rate = self.rate if self.training else 0.0
+        if rate and query.device.type == "cpu":  # the fused CPU kernel has no dropout, and torch's fallback draws dearly
+            scores = (query @ key.transpose(-1, -2)) / math.sqrt(query.shape[-1])
+            if batch.ragged:
+                scores = scores.masked_fill(~_visible(batch), -torch.inf)
+            attended = dropout(scores.softmax(-1), rate) @ value
+        else:
+            mask = _visible(batch) if batch.ragged else None
+            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
+        return attended.transpose(1, 2).flatten(2)
+
+
+def _slots(batch: Batch) -> Tensor:
+    """[tokens] each token's place in the padded layout, its first two dimensions taken as one."""
+    return batch.sequence_of * batch.longest + batch.positions
+
+
+def _padded(packed: Tensor, batch: Batch) -> Tensor:
+    """`[tokens, width]` to `[sequences, longest, width]`."""
+    count, width = len(batch.lengths), packed.shape[1]
+    if batch.ragged:
+        packed = packed.new_zeros(count * batch.longest, width).index_copy(0, _slots(batch), packed)
+    return packed.view(count, batch.longest, width)
+
+
+def _packed(padded: Tensor, batch: Batch) -> Tensor:
+    """`[sequences, longest, width]` to `[tokens, width]`."""
+    flat = padded.flatten(0, 1)
+    return flat.index_select(0, _slots(batch)) if batch.ragged else flat
+
+
+def _visible(batch: Batch) -> Tensor:
+    """`[sequences, 1, 1, longest]`: which places of the padded layout hold a token."""
+    lengths = torch.tensor(batch.lengths, device=batch.tokens.device)
+    return (torch.arange(batch.longest, device=lengths.device) < lengths[:, None])[:, None, None, :]

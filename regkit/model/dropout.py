@@ -1,0 +1,36 @@
+"""Dropout: zero a random share of a tensor and scale the rest up, from cheap random bits on the CPU."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LEVELS = 2**16  # rates are rounded to 1/65536, and the scale is that of the rounded rate, so the mean is exact
+
+
+def dropout(values: Tensor, rate: float) -> Tensor:
+    """Inverted dropout (Srivastava et al., 2014) with torch's default generator.
+
+    On the CPU torch's own draws one Bernoulli number an element, 7-10 ns each; here 64 random bits serve four elements.
+    """
+    if values.device.type != "cpu":
+        return F.dropout(values, rate)
+    dropped = round(rate * LEVELS)
+    count = values.numel()
+    bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+    keep = bits.view(torch.int16)[:count].view(values.shape) >= dropped - LEVELS // 2
+    return values * keep.to(values.dtype).mul_(LEVELS / max(LEVELS - dropped, 1))  # a float mask is the fastest to apply
+
+
+class Dropout(nn.Module):
+    """`dropout` in training mode, nothing in evaluation mode."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, values: Tensor) -> Tensor:
+        return dropout(values, self.rate) if self.training and self.rate else values
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"
+

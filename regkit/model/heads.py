@@ -1,0 +1,67 @@
+"""Heads: from text vectors to a task's output, for one text, a pair read together, or a pair read apart."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from regkit.model.bert import initialise
+from regkit.model.dropout import Dropout
+from regkit.objectives import Objective, Regression
+from regkit.tasks import Task
+
+
+class Linear(nn.Module):
+    """Dropout and one linear layer on the vector of the text, or of the pair read together.
+
+    `[examples, width]` to `[examples, outputs]`, or `[examples]` for one output.
+    """
+
+    def __init__(self, width: int, objective: Objective, rate: float) -> None:
+        super().__init__()
+        self.dropout = Dropout(rate)
+        self.linear = nn.Linear(width, objective.width)
+        initialise(self.linear, 0.02)
+        if isinstance(objective, Regression):  # begin in the middle of the range, not at 0
+            nn.init.constant_(self.linear.bias, (objective.low + objective.high) / 2)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        output = self.linear(self.dropout(vectors))
+        return output.squeeze(1) if output.shape[1] == 1 else output
+
+
+class PairFeatures(Linear):
+    """A linear layer on both vectors of a pair read apart, their distance and their product (Conneau et al., 2017).
+
+    `[2 * examples, width]`, sides adjacent, to the shapes of `Linear`.
+    """
+
+    def __init__(self, width: int, objective: Objective, rate: float) -> None:
+        super().__init__(4 * width, objective, rate)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        first, second = vectors[0::2], vectors[1::2]
+        return super().forward(torch.cat([first, second, (first - second).abs(), first * second], dim=1))
+
+
+class Cosine(nn.Module):
+    """The cosine of a pair's two vectors on the label's range: 0 is its low end, 1 its high end; nothing to learn.
+
+    `[2 * examples, width]`, sides adjacent, to `[examples]`.
+    """
+
+    def __init__(self, objective: Regression) -> None:
+        super().__init__()
+        self.low, self.high = objective.low, objective.high
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        cosine = F.cosine_similarity(vectors[0::2].float(), vectors[1::2].float())
+        return self.low + (self.high - self.low) * cosine
+
+
+def head_for(task: Task, width: int, rate: float) -> nn.Module:
+    """The head that fits the task's pair mode and objective, with fresh weights."""
+    if task.pair_mode != "bi_encoder":
+        return Linear(width, task.objective, rate)
+    if isinstance(task.objective, Regression):
+        return Cosine(task.objective)
+    return PairFeatures(width, task.objective, rate)

@@ -1,0 +1,38 @@
+"""The model: one encoder shared by all tasks, one head a task."""
+
+from collections.abc import Iterable, Iterator
+
+from torch import Tensor, nn
+
+from regkit.batch import Batch
+from regkit.model.bert import Encoder
+from regkit.model.heads import head_for
+from regkit.randomness import Streams
+from regkit.tasks import Task
+
+
+class MultitaskModel(nn.Module):
+    """An encoder and a head for each task. The encoder's parameters are the shared ones."""
+
+    encoder: Encoder
+
+    def __init__(self, encoder: Encoder, tasks: Iterable[Task], streams: Streams, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict()
+        for task in tasks:
+            with streams.seeded("head", task.name):  # one more task leaves the other heads as they were
+                self.heads[task.name] = head_for(task, encoder.width, dropout)
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Word embeddings, `[tokens, width]`."""
+        return self.encoder.embed(batch)
+
+    def predict(self, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
+        """From word embeddings to the task's output: `[examples, width]`, or `[examples]` where the width is 1."""
+        vectors = self.encoder.pool(self.encoder.encode(embeddings, batch, batch.starts))
+        return self.heads[task.name](vectors)
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """The encoder's trainable parameters: those that several tasks pull at."""
+        return (parameter for parameter in self.encoder.parameters() if parameter.requires_grad)

@@ -1,0 +1,143 @@
+"""Weights: read any BERT checkpoint in Hugging Face form, and write one that others read.
+
+Known variations: names with and without the prefix `bert.`, LayerNorm parameters as weight/bias or gamma/beta, with or
+without a pooler, `model.safetensors` or `pytorch_model.bin` (tensors only, no pickle is run).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from regkit.errors import EncoderError, nearest
+from regkit.model.bert import ACTIVATIONS, Bert, BertConfig
+
+Tensors = dict[str, Tensor]
+
+
+def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
+    """minBERT with the weights of a checkpoint folder; `dropout` overrides both rates of its config.json.
+
+    A missing pooler is made anew from torch's default generator. Raises EncoderError, naming the file or tensor.
+    """
+    config = read_config(folder)
+    if dropout is not None:
+        config = replace(config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    tensors = _ours(_read_tensors(folder), config.num_hidden_layers)
+    with torch.device("meta"):  # shapes first: memory is taken only for tensors that fit
+        model = Bert(config)
+    if not {"pooler.weight", "pooler.bias"} & tensors.keys():
+        tensors["pooler.weight"] = torch.randn(config.hidden_size, config.hidden_size) * config.initializer_range
+        tensors["pooler.bias"] = torch.zeros(config.hidden_size)
+    _check(tensors, model.state_dict(), folder)
+    model.load_state_dict({name: tensors[name].float() for name in model.state_dict()}, assign=True)
+    return model.requires_grad_()
+
+
+def read_config(folder: Path) -> BertConfig:
+    """The folder's config.json as a BertConfig; what minBERT does not use is ignored."""
+    path = folder / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise EncoderError(f"{folder} is not an encoder folder: it has no config.json.") from None
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{path} cannot be read: {error}.") from None
+    if not isinstance(values, dict) or values.get("model_type", "bert") != "bert":
+        kind = values.get("model_type") if isinstance(values, dict) else type(values).__name__
+        raise EncoderError(f"{path} describes a '{kind}' model; minBERT reads BERT checkpoints (model_type 'bert').")
+    known = {field.name: field.type for field in fields(BertConfig)}
+    chosen = {name: value for name, value in values.items() if name in known}
+    for name, value in chosen.items():
+        wanted = {"int": int, "str": str}.get(str(getattr(known[name], "__name__", known[name])), (int, float))
+        if not isinstance(value, wanted) or isinstance(value, bool) or (not isinstance(value, str) and value < 0):
+            raise EncoderError(f"{path}: {name} is {value!r}, which minBERT cannot use.")
+    config = BertConfig(**chosen)
+    if config.hidden_act not in ACTIVATIONS:
+        raise EncoderError(f"{path}: hidden_act is '{config.hidden_act}'. {nearest(config.hidden_act, ACTIVATIONS)}")
+    if config.num_attention_heads < 1 or config.hidden_size % config.num_attention_heads:
+        raise EncoderError(f"{path}: hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} heads.")
+    return config
+
+
+def save_encoder(model: Bert) -> tuple[dict[str, object], Tensors]:
+    """The encoder in Hugging Face form: the content of config.json, and tensors under their names there."""
+    config = {"model_type": "bert", "architectures": ["BertModel"], "position_embedding_type": "absolute"}
+    return config | asdict(model.config), _theirs(dict(model.state_dict()), model.config.num_hidden_layers)
+
+
+def _read_tensors(folder: Path) -> Tensors:
+    safe, old = folder / "model.safetensors", folder / "pytorch_model.bin"
+    try:
+        if safe.exists():
+            return load_file(safe)
+        if old.exists():
+            return dict(torch.load(old, map_location="cpu", weights_only=True, mmap=True))
+    except (SafetensorError, OSError, RuntimeError, EOFError, UnpicklingError, TypeError, ValueError) as error:
+        path = safe if safe.exists() else old
+        raise EncoderError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    raise EncoderError(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin is there.")
+
+
+# Our name and theirs of every tensor; {} is the layer's number. `qkv` is their query, key and value, one above the other.
+NAMES = {
+    "word": "embeddings.word_embeddings",
+    "position": "embeddings.position_embeddings",
+    "segment": "embeddings.token_type_embeddings",
+    "norm": "embeddings.LayerNorm",
+    "pooler": "pooler.dense",
+}
+LAYER_NAMES = {
+    "layers.{}.attention.out": "encoder.layer.{}.attention.output.dense",
+    "layers.{}.attention_norm": "encoder.layer.{}.attention.output.LayerNorm",
+    "layers.{}.up": "encoder.layer.{}.intermediate.dense",
+    "layers.{}.down": "encoder.layer.{}.output.dense",
+    "layers.{}.norm": "encoder.layer.{}.output.LayerNorm",
+}
+QKV, PARTS = "layers.{}.attention.qkv", [f"encoder.layer.{{}}.attention.self.{part}" for part in ("query", "key", "value")]
+
+
+def _names(layers: int) -> dict[str, str]:
+    names = NAMES | {ours.format(i): theirs.format(i) for i in range(layers) for ours, theirs in LAYER_NAMES.items()}
+    return {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in names.items() for kind in ("weight", "bias")}
+
+
+def _ours(theirs: Tensors, layers: int) -> Tensors:
+    """Their tensors under our names; what minBERT has no place for, such as other heads, is left out."""
+    for old, new in (("bert.", ""), (".gamma", ".weight"), (".beta", ".bias")):
+        theirs = {(name.removeprefix(old) if not new else name.replace(old, new)): t for name, t in theirs.items()}
+    found = {ours: theirs[name] for ours, name in _names(layers).items() if name in theirs}
+    for layer in range(layers):
+        for kind in ("weight", "bias"):
+            parts = [f"{part.format(layer)}.{kind}" for part in PARTS]
+            if all(part in theirs for part in parts):
+                found[f"{QKV.format(layer)}.{kind}"] = torch.cat([theirs[part] for part in parts])
+    return found
+
+
+def _theirs(ours: Tensors, layers: int) -> Tensors:
+    """Our tensors under their names, with the prefix `bert.`."""
+    found = {name: ours[mine] for mine, name in _names(layers).items() if mine in ours}
+    for layer in range(layers):
+        for kind in ("weight", "bias"):
+            thirds = ours[f"{QKV.format(layer)}.{kind}"].chunk(3)
+            found |= {f"{part.format(layer)}.{kind}": third.clone() for part, third in zip(PARTS, thirds, strict=True)}
+    return {f"bert.{name}": tensor.contiguous() for name, tensor in found.items()}
+
+
+def _check(tensors: Tensors, needed: Mapping[str, Tensor], folder: Path) -> None:
+    """Every tensor that minBERT needs is there, in the shape that config.json says; names are given as in the file."""
+    names = _names(sum(name.endswith(".up.weight") for name in needed))
+    for name, like in needed.items():
+        shown = names.get(name) or name.replace("layers.", "encoder.layer.").replace("qkv", "self.query, key or value")
+        if name not in tensors:
+            raise EncoderError(f"{folder}: the checkpoint lacks the tensor '{shown}'.")
+        if tensors[name].shape != like.shape:
+            found, wanted = list(tensors[name].shape), list(like.shape)
+            raise EncoderError(f"{folder}: the tensor '{shown}' has shape {found}, but config.json asks for {wanted}.")

@@ -1,0 +1,70 @@
+"""Randomness: numbers derived from where they are needed, never carried along.
+
+A run has one seed. Whoever draws - the order of the data, the clean pass's dropout, a plugin inside a hook - draws from
+a stream whose seed is a hash of (seed, stage, step, task, part, purpose). So a run stopped anywhere and resumed draws the
+same numbers, dropout is replayed by naming the same place again, and one more consumer disturbs nobody else.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+
+
+def derive(seed: int, *key: object) -> int:
+    """A number in [0, 2**63) that depends on the seed and the key, and on nothing else."""
+    digest = hashlib.blake2b(repr((seed, *key)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class Streams:
+    """Torch's default generators, seeded by place and purpose for the length of a `with` block.
+
+    The place is a path such as `("finetune", 12, "sst", 0)`: stage, step, task, micro-batch.
+    """
+
+    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+        self.seed = seed
+        self.device = torch.device(device)
+        self.place: tuple[object, ...] = ()
+
+    @contextmanager
+    def at(self, *place: object) -> Iterator[None]:
+        """Stand at this place."""
+        before, self.place = self.place, place
+        try:
+            yield
+        finally:
+            self.place = before
+
+    def within(self, *more: object) -> AbstractContextManager[None]:
+        """Go further down from the present place."""
+        return self.at(*self.place, *more)
+
+    @contextmanager
+    def seeded(self, *purpose: object) -> Iterator[None]:
+        """Draw from the stream of the present place and this purpose; leave the generators as they were found."""
+        states = _states(self.device)
+        torch.manual_seed(derive(self.seed, *self.place, *purpose))
+        try:
+            yield
+        finally:
+            _restore(self.device, states)
+
+
+def _states(device: torch.device) -> list[torch.Tensor]:
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    if device.type == "mps":
+        states.append(torch.mps.get_rng_state())
+    return states
+
+
+def _restore(device: torch.device, states: list[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
+    if device.type == "mps":
+        torch.mps.set_rng_state(states[1])

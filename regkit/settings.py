@@ -1,0 +1,66 @@
+"""Settings: what a run is made of, as `config.toml` and the command line say it."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from regkit.errors import ConfigError, explain
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """Every choice of a run. A TOML file has the same names at its top, and a table `[plugins.NAME]` a plugin."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Path | None = None  # a folder or a TOML file that declares tasks; None generates the demo's
+    tasks: list[str] | None = None  # those of the data's tasks to train; None takes all
+    encoder: str | None = None  # a checkpoint folder or a name on the Hub; None takes the demo's
+    epochs: Count = 3
+    steps: Count | None = None  # optimizer updates, instead of epochs
+    batch_size: Count = 32  # examples an update, where the task does not say otherwise
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5e-5  # at its peak
+    warmup: Share = 0.1  # share of the updates in which the learning rate rises
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip: Annotated[float, Field(ge=0)] = 1.0  # largest norm of a gradient; 0 does not clip
+    dropout: Share | None = None  # None: the rates of the encoder's config.json, and 0.1 before the heads
+    max_length: Annotated[int, Field(ge=8)] | None = None  # tokens; None: what the encoder reads
+    length_bucketing: bool = True  # texts of like length in one batch
+    micro_batch_tokens: Count = 16384  # most tokens in memory at once; does not change the result
+    precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on CUDA, fp32 elsewhere
+    device: str = "auto"  # auto: cuda, or else mps, or else cpu
+    seed: int = 0
+    plugins: dict[str, dict[str, Any]] = {}  # options by plugin, in order: the first is the outermost wrapper
+
+    @classmethod
+    def read(cls, path: Path) -> "Settings":
+        """Settings from a TOML file; relative paths in it start at its folder."""
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{path} does not exist.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}.") from None
+        settings = cls.checked(values, str(path))
+        folder = path.resolve().parent
+        found = {"data": settings.data and folder / settings.data}
+        if settings.encoder and (folder / settings.encoder).is_dir():
+            found["encoder"] = str(folder / settings.encoder)  # type: ignore[assignment]
+        return settings.model_copy(update=found)
+
+    @classmethod
+    def checked(cls, values: dict[str, Any], owner: str) -> "Settings":
+        """Settings from plain values; ConfigError in `owner`'s name."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(explain(error, owner, cls.model_fields)) from None
+
+    def toml(self) -> str:
+        """A TOML file that gives these settings again."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))

@@ -1,0 +1,74 @@
+"""Tokenizer: texts to WordPiece ids, by the `tokenizers` library, from a checkpoint folder's own files."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+
+from regkit.errors import EncoderError
+
+
+class Tokenizer:
+    """WordPiece ids of a text without special tokens, and the ids of [CLS], [SEP], [MASK] and [PAD]."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.backend.no_padding()  # a checkpoint's file may carry both
+        self.backend.no_truncation()
+        self.cls, self.sep = self._special("[CLS]"), self._special("[SEP]")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Tokenizer":
+        """Read tokenizer.json, or else vocab.txt; EncoderError where neither can be read."""
+        whole, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
+        try:
+            if whole.exists():
+                return cls(Backend.from_file(str(whole)))
+            if vocabulary.exists():
+                return cls(_from_vocabulary(vocabulary, _lowercase(folder)))
+        except EncoderError:
+            raise
+        except Exception as error:  # the library raises bare Exception
+            path = whole if whole.exists() else vocabulary
+            raise EncoderError(f"{path} cannot be read as a tokenizer: {error}") from None
+        raise EncoderError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt is there.")
+
+    def __len__(self) -> int:
+        """One more than the highest id."""
+        return max(self.backend.get_vocab().values()) + 1
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without special tokens; one call for many texts is many times faster than many calls."""
+        return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer.json, and the tokenizer_config.json that transformers looks for."""
+        self.backend.save(str(folder / "tokenizer.json"))
+        config = {"tokenizer_class": "BertTokenizer", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+        text = json.dumps(config | {"unk_token": "[UNK]", "mask_token": "[MASK]"}, indent=2)
+        (folder / "tokenizer_config.json").write_text(text, encoding="utf8")
+
+    def _special(self, token: str) -> int:
+        number = self.backend.token_to_id(token)
+        if number is None:
+            raise EncoderError(f"the tokenizer has no {token}; minBERT needs a BERT vocabulary.")
+        return int(number)
+
+
+def _lowercase(folder: Path) -> bool:
+    path = folder / "tokenizer_config.json"
+    return bool(json.loads(path.read_text(encoding="utf8")).get("do_lower_case", True)) if path.exists() else True
+
+
+def _from_vocabulary(path: Path, lowercase: bool) -> Backend:
+    words = path.read_text(encoding="utf8").splitlines()
+    backend = Backend(WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.normalizer = BertNormalizer(lowercase=lowercase)
+    backend.pre_tokenizer = BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    return backend
