@@ -71,6 +71,14 @@ def options(plugin: type) -> dict[str, Option]:
     return found
 
 
+def summary(name: str) -> tuple[str, str]:
+    """The first line of the docstring of the plugin's module, or else of its class, and the rest of it."""
+    plugin = load_class(name)
+    text = inspect.getdoc(inspect.getmodule(plugin)) or inspect.getdoc(plugin) or ""
+    first, _, rest = text.partition("\n")
+    return first, rest.strip()
+
+
 def make(name: str, given: Mapping[str, Any]) -> Any:
     """The plugin's one instance for a run. Pydantic checks each option; text from the command line is converted."""
     plugin = load_class(name)

@@ -1,7 +1,7 @@
 """Compose: attach plugins to the hooks in order, and refuse what contradicts itself before anything runs."""
 
 import inspect
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -28,6 +28,15 @@ class Composition:
         """Calls every attached plugin: `hook.prepare(model=..., tasks=...)`."""
         return self.manager.hook
 
+    def hooks_of(self, name: str) -> list[str]:
+        """The hooks that a plugin answers, in the loop's order."""
+        answered = implementations(self.plugins[name])
+        return [hook for hook in vars(Hooks) if hook in answered]
+
+    def observe(self, observer: object) -> None:
+        """Attach one of the core's own observers, such as the log; its hooks are marked `trylast`."""
+        self.manager.register(observer)
+
     def state_dict(self) -> dict[str, Any]:
         """The state of every plugin that has one."""
         return {name: plugin.state_dict() for name, plugin in self.plugins.items() if hasattr(plugin, "state_dict")}
@@ -37,15 +46,14 @@ class Composition:
             self.plugins[name].load_state_dict(value)
 
 
-def compose(plugins: Mapping[str, Any], core: Sequence[object], streams: Streams) -> Composition:
-    """Attach plugins, the first named being the outermost wrapper, above the core's own `core` (defaults, observers).
+def compose(plugins: Mapping[str, Any], defaults: object, streams: Streams) -> Composition:
+    """Attach plugins above the defaults, the first named being the outermost wrapper.
 
     Raises PluginError for a hook or an argument that does not exist, and for two deciders of one hook.
     """
     manager = pluggy.PluginManager("regkit")
     manager.add_hookspecs(Hooks)
-    for part in core:
-        manager.register(part)
+    manager.register(defaults, "defaults")
     for name in reversed(plugins):  # pluggy calls the last registered first
         manager.register(_attached(name, plugins[name], streams), name)
     manager.check_pending()

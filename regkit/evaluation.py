@@ -51,9 +51,13 @@ def evaluate(
         if examples is None or examples.labels is None:
             continue
         output = outputs(model, task, split, budget=budget, precision=precision)
-        loss = task.objective.loss(output, examples.labels)
-        scores[task.name] = {**task.objective.metrics(output, examples.labels), "loss": float(loss)}
+        scores[task.name] = score(task, output, examples.labels)
     return scores
+
+
+def score(task: Task, output: Tensor, labels: Tensor) -> dict[str, float]:
+    """The objective's metrics, and the loss."""
+    return {**task.objective.metrics(output, labels), "loss": float(task.objective.loss(output, labels))}
 
 
 def mean_score(scores: Mapping[str, Mapping[str, float]], tasks: Iterable[Task]) -> float:

@@ -33,8 +33,8 @@ class Experiment:
     trainer: Trainer
 
     @classmethod
-    def build(cls, settings: Settings, observers: Sequence[object] = ()) -> "Experiment":
-        """Load the encoder and the data, attach the plugins; `observers` are told of every step after them.
+    def build(cls, settings: Settings) -> "Experiment":
+        """Load the encoder and the data, and attach the plugins.
 
         Raises RegkitError for whatever does not fit, before any training.
         """
@@ -54,7 +54,7 @@ class Experiment:
         ]
         rate = 0.1 if settings.dropout is None else settings.dropout
         model = MultitaskModel(encoder, tasks, streams, dropout=rate).to(device)
-        composition = compose(plugins, [Defaults(tasks, _stage(settings, tasks)), *observers], streams)
+        composition = compose(plugins, Defaults(tasks, _stage(settings, tasks)), streams)
         trainer = Trainer(
             model,
             composition.hook,

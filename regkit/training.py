@@ -48,13 +48,11 @@ class Trainer:
 
     def train(self) -> None:
         """Run the stages, from `position` on."""
-        tasks = [task for answer in self.hook.tasks() for task in answer]
-        stages = [stage for answer in self.hook.stages(tasks=tasks) for stage in answer]
-        for number in range(self.position.stage, len(stages)):
-            stage = stages[number]
-            if number > self.position.stage:
-                self.position = Position(stage=number)
-            self.train_stage(stage, [task for task in tasks if task.name in stage.tasks])
+        for number, (stage, tasks) in enumerate(self.stages()):
+            if number >= self.position.stage:
+                if number > self.position.stage:
+                    self.position = Position(stage=number)
+                self.train_stage(stage, tasks)
 
     def train_stage(self, stage: Stage, tasks: Sequence[Task]) -> None:
         hook, model, streams, position = self.hook, self.model, self.streams, self.position
@@ -62,8 +60,7 @@ class Trainer:
         with streams.at(stage.name):
             hook.prepare(model=model, tasks=tasks)
             self.optimizer = optimizer = self.make_optimizer(stage)
-            epoch_steps = hook.epoch_steps(tasks=tasks)
-        total_steps = stage.steps or stage.epochs * epoch_steps
+            epoch_steps, total_steps = self.length(stage, tasks)
         feeds = {task.name: Feed(task, streams.seed, stage.name, bucketing=self.bucketing) for task in tasks}
         if position.step == 0:
             self.evaluate(stage, 0, tasks)
@@ -80,6 +77,17 @@ class Trainer:
                 hook.after_step(model=model, step=step, losses=losses)
             if position.step % epoch_steps == 0 or position.step == total_steps:
                 self.evaluate(stage, position.step, tasks)
+
+    def stages(self) -> list[tuple[Stage, list[Task]]]:
+        """The stages of the run, each with its tasks."""
+        tasks = [task for answer in self.hook.tasks() for task in answer]
+        stages = [stage for answer in self.hook.stages(tasks=tasks) for stage in answer]
+        return [(stage, [task for task in tasks if task.name in stage.tasks]) for stage in stages]
+
+    def length(self, stage: Stage, tasks: Sequence[Task]) -> tuple[int, int]:
+        """Updates in an epoch, and in the stage."""
+        epoch_steps = self.hook.epoch_steps(tasks=tasks)
+        return epoch_steps, stage.steps or stage.epochs * epoch_steps
 
     def update(self, optimizer: torch.optim.Optimizer, chosen: Chosen) -> Losses:
         """One optimizer update from one batch of each chosen task."""

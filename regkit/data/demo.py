@@ -45,10 +45,6 @@ class Chooser:
     def chance(self, percent: int, about: str) -> bool:
         return self.number(about) % 100 < percent
 
-    def word(self, concept: str) -> str:
-        """One of the synonyms of a concept such as "doctor/physician"."""
-        return self.pick(concept.split("/"), concept)
-
     def fork(self, name: str) -> "Chooser":
         return Chooser(f"{self.seed}/{name}")
 
@@ -216,83 +212,84 @@ def _scene(people: str, deeds: str, things: str, places: str) -> Scene:
 
 SCENES: dict[str, Scene] = {
     "office": _scene(
-        "boss/manager, intern/trainee, accountant/bookkeeper, receptionist, client/customer, engineer, lawyer/attorney",
-        "hire hired/employ employed, promote promoted, interview interviewed, dismiss dismissed/fire fired",
-        "reports, contracts/agreements, laptops/portable computers, folders/binders",
+        "boss/manager, intern/trainee, accountant/bookkeeper, client/customer, lawyer/attorney, secretary/office assistant",
+        "hire hired/employ employed, promote promoted/advance advanced, dismiss dismissed/fire fired",
+        "laptops/notebook computers, contracts/agreements, folders/binders, reports/written summaries",
         "at the office/at work, in the meeting room/in the conference room, in the lobby/in the entrance hall, in the lift/in the elevator",
     ),
     "restaurant": _scene(
-        "cook/chef, waiter/server, guest/diner, baker, butcher, fishmonger",
-        "serve served/wait_on waited_on, tip tipped, poison poisoned, hug hugged/embrace embraced",
-        "pizzas, cookies/biscuits, pancakes, bottles of wine, recipes, melons",
-        "in the kitchen, on the terrace/on the patio, at the bar/at the counter, in the cellar/in the basement",
+        "cook/chef, waiter/server, guest/diner, grocer/greengrocer, owner/proprietor, barman/bartender",
+        "serve served/wait_on waited_on, hug hugged/embrace embraced, annoy annoyed/irritate irritated",
+        "cookies/biscuits, drinks/beverages, napkins/serviettes, pans/frying pans",
+        "in the kitchen/beside the stove, on the terrace/on the patio, at the bar/at the counter, in the cellar/in the basement",
     ),
     "hospital": _scene(
-        "doctor/physician, nurse, surgeon, patient, pharmacist/chemist, dentist",
-        "cure cured/heal healed, examine examined/check checked, comfort comforted/console consoled, vaccinate vaccinated",
-        "pills/tablets, bandages, prescriptions, syringes, blankets",
-        "at the clinic/at the hospital, in the waiting room, in the laboratory/in the lab, in the car park/in the parking lot",
+        "doctor/physician, nurse/carer, surgeon/operating doctor, patient/sick person, pharmacist/chemist, visitor/caller",
+        "cure cured/heal healed, examine examined/check checked, comfort comforted/console consoled",
+        "pills/tablets, bandages/dressings, blankets/covers, needles/syringes",
+        "at the clinic/at the hospital, in the laboratory/in the lab, in the car park/in the parking lot, in the corridor/in the hallway",
     ),
     "school": _scene(
-        "teacher/schoolteacher, pupil/schoolchild, professor, librarian, caretaker/janitor, tutor",
+        "teacher/schoolteacher, pupil/schoolchild, caretaker/janitor, headmaster/principal, professor/university lecturer",
         "teach taught/instruct instructed|learn learned from, punish punished/discipline disciplined, tease teased/mock mocked",
-        "pencils, essays, textbooks/schoolbooks, maps, dictionaries",
-        "in the classroom, in the library, in the playground/in the schoolyard, in the canteen/in the cafeteria",
+        "essays/papers, textbooks/schoolbooks, pens/ballpoints, marks/grades",
+        "in the classroom/during the lesson, in the library/among the bookshelves, in the playground/in the schoolyard, "
+        "in the canteen/in the cafeteria",
     ),
     "sport": _scene(
-        "coach/trainer, goalkeeper/goalie, captain/skipper, referee/umpire, striker/forward, swimmer",
-        "beat beat beaten/defeat defeated|lose lost to, overtake overtook overtaken/pass passed, tackle tackled, injure injured/hurt hurt",
-        "medals, tickets, shirts/jerseys, trophies/cups, rackets",
+        "coach/trainer, goalkeeper/goalie, captain/skipper, referee/umpire, striker/forward, fan/supporter",
+        "beat beat beaten/defeat defeated|lose lost to, overtake overtook overtaken/pass passed, injure injured/hurt hurt",
+        "trophies/cups, shirts/jerseys, trainers/sneakers, tickets/passes",
         "at the stadium/at the arena, in the gym/in the fitness centre, on the pitch/on the field, in the changing room/in the locker room",
     ),
     "travel": _scene(
-        "pilot/airman, tourist/holidaymaker, driver/chauffeur, guide, sailor/seaman, hotelkeeper/innkeeper",
-        "rescue rescued/save saved, follow followed/trail trailed, photograph photographed, search searched",
-        "suitcases, postcards, souvenirs/keepsakes, bicycles/bikes, tents",
-        "at the airport, at the railway station/at the train station, on the beach/at the seaside, on the ferry",
+        "tourist/holidaymaker, driver/chauffeur, sailor/seaman, hotelkeeper/innkeeper, pilot/airman, explorer/discoverer",
+        "rescue rescued/save saved, follow followed/trail trailed, wake woke woken/rouse roused",
+        "suitcases/travel bags, souvenirs/keepsakes, bicycles/bikes, lamps/lanterns",
+        "at the airport/in the terminal, at the railway station/at the train station, on the beach/at the seaside, on the ferry/on the boat",
     ),
     "stage": _scene(
-        "actor/performer, singer/vocalist, director, critic/reviewer, journalist/reporter, painter/artist",
-        "applaud applauded/cheer cheered, imitate imitated/copy copied, portray portrayed, prompt prompted",
-        "guitars, photos/pictures, records/albums, sketches/drawings, scripts/screenplays",
-        "at the cinema/at the movies, in the theatre/in the playhouse, at the museum/at the gallery, in the studio",
+        "actor/performer, singer/vocalist, critic/reviewer, journalist/reporter, painter/artist, writer/author",
+        "applaud applauded/cheer cheered, imitate imitated/copy copied, portray portrayed/depict depicted",
+        "photos/pictures, records/albums, sketches/drawings, scripts/screenplays",
+        "at the cinema/at the movies, in the theatre/in the playhouse, at the museum/at the gallery, backstage/behind the scenes",
     ),
     "town": _scene(
-        "policeman/police officer, thief/robber, neighbour, mayor, plumber, judge, postman/mailman, shopkeeper",
-        "arrest arrested/detain detained, chase chased/pursue pursued, accuse accused, attack attacked/assault assaulted",
-        "parcels/packages, letters, keys, presents/gifts, watches, ladders",
-        "in the street/on the road, at the market, in the park, at the town hall/at the city hall",
+        "policeman/police officer, thief/robber, postman/mailman, shopkeeper/shop owner, judge/magistrate, beggar/tramp",
+        "arrest arrested/detain detained, chase chased/pursue pursued, attack attacked/assault assaulted",
+        "parcels/packages, coats/overcoats, presents/gifts, watches/wristwatches",
+        "in the street/on the road, at the market/among the stalls, in the woods/in the forest, at the town hall/at the city hall",
     ),
     "family": _scene(
-        "grandmother/grandma, uncle, cousin, father/dad, aunt, babysitter/nanny, lodger",
-        "kiss kissed, wake woke woken, tickle tickled, scold scolded/rebuke rebuked",
-        "toys, sweets/candies, sweaters/jumpers, puzzles, umbrellas",
-        "in the garden/in the yard, in the living room/in the lounge, on the balcony, in the attic/in the loft",
+        "grandmother/grandma, father/dad, mother/mum, babysitter/nanny, lodger/tenant, boy/lad",
+        "scold scolded/rebuke rebuked, frighten frightened/scare scared, soothe soothed/calm calmed",
+        "toys/playthings, sweets/candies, sweaters/jumpers, puzzles/brain-teasers",
+        "in the garden/in the yard, in the living room/in the lounge, in the attic/in the loft, on the couch/on the sofa",
     ),
 }
 
 DEEDS = _list(  # what anyone may do to anyone
-    "thank thanked|receive_thanks received_thanks from, praise praised/compliment complimented|win_praise won_praise from, "
-    "phone phoned/call called|get_a_call got_a_call from, help helped/assist assisted|get_help got_help from, "
-    "visit visited|receive_a_visit received_a_visit from, warn warned/alert alerted|get_a_warning got_a_warning from, "
-    "criticise criticised|draw_criticism drew_criticism from, invite invited, greet greeted/welcome welcomed, "
+    "thank thanked|receive_thanks received_thanks from, "
+    "praise praised/compliment complimented|win_praise won_praise from, phone phoned/call called|get_a_call got_a_call from, "
+    "help helped/assist assisted|get_help got_help from, warn warned/alert alerted|get_a_warning got_a_warning from, "
+    "criticise criticised/censure censured|draw_criticism drew_criticism from, greet greeted/welcome welcomed, "
     "trick tricked/fool fooled/deceive deceived, recognise recognised/identify identified, insult insulted/offend offended, "
     "forgive forgave forgiven/pardon pardoned"
 )
 TRANSFERS = _list(  # what passes things from one person to another
-    "give gave given/hand handed|receive received from, sell sold|buy bought from/purchase purchased from, "
-    "lend lent/loan loaned|borrow borrowed from, send sent/mail mailed, show showed shown, offer offered, promise promised"
+    "give gave given/hand handed|receive received from/get got from, sell sold|buy bought from/purchase purchased from, "
+    "lend lent/loan loaned|borrow borrowed from, send sent/mail mailed, show showed shown/present presented"
 )
 TRAITS = _list(
     "old/elderly, rich/wealthy, famous/well-known, clever/smart, tired/weary/exhausted, angry/furious, cheerful/merry, "
-    "shy/timid, brave/courageous, thin/slender, quiet/silent, careless/sloppy, polite/courteous, tall, foreign, lonely, "
-    "lazy/idle, nervous/anxious, stubborn/obstinate, wounded/injured"
+    "shy/timid, brave/courageous, thin/slender, quiet/silent, careless/sloppy, polite/courteous, lazy/idle, nervous/anxious, "
+    "stubborn/obstinate, injured/wounded"
 )
-NUMBERS = _list("two/a couple of, three, four, five, six/half a dozen, twelve/a dozen")
+NUMBERS = _list("two/a couple of, three/3, four/4, six/half a dozen, twelve/a dozen")
 TIMES = _list(
-    "on Monday, on Tuesday, on Thursday, on Friday, at noon/at midday, at dawn/at sunrise/at daybreak, "
-    "at dusk/at sunset/at nightfall, two weeks ago/a fortnight ago, last autumn/last fall, a year ago/twelve months ago, "
-    "before the storm/before it stormed, after the storm/after it stormed, before lunch, after lunch, last weekend"
+    "at noon/at midday, at dawn/at sunrise/at daybreak, at dusk/at sunset/at nightfall, two weeks ago/a fortnight ago, "
+    "last autumn/last fall, a year ago/twelve months ago, before the storm/before it stormed, after the storm/after it stormed, "
+    "on Christmas Eve/on December 24, on New Year's Day/on January 1, on Sunday/at the weekend"
 )
 
 
@@ -314,6 +311,19 @@ class Event:
     asked: bool
 
 
+@dataclass(frozen=True)
+class Speaker:
+    """How one tells an event: which of the synonyms, in which voice and order."""
+
+    words: Chooser
+    syntax: Chooser
+    contrary: bool = False  # takes the synonyms after those that `words` chooses: another wording than that of an echo
+
+    def word(self, concept: str) -> str:
+        synonyms = concept.split("/")
+        return synonyms[(self.words.number(concept) + self.contrary) % len(synonyms)]
+
+
 class Clause(NamedTuple):
     """An event seen from one side, before tense, negation and question: the nurse | was | thanked | by the doctor."""
 
@@ -328,23 +338,23 @@ def _join(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _person(noun: str, trait: str, speaker: Chooser) -> str:
-    if trait and speaker.chance(25, f"relative clause {trait}"):
+def _person(noun: str, trait: str, speaker: Speaker) -> str:
+    if trait and speaker.syntax.chance(15, f"relative clause {trait}"):
         return f"the {speaker.word(noun)} who was {speaker.word(trait)}"
     return _join("the", speaker.word(trait), speaker.word(noun))
 
 
-def _clause(event: Event, speaker: Chooser) -> Clause:
+def _clause(event: Event, speaker: Speaker) -> Clause:
     agent = _person(event.agent, event.agent_trait, speaker)
     other = _person(event.other, event.other_trait, speaker)
     things = _join(speaker.word(event.number), speaker.word(event.things))
     forward, _, backward = event.action.partition("|")
-    voice = speaker.pick(("active", "active", "passive", "backward"), "voice")
+    voice = speaker.syntax.pick(("active", "active", "active", "passive", "backward"), "voice")
     if voice == "backward" and backward:
         base, past, preposition = _forms(speaker.word(backward))
         return Clause(other, "did", base, past, _join(things, preposition, agent))
     base, past, participle = _forms(speaker.word(forward))
-    recipient_first = speaker.chance(50, "recipient first")
+    recipient_first = speaker.syntax.chance(50, "recipient first")
     if voice != "passive":
         return Clause(agent, "did", base, past, _join(other, things) if recipient_first or not things else f"{things} to {other}")
     if recipient_first or not things:
@@ -357,13 +367,13 @@ def _forms(verb: str) -> tuple[str, str, str]:
     return base.replace("_", " "), past.replace("_", " "), third[0] if third else past.replace("_", " ")
 
 
-def _predicate(clause: Clause, negated: bool, speaker: Chooser) -> str:
+def _predicate(clause: Clause, negated: bool, speaker: Speaker) -> str:
     active = clause.auxiliary == "did"
     if not negated:
-        if active and speaker.chance(15, "double negation"):
+        if active and speaker.syntax.chance(10, "double negation"):
             return f"did not fail to {clause.base}"
         return clause.past if active else f"{clause.auxiliary} {clause.past}"
-    negation = speaker.pick(("not", "n't", "never", "failed to"), "negation")
+    negation = speaker.syntax.pick(("not", "n't", "never", "failed to"), "negation")
     if negation == "failed to" and active:
         return f"failed to {clause.base}"
     if negation == "never":
@@ -371,36 +381,41 @@ def _predicate(clause: Clause, negated: bool, speaker: Chooser) -> str:
     return f"{clause.auxiliary}n't {clause.base}" if negation == "n't" else f"{clause.auxiliary} not {clause.base}"
 
 
-def _say(event: Event, speaker: Chooser) -> str:
+def _say(event: Event, speaker: Speaker) -> str:
     clause = _clause(event, speaker)
     place, time = speaker.word(event.place), speaker.word(event.time)
-    order = speaker.pick(("place, time", "time, place", "time first"), "order")
-    after = {"place, time": f"{place} {time}", "time, place": f"{time} {place}", "time first": place}[order]
-    if event.asked and not event.negated and speaker.chance(50, "direct question"):
-        return _sentence(f"{clause.auxiliary} {clause.subject} {clause.base} {clause.rest} {place} {time}", "?")
-    cleft = speaker.chance(20, "cleft")
+    order = speaker.syntax.pick(("place, time", "time, place", "time first"), "order")
+    after = {"place, time": _join(place, time), "time, place": _join(time, place), "time first": place}[order]
+    if event.asked and not event.negated and speaker.syntax.chance(50, "direct question"):
+        return _sentence(_join(clause.auxiliary, clause.subject, clause.base, clause.rest, place, time), "?")
+    cleft = speaker.syntax.chance(10, "cleft")
     text = _join("it was" if cleft else "", clause.subject, "that" if cleft else "",
                  _predicate(clause, event.negated, speaker), clause.rest, after)  # fmt: skip
-    text = f"{time}, {text}" if order == "time first" else text
+    text = f"{time}, {text}" if time and order == "time first" else text
     return _sentence(f"is it true that {text}", "?") if event.asked else _sentence(text)
 
 
-def _event(draw: Chooser, name: str, transfer: bool) -> Event:
-    scene = SCENES[name]
+def _event(scene_name: str, frame: Chooser, draw: Chooser) -> Event:
+    """The frame says what kind of event and what is told of it, the draw fills it in."""
+    scene, transfer = SCENES[scene_name], frame.chance(40, "transfer")
     agent = draw.pick(scene.people, "agent")
+
+    def maybe(percent: int, options: Sequence[str], about: str) -> str:
+        return draw.pick(options, about) if frame.chance(percent, about) else ""
+
     return Event(
-        scene=name,
+        scene=scene_name,
         agent=agent,
-        agent_trait=draw.pick(TRAITS, "agent trait") if draw.chance(60, "agent has a trait") else "",
+        agent_trait=maybe(30, TRAITS, "agent trait"),
         action=draw.pick(TRANSFERS if transfer else DEEDS + scene.deeds * 2, "action"),
         other=draw.pick([person for person in scene.people if person != agent], "other"),
-        other_trait=draw.pick(TRAITS, "other trait") if draw.chance(60, "other has a trait") else "",
+        other_trait=maybe(30, TRAITS, "other trait"),
         number=draw.pick(NUMBERS, "number") if transfer else "",
         things=draw.pick(scene.things, "things") if transfer else "",
-        place=draw.pick(scene.places, "place"),
-        time=draw.pick(TIMES, "time"),
-        negated=draw.chance(35, "negated"),
-        asked=draw.chance(20, "asked"),
+        place=maybe(55, scene.places, "place"),
+        time=maybe(55, TIMES, "time"),
+        negated=draw.chance(30, "negated"),
+        asked=frame.chance(15, "asked"),
     )
 
 
@@ -421,29 +436,34 @@ def _take(*names: str) -> Callable[[Event, Event], Event]:
     return lambda event, fresh: replace(event, **{name: getattr(fresh, name) for name in names})
 
 
+SWAPS: tuple[Callable[[Event, Event], Event], ...] = (
+    lambda event, _: _swap_roles(event),
+    lambda event, _: _swap_roles(event),
+    lambda event, _: _swap_traits(event),
+)
 EDITS: tuple[Callable[[Event, Event], Event], ...] = (
-    *(lambda event, _: _swap_roles(event),) * 5,
-    *(lambda event, _: _swap_traits(event),) * 2,
-    *(lambda event, _: _flip(event),) * 2,
-    _take("action"), _take("place"), _take("time"), _take("number"), _take("things"), _take("agent"), _take("other_trait"),
+    lambda event, _: _flip(event),
+    _take("action"), _take("action", "place"), _take("agent", "agent_trait"), _take("other", "time"), _take("number", "things"), _take("place", "time"), 
 )  # fmt: skip
 
 
-def _two_events(draw: Chooser) -> tuple[Event, Event]:
-    """Two events of one scene, alike in kind, so that parts of one fit into the other."""
-    scene = draw.pick(tuple(SCENES), "scene")
-    transfer = draw.chance(50, "transfer")
-    return _event(draw.fork("event"), scene, transfer), _event(draw.fork("fresh"), scene, transfer)
-
-
 def _paraphrase(draw: Chooser) -> Iterator[Example]:
-    event, fresh = _two_events(draw)
-    changed = draw.pick(EDITS, "edit")(event, fresh)
+    frame, scenes = draw.fork("frame"), tuple(SCENES)
+    scene = draw.pick(scenes, "scene")
+    event, fresh = (_event(scene, frame, draw.fork(name)) for name in ("event", "fresh"))
+    kind = draw.pick(("swap",) * 5 + ("edit",) * 6 + ("other",) * 9, "kind")
+    if kind == "other":
+        changed = replace(_event(draw.pick(scenes, "other scene"), frame, draw.fork("fresh")), time=event.time, number=event.number)
+    else:
+        changed = draw.pick(SWAPS if kind == "swap" else EDITS, "edit")(event, fresh)
     if changed == event or changed.agent == changed.other:
         return
-    first, second = draw.fork("first"), draw.fork("second")
+    words = draw.fork("words")
+    first = Speaker(words, draw.fork("first"))
+    second = Speaker(words, draw.fork("second"), contrary=draw.chance(25 if kind == "swap" else 80, "contrary"))
+    third = second if kind == "swap" else Speaker(words, draw.fork("third"), contrary=draw.chance(30, "third contrary"))
     yield Example((_say(event, first), _say(event, second)), 1)
-    yield Example((_say(event, first), _say(changed, second)), 0)
+    yield Example((_say(event, first), _say(changed, third)), 0)
 
 
 WEIGHTS = {"scene": 0.5, "action": 1.5, "agent": 1.5, "other": 1.5, "agent_trait": 0.5, "other_trait": 0.5,
@@ -459,17 +479,21 @@ def _similarity_of(one: Event, two: Event) -> float:
 
 
 def _similarity(draw: Chooser) -> Iterator[Example]:
-    event, fresh = _two_events(draw)
-    percent = draw.pick((0, 0, 15, 30, 50, 70, 100), "change")
+    frame, scenes = draw.fork("frame"), tuple(SCENES)
+    scene = draw.pick(scenes, "scene")
+    event, fresh = (_event(scene, frame, draw.fork(name)) for name in ("event", "fresh"))
+    percent = draw.pick((0, 0, 20, 40, 60, 100, 100), "change")
     if percent == 100:
-        fresh = _event(draw.fork("elsewhere"), draw.pick(tuple(SCENES), "another scene"), bool(event.things))
+        fresh = _event(draw.pick(scenes, "other scene"), frame, draw.fork("fresh"))
     changed = _take(*(name for name in WEIGHTS if draw.chance(percent, name)))(event, fresh)
-    if draw.chance(25, "flip"):
+    if draw.chance(15, "flip"):
         changed = _flip(changed)
     if changed.agent == changed.other:
         return
-    for twin in (changed, _swap_roles(changed)):
-        yield Example((_say(event, draw.fork("first")), _say(twin, draw.fork("second"))), _similarity_of(event, twin))
+    first = Speaker(draw.fork("words"), draw.fork("first"))
+    second = Speaker(draw.fork("words"), draw.fork("second"), contrary=draw.chance(35, "contrary"))
+    for twin in (changed, _swap_roles(changed)) if draw.chance(20, "swap") else (changed,):
+        yield Example((_say(event, first), _say(twin, second)), _similarity_of(event, twin))
 
 
 # --- Tables ------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,126 @@
+"""Commands: what the command line does, once it knows what was asked."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from regkit import catalog, runs
+from regkit.data.declare import Split
+from regkit.display import Display, print_scores
+from regkit.errors import ConfigError, PluginError
+from regkit.evaluation import Scores, outputs, score
+from regkit.experiment import Experiment
+from regkit.plan import print_plan
+from regkit.settings import Settings
+from regkit.tasks import Task
+
+BUDGET = 16384  # tokens at a time when evaluating
+
+
+def train(
+    config: Path | None, given: Mapping[str, Any], plugins: Sequence[str], output: Path | None, dry_run: bool
+) -> None:
+    """Train as the file and the options say, into a new run folder."""
+    settings = gather(config, given, plugins)
+    if output:
+        runs.check_free(output)
+    console = Console()
+    experiment = Experiment.build(settings)
+    print_plan(console, experiment)
+    if dry_run:
+        return
+    folder = runs.new_folder(settings, output)
+    recorder, display = runs.Recorder(folder, experiment), Display(console)
+    recorder.begin()
+    experiment.composition.observe(recorder)
+    experiment.composition.observe(display)
+    console.print(f"run: {folder}", soft_wrap=True, highlight=False)
+    with display:
+        experiment.trainer.train()
+    scores = json.loads((folder / "scores.json").read_text(encoding="utf8"))["dev"]
+    print_scores(console, scores, "best checkpoint: dev")
+    console.print(f"run folder: {folder}\nto evaluate it: regkit eval {folder}", soft_wrap=True, highlight=False)
+
+
+def gather(config: Path | None, given: Mapping[str, Any], plugins: Sequence[str]) -> Settings:
+    """The settings of the file, changed by those given on the command line; paths are made absolute."""
+    base = Settings.read(config) if config else Settings()
+    chosen = {name: dict(options) for name, options in base.plugins.items()}
+    parsed = [catalog.parse(text) for text in plugins]
+    for name, options in parsed:
+        if [other for other, _ in parsed].count(name) > 1:
+            raise PluginError(f"--plugin {name} is given twice; one plugin has one instance a run.")
+        chosen[name] = chosen.get(name, {}) | options
+    values = base.model_dump() | dict(given) | {"plugins": chosen}
+    if "epochs" in given and "steps" not in given:
+        values["steps"] = None
+    if values["data"] is not None:
+        values["data"] = Path(values["data"]).expanduser().resolve()
+    if values["encoder"] and Path(values["encoder"]).is_dir():
+        values["encoder"] = str(Path(values["encoder"]).resolve())
+    return Settings.checked(values, "the command line" if config is None else str(config))
+
+
+def evaluate(
+    run: Path | None, split: Split, data: Path | None, predictions: Path | None, device: str, as_json: bool
+) -> None:
+    """Score a run's best checkpoint on a split, and write predictions where asked."""
+    folder = runs.find_run(run)
+    finished = runs.load_run(folder, split, data=data, device=device)
+    scores: Scores = {}
+    for task in finished.tasks:
+        output = outputs(finished.model, task, split, budget=BUDGET, precision=torch.float32)
+        labels = task.splits[split].labels
+        if labels is not None:
+            scores[task.name] = score(task, output, labels)
+        if predictions:
+            write_predictions(predictions, task, split, output, finished.columns[task.name])
+    if as_json:
+        print(json.dumps({split: scores}, indent=2))
+        return
+    console = Console()
+    if scores:
+        print_scores(console, scores, f"{folder}: {split}")
+    for name in [task.name for task in finished.tasks if task.name not in scores]:
+        said = f"predictions are in {predictions}" if predictions else "use --predictions DIR to write predictions"
+        console.print(f"{name}: the {split} split has no labels; {said}.", soft_wrap=True, highlight=False)
+
+
+def write_predictions(folder: Path, task: Task, split: Split, output: Tensor, columns: tuple[str, str]) -> None:
+    """`TASK-SPLIT.csv`: the name of each example, and its predicted label as the data writes labels."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(columns)
+    for name, value in zip(task.splits[split].ids, task.objective.prediction(output).tolist(), strict=True):
+        rows.writerow([name, task.objective.text(value)])
+    folder.mkdir(parents=True, exist_ok=True)
+    runs.write(folder / f"{task.name}-{split}.csv", text.getvalue())
+
+
+def plugins(name: str | None) -> None:
+    """List the installed plugins with the first line of their modules, or explain one of them."""
+    console = Console()
+    if name is None:
+        for each in catalog.installed():
+            console.print(f"[bold]{each}[/bold]  {catalog.summary(each)[0]}", soft_wrap=True, highlight=False)
+        return
+    first, rest = catalog.summary(name)
+    console.print(f"[bold]{name}[/bold]  {first}", soft_wrap=True, highlight=False)
+    if rest:
+        console.print(f"\n{rest}", markup=False, highlight=False)
+    table = Table("option", "type", "default", "meaning", box=None, pad_edge=False)
+    for option in catalog.options(catalog.load_class(name)).values():
+        default = "needed" if option.default is MISSING else str(option.default)
+        table.add_row(option.name, option.type, default, option.meaning)
+    if table.row_count:
+        console.print()
+        console.print(table)
