@@ -8,12 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regkit.randomness import derive
+
 Reduction = Literal["sum", "mean", "amax"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A packed batch: `tokens` holds every sequence of every example, one after the other.
+    """
+    A packed batch: `tokens` holds every sequence of every example, one after the other.
 
     A single text and a pair read together (cross-encoder) are one sequence an example, a pair read apart (bi-encoder) is
     two, side by side. There are no pads, so nothing can perturb, average or normalise over them by mistake.
@@ -28,6 +31,7 @@ class Batch:
     lengths: tuple[int, ...]  # tokens of each sequence
     sides: int  # sequences of each example: 1 or 2
     rows: tuple[int, ...]  # row numbers of the examples in their table
+    keys: tuple[int, ...]  # a number for each example and update, from which `noise` is derived
 
     @classmethod
     def pack(
@@ -38,6 +42,7 @@ class Batch:
         labels: Tensor | None = None,
         sides: int = 1,
         rows: Sequence[int] = (),
+        keys: Sequence[int] = (),
     ) -> "Batch":
         """Lay sequences of token ids end to end; `segments` has one array of the same length for each."""
         lengths = np.array([len(sequence) for sequence in sequences])
@@ -52,6 +57,7 @@ class Batch:
             lengths=tuple(lengths.tolist()),
             sides=sides,
             rows=tuple(rows),
+            keys=tuple(keys),
         )
 
     def __len__(self) -> int:
@@ -77,16 +83,30 @@ class Batch:
         if values.dim() == 2:
             values = getattr(values, reduction)(dim=1)  # every token is equally wide, so a mean of means is the mean
         lengths = torch.tensor(self.lengths, device=values.device).view(-1, self.sides).sum(1)
-        return torch.segment_reduce(values, reduction.replace("amax", "max"), lengths=lengths)  # unlike scatter, repeatable on CUDA
+        return torch.segment_reduce(
+            values, reduction.replace("amax", "max"), lengths=lengths
+        )  # unlike scatter, repeatable on CUDA
 
     def to_tokens(self, values: Tensor) -> Tensor:
         """Hand each token its example's row: `[examples, ...]` to `[tokens, ...]`."""
         return values[self.example_of]
 
+    def noise(self, like: Tensor, purpose: str) -> Tensor:
+        """
+        Standard normal numbers in the shape of `like`, `[tokens, width]`, drawn example by example.
+
+        They depend on the example, the update and `purpose`, which a plugin chooses, and not on how the batch was cut
+        into micro-batches, as those of `torch.randn_like` do. Needs the `keys` that batches have in training.
+        """
+        found = torch.empty_like(like)
+        generator = torch.Generator(like.device)
+        sizes = np.array(self.lengths).reshape(-1, self.sides).sum(1).tolist()
+        for key, part in zip(self.keys, found.split(sizes), strict=True):
+            part.normal_(generator=generator.manual_seed(derive(key, purpose)))
+        return found
+
     def to(self, device: torch.device) -> "Batch":
         moved = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
+            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
         return replace(self, **moved)

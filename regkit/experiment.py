@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -34,7 +33,8 @@ class Experiment:
 
     @classmethod
     def build(cls, settings: Settings) -> "Experiment":
-        """Load the encoder and the data, and attach the plugins.
+        """
+        Load the encoder and the data, and attach the plugins.
 
         Raises RegkitError for whatever does not fit, before any training.
         """
@@ -47,7 +47,9 @@ class Experiment:
         with streams.seeded("encoder"):
             encoder = load_encoder(folder, dropout=settings.dropout)
         if len(tokenizer) > encoder.config.vocab_size:
-            raise ConfigError(f"{folder}: the tokenizer has {len(tokenizer)} words, the encoder {encoder.config.vocab_size}.")
+            raise ConfigError(
+                f"{folder}: the tokenizer has {len(tokenizer)} words, the encoder {encoder.config.vocab_size}."
+            )
         longest = min(settings.max_length or encoder.longest, encoder.longest)
         tasks = [
             load_task(name, spec, tokenizer, longest, batch_size=settings.batch_size) for name, spec in specs.items()
@@ -60,9 +62,12 @@ class Experiment:
             composition.hook,
             streams,
             budget=settings.micro_batch_tokens,
-            precision=torch.bfloat16 if precision == "bf16" or (precision, device.type) == ("auto", "cuda") else torch.float32,
+            precision=torch.bfloat16
+            if precision == "bf16" or (precision, device.type) == ("auto", "cuda")
+            else torch.float32,
             clip=settings.clip,
             bucketing=settings.length_bucketing,
+            plugins=plugins,
         )
         return cls(settings, tokenizer, tasks, model, composition, trainer)
 

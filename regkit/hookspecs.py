@@ -1,4 +1,5 @@
-"""The contract: the training loop in pseudocode, and the hooks that plugins attach to, in the loop's order.
+"""
+The contract: the training loop in pseudocode, and the hooks that plugins attach to, in the loop's order.
 
     tasks()                                                  # collect
     stages(tasks)                                            # collect
@@ -63,7 +64,8 @@ class Predict(Protocol):
         dropout: Literal["replay", "fresh", "off"] = "replay",
         model: "MultitaskModel | None" = None,
     ) -> Tensor:
-        """The output for `embeddings`, `[tokens, width]`.
+        """
+        The output for `embeddings`, `[tokens, width]`.
 
         dropout: `replay` uses the very masks of the clean pass, `fresh` draws new ones, `off` is evaluation mode.
         model: another model to ask, such as a teacher; None is the one in training.
@@ -112,13 +114,20 @@ class Hooks:
 
     @collect
     def extra_losses(  # type: ignore[empty-body]
-        self, model: "MultitaskModel", task: "Task", batch: "Batch", embeddings: Tensor, output: Tensor, predict: Predict
+        self,
+        model: "MultitaskModel",
+        task: "Task",
+        batch: "Batch",
+        embeddings: Tensor,
+        output: Tensor,
+        predict: Predict,
     ) -> Mapping[str, Tensor]:
         """Terms to add to the loss: name to weighted scalar, each a mean over the batch's examples."""
 
     @decide
     def combine_gradients(self, gradients: Tensor) -> Tensor:  # type: ignore[empty-body]
-        """One gradient, `[parameters]`, from `[tasks, parameters]`: of the shared parameters, when a step has several tasks.
+        """
+        One gradient, `[parameters]`, from `[tasks, parameters]`: of the shared parameters, when a step has several tasks.
 
         The rows are in the order of `choose_tasks`, and each holds the task's loss and the extra losses on its batch. The
         tensor may be changed in place. By default the rows are summed.

@@ -17,7 +17,9 @@ def plan(experiment: Experiment) -> list[str]:
     settings, trainer = experiment.settings, experiment.trainer
     size = sum(parameter.numel() for parameter in experiment.model.parameters()) / 1e6
     kind = "bf16" if str(trainer.precision).endswith("bfloat16") else "fp32"
-    lines = [f"encoder: {settings.encoder or 'the demo (MiniLM)'}, {size:.1f} M parameters, on {trainer.streams.device} in {kind}"]
+    lines = [
+        f"encoder: {settings.encoder or 'the demo (MiniLM)'}, {size:.1f} M parameters, on {trainer.streams.device} in {kind}"
+    ]
     for task in experiment.tasks:
         lines += _task(task)
     for name, plugin in experiment.composition.plugins.items():
@@ -27,7 +29,9 @@ def plan(experiment: Experiment) -> list[str]:
     for stage, tasks in trainer.stages():
         trainer.hook.prepare(model=experiment.model, tasks=tasks)
         epoch, total = trainer.length(stage, tasks)
-        lines.append(f"stage {stage.name}: {total} updates, {epoch} an epoch, peak learning rate {stage.learning_rate:g}")
+        lines.append(
+            f"stage {stage.name}: {total} updates, {epoch} an epoch, peak learning rate {stage.learning_rate:g}"
+        )
     return lines
 
 
@@ -38,5 +42,7 @@ def _task(task: Task) -> list[str]:
     for split, examples in task.splits.items():
         if examples.cut:
             share = 100 * examples.cut / len(examples)
-            lines.append(f"  {examples.cut} {split} texts ({share:.2g} %) are longer than the encoder reads, and were cut")
+            lines.append(
+                f"  {examples.cut} {split} texts ({share:.2g} %) are longer than the encoder reads, and were cut"
+            )
     return lines

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,8 @@ class Recorder:
         if step == 0:
             return
         folder = self.folder / "checkpoints" / f"{stage.name}-{step}"
-        checkpoint.save(folder, self.experiment.model, self.experiment.tokenizer, self.state())
+        state = self.experiment.trainer.state_dict() | {"best": self.best}
+        checkpoint.save(folder, self.experiment.model, self.experiment.tokenizer, state)
         score = mean_score(scores, self.experiment.tasks)
         if score > self.best or not scores:
             self.best = score
@@ -122,17 +123,6 @@ class Recorder:
             write(self.folder / "scores.json", json.dumps({"dev": scores}, indent=2))
         point(self.folder / "last", folder)
         self._prune()
-
-    def state(self) -> dict[str, Any]:
-        """What training needs to go on, beside the model."""
-        trainer = self.experiment.trainer
-        optimizer = trainer.optimizer.state_dict() if trainer.optimizer else {}
-        return {
-            "position": asdict(trainer.position),
-            "optimizer": optimizer,
-            "plugins": self.experiment.composition.state_dict(),
-            "best": self.best,
-        }
 
     def flush(self) -> None:
         """Write the losses of the steps since the last time; RunError where one is not finite."""
@@ -143,7 +133,9 @@ class Recorder:
             for task, terms in numbers.items():
                 for term, value in terms.items():
                     if not abs(value) < float("inf"):
-                        raise RunError(f"the loss '{term}' of task '{task}' is {value} at step {step}; training stopped.")
+                        raise RunError(
+                            f"the loss '{term}' of task '{task}' is {value} at step {step}; training stopped."
+                        )
         self.pending.clear()
 
     def _log(self, record: Mapping[str, Any]) -> None:

@@ -33,8 +33,8 @@ class Examples:
         """[examples] tokens of each example, both sides together."""
         return np.diff(self.offsets[:: self.sides])
 
-    def batch(self, rows: Sequence[int]) -> Batch:
-        """These examples, packed."""
+    def batch(self, rows: Sequence[int], keys: Sequence[int] = ()) -> Batch:
+        """These examples, packed; `keys` are for `Batch.noise`."""
         sequences = [row * self.sides + side for row in rows for side in range(self.sides)]
         spans = [slice(self.offsets[sequence], self.offsets[sequence + 1]) for sequence in sequences]
         return Batch.pack(
@@ -43,6 +43,7 @@ class Examples:
             labels=None if self.labels is None else self.labels[torch.as_tensor(rows)],
             sides=self.sides,
             rows=rows,
+            keys=keys,
         )
 
 
@@ -71,6 +72,8 @@ class Stage:
     epochs: int = 3
     steps: int | None = None  # optimizer updates; None trains for whole epochs
     learning_rate: float = 5e-5  # at the peak of the schedule
-    warmup: float = 0.1  # share of the steps in which the learning rate rises, before it falls to 0, both in a straight line
+    warmup: float = (
+        0.1  # share of the steps in which the learning rate rises, before it falls to 0, both in a straight line
+    )
     weight_decay: float = 0.01  # not on biases and layer norms
     trainable: Literal["all", "heads"] = "all"

@@ -1,8 +1,8 @@
 """Training: the loop that `regkit.hookspecs` draws, in the same words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from regkit.batch import Batch
 from regkit.data.order import Feed
-from regkit.errors import PluginError
+from regkit.errors import ConfigError, PluginError
 from regkit.evaluation import autocast, evaluate, mode
 from regkit.hookspecs import Predict
 from regkit.model import MultitaskModel
@@ -42,9 +42,10 @@ class Trainer:
     precision: torch.dtype = torch.float32
     clip: float = 1.0  # largest norm of an update's gradient; 0 does not clip
     bucketing: bool = True  # texts of like length in one batch
+    plugins: Mapping[str, Any] = field(default_factory=dict)  # by name; only their state is used
     position: Position = field(default_factory=Position)
     optimizer: torch.optim.Optimizer | None = None
-    resumed: dict[str, Any] | None = None  # the optimizer's state in the checkpoint that `position` comes from
+    resumed: dict[str, Any] | None = None  # the optimizer's state at `position`, until the optimizer is built
 
     def train(self) -> None:
         """Run the stages, from `position` on."""
@@ -56,7 +57,7 @@ class Trainer:
 
     def train_stage(self, stage: Stage, tasks: Sequence[Task]) -> None:
         hook, model, streams, position = self.hook, self.model, self.streams, self.position
-        model.encoder.requires_grad_(stage.trainable == "all")
+        self.unfreeze(stage, tasks)
         with streams.at(stage.name):
             hook.prepare(model=model, tasks=tasks)
             self.optimizer = optimizer = self.make_optimizer(stage)
@@ -77,6 +78,31 @@ class Trainer:
                 hook.after_step(model=model, step=step, losses=losses)
             if position.step % epoch_steps == 0 or position.step == total_steps:
                 self.evaluate(stage, position.step, tasks)
+
+    def unfreeze(self, stage: Stage, tasks: Sequence[Task]) -> None:
+        """Let gradients into the stage's trainable part; ConfigError where a task has none."""
+        self.model.encoder.requires_grad_(stage.trainable == "all")
+        for task in tasks:
+            if stage.trainable == "heads" and not list(self.model.heads[task.name].parameters()):
+                raise ConfigError(
+                    f"task '{task.name}' has nothing to train while the encoder is frozen: a cosine has no weights. "
+                    "Read its pairs as cross_encoder, or leave the task out."
+                )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What training needs to go on from here, beside the model's own state."""
+        return {
+            "position": asdict(self.position),
+            "optimizer": self.optimizer.state_dict() if self.optimizer else {},
+            "plugins": {name: each.state_dict() for name, each in self.plugins.items() if hasattr(each, "state_dict")},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`: the next `train` continues at that very step."""
+        self.position = Position(**state["position"])
+        self.resumed = state["optimizer"]
+        for name, value in state["plugins"].items():
+            self.plugins[name].load_state_dict(value)
 
     def stages(self) -> list[tuple[Stage, list[Task]]]:
         """The stages of the run, each with its tasks."""
@@ -102,7 +128,9 @@ class Trainer:
         """Leave the update's gradient in `.grad`: each task's, and of several tasks the combined one."""
         self.model.zero_grad()
         losses, rows = {}, []
-        combining = len(chosen) > 1 and len(self.hook.combine_gradients.get_hookimpls()) > 1  # more than the default's sum
+        combining = (
+            len(chosen) > 1 and len(self.hook.combine_gradients.get_hookimpls()) > 1
+        )  # more than the default's sum
         for task, batches in chosen:
             losses[task.name] = self.backward(task, batches)
             if combining:
@@ -185,10 +213,12 @@ def schedule(optimizer: torch.optim.Optimizer, stage: Stage, step: int, total_st
 
 def take_gradient(model: MultitaskModel) -> Tensor:
     """The gradient of the shared parameters as one row, taken out of `.grad`; 0 where a parameter has none."""
-    row = torch.cat([
-        (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten()
-        for parameter in model.shared_parameters()
-    ])
+    row = torch.cat(
+        [
+            (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten()
+            for parameter in model.shared_parameters()
+        ]
+    )
     for parameter in model.shared_parameters():
         parameter.grad = None
     return row

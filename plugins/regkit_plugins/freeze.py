@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import Field
+
 from regkit import Stage, hookimpl
 
 Stages = list[Sequence[Stage]]

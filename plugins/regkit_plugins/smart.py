@@ -1,4 +1,5 @@
-"""SMART: predictions stay put when word embeddings move a little, in the worst direction (Jiang et al., ACL 2020).
+"""
+SMART: predictions stay put when word embeddings move a little, in the worst direction (Jiang et al., ACL 2020).
 
 Algorithm 1 of arXiv 1911.03437 without its Bregman term, which is the plugin `bregman`. The inner passes and the final
 one replay the dropout masks of the clean pass; with masks of their own, the term would measure dropout (R-Drop).
@@ -13,8 +14,9 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from regkit import Batch, Predict, Task, hookimpl
 from torch import Tensor
+
+from regkit import Batch, Predict, Task, hookimpl
 
 FINEST = 2**-5  # of the RMS: below this radius, bf16 would round most of a perturbation away
 Positive = Annotated[float, Field(gt=0)]
@@ -56,7 +58,7 @@ class Smart:
     def adversary(self, task: Task, batch: Batch, embeddings: Tensor, output: Tensor, predict: Predict) -> Tensor:
         """The perturbation, `[tokens, width]`, that moves the output most, as far as `steps` of ascent find it."""
         unit = self._unit(batch, embeddings)
-        nudge = self.sigma * unit * torch.randn_like(embeddings)
+        nudge = self.sigma * unit * batch.noise(embeddings, "smart")
         for _ in range(self.steps):
             nudge.requires_grad_()
             distance = task.objective.divergence(output, predict(embeddings + nudge))

@@ -1,4 +1,5 @@
-"""Demo data: three small English tasks from a grammar of our own, for runs that name no data.
+"""
+Demo data: three small English tasks from a grammar of our own, for runs that name no data.
 
 A row begins as a meaning (an opinion, or who did what to whom), is put into words by a speaker with habits, and is
 labelled from the meaning alone, never from the words:
@@ -27,7 +28,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Chooser:
-    """Answers every question of a draw, and the same question always alike.
+    """
+    Answers every question of a draw, and the same question always alike.
 
     Hashing replaces `random` for two reasons: the rows cannot depend on the Python version, and a choice depends on
     what it is about, not on how many came before it. So one speaker uses the same words for two meanings wherever
@@ -109,9 +111,27 @@ DEGREES: dict[int, tuple[str, ...]] = {
 
 # How a claim is made, by the strength of its denial: 0 not denied, 1 denied, 2 denied outright.
 CLAIMS: dict[int, tuple[str, ...]] = {
-    0: ("{it} was {so}", "I found {it} {so}", "{it} turned out to be {so}", "{it} seemed {so} to me", "I can't deny that {it} was {so}"),
-    1: ("{it} was not {so}", "{it} wasn't {so}", "{it} was hardly {so}", "{it} was never {so}", "{it} was far from {so}", "I didn't find {it} {so}"),
-    2: ("{it} was not at all {so}", "{it} was anything but {so}", "{it} was by no means {so}", "I did not find {it} {so} in the least"),
+    0: (
+        "{it} was {so}",
+        "I found {it} {so}",
+        "{it} turned out to be {so}",
+        "{it} seemed {so} to me",
+        "I can't deny that {it} was {so}",
+    ),
+    1: (
+        "{it} was not {so}",
+        "{it} wasn't {so}",
+        "{it} was hardly {so}",
+        "{it} was never {so}",
+        "{it} was far from {so}",
+        "I didn't find {it} {so}",
+    ),
+    2: (
+        "{it} was not at all {so}",
+        "{it} was anything but {so}",
+        "{it} was by no means {so}",
+        "I did not find {it} {so} in the least",
+    ),
 }
 
 # Two claims: one that counts and one that is granted, or two that count alike.
@@ -356,7 +376,9 @@ def _clause(event: Event, speaker: Speaker) -> Clause:
     base, past, participle = _forms(speaker.word(forward))
     recipient_first = speaker.syntax.chance(50, "recipient first")
     if voice != "passive":
-        return Clause(agent, "did", base, past, _join(other, things) if recipient_first or not things else f"{things} to {other}")
+        return Clause(
+            agent, "did", base, past, _join(other, things) if recipient_first or not things else f"{things} to {other}"
+        )
     if recipient_first or not things:
         return Clause(other, "was", participle, participle, _join(things, "by", agent))
     return Clause(things, "were", participle, participle, f"to {other} by {agent}")
@@ -420,7 +442,9 @@ def _event(scene_name: str, frame: Chooser, draw: Chooser) -> Event:
 
 
 def _swap_roles(event: Event) -> Event:
-    return replace(event, agent=event.other, agent_trait=event.other_trait, other=event.agent, other_trait=event.agent_trait)
+    return replace(
+        event, agent=event.other, agent_trait=event.other_trait, other=event.agent, other_trait=event.agent_trait
+    )
 
 
 def _swap_traits(event: Event) -> Event:
@@ -443,7 +467,7 @@ SWAPS: tuple[Callable[[Event, Event], Event], ...] = (
 )
 EDITS: tuple[Callable[[Event, Event], Event], ...] = (
     lambda event, _: _flip(event),
-    _take("action"), _take("action", "place"), _take("agent", "agent_trait"), _take("other", "time"), _take("number", "things"), _take("place", "time"), 
+    _take("action"), _take("action", "place"), _take("agent", "agent_trait"), _take("other", "time"), _take("number", "things"), _take("place", "time"),
 )  # fmt: skip
 
 
@@ -453,7 +477,9 @@ def _paraphrase(draw: Chooser) -> Iterator[Example]:
     event, fresh = (_event(scene, frame, draw.fork(name)) for name in ("event", "fresh"))
     kind = draw.pick(("swap",) * 5 + ("edit",) * 6 + ("other",) * 9, "kind")
     if kind == "other":
-        changed = replace(_event(draw.pick(scenes, "other scene"), frame, draw.fork("fresh")), time=event.time, number=event.number)
+        changed = replace(
+            _event(draw.pick(scenes, "other scene"), frame, draw.fork("fresh")), time=event.time, number=event.number
+        )
     else:
         changed = draw.pick(SWAPS if kind == "swap" else EDITS, "edit")(event, fresh)
     if changed == event or changed.agent == changed.other:
@@ -486,13 +512,13 @@ def _similarity(draw: Chooser) -> Iterator[Example]:
     if percent == 100:
         fresh = _event(draw.pick(scenes, "other scene"), frame, draw.fork("fresh"))
     changed = _take(*(name for name in WEIGHTS if draw.chance(percent, name)))(event, fresh)
-    if draw.chance(15, "flip"):
+    if draw.chance(10, "flip"):
         changed = _flip(changed)
     if changed.agent == changed.other:
         return
     first = Speaker(draw.fork("words"), draw.fork("first"))
-    second = Speaker(draw.fork("words"), draw.fork("second"), contrary=draw.chance(35, "contrary"))
-    for twin in (changed, _swap_roles(changed)) if draw.chance(20, "swap") else (changed,):
+    second = Speaker(draw.fork("words"), draw.fork("second"), contrary=draw.chance(20, "contrary"))
+    for twin in (changed, _swap_roles(changed)) if draw.chance(16, "swap") else (changed,):
         yield Example((_say(event, first), _say(twin, second)), _similarity_of(event, twin))
 
 

@@ -36,7 +36,9 @@ def load_task(
 def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, *, labelled: bool) -> Examples:
     has_labels = labelled or spec.label in table.rows[0]  # a test split may come without
     table.require([*spec.columns, *([spec.label] if has_labels else []), *([spec.id] if spec.id else [])])
-    texts = [tokenizer.encode([_field(table, row, column) for row in range(len(table.rows))]) for column in spec.columns]
+    texts = [
+        tokenizer.encode([_field(table, row, column) for row in range(len(table.rows))]) for column in spec.columns
+    ]
     apart = spec.pair_mode == "bi_encoder"
     sequences, was_cut = _sequences(texts, tokenizer, longest, apart)
     return Examples(

@@ -12,7 +12,8 @@ POOL = 50  # batches whose examples are sorted by length together: enough for li
 
 
 def epoch_order(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndarray]:
-    """Rows of each batch of one epoch: every example once, texts of like length together, batches in random order.
+    """
+    Rows of each batch of one epoch: every example once, texts of like length together, batches in random order.
 
     An epoch stays an epoch: only the last batch drawn is smaller than `batch_size`, and none is left out.
     """
@@ -59,4 +60,6 @@ class Feed:
 
     def micro_batches(self, number: int, budget: int) -> list[Batch]:
         """Batch `number`, packed, in parts of at most `budget` tokens."""
-        return [self.examples.batch(part) for part in cut(self.rows(number), self.lengths, budget)]
+        key = derive(self.seed, "examples", self.stage, self.task.name, number)
+        parts = cut(self.rows(number), self.lengths, budget)
+        return [self.examples.batch(part, keys=[derive(key, row) for row in part]) for part in parts]

@@ -30,7 +30,8 @@ class Table:
 
 
 def read_table(path: Path, *, quoting: bool = True) -> Table:
-    """Read a file by its ending: .csv, .tsv, .txt (comma or tab, as its header shows), .jsonl, .parquet.
+    """
+    Read a file by its ending: .csv, .tsv, .txt (comma or tab, as its header shows), .jsonl, .parquet.
 
     `quoting=False` takes quote characters of CSV and TSV as they stand. DataError names file, line and field.
     """
@@ -82,7 +83,7 @@ def _read_csv(path: Path, quoting: bool) -> Table:
             rows.append(dict(zip(header, fields, strict=True)))
             lines.append(before + 1)
     except csv.Error as error:
-        remedy = '; if quotes in this file mean nothing, set quoting = false for the task in tasks.toml'
+        remedy = "; if quotes in this file mean nothing, set quoting = false for the task in tasks.toml"
         raise DataError(f"{path}, line {began + 1}: {error}{remedy if quoting else ''}.") from None
     return Table(str(path), rows, lines)
 

@@ -36,7 +36,9 @@ class SelfAttention(nn.Module):
         """`[sequences, queries, width]` from queries, and keys and values of `[sequences, longest, width]`."""
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
         rate = self.rate if self.training else 0.0
-        if rate and query.device.type == "cpu":  # the fused CPU kernel has no dropout, and torch's fallback draws dearly
+        if (
+            rate and query.device.type == "cpu"
+        ):  # the fused CPU kernel has no dropout, and torch's fallback draws dearly
             scores = (query @ key.transpose(-1, -2)) / math.sqrt(query.shape[-1])
             if batch.ragged:
                 scores = scores.masked_fill(~_visible(batch), -torch.inf)

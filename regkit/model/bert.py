@@ -98,7 +98,8 @@ class Bert(nn.Module):
         return self.word(batch.tokens)
 
     def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
-        """Word embeddings to the last layer's hidden states, `[tokens, width]`.
+        """
+        Word embeddings to the last layer's hidden states, `[tokens, width]`.
 
         With `rows`, numbers of tokens, the last layer computes only those: `[rows, width]`. `batch.starts` is the
         fastest choice: then it has one query a sequence.

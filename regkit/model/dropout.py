@@ -8,7 +8,8 @@ LEVELS = 2**16  # rates are rounded to 1/65536, and the scale is that of the rou
 
 
 def dropout(values: Tensor, rate: float) -> Tensor:
-    """Inverted dropout (Srivastava et al., 2014) with torch's default generator.
+    """
+    Inverted dropout (Srivastava et al., 2014) with torch's default generator.
 
     On the CPU torch's own draws one Bernoulli number an element, 7-10 ns each; here 64 random bits serve four elements.
     """
@@ -18,7 +19,9 @@ def dropout(values: Tensor, rate: float) -> Tensor:
     count = values.numel()
     bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
     keep = bits.view(torch.int16)[:count].view(values.shape) >= dropped - LEVELS // 2
-    return values * keep.to(values.dtype).mul_(LEVELS / max(LEVELS - dropped, 1))  # a float mask is the fastest to apply
+    return values * keep.to(values.dtype).mul_(
+        LEVELS / max(LEVELS - dropped, 1)
+    )  # a float mask is the fastest to apply
 
 
 class Dropout(nn.Module):
@@ -33,4 +36,3 @@ class Dropout(nn.Module):
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"
-

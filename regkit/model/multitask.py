@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from torch import Tensor, nn
 
 from regkit.batch import Batch
+from regkit.errors import ConfigError
 from regkit.model.bert import Encoder
 from regkit.model.heads import head_for
 from regkit.randomness import Streams
@@ -21,6 +22,8 @@ class MultitaskModel(nn.Module):
         self.encoder = encoder
         self.heads = nn.ModuleDict()
         for task in tasks:
+            if hasattr(self.heads, task.name):  # a module's own attribute, such as `train`
+                raise ConfigError(f"a task cannot be called '{task.name}'; choose another name.")
             with streams.seeded("head", task.name):  # one more task leaves the other heads as they were
                 self.heads[task.name] = head_for(task, encoder.width, dropout)
 

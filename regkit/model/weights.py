@@ -1,4 +1,5 @@
-"""Weights: read any BERT checkpoint in Hugging Face form, and write one that others read.
+"""
+Weights: read any BERT checkpoint in Hugging Face form, and write one that others read.
 
 Known variations: names with and without the prefix `bert.`, LayerNorm parameters as weight/bias or gamma/beta, with or
 without a pooler, `model.safetensors` or `pytorch_model.bin` (tensors only, no pickle is run).
@@ -22,7 +23,8 @@ Tensors = dict[str, Tensor]
 
 
 def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
-    """minBERT with the weights of a checkpoint folder; `dropout` overrides both rates of its config.json.
+    """
+    minBERT with the weights of a checkpoint folder; `dropout` overrides both rates of its config.json.
 
     A missing pooler is made anew from torch's default generator. Raises EncoderError, naming the file or tensor.
     """
@@ -62,7 +64,9 @@ def read_config(folder: Path) -> BertConfig:
     if config.hidden_act not in ACTIVATIONS:
         raise EncoderError(f"{path}: hidden_act is '{config.hidden_act}'. {nearest(config.hidden_act, ACTIVATIONS)}")
     if config.num_attention_heads < 1 or config.hidden_size % config.num_attention_heads:
-        raise EncoderError(f"{path}: hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} heads.")
+        raise EncoderError(
+            f"{path}: hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} heads."
+        )
     return config
 
 
@@ -100,7 +104,10 @@ LAYER_NAMES = {
     "layers.{}.down": "encoder.layer.{}.output.dense",
     "layers.{}.norm": "encoder.layer.{}.output.LayerNorm",
 }
-QKV, PARTS = "layers.{}.attention.qkv", [f"encoder.layer.{{}}.attention.self.{part}" for part in ("query", "key", "value")]
+QKV, PARTS = (
+    "layers.{}.attention.qkv",
+    [f"encoder.layer.{{}}.attention.self.{part}" for part in ("query", "key", "value")],
+)
 
 
 def _names(layers: int) -> dict[str, str]:

@@ -1,0 +1,241 @@
+"""
+Testing: regkit's promises as checks, on a tiny model, for the tests of any plugin.
+
+    import pytest
+    from regkit.testing import PROMISES
+
+    @pytest.mark.parametrize("promise", PROMISES)
+    def test_promise(promise):
+        promise(lambda: {"mine": Mine(weight=0.5)})
+
+Each check takes a factory: a function that makes the plugins of a run, by name, afresh at every call. It raises
+AssertionError with what differed. A second argument, a function that makes tasks, is for plugins that cannot handle all of
+`tiny_tasks`.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regkit.batch import Batch
+from regkit.compose import compose
+from regkit.defaults import Defaults
+from regkit.hookspecs import hookimpl
+from regkit.model import Bert, BertConfig, MultitaskModel
+from regkit.objectives import Binary, Classification, Objective, Regression
+from regkit.randomness import Streams
+from regkit.tasks import Examples, PairMode, Stage, Task
+from regkit.training import Trainer
+
+Plugins = Mapping[str, Any]
+Factory = Callable[[], Plugins]
+Tasks = Callable[[], Sequence[Task]]
+
+TINY = BertConfig(
+    vocab_size=97,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=32,
+    initializer_range=0.2,  # large enough for a few steps to matter
+)
+STEPS = 6
+
+
+def tiny_task(
+    name: str, objective: Objective, pair_mode: PairMode | None = None, *, size: int = 24, batch_size: int = 4
+) -> Task:
+    """A task of random tokens in sequences of 3 to 14, with labels that depend on the first token."""
+    random = np.random.default_rng(sum(map(ord, name)))
+    sides = 2 if pair_mode == "bi_encoder" else 1
+    lengths = random.integers(3, 15, size * sides)
+    tokens = random.integers(1, TINY.vocab_size, lengths.sum())
+    starts = np.cumsum(lengths) - lengths
+    segments = np.concatenate([np.arange(n) >= n // 2 for n in lengths]) if pair_mode == "cross_encoder" else 0 * tokens
+    share = tokens[starts[::sides]] / TINY.vocab_size
+    if isinstance(objective, Regression):
+        labels = torch.tensor(objective.low + (objective.high - objective.low) * share, dtype=torch.float32)
+    else:
+        labels = torch.tensor(share * (objective.width if objective.width > 1 else 2)).long()
+    examples = Examples(
+        tokens=tokens.astype(np.int32),
+        segments=segments.astype(np.int8),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        labels=labels,
+        sides=sides,
+        ids=[str(row) for row in range(size)],
+    )
+    return Task(name, objective, {"train": examples, "dev": examples}, pair_mode, batch_size)
+
+
+def tiny_tasks() -> list[Task]:
+    """One task of each objective, and of each way to read a pair."""
+    return [
+        tiny_task("classes", Classification(3)),
+        tiny_task("binary", Binary(), "cross_encoder", size=18),
+        tiny_task("score", Regression(0, 5), "cross_encoder", size=13),
+        tiny_task("cosine", Regression(0, 5), "bi_encoder", size=16),
+        tiny_task("features", Binary(), "bi_encoder", size=16),
+    ]
+
+
+def tiny_trainer(
+    plugins: Plugins,
+    *,
+    tasks: Sequence[Task] | None = None,
+    steps: int = STEPS,
+    seed: int = 0,
+    dropout: float = 0.1,
+    budget: int = 10_000,
+    observers: Sequence[object] = (),
+) -> Trainer:
+    """A trainer of a fresh tiny model on tiny tasks; `trainer.train()` takes a moment."""
+    tasks = tiny_tasks() if tasks is None else tasks
+    streams = Streams(seed)
+    with streams.seeded("encoder"):
+        encoder = Bert(replace(TINY, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout))
+    model = MultitaskModel(encoder, tasks, streams, dropout=dropout)
+    stage = Stage("finetune", [task.name for task in tasks], steps=steps, learning_rate=1e-2)
+    composition = compose(plugins, Defaults(tasks, stage), streams)
+    for observer in observers:
+        composition.observe(observer)
+    return Trainer(model, composition.hook, streams, budget=budget, plugins=plugins)
+
+
+def same_weights(one: Trainer, other: Trainer) -> None:
+    """AssertionError where a parameter differs in a single bit."""
+    theirs = dict(other.model.named_parameters())
+    for name, parameter in one.model.named_parameters():
+        assert torch.equal(parameter, theirs[name]), f"{name} differs"
+
+
+def resume_is_exact(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
+    """Promise 1: a run stopped in the middle and resumed has the weights of the run that never stopped."""
+    whole = tiny_trainer(factory(), tasks=tasks())
+    whole.train()
+    stop = Snapshot(after=STEPS // 2)
+    first = tiny_trainer(factory(), tasks=tasks(), observers=[stop])
+    stop.trainer = first
+    first.train()
+    second = tiny_trainer(factory(), tasks=tasks())
+    second.model.load_state_dict(stop.model)
+    second.load_state_dict(stop.training)
+    second.train()
+    same_weights(second, whole)
+
+
+def draws_are_its_own(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
+    """Promise 1: with the plugin or without, others draw the same numbers, and the data comes in the same order."""
+    alone, beside = Probe(), Probe()
+    tiny_trainer({"probe": alone}, tasks=tasks()).train()
+    tiny_trainer({"probe": beside, **factory()}, tasks=tasks()).train()
+    for place in alone.drawn.keys() & beside.drawn.keys():  # a scheduler may choose another task
+        assert alone.drawn[place] == beside.drawn[place], f"another plugin draws other numbers at {place}"
+    for task in alone.rows.keys() & beside.rows.keys():
+        for number, (one, other) in enumerate(zip(alone.rows[task], beside.rows[task], strict=False)):
+            assert one == other, f"batch {number} of task '{task}' became {other} instead of {one}"
+
+
+def micro_batches_do_not_show(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
+    """Promise 4: whole batches and batches cut into micro-batches give the same gradients, dropout off."""
+    gradients = []
+    for budget in (10_000, 20):
+        seen = Gradients()
+        tiny_trainer(factory(), tasks=tasks(), steps=1, dropout=0.0, budget=budget, observers=[seen]).train()
+        gradients.append(seen.found)
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(
+            gradients[1][name], gradient, rtol=1e-4, atol=1e-6, msg=lambda text: f"{name}: {text}"
+        )
+
+
+def extra_passes_leave_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
+    """Promise 6: before the backward pass, a plugin's losses change no gradient, no mode and no random state."""
+    trainer = tiny_trainer(factory(), tasks=tasks())
+    trainer.model.train()
+    trainer.hook.prepare(model=trainer.model, tasks=tasks())
+    modes = [module.training for module in trainer.model.modules()]
+    weights = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
+    for task in tasks():
+        state = torch.get_rng_state()
+        trainer.losses(task, task.splits["train"].batch([0, 1, 2], keys=[7, 8, 9]))
+        assert torch.equal(torch.get_rng_state(), state), "the random state differs"
+        assert [module.training for module in trainer.model.modules()] == modes, "a module's mode differs"
+        for name, parameter in trainer.model.named_parameters():
+            assert parameter.grad is None, f"{name} has a gradient"
+            assert torch.equal(parameter, weights[name]), f"{name} differs"
+
+
+def strength_zero_is_no_plugin(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
+    """Promise 3: with every `weight` at 0, a run is that of no plugin, bit for bit."""
+    plugins = factory()
+    weighed = {name: plugin for name, plugin in plugins.items() if any(f.name == "weight" for f in fields(plugin))}
+    for plugin in weighed.values():
+        plugin.weight = 0.0
+    one, other = tiny_trainer(weighed, tasks=tasks()), tiny_trainer({}, tasks=tasks())
+    one.train()
+    other.train()
+    same_weights(one, other)
+
+
+PROMISES: tuple[Callable[..., None], ...] = (
+    resume_is_exact,
+    draws_are_its_own,
+    micro_batches_do_not_show,
+    extra_passes_leave_no_trace,
+    strength_zero_is_no_plugin,
+)
+
+
+class Snapshot:
+    """An observer that keeps the state after some steps."""
+
+    trainer: Trainer
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.model: dict[str, Tensor] = {}
+        self.training: dict[str, Any] = {}
+
+    @hookimpl(trylast=True)
+    def after_step(self, step: int) -> None:
+        if step + 1 == self.after:
+            self.model = {name: tensor.clone() for name, tensor in self.trainer.model.state_dict().items()}
+            self.training = copy.deepcopy(self.trainer.state_dict())
+
+
+class Probe:
+    """A plugin that notes what it draws at every place, and the batches of every task."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.drawn: dict[tuple[int, str], float] = {}  # by step and task
+        self.rows: dict[str, list[tuple[int, ...]]] = {}  # of each batch, by task
+
+    @hookimpl
+    def extra_losses(self, task: Task, batch: Batch) -> Mapping[str, Tensor]:
+        self.drawn[self.step, task.name] = float(torch.rand(()))
+        self.rows.setdefault(task.name, []).append(batch.rows)
+        return {}
+
+    @hookimpl
+    def after_step(self, step: int) -> None:
+        self.step = step + 1
+
+
+class Gradients:
+    """An observer that keeps the gradients of the latest step, before clipping."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Tensor] = {}
+
+    @hookimpl(trylast=True)
+    def before_step(self, model: MultitaskModel) -> None:
+        found = {name: parameter.grad for name, parameter in model.named_parameters()}
+        self.found = {name: gradient.clone() for name, gradient in found.items() if gradient is not None}

