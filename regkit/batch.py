@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,8 +15,7 @@ Reduction = Literal["sum", "mean", "amax"]
 
 @dataclass(frozen=True)
 class Batch:
-    """
-    A packed batch: `tokens` holds every sequence of every example, one after the other.
+    """A packed batch: `tokens` holds every sequence of every example, one after the other.
 
     A single text and a pair read together (cross-encoder) are one sequence an example, a pair read apart (bi-encoder) is
     two, side by side. There are no pads, so nothing can perturb, average or normalise over them by mistake.
@@ -92,8 +91,7 @@ class Batch:
         return values[self.example_of]
 
     def noise(self, like: Tensor, purpose: str) -> Tensor:
-        """
-        Standard normal numbers in the shape of `like`, `[tokens, width]`, drawn example by example.
+        """Standard normal numbers in the shape of `like`, `[tokens, width]`, drawn example by example.
 
         They depend on the example, the update and `purpose`, which a plugin chooses, and not on how the batch was cut
         into micro-batches, as those of `torch.randn_like` do. Needs the `keys` that batches have in training.
@@ -101,12 +99,12 @@ class Batch:
         found = torch.empty_like(like)
         generator = torch.Generator(like.device)
         sizes = np.array(self.lengths).reshape(-1, self.sides).sum(1).tolist()
-        for key, part in zip(self.keys, found.split(sizes), strict=True):
+        for key, part in zip(self.keys, torch.split(found, sizes), strict=True):
             part.normal_(generator=generator.manual_seed(derive(key, purpose)))
         return found
 
     def to(self, device: torch.device) -> "Batch":
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
         return replace(self, **moved)

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
+from itertools import pairwise
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -86,9 +87,9 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
     for option in given:
         if option not in known:
             raise PluginError(f"'{name}' has no option '{option}'. {nearest(option, known)}")
-    for option in known.values():
-        if option.default is MISSING and option.name not in given:
-            raise PluginError(f"'{name}' needs {option.name}: --plugin {name}:{option.name}={option.type.upper()}.")
+    for needed in known.values():
+        if needed.default is MISSING and needed.name not in given:
+            raise PluginError(f"'{name}' needs {needed.name}: --plugin {name}:{needed.name}={needed.type.upper()}.")
     checked = {option: _checked(name, known[option], value) for option, value in given.items()}
     try:
         return plugin(**checked)
@@ -140,7 +141,7 @@ def _meanings(plugin: type) -> dict[str, str]:
         return {}
     found = {}
     statements = getattr(body, "body", [])
-    for field, text in zip(statements, statements[1:], strict=False):
+    for field, text in pairwise(statements):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
     return found

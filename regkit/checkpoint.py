@@ -1,5 +1,4 @@
-"""
-Checkpoint: a folder with the model in Hugging Face form, its heads, its tokenizer and what training needs to go on.
+"""Checkpoint: a folder with the model in Hugging Face form, its heads, its tokenizer and what training needs to go on.
 
 Tensors are safetensors, everything else is JSON: reading a checkpoint runs nothing. A folder is written under a
 temporary name, flushed and renamed, so it is whole or not there.

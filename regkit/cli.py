@@ -4,7 +4,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,7 +64,13 @@ def train(
     """Train a multitask model and leave a run folder behind."""
     from regkit import commands  # heavy: torch
 
-    given = {"data": data, "encoder": encoder, "epochs": epochs, "steps": steps, "batch_size": batch_size}
+    given: dict[str, Any] = {
+        "data": data,
+        "encoder": encoder,
+        "epochs": epochs,
+        "steps": steps,
+        "batch_size": batch_size,
+    }
     given |= {"learning_rate": lr, "seed": seed, "device": device, "tasks": tasks and tasks.split(",")}
     commands.train(
         config, {name: value for name, value in given.items() if value is not None}, plugin or [], output, dry_run

@@ -14,14 +14,13 @@ from rich.table import Table
 from torch import Tensor
 
 from regkit import catalog, runs
-from regkit.data.declare import Split
 from regkit.display import Display, print_scores
 from regkit.errors import PluginError
 from regkit.evaluation import Scores, outputs, score
 from regkit.experiment import Experiment
 from regkit.plan import print_plan
 from regkit.settings import Settings
-from regkit.tasks import Task
+from regkit.tasks import Split, Task
 
 BUDGET = 16384  # tokens at a time when evaluating
 

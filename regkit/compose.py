@@ -39,15 +39,14 @@ class Composition:
 
 
 def compose(plugins: Mapping[str, Any], defaults: object, streams: Streams) -> Composition:
-    """
-    Attach plugins above the defaults, the first named being the outermost wrapper.
+    """Attach plugins above the defaults, the first named being the outermost wrapper.
 
     Raises PluginError for a hook or an argument that does not exist, and for two deciders of one hook.
     """
     manager = pluggy.PluginManager("regkit")
     manager.add_hookspecs(Hooks)
     manager.register(defaults, "defaults")
-    for name in reversed(plugins):  # pluggy calls the last registered first
+    for name in reversed(list(plugins)):  # pluggy calls the last registered first
         manager.register(_attached(name, plugins[name], streams), name)
     manager.check_pending()
     _one_decider_each(plugins)
@@ -56,7 +55,7 @@ def compose(plugins: Mapping[str, Any], defaults: object, streams: Streams) -> C
 
 def implementations(plugin: object) -> dict[str, Callable[..., Any]]:
     """The methods of a plugin that are hook implementations, by the name of the hook."""
-    found = {}
+    found: dict[str, Callable[..., Any]] = {}
     for name, method in inspect.getmembers(plugin, inspect.isroutine):
         mark = getattr(method, "regkit_impl", None)
         if mark:

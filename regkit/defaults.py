@@ -31,8 +31,7 @@ class Defaults:
     @hookimpl(trylast=True)
     def make_optimizer(self, model: MultitaskModel, stage: Stage) -> torch.optim.Optimizer:
         """AdamW (Loshchilov and Hutter, 2019), fused; no decay of biases and layer norms, as in BERT."""
-        trained = model.heads.parameters() if stage.trainable == "heads" else model.parameters()
-        trained = [parameter for parameter in trained if parameter.requires_grad]
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         groups = [
             {"params": [parameter for parameter in trained if parameter.dim() > 1], "weight_decay": stage.weight_decay},
             {"params": [parameter for parameter in trained if parameter.dim() <= 1], "weight_decay": 0.0},

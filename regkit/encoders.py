@@ -17,8 +17,7 @@ FILES = [
 
 
 def find_encoder(name: str | None) -> Path:
-    """
-    The folder of an encoder: a folder as it is, the demo's for None, a name such as `bert-base-uncased` by the Hub.
+    """The folder of an encoder: a folder as it is, the demo's for None, a name such as `bert-base-uncased` by the Hub.
 
     Raises EncoderError with what to install or to pass.
     """

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from regkit.data.order import cut
 from regkit.model import MultitaskModel
-from regkit.tasks import Task
+from regkit.tasks import Split, Task
 
 Scores = dict[str, dict[str, float]]
 
@@ -27,7 +27,7 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 
 @torch.no_grad()
-def outputs(model: MultitaskModel, task: Task, split: str, *, budget: int, precision: torch.dtype) -> Tensor:
+def outputs(model: MultitaskModel, task: Task, split: Split, *, budget: int, precision: torch.dtype) -> Tensor:
     """The model's output for every example of a split, in the split's order, on the CPU in float32."""
     examples = task.splits[split]
     lengths = examples.lengths()
@@ -42,7 +42,7 @@ def outputs(model: MultitaskModel, task: Task, split: str, *, budget: int, preci
 
 
 def evaluate(
-    model: MultitaskModel, tasks: Iterable[Task], split: str, *, budget: int, precision: torch.dtype
+    model: MultitaskModel, tasks: Iterable[Task], split: Split, *, budget: int, precision: torch.dtype
 ) -> Scores:
     """`scores[task][metric]` for every task that has the split with labels."""
     scores: Scores = {}

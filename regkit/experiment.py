@@ -33,8 +33,7 @@ class Experiment:
 
     @classmethod
     def build(cls, settings: Settings) -> "Experiment":
-        """
-        Load the encoder and the data, and attach the plugins.
+        """Load the encoder and the data, and attach the plugins.
 
         Raises RegkitError for whatever does not fit, before any training.
         """

@@ -1,5 +1,4 @@
-"""
-The contract: the training loop in pseudocode, and the hooks that plugins attach to, in the loop's order.
+"""The contract: the training loop in pseudocode, and the hooks that plugins attach to, in the loop's order.
 
     tasks()                                                  # collect
     stages(tasks)                                            # collect
@@ -64,8 +63,7 @@ class Predict(Protocol):
         dropout: Literal["replay", "fresh", "off"] = "replay",
         model: "MultitaskModel | None" = None,
     ) -> Tensor:
-        """
-        The output for `embeddings`, `[tokens, width]`.
+        """The output for `embeddings`, `[tokens, width]`.
 
         dropout: `replay` uses the very masks of the clean pass, `fresh` draws new ones, `off` is evaluation mode.
         model: another model to ask, such as a teacher; None is the one in training.
@@ -126,8 +124,7 @@ class Hooks:
 
     @decide
     def combine_gradients(self, gradients: Tensor) -> Tensor:  # type: ignore[empty-body]
-        """
-        One gradient, `[parameters]`, from `[tasks, parameters]`: of the shared parameters, when a step has several tasks.
+        """One gradient, `[parameters]`, from `[tasks, parameters]`: of the shared parameters, when a step has several tasks.
 
         The rows are in the order of `choose_tasks`, and each holds the task's loss and the extra losses on its batch. The
         tensor may be changed in place. By default the rows are summed.

@@ -1,5 +1,4 @@
-"""
-Objectives: what a kind of output means - its loss, its divergence, its prediction and its metrics.
+"""Objectives: what a kind of output means - its loss, its divergence, its prediction and its metrics.
 
 Every loss and divergence is a mean over examples, and every output keeps its examples in the first dimension. The
 divergences are the `l_s` of SMART (Jiang et al., ACL 2020, section 3.1): the sum of both Kullback-Leibler divergences

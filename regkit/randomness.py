@@ -1,5 +1,4 @@
-"""
-Randomness: numbers derived from where they are needed, never carried along.
+"""Randomness: numbers derived from where they are needed, never carried along.
 
 A run has one seed. Whoever draws - the order of the data, the clean pass's dropout, a plugin inside a hook - draws from
 a stream whose seed is a hash of (seed, stage, step, task, part, purpose). So a run stopped anywhere and resumed draws the
@@ -20,8 +19,7 @@ def derive(seed: int, *key: object) -> int:
 
 
 class Streams:
-    """
-    Torch's default generators, seeded by place and purpose for the length of a `with` block.
+    """Torch's default generators, seeded by place and purpose for the length of a `with` block.
 
     The place is a path such as `("finetune", 12, "sst", 0)`: stage, step, task, micro-batch.
     """

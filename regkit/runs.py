@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from regkit import catalog, checkpoint
-from regkit.data.declare import Split, choose, find_tasks
+from regkit.data.declare import choose, find_tasks
 from regkit.data.load import load_task
 from regkit.errors import ConfigError, RunError, nearest
 from regkit.evaluation import Scores, mean_score
@@ -25,7 +25,7 @@ from regkit.hookspecs import hookimpl
 from regkit.model import MultitaskModel, load_encoder
 from regkit.randomness import Streams
 from regkit.settings import Settings
-from regkit.tasks import Stage, Task
+from regkit.tasks import Split, Stage, Task
 from regkit.tokenizer import Tokenizer
 
 RUNS = Path("runs")

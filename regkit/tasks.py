@@ -11,6 +11,7 @@ from torch import Tensor
 from regkit.batch import Batch
 from regkit.objectives import Objective
 
+Split = Literal["train", "dev", "test"]
 PairMode = Literal["cross_encoder", "bi_encoder"]  # both texts in one sequence, or each in its own
 
 
@@ -53,7 +54,7 @@ class Task:
 
     name: str
     objective: Objective
-    splits: Mapping[str, Examples]
+    splits: Mapping[Split, Examples]
     pair_mode: PairMode | None = None  # None: one text
     batch_size: int = 32
 

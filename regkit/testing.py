@@ -1,5 +1,4 @@
-"""
-Testing: regkit's promises as checks, on a tiny model, for the tests of any plugin.
+"""Testing: regkit's promises as checks, on a tiny model, for the tests of any plugin.
 
     import pytest
     from regkit.testing import PROMISES
@@ -150,9 +149,7 @@ def micro_batches_do_not_show(factory: Factory, tasks: Tasks = tiny_tasks) -> No
         tiny_trainer(factory(), tasks=tasks(), steps=1, dropout=0.0, budget=budget, observers=[seen]).train()
         gradients.append(seen.found)
     for name, gradient in gradients[0].items():
-        torch.testing.assert_close(
-            gradients[1][name], gradient, rtol=1e-4, atol=1e-6, msg=lambda text: f"{name}: {text}"
-        )
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6, msg=(name + ": {}").format)
 
 
 def extra_passes_leave_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) -> None:

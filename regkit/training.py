@@ -148,7 +148,7 @@ class Trainer:
             with self.streams.at(*self.streams.place, task.name, part), autocast(device, self.precision):
                 terms = self.losses(task, batch.to(device))
             terms = {name: term * (len(batch) / examples) for name, term in terms.items()}
-            torch.stack(list(terms.values())).sum().backward()
+            torch.autograd.backward(torch.stack(list(terms.values())).sum())
             totals = {name: term.detach() + totals.get(name, 0) for name, term in terms.items()}
         return totals
 
@@ -184,13 +184,14 @@ class Trainer:
             place = (*clean, int(torch.randint(2**62, ()))) if dropout == "fresh" else clean
             quiet = mode(asked, training=False) if dropout == "off" else nullcontext()
             with self.streams.at(*place), self.streams.seeded("dropout"), quiet:
-                return self.hook.predict(model=asked, task=task, batch=batch, embeddings=embeddings)
+                output: Tensor = self.hook.predict(model=asked, task=task, batch=batch, embeddings=embeddings)
+            return output
 
         return predict
 
     def make_optimizer(self, stage: Stage) -> torch.optim.Optimizer:
         """The stage's optimizer, with the peak of each group's learning rate noted, and the state it resumes from."""
-        optimizer = self.hook.make_optimizer(model=self.model, stage=stage)
+        optimizer: torch.optim.Optimizer = self.hook.make_optimizer(model=self.model, stage=stage)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         if self.resumed is not None:
@@ -227,5 +228,5 @@ def take_gradient(model: MultitaskModel) -> Tensor:
 def give_gradient(model: MultitaskModel, row: Tensor) -> None:
     """The opposite of `take_gradient`."""
     parameters = list(model.shared_parameters())
-    for parameter, part in zip(parameters, row.split([p.numel() for p in parameters]), strict=True):
+    for parameter, part in zip(parameters, torch.split(row, [p.numel() for p in parameters]), strict=True):
         parameter.grad = part.view_as(parameter)

@@ -1,5 +1,4 @@
-"""
-The demo data: the same everywhere, balanced, split cleanly, and not solved by counting words.
+"""The demo data: the same everywhere, balanced, split cleanly, and not solved by counting words.
 
 Measured with the sizes of July (1200/400/400), on dev:   PLACEHOLDER
 """

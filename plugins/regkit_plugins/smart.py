@@ -1,5 +1,4 @@
-"""
-SMART: predictions stay put when word embeddings move a little, in the worst direction (Jiang et al., ACL 2020).
+"""SMART: predictions stay put when word embeddings move a little, in the worst direction (Jiang et al., ACL 2020).
 
 Algorithm 1 of arXiv 1911.03437 without its Bregman term, which is the plugin `bregman`. The inner passes and the final
 one replay the dropout masks of the clean pass; with masks of their own, the term would measure dropout (R-Drop).

@@ -2,9 +2,8 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -12,9 +11,8 @@ from regkit.data import demo
 from regkit.data.tables import Table, read_table
 from regkit.errors import ConfigError, DataError, explain, nearest
 from regkit.objectives import Binary, Classification, Objective, Regression
-from regkit.tasks import PairMode
+from regkit.tasks import PairMode, Split
 
-Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
@@ -58,13 +56,14 @@ class TaskSpec(BaseModel):
             return Binary()
         if self.kind == "regression" and self.range:
             return Regression(*self.range)
-        names = self.classes if isinstance(self.classes, tuple) else ()
-        return Classification(len(names) or int(self.classes or 0), names)  # type: ignore[arg-type]
+        if isinstance(self.classes, tuple):
+            return Classification(len(self.classes), self.classes)
+        return Classification(self.classes or 2)
 
     def table(self, split: Split) -> Table | None:
         """The rows of a split; None where the task has no such split."""
         path: Path | None = getattr(self, split)
-        return path and read_table(path, quoting=self.quoting)
+        return read_table(path, quoting=self.quoting) if path else None
 
 
 class DemoSpec(TaskSpec):
@@ -83,14 +82,19 @@ QUORA = {"kind": "binary", "text": ("sentence1", "sentence2"), "label": "is_dupl
 STS = {"kind": "regression", "range": (0, 5), "text": ("sentence1", "sentence2"), "label": "similarity", "id": "id"}
 
 # Name of the task, how its files begin, and what is in them: the course's files, recognised by name.
-COURSE = {"sst": ("ids-sst", SST), "quora": ("quora", QUORA), "sts": ("sts", STS), "cfimdb": ("ids-cfimdb", CFIMDB)}
-DEMO = {"sentiment": SST, "paraphrase": QUORA, "similarity": STS}
+COURSE: dict[str, tuple[str, dict[str, Any]]] = {
+    "sst": ("ids-sst", SST),
+    "quora": ("quora", QUORA),
+    "sts": ("sts", STS),
+    "cfimdb": ("ids-cfimdb", CFIMDB),
+}
+DEMO: dict[str, dict[str, Any]] = {"sentiment": SST, "paraphrase": QUORA, "similarity": STS}
 
 
 def find_tasks(data: Path | None) -> dict[str, TaskSpec]:
     """The tasks of a TOML file, of a folder with `tasks.toml` or the course's files, or of the demo for None."""
     if data is None:
-        return {name: DemoSpec(source=name, **spec) for name, spec in DEMO.items()}  # type: ignore[arg-type]
+        return {name: DemoSpec(source=name, **spec) for name, spec in DEMO.items()}
     if data.is_file():
         return _declared(data)
     if not data.is_dir():
@@ -105,10 +109,10 @@ def find_tasks(data: Path | None) -> dict[str, TaskSpec]:
     return tasks
 
 
-def _course(folder: Path, prefix: str, spec: Mapping[str, object]) -> TaskSpec:
+def _course(folder: Path, prefix: str, spec: dict[str, Any]) -> TaskSpec:
     endings = {"train": "train", "dev": "dev", "test": "test-student"}
     files = {split: folder / f"{prefix}-{ending}.csv" for split, ending in endings.items()}
-    return TaskSpec(**spec, **{split: path for split, path in files.items() if path.is_file()})  # type: ignore[arg-type]
+    return TaskSpec.model_validate(spec | {split: path for split, path in files.items() if path.is_file()})
 
 
 def _declared(path: Path) -> dict[str, TaskSpec]:
@@ -134,7 +138,7 @@ def _spec(path: Path, name: str, values: object) -> TaskSpec:
         raise ConfigError(explain(error, owner, TaskSpec.model_fields)) from None
     if spec.train is None:
         raise ConfigError(f"{owner} needs 'train', a file of labelled examples.")
-    files = {split: path.parent / file for split in SPLITS if (file := getattr(spec, split))}
+    files: dict[str, Path] = {split: path.parent / file for split in SPLITS if (file := getattr(spec, split))}
     return spec.model_copy(update=files)
 
 

@@ -1,5 +1,4 @@
-"""
-Demo data: three small English tasks from a grammar of our own, for runs that name no data.
+"""Demo data: three small English tasks from a grammar of our own, for runs that name no data.
 
 A row begins as a meaning (an opinion, or who did what to whom), is put into words by a speaker with habits, and is
 labelled from the meaning alone, never from the words:
@@ -28,8 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Chooser:
-    """
-    Answers every question of a draw, and the same question always alike.
+    """Answers every question of a draw, and the same question always alike.
 
     Hashing replaces `random` for two reasons: the rows cannot depend on the Python version, and a choice depends on
     what it is about, not on how many came before it. So one speaker uses the same words for two meanings wherever

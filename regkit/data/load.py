@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regkit.data.declare import SPLITS, Split, TaskSpec
+from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.tables import Table
 from regkit.errors import DataError
 from regkit.objectives import Objective
-from regkit.tasks import Examples, Task
+from regkit.tasks import Examples, Split, Task
 from regkit.tokenizer import Tokenizer
 
 
@@ -25,7 +25,7 @@ def load_task(
 ) -> Task:
     """Read, check and tokenize a task's splits; DataError names file, line and field."""
     pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.columns) == 2 else None
-    found = {}
+    found: dict[Split, Examples] = {}
     for split in splits:
         table = spec.table(split)
         if table is not None:

@@ -12,8 +12,7 @@ POOL = 50  # batches whose examples are sorted by length together: enough for li
 
 
 def epoch_order(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndarray]:
-    """
-    Rows of each batch of one epoch: every example once, texts of like length together, batches in random order.
+    """Rows of each batch of one epoch: every example once, texts of like length together, batches in random order.
 
     An epoch stays an epoch: only the last batch drawn is smaller than `batch_size`, and none is left out.
     """

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from regkit.errors import DataError, nearest
 
@@ -30,8 +31,7 @@ class Table:
 
 
 def read_table(path: Path, *, quoting: bool = True) -> Table:
-    """
-    Read a file by its ending: .csv, .tsv, .txt (comma or tab, as its header shows), .jsonl, .parquet.
+    """Read a file by its ending: .csv, .tsv, .txt (comma or tab, as its header shows), .jsonl, .parquet.
 
     `quoting=False` takes quote characters of CSV and TSV as they stand. DataError names file, line and field.
     """
@@ -69,7 +69,7 @@ def _text(path: Path) -> str:
 def _read_csv(path: Path, quoting: bool) -> Table:
     text = _text(path)
     delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
-    style = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
+    style: Literal[0, 3] = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=style, strict=True)
     rows, lines, began = [], [], 1
     try:

@@ -22,19 +22,26 @@ class SelfAttention(nn.Module):
 
     def forward(self, hidden: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
         """`[tokens, width]` to `[tokens, width]`, or to `[rows, width]` where only some tokens' results are read."""
-        width = hidden.shape[1]
         if rows is not batch.starts:
-            query, key, value = _padded(self.qkv(hidden), batch).split(width, -1)
+            query, key, value = _padded(self.qkv(hidden), batch).chunk(3, -1)
             attended = _packed(self._attend(query, key, value, batch), batch)
-            return self.out(attended if rows is None else attended[rows])
+            attended = attended if rows is None else attended[rows]
+        else:
+            attended = self._of_starts(hidden, batch)
+        out: Tensor = self.out(attended)
+        return out
+
+    def _of_starts(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """`[sequences, width]`: one query a sequence, that of its first token."""
+        width = hidden.shape[1]
         weight, bias = self.qkv.weight, self.qkv.bias
-        query = F.linear(hidden[rows], weight[:width], bias[:width]).unsqueeze(1)  # one query a sequence
-        key, value = _padded(F.linear(hidden, weight[width:], bias[width:]), batch).split(width, -1)
-        return self.out(self._attend(query, key, value, batch).squeeze(1))
+        query = F.linear(hidden[batch.starts], weight[:width], bias[:width]).unsqueeze(1)
+        key, value = _padded(F.linear(hidden, weight[width:], bias[width:]), batch).chunk(2, -1)
+        return self._attend(query, key, value, batch).squeeze(1)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, batch: Batch) -> Tensor:
         """`[sequences, queries, width]` from queries, and keys and values of `[sequences, longest, width]`."""
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        query, key, value = (part.view(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in (query, key, value))
         rate = self.rate if self.training else 0.0
         if (
             rate and query.device.type == "cpu"

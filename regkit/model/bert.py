@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,6 +13,10 @@ from regkit.model.attention import SelfAttention
 from regkit.model.dropout import Dropout
 
 ACTIVATIONS = {"gelu": nn.GELU(), "gelu_new": nn.GELU("tanh"), "gelu_pytorch_tanh": nn.GELU("tanh"), "relu": nn.ReLU()}
+
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Encoder(Protocol):
@@ -36,23 +41,27 @@ class Encoder(Protocol):
         """As torch's modules give them."""
         ...
 
+    def requires_grad_(self, requires_grad: bool = True) -> object:
+        """As torch's modules do it."""
+        ...
+
 
 @dataclass(frozen=True)
 class BertConfig:
     """The shape of a BERT; the names are those of a checkpoint's config.json."""
 
-    vocab_size: int = 30522
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
-    layer_norm_eps: float = 1e-12
+    vocab_size: Count = 30522
+    hidden_size: Count = 768
+    num_hidden_layers: Count = 12
+    num_attention_heads: Count = 12
+    intermediate_size: Count = 3072
+    max_position_embeddings: Count = 512
+    type_vocab_size: Count = 2
+    layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-12
     hidden_act: str = "gelu"
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    initializer_range: float = 0.02
+    hidden_dropout_prob: Share = 0.1
+    attention_probs_dropout_prob: Share = 0.1
+    initializer_range: Annotated[float, Field(ge=0)] = 0.02
 
 
 class Layer(nn.Module):
@@ -72,7 +81,8 @@ class Layer(nn.Module):
     def forward(self, hidden: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
         attended = self.dropout(self.attention(hidden, batch, rows))
         hidden = self.attention_norm(attended + (hidden if rows is None else hidden[rows]))
-        return self.norm(hidden + self.dropout(self.down(self.activation(self.up(hidden)))))
+        changed: Tensor = self.norm(hidden + self.dropout(self.down(self.activation(self.up(hidden)))))
+        return changed
 
 
 class Bert(nn.Module):
@@ -95,11 +105,11 @@ class Bert(nn.Module):
 
     def embed(self, batch: Batch) -> Tensor:
         """Token ids to word embeddings, `[tokens, width]`: before position, segment, LayerNorm and dropout."""
-        return self.word(batch.tokens)
+        embeddings: Tensor = self.word(batch.tokens)
+        return embeddings
 
     def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
-        """
-        Word embeddings to the last layer's hidden states, `[tokens, width]`.
+        """Word embeddings to the last layer's hidden states, `[tokens, width]`.
 
         With `rows`, numbers of tokens, the last layer computes only those: `[rows, width]`. `batch.starts` is the
         fastest choice: then it has one query a sequence.
@@ -108,7 +118,8 @@ class Bert(nn.Module):
         hidden = self.dropout(self.norm(hidden))
         for layer in self.layers[:-1]:
             hidden = layer(hidden, batch)
-        return self.layers[-1](hidden, batch, rows)
+        last: Tensor = self.layers[-1](hidden, batch, rows)
+        return last
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Hidden states of [CLS] to text vectors, both `[sequences, width]`."""

@@ -8,8 +8,7 @@ LEVELS = 2**16  # rates are rounded to 1/65536, and the scale is that of the rou
 
 
 def dropout(values: Tensor, rate: float) -> Tensor:
-    """
-    Inverted dropout (Srivastava et al., 2014) with torch's default generator.
+    """Inverted dropout (Srivastava et al., 2014) with torch's default generator.
 
     On the CPU torch's own draws one Bernoulli number an element, 7-10 ns each; here 64 random bits serve four elements.
     """

@@ -11,8 +11,7 @@ from regkit.tasks import Task
 
 
 class Linear(nn.Module):
-    """
-    Dropout and one linear layer on the vector of the text, or of the pair read together.
+    """Dropout and one linear layer on the vector of the text, or of the pair read together.
 
     `[examples, width]` to `[examples, outputs]`, or `[examples]` for one output.
     """
@@ -26,13 +25,12 @@ class Linear(nn.Module):
             nn.init.constant_(self.linear.bias, (objective.low + objective.high) / 2)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        output = self.linear(self.dropout(vectors))
+        output: Tensor = self.linear(self.dropout(vectors))
         return output.squeeze(1) if output.shape[1] == 1 else output
 
 
 class PairFeatures(Linear):
-    """
-    A linear layer on both vectors of a pair read apart, their distance and their product (Conneau et al., 2017).
+    """A linear layer on both vectors of a pair read apart, their distance and their product (Conneau et al., 2017).
 
     `[2 * examples, width]`, sides adjacent, to the shapes of `Linear`.
     """
@@ -46,8 +44,7 @@ class PairFeatures(Linear):
 
 
 class Cosine(nn.Module):
-    """
-    The cosine of a pair's two vectors on the label's range: 0 is its low end, 1 its high end; nothing to learn.
+    """The cosine of a pair's two vectors on the label's range: 0 is its low end, 1 its high end; nothing to learn.
 
     `[2 * examples, width]`, sides adjacent, to `[examples]`.
     """

@@ -34,7 +34,8 @@ class MultitaskModel(nn.Module):
     def predict(self, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
         """From word embeddings to the task's output: `[examples, width]`, or `[examples]` where the width is 1."""
         vectors = self.encoder.pool(self.encoder.encode(embeddings, batch, batch.starts))
-        return self.heads[task.name](vectors)
+        output: Tensor = self.heads[task.name](vectors)
+        return output
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """The encoder's trainable parameters: those that several tasks pull at."""

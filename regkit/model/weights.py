@@ -1,5 +1,4 @@
-"""
-Weights: read any BERT checkpoint in Hugging Face form, and write one that others read.
+"""Weights: read any BERT checkpoint in Hugging Face form, and write one that others read.
 
 Known variations: names with and without the prefix `bert.`, LayerNorm parameters as weight/bias or gamma/beta, with or
 without a pooler, `model.safetensors` or `pytorch_model.bin` (tensors only, no pickle is run).
@@ -12,19 +11,19 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from regkit.errors import EncoderError, nearest
-from regkit.model.bert import ACTIVATIONS, Bert, BertConfig
+from regkit.errors import EncoderError, explain, nearest
+from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
 
 Tensors = dict[str, Tensor]
 
 
 def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
-    """
-    minBERT with the weights of a checkpoint folder; `dropout` overrides both rates of its config.json.
+    """minBERT with the weights of a checkpoint folder; `dropout` overrides both rates of its config.json.
 
     A missing pooler is made anew from torch's default generator. Raises EncoderError, naming the file or tensor.
     """
@@ -39,7 +38,7 @@ def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
         tensors["pooler.bias"] = torch.zeros(config.hidden_size)
     _check(tensors, model.state_dict(), folder)
     model.load_state_dict({name: tensors[name].float() for name in model.state_dict()}, assign=True)
-    return model.requires_grad_()
+    return model.requires_grad_(True)
 
 
 def read_config(folder: Path) -> BertConfig:
@@ -54,24 +53,24 @@ def read_config(folder: Path) -> BertConfig:
     if not isinstance(values, dict) or values.get("model_type", "bert") != "bert":
         kind = values.get("model_type") if isinstance(values, dict) else type(values).__name__
         raise EncoderError(f"{path} describes a '{kind}' model; minBERT reads BERT checkpoints (model_type 'bert').")
-    known = {field.name: field.type for field in fields(BertConfig)}
-    chosen = {name: value for name, value in values.items() if name in known}
-    for name, value in chosen.items():
-        wanted = {"int": int, "str": str}.get(str(getattr(known[name], "__name__", known[name])), (int, float))
-        if not isinstance(value, wanted) or isinstance(value, bool) or (not isinstance(value, str) and value < 0):
-            raise EncoderError(f"{path}: {name} is {value!r}, which minBERT cannot use.")
-    config = BertConfig(**chosen)
+    chosen = {field.name: values[field.name] for field in fields(BertConfig) if field.name in values}
+    try:
+        config = TypeAdapter(BertConfig).validate_python(chosen)
+    except ValidationError as error:
+        raise EncoderError(explain(error, str(path), chosen)) from None
     if config.hidden_act not in ACTIVATIONS:
         raise EncoderError(f"{path}: hidden_act is '{config.hidden_act}'. {nearest(config.hidden_act, ACTIVATIONS)}")
-    if config.num_attention_heads < 1 or config.hidden_size % config.num_attention_heads:
+    if config.hidden_size % config.num_attention_heads:
         raise EncoderError(
             f"{path}: hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} heads."
         )
     return config
 
 
-def save_encoder(model: Bert) -> tuple[dict[str, object], Tensors]:
+def save_encoder(model: Encoder) -> tuple[dict[str, object], Tensors]:
     """The encoder in Hugging Face form: the content of config.json, and tensors under their names there."""
+    if not isinstance(model, Bert):
+        raise EncoderError(f"regkit can write checkpoints of minBERT, not of {type(model).__name__}.")
     config = {"model_type": "bert", "architectures": ["BertModel"], "position_embedding_type": "absolute"}
     return config | asdict(model.config), _theirs(dict(model.state_dict()), model.config.num_hidden_layers)
 
