@@ -36,17 +36,16 @@ def train(
     experiment = Experiment.build(settings)
     print_plan(console, experiment)
     if dry_run:
+        for stage, tasks in experiment.trainer.stages():
+            experiment.trainer.prepare(stage, tasks)
         return
-    folder = runs.new_folder(settings, output)
-    recorder, display = runs.Recorder(folder, experiment), Display(console)
-    recorder.begin()
+    recorder, display = runs.Recorder(experiment, output), Display(console)
     experiment.composition.observe(recorder)
     experiment.composition.observe(display)
-    console.print(f"run: {folder}", soft_wrap=True, highlight=False)
     with display:
         experiment.trainer.train()
-    scores = json.loads((folder / "scores.json").read_text(encoding="utf8"))["dev"]
-    print_scores(console, scores, "best checkpoint: dev")
+    folder = recorder.folder
+    print_scores(console, recorder.scores, "best checkpoint: dev")
     console.print(f"run folder: {folder}\nto evaluate it: regkit eval {folder}", soft_wrap=True, highlight=False)
 
 

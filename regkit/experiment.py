@@ -12,6 +12,7 @@ from regkit.data.load import load_task
 from regkit.defaults import Defaults
 from regkit.encoders import find_encoder
 from regkit.errors import ConfigError, nearest
+from regkit.gradients import Gradients
 from regkit.model import MultitaskModel, load_encoder
 from regkit.randomness import Streams
 from regkit.settings import Settings
@@ -56,14 +57,10 @@ class Experiment:
         rate = 0.1 if settings.dropout is None else settings.dropout
         model = MultitaskModel(encoder, tasks, streams, dropout=rate).to(device)
         composition = compose(plugins, Defaults(tasks, _stage(settings, tasks)), streams)
+        halved = precision == "bf16" or (precision == "auto" and device.type == "cuda")
         trainer = Trainer(
-            model,
-            composition.hook,
-            streams,
+            Gradients(model, composition.hook, streams, torch.bfloat16 if halved else torch.float32),
             budget=settings.micro_batch_tokens,
-            precision=torch.bfloat16
-            if precision == "bf16" or (precision, device.type) == ("auto", "cuda")
-            else torch.float32,
             clip=settings.clip,
             bucketing=settings.length_bucketing,
             plugins=plugins,

@@ -16,7 +16,7 @@ def plan(experiment: Experiment) -> list[str]:
     """The plan, a line each."""
     settings, trainer = experiment.settings, experiment.trainer
     size = sum(parameter.numel() for parameter in experiment.model.parameters()) / 1e6
-    kind = "bf16" if str(trainer.precision).endswith("bfloat16") else "fp32"
+    kind = "bf16" if str(trainer.gradients.precision).endswith("bfloat16") else "fp32"
     lines = [
         f"encoder: {settings.encoder or 'the demo (MiniLM)'}, {size:.1f} M parameters, on {trainer.streams.device} in {kind}"
     ]
@@ -27,7 +27,6 @@ def plan(experiment: Experiment) -> list[str]:
         hooks = ", ".join(experiment.composition.hooks_of(name))
         lines.append(f"plugin {name}{f' ({chosen})' if chosen else ''}: answers {hooks}")
     for stage, tasks in trainer.stages():
-        trainer.hook.prepare(model=experiment.model, tasks=tasks)
         epoch, total = trainer.length(stage, tasks)
         lines.append(
             f"stage {stage.name}: {total} updates, {epoch} an epoch, peak learning rate {stage.learning_rate:g}"

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,19 +84,23 @@ def environment(device: torch.device, plugins: Mapping[str, Any]) -> dict[str, A
 
 @dataclass
 class Recorder:
-    """Writes the run's folder as training goes; attached as an observer."""
+    """An observer that writes the run's folder. It makes it when training begins, so what is refused leaves none."""
 
-    folder: Path
     experiment: Experiment
+    output: Path | None = None
     best: float = -float("inf")
+    scores: Scores = field(default_factory=dict)  # of the best checkpoint
     pending: list[tuple[int, Mapping[str, Mapping[str, Tensor]]]] = field(default_factory=list)
     rate: float = 0.0
 
-    def begin(self) -> None:
+    @cached_property
+    def folder(self) -> Path:
         experiment = self.experiment
-        write(self.folder / "config.toml", experiment.settings.toml())
+        folder = new_folder(experiment.settings, self.output)
+        write(folder / "config.toml", experiment.settings.toml())
         found = environment(experiment.trainer.streams.device, experiment.composition.plugins)
-        write(self.folder / "environment.json", json.dumps(found, indent=2))
+        write(folder / "environment.json", json.dumps(found, indent=2))
+        return folder
 
     @hookimpl(trylast=True)
     def before_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -114,11 +119,13 @@ class Recorder:
         if step == 0:
             return
         folder = self.folder / "checkpoints" / f"{stage.name}-{step}"
+        mean = mean_score(scores, self.experiment.tasks)
+        better = mean > self.best or not scores
+        self.best = max(self.best, mean)
         state = self.experiment.trainer.state_dict() | {"best": self.best}
         checkpoint.save(folder, self.experiment.model, self.experiment.tokenizer, state)
-        score = mean_score(scores, self.experiment.tasks)
-        if score > self.best or not scores:
-            self.best = score
+        if better:
+            self.scores = scores
             point(self.folder / "best", folder)
             write(self.folder / "scores.json", json.dumps({"dev": scores}, indent=2))
         point(self.folder / "last", folder)
@@ -126,7 +133,7 @@ class Recorder:
 
     def flush(self) -> None:
         """Write the losses of the steps since the last time; RunError where one is not finite."""
-        stage = self.experiment.trainer.streams.place[0] if self.experiment.trainer.streams.place else None
+        stage = self.experiment.trainer.streams.place[0]
         for step, losses in self.pending:
             numbers = {task: {term: float(value) for term, value in terms.items()} for task, terms in losses.items()}
             self._log({"stage": stage, "step": step, "learning_rate": self.rate, "losses": numbers})

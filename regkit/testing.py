@@ -24,6 +24,7 @@ from torch import Tensor
 from regkit.batch import Batch
 from regkit.compose import compose
 from regkit.defaults import Defaults
+from regkit.gradients import Gradients
 from regkit.hookspecs import hookimpl
 from regkit.model import Bert, BertConfig, MultitaskModel
 from regkit.objectives import Binary, Classification, Objective, Regression
@@ -104,7 +105,7 @@ def tiny_trainer(
     composition = compose(plugins, Defaults(tasks, stage), streams)
     for observer in observers:
         composition.observe(observer)
-    return Trainer(model, composition.hook, streams, budget=budget, plugins=plugins)
+    return Trainer(Gradients(model, composition.hook, streams), budget=budget, plugins=plugins)
 
 
 def same_weights(one: Trainer, other: Trainer) -> None:
@@ -145,7 +146,7 @@ def micro_batches_do_not_show(factory: Factory, tasks: Tasks = tiny_tasks) -> No
     """Promise 4: whole batches and batches cut into micro-batches give the same gradients, dropout off."""
     gradients = []
     for budget in (10_000, 20):
-        seen = Gradients()
+        seen = Seen()
         tiny_trainer(factory(), tasks=tasks(), steps=1, dropout=0.0, budget=budget, observers=[seen]).train()
         gradients.append(seen.found)
     for name, gradient in gradients[0].items():
@@ -161,7 +162,7 @@ def extra_passes_leave_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) -> 
     weights = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
     for task in tasks():
         state = torch.get_rng_state()
-        trainer.losses(task, task.splits["train"].batch([0, 1, 2], keys=[7, 8, 9]))
+        trainer.gradients.losses(task, task.splits["train"].batch([0, 1, 2], keys=[7, 8, 9]))
         assert torch.equal(torch.get_rng_state(), state), "the random state differs"
         assert [module.training for module in trainer.model.modules()] == modes, "a module's mode differs"
         for name, parameter in trainer.model.named_parameters():
@@ -226,7 +227,7 @@ class Probe:
         self.step = step + 1
 
 
-class Gradients:
+class Seen:
     """An observer that keeps the gradients of the latest step, before clipping."""
 
     def __init__(self) -> None:

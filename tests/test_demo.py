@@ -1,6 +1,6 @@
 """The demo data: the same everywhere, balanced, split cleanly, and not solved by counting words.
 
-Measured with the sizes of July (1200/400/400), on dev:   PLACEHOLDER
+PLACEHOLDER
 """
 
 import hashlib
@@ -62,17 +62,22 @@ def bag_of_words_score(task: str) -> float:
     return max(LogisticRegression(C=c, max_iter=5000).fit(x, y).score(x_dev, y_dev) for c in (0.03, 0.3, 1.0))
 
 
-def test_another_process_with_another_hash_seed_makes_the_same_rows() -> None:
-    program = "import hashlib; from regkit.data import demo; print(hashlib.sha256(repr([demo.table(task, split) "
-    program += "for task in demo.TASKS for split in demo.SIZES]).encode()).hexdigest())"
-    here = hashlib.sha256(
-        repr([demo.table(task, split) for task in demo.TASKS for split in SPLITS]).encode()
-    ).hexdigest()
+PRINT_DIGEST = """
+import hashlib, runpy, sys
+
+demo = runpy.run_path(sys.argv[1])  # the file alone: importing the package would take seconds for torch
+tables = [demo["table"](task, split) for task in demo["TASKS"] for split in demo["SIZES"]]
+print(hashlib.sha256(repr(tables).encode()).hexdigest())
+"""
+
+
+def test_processes_with_other_hash_seeds_make_the_same_rows() -> None:
+    tables = [demo.table(task, split) for task in demo.TASKS for split in SPLITS]
+    here = hashlib.sha256(repr(tables).encode()).hexdigest()
     for seed in ("0", "1"):
-        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)}
-        done = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-        )
+        command = [sys.executable, "-c", PRINT_DIGEST, str(demo.__file__)]
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == here
 
 
@@ -110,7 +115,7 @@ def test_no_sentence_occurs_in_two_splits_and_no_example_twice(task: str) -> Non
 def test_sentences_begin_with_a_capital_end_with_a_stop_and_have_no_stray_blanks(task: str) -> None:
     for text in (text for split in SPLITS for row in demo.table(task, split) for text in texts(task, row)):
         assert re.fullmatch(r"[A-Z0-9][^_/|{}]*[.?]", text), text
-        assert "  " not in text and " ," not in text and " ." not in text, text
+        assert not re.search(r"  | [,.;?]", text), text
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -125,7 +130,7 @@ def test_labels_are_balanced(split: str) -> None:
 
 def test_similarity_is_graded_from_0_to_5() -> None:
     values = labels("similarity", demo.table("similarity", "train"))
-    assert values.min() == 0 and values.max() == 5
+    assert (values.min(), values.max()) == (0, 5)
     assert len(set(values)) > 25
 
 
@@ -145,7 +150,7 @@ def test_the_same_words_carry_different_labels_in_many_examples(task: str) -> No
         for row in rows:
             seen[tuple(sorted(words(task, row)))].add(row[LABELS[task]])
         ambiguous = sum(len(seen[tuple(sorted(words(task, row)))]) > 1 for row in rows)
-        assert ambiguous > 0.05 * len(rows)
+        assert ambiguous > 0.08 * len(rows)
 
 
 @pytest.mark.parametrize(("task", "limit"), [("sentiment", 0.60), ("paraphrase", 0.65), ("similarity", 0.60)])

@@ -12,12 +12,6 @@ class Only:
     """Name of the task to train."""
 
     @hookimpl
-    def prepare(self, tasks: Sequence[Task]) -> None:
-        names = [task.name for task in tasks]
-        if self.task not in names:
-            raise PluginError(f"'only' knows no task '{self.task}'. {nearest(self.task, names)}")
-
-    @hookimpl
     def epoch_steps(self, tasks: Sequence[Task]) -> int:
         return self._chosen(tasks).batches
 
@@ -26,4 +20,7 @@ class Only:
         return [self._chosen(tasks)]
 
     def _chosen(self, tasks: Sequence[Task]) -> Task:
-        return next(task for task in tasks if task.name == self.task)
+        found = {task.name: task for task in tasks}
+        if self.task not in found:
+            raise PluginError(f"'only' knows no task '{self.task}'. {nearest(self.task, found)}")
+        return found[self.task]

@@ -1,0 +1,111 @@
+"""Gradients: the inner half of the loop - forward passes, losses and backward passes of one update."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from regkit.batch import Batch
+from regkit.errors import PluginError
+from regkit.evaluation import autocast, mode
+from regkit.hookspecs import Predict
+from regkit.model import MultitaskModel
+from regkit.randomness import Streams
+from regkit.tasks import Task
+
+Chosen = Sequence[tuple[Task, Sequence[Batch]]]  # the tasks of an update, each with its batch in micro-batches
+Losses = dict[str, dict[str, Tensor]]  # by task and term
+
+
+@dataclass
+class Gradients:
+    """Computes gradients into `.grad`, as the plugins behind `hook` say."""
+
+    model: MultitaskModel
+    hook: Any  # pluggy's relay: one callable a hook
+    streams: Streams
+    precision: torch.dtype = torch.float32
+
+    def compute(self, chosen: Chosen) -> Losses:
+        """Leave an update's gradient in `.grad`: that of its task, or the combined one of several. The losses, detached."""
+        self.model.zero_grad()
+        losses, rows = {}, []
+        surgery = (
+            len(chosen) > 1 and len(self.hook.combine_gradients.get_hookimpls()) > 1
+        )  # more than the default's sum
+        for task, batches in chosen:
+            losses[task.name] = self.backward(task, batches)
+            if surgery:
+                rows.append(take_gradient(self.model))
+        if surgery:
+            give_gradient(self.model, self.hook.combine_gradients(gradients=torch.stack(rows)))
+        return losses
+
+    def backward(self, task: Task, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """Add the gradient of a task's batch, one micro-batch after the other; each counts by its share of the examples."""
+        device = next(self.model.parameters()).device
+        examples = sum(map(len, batches))
+        totals: dict[str, Tensor] = {}
+        for part, batch in enumerate(batches):
+            with self.streams.within(task.name, part), autocast(device, self.precision):
+                terms = self.losses(task, batch.to(device))
+            terms = {name: term * (len(batch) / examples) for name, term in terms.items()}
+            torch.autograd.backward(torch.stack(list(terms.values())).sum())
+            totals = {name: term.detach() + totals.get(name, 0) for name, term in terms.items()}
+        return totals
+
+    def losses(self, task: Task, batch: Batch) -> dict[str, Tensor]:
+        """The clean loss under the name `task`, and every extra loss under its own."""
+        hook, model = self.hook, self.model
+        embeddings = hook.embed(model=model, batch=batch)
+        with self.streams.seeded("dropout"):
+            output = hook.predict(model=model, task=task, batch=batch, embeddings=embeddings)
+        losses = {"task": hook.task_loss(task=task, batch=batch, output=output)}
+        predict = self.predict_again(task, batch)
+        for answer in hook.extra_losses(
+            model=model, task=task, batch=batch, embeddings=embeddings, output=output, predict=predict
+        ):
+            if taken := losses.keys() & answer.keys():
+                raise PluginError(f"two plugins give a loss named '{min(taken)}'; each needs a name of its own.")
+            losses |= answer
+        return losses
+
+    def predict_again(self, task: Task, batch: Batch) -> Predict:
+        """The `predict` that plugins are handed; see `regkit.hookspecs.Predict`."""
+        clean = self.streams.place
+
+        def predict(
+            embeddings: Tensor,
+            *,
+            dropout: Literal["replay", "fresh", "off"] = "replay",
+            model: MultitaskModel | None = None,
+        ) -> Tensor:
+            asked = model or self.model
+            if dropout not in ("replay", "fresh", "off"):
+                raise PluginError(f"predict has no dropout='{dropout}'. Available: replay, fresh, off.")
+            place = (*clean, int(torch.randint(2**62, ()))) if dropout == "fresh" else clean
+            quiet = mode(asked, training=False) if dropout == "off" else nullcontext()
+            with self.streams.at(*place), self.streams.seeded("dropout"), quiet:
+                output: Tensor = self.hook.predict(model=asked, task=task, batch=batch, embeddings=embeddings)
+            return output
+
+        return predict
+
+
+def take_gradient(model: MultitaskModel) -> Tensor:
+    """The gradient of the shared parameters as one row, taken out of `.grad`; 0 where a parameter has none."""
+    parts = []
+    for parameter in model.shared_parameters():
+        parts.append(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+        parameter.grad = None
+    return torch.cat([part.flatten() for part in parts])
+
+
+def give_gradient(model: MultitaskModel, row: Tensor) -> None:
+    """The opposite of `take_gradient`."""
+    parameters = list(model.shared_parameters())
+    for parameter, part in zip(parameters, torch.split(row, [p.numel() for p in parameters]), strict=True):
+        parameter.grad = part.view_as(parameter)

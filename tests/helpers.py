@@ -1,0 +1,130 @@
+"""What the tests of data and command line share: a tiny encoder, tiny tasks, and the command line run inside the test."""
+
+import contextlib
+import csv
+import io
+import json
+import string
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from safetensors.torch import save_file
+
+from regkit import cli
+from regkit.model import Bert, BertConfig, save_encoder
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+LETTERS = string.ascii_lowercase + string.digits + string.punctuation
+VOCABULARY = [*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+LONGEST = 48  # tokens that the tiny encoder reads: every letter is one
+
+MOODS = ["good", "fine", "so so", "poor", "bad"]
+THINGS = ["cake", "soup", "bread", "rice", "tea", "jam", "egg"]
+
+TASKS = """\
+[tasks.mood]
+kind = "classification"
+classes = 3
+text = "sentence"
+label = "mood"
+id = "id"
+train = "mood-train.csv"
+dev = "mood-dev.csv"
+test = "mood-test.csv"
+
+[tasks.same]
+kind = "binary"
+text = ["one", "two"]
+label = "same"
+train = "same-train.csv"
+dev = "same-dev.csv"
+
+[tasks.near]
+kind = "regression"
+range = [0, 5]
+text = ["one", "two"]
+label = "score"
+pair_mode = "bi_encoder"
+train = "near-train.csv"
+dev = "near-dev.csv"
+"""
+
+
+def write_encoder(folder: Path, *, vocabulary: Sequence[str] = VOCABULARY, longest: int = LONGEST) -> Path:
+    """A random BERT of 2 layers and width 16, with a vocabulary of single letters."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    bert = Bert(BertConfig(len(vocabulary), **shape, max_position_embeddings=longest, initializer_range=0.2))
+    config, tensors = save_encoder(bert)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf8")
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf8")
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]], delimiter: str = ",") -> Path:
+    """The rows with a header, quoted where they must be."""
+    with path.open("w", encoding="utf8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def write_tasks(folder: Path) -> Path:
+    """A folder with the three tasks of `TASKS`: one text, a pair read together, a pair read apart."""
+    folder.mkdir(parents=True)
+    (folder / "tasks.toml").write_text(TASKS, encoding="utf8")
+    for split, size in {"train": 24, "dev": 20, "test": 10}.items():
+        mood = [{"id": f"{split}{n}", "sentence": sentence(n), "mood": n % 3} for n in range(size)]
+        pairs = [{"one": sentence(n), "two": sentence(n + n % 2)} for n in range(size)]
+        if split == "test":
+            mood = [{name: value for name, value in row.items() if name != "mood"} for row in mood]
+        else:
+            write_csv(folder / f"same-{split}.csv", [pair | {"same": 1 - n % 2} for n, pair in enumerate(pairs)])
+            write_csv(folder / f"near-{split}.csv", [pair | {"score": n % 11 / 2} for n, pair in enumerate(pairs)])
+        write_csv(folder / f"mood-{split}.csv", mood)
+    return folder
+
+
+def sentence(number: int) -> str:
+    """One of 35 short sentences, of which those with numbers close by differ."""
+    return f"the {THINGS[number % 7]} is {MOODS[number % 5]}"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left behind on the terminal."""
+
+    status: int
+    out: str
+    err: str
+
+
+def regkit(*arguments: object, cwd: Path) -> Ran:
+    """Run the command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    status: object = 0
+    with patched(arguments, cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = stop.code
+    return Ran(int(status or 0), out.getvalue(), err.getvalue())  # type: ignore[call-overload]
+
+
+@contextlib.contextmanager
+def patched(arguments: Sequence[object], cwd: Path) -> Iterator[None]:
+    with patch.object(sys, "argv", ["regkit", *map(str, arguments)]), contextlib.chdir(cwd):
+        yield
+
+
+def everything_in(folder: Path) -> dict[str, str]:
+    """Every path below a folder, with the content of the files: equal before and after where nothing was written."""
+    found = sorted(folder.rglob("*"))
+    return {str(path.relative_to(folder)): path.read_bytes().hex() if path.is_file() else "" for path in found}
