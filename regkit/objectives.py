@@ -54,6 +54,11 @@ class Objective(Protocol):
         ...
 
 
+def _wide(values: Tensor) -> Tensor:
+    """At least float32: bf16 has too few digits for small differences."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def _same_shape(output: Tensor, other: Tensor) -> None:
     if output.shape != other.shape:
         raise ValueError(f"outputs of shapes {list(output.shape)} and {list(other.shape)} cannot be compared")
@@ -74,12 +79,12 @@ class Classification:
         return self.classes
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(output.float(), labels)
+        return F.cross_entropy(_wide(output), labels)
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
         """KL(p, q) + KL(q, p), which is sum over classes of (p - q)(log p - log q)."""
         _same_shape(output, other)
-        log_p, log_q = output.float().log_softmax(-1), other.float().log_softmax(-1)
+        log_p, log_q = _wide(output).log_softmax(-1), _wide(other).log_softmax(-1)
         return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1).mean()
 
     def prediction(self, output: Tensor) -> Tensor:
@@ -116,12 +121,12 @@ class Binary:
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
         _same_shape(output, labels)
-        return F.binary_cross_entropy_with_logits(output.float(), labels.float())
+        return F.binary_cross_entropy_with_logits(_wide(output), labels.to(_wide(output).dtype))
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
         """KL(p, q) + KL(q, p) of two Bernoulli distributions, which is (p - q) times the difference of logits."""
         _same_shape(output, other)
-        output, other = output.float(), other.float()
+        output, other = _wide(output), _wide(other)
         return ((output.sigmoid() - other.sigmoid()) * (output - other)).mean()
 
     def prediction(self, output: Tensor) -> Tensor:
@@ -161,7 +166,7 @@ class Regression:
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
         """(p - q) squared, in squared units of the labels: a range of 0-5 gives 25 times what 0-1 gives, as the loss does."""
         _same_shape(output, other)
-        return (output.float() - other.float()).square().mean()
+        return (_wide(output) - _wide(other)).square().mean()
 
     def prediction(self, output: Tensor) -> Tensor:
         return output.float().clamp(self.low, self.high)

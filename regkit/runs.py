@@ -90,7 +90,7 @@ class Recorder:
     output: Path | None = None
     best: float = -float("inf")
     scores: Scores = field(default_factory=dict)  # of the best checkpoint
-    pending: list[tuple[int, Mapping[str, Mapping[str, Tensor]]]] = field(default_factory=list)
+    pending: list[tuple[int, float, Mapping[str, Mapping[str, Tensor]]]] = field(default_factory=list)
     rate: float = 0.0
 
     @cached_property
@@ -108,7 +108,7 @@ class Recorder:
 
     @hookimpl(trylast=True)
     def after_step(self, step: int, losses: Mapping[str, Mapping[str, Tensor]]) -> None:
-        self.pending.append((step, losses))
+        self.pending.append((step, self.rate, losses))
         if len(self.pending) == 20:  # note: reading the numbers waits for the GPU
             self.flush()
 
@@ -134,9 +134,9 @@ class Recorder:
     def flush(self) -> None:
         """Write the losses of the steps since the last time; RunError where one is not finite."""
         stage = self.experiment.trainer.streams.place[0]
-        for step, losses in self.pending:
+        for step, rate, losses in self.pending:
             numbers = {task: {term: float(value) for term, value in terms.items()} for task, terms in losses.items()}
-            self._log({"stage": stage, "step": step, "learning_rate": self.rate, "losses": numbers})
+            self._log({"stage": stage, "step": step, "learning_rate": rate, "losses": numbers})
             for task, terms in numbers.items():
                 for term, value in terms.items():
                     if not abs(value) < float("inf"):

@@ -8,14 +8,21 @@ import string
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from safetensors.torch import save_file
 
-from regkit import cli
+from regkit import catalog, cli
 from regkit.model import Bert, BertConfig, save_encoder
+
+PATIENT = settings(  # no deadline on busy cores, and a folder may be shared by the examples of one test
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LETTERS = string.ascii_lowercase + string.digits + string.punctuation
@@ -128,3 +135,16 @@ def everything_in(folder: Path) -> dict[str, str]:
     """Every path below a folder, with the content of the files: equal before and after where nothing was written."""
     found = sorted(folder.rglob("*"))
     return {str(path.relative_to(folder)): path.read_bytes().hex() if path.is_file() else "" for path in found}
+
+
+def install(monkeypatch: pytest.MonkeyPatch, folder: Path, **modules: str) -> None:
+    """Let these modules be the installed plugins: `name="source"`, each with a class `Plugin`."""
+    folder.mkdir(exist_ok=True)
+    points = []
+    for name, source in modules.items():
+        module = f"stranger_{name}"
+        (folder / f"{module}.py").write_text(source, encoding="utf8")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        points.append(EntryPoint(name, f"{module}:Plugin", catalog.GROUP))
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(catalog, "entry_points", lambda group: points)

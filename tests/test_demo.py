@@ -1,6 +1,12 @@
 """The demo data: the same everywhere, balanced, split cleanly, and not solved by counting words.
 
-PLACEHOLDER
+Measured on dev, trained on the 1200 rows of train; MiniLM is all-MiniLM-L6-v2 with all its weights tuned (pairs read
+together, learning rate 1e-4, batches of 32), one seed:
+
+                            chance   bag of words   MiniLM after 1, 2, 3 epochs   same words, another label
+    sentiment  (accuracy)     .20        .473            .507   .670   .785             47% of rows
+    paraphrase (accuracy)     .50        .635            .770   .792   .812             14%
+    similarity (Pearson)       0         .533            .684   .745   .770             18%
 """
 
 import hashlib

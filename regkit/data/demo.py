@@ -256,8 +256,7 @@ SCENES: dict[str, Scene] = {
         "tease teased/mock mocked",
         "essays/papers, textbooks/schoolbooks, pens/ballpoints, marks/grades",
         "in the classroom/during the lesson, in the library/among the bookshelves, "
-        "in the playground/in the schoolyard, "
-        "in the canteen/in the cafeteria",
+        "in the playground/in the schoolyard, in the canteen/in the cafeteria",
     ),
     "sport": _scene(
         "coach/trainer, goalkeeper/goalie, captain/skipper, referee/umpire, striker/forward, fan/supporter",
@@ -302,12 +301,11 @@ SCENES: dict[str, Scene] = {
 DEEDS = _list(  # what anyone may do to anyone
     "thank thanked|receive_thanks received_thanks from, "
     "praise praised/compliment complimented|win_praise won_praise from, "
-    "phone phoned/call called|get_a_call got_a_call from, "
-    "help helped/assist assisted|get_help got_help from, warn warned/alert alerted|get_a_warning got_a_warning from, "
+    "phone phoned/call called|get_a_call got_a_call from, help helped/assist assisted|get_help got_help from, "
+    "warn warned/alert alerted|get_a_warning got_a_warning from, "
     "criticise criticised/censure censured|draw_criticism drew_criticism from, greet greeted/welcome welcomed, "
     "trick tricked/fool fooled/deceive deceived, recognise recognised/identify identified, "
-    "insult insulted/offend offended, "
-    "forgive forgave forgiven/pardon pardoned"
+    "insult insulted/offend offended, forgive forgave forgiven/pardon pardoned"
 )
 TRANSFERS = _list(  # what passes things from one person to another
     "give gave given/hand handed|receive received from/get got from, "
@@ -317,8 +315,7 @@ TRANSFERS = _list(  # what passes things from one person to another
 TRAITS = _list(
     "old/elderly, rich/wealthy, famous/well-known, clever/smart, tired/weary/exhausted, angry/furious, cheerful/merry, "
     "shy/timid, brave/courageous, thin/slender, quiet/silent, careless/sloppy, polite/courteous, lazy/idle, "
-    "nervous/anxious, "
-    "stubborn/obstinate, injured/wounded"
+    "nervous/anxious, stubborn/obstinate, injured/wounded"
 )
 NUMBERS = _list("two/a couple of, three/3, four/4, six/half a dozen, twelve/a dozen")
 TIMES = _list(
@@ -331,7 +328,7 @@ TIMES = _list(
 
 @dataclass(frozen=True)
 class Event:
-    """Who did what to whom, in concepts. Some are empty: nobody has things in hand when he thanks a friend."""
+    """Who did what to whom, in concepts. Some are empty: thanking somebody takes no things."""
 
     scene: str
     agent: str
@@ -512,7 +509,7 @@ WEIGHTS = {
 
 
 def _likeness(one: Event, two: Event) -> float:
-    """From 0 to 5, the weight of the parts that two events 60% of it if only one of them is negated."""
+    """From 0 to 5: the weight of the parts that two events share, 60% of it if only one of them is negated."""
     told = [name for name in WEIGHTS if getattr(one, name) or getattr(two, name)]
     shared = [name for name in told if getattr(one, name) == getattr(two, name)]
     share = sum(WEIGHTS[name] for name in shared) / sum(WEIGHTS[name] for name in told)

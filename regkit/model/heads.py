@@ -54,7 +54,7 @@ class Cosine(nn.Module):
         self.low, self.high = objective.low, objective.high
 
     def forward(self, vectors: Tensor) -> Tensor:
-        cosine = F.cosine_similarity(vectors[0::2].float(), vectors[1::2].float())
+        cosine = F.cosine_similarity(vectors[0::2], vectors[1::2])
         return self.low + (self.high - self.low) * cosine
 
 
