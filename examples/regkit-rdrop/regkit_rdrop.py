@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from regkit import Predict, Task, hookimpl
 from torch import Tensor
+
+from regkit import Predict, Task, hookimpl
 
 
 @dataclass
