@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from regkit import commands
+from regkit.errors import RegkitError
+
 app = typer.Typer(
     name="regkit",
     help="Fine-tune a BERT-sized encoder on several tasks at once, with methods as plugins.",
@@ -62,8 +65,6 @@ def train(
     ] = False,
 ) -> None:
     """Train a multitask model and leave a run folder behind."""
-    from regkit import commands  # heavy: torch
-
     given: dict[str, Any] = {
         "data": data,
         "encoder": encoder,
@@ -91,8 +92,6 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, and nothing else.")] = False,
 ) -> None:
     """Score a run's best checkpoint."""
-    from regkit import commands
-
     commands.evaluate(run, split.value, data, predictions, device, as_json)
 
 
@@ -101,8 +100,6 @@ def plugins(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One plugin, with its options.")] = None,
 ) -> None:
     """List the installed plugins, or explain one."""
-    from regkit import commands
-
     commands.plugins(name)
 
 
@@ -116,8 +113,6 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        from regkit.errors import RegkitError
-
         if isinstance(error, RegkitError):
             _stop(str(error), 2)
         if isinstance(error, OSError):

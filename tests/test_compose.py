@@ -169,13 +169,13 @@ def test_a_misspelt_hook_does_not_start() -> None:
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (lambda self, outputs: 1, "task_loss has no argument 'outputs'. Did you mean 'output'? Available: batch, output, task."),
+        (lambda self, outputs: 1, "task_loss has no argument 'outputs'. Did you mean 'output'? "),
         (lambda self, *args: 1, "task_loss has no argument 'args'."),
         (lambda self, **kwargs: 1, "task_loss has no argument 'kwargs'."),
         (lambda self, task=None: 1, "task_loss: 'task' must be plain, without * or a default."),
         (lambda self, *, task: 1, "task_loss: 'task' must be plain, without * or a default."),
     ],
-)  # fmt: skip
+)
 def test_an_argument_that_would_not_be_passed_does_not_start(method: Callable[..., Any], message: str) -> None:
     assert refusal(p=plugin("task_loss", method)).startswith(f"plugin 'p': {message}")
 

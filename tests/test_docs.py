@@ -1,0 +1,132 @@
+"""The documentation says what is true now."""
+
+import dataclasses
+import inspect
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from regkit import catalog
+from regkit.hookspecs import Hooks
+from regkit.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
+
+
+def ours() -> list[str]:
+    return [name for name, point in catalog.installed().items() if point.value.startswith("regkit_plugins.")]
+
+
+def test_every_hook_has_a_heading_with_its_exact_arguments_in_the_loops_order() -> None:
+    hooks = [name for name in vars(Hooks) if not name.startswith("_")]
+    expected = [f"{name}({', '.join(list(inspect.signature(getattr(Hooks, name)).parameters)[1:])})" for name in hooks]
+    headings = re.findall(r"^### (.*)$", (DOCS / "hooks.md").read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted(expected)
+
+
+def test_the_pseudocode_names_every_hook_with_its_arguments() -> None:
+    text = inspect.getdoc(inspect.getmodule(Hooks)) or ""
+    for name in (name for name in vars(Hooks) if not name.startswith("_")):
+        arguments = ", ".join(list(inspect.signature(getattr(Hooks, name)).parameters)[1:])
+        assert f"{name}({arguments})" in text, name
+
+
+@pytest.mark.parametrize("name", ours())
+def test_every_plugin_has_a_card_with_each_option_and_its_default(name: str) -> None:
+    card = (DOCS / "plugins" / f"{name}.md").read_text()
+    assert card.startswith(f"# {name}\n")
+    assert "**Cost.**" in card
+    assert re.search(r"\*\*When (not )?to use it\.\*\*", card)
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", card, re.MULTILINE))
+    options = catalog.options(catalog.load_class(name))
+    defaults = {
+        key: "needed" if option.default is dataclasses.MISSING else str(option.default)
+        for key, option in options.items()
+    }
+    assert rows == defaults
+
+
+def test_every_card_belongs_to_a_plugin_and_is_in_the_index_and_the_readme() -> None:
+    cards = {path.stem for path in (DOCS / "plugins").glob("*.md")}
+    assert cards == set(ours())
+    for name in cards:
+        assert f"plugins/{name}.md" in (DOCS / "index.md").read_text()
+        assert f"plugins/{name}.md" in (ROOT / "README.md").read_text()
+
+
+def test_the_tutorial_is_the_example_project() -> None:
+    text = (DOCS / "writing-a-plugin.md").read_text()
+    blocks = re.findall(r"<!-- (\S+) -->\n```\w+\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    for path, block in blocks:
+        assert block == (ROOT / path).read_text(), path
+
+
+def test_the_readmes_plugin_is_that_of_the_example() -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    source = (ROOT / "examples/regkit-rdrop/regkit_rdrop.py").read_text()
+    for line in ("again = predict(", "return {", "weight: float = 1.0", "class RDrop:"):
+        (in_readme,) = [each.strip() for each in snippet.splitlines() if line in each]
+        assert in_readme in source
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_snippets_are_valid(page: Path) -> None:
+    for language, snippet in re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL):
+        if language == "python":
+            compile(snippet, str(page), "exec")
+        if language == "toml":
+            tomllib.loads(snippet)
+
+
+def test_the_readmes_help_is_the_programs() -> None:
+    (block,) = re.findall(r"<!-- regkit --help -->\n```\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    environment = os.environ | {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    command = [sys.executable, "-m", "regkit", "--help"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert block.strip() == "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    readme = (ROOT / "README.md").read_text()
+    lines = [line.strip() for line in readme.splitlines() if line.startswith("    ") and "venv" in line]
+    assert len(lines) == 2
+    assert lines[1].endswith("&& .venv/bin/pytest")
+    assert "&& .venv/bin/pytest$" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples" / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_recipes_are_settings_whose_plugins_accept_their_options(path: Path) -> None:
+    for name, options in Settings.read(path).plugins.items():
+        catalog.make(name, options)
+
+
+def test_the_recipes_hold_the_literal_settings_of_the_paper_and_of_the_report() -> None:
+    paper = Settings.read(ROOT / "examples/recipes/smart-paper.toml").plugins["smart"]
+    report = Settings.read(ROOT / "examples/recipes/smart-seed.toml").plugins["smart"]
+    shared = {"epsilon": 1e-5, "eta": 1e-3, "steps": 1, "unit": "absolute"}
+    assert paper == shared | {"weight": 3.0, "sigma": 1e-5}
+    assert report == shared | {"weight": 1.0, "sigma": 1e-6}
+
+
+def test_no_file_holds_a_weight_a_data_set_or_a_long_line_of_either() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    for name in tracked.stdout.split():
+        assert (ROOT / name).stat().st_size < 200_000, name
+        assert Path(name).suffix not in {".safetensors", ".bin", ".csv", ".tsv", ".parquet"}, name

@@ -1,0 +1,104 @@
+"""The structure: floors whose imports go down, a core that knows no algorithm, and public names that exist."""
+
+import ast
+import importlib
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+import regkit
+
+ROOT = Path(__file__).parents[1]
+
+# From the ground up; a module may import from its own floor and from those before it.
+FLOORS = [
+    {"errors", "randomness", "batch", "objectives", "tasks", "tokenizer", "hookspecs", "settings"},
+    {"model", "data"},
+    {"training", "gradients", "evaluation", "checkpoint", "defaults"},
+    {"compose", "catalog", "encoders", "experiment", "runs", "testing"},
+    {"display", "plan", "commands", "cli", "__main__"},
+]
+
+
+def room(module: str) -> str:
+    """`regkit.data.tables` lives in `data`."""
+    return module.split(".")[1]
+
+
+def imports(path: Path) -> set[str]:
+    """The regkit modules that a file imports when it runs; those for type checkers alone are left out."""
+    tree = ast.parse(path.read_text(encoding="utf8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" if node.module == "regkit" else node.module for alias in node.names}
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.split(".")[0] in ("regkit", "regkit_plugins")}
+
+
+def test_every_module_has_a_floor() -> None:
+    rooms = {
+        path.stem for path in (ROOT / "regkit").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert rooms - {"__init__"} == set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "regkit").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down_and_never_to_a_plugin(path: Path) -> None:
+    if path == ROOT / "regkit" / "__init__.py":
+        return
+    own = path.relative_to(ROOT / "regkit").parts[0].removesuffix(".py")
+    height = next(number for number, floor in enumerate(FLOORS) if own in floor)
+    reachable = set().union(*FLOORS[: height + 1])
+    for module in imports(path):
+        assert not module.startswith("regkit_plugins"), f"{path.name} imports {module}"
+        assert room(module) in reachable, f"{path.name} imports {module} from a higher floor"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "plugins" / "regkit_plugins").glob("*.py")), ids=lambda p: p.stem)
+def test_a_plugin_imports_what_is_public_and_no_other_plugin(path: Path) -> None:
+    for module in imports(path):
+        assert module == "regkit" or module.removeprefix("regkit.") in regkit.__all__, f"{path.name} imports {module}"
+
+
+def test_what_is_public_can_be_imported_and_is_sorted() -> None:
+    assert list(regkit.__all__) == sorted(regkit.__all__)
+    for name in regkit.__all__:
+        assert hasattr(regkit, name)
+
+
+def test_every_entry_point_of_the_project_is_installed() -> None:
+    """A new one needs `pip install` again."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["regkit.plugins"]
+    found = {point.name: point.value for point in entry_points(group="regkit.plugins")}
+    assert declared.items() <= found.items(), "install the project again: pip install -e ."
+
+
+def test_every_plugin_module_has_an_entry_point() -> None:
+    modules = {path.stem for path in (ROOT / "plugins" / "regkit_plugins").glob("*.py")} - {"__init__"}
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["regkit.plugins"]
+    assert modules == {value.partition(":")[0].split(".")[1] for value in declared.values()}
+
+
+def test_importing_regkit_imports_no_plugin_and_no_heavy_optional_library() -> None:
+    program = "import regkit, sys; print([n for n in sys.modules if n.split('.')[0] in "
+    program += "('regkit_plugins', 'transformers', 'sklearn', 'scipy', 'pyarrow', 'huggingface_hub')])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", [path.stem for path in (ROOT / "plugins" / "regkit_plugins").glob("*.py")])
+def test_a_plugins_docstring_begins_with_its_name_and_what_it_does(name: str) -> None:
+    if name == "__init__":
+        return
+    first = (importlib.import_module(f"regkit_plugins.{name}").__doc__ or "").splitlines()[0]
+    assert ": " in first
+    assert first.endswith(".")
