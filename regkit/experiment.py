@@ -31,6 +31,7 @@ class Experiment:
     model: MultitaskModel
     composition: Composition
     trainer: Trainer
+    left_out: Sequence[str]  # tasks of the data that are trained only where they are named
 
     @classmethod
     def build(cls, settings: Settings) -> "Experiment":
@@ -41,7 +42,10 @@ class Experiment:
         device, precision = find_device(settings.device), settings.precision
         streams = Streams(settings.seed, device)
         plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
-        specs = choose(find_tasks(settings.data), settings.tasks)
+        found = find_tasks(settings.data)
+        specs = choose(found, settings.tasks)
+        left_out = [name for name in found if name not in specs and settings.tasks is None]
+        settings = settings.model_copy(update={"tasks": list(specs)})
         folder = find_encoder(settings.encoder)
         tokenizer = Tokenizer.load(folder)
         with streams.seeded("encoder"):
@@ -65,7 +69,7 @@ class Experiment:
             bucketing=settings.length_bucketing,
             plugins=plugins,
         )
-        return cls(settings, tokenizer, tasks, model, composition, trainer)
+        return cls(settings, tokenizer, tasks, model, composition, trainer, left_out)
 
 
 def find_device(name: str) -> torch.device:

@@ -22,6 +22,7 @@ def plan(experiment: Experiment) -> list[str]:
     ]
     for task in experiment.tasks:
         lines += _task(task)
+    lines += [f"task {name}: found, not trained; --tasks would name it" for name in experiment.left_out]
     for name, plugin in experiment.composition.plugins.items():
         chosen = ", ".join(f"{key}={value}" for key, value in vars(plugin).items() if key in settings.plugins[name])
         hooks = ", ".join(experiment.composition.hooks_of(name))

@@ -184,8 +184,11 @@ class Finished:
 def load_run(folder: Path, split: Split, *, data: Path | None = None, device: str = "auto") -> Finished:
     """The run's best model with a split of its own data, or of other data with the same tasks."""
     settings = Settings.read(folder / "config.toml")
-    trained = find_tasks(settings.data) if data is None else find_tasks(data)
-    specs = choose(trained, settings.tasks if data is None else None)
+    found = find_tasks(data or settings.data)
+    trained = settings.tasks or list(choose(found, None))
+    specs = {name: found[name] for name in trained if name in found}
+    if not specs:
+        raise ConfigError(f"{data or settings.data} has none of the run's tasks: {', '.join(trained)}.")
     best, where = folder / "best", find_device(device)
     tokenizer, encoder = Tokenizer.load(best), load_encoder(best)
     longest = min(settings.max_length or encoder.longest, encoder.longest)

@@ -19,7 +19,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path | None = None  # a folder or a TOML file that declares tasks; None generates the demo's
-    tasks: list[str] | None = None  # those of the data's tasks to train; None takes all
+    tasks: list[str] | None = None  # those of the data's tasks to train; None takes all that are not optional
     encoder: str | None = None  # a checkpoint folder or a name on the Hub; None takes the demo's
     epochs: Count = 3
     steps: Count | None = None  # optimizer updates, instead of epochs
@@ -41,7 +41,7 @@ class Settings(BaseModel):
     def read(cls, path: Path) -> "Settings":
         """Settings from a TOML file; relative paths in it start at its folder."""
         try:
-            values = tomllib.loads(path.read_text(encoding="utf8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise ConfigError(f"{path} does not exist.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:

@@ -94,7 +94,7 @@ def test_gradient_of_the_divergence_reaches_both_sides(objective: Objective) -> 
     wanted = torch.autograd.grad(slow_divergence(objective, output, other), (output, other))
     for one, two in zip(found, wanted, strict=True):
         assert one.abs().min() > 0
-        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("objective", [Binary(), Regression(0, 5)], ids=repr)
@@ -139,6 +139,14 @@ def test_divergence_of_opposite_certainties_is_their_distance() -> None:
     torch.testing.assert_close(Classification(2).divergence(one, other), torch.tensor(2e4))
 
 
+def test_a_certain_mistake_costs_its_certainty_and_still_has_a_gradient() -> None:
+    for objective, output in ((Binary(), torch.tensor([1e4])), (Classification(2), torch.tensor([[0.0, 1e4]]))):
+        output.requires_grad_()
+        loss = objective.loss(output, torch.tensor([0]))
+        loss.backward()
+        assert (loss.item(), output.grad.flatten()[-1].item()) == (1e4, 1)
+
+
 @EACH
 def test_low_precision_outputs_are_computed_in_single_precision(objective: Objective) -> None:
     output, other = (outputs(objective, 64, seed).bfloat16() for seed in (0, 1))
@@ -148,6 +156,15 @@ def test_low_precision_outputs_are_computed_in_single_precision(objective: Objec
     assert torch.equal(found, wanted)
     assert torch.equal(objective.loss(output, truth), objective.loss(output.float(), truth))
     assert objective.metrics(output, truth) == objective.metrics(output.float(), truth)
+
+
+@EACH
+def test_double_precision_outputs_keep_theirs(objective: Objective) -> None:
+    output, truth = outputs(objective, 8).double(), labels(objective, 8)
+    other = output + 1e-9 * outputs(objective, 8, seed=1)
+    found = objective.divergence(output, other)
+    torch.testing.assert_close(found, slow_divergence(objective, output, other), rtol=1e-4, atol=1e-20)
+    assert objective.loss(output, truth).dtype == torch.float64
 
 
 def test_two_classes_and_one_logit_agree_where_they_mean_the_same() -> None:

@@ -86,7 +86,9 @@ def same(found: Bert, wanted: Bert, but: str = "nothing") -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [dict, bare, old_names, lambda tensors: bare(old_names(tensors)), with_others], ids=str
+    "change",
+    [dict, bare, old_names, lambda tensors: bare(old_names(tensors)), with_others],
+    ids=["as written", "no prefix", "gamma and beta", "neither", "more"],
 )
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
 def test_every_form_of_a_checkpoint_gives_the_same_model(write, source: Bert, change: Any, file: str) -> None:
