@@ -284,6 +284,7 @@ RUNS = [
     evaluate("more classes", "--data", "data", says="run/best has no head for task 'mood' as it is declared now.", files={"data/tasks.toml": MOOD.replace("classes = 3", "classes = 4")}),
     evaluate("another kind of the same width", "--data", "data", says=("run", "task 'same'"), files={"data/tasks.toml": TASKS.replace('kind = "binary"', 'kind = "regression"\nrange = [0, 1]')}),
     evaluate("another range", "--data", "data", says=("run", "task 'near'"), files={"data/tasks.toml": NEAR.replace("[0, 5]", "[0, 50]")}),
+    evaluate("damaged list of tasks", says="run/tasks.json cannot be read: ", files={"run/tasks.json": "{"}),
     evaluate("predictions to a file", "--predictions", "data/tasks.toml", says="data/tasks.toml: File exists."),
     evaluate("predictions below a file", "--predictions", "data/tasks.toml/p", says="data/tasks.toml/p: Not a directory."),
     evaluate("damaged data", "--predictions", "p", says="data/same-dev.csv, line 3: ", files={"data/same-dev.csv": "one,two,same\na,b,1\nb,c,x\n"}),
@@ -459,16 +460,15 @@ READERS: dict[str, Any] = {"status": int, "out": str, "err": str}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("command", ["plugins", "eval run --json"])
-def test_an_output_that_takes_nothing_is_one_sentence(place: Path, command: str) -> None:
-    done = shell(f"$python -m regkit {command} > /dev/full", place)
+def test_an_output_that_takes_nothing_is_one_sentence(place: Path) -> None:
+    done = shell("$python -m regkit plugins > /dev/full", place)
     is_one_sentence(Ran(done.returncode, done.stdout, done.stderr))
     assert "No space left on device" in done.stderr
 
 
 def test_a_reader_that_stops_reading_is_no_error(place: Path) -> None:
-    done = shell("$python -m regkit eval run --json | head -c 1; exit ${PIPESTATUS[0]}", place)
-    assert (done.stdout, done.stderr) == ("{", "")
+    done = shell("$python -m regkit plugins | true; exit ${PIPESTATUS[0]}", place)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "plugins"])

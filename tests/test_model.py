@@ -46,8 +46,14 @@ def random_batch(lengths: tuple[int, ...], vocabulary: int = TINY.vocab_size, **
 
 
 def tiny_bert(**changes: object) -> Bert:
+    """A tiny model with biases and layer norms that are not those of a fresh one, which hide what they multiply."""
     torch.manual_seed(0)
-    return Bert(replace(TINY, **changes))
+    model = Bert(replace(TINY, **changes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
 
 
 def transformers_bert(config: BertConfig) -> torch.nn.Module:
@@ -164,7 +170,7 @@ def test_dropout_acts_at_the_places_where_transformers_has_it(monkeypatch: pytes
 
     def scale(values: Tensor, rate: float = 0.0, **_: object) -> Tensor:  # a "dropout" that can be compared
         calls.append(rate)
-        return values * (1 + 0.1 * len(calls))
+        return values * (1 + 0.5 * torch.cos(torch.arange(values.shape[-1]) + len(calls)))
 
     ours, batch = tiny_bert(hidden_dropout_prob=0.25, attention_probs_dropout_prob=0.5).train(), random_batch(RAGGED)
     theirs = twin(ours).train()
@@ -388,8 +394,10 @@ def test_shared_parameters_are_the_encoders_that_may_change() -> None:
 
 
 def test_fresh_weights_are_berts_own() -> None:
-    model = tiny_bert(vocab_size=5000, initializer_range=0.03)
+    torch.manual_seed(0)
+    model = Bert(replace(TINY, vocab_size=5000, initializer_range=0.03))
     assert model.word.weight.std().item() == pytest.approx(0.03, rel=0.02)
     assert model.layers[1].attention.qkv.weight.std().item() == pytest.approx(0.03, rel=0.1)
+    assert model.word.weight.abs().max() > 3 * 0.03  # normal, not uniform
     assert not model.layers[1].attention.qkv.bias.any()
     assert (model.norm.weight == 1).all()

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -161,9 +162,9 @@ def test_dropout_rates_are_the_files_unless_overridden(write) -> None:
 def test_a_tensor_that_is_missing_or_of_another_shape_is_named_as_in_the_file(write, name: str) -> None:
     with pytest.raises(EncoderError, match=f"lacks the tensor '{name}'"):
         load_encoder(write(without(name)))
-    wrong = {f"bert.{name}": torch.ones(5, 4)}
-    with pytest.raises(EncoderError, match=rf"'{name}' has shape \[5, 4\]"):
-        load_encoder(write(lambda tensors: tensors | wrong))
+    for wrong in (lambda tensor: torch.ones(5, 4), lambda tensor: tensor[None]):
+        with pytest.raises(EncoderError, match=rf"'{name}' has shape \[(5, 4|1, .*)\]"):
+            load_encoder(write(lambda tensors, wrong=wrong: tensors | {f"bert.{name}": wrong(tensors[f"bert.{name}"])}))
 
 
 @pytest.mark.parametrize("shape", [(16, 8), (8, 16), (16,), ()], ids=str)
@@ -194,19 +195,22 @@ def test_code_in_a_checkpoint_is_refused_and_never_run(write, tmp_path: Path, fo
     with pytest.raises(EncoderError, match=r"pytorch_model\.bin") as caught:
         load_encoder(folder)
     assert not mark.exists()
-    assert "weights_only" not in str(caught.value)  # torch's own message says how to run it all the same
+    assert not re.search("weights_only|can still be loaded", str(caught.value))  # what torch says would run it
     pickle.loads(pickle.dumps(Bomb(mark)))
     assert mark.exists()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [[1, 2], torch.ones(3), {0: torch.ones(3)}, {"model": {}}, {}, None, {QUERY: "text"}],
-    ids=["list", "tensor", "numbers", "nested", "empty", "none", "text"],
-)
+@pytest.mark.parametrize("content", [[1, 2], torch.ones(3), {0: torch.ones(3)}, {"model": {}}, {}, None], ids=repr)
 def test_a_pickle_of_anything_but_named_tensors_is_refused(write, content: object) -> None:
     with pytest.raises(EncoderError):
         load_encoder(write(lambda _: content, "pytorch_model.bin"))
+
+
+def test_what_is_no_tensor_counts_as_missing(write, source: Bert) -> None:
+    folder = write(lambda tensors: tensors | {"epoch": 3, 0: None}, "pytorch_model.bin")
+    same(load_encoder(folder), source)
+    with pytest.raises(EncoderError, match="query"):
+        load_encoder(write(lambda tensors: tensors | {QUERY: "text"}, "pytorch_model.bin"))
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])

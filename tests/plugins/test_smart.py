@@ -150,6 +150,7 @@ def test_no_coordinate_leaves_the_box_of_its_example() -> None:
         embeddings = trainer.model.embed(batch).detach()
         output = trainer.model.predict(task, batch, embeddings).detach()
         nudge = smart.adversary(task, batch, embeddings, output, trainer.gradients.predict_again(task, batch))
+        assert not nudge.requires_grad
         root = batch.per_example(embeddings.square(), "mean").sqrt()
         reach = batch.per_example(nudge.abs(), "amax") / root
         torch.testing.assert_close(reach, torch.full_like(reach, smart.epsilon))
@@ -164,6 +165,22 @@ def test_with_dropout_on_the_term_is_the_adversary_and_not_the_dropout() -> None
         trainer = tiny_trainer({"smart": Smart(epsilon=radius, sigma=radius, eta=100 * radius)}, dropout=0.3)
         sizes.append(float(trainer.gradients.losses(task, batch)["smart"].detach()))
     assert abs(sizes[1]) < 1e-4 * sizes[0]
+
+
+def test_every_pass_replays_the_masks_of_the_clean_one() -> None:
+    task, asked = tiny_tasks()[0], []
+    trainer = tiny_trainer({"smart": Smart(steps=2)})
+    batch = task.splits["train"].batch([0, 1], KEYS[:2])
+    again = trainer.gradients.predict_again(task, batch)
+
+    def predict(embeddings: Tensor, *, dropout: str = "replay") -> Tensor:
+        asked.append(dropout)
+        return again(embeddings, dropout=dropout)
+
+    embeddings = trainer.model.embed(batch)
+    output = trainer.model.predict(task, batch, embeddings)
+    Smart(steps=2).extra_losses(task, batch, embeddings, output, predict)
+    assert asked == ["replay"] * 3
 
 
 def test_the_term_goes_through_the_head_of_its_own_task() -> None:
