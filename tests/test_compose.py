@@ -210,16 +210,15 @@ def test_a_plugin_draws_the_same_numbers_whoever_else_draws() -> None:
 
 
 def test_two_plugins_two_seeds_and_two_places_draw_other_numbers() -> None:
-    one, other, streams = Draw(), Draw(), Streams(0)
-    composition = composed(streams, one=one, other=other)
-    task_loss(composition)
-    first = dict(one.drawn)
-    with streams.at("finetune", 1):
-        task_loss(composition)
-    again = Draw()
-    task_loss(composed(Streams(1), one=again))
-    found = [*first.values(), *one.drawn.values(), *other.drawn.values(), *again.drawn.values()]
-    assert len(set(found)) == len(found) == 8
+    drawn = []
+    for seed, place in ((0, ()), (1, ()), (0, ("finetune", 1))):
+        one, other, streams = Draw(), Draw(), Streams(seed)
+        composition = composed(streams, one=one, other=other)
+        with streams.at(*place):
+            task_loss(composition)
+            composition.hook.extra_losses(**CALL)
+        drawn += [*one.drawn.values(), *other.drawn.values()]
+    assert len(set(drawn)) == len(drawn) == 18
 
 
 def test_what_a_plugin_draws_leaves_the_generator_as_it_was() -> None:
