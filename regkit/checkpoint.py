@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -39,9 +40,12 @@ def save(folder: Path, model: MultitaskModel, tokenizer: Tokenizer, training: Ma
         save_file(found, unfinished / "training.safetensors")
     for file in unfinished.iterdir():
         _flush(file)
-    shutil.rmtree(folder, ignore_errors=True)
+    replaced = unfinished.with_name(f"{unfinished.name}.old")
+    if folder.exists():
+        folder.rename(replaced)  # whole, for whoever is killed in the next line
     unfinished.rename(folder)
     _flush(folder.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def load_heads(folder: Path, heads: nn.ModuleDict) -> None:
@@ -64,7 +68,7 @@ def load_training(folder: Path) -> Any:
     try:
         plain = json.loads((folder / "training.json").read_text(encoding="utf8"))
         return _unpack(plain, load_file(folder / "training.safetensors"))
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder} cannot be resumed from: {error}.") from None
 
 
@@ -72,9 +76,12 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
     """The value as JSON can hold it, its tensors moved into `tensors`."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
-        tensors[name] = value.detach().cpu().clone()
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"tensor": name}
     if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str | int | float | None):
+                raise TypeError(f"a key of training state is {key!r}; text and numbers can be kept")
         return {"dict": [[_pack(key, tensors), _pack(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         return [_pack(item, tensors) for item in value]

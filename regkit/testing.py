@@ -151,7 +151,8 @@ def micro_batches_do_not_show(factory: Factory, tasks: Tasks = tiny_tasks) -> No
         parts = gradients_of(tiny_trainer(factory(), tasks=tasks(), dropout=0.0), task, budget=12)
         for name, gradient in whole.items():
             said = f"{task.name}, {name}: {{}}".format
-            torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=1e-6, msg=said)
+            small = 1e-5 * float(gradient.abs().max())
+            torch.testing.assert_close(parts[name], gradient, rtol=1e-4, atol=small + 1e-9, msg=said)
 
 
 def gradients_of(trainer: Trainer, task: Task, budget: int) -> dict[str, Tensor]:

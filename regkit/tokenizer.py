@@ -49,8 +49,18 @@ class Tokenizer:
     def save(self, folder: Path) -> None:
         """Write tokenizer.json, and the tokenizer_config.json that transformers looks for."""
         self.backend.save(str(folder / "tokenizer.json"))
-        config = {"tokenizer_class": "BertTokenizer", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
-        text = json.dumps(config | {"unk_token": "[UNK]", "mask_token": "[MASK]"}, indent=2)
+        config: dict[str, object] = {
+            "tokenizer_class": "BertTokenizer",
+            "cls_token": "[CLS]",
+            "sep_token": "[SEP]",
+            "pad_token": "[PAD]",
+        }
+        config |= {"unk_token": "[UNK]", "mask_token": "[MASK]"}
+        normalizer = self.backend.normalizer  # transformers builds its own from this file, not from tokenizer.json
+        if isinstance(normalizer, BertNormalizer):
+            config |= {"do_lower_case": normalizer.lowercase, "strip_accents": normalizer.strip_accents}
+            config["tokenize_chinese_chars"] = normalizer.handle_chinese_chars
+        text = json.dumps(config, indent=2)
         (folder / "tokenizer_config.json").write_text(text, encoding="utf8")
 
     def _special(self, token: str) -> int:
@@ -62,11 +72,16 @@ class Tokenizer:
 
 def _lowercase(folder: Path) -> bool:
     path = folder / "tokenizer_config.json"
-    return bool(json.loads(path.read_text(encoding="utf8")).get("do_lower_case", True)) if path.exists() else True
+    if not path.exists():
+        return True
+    try:
+        return bool(json.loads(path.read_text(encoding="utf8")).get("do_lower_case", True))
+    except (ValueError, AttributeError) as error:  # no JSON, or no object
+        raise EncoderError(f"{path} cannot be read: {error}.") from None
 
 
 def _from_vocabulary(path: Path, lowercase: bool) -> Backend:
-    words = path.read_text(encoding="utf8").splitlines()
+    words = path.read_text(encoding="utf8").removesuffix("\n").split("\n")  # splitlines also cuts at U+2028
     backend = Backend(WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     backend.normalizer = BertNormalizer(lowercase=lowercase)
     backend.pre_tokenizer = BertPreTokenizer()

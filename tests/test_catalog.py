@@ -189,6 +189,7 @@ def test_what_a_strangers_module_raises_is_told_with_its_place(tmp_path: Path, m
     assert broken.startswith("plugin 'broken' (stranger_broken:Plugin) cannot be imported: AttributeError: ")
     assert "stranger_broken.py, line 2" in broken
     assert "SyntaxError" in refusal("syntax")
+    assert "stranger_syntax.py, line 1" in refusal("syntax")
     assert "has no attribute 'Plugin'" in refusal("empty")
     assert refusal("other") == "plugin 'other': stranger_other:Plugin is not a dataclass."
 

@@ -15,8 +15,8 @@ from regkit.model.dropout import Dropout
 ACTIVATIONS = {"gelu": nn.GELU(), "gelu_new": nn.GELU("tanh"), "gelu_pytorch_tanh": nn.GELU("tanh"), "relu": nn.ReLU()}
 
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(strict=True, ge=1, le=2**20)]  # torch cannot even describe tensors of larger sides
+Share = Annotated[float, Field(strict=True, ge=0, lt=1)]
 
 
 class Encoder(Protocol):
@@ -57,7 +57,7 @@ class BertConfig:
     intermediate_size: Count = 3072
     max_position_embeddings: Count = 512
     type_vocab_size: Count = 2
-    layer_norm_eps: Annotated[float, Field(gt=0)] = 1e-12
+    layer_norm_eps: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = 1e-12
     hidden_act: str = "gelu"
     hidden_dropout_prob: Share = 0.1
     attention_probs_dropout_prob: Share = 0.1

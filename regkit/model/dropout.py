@@ -14,13 +14,11 @@ def dropout(values: Tensor, rate: float) -> Tensor:
     """
     if values.device.type != "cpu":
         return F.dropout(values, rate)
-    dropped = round(rate * LEVELS)
+    dropped = min(round(rate * LEVELS), LEVELS - 1)
     count = values.numel()
     bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
     keep = bits.view(torch.int16)[:count].view(values.shape) >= dropped - LEVELS // 2
-    return values * keep.to(values.dtype).mul_(
-        LEVELS / max(LEVELS - dropped, 1)
-    )  # a float mask is the fastest to apply
+    return values * keep.to(values.dtype).mul_(LEVELS / (LEVELS - dropped))  # a float mask is the fastest to apply
 
 
 class Dropout(nn.Module):

@@ -12,7 +12,6 @@ from pickle import UnpicklingError
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -30,14 +29,22 @@ def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
     config = read_config(folder)
     if dropout is not None:
         config = replace(config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
-    tensors = _ours(_read_tensors(folder), config.num_hidden_layers)
+    tensors = _plain_names(_read_tensors(folder))
+    last = f"encoder.layer.{config.num_hidden_layers - 1}.output.dense.weight"
+    if last not in tensors:  # before a layer is made: config.json may ask for a thousand million
+        raise EncoderError(f"{folder}: the checkpoint lacks the tensor '{last}'.")
     with torch.device("meta"):  # shapes first: memory is taken only for tensors that fit
         model = Bert(config)
-    if not {"pooler.weight", "pooler.bias"} & tensors.keys():
-        tensors["pooler.weight"] = torch.randn(config.hidden_size, config.hidden_size) * config.initializer_range
-        tensors["pooler.bias"] = torch.zeros(config.hidden_size)
-    _check(tensors, model.state_dict(), folder)
-    model.load_state_dict({name: tensors[name].float() for name in model.state_dict()}, assign=True)
+    needed = _theirs(dict(model.state_dict()), config.num_hidden_layers)
+    fresh = {name: tensor for name, tensor in needed.items() if name.startswith("pooler.")}
+    if fresh.keys() & tensors.keys():
+        fresh = {}
+    _check(tensors, {name: tensor for name, tensor in needed.items() if name not in fresh}, folder)
+    for name, tensor in fresh.items():
+        spread = config.initializer_range if name.endswith("weight") else 0.0
+        tensors[name] = torch.randn(tensor.shape) * spread
+    ours = _ours(tensors, config.num_hidden_layers)
+    model.load_state_dict({name: tensor.float() for name, tensor in ours.items()}, assign=True)
     return model.requires_grad_(True)
 
 
@@ -48,7 +55,7 @@ def read_config(folder: Path) -> BertConfig:
         values = json.loads(path.read_text(encoding="utf8"))
     except FileNotFoundError:
         raise EncoderError(f"{folder} is not an encoder folder: it has no config.json.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EncoderError(f"{path} cannot be read: {error}.") from None
     if not isinstance(values, dict) or values.get("model_type", "bert") != "bert":
         kind = values.get("model_type") if isinstance(values, dict) else type(values).__name__
@@ -58,6 +65,8 @@ def read_config(folder: Path) -> BertConfig:
         config = TypeAdapter(BertConfig).validate_python(chosen)
     except ValidationError as error:
         raise EncoderError(explain(error, str(path), chosen)) from None
+    if (kind := values.get("position_embedding_type", "absolute")) != "absolute":
+        raise EncoderError(f"{path}: position_embedding_type is '{kind}'; minBERT has absolute positions.")
     if config.hidden_act not in ACTIVATIONS:
         raise EncoderError(f"{path}: hidden_act is '{config.hidden_act}'. {nearest(config.hidden_act, ACTIVATIONS)}")
     if config.hidden_size % config.num_attention_heads:
@@ -72,7 +81,8 @@ def save_encoder(model: Encoder) -> tuple[dict[str, object], Tensors]:
     if not isinstance(model, Bert):
         raise EncoderError(f"regkit can write checkpoints of minBERT, not of {type(model).__name__}.")
     config = {"model_type": "bert", "architectures": ["BertModel"], "position_embedding_type": "absolute"}
-    return config | asdict(model.config), _theirs(dict(model.state_dict()), model.config.num_hidden_layers)
+    tensors = _theirs(dict(model.state_dict()), model.config.num_hidden_layers)
+    return config | asdict(model.config), {f"bert.{name}": tensor for name, tensor in tensors.items()}
 
 
 def _read_tensors(folder: Path) -> Tensors:
@@ -81,10 +91,14 @@ def _read_tensors(folder: Path) -> Tensors:
         if safe.exists():
             return load_file(safe)
         if old.exists():
-            return dict(torch.load(old, map_location="cpu", weights_only=True, mmap=True))
-    except (SafetensorError, OSError, RuntimeError, EOFError, UnpicklingError, TypeError, ValueError) as error:
+            found = dict(torch.load(old, map_location="cpu", weights_only=True))
+            return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+    except UnpicklingError:  # torch's own message tells how to run it all the same
+        raise EncoderError(f"{old} cannot be read: it holds more than tensors, or is damaged.") from None
+    except Exception as error:  # a damaged pickle leads torch to errors of any kind
         path = safe if safe.exists() else old
-        raise EncoderError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise EncoderError(f"{path} cannot be read: {reason}") from None
     raise EncoderError(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin is there.")
 
 
@@ -114,36 +128,45 @@ def _names(layers: int) -> dict[str, str]:
     return {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in names.items() for kind in ("weight", "bias")}
 
 
+def _plain_names(tensors: Mapping[str, Tensor]) -> Tensors:
+    """Names without the prefix `bert.`, LayerNorm's parameters as weight and bias."""
+    plain = {}
+    for key, tensor in tensors.items():
+        name = str(key).removeprefix("bert.")
+        for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+            name = name.removesuffix(old) + new if name.endswith(old) else name
+        plain[name] = tensor
+    return plain
+
+
+def _parts(layers: int) -> dict[str, list[str]]:
+    """Our name and theirs of what is one tensor here and three there."""
+    return {
+        f"{QKV.format(layer)}.{kind}": [f"{part.format(layer)}.{kind}" for part in PARTS]
+        for layer in range(layers)
+        for kind in ("weight", "bias")
+    }
+
+
 def _ours(theirs: Tensors, layers: int) -> Tensors:
     """Their tensors under our names; what minBERT has no place for, such as other heads, is left out."""
-    for old, new in (("bert.", ""), (".gamma", ".weight"), (".beta", ".bias")):
-        theirs = {(name.removeprefix(old) if not new else name.replace(old, new)): t for name, t in theirs.items()}
     found = {ours: theirs[name] for ours, name in _names(layers).items() if name in theirs}
-    for layer in range(layers):
-        for kind in ("weight", "bias"):
-            parts = [f"{part.format(layer)}.{kind}" for part in PARTS]
-            if all(part in theirs for part in parts):
-                found[f"{QKV.format(layer)}.{kind}"] = torch.cat([theirs[part] for part in parts])
-    return found
+    return found | {ours: torch.cat([theirs[part] for part in parts]) for ours, parts in _parts(layers).items()}
 
 
 def _theirs(ours: Tensors, layers: int) -> Tensors:
-    """Our tensors under their names, with the prefix `bert.`."""
-    found = {name: ours[mine] for mine, name in _names(layers).items() if mine in ours}
-    for layer in range(layers):
-        for kind in ("weight", "bias"):
-            thirds = ours[f"{QKV.format(layer)}.{kind}"].chunk(3)
-            found |= {f"{part.format(layer)}.{kind}": third.clone() for part, third in zip(PARTS, thirds, strict=True)}
-    return {f"bert.{name}": tensor.contiguous() for name, tensor in found.items()}
+    """Our tensors under their names, without the prefix `bert.`."""
+    found = {name: ours[mine].contiguous() for mine, name in _names(layers).items() if mine in ours}
+    for mine, parts in _parts(layers).items():
+        found |= {part: third.clone() for part, third in zip(parts, ours[mine].chunk(3), strict=True)}
+    return found
 
 
-def _check(tensors: Tensors, needed: Mapping[str, Tensor], folder: Path) -> None:
-    """Every tensor that minBERT needs is there, in the shape that config.json says; names are given as in the file."""
-    names = _names(sum(name.endswith(".up.weight") for name in needed))
+def _check(tensors: Tensors, needed: Tensors, folder: Path) -> None:
+    """Every tensor that minBERT needs is there, in the shape that config.json says."""
     for name, like in needed.items():
-        shown = names.get(name) or name.replace("layers.", "encoder.layer.").replace("qkv", "self.query, key or value")
         if name not in tensors:
-            raise EncoderError(f"{folder}: the checkpoint lacks the tensor '{shown}'.")
+            raise EncoderError(f"{folder}: the checkpoint lacks the tensor '{name}'.")
         if tensors[name].shape != like.shape:
             found, wanted = list(tensors[name].shape), list(like.shape)
-            raise EncoderError(f"{folder}: the tensor '{shown}' has shape {found}, but config.json asks for {wanted}.")
+            raise EncoderError(f"{folder}: the tensor '{name}' has shape {found}, but config.json asks for {wanted}.")
