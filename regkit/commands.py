@@ -14,6 +14,7 @@ from rich.table import Table
 from torch import Tensor
 
 from regkit import catalog, runs
+from regkit.data import demo
 from regkit.display import Display, print_scores
 from regkit.errors import PluginError
 from regkit.evaluation import Scores, outputs, score
@@ -52,6 +53,8 @@ def train(
 def gather(config: Path | None, given: Mapping[str, Any], plugins: Sequence[str]) -> Settings:
     """The settings of the file, changed by those given on the command line; paths are made absolute."""
     base = Settings.read(config) if config else Settings()
+    if config is None and not {"data", "encoder"} & given.keys():
+        base = base.model_copy(update=demo.SETTINGS)
     chosen = {name: dict(options) for name, options in base.plugins.items()}
     parsed = [catalog.parse(text) for text in plugins]
     for name, options in parsed:

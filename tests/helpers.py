@@ -17,7 +17,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from safetensors.torch import save_file
 
-from regkit import catalog, cli
+from regkit import catalog, cli, encoders
 from regkit.model import Bert, BertConfig, save_encoder
 
 PATIENT = settings(  # no deadline on busy cores, and a folder may be shared by the examples of one test
@@ -113,11 +113,11 @@ class Ran:
     err: str
 
 
-def regkit(*arguments: object, cwd: Path) -> Ran:
-    """Run the command line in this process."""
+def regkit(*arguments: object, cwd: Path, demo: bool = False) -> Ran:
+    """Run the command line in this process; only with `demo` can it load MiniLM, which a mistake would train for hours."""
     out, err = io.StringIO(), io.StringIO()
     status: object = 0
-    with patched(arguments, cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with patched(arguments, cwd, demo), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             cli.main()
         except SystemExit as stop:
@@ -126,8 +126,10 @@ def regkit(*arguments: object, cwd: Path) -> Ran:
 
 
 @contextlib.contextmanager
-def patched(arguments: Sequence[object], cwd: Path) -> Iterator[None]:
-    with patch.object(sys, "argv", ["regkit", *map(str, arguments)]), contextlib.chdir(cwd):
+def patched(arguments: Sequence[object], cwd: Path, demo: bool) -> Iterator[None]:
+    package = encoders.DEMO_PACKAGE if demo else "no_package_of_this_name"
+    arranged = patch.object(sys, "argv", ["regkit", *map(str, arguments)])
+    with arranged, patch.object(encoders, "DEMO_PACKAGE", package), contextlib.chdir(cwd):
         yield
 
 

@@ -115,6 +115,18 @@ def test_tasks_are_chosen_by_name_in_the_order_they_are_named(tmp_path: Path) ->
         choose(tasks, ["near", "mod"])
 
 
+def test_an_optional_task_is_chosen_only_by_its_name(tmp_path: Path) -> None:
+    tasks = declare(tmp_path, TASKS.replace("[tasks.same]", "optional = true\n[tasks.same]"))
+    assert list(choose(tasks, None)) == ["same", "near"]
+    assert list(choose(tasks, ["mood"])) == ["mood"]
+    alone = {"mood": tasks["mood"]}
+    assert choose(alone, None) == alone
+
+
+def test_cfimdb_with_its_long_texts_is_optional(course: Path) -> None:
+    assert list(choose(find_tasks(course), None)) == ["sst", "quora", "sts"]
+
+
 @pytest.mark.parametrize("name", ["sst2", "so-so", "a_b", "A"])
 def test_a_name_may_have_letters_digits_and_two_signs(tmp_path: Path, name: str) -> None:
     assert name in declare(tmp_path, TASKS.replace("tasks.mood", f"tasks.{name}"))

@@ -222,7 +222,7 @@ def test_a_config_that_no_bert_can_have_is_refused_with_file_and_value(tiny: Pat
     assert str(value) in message
 
 
-@pytest.mark.parametrize("change", [{"vocab_size": 10**15}, {"hidden_size": 18}, {"num_hidden_layers": 3}])
+@pytest.mark.parametrize("change", [{"vocab_size": 1000}, {"hidden_size": 18}, {"num_hidden_layers": 3}])
 def test_a_config_that_does_not_fit_the_weights_is_refused_with_the_tensor(tiny: Path, change: dict[str, int]) -> None:
     message = refusal(load_encoder, change_config(tiny, **change))
     assert message.startswith(str(tiny))

@@ -104,7 +104,7 @@ def test_a_cut_is_made_only_where_the_next_example_would_not_fit(lengths: list[i
 
 
 def feed(seed: int = 0, stage: str = "finetune", name: str = "t", size: int = 22, *, bucketing: bool = True) -> Feed:
-    return Feed(tiny_task(name, Binary(), size=size), seed, stage, bucketing=bucketing)
+    return Feed(tiny_task(name, Binary(), size=size, batch_size=4), seed, stage, bucketing=bucketing)
 
 
 def epoch(of: Feed, number: int) -> list[list[int]]:

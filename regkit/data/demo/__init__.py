@@ -26,10 +26,11 @@ from regkit.data.demo.choice import Chooser, Example
 from regkit.data.demo.events import paraphrase, similarity
 from regkit.data.demo.opinions import sentiment
 
-__all__ = ["SIZES", "TASKS", "table"]
+__all__ = ["SETTINGS", "SIZES", "TASKS", "table"]
 
 TASKS: tuple[str, ...] = ("sentiment", "paraphrase", "similarity")
-SIZES: dict[str, int] = {"train": 1200, "dev": 400, "test": 400}  # multiples of 10, so that classes come out even
+SIZES: dict[str, int] = {"train": 300, "dev": 200, "test": 200}  # multiples of 10, so that classes come out even
+SETTINGS: dict[str, float] = {"learning_rate": 1e-4}  # what the demo's small encoder wants; that of a BERT-base is lower
 
 
 class Recipe(NamedTuple):
