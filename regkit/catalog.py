@@ -12,9 +12,9 @@ from importlib.metadata import EntryPoint, entry_points
 from itertools import pairwise
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from regkit.errors import PluginError, explain, nearest
+from regkit.errors import PluginError, RegkitError, explain, nearest
 
 GROUP = "regkit.plugins"
 
@@ -34,7 +34,7 @@ class Option:
         hint = get_args(self.hint)[0] if get_origin(self.hint) is Annotated else self.hint
         if choices := [str(choice) for choice in get_args(hint) if isinstance(choice, str)]:
             return " or ".join(choices)
-        return str(getattr(hint, "__name__", hint))
+        return hint.__name__ if isinstance(hint, type) else str(hint)
 
 
 def installed() -> dict[str, EntryPoint]:
@@ -95,13 +95,17 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
         return plugin(**checked)
     except ValueError as error:  # a check of the plugin's own, in __post_init__
         raise PluginError(f"'{name}': {error}.") from None
+    except RegkitError:
+        raise
+    except Exception as error:
+        raise PluginError(f"plugin '{name}' failed when it was made: {last_line(error)}.") from error
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
     """`name:key=value,key=value` from the command line; a value may be a JSON list or object."""
     name, _, rest = text.partition(":")
     given: dict[str, Any] = {}
-    for part in re.split(r",(?=\s*\w+=)", rest) if rest else []:
+    for part in re.split(r",(?=\s*\w+\s*=)", rest) if rest else []:
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or not key:
             raise PluginError(f"--plugin {text}: '{part}' is not of the form option=value.")
@@ -115,6 +119,8 @@ def last_line(error: BaseException) -> str:
     """What went wrong and where: the last line of the traceback, and the line of code it points to."""
     frames = traceback.extract_tb(error.__traceback__)
     said = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{said} ({error.filename}, line {error.lineno})"
     return f"{said} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else said
 
 
@@ -127,10 +133,9 @@ def _value(text: str) -> Any:
 
 def _checked(name: str, option: Option, value: Any) -> Any:
     try:
-        return TypeAdapter(option.hint).validate_python(value)
+        return TypeAdapter(option.hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:
-        message = explain(error, "", ()).partition("; ")[2] or "it cannot be used."
-        raise PluginError(f"'{name}': {option.name} is {value!r}; {message}") from None
+        raise PluginError(explain(error, f"'{name}'", (), option.name)) from None
 
 
 def _meanings(plugin: type) -> dict[str, str]:

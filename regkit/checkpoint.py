@@ -28,6 +28,20 @@ def save(folder: Path, model: MultitaskModel, tokenizer: Tokenizer, training: Ma
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
+    try:
+        _fill(unfinished, model, tokenizer, training)
+    except (SafetensorError, OSError) as error:  # safetensors' own is no OSError, even on a full disk
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise RunError(f"the checkpoint {folder} cannot be written: {error}.") from None
+    replaced = unfinished.with_name(f"{unfinished.name}.old")
+    if folder.exists():
+        folder.rename(replaced)  # whole, for whoever is killed in the next line
+    unfinished.rename(folder)
+    _flush(folder.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _fill(unfinished: Path, model: MultitaskModel, tokenizer: Tokenizer, training: Mapping[str, Any] | None) -> None:
     config, tensors = save_encoder(model.encoder)
     tensors |= {HEADS + name: tensor.contiguous() for name, tensor in model.heads.state_dict().items()}
     (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
@@ -40,12 +54,6 @@ def save(folder: Path, model: MultitaskModel, tokenizer: Tokenizer, training: Ma
         save_file(found, unfinished / "training.safetensors")
     for file in unfinished.iterdir():
         _flush(file)
-    replaced = unfinished.with_name(f"{unfinished.name}.old")
-    if folder.exists():
-        folder.rename(replaced)  # whole, for whoever is killed in the next line
-    unfinished.rename(folder)
-    _flush(folder.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def load_heads(folder: Path, heads: nn.ModuleDict) -> None:

@@ -11,6 +11,9 @@ import typer
 from regkit import commands
 from regkit.errors import RegkitError
 
+INTERRUPTED = 130
+USAGE: Any = typer.BadParameter.__base__  # typer's own UsageError, or click's: which one depends on typer's version
+
 app = typer.Typer(
     name="regkit",
     help="Fine-tune a BERT-sized encoder on several tasks at once, with methods as plugins.",
@@ -72,7 +75,8 @@ def train(
         "steps": steps,
         "batch_size": batch_size,
     }
-    given |= {"learning_rate": lr, "seed": seed, "device": device, "tasks": tasks and tasks.split(",")}
+    chosen = None if tasks is None else [name.strip() for name in tasks.split(",")]
+    given |= {"learning_rate": lr, "seed": seed, "device": device, "tasks": chosen}
     commands.train(
         config, {name: value for name, value in given.items() if value is not None}, plugin or [], output, dry_run
     )
@@ -106,20 +110,26 @@ def plugins(
 def main() -> None:
     """Run the command line. What the user can mend is one sentence on standard error, and exit status 2."""
     try:
-        app()
-    except KeyboardInterrupt:
-        _stop("interrupted; the last checkpoint, if an epoch was finished, is whole.", 130)
+        if status := app(standalone_mode=False):
+            raise KeyboardInterrupt if status == INTERRUPTED else SystemExit(status)
+    except (KeyboardInterrupt, typer.Abort):  # which of the three depends on typer's version
+        _stop("interrupted; the last checkpoint, if an epoch was finished, is whole.", INTERRUPTED)
     except BrokenPipeError:  # `regkit eval | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         if isinstance(error, RegkitError):
             _stop(str(error), 2)
+        if isinstance(error, USAGE):
+            said = error.format_message().replace("Value error, ", "")
+            _stop(said[0].lower() + said[1:], 2) if said else sys.exit(2)  # without a message, it has printed the help
         if isinstance(error, OSError):
             _stop(f"{error.filename or 'writing'}: {error.strerror or error}.", 2)
         raise
 
 
 def _stop(message: str, status: int) -> None:
-    print(f"regkit: {message}", file=sys.stderr)
+    """One line, whatever a file or a library put into the message."""
+    line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message.strip())
+    print(f"regkit: {line.rstrip('.')}{'' if line.endswith('?') else '.'}", file=sys.stderr)
     sys.exit(status)

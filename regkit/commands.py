@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from regkit import catalog, runs
@@ -31,8 +32,7 @@ def train(
 ) -> None:
     """Train as the file and the options say, into a new run folder."""
     settings = gather(config, given, plugins)
-    if output:
-        runs.check_free(output)
+    runs.check_free(output or runs.RUNS / "new")
     console = Console()
     experiment = Experiment.build(settings)
     print_plan(console, experiment)
@@ -68,7 +68,7 @@ def gather(config: Path | None, given: Mapping[str, Any], plugins: Sequence[str]
         values["data"] = Path(values["data"]).expanduser().resolve()
     if values["encoder"] and Path(values["encoder"]).is_dir():
         values["encoder"] = str(Path(values["encoder"]).resolve())
-    return Settings.checked(values, "the command line" if config is None else str(config))
+    return Settings.checked(values, "the command line")
 
 
 def evaluate(
@@ -112,16 +112,20 @@ def plugins(name: str | None) -> None:
     console = Console()
     if name is None:
         for each in catalog.installed():
-            console.print(f"[bold]{each}[/bold]  {catalog.summary(each)[0]}", soft_wrap=True, highlight=False)
+            try:
+                first = catalog.summary(each)[0]
+            except PluginError as error:  # one that cannot be imported does not hide the others
+                first = str(error)
+            console.print(Text.assemble((each, "bold"), f"  {first}"), soft_wrap=True)
         return
     first, rest = catalog.summary(name)
-    console.print(f"[bold]{name}[/bold]  {first}", soft_wrap=True, highlight=False)
+    console.print(Text.assemble((name, "bold"), f"  {first}"), soft_wrap=True)
     if rest:
         console.print(f"\n{rest}", markup=False, highlight=False)
     table = Table("option", "type", "default", "meaning", box=None, pad_edge=False)
     for option in catalog.options(catalog.load_class(name)).values():
         default = "needed" if option.default is MISSING else str(option.default)
-        table.add_row(option.name, option.type, default, option.meaning)
+        table.add_row(*map(Text, (option.name, option.type, default, option.meaning)))
     if table.row_count:
         console.print()
         console.print(table)

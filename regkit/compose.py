@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
 import pluggy
+from torch import Tensor
 
 from regkit.catalog import last_line
 from regkit.errors import PluginError, RegkitError, nearest
@@ -89,6 +90,8 @@ def _check_signature(name: str, hook: str, method: Callable[..., Any]) -> None:
     hooks = [known for known in vars(Hooks) if not known.startswith("_")]
     if hook not in hooks:
         raise PluginError(f"plugin '{name}' implements '{hook}', which is no hook. {nearest(hook, hooks)}")
+    if method.regkit_impl["wrapper"] and not inspect.isgeneratorfunction(method):  # type: ignore[attr-defined]
+        raise PluginError(f"plugin '{name}': the wrapper {hook} has no yield.")
     known = list(inspect.signature(getattr(Hooks, hook)).parameters)[1:]
     for argument in inspect.signature(method).parameters.values():
         if argument.name not in known:
@@ -102,22 +105,31 @@ def _isolated(name: str, hook: str, method: Callable[..., Any], streams: Streams
     @wraps(method)
     def call(*arguments: Any) -> Any:
         with streams.seeded(name, hook), _blamed(name, hook, streams):
-            return method(*arguments)
+            answer = method(*arguments)
+        if hook == "extra_losses" and not _is_losses(answer):
+            found = type(answer).__name__
+            raise PluginError(f"plugin '{name}': extra_losses returns {found}; it needs {{name: scalar tensor}}.")
+        return answer
 
     @wraps(method)
     def wrapper(*arguments: Any) -> Generator[None, Any, Any]:
-        inner = method(*arguments)
-        with streams.seeded(name, hook, "before"), _blamed(name, hook, streams):
-            next(inner)
-        answer = yield
-        with streams.seeded(name, hook, "after"), _blamed(name, hook, streams):
-            try:
-                inner.send(answer)
-            except StopIteration as stop:
-                return stop.value
-            raise PluginError(f"plugin '{name}': the wrapper {hook} yields twice.")
+        with closing(method(*arguments)) as inner:  # at once, where another plugin fails
+            with streams.seeded(name, hook, "before"), _blamed(name, hook, streams):
+                if next(inner, inner) is inner:
+                    raise PluginError(f"plugin '{name}': the wrapper {hook} does not yield.")
+            answer = yield
+            with streams.seeded(name, hook, "after"), _blamed(name, hook, streams):
+                try:
+                    inner.send(answer)
+                except StopIteration as stop:
+                    return stop.value
+                raise PluginError(f"plugin '{name}': the wrapper {hook} yields twice.")
 
     return wrapper if method.regkit_impl["wrapper"] else call  # type: ignore[attr-defined]
+
+
+def _is_losses(answer: object) -> bool:
+    return isinstance(answer, Mapping) and all(isinstance(loss, Tensor) and not loss.dim() for loss in answer.values())
 
 
 @contextmanager

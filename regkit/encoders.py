@@ -27,7 +27,7 @@ def find_encoder(name: str | None) -> Path:
     if folder.is_dir():
         return folder.resolve()
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise EncoderError(f"the encoder folder {name} does not exist.")
+        raise EncoderError(f"there is no encoder folder {name}.")
     return _from_hub(name)
 
 

@@ -38,14 +38,22 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     return f"{guess}Available: {', '.join(known) or 'none'}."
 
 
-def explain(error: ValidationError, owner: str, choices: Iterable[str]) -> str:
-    """Pydantic's first complaint as one sentence about `owner`, whose options are `choices`."""
+def explain(error: ValidationError, owner: str, choices: Iterable[str], option: str = "") -> str:
+    """Pydantic's first complaint as one sentence about `owner`, whose options are `choices`, or about one `option`."""
     first = error.errors(include_url=False)[0]
-    name = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "constrained-")))
+    place = [option, *first["loc"]] if option else list(first["loc"])
+    name = ".".join(str(part) for number, part in enumerate(place) if not number or not _is_type(part))
     if first["type"] == "extra_forbidden":
         return f"{owner} has no option '{name}'. {nearest(name, choices)}"
+    if first["type"] == "missing" and len(place) > 1:
+        return f"{owner}: {place[0]} is {first['input']!r}; a value is missing."
     if first["type"] == "missing":
         return f"{owner} needs '{name}'."
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     return f"{owner}: {name} is {first['input']!r}; {message}." if name else f"{owner}: {message}."
+
+
+def _is_type(part: int | str) -> bool:
+    """Whether pydantic names a member of a union here, and not a place in the input."""
+    return str(part).startswith(("function-", "constrained-", "tuple[", "list[")) or part in ("int", "float", "str")

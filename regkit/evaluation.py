@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from regkit.data.order import cut
+from regkit.errors import RunError
 from regkit.model import MultitaskModel
 from regkit.tasks import Split, Task
 
@@ -56,7 +57,9 @@ def evaluate(
 
 
 def score(task: Task, output: Tensor, labels: Tensor) -> dict[str, float]:
-    """The objective's metrics, and the loss."""
+    """The objective's metrics, and the loss. RunError where the model has come apart."""
+    if not output.isfinite().all():
+        raise RunError(f"task '{task.name}': the model's outputs are no finite numbers; try a lower learning rate.")
     return {**task.objective.metrics(output, labels), "loss": float(task.objective.loss(output, labels))}
 
 

@@ -42,6 +42,11 @@ class Experiment:
         device, precision = find_device(settings.device), settings.precision
         streams = Streams(settings.seed, device)
         plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
+        chosen = {
+            name: {option: getattr(plugins[name], option) for option in given}
+            for name, given in settings.plugins.items()
+        }
+        settings = settings.model_copy(update={"plugins": chosen})  # as the plugins have them: numbers, not text
         found = find_tasks(settings.data)
         specs = choose(found, settings.tasks)
         left_out = [name for name in found if name not in specs and settings.tasks is None]

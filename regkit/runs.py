@@ -6,7 +6,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -34,7 +34,11 @@ LATEST = "latest"
 
 
 def check_free(folder: Path) -> None:
-    """RunError where something is there already."""
+    """RunError where something is there already, or where no folder can be made."""
+    for path in (folder, RUNS):
+        above = next(each for each in [path.absolute(), *path.absolute().parents] if each.exists())
+        if not above.is_dir() and above != folder.absolute():
+            raise RunError(f"{above} is a file, so {path} cannot be made.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} exists already; name another --output, or remove it.")
 
@@ -63,8 +67,11 @@ def point(link: Path, folder: Path) -> None:
 def write(path: Path, text: str) -> None:
     """The whole file, or what was there before."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf8")
-    unfinished.replace(path)
+    try:
+        unfinished.write_text(text, encoding="utf8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def environment(device: torch.device, plugins: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,6 +87,11 @@ def environment(device: torch.device, plugins: Mapping[str, Any]) -> dict[str, A
         "packages": {name: version(name) for name in ("regkit", "torch", "numpy", "tokenizers", "pluggy")},
         "plugins": {name: f"{dist.name} {dist.version}" for name, dist in sources.items() if dist},
     }
+
+
+def declared(tasks: Iterable[Task]) -> dict[str, list[str | None]]:
+    """What a head's numbers mean: each task's objective and pair mode. Their shapes alone would not tell."""
+    return {task.name: [repr(task.objective), task.pair_mode] for task in tasks}
 
 
 @dataclass
@@ -100,6 +112,7 @@ class Recorder:
         write(folder / "config.toml", experiment.settings.toml())
         found = environment(experiment.trainer.streams.device, experiment.composition.plugins)
         write(folder / "environment.json", json.dumps(found, indent=2))
+        write(folder / "tasks.json", json.dumps(declared(experiment.tasks), indent=2))
         return folder
 
     @hookimpl(trylast=True)
@@ -198,5 +211,18 @@ def load_run(folder: Path, split: Split, *, data: Path | None = None, device: st
         raise ConfigError(f"none of the tasks {', '.join(specs)} has a {split} split.")
     model = MultitaskModel(encoder, tasks, Streams(0)).to(where)
     checkpoint.load_heads(best, model.heads)
+    _check_declared(folder, tasks)
     columns = {name: (spec.id or "row", spec.label) for name, spec in specs.items()}
     return Finished(model, tasks, columns, settings)
+
+
+def _check_declared(folder: Path, tasks: Iterable[Task]) -> None:
+    """RunError where a task is not what the run was trained on."""
+    path = folder / "tasks.json"
+    try:
+        trained = {name: json.loads(path.read_text(encoding="utf8"))[name] for name in declared(tasks)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} cannot be read: {error}.") from None
+    for name, found in declared(tasks).items():
+        if found != trained[name]:
+            raise RunError(f"{folder} was trained with task '{name}' as {trained[name][0]}, not {found[0]}.")

@@ -16,7 +16,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class Settings(BaseModel):
     """Every choice of a run. A TOML file has the same names at its top, and a table `[plugins.NAME]` a plugin."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     data: Path | None = None  # a folder or a TOML file that declares tasks; None generates the demo's
     tasks: list[str] | None = None  # those of the data's tasks to train; None takes all that are not optional
@@ -24,7 +24,7 @@ class Settings(BaseModel):
     epochs: Count = 3
     steps: Count | None = None  # optimizer updates, instead of epochs
     batch_size: Count = 32  # examples an update, where the task does not say otherwise
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5e-5  # at its peak
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5  # at its peak
     warmup: Share = 0.1  # share of the updates in which the learning rate rises
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip: Annotated[float, Field(ge=0)] = 1.0  # largest norm of a gradient; 0 does not clip
@@ -44,7 +44,9 @@ class Settings(BaseModel):
             values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise ConfigError(f"{path} does not exist.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+        except ValueError as error:  # not TOML, or not text
             raise ConfigError(f"{path} cannot be read: {error}.") from None
         settings = cls.checked(values, str(path))
         folder = path.resolve().parent

@@ -21,6 +21,7 @@ class Tokenizer:
         self.backend.no_padding()  # a checkpoint's file may carry both
         self.backend.no_truncation()
         self.cls, self.sep = self._special("[CLS]"), self._special("[SEP]")
+        self._special("[UNK]")  # without it, a text with a new character is an error
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":

@@ -19,7 +19,7 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 class TaskSpec(BaseModel):
     """A task as `tasks.toml` declares it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["classification", "binary", "regression"]
     text: str | tuple[str, str]  # the column of the text, or those of a pair
@@ -42,6 +42,10 @@ class TaskSpec(BaseModel):
             raise ValueError(f"a {self.kind} task needs '{needed}'")
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError("range needs its lowest value first, and a higher one after it")
+        if isinstance(self.classes, tuple) and (
+            twice := [name for name in self.classes if self.classes.count(name) > 1]
+        ):
+            raise ValueError(f"classes names '{twice[0]}' twice")
         if self.pair_mode and isinstance(self.text, str):
             raise ValueError("pair_mode is for pairs: text needs two columns")
         return self
@@ -98,6 +102,8 @@ def find_tasks(data: Path | None) -> dict[str, TaskSpec]:
     if data is None:
         return {name: DemoSpec(source=name, batch_size=16, **spec) for name, spec in DEMO.items()}
     if data.is_file():
+        if data.suffix != ".toml":
+            raise DataError(f"{data} is no TOML file; --data takes a folder, or a TOML file that declares tasks.")
         return _declared(data)
     if not data.is_dir():
         raise DataError(f"{data} does not exist; --data takes a folder, or a TOML file that declares tasks.")
@@ -135,6 +141,8 @@ def _spec(path: Path, name: str, values: object) -> TaskSpec:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
         raise ConfigError(f"{owner}: a name is made of letters, digits, _ and -, and begins with a letter.")
     try:
+        if not isinstance(values, dict):
+            raise ConfigError(f"{owner} is {values!r}; a table [tasks.NAME] is needed.")
         spec = TaskSpec.model_validate(values)
     except ValidationError as error:
         raise ConfigError(explain(error, owner, TaskSpec.model_fields)) from None

@@ -92,7 +92,8 @@ def _labels(objective: Objective, column: str, table: Table) -> Tensor:
         try:
             values.append(objective.label(text))
         except ValueError as needed:
-            raise DataError(f"{table.where(number)}: {column} is '{text}'; {needed} is needed.") from None
+            shown = text if len(text) <= 40 else f"{text[:40]}..."
+            raise DataError(f"{table.where(number)}: {column} is '{shown}'; {needed} is needed.") from None
     if len(set(values)) == 1:
         raise DataError(f"{table.name}: every {column} is {table.rows[0][column]}; nothing can be learned or measured.")
     return torch.tensor(values, dtype=objective.label_type)

@@ -41,14 +41,18 @@ def read_table(path: Path, *, quoting: bool = True) -> Table:
         ".parquet": _read_parquet,
     }
     readers[".tsv"] = readers[".txt"] = readers[".csv"]
-    if path.suffix not in readers:
-        raise DataError(f"{path}: regkit does not read '{path.suffix}' files. {nearest(path.suffix, readers)}")
+    ending = path.suffix.lower()
+    if ending not in readers:
+        kind = f"'{ending}' files" if ending else "files without an ending"
+        raise DataError(f"{path}: regkit does not read {kind}. {nearest(ending, readers)}")
     try:
-        table = readers[path.suffix](path)
+        table = readers[ending](path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except OSError as error:  # pyarrow's have no strerror, and several lines
+        raise DataError(
+            f"{path} cannot be read: {(error.strerror or str(error).splitlines()[0]).rstrip('.')}."
+        ) from None
     if not table.rows:
         raise DataError(f"{path} has no rows.")
     return table
@@ -68,12 +72,15 @@ def _text(path: Path) -> str:
 
 def _read_csv(path: Path, quoting: bool) -> Table:
     text = _text(path)
-    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    tabs = path.suffix.lower() == ".tsv" or "\t" in text.lstrip("\r\n").partition("\n")[0]
     style: Literal[0, 3] = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=style, strict=True)
-    rows, lines, began = [], [], 1
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if tabs else ",", quoting=style, strict=True)
+    rows, lines, began = [], [], 0
     try:
-        header = next(reader)
+        header = next(fields for fields in reader if fields)
+        began = reader.line_num
+        if twice := [name for name in header if name and header.count(name) > 1]:
+            raise DataError(f"{path} has two columns '{twice[0]}'.")
         for fields in reader:
             began, before = reader.line_num, began
             if not fields:
@@ -90,11 +97,13 @@ def _read_csv(path: Path, quoting: bool) -> Table:
 
 def _read_json_lines(path: Path) -> Table:
     rows, lines = [], []
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):  # JSON may hold the other line ends
         if not line.strip():
             continue
         try:
             record = json.loads(line)
+            if "\\u" in line:  # JSON can spell half a character, which is no text
+                json.dumps(record, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             raise DataError(f"{path}, line {number}: this is not JSON.") from None
         if not isinstance(record, dict):
@@ -112,8 +121,8 @@ def _read_parquet(path: Path) -> Table:
         raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'regkit[parquet]'.") from None
     try:
         records = pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.") from None
     rows = [{name: _plain(value) for name, value in record.items()} for record in records]
     return Table(str(path), rows, list(range(1, len(rows) + 1)), unit="row")
 
