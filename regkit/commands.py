@@ -21,6 +21,7 @@ from regkit.errors import PluginError
 from regkit.evaluation import Scores, outputs, score
 from regkit.experiment import Experiment
 from regkit.plan import print_plan
+from regkit.recorder import Recorder
 from regkit.settings import Settings
 from regkit.tasks import Split, Task
 
@@ -40,7 +41,7 @@ def train(
         for stage, tasks in experiment.trainer.stages():
             experiment.trainer.prepare(stage, tasks)
         return
-    recorder, display = runs.Recorder(experiment, output), Display(console)
+    recorder, display = Recorder(experiment, output), Display(console)
     experiment.composition.observe(recorder)
     experiment.composition.observe(display)
     with display:

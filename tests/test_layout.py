@@ -19,7 +19,7 @@ FLOORS = [
     {"errors", "randomness", "batch", "objectives", "tasks", "tokenizer", "hookspecs", "settings"},
     {"model", "data"},
     {"training", "gradients", "evaluation", "checkpoint", "defaults"},
-    {"compose", "catalog", "encoders", "experiment", "runs", "testing"},
+    {"compose", "catalog", "encoders", "experiment", "runs", "recorder", "testing"},
     {"display", "plan", "commands", "cli", "__main__"},
 ]
 
