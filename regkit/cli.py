@@ -1,6 +1,5 @@
 """The command line: regkit train, regkit eval, regkit plugins."""
 
-import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -114,9 +113,6 @@ def main() -> None:
             raise KeyboardInterrupt if status == INTERRUPTED else SystemExit(status)
     except (KeyboardInterrupt, typer.Abort):  # which of the three depends on typer's version
         _stop("interrupted; the last checkpoint, if an epoch was finished, is whole.", INTERRUPTED)
-    except BrokenPipeError:  # `regkit eval | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except Exception as error:
         if isinstance(error, RegkitError):
             _stop(str(error), 2)

@@ -65,15 +65,19 @@ def implementations(plugin: object) -> dict[str, Callable[..., Any]]:
 
 
 def _one_decider_each(plugins: Mapping[str, Any]) -> None:
+    """Two plugins that decide one hook are refused; all the hooks that the same two decide are named."""
+    shared: dict[str, list[str]] = {}  # hooks by their deciders
     for hook in DECIDE:
-        owners = [
-            name
-            for name, plugin in plugins.items()
-            if (method := implementations(plugin).get(hook)) and not method.regkit_impl["wrapper"]  # type: ignore[attr-defined]
-        ]
+        owners = [f"'{name}'" for name, plugin in plugins.items() if _decides(plugin, hook)]
         if len(owners) > 1:
-            named = " and ".join(f"'{owner}'" for owner in owners)
-            raise PluginError(f"{named} both decide {hook}; keep one of them.")
+            shared.setdefault(" and ".join(owners), []).append(hook)
+    for owners, hooks in shared.items():
+        raise PluginError(f"{owners} both decide {' and '.join(hooks)}; keep one of them.")
+
+
+def _decides(plugin: object, hook: str) -> bool:
+    method: Any = implementations(plugin).get(hook)
+    return method is not None and not method.regkit_impl["wrapper"]
 
 
 def _attached(name: str, plugin: object, streams: Streams) -> SimpleNamespace:

@@ -63,7 +63,7 @@ class Display:
 
     @hookimpl(trylast=True)
     def evaluated(self, stage: Stage, step: int, scores: Scores) -> None:
-        if self.steps:
+        if self.waiting:
             self._show(step)
         if scores:
             when = f"after {step} of {self.total} steps" if step else "before training"
