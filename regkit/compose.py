@@ -71,8 +71,8 @@ def _one_decider_each(plugins: Mapping[str, Any]) -> None:
         owners = [f"'{name}'" for name, plugin in plugins.items() if _decides(plugin, hook)]
         if len(owners) > 1:
             shared.setdefault(" and ".join(owners), []).append(hook)
-    for owners, hooks in shared.items():
-        raise PluginError(f"{owners} both decide {' and '.join(hooks)}; keep one of them.")
+    for both, hooks in shared.items():
+        raise PluginError(f"{both} both decide {' and '.join(hooks)}; keep one of them.")
 
 
 def _decides(plugin: object, hook: str) -> bool:
