@@ -1,7 +1,8 @@
 """Batch: the texts of several examples end to end, without padding."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -25,9 +26,10 @@ class Batch:
     segments: Tensor  # [tokens] 0 in the first text, 1 in the second of a pair read together
     positions: Tensor  # [tokens] place in its sequence, from 0
     starts: Tensor  # [sequences] where each sequence's first token, [CLS], stands
+    counts: Tensor  # [sequences] tokens of each sequence
     sequence_of: Tensor  # [tokens] number of the token's sequence
     labels: Tensor | None  # [examples]
-    lengths: tuple[int, ...]  # tokens of each sequence
+    lengths: tuple[int, ...]  # `counts` as plain numbers, known without asking the device
     sides: int  # sequences of each example: 1 or 2
     rows: tuple[int, ...]  # row numbers of the examples in their table
     keys: tuple[int, ...]  # a number for each example and update, from which `noise` is derived
@@ -51,6 +53,7 @@ class Batch:
             segments=torch.from_numpy(np.concatenate(segments).astype(np.int64)),
             positions=torch.from_numpy(np.arange(lengths.sum()) - np.repeat(starts, lengths)),
             starts=torch.from_numpy(starts),
+            counts=torch.from_numpy(lengths),
             sequence_of=torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths)),
             labels=labels,
             lengths=tuple(lengths.tolist()),
@@ -65,7 +68,7 @@ class Batch:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sequence; known without asking the device."""
+        """Tokens of the longest sequence."""
         return max(self.lengths)
 
     @property
@@ -77,14 +80,23 @@ class Batch:
         """[tokens] number of the token's example; both sides of a pair belong to one."""
         return self.sequence_of // self.sides
 
+    @cached_property
+    def slots(self) -> Tensor:
+        """[tokens] each token's place in a padded layout, `[sequences, longest]`, its two dimensions taken as one."""
+        return self.sequence_of * self.longest + self.positions
+
+    @cached_property
+    def visible(self) -> Tensor:
+        """[sequences, longest] which places of the padded layout hold a token."""
+        return torch.arange(self.longest, device=self.counts.device) < self.counts[:, None]
+
     def per_example(self, values: Tensor, reduction: Reduction) -> Tensor:
         """Reduce `[tokens]` or `[tokens, width]` to one number an example, `[examples]`, over all its tokens."""
         if values.dim() == 2:
             values = getattr(values, reduction)(dim=1)  # every token is equally wide, so a mean of means is the mean
-        lengths = torch.tensor(self.lengths, device=values.device).view(-1, self.sides).sum(1)
-        return torch.segment_reduce(
-            values, reduction.replace("amax", "max"), lengths=lengths
-        )  # unlike scatter, repeatable on CUDA
+        lengths = self.counts.view(-1, self.sides).sum(1)
+        name = reduction.replace("amax", "max")
+        return torch.segment_reduce(values, name, lengths=lengths)  # unlike scatter, repeatable on CUDA
 
     def to_tokens(self, values: Tensor) -> Tensor:
         """Hand each token its example's row: `[examples, ...]` to `[tokens, ...]`."""
@@ -96,6 +108,8 @@ class Batch:
         They depend on the example, the update and `purpose`, which a plugin chooses, and not on how the batch was cut
         into micro-batches, as those of `torch.randn_like` do. Needs the `keys` that batches have in training.
         """
+        if len(self.keys) != len(self):
+            raise ValueError("this batch has no keys; noise is for the batches of training")
         found = torch.empty_like(like)
         generator = torch.Generator(like.device)
         sizes = np.array(self.lengths).reshape(-1, self.sides).sum(1).tolist()
@@ -104,7 +118,9 @@ class Batch:
         return found
 
     def to(self, device: torch.device) -> "Batch":
+        """The same batch with its tensors on `device`."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
         moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
+            name: part.to(device, non_blocking=True) for name, part in parts.items() if isinstance(part, Tensor)
         }
         return replace(self, **moved)

@@ -1,6 +1,6 @@
 """Experiment: from settings to everything that a run needs, checked before anything is written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from regkit.defaults import Defaults
 from regkit.encoders import find_encoder
 from regkit.errors import ConfigError, nearest
 from regkit.gradients import Gradients
-from regkit.model import MultitaskModel, load_encoder
+from regkit.model import Bert, MultitaskModel, load_encoder
 from regkit.randomness import Streams
 from regkit.settings import Settings
 from regkit.tasks import Stage, Task
@@ -39,42 +39,50 @@ class Experiment:
 
         Raises RegkitError for whatever does not fit, before any training.
         """
-        device, precision = find_device(settings.device), settings.precision
-        streams = Streams(settings.seed, device)
+        streams = Streams(settings.seed, find_device(settings.device))
         plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
-        chosen = {
-            name: {option: getattr(plugins[name], option) for option in given}
-            for name, given in settings.plugins.items()
-        }
-        settings = settings.model_copy(update={"plugins": chosen})  # as the plugins have them: numbers, not text
         found = find_tasks(settings.data)
         specs = choose(found, settings.tasks)
         left_out = [name for name in found if name not in specs and settings.tasks is None]
-        settings = settings.model_copy(update={"tasks": list(specs)})
-        folder = find_encoder(settings.encoder)
-        tokenizer = Tokenizer.load(folder)
-        with streams.seeded("encoder"):
-            encoder = load_encoder(folder, dropout=settings.dropout)
-        if len(tokenizer) > encoder.config.vocab_size:
-            raise ConfigError(
-                f"{folder}: the tokenizer has {len(tokenizer)} words, the encoder {encoder.config.vocab_size}."
-            )
+        tokenizer, encoder = _read_encoder(settings, streams)
         longest = min(settings.max_length or encoder.longest, encoder.longest)
-        tasks = [
-            load_task(name, spec, tokenizer, longest, batch_size=settings.batch_size) for name, spec in specs.items()
-        ]
+        size = settings.batch_size
+        tasks = [load_task(name, spec, tokenizer, longest, batch_size=size) for name, spec in specs.items()]
         rate = 0.1 if settings.dropout is None else settings.dropout
-        model = MultitaskModel(encoder, tasks, streams, dropout=rate).to(device)
+        model = MultitaskModel(encoder, tasks, streams, dropout=rate).to(streams.device)
         composition = compose(plugins, Defaults(tasks, _stage(settings, tasks)), streams)
-        halved = precision == "bf16" or (precision == "auto" and device.type == "cuda")
         trainer = Trainer(
-            Gradients(model, composition.hook, streams, torch.bfloat16 if halved else torch.float32),
+            Gradients(model, composition.hook, streams, _precision(settings, streams.device)),
             budget=settings.micro_batch_tokens,
             clip=settings.clip,
             bucketing=settings.length_bucketing,
             plugins=plugins,
         )
-        return cls(settings, tokenizer, tasks, model, composition, trainer, left_out)
+        return cls(_resolved(settings, specs, plugins), tokenizer, tasks, model, composition, trainer, left_out)
+
+
+def _read_encoder(settings: Settings, streams: Streams) -> tuple[Tokenizer, Bert]:
+    folder = find_encoder(settings.encoder)
+    tokenizer = Tokenizer.load(folder)
+    with streams.seeded("encoder"):  # for a pooler that the checkpoint may lack
+        encoder = load_encoder(folder, dropout=settings.dropout)
+    words = encoder.config.vocab_size
+    if len(tokenizer) > words:
+        raise ConfigError(f"{folder}: the tokenizer has {len(tokenizer)} words, the encoder {words}.")
+    return tokenizer, encoder
+
+
+def _precision(settings: Settings, device: torch.device) -> torch.dtype:
+    halved = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
+    return torch.bfloat16 if halved else torch.float32
+
+
+def _resolved(settings: Settings, tasks: Iterable[str], plugins: Mapping[str, object]) -> Settings:
+    """The settings with their tasks named, and their plugins' options as the plugins have them: numbers, not text."""
+    options = {
+        name: {option: getattr(plugins[name], option) for option in given} for name, given in settings.plugins.items()
+    }
+    return settings.model_copy(update={"tasks": list(tasks), "plugins": options})
 
 
 def find_device(name: str) -> torch.device:

@@ -33,9 +33,8 @@ class Gradients:
         """Leave an update's gradient in `.grad`: that of its task, or the combined one of several. The losses, detached."""
         self.model.zero_grad()
         losses, rows = {}, []
-        surgery = (
-            len(chosen) > 1 and len(self.hook.combine_gradients.get_hookimpls()) > 1
-        )  # more than the default's sum
+        deciders = self.hook.combine_gradients.get_hookimpls()
+        surgery = len(chosen) > 1 and len(deciders) > 1  # the default alone would sum, as `.grad` does by itself
         for task, batches in chosen:
             losses[task.name] = self.backward(task, batches)
             if surgery:

@@ -34,6 +34,8 @@ Random numbers drawn inside a hook with torch's default generators come from a s
 the seed, the stage, the step, the task, the micro-batch and the hook: nothing to seed, nothing to save.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -61,7 +63,7 @@ class Predict(Protocol):
         embeddings: Tensor,
         *,
         dropout: Literal["replay", "fresh", "off"] = "replay",
-        model: "MultitaskModel | None" = None,
+        model: MultitaskModel | None = None,
     ) -> Tensor:
         """The output for `embeddings`, `[tokens, width]`.
 
@@ -75,47 +77,47 @@ class Hooks:
     """The hooks, in the loop's order."""
 
     @collect
-    def tasks(self) -> "Sequence[Task]":  # type: ignore[empty-body]
+    def tasks(self) -> Sequence[Task]:
         """More tasks, beside those of the run's data."""
 
     @collect
-    def stages(self, tasks: "Sequence[Task]") -> "Sequence[Stage]":  # type: ignore[empty-body]
+    def stages(self, tasks: Sequence[Task]) -> Sequence[Stage]:
         """Spans of training, in order; those of plugins come before fine-tuning. A wrapper may change all of them."""
 
     @notify
-    def prepare(self, model: "MultitaskModel", tasks: "Sequence[Task]") -> None:
+    def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
         """A stage begins; the optimizer is not built yet, so modules may be swapped. The place to refuse a composition."""
 
     @decide
-    def make_optimizer(self, model: "MultitaskModel", stage: "Stage") -> "torch.optim.Optimizer":  # type: ignore[empty-body]
+    def make_optimizer(self, model: MultitaskModel, stage: Stage) -> torch.optim.Optimizer:
         """The stage's optimizer. Each group's learning rate is its peak; the loop applies the schedule to all of them."""
 
     @decide
-    def epoch_steps(self, tasks: "Sequence[Task]") -> int:  # type: ignore[empty-body]
+    def epoch_steps(self, tasks: Sequence[Task]) -> int:
         """Optimizer updates in one epoch. Who decides `choose_tasks` decides this too."""
 
     @decide
-    def choose_tasks(self, tasks: "Sequence[Task]", step: int, total_steps: int) -> "Sequence[Task]":  # type: ignore[empty-body]
+    def choose_tasks(self, tasks: Sequence[Task], step: int, total_steps: int) -> Sequence[Task]:
         """The tasks of this update, each of which gives its next batch; `step` counts from 0 in the stage."""
 
     @decide
-    def embed(self, model: "MultitaskModel", batch: "Batch") -> Tensor:  # type: ignore[empty-body]
+    def embed(self, model: MultitaskModel, batch: Batch) -> Tensor:
         """Word embeddings of the batch, `[tokens, width]`. A wrapper may add to them."""
 
     @decide
-    def predict(self, model: "MultitaskModel", task: "Task", batch: "Batch", embeddings: Tensor) -> Tensor:  # type: ignore[empty-body]
+    def predict(self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
         """The task's output: `[examples, width]`, or `[examples]` where the objective's width is 1."""
 
     @decide
-    def task_loss(self, task: "Task", batch: "Batch", output: Tensor) -> Tensor:  # type: ignore[empty-body]
+    def task_loss(self, task: Task, batch: Batch, output: Tensor) -> Tensor:
         """The loss of the clean output: a scalar, the mean over the batch's examples. A wrapper may weigh it."""
 
     @collect
-    def extra_losses(  # type: ignore[empty-body]
+    def extra_losses(
         self,
-        model: "MultitaskModel",
-        task: "Task",
-        batch: "Batch",
+        model: MultitaskModel,
+        task: Task,
+        batch: Batch,
         embeddings: Tensor,
         output: Tensor,
         predict: Predict,
@@ -123,7 +125,7 @@ class Hooks:
         """Terms to add to the loss: name to weighted scalar, each a mean over the batch's examples."""
 
     @decide
-    def combine_gradients(self, gradients: Tensor) -> Tensor:  # type: ignore[empty-body]
+    def combine_gradients(self, gradients: Tensor) -> Tensor:
         """One gradient, `[parameters]`, from `[tasks, parameters]`: of the shared parameters, when a step has several tasks.
 
         The rows are in the order of `choose_tasks`, and each holds the task's loss and the extra losses on its batch. The
@@ -132,16 +134,16 @@ class Hooks:
 
     @notify
     def before_step(
-        self, model: "MultitaskModel", optimizer: "torch.optim.Optimizer", recompute: Callable[[], None]
+        self, model: MultitaskModel, optimizer: torch.optim.Optimizer, recompute: Callable[[], None]
     ) -> None:
         """The gradient is in place, not yet clipped. `recompute()` makes it anew at the present weights."""
 
     @notify
-    def after_step(self, model: "MultitaskModel", step: int, losses: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def after_step(self, model: MultitaskModel, step: int, losses: Mapping[str, Mapping[str, Tensor]]) -> None:
         """An update is done. `losses[task][term]` are detached scalars on the model's device; `task` is the clean loss."""
 
     @notify
-    def evaluated(self, stage: "Stage", step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
+    def evaluated(self, stage: Stage, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
         """The dev splits were scored after `step` updates of the stage: `scores[task][metric]`."""
 
 

@@ -1,7 +1,7 @@
 """SMART: predictions stay put when word embeddings move a little, in the worst direction (Jiang et al., ACL 2020).
 
-Algorithm 1 of arXiv 1911.03437 without its Bregman term, which is the plugin `bregman`. The inner passes and the final
-one replay the dropout masks of the clean pass; with masks of their own, the term would measure dropout (R-Drop).
+Algorithm 1 of arXiv 1911.03437, without the Bregman term of that paper. The inner passes and the final one replay the
+dropout masks of the clean pass; with masks of their own, the term would measure dropout (R-Drop).
 
 Cost with one inner step: 2.67 times the operations of a plain step. Under bf16 autocast a radius too fine for the type is
 worked on in float32, clean pass included.

@@ -47,7 +47,7 @@ def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, 
         offsets=np.cumsum([0] + [len(tokens) for tokens, _ in sequences]),
         labels=_labels(spec.objective, spec.label, table) if has_labels else None,
         sides=2 if apart else 1,
-        ids=[row[spec.id] for row in table.rows] if spec.id else [str(row) for row in range(len(table.rows))],
+        ids=[row.get(spec.id or "") or str(number) for number, row in enumerate(table.rows)],
         cut=was_cut,
     )
 

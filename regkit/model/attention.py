@@ -45,37 +45,26 @@ class SelfAttention(nn.Module):
         rate = self.rate if self.training else 0.0
         if (
             rate and query.device.type == "cpu"
-        ):  # the fused CPU kernel has no dropout, and torch's fallback draws dearly
+        ):  # the fused kernel there has no dropout, and torch's fallback draws dearly
             scores = (query @ key.transpose(-1, -2)) / math.sqrt(query.shape[-1])
             if batch.ragged:
-                scores = scores.masked_fill(~_visible(batch), -torch.inf)
+                scores = scores.masked_fill(~batch.visible[:, None, None], -torch.inf)
             attended = dropout(scores.softmax(-1), rate) @ value
         else:
-            mask = _visible(batch) if batch.ragged else None
+            mask = batch.visible[:, None, None] if batch.ragged else None
             attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
         return attended.transpose(1, 2).flatten(2)
-
-
-def _slots(batch: Batch) -> Tensor:
-    """[tokens] each token's place in the padded layout, its first two dimensions taken as one."""
-    return batch.sequence_of * batch.longest + batch.positions
 
 
 def _padded(packed: Tensor, batch: Batch) -> Tensor:
     """`[tokens, width]` to `[sequences, longest, width]`."""
     count, width = len(batch.lengths), packed.shape[1]
     if batch.ragged:
-        packed = packed.new_zeros(count * batch.longest, width).index_copy(0, _slots(batch), packed)
+        packed = packed.new_zeros(count * batch.longest, width).index_copy(0, batch.slots, packed)
     return packed.view(count, batch.longest, width)
 
 
 def _packed(padded: Tensor, batch: Batch) -> Tensor:
     """`[sequences, longest, width]` to `[tokens, width]`."""
     flat = padded.flatten(0, 1)
-    return flat.index_select(0, _slots(batch)) if batch.ragged else flat
-
-
-def _visible(batch: Batch) -> Tensor:
-    """`[sequences, 1, 1, longest]`: which places of the padded layout hold a token."""
-    lengths = torch.tensor(batch.lengths, device=batch.tokens.device)
-    return (torch.arange(batch.longest, device=lengths.device) < lengths[:, None])[:, None, None, :]
+    return flat.index_select(0, batch.slots) if batch.ragged else flat

@@ -30,9 +30,7 @@ __all__ = ["SETTINGS", "SIZES", "TASKS", "table"]
 
 TASKS: tuple[str, ...] = ("sentiment", "paraphrase", "similarity")
 SIZES: dict[str, int] = {"train": 300, "dev": 200, "test": 200}  # multiples of 10, so that classes come out even
-SETTINGS: dict[str, float] = {
-    "learning_rate": 1e-4
-}  # what the demo's small encoder wants; that of a BERT-base is lower
+SETTINGS: dict[str, float] = {"learning_rate": 1e-4}  # the demo's encoder is small; a BERT-base wants less
 
 
 class Recipe(NamedTuple):
