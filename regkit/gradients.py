@@ -29,9 +29,10 @@ class Gradients:
     streams: Streams
     precision: torch.dtype = torch.float32
 
-    def compute(self, chosen: Chosen) -> Losses:
+    def compute(self, optimizer: torch.optim.Optimizer, chosen: Chosen) -> Losses:
         """Leave an update's gradient in `.grad`: that of its task, or the combined one of several. The losses, detached."""
         self.model.zero_grad()
+        optimizer.zero_grad()  # it may hold a plugin's own parameters
         losses, rows = {}, []
         deciders = self.hook.combine_gradients.get_hookimpls()
         surgery = len(chosen) > 1 and len(deciders) > 1  # the default alone would sum, as `.grad` does by itself

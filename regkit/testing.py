@@ -163,9 +163,9 @@ def gradients_of(trainer: Trainer, task: Task, budget: int) -> dict[str, Tensor]
     chosen = [(task, Feed(task, 0, stage.name).micro_batches(1, budget))]
     trainer.model.train()
     with trainer.streams.at(stage.name, 0):
-        trainer.gradients.compute(chosen)
-        again = partial(trainer.gradients.compute, chosen)
-        trainer.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=again)
+        compute = partial(trainer.gradients.compute, optimizer, chosen)
+        compute()
+        trainer.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=compute)
     found = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}
     return {name: gradient.clone() for name, gradient in found.items() if gradient is not None}
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ class Trainer:
     plugins: Mapping[str, Any] = field(default_factory=dict)  # by name; only their state is used
     position: Position = field(default_factory=Position)
     optimizer: torch.optim.Optimizer | None = None
-    resumed: Mapping[str, Any] | None = None  # the optimizer's state at `position`, until the optimizer is built
+    resumed: Mapping[str, Any] | None = None  # the state at `position`, until the stage is prepared for it
 
     def __post_init__(self) -> None:
         self.model, self.hook, self.streams = self.gradients.model, self.gradients.hook, self.gradients.streams
@@ -53,6 +54,7 @@ class Trainer:
         with self.streams.at(stage.name):
             self.prepare(stage, tasks)
             self.optimizer = self.make_optimizer(stage)
+            self.restore()
             epoch_steps, total_steps = self.length(stage, tasks)
         feeds = {task.name: Feed(task, self.streams.seed, stage.name, bucketing=self.bucketing) for task in tasks}
         if position.step == 0:
@@ -73,8 +75,9 @@ class Trainer:
 
     def update(self, optimizer: torch.optim.Optimizer, chosen: Chosen) -> Losses:
         """One optimizer update from one batch of each chosen task."""
-        losses = self.gradients.compute(chosen)
-        self.hook.before_step(model=self.model, optimizer=optimizer, recompute=lambda: self.gradients.compute(chosen))
+        compute = partial(self.gradients.compute, optimizer, chosen)
+        losses = compute()
+        self.hook.before_step(model=self.model, optimizer=optimizer, recompute=compute)
         if self.clip:
             clip_grad_norm_(self.model.parameters(), self.clip)
         optimizer.step()
@@ -109,13 +112,10 @@ class Trainer:
         self.hook.prepare(model=self.model, tasks=tasks)
 
     def make_optimizer(self, stage: Stage) -> torch.optim.Optimizer:
-        """The stage's optimizer, with the peak of each group's learning rate noted, and the state it resumes from."""
+        """The stage's optimizer, with the peak of each group's learning rate noted."""
         optimizer: torch.optim.Optimizer = self.hook.make_optimizer(model=self.model, stage=stage)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
-        if self.resumed is not None:
-            optimizer.load_state_dict(dict(self.resumed))
-            self.resumed = None
         return optimizer
 
     def state_dict(self) -> dict[str, Any]:
@@ -129,9 +129,16 @@ class Trainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`: the next `train` continues at that very step."""
         self.position = Position(**state["position"])
-        self.resumed = state["optimizer"]
-        for name, value in state["plugins"].items():
+        self.resumed = state
+
+    def restore(self) -> None:
+        """Put back what `load_state_dict` was given, now that plugins are prepared and the optimizer is built."""
+        if self.resumed is None or self.optimizer is None:
+            return
+        self.optimizer.load_state_dict(self.resumed["optimizer"])
+        for name, value in self.resumed["plugins"].items():
             self.plugins[name].load_state_dict(value)
+        self.resumed = None
 
 
 def schedule(optimizer: torch.optim.Optimizer, stage: Stage, step: int, total_steps: int) -> None:

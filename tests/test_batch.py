@@ -180,7 +180,7 @@ def test_a_moved_batch_is_the_same_batch() -> None:
     batch = tiny_task("task", Binary(), "bi_encoder").splits["train"].batch([1, 2], keys=[3, 4])
     moved = batch.to(torch.device("meta"))
     tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
-    assert tensors.keys() == {"tokens", "segments", "positions", "starts", "sequence_of", "labels"}
+    assert tensors.keys() == {"tokens", "segments", "positions", "starts", "counts", "sequence_of", "labels"}
     for name, value in vars(batch).items():
         there = getattr(moved, name)
         assert (there.is_meta and there.shape == value.shape) if name in tensors else there == value

@@ -1,8 +1,9 @@
 """The loop: without plugins it is plain PyTorch, and what it does at each place is what its docstring says."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from regkit.errors import ConfigError, PluginError
 from regkit.gradients import give_gradient, take_gradient
 from regkit.hookspecs import Predict
 from regkit.tasks import Stage, Task
-from regkit.testing import same_weights, tiny_tasks, tiny_trainer
+from regkit.testing import resume_is_exact, same_weights, tiny_tasks, tiny_trainer
 from regkit.training import schedule
 
 
@@ -199,6 +200,62 @@ def test_recompute_at_the_same_weights_gives_the_same_gradients() -> None:
     tiny_trainer({"again": again}).train()
     assert again.equal
     assert all(again.equal)
+
+
+@dataclass
+class Rising:
+    """A plugin with state, set up anew by every `prepare`, and with a parameter of its own in the optimizer."""
+
+    factor: float = field(default=0.0, init=False)
+    scale: Tensor = field(default_factory=lambda: torch.ones((), requires_grad=True), init=False)
+    products: list[float] = field(default_factory=list, init=False)
+
+    @hookimpl
+    def prepare(self) -> None:
+        self.factor, self.scale = 0.0, torch.ones((), requires_grad=True)
+
+    @hookimpl(wrapper=True)
+    def make_optimizer(self) -> Generator[None, torch.optim.Optimizer, torch.optim.Optimizer]:
+        optimizer = yield
+        optimizer.add_param_group({"params": [self.scale], "weight_decay": 0.0})
+        return optimizer
+
+    @hookimpl(wrapper=True)
+    def task_loss(self) -> Generator[None, Tensor, Tensor]:
+        loss = yield
+        return (1 + self.factor) * self.scale * loss
+
+    @hookimpl
+    def before_step(self) -> None:
+        self.products.append(float((self.scale.grad * self.scale).detach()))
+
+    @hookimpl
+    def after_step(self) -> None:
+        self.factor += 0.5
+
+    def state_dict(self) -> dict[str, object]:
+        return {"factor": self.factor, "scale": self.scale.detach().clone()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.factor = state["factor"]
+        self.scale.data = state["scale"]
+
+
+def test_a_plugins_state_is_put_back_after_it_is_prepared() -> None:
+    resume_is_exact(lambda: {"rising": Rising()})
+
+
+def test_a_plugins_own_parameter_gets_the_gradient_of_one_step_only() -> None:
+    rising = Rising()
+    seen: list[float] = []
+
+    class Losses:
+        @hookimpl(trylast=True)
+        def after_step(self, losses: Mapping[str, Mapping[str, Tensor]]) -> None:
+            seen.extend(float(terms["task"]) for terms in losses.values())
+
+    tiny_trainer({"rising": rising}, observers=[Losses()], steps=4).train()
+    assert rising.products == pytest.approx(seen, rel=1e-5)  # the loss is linear in the scale
 
 
 @dataclass
