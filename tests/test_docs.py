@@ -28,7 +28,7 @@ def test_every_hook_has_a_heading_with_its_exact_arguments_in_the_loops_order() 
     hooks = [name for name in vars(Hooks) if not name.startswith("_")]
     expected = [f"{name}({', '.join(list(inspect.signature(getattr(Hooks, name)).parameters)[1:])})" for name in hooks]
     headings = re.findall(r"^### (.*)$", (DOCS / "hooks.md").read_text(), re.MULTILINE)
-    assert sorted(headings) == sorted(expected)
+    assert headings == expected
 
 
 def test_the_pseudocode_names_every_hook_with_its_arguments() -> None:
