@@ -3,8 +3,8 @@
 from regkit.batch import Batch
 from regkit.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
 from regkit.experiment import Experiment
-from regkit.hookspecs import Predict, hookimpl
-from regkit.model import Bert, BertConfig, Encoder, MultitaskModel, load_encoder
+from regkit.hookspecs import Predict, TaskLoss, hookimpl
+from regkit.model import Bert, BertConfig, Dropout, Encoder, MultitaskModel, dropout, load_encoder
 from regkit.objectives import Binary, Classification, Objective, Regression
 from regkit.randomness import Streams
 from regkit.settings import Settings
@@ -20,6 +20,7 @@ __all__ = [
     "Classification",
     "ConfigError",
     "DataError",
+    "Dropout",
     "Encoder",
     "EncoderError",
     "Examples",
@@ -35,6 +36,8 @@ __all__ = [
     "Stage",
     "Streams",
     "Task",
+    "TaskLoss",
+    "dropout",
     "hookimpl",
     "load_encoder",
     "nearest",

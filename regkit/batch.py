@@ -12,6 +12,7 @@ from torch import Tensor
 from regkit.randomness import derive
 
 Reduction = Literal["sum", "mean", "amax"]
+Law = Literal["normal", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,14 @@ class Batch:
         """Hand each token its example's row: `[examples, ...]` to `[tokens, ...]`."""
         return values[self.example_of]
 
-    def noise(self, like: Tensor, purpose: str) -> Tensor:
-        """Standard normal numbers in the shape of `like`, `[tokens, width]`, drawn example by example.
+    def rms(self, values: Tensor) -> Tensor:
+        """`[tokens, 1]`: the root mean square of `[tokens, width]` over the token's example."""
+        return self.to_tokens(self.per_example(values.square(), "mean").sqrt())[:, None]
 
-        They depend on the example, the update and `purpose`, which a plugin chooses, and not on how the batch was cut
+    def noise(self, like: Tensor, purpose: str, law: Law = "normal") -> Tensor:
+        """Random numbers in the shape of `like`, `[tokens, width]`, drawn example by example.
+
+        Standard normal, or uniform from -1 to 1. They depend on the example, the update and `purpose`, which a plugin chooses, and not on how the batch was cut
         into micro-batches, as those of `torch.randn_like` do. Needs the `keys` that batches have in training.
         """
         if len(self.keys) != len(self):
@@ -114,7 +119,11 @@ class Batch:
         generator = torch.Generator(like.device)
         sizes = np.array(self.lengths).reshape(-1, self.sides).sum(1).tolist()
         for key, part in zip(self.keys, torch.split(found, sizes), strict=True):
-            part.normal_(generator=generator.manual_seed(derive(key, purpose)))
+            generator.manual_seed(derive(key, purpose))
+            if law == "normal":
+                part.normal_(generator=generator)
+            else:
+                part.uniform_(-1, 1, generator=generator)
         return found
 
     def to(self, device: torch.device) -> "Batch":

@@ -132,6 +132,8 @@ def _value(text: str) -> Any:
 
 
 def _checked(name: str, option: Option, value: Any) -> Any:
+    if isinstance(value, str) and get_origin(option.hint) is list:
+        value = [part.strip() for part in value.split(",")]
     try:
         return TypeAdapter(option.hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:

@@ -2,8 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, field
 from functools import wraps
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,7 @@ from regkit.catalog import last_line
 from regkit.errors import PluginError, RegkitError, nearest
 from regkit.hookspecs import DECIDE, Hooks
 from regkit.randomness import Streams
+from regkit.stopwatch import Stopwatch
 
 
 @dataclass
@@ -23,6 +24,8 @@ class Composition:
 
     manager: pluggy.PluginManager
     plugins: Mapping[str, Any]  # by name, in the order of the command line
+    stopwatch: Stopwatch  # stands still until somebody starts it
+    owners: dict[str, str] = field(default_factory=dict)  # of the terms of the loss given so far: the plugin's name
 
     @property
     def hook(self) -> Any:
@@ -47,11 +50,12 @@ def compose(plugins: Mapping[str, Any], defaults: object, streams: Streams) -> C
     manager = pluggy.PluginManager("regkit")
     manager.add_hookspecs(Hooks)
     manager.register(defaults, "defaults")
+    composition = Composition(manager, plugins, Stopwatch(streams.device))
     for name in reversed(list(plugins)):  # pluggy calls the last registered first
-        manager.register(_attached(name, plugins[name], streams), name)
+        manager.register(_attached(name, plugins[name], streams, composition), name)
     manager.check_pending()
     _one_decider_each(plugins)
-    return Composition(manager, plugins)
+    return composition
 
 
 def implementations(plugin: object) -> dict[str, Callable[..., Any]]:
@@ -80,14 +84,23 @@ def _decides(plugin: object, hook: str) -> bool:
     return method is not None and not method.regkit_impl["wrapper"]
 
 
-def _attached(name: str, plugin: object, streams: Streams) -> SimpleNamespace:
-    """The plugin's hook implementations, each drawing from its own stream and failing under the plugin's name."""
+def _attached(name: str, plugin: object, streams: Streams, composition: Composition) -> SimpleNamespace:
+    """The plugin's hook implementations; each draws from its own stream, is timed, and fails under the plugin's name."""
     methods = implementations(plugin)
     if not methods:
         raise PluginError(f"plugin '{name}' attaches to no hook; mark its methods with @hookimpl.")
+    attached = {}
     for hook, method in methods.items():
         _check_signature(name, hook, method)
-    return SimpleNamespace(**{hook: _isolated(name, hook, method, streams) for hook, method in methods.items()})
+
+        @contextmanager
+        def alone(*when: str, hook: str = hook) -> Iterator[None]:
+            with composition.stopwatch.on(name), streams.seeded(name, hook, *when), _blamed(name, hook, streams):
+                yield
+
+        wrapper = method.regkit_impl["wrapper"]  # type: ignore[attr-defined]
+        attached[hook] = _around(name, hook, method, alone) if wrapper else _plain(name, hook, method, alone, composition)
+    return SimpleNamespace(**attached)
 
 
 def _check_signature(name: str, hook: str, method: Callable[..., Any]) -> None:
@@ -105,31 +118,42 @@ def _check_signature(name: str, hook: str, method: Callable[..., Any]) -> None:
             raise PluginError(f"plugin '{name}': {hook}: '{argument.name}' must be plain, without * or a default.")
 
 
-def _isolated(name: str, hook: str, method: Callable[..., Any], streams: Streams) -> Callable[..., Any]:
+Alone = Callable[..., AbstractContextManager[None]]
+
+
+def _plain(
+    name: str, hook: str, method: Callable[..., Any], alone: Alone, composition: Composition
+) -> Callable[..., Any]:
     @wraps(method)
     def call(*arguments: Any) -> Any:
-        with streams.seeded(name, hook), _blamed(name, hook, streams):
+        with alone():
             answer = method(*arguments)
-        if hook == "extra_losses" and not _is_losses(answer):
-            found = type(answer).__name__
-            raise PluginError(f"plugin '{name}': extra_losses returns {found}; it needs {{name: scalar tensor}}.")
-        return answer
+        if hook == "extra_losses":
+            if not _is_losses(answer):
+                found = type(answer).__name__
+                raise PluginError(f"plugin '{name}': extra_losses returns {found}; it needs {{name: scalar tensor}}.")
+            composition.owners.update(dict.fromkeys(answer, name))
+        return {name: answer} if hook == "measure" else answer
 
+    return call
+
+
+def _around(name: str, hook: str, method: Callable[..., Any], alone: Alone) -> Callable[..., Any]:
     @wraps(method)
     def wrapper(*arguments: Any) -> Generator[None, Any, Any]:
         with closing(method(*arguments)) as inner:  # at once, where another plugin fails
-            with streams.seeded(name, hook, "before"), _blamed(name, hook, streams):
+            with alone("before"):
                 if next(inner, inner) is inner:
                     raise PluginError(f"plugin '{name}': the wrapper {hook} does not yield.")
             answer = yield
-            with streams.seeded(name, hook, "after"), _blamed(name, hook, streams):
+            with alone("after"):
                 try:
                     inner.send(answer)
                 except StopIteration as stop:
                     return stop.value
                 raise PluginError(f"plugin '{name}': the wrapper {hook} yields twice.")
 
-    return wrapper if method.regkit_impl["wrapper"] else call  # type: ignore[attr-defined]
+    return wrapper
 
 
 def _is_losses(answer: object) -> bool:

@@ -64,6 +64,10 @@ class Defaults:
     def combine_gradients(self, gradients: Tensor) -> Tensor:
         return gradients.sum(0)
 
+    @hookimpl(trylast=True)
+    def model_to_evaluate(self, model: MultitaskModel) -> MultitaskModel:
+        return model
+
 
 @lru_cache
 def spread(counts: tuple[int, ...]) -> tuple[int, ...]:

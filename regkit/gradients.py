@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,10 +20,12 @@ from regkit.tasks import Task
 Chosen = Sequence[tuple[Task, Sequence[Batch]]]  # the tasks of an update, each with its batch in micro-batches
 Losses = dict[str, dict[str, Tensor]]  # by task and term
 
+FINEST = 2**-5  # of the RMS of embeddings: below this, bf16 would round most of a perturbation away
+
 
 @dataclass
 class Gradients:
-    """Computes gradients into `.grad`, as the plugins behind `hook` say."""
+    """Computes gradients into `.grad`, as the plugins behind `hook` say. Only forward passes are in `precision`."""
 
     model: MultitaskModel
     hook: Any  # pluggy's relay: one callable a hook
@@ -50,7 +53,7 @@ class Gradients:
         examples = sum(map(len, batches))
         totals: dict[str, Tensor] = {}
         for part, batch in enumerate(batches):
-            with self.streams.within(task.name, part), autocast(device, self.precision):
+            with self.streams.within(task.name, part):
                 terms = self.losses(task, batch.to(device))
             terms = {name: term * (len(batch) / examples) for name, term in terms.items()}
             torch.autograd.backward(torch.stack(list(terms.values())).sum())
@@ -61,36 +64,50 @@ class Gradients:
         """The clean loss under the name `task`, and every extra loss under its own."""
         hook, model = self.hook, self.model
         embeddings = hook.embed(model=model, batch=batch)
-        with self.streams.seeded("dropout"):
+        with self.streams.seeded("dropout"), autocast(embeddings.device, self.precision):
             output = hook.predict(model=model, task=task, batch=batch, embeddings=embeddings)
-        losses = {"task": hook.task_loss(task=task, batch=batch, output=output)}
-        predict = self.predict_again(task, batch)
+        task_loss = partial(hook.task_loss, task=task, batch=batch)
+        loss = task_loss(output=output)
+        losses = {"task": loss}
         for answer in hook.extra_losses(
-            model=model, task=task, batch=batch, embeddings=embeddings, output=output, predict=predict
+            model=model,
+            task=task,
+            batch=batch,
+            embeddings=embeddings,
+            output=output,
+            loss=loss,
+            predict=self.predict_again(task, batch, embeddings, output),
+            task_loss=lambda other: task_loss(output=other),
         ):
             if taken := losses.keys() & answer.keys():
                 raise PluginError(f"two plugins give a loss named '{min(taken)}'; each needs a name of its own.")
             losses |= answer
         return losses
 
-    def predict_again(self, task: Task, batch: Batch) -> Predict:
-        """The `predict` that plugins are handed; see `regkit.hookspecs.Predict`."""
-        clean = self.streams.place
+    def predict_again(self, task: Task, batch: Batch, clean: Tensor, output: Tensor) -> Predict:
+        """The `predict` that plugins are handed, of a clean pass from embeddings to output; see `hookspecs.Predict`."""
+        here = self.streams.place
 
         def predict(
             embeddings: Tensor,
             *,
             dropout: Literal["replay", "fresh", "off"] = "replay",
             model: MultitaskModel | None = None,
+            radius: float | None = None,
         ) -> Tensor:
             asked = model or self.model
             if dropout not in ("replay", "fresh", "off"):
                 raise PluginError(f"predict has no dropout='{dropout}'. Available: replay, fresh, off.")
-            place = (*clean, int(torch.randint(2**62, ()))) if dropout == "fresh" else clean
+            fine = radius is not None and radius < FINEST
+            precision = torch.float32 if fine else self.precision
+            if embeddings is clean and asked is self.model and dropout == "replay" and precision == self.precision:
+                return output
+            place = (*here, int(torch.randint(2**62, ()))) if dropout == "fresh" else here
             quiet = mode(asked, training=False) if dropout == "off" else nullcontext()
-            with self.streams.at(*place), self.streams.seeded("dropout"), quiet:
-                output: Tensor = self.hook.predict(model=asked, task=task, batch=batch, embeddings=embeddings)
-            return output
+            carried = autocast(embeddings.device, precision)
+            with self.streams.at(*place), self.streams.seeded("dropout"), quiet, carried:
+                found: Tensor = self.hook.predict(model=asked, task=task, batch=batch, embeddings=embeddings)
+            return found
 
         return predict
 

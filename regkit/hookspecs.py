@@ -3,7 +3,7 @@
     tasks()                                                  # collect
     stages(tasks)                                            # collect
     for stage in stages:
-        prepare(model, tasks)                                # notify; the optimizer is not built yet
+        prepare(model, stage, tasks)                         # notify; the optimizer is not built yet
         optimizer = make_optimizer(model, stage)             # decide
         for step in range(total_steps):                      # epochs x epoch_steps(tasks)     decide
             for task in choose_tasks(tasks, step, total_steps):                              # decide
@@ -11,14 +11,16 @@
                     embeddings = embed(model, batch)         # decide, may be wrapped
                     output = predict(model, task, batch, embeddings)                         # decide, may be wrapped
                     loss = task_loss(task, batch, output)    # decide, may be wrapped
-                         + extra_losses(model, task, batch, embeddings, output, predict)     # collect
+                         + extra_losses(model, task, batch, embeddings, output, loss, predict, task_loss)   # collect
+                    measure(model, task, batch, embeddings, output, predict)                 # collect; now and then
                     backward
             gradient = combine_gradients(gradients)          # decide; one row per task, shared parameters only
             before_step(model, optimizer, recompute)         # notify
             clip the gradient
             optimizer.step()
-            after_step(model, step, losses)                  # notify
-        evaluated(stage, step, scores)                       # notify; before the first step, after each epoch, at the end
+            after_step(model, step, total_steps, losses)     # notify
+        model_to_evaluate(model)                             # decide; before the first step, after each epoch, at the end
+        evaluated(stage, step, scores)                       # notify
 
 Three kinds of hook:
 
@@ -64,12 +66,24 @@ class Predict(Protocol):
         *,
         dropout: Literal["replay", "fresh", "off"] = "replay",
         model: MultitaskModel | None = None,
+        radius: float | None = None,
     ) -> Tensor:
-        """The output for `embeddings`, `[tokens, width]`.
+        """The output for `embeddings`, `[tokens, width]`; for those of the clean pass it is the clean output, without a pass.
 
         dropout: `replay` uses the very masks of the clean pass, `fresh` draws new ones, `off` is evaluation mode.
         model: another model to ask, such as a teacher; None is the one in training.
+        radius: how far `embeddings` may be from the clean ones, a coordinate, in units of their root mean square. Under
+            bf16 autocast, a radius that the type cannot carry makes this pass run in float32. Compare its output with
+            that of `predict(clean embeddings, radius=radius)`, which then is float32 too.
         """
+        ...
+
+
+class TaskLoss(Protocol):
+    """The task's loss of an output, for the same task and batch, as the loop computes it: weighted, smoothed, and so on."""
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """A scalar, the mean over the batch's examples."""
         ...
 
 
@@ -85,7 +99,7 @@ class Hooks:
         """Spans of training, in order; those of plugins come before fine-tuning. A wrapper may change all of them."""
 
     @notify
-    def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
+    def prepare(self, model: MultitaskModel, stage: Stage, tasks: Sequence[Task]) -> None:
         """A stage begins; the optimizer is not built yet, so modules may be swapped. The place to refuse a composition."""
 
     @decide
@@ -120,9 +134,20 @@ class Hooks:
         batch: Batch,
         embeddings: Tensor,
         output: Tensor,
+        loss: Tensor,
         predict: Predict,
+        task_loss: TaskLoss,
     ) -> Mapping[str, Tensor]:
-        """Terms to add to the loss: name to weighted scalar, each a mean over the batch's examples."""
+        """Terms to add to the loss: name to weighted scalar, each a mean over the batch's examples.
+
+        `loss` is the clean loss, and `task_loss(other_output)` what it would be for another output.
+        """
+
+    @collect
+    def measure(
+        self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor, output: Tensor, predict: Predict
+    ) -> Mapping[str, Tensor | float]:
+        """What the log and the run's last table shall say of a plugin: name to number. Asked on one in many batches."""
 
     @decide
     def combine_gradients(self, gradients: Tensor) -> Tensor:
@@ -139,8 +164,14 @@ class Hooks:
         """The gradient is in place, not yet clipped. `recompute()` makes it anew at the present weights."""
 
     @notify
-    def after_step(self, model: MultitaskModel, step: int, losses: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def after_step(
+        self, model: MultitaskModel, step: int, total_steps: int, losses: Mapping[str, Mapping[str, Tensor]]
+    ) -> None:
         """An update is done. `losses[task][term]` are detached scalars on the model's device; `task` is the clean loss."""
+
+    @decide
+    def model_to_evaluate(self, model: MultitaskModel) -> MultitaskModel:
+        """The model that is scored and kept: the one in training, or another of the same form, such as its average."""
 
     @notify
     def evaluated(self, stage: Stage, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:

@@ -66,7 +66,7 @@ class Recorder:
         better = mean > self.best or not scores
         self.best = max(self.best, mean)
         state = self.experiment.trainer.state_dict() | {"best": self.best}
-        checkpoint.save(folder, self.experiment.model, self.experiment.tokenizer, state)
+        checkpoint.save(folder, self.experiment.trainer.scored(), self.experiment.tokenizer, state)
         if better:
             self.scores = scores
             point(self.folder / "best", folder)

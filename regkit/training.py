@@ -12,6 +12,7 @@ from regkit.data.order import Feed
 from regkit.errors import ConfigError
 from regkit.evaluation import evaluate, mode
 from regkit.gradients import Chosen, Gradients, Losses
+from regkit.model import MultitaskModel
 from regkit.tasks import Stage, Task
 
 
@@ -69,7 +70,7 @@ class Trainer:
                 schedule(self.optimizer, stage, step, total_steps)
                 losses = self.update(self.optimizer, chosen)
                 position.step = step + 1
-                hook.after_step(model=model, step=step, losses=losses)
+                hook.after_step(model=model, step=step, total_steps=total_steps, losses=losses)
             if position.step % epoch_steps == 0 or position.step == total_steps:
                 self.evaluate(stage, tasks)
 
@@ -85,9 +86,14 @@ class Trainer:
 
     def evaluate(self, stage: Stage, tasks: Sequence[Task]) -> None:
         """Score the dev splits, and tell."""
-        scores = evaluate(self.model, tasks, "dev", budget=self.budget, precision=self.gradients.precision)
         with self.streams.at(stage.name, self.position.step, "evaluated"):
+            scores = evaluate(self.scored(), tasks, "dev", budget=self.budget, precision=self.gradients.precision)
             self.hook.evaluated(stage=stage, step=self.position.step, scores=scores)
+
+    def scored(self) -> MultitaskModel:
+        """The model that is evaluated and kept: the one in training, unless a plugin decides otherwise."""
+        found: MultitaskModel = self.hook.model_to_evaluate(model=self.model)
+        return found
 
     def stages(self) -> list[tuple[Stage, list[Task]]]:
         """The stages of the run, each with its tasks."""
@@ -109,7 +115,7 @@ class Trainer:
                     f"task '{task.name}' has nothing to train while the encoder is frozen: a cosine has no weights. "
                     "Read its pairs as cross_encoder, or leave the task out."
                 )
-        self.hook.prepare(model=self.model, tasks=tasks)
+        self.hook.prepare(model=self.model, stage=stage, tasks=tasks)
 
     def make_optimizer(self, stage: Stage) -> torch.optim.Optimizer:
         """The stage's optimizer, with the peak of each group's learning rate noted."""
@@ -119,22 +125,25 @@ class Trainer:
         return optimizer
 
     def state_dict(self) -> dict[str, Any]:
-        """What training needs to go on from here, beside the model's own state."""
-        return {
+        """What training needs to go on from here, beside the weights of the model that is `scored`."""
+        state = {
             "position": asdict(self.position),
             "optimizer": self.optimizer.state_dict() if self.optimizer else {},
             "plugins": {name: each.state_dict() for name, each in self.plugins.items() if hasattr(each, "state_dict")},
         }
+        return state if self.scored() is self.model else state | {"model": self.model.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict`: the next `train` continues at that very step."""
+        """Go on from a `state_dict`, with the model's weights loaded: the next `train` continues at that very step."""
         self.position = Position(**state["position"])
-        self.resumed = state
+        weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.resumed = {"model": weights, **state}
 
     def restore(self) -> None:
         """Put back what `load_state_dict` was given, now that plugins are prepared and the optimizer is built."""
         if self.resumed is None or self.optimizer is None:
             return
+        self.model.load_state_dict(self.resumed["model"])  # `prepare` may have changed them
         self.optimizer.load_state_dict(self.resumed["optimizer"])
         for name, value in self.resumed["plugins"].items():
             self.plugins[name].load_state_dict(value)

@@ -397,7 +397,7 @@ def test_fresh_weights_are_berts_own() -> None:
     torch.manual_seed(0)
     model = Bert(replace(TINY, vocab_size=5000, initializer_range=0.03))
     assert model.word.weight.std().item() == pytest.approx(0.03, rel=0.02)
-    assert model.layers[1].attention.qkv.weight.std().item() == pytest.approx(0.03, rel=0.1)
+    assert model.layers[1].attention.query.weight.std().item() == pytest.approx(0.03, rel=0.1)
     assert model.word.weight.abs().max() > 3 * 0.03  # normal, not uniform
-    assert not model.layers[1].attention.qkv.bias.any()
+    assert not model.layers[1].attention.query.bias.any()
     assert (model.norm.weight == 1).all()

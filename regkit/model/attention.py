@@ -17,35 +17,27 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.rate = rate  # dropout on the attention weights
-        self.qkv = nn.Linear(width, 3 * width)  # query, key and value in one product
+        self.query = nn.Linear(width, width)  # three modules, and only ever called: plugins may put others in their place
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
         """`[tokens, width]` to `[tokens, width]`, or to `[rows, width]` where only some tokens' results are read."""
-        if rows is not batch.starts:
-            query, key, value = _padded(self.qkv(hidden), batch).chunk(3, -1)
-            attended = _packed(self._attend(query, key, value, batch), batch)
-            attended = attended if rows is None else attended[rows]
+        key, value = _padded(self.key(hidden), batch), _padded(self.value(hidden), batch)
+        if rows is batch.starts:  # one query a sequence, that of its first token
+            attended = self._attend(self.query(hidden[rows]).unsqueeze(1), key, value, batch).squeeze(1)
         else:
-            attended = self._of_starts(hidden, batch)
+            attended = _packed(self._attend(_padded(self.query(hidden), batch), key, value, batch), batch)
+            attended = attended if rows is None else attended[rows]
         out: Tensor = self.out(attended)
         return out
-
-    def _of_starts(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """`[sequences, width]`: one query a sequence, that of its first token."""
-        width = hidden.shape[1]
-        weight, bias = self.qkv.weight, self.qkv.bias
-        query = F.linear(hidden[batch.starts], weight[:width], bias[:width]).unsqueeze(1)
-        key, value = _padded(F.linear(hidden, weight[width:], bias[width:]), batch).chunk(2, -1)
-        return self._attend(query, key, value, batch).squeeze(1)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, batch: Batch) -> Tensor:
         """`[sequences, queries, width]` from queries, and keys and values of `[sequences, longest, width]`."""
         query, key, value = (part.view(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in (query, key, value))
         rate = self.rate if self.training else 0.0
-        if (
-            rate and query.device.type == "cpu"
-        ):  # the fused kernel there has no dropout, and torch's fallback draws dearly
+        if rate and query.device.type == "cpu":  # the fused kernel there has no dropout, and torch's fallback draws dearly
             scores = (query @ key.transpose(-1, -2)) / math.sqrt(query.shape[-1])
             if batch.ragged:
                 scores = scores.masked_fill(~batch.visible[:, None, None], -torch.inf)

@@ -24,6 +24,8 @@ class Encoder(Protocol):
 
     width: int
     longest: int  # tokens it can read in one sequence
+    layers: nn.ModuleList  # the transformer's, bottom first
+    pooler: nn.Module
 
     def embed(self, batch: Batch) -> Tensor:
         """Token ids to word embeddings, `[tokens, width]`: what plugins perturb."""
@@ -35,6 +37,10 @@ class Encoder(Protocol):
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Hidden states of [CLS] to text vectors, both `[sequences, width]`."""
+        ...
+
+    def reset(self, module: nn.Module) -> None:
+        """Give a part of the encoder fresh weights, drawn from torch's default generator."""
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -100,8 +106,7 @@ class Bert(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.pooler = nn.Linear(self.width, self.width)
-        for module in self.modules():
-            initialise(module, config.initializer_range)
+        self.reset(self)
 
     def embed(self, batch: Batch) -> Tensor:
         """Token ids to word embeddings, `[tokens, width]`: before position, segment, LayerNorm and dropout."""
@@ -125,10 +130,17 @@ class Bert(nn.Module):
         """Hidden states of [CLS] to text vectors, both `[sequences, width]`."""
         return F.tanh(self.pooler(hidden))
 
+    def reset(self, module: nn.Module) -> None:
+        """Give a part of the encoder fresh weights, drawn from torch's default generator."""
+        for part in module.modules():
+            initialise(part, self.config.initializer_range)
+
 
 def initialise(module: nn.Module, spread: float) -> None:
-    """BERT's own initial weights for a linear layer or an embedding: normal, biases 0."""
+    """BERT's own initial weights: normal in linear layers and embeddings, biases 0, layer norms the identity."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=spread)
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)
+    if isinstance(module, nn.LayerNorm):
+        module.reset_parameters()

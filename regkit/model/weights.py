@@ -102,7 +102,7 @@ def _read_tensors(folder: Path) -> Tensors:
     raise EncoderError(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin is there.")
 
 
-# Our name and theirs of every tensor; {} is the layer's number. `qkv` is their query, key and value, one above the other.
+# Our name and theirs of every tensor; {} is the layer's number.
 NAMES = {
     "word": "embeddings.word_embeddings",
     "position": "embeddings.position_embeddings",
@@ -111,18 +111,15 @@ NAMES = {
     "pooler": "pooler.dense",
 }
 LAYER_NAMES = {
+    "layers.{}.attention.query": "encoder.layer.{}.attention.self.query",
+    "layers.{}.attention.key": "encoder.layer.{}.attention.self.key",
+    "layers.{}.attention.value": "encoder.layer.{}.attention.self.value",
     "layers.{}.attention.out": "encoder.layer.{}.attention.output.dense",
     "layers.{}.attention_norm": "encoder.layer.{}.attention.output.LayerNorm",
     "layers.{}.up": "encoder.layer.{}.intermediate.dense",
     "layers.{}.down": "encoder.layer.{}.output.dense",
     "layers.{}.norm": "encoder.layer.{}.output.LayerNorm",
 }
-QKV, PARTS = (
-    "layers.{}.attention.qkv",
-    [f"encoder.layer.{{}}.attention.self.{part}" for part in ("query", "key", "value")],
-)
-
-
 def _names(layers: int) -> dict[str, str]:
     names = NAMES | {ours.format(i): theirs.format(i) for i in range(layers) for ours, theirs in LAYER_NAMES.items()}
     return {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in names.items() for kind in ("weight", "bias")}
@@ -139,27 +136,14 @@ def _plain_names(tensors: Mapping[str, Tensor]) -> Tensors:
     return plain
 
 
-def _parts(layers: int) -> dict[str, list[str]]:
-    """Our name and theirs of what is one tensor here and three there."""
-    return {
-        f"{QKV.format(layer)}.{kind}": [f"{part.format(layer)}.{kind}" for part in PARTS]
-        for layer in range(layers)
-        for kind in ("weight", "bias")
-    }
-
-
 def _ours(theirs: Tensors, layers: int) -> Tensors:
     """Their tensors under our names; what minBERT has no place for, such as other heads, is left out."""
-    found = {ours: theirs[name] for ours, name in _names(layers).items() if name in theirs}
-    return found | {ours: torch.cat([theirs[part] for part in parts]) for ours, parts in _parts(layers).items()}
+    return {ours: theirs[name] for ours, name in _names(layers).items() if name in theirs}
 
 
 def _theirs(ours: Tensors, layers: int) -> Tensors:
     """Our tensors under their names, without the prefix `bert.`."""
-    found = {name: ours[mine].contiguous() for mine, name in _names(layers).items() if mine in ours}
-    for mine, parts in _parts(layers).items():
-        found |= {part: third.clone() for part, third in zip(parts, ours[mine].chunk(3), strict=True)}
-    return found
+    return {name: ours[mine].contiguous() for mine, name in _names(layers).items() if mine in ours}
 
 
 def _check(tensors: Tensors, needed: Tensors, folder: Path) -> None:

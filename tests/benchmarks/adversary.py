@@ -36,9 +36,9 @@ def ratio(encoder: Path, data: Path, *, examples: int = 256, updates: int = 30, 
 
 def compare(experiment: Experiment, task: Task, batch: Batch, smart: Smart) -> tuple[float, float]:
     """R_s of a batch at the found point, and at random corners of the box."""
-    model, predict = experiment.model, experiment.trainer.gradients.predict_again(task, batch)
-    embeddings = model.embed(batch).detach()
-    output = model.predict(task, batch, embeddings).detach()
+    embeddings = experiment.model.embed(batch).detach()
+    output = experiment.model.predict(task, batch, embeddings).detach()
+    predict = experiment.trainer.gradients.predict_again(task, batch, embeddings, output)
     nudge = smart.adversary(task, batch, embeddings, output, predict).detach()
     radius = batch.to_tokens(batch.per_example(nudge.abs(), "amax"))[:, None]
     with torch.no_grad():

@@ -129,7 +129,7 @@ def test_the_perturbation_the_term_and_the_gradients_are_those_of_the_oracle(tas
     torch.testing.assert_close(term, 2.0 * expected, rtol=1e-8, atol=1e-12)
     embeddings = trainer.model.embed(batch).detach()
     output = trainer.model.predict(task, batch, embeddings).detach()
-    found = smart.adversary(task, batch, embeddings, output, trainer.gradients.predict_again(task, batch))
+    found = smart.adversary(task, batch, embeddings, output, trainer.gradients.predict_again(task, batch, embeddings, output))
     torch.testing.assert_close(found.detach(), nudge, rtol=1e-7, atol=1e-10)
 
     ours_head = torch.autograd.grad(term, head, retain_graph=True) if head else []
@@ -149,7 +149,7 @@ def test_no_coordinate_leaves_the_box_of_its_example() -> None:
         batch = task.splits["train"].batch([0, 1, 2, 3], KEYS)
         embeddings = trainer.model.embed(batch).detach()
         output = trainer.model.predict(task, batch, embeddings).detach()
-        nudge = smart.adversary(task, batch, embeddings, output, trainer.gradients.predict_again(task, batch))
+        nudge = smart.adversary(task, batch, embeddings, output, trainer.gradients.predict_again(task, batch, embeddings, output))
         assert not nudge.requires_grad
         root = batch.per_example(embeddings.square(), "mean").sqrt()
         reach = batch.per_example(nudge.abs(), "amax") / root
@@ -171,16 +171,16 @@ def test_every_pass_replays_the_masks_of_the_clean_one() -> None:
     task, asked = tiny_tasks()[0], []
     trainer = tiny_trainer({"smart": Smart(steps=2)})
     batch = task.splits["train"].batch([0, 1], KEYS[:2])
-    again = trainer.gradients.predict_again(task, batch)
-
-    def predict(embeddings: Tensor, *, dropout: str = "replay") -> Tensor:
-        asked.append(dropout)
-        return again(embeddings, dropout=dropout)
-
     embeddings = trainer.model.embed(batch)
     output = trainer.model.predict(task, batch, embeddings)
-    Smart(steps=2).extra_losses(task, batch, embeddings, output, predict)
-    assert asked == ["replay"] * 3
+    again = trainer.gradients.predict_again(task, batch, embeddings, output)
+
+    def predict(embeddings: Tensor, *, dropout: str = "replay", radius: float | None = None) -> Tensor:
+        asked.append(dropout)
+        return again(embeddings, dropout=dropout, radius=radius)
+
+    Smart(steps=2).extra_losses(task, batch, embeddings, predict)
+    assert asked == ["replay"] * 4  # the first of them is answered by the clean output
 
 
 def test_the_term_goes_through_the_head_of_its_own_task() -> None:
@@ -200,8 +200,8 @@ def test_a_radius_too_fine_for_bf16_is_worked_on_in_float32(unit: str, radius: f
     smart = Smart(unit=unit, epsilon=radius, sigma=radius, eta=100 * radius)
     exact = tiny_trainer({"smart": smart}, dropout=0.0).gradients.losses(task, batch)["smart"]
     halved = tiny_trainer({"smart": smart}, dropout=0.0)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded = halved.gradients.losses(task, batch)["smart"]
+    halved.gradients.precision = torch.bfloat16
+    rounded = halved.gradients.losses(task, batch)["smart"]
     torch.testing.assert_close(rounded, exact, rtol=1e-4, atol=0)
 
 

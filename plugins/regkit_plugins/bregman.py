@@ -1,0 +1,56 @@
+"""Momentum Bregman proximal point: predictions stay near those of a slower copy of the model (Jiang et al., ACL 2020).
+
+Section 3.2 of arXiv 1911.03437, the momentum form. With `smart` it is the whole of that paper's method. The teacher is the
+exponential moving average of the weights, heads included, in evaluation mode and float32; it moves once an update.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from regkit import Batch, MultitaskModel, Predict, Task, hookimpl
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass
+class Bregman:
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Strength of the term (mu)."""
+    beta: Share = 0.999
+    """How much of the teacher stays at each update."""
+    early_beta: Share = 0.99
+    """The same, in the first tenth of the updates; give both the same value for a constant one."""
+    teacher: MultitaskModel = field(init=False, repr=False)
+
+    neutral: ClassVar[Mapping[str, float]] = {"weight": 0.0}
+
+    @hookimpl(trylast=True)  # others may change the weights while they prepare
+    def prepare(self, model: MultitaskModel) -> None:
+        self.teacher = copy.deepcopy(model).float().requires_grad_(False)
+
+    @hookimpl
+    def extra_losses(self, task: Task, batch: Batch, output: Tensor, predict: Predict) -> Mapping[str, Tensor]:
+        if not self.weight:
+            return {}
+        with torch.no_grad():
+            target = predict(self.teacher.embed(batch), dropout="off", model=self.teacher)
+        return {"bregman": self.weight * task.objective.divergence(output, target)}
+
+    @hookimpl
+    def after_step(self, model: MultitaskModel, step: int, total_steps: int) -> None:
+        beta = self.early_beta if 10 * step < total_steps else self.beta
+        with torch.no_grad():
+            for slow, fast in zip(self.teacher.parameters(), model.parameters(), strict=True):
+                slow.lerp_(fast.to(slow.dtype), 1 - beta)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"teacher": self.teacher.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.teacher.load_state_dict(state["teacher"])

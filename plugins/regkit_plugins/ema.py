@@ -1,0 +1,45 @@
+"""EMA: what is evaluated and kept is an exponential moving average of the weights (Polyak and Juditsky, 1992).
+
+The average follows the weights after every update, heads included, in float32. At update t it keeps min(decay, (1 + t) / (10 + t)) of
+itself, so that a short run is not an average of where it began.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+
+from regkit import MultitaskModel, hookimpl
+
+
+@dataclass
+class EMA:
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """How much of the average stays at an update, once it is warm."""
+    average: MultitaskModel = field(init=False, repr=False)
+
+    neutral: ClassVar[Mapping[str, float]] = {"decay": 0.0}
+
+    @hookimpl(trylast=True)  # others may change the weights while they prepare
+    def prepare(self, model: MultitaskModel) -> None:
+        self.average = copy.deepcopy(model).float().requires_grad_(False)
+
+    @hookimpl
+    def after_step(self, model: MultitaskModel, step: int) -> None:
+        keep = min(self.decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for slow, fast in zip(self.average.parameters(), model.parameters(), strict=True):
+                slow.lerp_(fast.to(slow.dtype), 1 - keep)
+
+    @hookimpl
+    def model_to_evaluate(self) -> MultitaskModel:
+        return self.average
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"average": self.average.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.average.load_state_dict(state["average"])

@@ -1,0 +1,48 @@
+"""Layer-wise learning-rate decay: the lower a layer, the smaller its steps (Howard and Ruder, ACL 2018).
+
+Section 3.2 of arXiv 1801.06146, with the multiplicative decay used for BERT by Clark et al. (ELECTRA, ICLR 2020). Heads and pooler keep the rate of
+the stage, the top layer gets `decay` times it, the next `decay` squared, and the embeddings come last.
+"""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+
+from regkit import MultitaskModel, hookimpl
+
+Optimizer = torch.optim.Optimizer
+
+
+@dataclass
+class LayerwiseLR:
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """The rate of a layer over that of the layer above it."""
+
+    neutral: ClassVar[Mapping[str, float]] = {"decay": 1.0}
+
+    @hookimpl(wrapper=True)
+    def make_optimizer(self, model: MultitaskModel) -> Generator[None, Optimizer, Optimizer]:
+        optimizer = yield
+        depths = _depths(model)
+        optimizer.param_groups = [part for group in optimizer.param_groups for part in self._split(group, depths)]
+        return optimizer
+
+    def _split(self, group: dict[str, Any], depths: Mapping[int, int]) -> list[dict[str, Any]]:
+        """The group as one group a depth, each with its rate."""
+        parts: dict[int, list[torch.nn.Parameter]] = {}
+        for parameter in group["params"]:
+            parts.setdefault(depths.get(id(parameter), 0), []).append(parameter)
+        return [group | {"params": part, "lr": group["lr"] * self.decay**depth} for depth, part in parts.items()]
+
+
+def _depths(model: MultitaskModel) -> dict[int, int]:
+    """How far below the heads a parameter lies, by its id; what is not here lies at 0."""
+    encoder = model.encoder
+    depths = {id(parameter): len(encoder.layers) + 1 for parameter in encoder.parameters()}
+    depths |= {id(parameter): 0 for parameter in encoder.pooler.parameters()}
+    for above, layer in enumerate(reversed(encoder.layers), start=1):
+        depths |= {id(parameter): above for parameter in layer.parameters()}
+    return depths

@@ -1,0 +1,73 @@
+"""Mixout: at each update a random share of the weights is the pretrained one, not zero as in dropout (Lee et al., ICLR 2020).
+
+Equation 4 of arXiv 1909.11299, W' = (mask W_pre + (1 - mask) W - p W_pre) / (1 - p), which is W_pre plus dropout of W - W_pre.
+It acts on the weight of every linear layer and takes the place of the dropout modules; a new head mixes towards 0. One mask
+an update: whatever passes the update makes, on whatever part of its batches, see the same weights. Evaluation uses W.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from regkit import Dropout, MultitaskModel, Streams, Task, dropout, hookimpl
+
+Tasks = Sequence[Task]
+
+
+class MixedLinear(nn.Linear):
+    """A linear layer with the very parameters of another, mixed in training mode."""
+
+    def __init__(self, layer: nn.Linear, anchor: Tensor, name: str, mixout: "Mixout") -> None:
+        super().__init__(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+        self.weight, self.bias = layer.weight, layer.bias
+        self.register_buffer("anchor", anchor, persistent=False)
+        self.name, self.mixout = name, mixout
+
+    def forward(self, values: Tensor) -> Tensor:
+        return F.linear(values, self.mixed() if self.training else self.weight, self.bias)
+
+    def mixed(self) -> Tensor:
+        """This update's weight, `[out, in]`."""
+        with Streams(self.mixout.draw, self.weight.device).seeded(self.name):
+            return self.anchor + dropout(self.weight - self.anchor, self.mixout.p)
+
+
+@dataclass
+class Mixout:
+    p: Annotated[float, Field(ge=0, lt=1)] = 0.7
+    """Share of the weights that are the pretrained ones."""
+    layers: dict[str, MixedLinear] = field(init=False, repr=False, default_factory=dict)
+    draw: int = field(init=False, repr=False, default=0)  # where this update's masks come from
+
+    neutral: ClassVar[Mapping[str, float]] = {"p": 0.0}
+
+    @hookimpl(trylast=True)  # others may change the weights while they prepare
+    def prepare(self, model: MultitaskModel) -> None:
+        if not self.p:
+            return
+        found = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+        for name, layer in found.items():
+            weight = layer.weight.detach()
+            anchor = torch.zeros_like(weight) if name.startswith("heads.") else weight.clone()
+            self.layers[name] = MixedLinear(layer, anchor, name, self)
+            model.set_submodule(name, self.layers[name])
+        for module in model.modules():
+            if isinstance(module, Dropout):
+                module.rate = 0.0
+
+    @hookimpl(wrapper=True)
+    def choose_tasks(self) -> Generator[None, Tasks, Tasks]:
+        self.draw = int(torch.randint(2**62, ()))
+        return (yield)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: layer.anchor for name, layer in self.layers.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name, anchor in state.items():
+            self.layers[name].anchor.copy_(anchor)

@@ -1,0 +1,50 @@
+"""R3F: predictions stay put when word embeddings move a little, in a random direction (Aghajanyan et al., ICLR 2021).
+
+Section 3 of arXiv 2008.03156. It is SMART without the search for the worst direction. The noisy pass replays the dropout
+masks of the clean one: with masks of its own, the term would measure dropout (R-Drop), whatever the noise.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from regkit import Batch, Predict, Task, hookimpl
+
+
+@dataclass
+class R3F:
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Strength of the term (lambda)."""
+    sigma: Annotated[float, Field(ge=0)] = 0.1
+    """Size of the noise: its standard deviation, or half the width of the uniform distribution."""
+    noise: Literal["normal", "uniform"] = "normal"
+    """How the noise is distributed."""
+    unit: Literal["rms", "absolute"] = "rms"
+    """What sigma is measured in: the RMS of the example's word embeddings, or 1 as in the paper."""
+
+    neutral: ClassVar[Mapping[str, float]] = {"weight": 0.0, "sigma": 0.0}
+
+    @hookimpl
+    def extra_losses(self, task: Task, batch: Batch, embeddings: Tensor, predict: Predict) -> Mapping[str, Tensor]:
+        if not self.weight or not self.sigma:
+            return {}
+        predict = partial(predict, radius=self.sigma if self.unit == "rms" else 0.0)
+        nudge = self._size(batch, embeddings.detach()) * batch.noise(embeddings, "r3f", self.noise)
+        return {"r3f": self.weight * task.objective.divergence(predict(embeddings + nudge), predict(embeddings))}
+
+    def _size(self, batch: Batch, embeddings: Tensor) -> Tensor:
+        """[tokens, 1]"""
+        unit = batch.rms(embeddings) if self.unit == "rms" else torch.ones_like(embeddings[:, :1])
+        return self.sigma * unit
+
+    @hookimpl
+    def measure(self, task: Task, embeddings: Tensor, predict: Predict) -> Mapping[str, Tensor]:
+        """The term where nothing is moved."""
+        predict = partial(predict, radius=self.sigma if self.unit == "rms" else 0.0)
+        with torch.no_grad():
+            return {"floor": self.weight * task.objective.divergence(predict(embeddings + 0), predict(embeddings))}

@@ -1,0 +1,48 @@
+"""R4F: no head stretches its input, its largest singular value is held down (Aghajanyan et al., ICLR 2021).
+
+The constraint that turns R3F into R4F (section 3 of arXiv 2008.03156), on its own: `-p r3f -p r4f` is R4F. After each update
+the weight of every head is projected onto the matrices of spectral norm `bound` or less, so checkpoints hold plain weights.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from regkit import MultitaskModel, PluginError, Task, hookimpl
+
+
+@dataclass
+class R4F:
+    bound: Annotated[float, Field(gt=0)] = 1.0
+    """Largest spectral norm of a head's weight."""
+
+    neutral: ClassVar[Mapping[str, float]] = {"bound": math.inf}
+
+    @hookimpl
+    def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            if not _matrices(model.heads[task.name]):
+                raise PluginError(
+                    f"'r4f' cannot hold the head of task '{task.name}', a cosine without weights. "
+                    "Read its pairs as cross_encoder, or leave 'r4f' out."
+                )
+        self._project(model)
+
+    @hookimpl
+    def after_step(self, model: MultitaskModel) -> None:
+        self._project(model)
+
+    def _project(self, model: MultitaskModel) -> None:
+        with torch.no_grad():
+            for weight in _matrices(model.heads):
+                norm = torch.linalg.matrix_norm(weight, 2)
+                weight *= (self.bound / norm).clamp(max=1.0)
+
+
+def _matrices(head: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in head.parameters() if parameter.dim() == 2]

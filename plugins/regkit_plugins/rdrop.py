@@ -1,0 +1,32 @@
+"""R-Drop: two dropout masks, one prediction (Liang et al., NeurIPS 2021).
+
+Section 2.1 of arXiv 2106.14448: the loss becomes (CE1 + CE2) / 2 + weight (KL12 + KL21) / 2, both passes differentiated. The
+first pass is the clean one; the term `rdrop second` puts the mean of both losses in the place of the first.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from regkit import Predict, Task, TaskLoss, hookimpl
+
+
+@dataclass
+class RDrop:
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    """Strength of the divergence (alpha); 0 leaves the second pass out altogether."""
+
+    neutral: ClassVar[Mapping[str, float]] = {"weight": 0.0}
+
+    @hookimpl
+    def extra_losses(
+        self, task: Task, embeddings: Tensor, output: Tensor, loss: Tensor, predict: Predict, task_loss: TaskLoss
+    ) -> Mapping[str, Tensor]:
+        if not self.weight:
+            return {}
+        again = predict(embeddings, dropout="fresh")
+        apart = task.objective.divergence(again, output)
+        return {"rdrop": self.weight * apart / 2, "rdrop second": (task_loss(again) - loss) / 2}
