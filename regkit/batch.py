@@ -110,8 +110,9 @@ class Batch:
     def noise(self, like: Tensor, purpose: str, law: Law = "normal") -> Tensor:
         """Random numbers in the shape of `like`, `[tokens, width]`, drawn example by example.
 
-        Standard normal, or uniform from -1 to 1. They depend on the example, the update and `purpose`, which a plugin chooses, and not on how the batch was cut
-        into micro-batches, as those of `torch.randn_like` do. Needs the `keys` that batches have in training.
+        Standard normal, or uniform from -1 to 1. They depend on the example, the update and `purpose`, which a plugin
+        chooses, and not on how the batch was cut into micro-batches, as those of `torch.randn_like` do. Needs the `keys` that
+        batches have in training.
         """
         if len(self.keys) != len(self):
             raise ValueError("this batch has no keys; noise is for the batches of training")

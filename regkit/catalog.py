@@ -101,6 +101,17 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
         raise PluginError(f"plugin '{name}' failed when it was made: {last_line(error)}.") from error
 
 
+def strengths(plugin: object) -> Mapping[str, float]:
+    """The options that set how strongly a plugin acts, each with the value at which it does nothing.
+
+    Those of its class attribute `neutral`, or else `weight` at 0.
+    """
+    found: Mapping[str, float] | None = getattr(plugin, "neutral", None)
+    if found is None:
+        return {"weight": 0.0} if hasattr(plugin, "weight") else {}
+    return found
+
+
 def parse(text: str) -> tuple[str, dict[str, Any]]:
     """`name:key=value,key=value` from the command line; a value may be a JSON list or object."""
     name, _, rest = text.partition(":")

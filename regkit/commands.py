@@ -16,11 +16,12 @@ from torch import Tensor
 
 from regkit import catalog, runs
 from regkit.data import demo
-from regkit.display import Display, print_scores
+from regkit.display import Display, print_effects, print_scores
+from regkit.effects import Meter
 from regkit.errors import PluginError
 from regkit.evaluation import Scores, outputs, score
 from regkit.experiment import Experiment
-from regkit.plan import print_plan
+from regkit.plan import details, plan, print_plan
 from regkit.recorder import Recorder
 from regkit.settings import Settings
 from regkit.tasks import Split, Task
@@ -36,17 +37,18 @@ def train(
     runs.check_free(output or runs.RUNS / "new")
     console = Console()
     experiment = Experiment.build(settings)
-    print_plan(console, experiment)
+    print_plan(console, plan(experiment))
     if dry_run:
-        for stage, tasks in experiment.trainer.stages():
-            experiment.trainer.prepare(stage, tasks)
+        print_plan(console, details(experiment))
         return
-    recorder, display = Recorder(experiment, output), Display(console)
-    experiment.composition.observe(recorder)
-    experiment.composition.observe(display)
+    meter, display = Meter(experiment.trainer, experiment.composition, settings.measure_every), Display(console)
+    recorder = Recorder(experiment, meter, output)
+    for observer in (recorder, display, meter):
+        experiment.composition.observe(observer)
     with display:
         experiment.trainer.train()
     folder = recorder.folder
+    print_effects(console, recorder.effects())
     print_scores(console, recorder.scores, "best checkpoint: dev")
     console.print(f"run folder: {folder}\nto evaluate it: regkit eval {folder}", soft_wrap=True, highlight=False)
 

@@ -37,9 +37,18 @@ class Composition:
         answered = implementations(self.plugins[name])
         return [hook for hook in vars(Hooks) if hook in answered]
 
+    def wraps(self, name: str, hook: str) -> bool:
+        """Whether the plugin goes around the others' answers, where others only answer."""
+        method: Any = implementations(self.plugins[name])[hook]
+        return bool(method.regkit_impl["wrapper"])
+
     def observe(self, observer: object) -> None:
         """Attach one of the core's own observers, such as the log; its hooks are marked `trylast`."""
         self.manager.register(observer)
+
+    def ignore(self, observer: object) -> None:
+        """The opposite of `observe`."""
+        self.manager.unregister(observer)
 
 
 def compose(plugins: Mapping[str, Any], defaults: object, streams: Streams) -> Composition:
@@ -99,7 +108,9 @@ def _attached(name: str, plugin: object, streams: Streams, composition: Composit
                 yield
 
         wrapper = method.regkit_impl["wrapper"]  # type: ignore[attr-defined]
-        attached[hook] = _around(name, hook, method, alone) if wrapper else _plain(name, hook, method, alone, composition)
+        attached[hook] = (
+            _around(name, hook, method, alone) if wrapper else _plain(name, hook, method, alone, composition)
+        )
     return SimpleNamespace(**attached)
 
 

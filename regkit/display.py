@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -101,6 +102,21 @@ def print_scores(console: Console, scores: Scores, title: str) -> None:
     for task, values in scores.items():
         table.add_row(task, "  ".join(f"{name} {value:.3f}" for name, value in values.items()))
     console.print(table)
+
+
+def print_effects(console: Console, effects: Mapping[str, Any]) -> None:
+    """What each term of the loss and each plugin did and took, a line each, and the warnings."""
+    found = [(name, values) for kind in ("terms", "measures", "plugins") for name, values in effects[kind].items()]
+    for name in dict.fromkeys(name for name, _ in found if name != "task"):
+        parts = [", ".join(_effect(*each) for each in values.items()) for other, values in found if other == name]
+        console.print(f"effect of {name}: {'; '.join(parts)}", soft_wrap=True, highlight=False, markup=False)
+    for sentence in effects["warnings"]:
+        console.print(f"warning: {sentence}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _effect(meaning: str, value: float) -> str:
+    part, share, whole = meaning.partition("share of ")
+    return f"{100 * value:.2g} % of {whole}" if share and not part else f"{meaning} {value:.3g}"
 
 
 def _terms(means: Mapping[str, float]) -> str:

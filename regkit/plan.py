@@ -1,25 +1,38 @@
 """Plan: what a run is going to do, printed before it does it."""
 
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
 from rich.console import Console
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
+from regkit.compose import Composition, compose
+from regkit.defaults import Defaults
+from regkit.evaluation import mode
 from regkit.experiment import Experiment
-from regkit.tasks import Task
+from regkit.hookspecs import Hooks, hookimpl
+from regkit.stopwatch import CORE
+from regkit.tasks import Stage, Task
+
+TRIED = 4  # examples of the batch on which a step is tried
 
 
-def print_plan(console: Console, experiment: Experiment) -> None:
-    """Tasks, encoder, plugins with the hooks they answer, and the number of updates."""
-    for line in plan(experiment):
+def print_plan(console: Console, lines: Sequence[str]) -> None:
+    """A line each, as they are."""
+    for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def plan(experiment: Experiment) -> list[str]:
-    """The plan, a line each."""
+    """Encoder, tasks, plugins with the hooks they answer, and the number of updates."""
     settings, trainer = experiment.settings, experiment.trainer
     size = sum(parameter.numel() for parameter in experiment.model.parameters()) / 1e6
-    kind = "bf16" if str(trainer.gradients.precision).endswith("bfloat16") else "fp32"
-    lines = [
-        f"encoder: {settings.encoder or 'the demo (MiniLM)'}, {size:.1f} M parameters, on {trainer.streams.device} in {kind}"
-    ]
+    kind = "bf16" if trainer.gradients.precision == torch.bfloat16 else "fp32"
+    name, device = settings.encoder or "the demo (MiniLM)", trainer.streams.device
+    lines = [f"encoder: {name}, {size:.1f} M parameters, on {device} in {kind}"]
     for task in experiment.tasks:
         lines += _task(task)
     lines += [f"task {name}: found, not trained; --tasks would name it" for name in experiment.left_out]
@@ -46,3 +59,85 @@ def _task(task: Task) -> list[str]:
                 f"  {examples.cut} {split} texts ({share:.2g} %) are longer than the encoder reads, and were cut"
             )
     return lines
+
+
+def details(experiment: Experiment) -> list[str]:
+    """Who answers which hook, the loss as a formula, and what a step takes: a step of each task is tried on a few examples.
+
+    The model and the plugins are used up by it: nothing may be trained afterwards.
+    """
+    trainer, composition = experiment.trainer, experiment.composition
+    lines = _answers(composition)
+    for stage, tasks in trainer.stages():
+        nothing = compose({}, Defaults(tasks, stage), trainer.streams)
+        plain = {
+            task.name: Trial.of(experiment, nothing, stage, task) for task in tasks
+        }  # before plugins change modules
+        trainer.prepare(stage, tasks)
+        alike: dict[str, list[str]] = {}  # tasks by what is said of their steps
+        for task in tasks:
+            trial = Trial.of(experiment, composition, stage, task)
+            ratio = trial.operations / plain[task.name].operations
+            said = f"{_formula(trial.terms, composition)}; {_passes(trial.passes)}; {ratio:.1f} times the operations of plain"
+            alike.setdefault(said, []).append(task.name)
+        lines += [f"step of {', '.join(names)}: loss = {said}" for said, names in alike.items()]
+    return lines
+
+
+def _answers(composition: Composition) -> list[str]:
+    """Every hook that a plugin answers, in the loop's order, with those who answer in theirs."""
+    lines = []
+    for hook in (name for name in vars(Hooks) if not name.startswith("_")):
+        names = [name for name in composition.plugins if hook in composition.hooks_of(name)]
+        if names:
+            around = [f"{name} (around)" if composition.wraps(name, hook) else name for name in names]
+            lines.append(f"hook {hook}: {', '.join(around)}")
+    return lines
+
+
+def _formula(terms: Mapping[str, Tensor], composition: Composition) -> str:
+    """`task + 1 x smart + 5 x bregman`: the factor is the weight of the plugin of that name."""
+    factors = {name: getattr(composition.plugins.get(name), "weight", None) for name in terms}
+    return " + ".join(name if factor is None else f"{factor:g} x {name}" for name, factor in factors.items())
+
+
+def _passes(passes: Mapping[str, int]) -> str:
+    extra = [f", {count} by {name}" for name, count in passes.items() if name != CORE]
+    return f"forward passes: {passes[CORE]} clean{''.join(extra)}"
+
+
+@dataclass
+class Trial:
+    """An observer of one update on a few examples of one task; the weights stay as they are."""
+
+    composition: Composition
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+    passes: Mapping[str, int] = field(default_factory=dict)
+    operations: float = 0.0  # multiplications and additions in matrix products, backward passes included
+
+    @classmethod
+    def of(cls, experiment: Experiment, composition: Composition, stage: Stage, task: Task) -> "Trial":
+        """Try a step, up to and without the optimizer's own."""
+        trainer, trial = experiment.trainer, cls(composition)
+        gradients = replace(trainer.gradients, hook=composition.hook)
+        rows = list(range(min(TRIED, len(task.splits["train"]))))
+        optimizer, chosen = trainer.make_optimizer(stage), [(task, [task.splits["train"].batch(rows, keys=rows)])]
+        compute = partial(gradients.compute, optimizer, chosen)
+        composition.observe(trial)
+        composition.stopwatch.start()
+        with (
+            trainer.streams.at(stage.name, 0),
+            mode(trainer.model, training=True),
+            FlopCounterMode(display=False) as count,
+        ):
+            trial.terms = compute()[task.name]
+            composition.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=compute)
+        composition.ignore(trial)
+        trial.passes, trial.operations = composition.stopwatch.passes, float(count.get_total_flops())
+        return trial
+
+    @hookimpl(wrapper=True)
+    def predict(self) -> Generator[None, Tensor, Tensor]:
+        """A forward pass."""
+        self.composition.stopwatch.count()
+        return (yield)

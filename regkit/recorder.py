@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from regkit import catalog, checkpoint
+from regkit.effects import Meter, Record, summary, warnings
 from regkit.errors import RunError
 from regkit.evaluation import Scores, mean_score
 from regkit.experiment import Experiment
+from regkit.gradients import Losses
 from regkit.hookspecs import hookimpl
 from regkit.runs import declared, new_folder, point, write
 from regkit.tasks import Stage
@@ -29,10 +30,11 @@ class Recorder:
     """An observer that writes the run's folder. It makes it when training begins, so what is refused leaves none."""
 
     experiment: Experiment
+    meter: Meter
     output: Path | None = None
     best: float = -float("inf")
     scores: Scores = field(default_factory=dict)  # of the best checkpoint
-    pending: list[tuple[int, float, Mapping[str, Mapping[str, Tensor]]]] = field(default_factory=list)
+    pending: list[tuple[int, float, Losses, Record]] = field(default_factory=list)
     rate: float = 0.0
 
     @cached_property
@@ -50,8 +52,8 @@ class Recorder:
         self.rate = optimizer.param_groups[0]["lr"]
 
     @hookimpl(trylast=True)
-    def after_step(self, step: int, losses: Mapping[str, Mapping[str, Tensor]]) -> None:
-        self.pending.append((step, self.rate, losses))
+    def after_step(self, step: int, losses: Losses) -> None:
+        self.pending.append((step, self.rate, losses, self.meter.finish()))
         if len(self.pending) == 20:  # note: reading the numbers waits for the GPU
             self.flush()
 
@@ -72,14 +74,22 @@ class Recorder:
             point(self.folder / "best", folder)
             write(self.folder / "scores.json", json.dumps({"dev": scores}, indent=2))
         point(self.folder / "last", folder)
+        write(self.folder / "effects.json", json.dumps(self.effects(), indent=2))
         self._prune()
+
+    def effects(self) -> dict[str, Any]:
+        """What the plugins did and took, over the whole log, with warnings."""
+        lines = (self.folder / "log.jsonl").read_text(encoding="utf8").splitlines()
+        found = summary([record["effects"] for line in lines if "effects" in (record := json.loads(line))])
+        return {**found, "warnings": warnings(found, self.experiment.composition)}
 
     def flush(self) -> None:
         """Write the losses of the steps since the last time; RunError where one is not finite."""
         stage = self.experiment.trainer.streams.place[0]
-        for step, rate, losses in self.pending:
+        for step, rate, losses, effects in self.pending:
             numbers = {task: {term: float(value) for term, value in terms.items()} for task, terms in losses.items()}
-            self._log({"stage": stage, "step": step, "learning_rate": rate, "losses": numbers})
+            record = {"stage": stage, "step": step, "learning_rate": rate, "losses": numbers}
+            self._log(record | ({"effects": effects} if effects else {}))
             for task, terms in numbers.items():
                 for term, value in terms.items():
                     if not abs(value) < float("inf"):

@@ -1,7 +1,7 @@
 """Stopwatch: how long each plugin works, without the time of the plugins that it sets to work itself."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +16,7 @@ class Stopwatch:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.running = False
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self.passes: Counter[str] = Counter()
         self.owners = [CORE]
         self.since = 0.0
@@ -45,7 +45,7 @@ class Stopwatch:
 
     def start(self) -> None:
         """Count from nothing."""
-        self.seconds, self.passes = Counter(), Counter()
+        self.seconds, self.passes = defaultdict(float), Counter()
         self.running, self.since = True, self.now()
 
     def stop(self) -> None:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from regkit.batch import Batch
+from regkit.catalog import strengths
 from regkit.compose import compose
 from regkit.data.order import Feed
 from regkit.defaults import Defaults
@@ -194,24 +195,16 @@ def strength_zero_is_no_plugin(factory: Factory, tasks: Tasks = tiny_tasks) -> N
     Strengths are the options in the class attribute `neutral`, each with the value that alone makes the plugin do nothing;
     without one, `weight` at 0. Plugins that have neither, such as schedulers, are left out.
     """
-    plugins = {name: plugin for name, plugin in factory().items() if neutral(plugin)}
-    for chosen in range(max((len(neutral(plugin)) for plugin in plugins.values()), default=0)):
+    plugins = {name: plugin for name, plugin in factory().items() if strengths(plugin)}
+    for chosen in range(max((len(strengths(plugin)) for plugin in plugins.values()), default=0)):
         quiet = {name: factory()[name] for name in plugins}
         for plugin in quiet.values():
-            values = list(neutral(plugin).items())
+            values = list(strengths(plugin).items())
             setattr(plugin, *values[chosen % len(values)])
         one, other = tiny_trainer(quiet, tasks=tasks()), tiny_trainer({}, tasks=tasks())
         one.train()
         other.train()
         same_weights(one, other)
-
-
-def neutral(plugin: object) -> Mapping[str, float]:
-    """The options of a plugin that set its strength, with the values at which it does nothing."""
-    found: Mapping[str, float] | None = getattr(plugin, "neutral", None)
-    if found is None:
-        return {"weight": 0.0} if hasattr(plugin, "weight") else {}
-    return found
 
 
 PROMISES: tuple[Callable[..., None], ...] = (

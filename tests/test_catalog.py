@@ -169,7 +169,7 @@ def test_the_summary_is_the_first_line_of_the_module_or_else_of_the_class(
         ({"rate": [1]}, "'stranger': rate is [1]; input should be a valid number"),
         ({"rate": 1, "count": "1.5"}, "'stranger': count is '1.5'; input should be a valid integer"),
         ({"rate": 1, "mode": "fats"}, "'stranger': mode is 'fats'; input should be 'slow' or 'fast'."),
-        ({"rate": 1, "layers": "3"}, "'stranger': layers is '3'; input should be a valid list."),
+        ({"rate": 1, "layers": "1,x"}, "'stranger': layers.1 is 'x'; input should be a valid integer"),
         ({"rate": 1, "layers": [1, "x"]}, "'stranger': layers.1 is 'x'; input should be a valid integer"),
     ],
 )

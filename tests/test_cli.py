@@ -202,9 +202,11 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place: Path, tmp_path: Pat
     assert "task mood: classification; 24 train, 20 dev, 10 test; batches of 32" in lines
     assert "task same: binary, cross-encoder; 24 train, 20 dev; batches of 32" in lines
     assert "task near: regression, bi-encoder; 24 train, 20 dev; batches of 32" in lines
-    assert "plugin smart (weight=3.0): answers extra_losses" in lines
+    assert "plugin smart (weight=3.0): answers extra_losses, measure" in lines
     assert any(line.startswith("plugin only (task=mood): answers ") for line in lines)
-    assert lines[-1] == "stage finetune: 2 updates, 1 an epoch, peak learning rate 5e-05"
+    assert "stage finetune: 2 updates, 1 an epoch, peak learning rate 5e-05" in lines
+    hooks = ["epoch_steps: only", "choose_tasks: only", "extra_losses: smart", "measure: smart"]
+    assert [line for line in lines if line.startswith("hook ")] == [f"hook {hook}" for hook in hooks]
 
 
 def test_the_plan_says_how_many_texts_are_cut(place: Path, tmp_path: Path) -> None:
@@ -222,11 +224,11 @@ def test_the_command_line_comes_before_the_config_file(place: Path, tmp_path: Pa
     text = f'data = "{place}/data"\nencoder = "{place}/encoder"\nsteps = 5\nlearning_rate = 0.25\ntasks = ["near"]\n'
     config.write_text(text + "[plugins.rrobin]\n[plugins.smart]\nweight = 3.0\nsteps = 2\n", encoding="utf8")
     lines = plan(regkit("train", config, "--dry-run", cwd=tmp_path))
-    assert lines[-1] == "stage finetune: 5 updates, 1 an epoch, peak learning rate 0.25"
+    assert "stage finetune: 5 updates, 1 an epoch, peak learning rate 0.25" in lines
     assert [line.split(":")[0] for line in lines if line.startswith("task")] == ["task near"]
     changed = ["--epochs", 4, "--lr", 0.5, "--tasks", "same,mood", "--batch-size", 12, "-p", "smart:weight=9"]
     lines = plan(regkit("train", config, "--dry-run", *changed, cwd=tmp_path))
-    assert lines[-1] == "stage finetune: 16 updates, 4 an epoch, peak learning rate 0.5"
+    assert "stage finetune: 16 updates, 4 an epoch, peak learning rate 0.5" in lines
     assert [line.split(":")[0] for line in lines if line.startswith("task")] == ["task same", "task mood"]
     plugins = [line for line in lines if line.startswith("plugin")]
     assert [line.split(":")[0] for line in plugins] == ["plugin rrobin", "plugin smart (weight=9.0, steps=2)"]

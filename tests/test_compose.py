@@ -11,7 +11,8 @@ from regkit.errors import ConfigError, PluginError
 from regkit.hookspecs import DECIDE, Hooks, hookimpl
 from regkit.randomness import Streams
 
-CALL = {"model": None, "task": None, "batch": None, "embeddings": None, "output": None, "predict": None}
+ARGUMENTS = ("model", "task", "batch", "embeddings", "output", "loss", "predict", "task_loss")
+CALL = dict.fromkeys(ARGUMENTS)
 
 
 class Core:
@@ -116,7 +117,7 @@ def test_the_first_named_plugin_is_told_first_and_observers_last() -> None:
         notes: list[str] = []
         composition = composed(**{name: Tell(name, notes) for name in order})
         composition.observe(Log(notes))
-        composition.hook.after_step(model=None, step=0, losses={})
+        composition.hook.after_step(model=None, step=0, total_steps=1, losses={})
         assert notes == [*order, "log"]
 
 
@@ -158,7 +159,7 @@ def test_two_plugins_that_decide_the_same_do_not_start(hook: str) -> None:
 
 def test_the_decide_hooks_are_those_that_the_contract_calls_so() -> None:
     wanted = {"make_optimizer", "epoch_steps", "choose_tasks", "embed", "predict", "task_loss", "combine_gradients"}
-    assert set(DECIDE) == wanted < set(vars(Hooks))
+    assert set(DECIDE) == wanted | {"model_to_evaluate"} < set(vars(Hooks))
 
 
 def test_a_misspelt_hook_does_not_start() -> None:

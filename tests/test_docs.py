@@ -71,8 +71,8 @@ def test_the_tutorial_is_the_example_project() -> None:
 
 def test_the_readmes_plugin_is_that_of_the_example() -> None:
     (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    source = (ROOT / "examples/regkit-rdrop/regkit_rdrop.py").read_text()
-    for line in ("again = predict(", "return {", "weight: float = 1.0", "class RDrop:"):
+    source = (ROOT / "examples/regkit-cutoff/regkit_cutoff.py").read_text()
+    for line in ("erased = ", "again = predict(", "return {", "weight: float = ", "share: float = ", "class Cutoff:"):
         (in_readme,) = [each.strip() for each in snippet.splitlines() if line in each]
         assert in_readme in source
 
@@ -116,11 +116,18 @@ def test_recipes_are_settings_whose_plugins_accept_their_options(path: Path) -> 
 
 
 def test_the_recipes_hold_the_literal_settings_of_the_paper_and_of_the_report() -> None:
-    paper = Settings.read(ROOT / "examples/recipes/smart-paper.toml").plugins["smart"]
-    report = Settings.read(ROOT / "examples/recipes/smart-seed.toml").plugins["smart"]
+    paper = Settings.read(ROOT / "examples/recipes/smart-paper.toml").plugins
+    report = Settings.read(ROOT / "examples/recipes/smart-seed.toml").plugins
     shared = {"epsilon": 1e-5, "eta": 1e-3, "steps": 1, "unit": "absolute"}
-    assert paper == shared | {"weight": 3.0, "sigma": 1e-5}
-    assert report == shared | {"weight": 1.0, "sigma": 1e-6}
+    assert paper == {
+        "smart": shared | {"weight": 3.0, "sigma": 1e-5},
+        "bregman": {"weight": 1.0, "beta": 0.999, "early_beta": 0.99},
+    }
+    assert report == {
+        "smart": shared | {"weight": 1.0, "sigma": 1e-6},
+        "bregman": {"weight": 1.0, "beta": 0.995, "early_beta": 0.995},
+        "rrobin": {"stop": "shortest"},
+    }
 
 
 def test_no_file_holds_a_weight_a_data_set_or_a_long_line_of_either() -> None:

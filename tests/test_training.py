@@ -294,7 +294,7 @@ def test_an_epoch_shows_every_example_of_every_task_once() -> None:
     probe, tasks = Probe(), tiny_tasks()
     tiny_trainer({"probe": probe}, steps=sum(task.batches for task in tasks)).train()
     for task in tasks:
-        rows = [row for batch in probe.rows[task.name] for row in batch]
+        rows = [row for batch in probe.rows[task.name].values() for row in batch]
         assert sorted(rows) == list(range(len(task.splits["train"])))
 
 

@@ -1,7 +1,7 @@
 """EMA: what is evaluated and kept is an exponential moving average of the weights (Polyak and Juditsky, 1992).
 
-The average follows the weights after every update, heads included, in float32. At update t it keeps min(decay, (1 + t) / (10 + t)) of
-itself, so that a short run is not an average of where it began.
+The average follows the weights after every update, heads included, in float32. At update t it keeps min(decay, (1 + t) /
+(10 + t)) of itself, so that a short run is not an average of where it began.
 """
 
 import copy

@@ -29,16 +29,16 @@ class L2SP:
 
     @hookimpl(trylast=True)  # others may change the weights while they prepare
     def prepare(self, model: MultitaskModel) -> None:
-        trained = {name: each for name, each in model.encoder.named_parameters() if each.requires_grad}
-        self.anchors = {name: each.detach().clone() for name, each in trained.items()}
+        encoder = {name: each for name, each in model.named_parameters() if name.startswith("encoder.")}
+        self.anchors = {name: each.detach().clone() for name, each in encoder.items() if each.requires_grad}
 
     @hookimpl
     def extra_losses(self, model: MultitaskModel, task: Task) -> Mapping[str, Tensor]:
         if not self.weight:
             return {}
-        now = dict(model.encoder.named_parameters())
+        now = dict(model.named_parameters())
         moved = [(now[name] - anchor).square().sum() for name, anchor in self.anchors.items()]
-        heads = [parameter.square().sum() for parameter in model.heads[task.name].parameters()]
+        heads = [parameter.square().sum() for parameter in model.heads[task.name].parameters() if parameter.dim() > 1]
         terms = {"l2sp": (self.weight, moved), "l2sp head": (self.weight * self.head, heads)}
         return {name: strength / 2 * torch.stack(parts).sum() for name, (strength, parts) in terms.items() if parts}
 

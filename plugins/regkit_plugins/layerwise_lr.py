@@ -1,7 +1,7 @@
 """Layer-wise learning-rate decay: the lower a layer, the smaller its steps (Howard and Ruder, ACL 2018).
 
-Section 3.2 of arXiv 1801.06146, with the multiplicative decay used for BERT by Clark et al. (ELECTRA, ICLR 2020). Heads and pooler keep the rate of
-the stage, the top layer gets `decay` times it, the next `decay` squared, and the embeddings come last.
+Section 3.2 of arXiv 1801.06146, with the multiplicative decay used for BERT by Clark et al. (ELECTRA, ICLR 2020). Heads and
+pooler keep the rate of the stage, the top layer gets `decay` times it, the next `decay` squared, and so on to the embeddings.
 """
 
 from collections.abc import Generator, Mapping
@@ -35,7 +35,9 @@ class LayerwiseLR:
         parts: dict[int, list[torch.nn.Parameter]] = {}
         for parameter in group["params"]:
             parts.setdefault(depths.get(id(parameter), 0), []).append(parameter)
-        return [group | {"params": part, "lr": group["lr"] * self.decay**depth} for depth, part in parts.items()]
+        return [
+            group | {"params": part, "lr": group["lr"] * self.decay**depth} for depth, part in sorted(parts.items())
+        ]
 
 
 def _depths(model: MultitaskModel) -> dict[int, int]:

@@ -1,10 +1,11 @@
 """Mixout: at each update a random share of the weights is the pretrained one, not zero as in dropout (Lee et al., ICLR 2020).
 
-Equation 4 of arXiv 1909.11299, W' = (mask W_pre + (1 - mask) W - p W_pre) / (1 - p), which is W_pre plus dropout of W - W_pre.
-It acts on the weight of every linear layer and takes the place of the dropout modules; a new head mixes towards 0. One mask
-an update: whatever passes the update makes, on whatever part of its batches, see the same weights. Evaluation uses W.
+Equation 4 of arXiv 1909.11299, W' = (mask W_pre + (1 - mask) W - p W_pre) / (1 - p): W_pre plus dropout of W - W_pre. It acts
+on the weight of every linear layer and takes the place of the dropout modules; a new head mixes towards 0. One mask an
+update: whatever passes the update makes, on whatever part of its batches, see the same weights. Evaluation uses W.
 """
 
+import copy
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
@@ -22,11 +23,19 @@ Tasks = Sequence[Task]
 class MixedLinear(nn.Linear):
     """A linear layer with the very parameters of another, mixed in training mode."""
 
+    anchor: Tensor  # [out, in]
+
     def __init__(self, layer: nn.Linear, anchor: Tensor, name: str, mixout: "Mixout") -> None:
         super().__init__(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
         self.weight, self.bias = layer.weight, layer.bias
         self.register_buffer("anchor", anchor, persistent=False)
         self.name, self.mixout = name, mixout
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Linear:
+        """A plain layer: what others copy, such as a teacher, is never mixed."""
+        plain = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+        plain.weight, plain.bias = copy.deepcopy((self.weight, self.bias), memo)
+        return plain
 
     def forward(self, values: Tensor) -> Tensor:
         return F.linear(values, self.mixed() if self.training else self.weight, self.bias)
@@ -70,4 +79,4 @@ class Mixout:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name, anchor in state.items():
-            self.layers[name].anchor.copy_(anchor)
+            self.layers[name].anchor = anchor.to(self.layers[name].anchor.device)

@@ -1,7 +1,7 @@
 """R4F: no head stretches its input, its largest singular value is held down (Aghajanyan et al., ICLR 2021).
 
 The constraint that turns R3F into R4F (section 3 of arXiv 2008.03156), on its own: `-p r3f -p r4f` is R4F. After each update
-the weight of every head is projected onto the matrices of spectral norm `bound` or less, so checkpoints hold plain weights.
+the weight of a head whose spectral norm exceeds `bound` is scaled down to it, so checkpoints hold plain weights.
 """
 
 import math
@@ -31,17 +31,16 @@ class R4F:
                     f"'r4f' cannot hold the head of task '{task.name}', a cosine without weights. "
                     "Read its pairs as cross_encoder, or leave 'r4f' out."
                 )
-        self._project(model)
+        self._hold(model)
 
-    @hookimpl
+    @hookimpl(tryfirst=True)  # whoever keeps an average sees the weights in their bounds
     def after_step(self, model: MultitaskModel) -> None:
-        self._project(model)
+        self._hold(model)
 
-    def _project(self, model: MultitaskModel) -> None:
+    def _hold(self, model: MultitaskModel) -> None:
         with torch.no_grad():
             for weight in _matrices(model.heads):
-                norm = torch.linalg.matrix_norm(weight, 2)
-                weight *= (self.bound / norm).clamp(max=1.0)
+                weight.mul_((self.bound / torch.linalg.matrix_norm(weight, 2)).clamp(max=1.0))
 
 
 def _matrices(head: nn.Module) -> list[nn.Parameter]:

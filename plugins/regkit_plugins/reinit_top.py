@@ -25,7 +25,9 @@ class ReinitTop:
         if self.layers > len(encoder.layers):
             raise PluginError(f"'reinit_top' is to renew {self.layers} layers; the encoder has {len(encoder.layers)}.")
         if self.layers and stage.trainable == "heads":
-            raise PluginError("'reinit_top' makes fresh layers, but only the heads are trained; leave one of the two out.")
+            raise PluginError(
+                "'reinit_top' makes fresh layers, but only the heads are trained; leave one of the two out."
+            )
         if self.layers:
             for module in (encoder.pooler, *encoder.layers[-self.layers :]):
                 encoder.reset(module)

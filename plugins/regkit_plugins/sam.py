@@ -1,7 +1,7 @@
 """SAM: step by the gradient found uphill of the present weights, towards flat minima (Foret et al., ICLR 2021).
 
-Algorithm 1 of arXiv 2010.01412, with the L2 norm: the weights move by rho along the whole gradient of the update, the gradient is
-made anew there from the same batches and dropout masks, and the optimizer steps with it from where the weights were.
+Algorithm 1 of arXiv 2010.01412, with the L2 norm: the weights move by rho along the whole gradient of the update, the
+gradient is made anew there from the same batches and dropout masks, and the optimizer steps with it from where they were.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
+from torch.nn.utils import get_total_norm
 
 from regkit import MultitaskModel, hookimpl
 
@@ -25,14 +26,14 @@ class SAM:
     def before_step(self, model: MultitaskModel, recompute: Callable[[], None]) -> None:
         if not self.rho:
             return
-        trained = [parameter for parameter in model.parameters() if parameter.grad is not None]
-        before = [parameter.detach().clone() for parameter in trained]
+        gradients = {each: each.grad for each in model.parameters() if each.grad is not None}
+        before = {parameter: parameter.detach().clone() for parameter in gradients}
+        step = self.rho / get_total_norm(gradients.values()).clamp(min=1e-12)
         with torch.no_grad():
-            gradients = [parameter.grad for parameter in trained]
-            norm = torch.nn.utils.get_total_norm(gradients)
-            for parameter, gradient in zip(trained, gradients, strict=True):
-                parameter += gradient * (self.rho / norm.clamp(min=1e-12))
+            for parameter, gradient in gradients.items():
+                parameter.add_(gradient * step)
+        del gradients, gradient  # the second ones take their place in memory
         recompute()
         with torch.no_grad():
-            for parameter, value in zip(trained, before, strict=True):
+            for parameter, value in before.items():
                 parameter.copy_(value)  # not subtracted: that would leave rounding behind

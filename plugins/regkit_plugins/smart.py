@@ -49,7 +49,9 @@ class Smart:
 
     @hookimpl
     def measure(self, task: Task, batch: Batch, embeddings: Tensor, predict: Predict) -> Mapping[str, Tensor]:
-        """The term where nothing is moved, how the point found compares with a random corner, how much of it is at the edge."""
+        """The term where nothing moves, the point found over a random corner, the share of its coordinates at the edge."""
+        if not self.epsilon:
+            return {}
         predict = partial(predict, radius=self._radius)
         clean, output = embeddings.detach(), predict(embeddings).detach()
         nudge = self.adversary(task, batch, clean, output, predict)
@@ -60,7 +62,7 @@ class Smart:
                 task.objective.divergence(predict(clean + move), output) for move in (0 * nudge, nudge, corner)
             )
         edge = (nudge.abs() > 0.999 * reach).float().mean()
-        return {"floor": self.weight * floor, "over random": found / random, "at the edge": edge}
+        return {"floor": self.weight * floor, "over random": found / random.clamp(min=1e-30), "at the edge": edge}
 
     def adversary(self, task: Task, batch: Batch, embeddings: Tensor, output: Tensor, predict: Predict) -> Tensor:
         """The perturbation, `[tokens, width]`, that moves the output most, as far as `steps` of ascent find it."""

@@ -24,8 +24,16 @@ class Encoder(Protocol):
 
     width: int
     longest: int  # tokens it can read in one sequence
-    layers: nn.ModuleList  # the transformer's, bottom first
-    pooler: nn.Module
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The transformer's, bottom first."""
+        ...
+
+    @property
+    def pooler(self) -> nn.Module:
+        """What `pool` has weights in."""
+        ...
 
     def embed(self, batch: Batch) -> Tensor:
         """Token ids to word embeddings, `[tokens, width]`: what plugins perturb."""

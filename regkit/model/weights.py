@@ -120,6 +120,8 @@ LAYER_NAMES = {
     "layers.{}.down": "encoder.layer.{}.output.dense",
     "layers.{}.norm": "encoder.layer.{}.output.LayerNorm",
 }
+
+
 def _names(layers: int) -> dict[str, str]:
     names = NAMES | {ours.format(i): theirs.format(i) for i in range(layers) for ours, theirs in LAYER_NAMES.items()}
     return {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in names.items() for kind in ("weight", "bias")}
