@@ -118,6 +118,8 @@ def _check_signature(name: str, hook: str, method: Callable[..., Any]) -> None:
     hooks = [known for known in vars(Hooks) if not known.startswith("_")]
     if hook not in hooks:
         raise PluginError(f"plugin '{name}' implements '{hook}', which is no hook. {nearest(hook, hooks)}")
+    if hook in DECIDE and method.regkit_impl["trylast"] and not method.regkit_impl["wrapper"]:  # type: ignore[attr-defined]
+        raise PluginError(f"plugin '{name}': {hook} is marked trylast, so the default would answer before it.")
     if method.regkit_impl["wrapper"] and not inspect.isgeneratorfunction(method):  # type: ignore[attr-defined]
         raise PluginError(f"plugin '{name}': the wrapper {hook} has no yield.")
     known = list(inspect.signature(getattr(Hooks, hook)).parameters)[1:]

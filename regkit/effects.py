@@ -35,7 +35,7 @@ class Meter:
 
     trainer: Trainer
     composition: Composition
-    every: int = 32  # 0 never measures
+    every: int = 16  # 0 never measures
     due: set[str] = field(default_factory=set)  # tasks to be measured in this step
     record: Record = field(default_factory=dict)
     backward: dict[str, float] = field(default_factory=dict)  # seconds of backward passes, by plugin

@@ -30,7 +30,8 @@ Three kinds of hook:
 
 A method attaches by its name and the decorator `regkit.hookimpl`, and names only the arguments it uses. With
 `@hookimpl(wrapper=True)` it goes around the others: `answer = yield`, then `return` what the caller shall see. The plugin
-named first on the command line is the outermost wrapper and is told first. Every reduction is a mean over examples.
+named first on the command line is the outermost wrapper and is told first; one marked `tryfirst` or `trylast` is told before
+or after all that are not. Every reduction is a mean over examples.
 
 Random numbers drawn inside a hook with torch's default generators come from a stream of the plugin's own, derived from
 the seed, the stage, the step, the task, the micro-batch and the hook: nothing to seed, nothing to save.

@@ -32,7 +32,7 @@ class Settings(BaseModel):
     max_length: Annotated[int, Field(ge=8)] | None = None  # tokens; None: what the encoder reads
     length_bucketing: bool = True  # texts of like length in one batch
     micro_batch_tokens: Count = 16384  # most tokens in memory at once; does not change the result
-    measure_every: Annotated[int, Field(ge=0)] = 32  # batches of a task, one of which tells what plugins do; 0 never
+    measure_every: Annotated[int, Field(ge=0)] = 16  # batches of a task, one of which tells what plugins do; 0 never
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on CUDA, fp32 elsewhere
     device: str = "auto"  # auto: cuda, or else mps, or else cpu
     seed: int = 0

@@ -16,6 +16,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,13 @@ from torch import Tensor
 
 from regkit.batch import Batch
 from regkit.catalog import strengths
-from regkit.compose import compose
+from regkit.compose import Composition, compose
 from regkit.data.order import Feed
 from regkit.defaults import Defaults
+from regkit.effects import SHARE, Meter, Record, summary
+from regkit.errors import PluginError
 from regkit.gradients import Gradients
-from regkit.hookspecs import hookimpl
+from regkit.hookspecs import DECIDE, hookimpl
 from regkit.model import Bert, BertConfig, MultitaskModel
 from regkit.objectives import Binary, Classification, Objective, Regression
 from regkit.randomness import Streams
@@ -99,6 +102,33 @@ def tiny_trainer(
     observers: Sequence[object] = (),
 ) -> Trainer:
     """A trainer of a fresh tiny model on tiny tasks; `trainer.train()` takes a moment."""
+    trainer, composition = _tiny(plugins, tasks, steps, seed, dropout, budget)
+    for observer in observers:
+        composition.observe(observer)
+    return trainer
+
+
+def measured(
+    plugins: Plugins, *, tasks: Sequence[Task] | None = None, every: int = 1, budget: int = 10_000
+) -> tuple[Trainer, Composition, list[Record]]:
+    """A tiny run with the effect meter on: the trainer when it is done, and the records of the measured steps."""
+    trainer, composition = _tiny(plugins, tasks, budget=budget)
+    meter = Meter(trainer, composition, every)
+    log = MeterLog(meter)
+    composition.observe(log)
+    composition.observe(meter)
+    trainer.train()
+    return trainer, composition, log.records
+
+
+def _tiny(
+    plugins: Plugins,
+    tasks: Sequence[Task] | None,
+    steps: int = STEPS,
+    seed: int = 0,
+    dropout: float = 0.1,
+    budget: int = 10_000,
+) -> tuple[Trainer, Composition]:
     tasks = tiny_tasks() if tasks is None else tasks
     streams = Streams(seed)
     with streams.seeded("encoder"):
@@ -106,9 +136,7 @@ def tiny_trainer(
     model = MultitaskModel(encoder, tasks, streams, dropout=dropout)
     stage = Stage("finetune", [task.name for task in tasks], steps=steps, learning_rate=1e-2)
     composition = compose(plugins, Defaults(tasks, stage), streams)
-    for observer in observers:
-        composition.observe(observer)
-    return Trainer(Gradients(model, composition.hook, streams), budget=budget, plugins=plugins)
+    return Trainer(Gradients(model, composition.hook, streams), budget=budget, plugins=plugins), composition
 
 
 def same_weights(one: Trainer, other: Trainer) -> None:
@@ -207,13 +235,60 @@ def strength_zero_is_no_plugin(factory: Factory, tasks: Tasks = tiny_tasks) -> N
         same_weights(one, other)
 
 
+def contradictions_do_not_start(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
+    """Promise 7: whatever the plugin decides, another that decides it too is refused, and both are named."""
+    composition = _tiny(factory(), tasks())[1]
+    for name in composition.plugins:
+        for hook in composition.hooks_of(name):
+            if hook in DECIDE and not composition.wraps(name, hook):
+                said = refusal(factory(), hook, tasks())
+                assert f"'{name}' and 'rival' both decide {hook}" in said, f"two may decide {hook}"
+
+
+def refusal(plugins: Plugins, hook: str, tasks: Sequence[Task]) -> str:
+    """What is said where one more plugin decides a hook; nothing where the run would start."""
+    rival = SimpleNamespace(**{hook: hookimpl(lambda: None)})
+    try:
+        _tiny({**plugins, "rival": rival}, tasks)
+    except PluginError as error:
+        return str(error)
+    return ""
+
+
+def effects_are_measured(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
+    """Promise 8: the time, the passes and every term of a plugin are reported, and measuring changes no weight."""
+    watched, composition, records = measured(factory(), tasks=tasks())
+    unwatched = tiny_trainer(factory(), tasks=tasks())
+    unwatched.train()
+    same_weights(watched, unwatched)
+    found = summary(records)
+    assert found["plugins"].keys() == composition.plugins.keys()
+    assert found["terms"].keys() == {"task"} | composition.owners.keys()
+    assert sum(term[SHARE] for term in found["terms"].values()) > 0.99
+
+
 PROMISES: tuple[Callable[..., None], ...] = (
     resume_is_exact,
     draws_are_its_own,
     micro_batches_do_not_show,
     extra_passes_leave_no_trace,
     strength_zero_is_no_plugin,
+    contradictions_do_not_start,
+    effects_are_measured,
 )
+
+
+class MeterLog:
+    """An observer that keeps what the meter finds, as a run's recorder does."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self.records: list[Record] = []
+
+    @hookimpl(trylast=True)
+    def after_step(self) -> None:
+        if found := self.meter.finish():
+            self.records.append(found)
 
 
 class Snapshot:

@@ -162,6 +162,15 @@ def test_the_decide_hooks_are_those_that_the_contract_calls_so() -> None:
     assert set(DECIDE) == wanted | {"model_to_evaluate"} < set(vars(Hooks))
 
 
+def test_a_decider_that_the_default_would_answer_before_does_not_start() -> None:
+    class Late:
+        @hookimpl(trylast=True)
+        def epoch_steps(self) -> int:
+            return 1
+
+    assert refusal(p=Late()) == "plugin 'p': epoch_steps is marked trylast, so the default would answer before it."
+
+
 def test_a_misspelt_hook_does_not_start() -> None:
     message = refusal(p=plugin("task_lost", lambda self: 1))
     assert message.startswith("plugin 'p' implements 'task_lost', which is no hook. Did you mean 'task_loss'? ")

@@ -10,53 +10,11 @@ from regkit_plugins.rdrop import RDrop
 from regkit_plugins.sam import SAM
 from regkit_plugins.smart import Smart
 
-from regkit.compose import compose
 from regkit.data.order import Feed
-from regkit.defaults import Defaults
-from regkit.effects import Meter, summary, warnings
-from regkit.gradients import Gradients
-from regkit.hookspecs import hookimpl
+from regkit.effects import summary, warnings
 from regkit.stopwatch import CORE, Stopwatch
-from regkit.tasks import Stage
-from regkit.testing import same_weights, tiny_tasks, tiny_trainer
-from regkit.training import Trainer
+from regkit.testing import measured, tiny_trainer
 from tests.helpers import regkit, write_encoder, write_tasks
-
-
-class Log:
-    """Keeps the records, as the recorder of a run does."""
-
-    def __init__(self) -> None:
-        self.records: list[dict] = []
-        self.meter: Meter
-
-    @hookimpl(trylast=True)
-    def after_step(self) -> None:
-        if found := self.meter.finish():
-            self.records.append(found)
-
-
-def measured(plugins: dict[str, object], *, every: int = 1, budget: int = 10_000) -> tuple[Trainer, Meter, list[dict]]:
-    """A run of the tiny tasks with a meter, its records being those of the measured steps."""
-    log = Log()
-    trainer, tasks = tiny_trainer(plugins), tiny_tasks()
-    stage = Stage("finetune", [task.name for task in tasks], steps=6, learning_rate=1e-2)
-    composition = compose(plugins, Defaults(tasks, stage), trainer.streams)
-    trainer = Trainer(Gradients(trainer.model, composition.hook, trainer.streams), budget=budget, plugins=plugins)
-    log.meter = Meter(trainer, composition, every)
-    composition.observe(log)
-    composition.observe(log.meter)
-    trainer.train()
-    return trainer, log.meter, log.records
-
-
-def test_measuring_changes_no_weight() -> None:
-    plugins = lambda: {"smart": Smart(), "bregman": Bregman(), "rdrop": RDrop(), "sam": SAM()}  # noqa: E731
-    watched, _, records = measured(plugins())
-    unwatched = tiny_trainer(plugins())
-    unwatched.train()
-    same_weights(watched, unwatched)
-    assert len(records) == 6
 
 
 def test_the_shares_of_the_gradient_are_those_of_each_terms_own_gradient() -> None:
@@ -122,18 +80,18 @@ def test_shares_of_the_time_add_up_to_less_than_all_of_it() -> None:
 
 
 def test_a_term_that_does_nothing_or_drowns_the_rest_earns_a_warning_with_its_options() -> None:
-    _, meter, records = measured({"smart": Smart(epsilon=1e-6, sigma=1e-6, eta=1e-4)})
-    (sentence,) = warnings(summary(records), meter.composition)
+    _, composition, records = measured({"smart": Smart(epsilon=1e-6, sigma=1e-6, eta=1e-4)})
+    (sentence,) = warnings(summary(records), composition)
     assert sentence.startswith("'smart' gives ")
     assert "does next to nothing; raise weight (now 1) or epsilon (now 1e-06) of 'smart'." in sentence
-    _, meter, records = measured({"smart": Smart(weight=1e6)})
-    (sentence,) = warnings(summary(records), meter.composition)
+    _, composition, records = measured({"smart": Smart(weight=1e6)})
+    (sentence,) = warnings(summary(records), composition)
     assert "drowns the rest; lower weight (now 1e+06) or epsilon (now 0.1) of 'smart'." in sentence
 
 
 def test_a_term_of_good_size_earns_none() -> None:
-    _, meter, records = measured({"smart": Smart(weight=10.0)})
-    assert warnings(summary(records), meter.composition) == []
+    _, composition, records = measured({"smart": Smart(weight=10.0)})
+    assert warnings(summary(records), composition) == []
 
 
 def test_the_stopwatch_gives_each_owner_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,9 @@ def test_the_predicted_cost_is_that_counted_by_hand(
 ) -> None:
     for found in steps(place, *plugins).values():
         assert (found[0], set(found[1].split(", "))) == (loss, set(passes.split(", ")))
-        assert found[2] == pytest.approx(operations / 3, rel=0.15)  # the plan rounds, and heads and norms are small here
+        assert found[2] == pytest.approx(
+            operations / 3, rel=0.15
+        )  # the plan rounds, and heads and norms are small here
 
 
 def test_hooks_are_listed_in_the_loops_order_with_who_answers(place: Path) -> None:

@@ -1,11 +1,16 @@
 """The promises of docs/design.md, over every installed plugin, alone and together."""
 
 from collections.abc import Callable
+from itertools import combinations, permutations
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from regkit import catalog
 from regkit.testing import PROMISES, Factory, Tasks, tiny_tasks
+
+PATIENT_PAIRS = settings(deadline=None, max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 
 # What a plugin needs to be told on the tiny tasks of `regkit.testing`.
 NEEDED = {"only": {"task": "binary"}, "label_smoothing": {"tasks": ["classes", "binary", "features"]}}
@@ -33,7 +38,27 @@ def test_every_plugin_keeps_every_promise(plugin: str, promise: Callable[..., No
     promise(factory(plugin), tasks_for(plugin))
 
 
-@pytest.mark.parametrize("promise", PROMISES)
-def test_plugins_together_keep_every_promise(promise: Callable[..., None]) -> None:
-    names = ("smart", "rrobin", "freeze")
-    promise(factory(*names), tasks_for(*names))
+def apart(names: tuple[str, str]) -> bool:
+    """Whether the two may be in one run: no hook is decided by both, and neither needs what the other forbids."""
+    return frozenset(names) not in {frozenset(pair) for pair in (("rrobin", "only"), ("freeze", "reinit_top"))}
+
+
+@PATIENT_PAIRS
+@given(names=st.sampled_from([pair for pair in permutations(ours(), 2) if apart(pair)]))
+def test_any_two_plugins_keep_every_promise_together(names: tuple[str, str]) -> None:
+    for promise in PROMISES:
+        promise(factory(*names), tasks_for(*names))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [pair for pair in combinations(ours(), 2) if apart(pair)], ids="-".join)
+def test_all_pairs_keep_every_promise(names: tuple[str, str]) -> None:
+    for promise in PROMISES:
+        promise(factory(*names), tasks_for(*names))
+
+
+@pytest.mark.slow
+def test_everything_at_once_keeps_every_promise() -> None:
+    names = tuple(name for name in ours() if name not in ("only", "freeze"))
+    for promise in PROMISES:
+        promise(factory(*names), tasks_for(*names))

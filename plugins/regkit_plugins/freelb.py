@@ -4,16 +4,15 @@ Algorithm 1 of arXiv 1909.11764: from a random start, `steps` ascents of the tas
 embeddings of a text; the gradient is the mean over the points passed. The same dropout masks throughout (section 3.3).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from regkit import Batch, Predict, TaskLoss, hookimpl
+from regkit import Batch, Predict, Task, TaskLoss, hookimpl
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -39,15 +38,42 @@ class FreeLB:
     ) -> Mapping[str, Tensor]:
         if not self.weight:
             return {}
-        predict = partial(predict, radius=self.epsilon if self.unit == "norm" else 0.0)
+        _, losses = self._ascend(batch, embeddings, lambda moved: task_loss(predict(moved, radius=self._radius)))
+        return {"freelb": self.weight * (torch.stack(losses).mean() - loss)}
+
+    @hookimpl
+    def measure(self, task: Task, batch: Batch, embeddings: Tensor, predict: Predict) -> Mapping[str, Tensor]:
+        """How much the loss rises at the last point, and at a random one as far away; the share of examples at the edge."""
+        if (labels := batch.labels) is None:
+            return {}
+
+        def loss(moved: Tensor) -> Tensor:
+            return task.objective.loss(predict(moved, radius=self._radius), labels)
+
+        clean = embeddings.detach()
+        nudge, losses = self._ascend(batch, clean, loss)
+        noise, length = batch.noise(clean, "freelb: anywhere"), _norm(batch, nudge)
+        with torch.no_grad():
+            still, random = loss(clean + 0), loss(clean + noise * length / _norm(batch, noise))
+        edge = (length > 0.999 * self.epsilon * self._unit(batch, clean)).float().mean()
+        return {"rise": losses[-1].detach() - still, "rise at random": random - still, "at the edge": edge}
+
+    @property
+    def _radius(self) -> float:
+        return self.epsilon if self.unit == "norm" else 0.0  # finer than bf16 can carry
+
+    def _ascend(
+        self, batch: Batch, embeddings: Tensor, loss: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The last point, and the losses at all of them."""
         nudge, losses = self._start(batch, embeddings.detach()), []
         for step in range(self.steps):
             nudge.requires_grad_()
-            losses.append(task_loss(predict(embeddings + nudge)))
+            losses.append(loss(embeddings + nudge))
             if step + 1 < self.steps:
                 (gradient,) = torch.autograd.grad(losses[-1], nudge, retain_graph=True)
                 nudge = self._climb(batch, embeddings.detach(), nudge.detach(), gradient)
-        return {"freelb": self.weight * (torch.stack(losses).mean() - loss)}
+        return nudge.detach(), losses
 
     def _start(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """Uniform in [-epsilon, epsilon], over the square root of the number of the example's coordinates."""

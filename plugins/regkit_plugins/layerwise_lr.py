@@ -27,7 +27,7 @@ class LayerwiseLR:
     def make_optimizer(self, model: MultitaskModel) -> Generator[None, Optimizer, Optimizer]:
         optimizer = yield
         depths = _depths(model)
-        optimizer.param_groups = [part for group in optimizer.param_groups for part in self._split(group, depths)]
+        optimizer.param_groups[:] = [part for group in optimizer.param_groups for part in self._split(group, depths)]
         return optimizer
 
     def _split(self, group: dict[str, Any], depths: Mapping[int, int]) -> list[dict[str, Any]]:

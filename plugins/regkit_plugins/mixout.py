@@ -68,6 +68,8 @@ class Mixout:
         for module in model.modules():
             if isinstance(module, Dropout):
                 module.rate = 0.0
+            if isinstance(module, nn.Dropout):  # of an encoder that is not regkit's
+                module.p = 0.0
 
     @hookimpl(wrapper=True)
     def choose_tasks(self) -> Generator[None, Tasks, Tasks]:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from regkit_plugins.bregman import Bregman
 from regkit_plugins.sam import SAM
-from regkit_plugins.smart import Smart
 from torch import Tensor
 
 from regkit import hookimpl
@@ -18,8 +17,7 @@ from regkit.model import MultitaskModel
 from regkit.tasks import Task
 from regkit.testing import Snapshot, tiny_tasks, tiny_trainer
 from regkit.training import Trainer
-from tests.plugins.test_rdrop import same_value_and_gradients
-from tests.plugins.test_smart import KEYS, Oracle, examples
+from tests.plugins.oracle import KEYS, Oracle, examples, same_value_and_gradients
 
 TASKS = pytest.mark.parametrize("task", tiny_tasks(), ids=lambda task: task.name)
 
@@ -53,7 +51,7 @@ def test_the_term_and_its_gradients_are_those_of_the_oracle(task: Task) -> None:
     batch = batch_of(task)
     term = trainer.gradients.losses(task, batch)["bregman"]
 
-    student, teacher = Oracle(trainer, Smart()), Oracle(SimpleNamespace(model=bregman.teacher), Smart())
+    student, teacher = Oracle(trainer), Oracle(SimpleNamespace(model=bregman.teacher))
     terms = []
     for ids, segments, _ in examples(batch, batch.tokens):
         now, before = (

@@ -123,6 +123,23 @@ def test_the_scores_are_those_of_the_average_from_the_beginning_to_the_end() -> 
 
 
 @dataclass
+class Renew:
+    @hookimpl
+    def prepare(self, model: MultitaskModel) -> None:
+        torch.nn.init.constant_(model.encoder.pooler.weight, 0.5)
+
+
+@pytest.mark.parametrize("order", [["ema", "renew"], ["renew", "ema"]])
+def test_the_average_begins_with_what_others_make_of_the_model(order: list[str]) -> None:
+    plugins = {"ema": EMA(0.9), "renew": Renew()}
+    trainer = tiny_trainer({name: plugins[name] for name in order})
+    ((stage, tasks),) = trainer.stages()
+    trainer.prepare(stage, tasks)
+    for name, weight in trainer.scored().named_parameters():
+        assert torch.equal(weight, trainer.model.get_parameter(name)), name
+
+
+@dataclass
 class Other:
     @hookimpl
     def model_to_evaluate(self, model: MultitaskModel) -> MultitaskModel:

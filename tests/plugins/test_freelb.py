@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from regkit_plugins.freelb import FreeLB
-from regkit_plugins.smart import Smart
 from torch import Tensor
 
 from regkit import hookimpl
@@ -16,8 +15,16 @@ from regkit.batch import Batch
 from regkit.tasks import Task
 from regkit.testing import TINY, tiny_tasks, tiny_trainer
 from regkit.training import Trainer
-from tests.plugins.test_rdrop import Double, InputDropout, loss_by_hand, same_value_and_gradients, total
-from tests.plugins.test_smart import KEYS, Oracle, examples
+from tests.plugins.oracle import (
+    KEYS,
+    Double,
+    InputDropout,
+    Oracle,
+    examples,
+    loss_by_hand,
+    same_value_and_gradients,
+    total,
+)
 
 TASKS = pytest.mark.parametrize("task", tiny_tasks(), ids=lambda task: task.name)
 ONE_AND_TWO_TEXTS = pytest.mark.parametrize("task", tiny_tasks()[::4], ids=lambda task: task.name)
@@ -72,7 +79,7 @@ def test_the_points_the_loss_and_its_gradients_are_those_of_the_oracle(task: Tas
     batch = task.splits["train"].batch([0, 3, 5, 6], KEYS)
     losses = trainer.gradients.losses(task, batch)
 
-    oracle, terms, found = Oracle(trainer, Smart()), [], []
+    oracle, terms, found = Oracle(trainer), [], []
     uniform = batch.noise(torch.empty(len(batch.tokens), TINY.hidden_size, dtype=torch.float64), "freelb", "uniform")
     both = zip(examples(batch, uniform), examples(batch, seen.masks[0]), batch.labels, strict=True)
     for (ids, segments, drawn), (_, _, masks), label in both:
@@ -239,14 +246,15 @@ def reached(tensor: Tensor) -> set[int]:
 
 
 @TASKS
-def test_with_weight_1_only_the_points_count_and_else_the_clean_loss_has_the_rest(task: Task) -> None:
-    parts = {}
+def test_with_weight_1_the_loss_is_the_mean_over_the_points_and_else_the_clean_one_has_the_rest(task: Task) -> None:
     for weight in (0.25, 1.0):
-        trainer = tiny_trainer({"freelb": FreeLB(weight=weight, epsilon=0.5)})
-        parts[weight] = trainer.gradients.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS))
-    clean, climbed = parts[1.0]["task"].detach(), total(parts[1.0]).detach()
-    assert abs(float(climbed - clean)) > 1e-3
-    torch.testing.assert_close(total(parts[0.25]), 0.75 * clean + 0.25 * climbed)
+        losses = Losses()
+        trainer = tiny_trainer({"freelb": FreeLB(weight=weight, epsilon=0.5, eta=0.3, steps=4), "losses": losses})
+        found = total(trainer.gradients.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS)))
+        clean, *climbed = losses.found
+        assert max(climbed) - min(climbed) > 1e-3
+        wanted = (1 - weight) * clean + weight * sum(climbed) / 4
+        torch.testing.assert_close(found.detach(), torch.tensor(wanted))
 
 
 def test_the_clean_output_gets_no_gradient_with_weight_1() -> None:
@@ -255,11 +263,15 @@ def test_the_clean_output_gets_no_gradient_with_weight_1() -> None:
     loss = task.objective.loss(output, batch.labels)
     embeddings = torch.randn(len(batch.tokens), 16, generator=torch.Generator().manual_seed(0))
 
-    def predict(embeddings: Tensor, *, radius: float) -> Tensor:
+    def predict(embeddings: Tensor, *, radius: float | None = None) -> Tensor:
         return batch.per_example(embeddings, "sum")
 
     term = FreeLB().extra_losses(
-        batch, embeddings, loss, predict, lambda other: task.objective.loss(other, batch.labels)
+        batch=batch,
+        embeddings=embeddings,
+        loss=loss,
+        predict=predict,
+        task_loss=lambda other: task.objective.loss(other, batch.labels),
     )
     (gradient,) = torch.autograd.grad(loss + term["freelb"], output)
     assert torch.equal(gradient, torch.zeros(2))
@@ -284,3 +296,17 @@ def test_a_radius_too_fine_for_bf16_is_worked_on_in_float32(options: dict[str, A
     halved.gradients.precision = torch.bfloat16
     wanted, found = (total(trainer.gradients.losses(task, batch)) for trainer in (exact, halved))
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
+
+
+def test_the_meter_hears_how_the_loss_rises_there_and_elsewhere() -> None:
+    task = tiny_tasks()[0]
+    trainer = tiny_trainer({"freelb": FreeLB(steps=5)}, dropout=0.0)
+    batch = task.splits["train"].batch([0, 1, 2, 3], KEYS)
+    embeddings = trainer.model.embed(batch).detach()
+    output = trainer.model.predict(task, batch, embeddings)
+    predict = trainer.gradients.predict_again(task, batch, embeddings, output)
+    asked = {"model": trainer.model, "task": task, "batch": batch, "embeddings": embeddings, "output": output}
+    (answer,) = trainer.hook.measure(**asked, predict=predict)
+    found = answer["freelb"]
+    assert found["rise"] > 3 * abs(found["rise at random"])
+    assert found["at the edge"] == 1

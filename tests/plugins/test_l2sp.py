@@ -51,14 +51,14 @@ def squares(tensors: list[Tensor]) -> float:
 
 @pytest.mark.parametrize("task", tiny_tasks(), ids=lambda task: task.name)
 def test_the_penalty_and_its_gradient_are_those_of_the_paper(task: Task) -> None:
-    """alpha / 2 |w - w0|^2 over every parameter of the encoder, and beta / 2 |w|^2 over every parameter of the head."""
+    """alpha / 2 |w - w0|^2 over every parameter of the encoder, and beta / 2 |w|^2 over the matrix of the head."""
     alpha, beta = 0.3, 0.7
     trainer = tiny_trainer({"l2sp": L2SP(weight=alpha, head=beta / alpha)})
     model = trainer.model.double()
     start = copied(prepared(trainer).model)
     move(model)
     now = copied(model)
-    head = [name for name in now if name.startswith(f"heads.{task.name}.")]
+    head = [name for name in now if name.startswith(f"heads.{task.name}.") and now[name].dim() == 2]
     encoder = [name for name in now if name.startswith("encoder.")]
     assert bool(head) == (task.name != "cosine")
 
@@ -80,7 +80,7 @@ def test_the_penalty_and_its_gradient_are_those_of_the_paper(task: Task) -> None
         torch.testing.assert_close(parameter.grad, wanted, rtol=1e-9, atol=1e-14, msg=(name + ": {}").format)
 
 
-def test_biases_layer_norms_and_embeddings_are_held_too() -> None:
+def test_biases_layer_norms_and_embeddings_of_the_encoder_are_held_too() -> None:
     trainer = prepared(tiny_trainer({"l2sp": L2SP(weight=1.0)}))
     task = tiny_tasks()[0]
     for name in ("norm.bias", "layers.0.norm.weight", "layers.1.up.bias", "word.weight", "position.weight"):
@@ -155,6 +155,16 @@ def test_a_frozen_encoder_is_not_held_and_the_head_still_is() -> None:
     assert held(trainer) == {}
     for task in tasks:
         assert terms(trainer, task).keys() == {"l2sp head"}
+
+
+def test_the_bias_of_a_head_is_free_to_stay_in_the_middle_of_a_scores_range() -> None:
+    """A regression begins there, at 2.5 of 0 to 5, and not at 0."""
+    trainer, task = prepared(tiny_trainer({"l2sp": L2SP(weight=10.0)})), tiny_tasks()[2]
+    head = trainer.model.heads["score"].linear
+    assert float(head.bias.detach()) == 2.5
+    torch.autograd.backward(terms(trainer, task)["l2sp head"])
+    assert head.bias.grad is None
+    assert head.weight.grad is not None
 
 
 def test_the_head_of_another_task_is_left_to_its_own_updates() -> None:

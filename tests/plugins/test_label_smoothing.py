@@ -62,6 +62,16 @@ def test_yes_or_no_is_two_classes_as_torch_smooths_them(task: str, smoothing: fl
     torch.testing.assert_close(loss_of(LabelSmoothing(smoothing, ABLE), TASKS[task], output), expected)
 
 
+@pytest.mark.parametrize(("given", "found"), [("bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")])
+@pytest.mark.parametrize("task", ABLE)
+def test_the_loss_is_computed_in_float32_or_finer(task: str, given: str, found: str) -> None:
+    output = torch.randn(OUTPUTS[task]).to(getattr(torch, given))
+    loss = loss_of(LabelSmoothing(0.3, ABLE), TASKS[task], output)
+    assert loss.dtype is getattr(torch, found)
+    exact = loss_of(LabelSmoothing(0.3, ABLE), TASKS[task], output.double())
+    torch.testing.assert_close(loss.double(), exact, rtol=1e-6, atol=0)
+
+
 def test_the_best_answer_of_yes_or_no_is_the_smoothed_label() -> None:
     """By hand: with 0.2 the least loss is at 0.9 for yes and at 0.1 for no, and no surer."""
     task = TASKS["binary"]

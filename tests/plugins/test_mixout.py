@@ -132,13 +132,13 @@ def test_the_mean_over_many_updates_is_the_weight_itself() -> None:
         layer.weight += 1.0  # one from the pretrained weight, so that W' has a standard deviation of 1
     trainer.model.train()
     total = torch.zeros_like(layer.weight)
-    updates = 400
+    updates = 200
     for step in range(updates):
         begin(trainer, step)
         total += used(trainer.model.encoder.layers[0].up)
     off = total / updates - layer.weight.detach()
-    assert abs(float(off.mean())) < 0.015  # standard error 0.002
-    assert float(off.abs().max()) < 0.3  # 0.05 each
+    assert abs(float(off.mean())) < 0.015  # standard error 0.003
+    assert float(off.abs().max()) < 0.4  # 0.07 each
 
 
 def test_new_heads_mix_towards_0_and_the_encoder_towards_its_pretrained_weights() -> None:
@@ -170,7 +170,8 @@ def test_it_takes_the_place_of_the_dropout_before_layers_and_leaves_that_of_the_
 
 
 def test_the_optimizer_holds_the_very_parameters_that_the_forward_pass_uses() -> None:
-    trainer = tiny_trainer({"mixout": Mixout(p=0.5)})
+    tasks = [task for task in tiny_tasks() if task.name != "cosine"]
+    trainer = tiny_trainer({"mixout": Mixout(p=0.5)}, tasks=tasks, steps=len(tasks))
     original = {name: id(parameter) for name, parameter in trainer.model.named_parameters()}
     start = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
     trainer.train()
@@ -252,7 +253,7 @@ class Spy:
 def updates() -> list[list[dict[str, Tensor]]]:
     """The weights that layers used, by update and moment, in a run of several tasks, micro-batches and second passes."""
     spy = Spy()
-    tiny_trainer({"spy": spy, "mixout": Mixout(p=0.5), "sam": SAM(rho=1e-12)}, steps=2, budget=30).train()
+    tiny_trainer({"spy": spy, "mixout": Mixout(p=0.5), "sam": SAM(rho=1e-12)}, steps=2, budget=40).train()
     return spy.seen[:-1]
 
 

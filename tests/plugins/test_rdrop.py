@@ -1,79 +1,26 @@
 """R-Drop against a slow, obvious version: two masks on transformers' padded BERT, one example at a time."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from regkit_plugins.rdrop import RDrop
-from regkit_plugins.smart import Smart
 from torch import Tensor
 
-from regkit import hookimpl
-from regkit.batch import Batch
-from regkit.model import MultitaskModel
 from regkit.objectives import Classification, Objective, Regression
 from regkit.tasks import Task
 from regkit.testing import tiny_task, tiny_tasks, tiny_trainer
-from regkit.training import Trainer
 from tests.helpers import PATIENT
-from tests.plugins.test_smart import KEYS, Oracle, examples, gradients_by_their_names
-
-
-@dataclass
-class InputDropout:
-    """Dropout of the word embeddings, drawn as any plugin draws, so that `replay` and `fresh` apply; keeps what it saw."""
-
-    rate: float = 0.3
-    masks: list[Tensor] = field(default_factory=list, init=False)  # [tokens, width] each
-    inputs: list[Tensor] = field(default_factory=list, init=False)  # the same, before the mask
-
-    @hookimpl
-    def predict(self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
-        self.masks.append((torch.rand_like(embeddings) >= self.rate) / (1 - self.rate))
-        self.inputs.append(embeddings)
-        return model.predict(task, batch, embeddings * self.masks[-1])
-
-
-@dataclass
-class Double:
-    """Counts every loss of a task twice."""
-
-    @hookimpl(wrapper=True)
-    def task_loss(self) -> Tensor:
-        loss = yield
-        return 2 * loss
-
-
-def loss_by_hand(task: Task, output: Tensor, label: Tensor) -> Tensor:
-    """The loss of one example."""
-    if isinstance(task.objective, Classification):
-        return -(output[label].exp() / output.exp().sum()).log()
-    if isinstance(task.objective, Regression):
-        return (output - label) ** 2
-    yes = 1 / (1 + (-output).exp())
-    return -(yes if label else 1 - yes).log()
-
-
-def total(losses: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack(list(losses.values())).sum()
-
-
-def same_value_and_gradients(trainer: Trainer, task: Task, ours: Tensor, oracle: Oracle, expected: Tensor) -> None:
-    """AssertionError where the loss, or its gradient in a parameter of encoder or head, differs; spends the weights."""
-    torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
-    head = list(trainer.model.heads[task.name].parameters())
-    encoder = list(oracle.bert.parameters())
-    wanted = torch.autograd.grad(expected, [*encoder, *head], allow_unused=True)
-    torch.autograd.backward(ours)
-    for parameter, gradient in zip(head, wanted[len(encoder) :], strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-7, atol=1e-12)
-    found = gradients_by_their_names(trainer)
-    for (name, parameter), gradient in zip(oracle.bert.named_parameters(), wanted, strict=False):
-        gradient = torch.zeros_like(parameter) if gradient is None else gradient
-        torch.testing.assert_close(found[name], gradient, rtol=1e-6, atol=1e-11, msg=(name + ": {}").format)
+from tests.plugins.oracle import (
+    KEYS,
+    Double,
+    InputDropout,
+    Oracle,
+    examples,
+    loss_by_hand,
+    same_value_and_gradients,
+    total,
+)
 
 
 @pytest.mark.parametrize("task", tiny_tasks(), ids=lambda task: task.name)
@@ -84,7 +31,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_oracle(task: Task) -> None:
     batch = task.splits["train"].batch([0, 3, 5, 6], KEYS)
     losses = trainer.gradients.losses(task, batch)
 
-    oracle, terms = Oracle(trainer, Smart()), []
+    oracle, terms = Oracle(trainer), []
     both = zip(*(examples(batch, mask) for mask in masks.masks), batch.labels, strict=True)
     for (ids, segments, first), (_, _, second), label in both:
         texts = [oracle.bert.embeddings.word_embeddings(text) for text in ids]
@@ -140,12 +87,16 @@ def answer(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """R-Drop's whole loss of two outputs, and its gradients in the first and the second."""
     first, second = first.clone().requires_grad_(), second.clone().requires_grad_()
-    task = tiny_task("any", objective)
     loss = objective.loss(first, labels)
-    losses = {"task": loss} | RDrop(weight).extra_losses(
-        task, torch.empty(0), first, loss, lambda _, dropout: second, lambda other: objective.loss(other, labels)
+    terms = RDrop(weight).extra_losses(
+        task=tiny_task("any", objective),
+        embeddings=torch.empty(0),
+        output=first,
+        loss=loss,
+        predict=lambda _, dropout: second,
+        task_loss=lambda other: objective.loss(other, labels),
     )
-    found = total(losses)
+    found = total({"task": loss} | terms)
     return (found.detach(), *torch.autograd.grad(found, [first, second]))
 
 

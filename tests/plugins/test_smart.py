@@ -1,112 +1,13 @@
 """SMART against a slow, obvious version: transformers' padded BERT, one example at a time, coordinate by coordinate."""
 
-import math
-from collections.abc import Iterator
-
 import pytest
 import torch
 from regkit_plugins.smart import Smart
 from torch import Tensor
 
-from regkit.batch import Batch
-from regkit.model import save_encoder
-from regkit.objectives import Binary, Classification
 from regkit.tasks import Task
 from regkit.testing import TINY, tiny_tasks, tiny_trainer
-from regkit.training import Trainer
-
-KEYS = [11, 12, 13, 14]
-LONGEST = 20  # the oracle pads every text to this, so that pads would show
-
-
-class Oracle:
-    """SMART's Algorithm 1 as a reader of the paper would write it, in float64."""
-
-    def __init__(self, trainer: Trainer, smart: Smart) -> None:
-        transformers = pytest.importorskip("transformers")
-        config, tensors = save_encoder(trainer.model.encoder)
-        config = {key: value for key, value in config.items() if not key.endswith("dropout_prob")}
-        config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        self.bert = transformers.BertModel(transformers.BertConfig(**config, attn_implementation="eager")).double()
-        self.bert.load_state_dict({name.removeprefix("bert."): tensor for name, tensor in tensors.items()})
-        self.heads, self.smart = trainer.model.heads, smart
-
-    def output(self, task: Task, texts: list[Tensor], segments: list[Tensor]) -> Tensor:
-        """The head's output for one example, from the word embeddings of its one or two texts."""
-        vectors = []
-        for text, segment in zip(texts, segments, strict=True):
-            pads = LONGEST - len(text)
-            inputs = torch.cat([text, torch.full((pads, text.shape[1]), 3.0, dtype=text.dtype)])[None]
-            mask = torch.tensor([[1] * len(text) + [0] * pads])
-            kinds = torch.cat([segment, torch.zeros(pads, dtype=segment.dtype)])[None]
-            found = self.bert(inputs_embeds=inputs, attention_mask=mask, token_type_ids=kinds)
-            vectors.append(found.pooler_output[0])
-        return self.heads[task.name](torch.stack(vectors))[0]
-
-    def distance(self, task: Task, output: Tensor, other: Tensor) -> Tensor:
-        if isinstance(task.objective, Classification):
-            p, q = output.softmax(0), other.softmax(0)
-            return sum(p[c] * (p[c] / q[c]).log() + q[c] * (q[c] / p[c]).log() for c in range(len(p)))
-        if isinstance(task.objective, Binary):
-            p, q = output.sigmoid(), other.sigmoid()
-            there = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
-            return there + q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()
-        return (output - other) ** 2
-
-    def unit(self, texts: list[Tensor]) -> float:
-        if self.smart.unit == "absolute":
-            return 1.0
-        values = [float(value) for text in texts for value in text.flatten()]
-        return math.sqrt(sum(value**2 for value in values) / len(values))
-
-    def nudges(self, task: Task, texts: list[Tensor], segments: list[Tensor], noise: list[Tensor]) -> list[Tensor]:
-        """The worst perturbation of each text of one example."""
-        smart, unit = self.smart, self.unit(texts)
-        clean = self.output(task, texts, segments).detach()
-        moved = [text + smart.sigma * unit * drawn for text, drawn in zip(texts, noise, strict=True)]
-        for _ in range(smart.steps):
-            moved = [each.detach().requires_grad_() for each in moved]
-            gradients = torch.autograd.grad(self.distance(task, clean, self.output(task, moved, segments)), moved)
-            moved = [each.detach() for each in moved]
-            largest = max(abs(float(value)) for gradient in gradients for value in gradient.flatten())
-            moved = [
-                self.inside(text, each + smart.eta * unit * gradient / largest, smart.epsilon * unit)
-                for text, each, gradient in zip(texts, moved, gradients, strict=True)
-            ]
-        return [(each - text).detach() for text, each in zip(texts, moved, strict=True)]
-
-    def inside(self, text: Tensor, moved: Tensor, radius: float) -> Tensor:
-        result = moved.clone()
-        for row in range(len(text)):
-            for column in range(text.shape[1]):
-                low, high = float(text[row, column]) - radius, float(text[row, column]) + radius
-                result[row, column] = min(max(float(moved[row, column]), low), high)
-        return result
-
-    def term(self, task: Task, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """R_s of a batch, and the perturbation, `[tokens, width]`."""
-        terms, found = [], []
-        for ids, segments, drawn in examples(batch, noise):
-            texts = [self.bert.embeddings.word_embeddings(text) for text in ids]
-            nudges = self.nudges(task, [text.detach() for text in texts], segments, drawn)
-            moved = [text + nudge for text, nudge in zip(texts, nudges, strict=True)]
-            terms.append(self.distance(task, self.output(task, moved, segments), self.output(task, texts, segments)))
-            found += nudges
-        return torch.stack(terms).mean(), torch.cat(found)
-
-
-def examples(batch: Batch, noise: Tensor) -> Iterator[tuple[list[Tensor], list[Tensor], list[Tensor]]]:
-    """Token ids, segments and noise of each example, a list of one or two texts each."""
-    parts = [torch.split(values, list(batch.lengths)) for values in (batch.tokens, batch.segments, noise)]
-    for first in range(0, len(batch.lengths), batch.sides):
-        yield tuple(list(part[first : first + batch.sides]) for part in parts)  # type: ignore[misc]
-
-
-def gradients_by_their_names(trainer: Trainer) -> dict[str, Tensor]:
-    """Our parameters' gradients, under the names of transformers' parameters."""
-    for parameter in trainer.model.encoder.parameters():
-        parameter.data = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-    return {name.removeprefix("bert."): tensor for name, tensor in save_encoder(trainer.model.encoder)[1].items()}
+from tests.plugins.oracle import KEYS, Oracle, gradients_by_their_names
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -129,7 +30,9 @@ def test_the_perturbation_the_term_and_the_gradients_are_those_of_the_oracle(tas
     torch.testing.assert_close(term, 2.0 * expected, rtol=1e-8, atol=1e-12)
     embeddings = trainer.model.embed(batch).detach()
     output = trainer.model.predict(task, batch, embeddings).detach()
-    found = smart.adversary(task, batch, embeddings, output, trainer.gradients.predict_again(task, batch, embeddings, output))
+    found = smart.adversary(
+        task, batch, embeddings, output, trainer.gradients.predict_again(task, batch, embeddings, output)
+    )
     torch.testing.assert_close(found.detach(), nudge, rtol=1e-7, atol=1e-10)
 
     ours_head = torch.autograd.grad(term, head, retain_graph=True) if head else []
@@ -149,7 +52,9 @@ def test_no_coordinate_leaves_the_box_of_its_example() -> None:
         batch = task.splits["train"].batch([0, 1, 2, 3], KEYS)
         embeddings = trainer.model.embed(batch).detach()
         output = trainer.model.predict(task, batch, embeddings).detach()
-        nudge = smart.adversary(task, batch, embeddings, output, trainer.gradients.predict_again(task, batch, embeddings, output))
+        nudge = smart.adversary(
+            task, batch, embeddings, output, trainer.gradients.predict_again(task, batch, embeddings, output)
+        )
         assert not nudge.requires_grad
         root = batch.per_example(embeddings.square(), "mean").sqrt()
         reach = batch.per_example(nudge.abs(), "amax") / root
