@@ -7,6 +7,7 @@ from regkit.hookspecs import Predict, TaskLoss, hookimpl
 from regkit.model import Bert, BertConfig, Dropout, Encoder, MultitaskModel, dropout, load_encoder
 from regkit.objectives import Binary, Classification, Objective, Regression
 from regkit.randomness import Streams
+from regkit.sampling import apportion, turn
 from regkit.settings import Settings
 from regkit.tasks import Examples, Stage, Task
 
@@ -37,8 +38,10 @@ __all__ = [
     "Streams",
     "Task",
     "TaskLoss",
+    "apportion",
     "dropout",
     "hookimpl",
     "load_encoder",
     "nearest",
+    "turn",
 ]

@@ -42,6 +42,10 @@ class Composition:
         method: Any = implementations(self.plugins[name])[hook]
         return bool(method.regkit_impl["wrapper"])
 
+    def deciders(self, hook: str) -> list[str]:
+        """The plugins that answer a hook without going around others: at most one, where the hook is one that decides."""
+        return [name for name in self.plugins if hook in self.hooks_of(name) and not self.wraps(name, hook)]
+
     def observe(self, observer: object) -> None:
         """Attach one of the core's own observers, such as the log; its hooks are marked `trylast`."""
         self.manager.register(observer)

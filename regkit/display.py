@@ -106,7 +106,7 @@ def print_scores(console: Console, scores: Scores, title: str) -> None:
 
 def print_effects(console: Console, effects: Mapping[str, Any]) -> None:
     """What each term of the loss and each plugin did and took, a line each, and the warnings."""
-    found = [(name, values) for kind in ("terms", "measures", "plugins") for name, values in effects[kind].items()]
+    found = [(name, values) for kind in effects if kind != "warnings" for name, values in effects[kind].items()]
     for name in dict.fromkeys(name for name, _ in found if name != "task"):
         parts = [", ".join(_effect(*each) for each in values.items()) for other, values in found if other == name]
         console.print(f"effect of {name}: {'; '.join(parts)}", soft_wrap=True, highlight=False, markup=False)

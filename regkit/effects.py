@@ -7,6 +7,7 @@ micro-batch stands for all. Measuring changes nothing: the step is the one that 
 from collections import Counter, defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from statistics import mean
 from typing import Any
 
@@ -48,7 +49,8 @@ class Meter:
         if self.every:  # the second batch is the first to be measured: by then a teacher is no mere copy
             self.due = {task.name for task in chosen if seen.get(task.name, 0) % self.every == 1 % self.every}
         if self.due:
-            self.record, self.backward = {"terms": {}, "measures": {}}, dict.fromkeys(self.composition.plugins, 0.0)
+            self.record = {"terms": {}, "measures": {}, "cosines": {}}
+            self.backward = dict.fromkeys(self.composition.plugins, 0.0)
             self.composition.stopwatch.start()
         return chosen
 
@@ -106,6 +108,19 @@ class Meter:
             if owner := self.composition.owners.get(name):
                 self.backward[owner] += parts * max(0.0, took - plain)
 
+    @hookimpl(
+        wrapper=True, trylast=True
+    )  # as all that is the core's: on its own it is no reason to keep gradients apart
+    def combine_gradients(self, tasks: Sequence[Task], gradients: Tensor) -> Generator[None, Tensor, Tensor]:
+        """Several tasks share the step, and somebody looks at their gradients apart."""
+        if self.composition.stopwatch.running:
+            with self.composition.stopwatch.paused():
+                alike = torch.nn.functional.normalize(gradients.float(), dim=1)
+                cosines = (alike @ alike.T).tolist()
+                for (row, one), (column, other) in combinations(enumerate(tasks), 2):
+                    self.record["cosines"][f"{one.name} and {other.name}"] = cosines[row][column]
+        return (yield)
+
     def finish(self) -> Record:
         """What was measured in the step that ends here; empty for most."""
         stopwatch = self.composition.stopwatch
@@ -119,8 +134,8 @@ class Meter:
 
 
 def summary(records: Sequence[Record]) -> dict[str, dict[str, dict[str, float]]]:
-    """Means over the records of a run: `terms`, `measures` and `plugins`, each by name."""
-    terms, measures = defaultdict(list), defaultdict(list)
+    """Means over the records of a run: `terms`, `measures`, `plugins` and `cosines`, each by name."""
+    terms, measures, cosines = defaultdict(list), defaultdict(list), defaultdict(list)
     seconds, passes = defaultdict[str, float](float), Counter[str]()
     for record in records:
         for found in record["terms"].values():
@@ -132,6 +147,9 @@ def summary(records: Sequence[Record]) -> dict[str, dict[str, dict[str, float]]]
             for plugin, values in plugins.items():
                 for name, value in values.items():
                     measures[plugin, name].append(value)
+        for pair, value in record["cosines"].items():
+            cosines[pair, "cosine of the gradients"].append(value)
+            cosines[pair, "share of conflicts"].append(float(value < 0))
         passes.update(record["passes"])
         for plugin, value in record["seconds"].items():
             seconds[plugin] += value
@@ -141,7 +159,7 @@ def summary(records: Sequence[Record]) -> dict[str, dict[str, dict[str, float]]]
         for plugin in seconds
         if plugin != CORE
     }
-    return {"terms": _means(terms), "measures": _means(measures), "plugins": plugins}
+    return {"terms": _means(terms), "measures": _means(measures), "plugins": plugins, "cosines": _means(cosines)}
 
 
 def _means(lists: Mapping[tuple[str, str], Sequence[float]]) -> dict[str, dict[str, float]]:

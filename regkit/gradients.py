@@ -36,15 +36,17 @@ class Gradients:
         """Leave an update's gradient in `.grad`: that of its task, or the combined one of several. The losses, detached."""
         self.model.zero_grad()
         optimizer.zero_grad()  # it may hold a plugin's own parameters
-        losses, rows = {}, []
+        losses = {}
         deciders = self.hook.combine_gradients.get_hookimpls()
-        surgery = len(chosen) > 1 and len(deciders) > 1  # the default alone would sum, as `.grad` does by itself
-        for task, batches in chosen:
+        asked = any(not answer.trylast for answer in deciders)  # the default would sum, as `.grad` does by itself
+        rows = room_for_gradients(self.model, len(chosen)) if asked and len(chosen) > 1 else None
+        for number, (task, batches) in enumerate(chosen):
             losses[task.name] = self.backward(task, batches)
-            if surgery:
-                rows.append(take_gradient(self.model))
-        if surgery:
-            give_gradient(self.model, self.hook.combine_gradients(gradients=torch.stack(rows)))
+            if rows is not None:
+                take_gradient(self.model, rows[number])
+        if rows is not None:
+            tasks = [task for task, _ in chosen]
+            give_gradient(self.model, self.hook.combine_gradients(tasks=tasks, gradients=rows))
         return losses
 
     def backward(self, task: Task, batches: Sequence[Batch]) -> dict[str, Tensor]:
@@ -112,13 +114,20 @@ class Gradients:
         return predict
 
 
-def take_gradient(model: MultitaskModel) -> Tensor:
-    """The gradient of the shared parameters as one row, taken out of `.grad`; 0 where a parameter has none."""
-    parts = []
-    for parameter in model.shared_parameters():
-        parts.append(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+def room_for_gradients(model: MultitaskModel, rows: int) -> Tensor:
+    """`[rows, parameters]`, not filled yet, for the gradients of the shared parameters."""
+    return next(model.parameters()).new_empty(rows, sum(parameter.numel() for parameter in model.shared_parameters()))
+
+
+def take_gradient(model: MultitaskModel, row: Tensor) -> None:
+    """Move the gradient of the shared parameters out of `.grad` into a row; 0 where a parameter has none."""
+    parameters = list(model.shared_parameters())
+    for parameter, part in zip(parameters, torch.split(row, [p.numel() for p in parameters]), strict=True):
+        if parameter.grad is None:
+            part.zero_()
+        else:
+            part.copy_(parameter.grad.flatten())
         parameter.grad = None
-    return torch.cat([part.flatten() for part in parts])
 
 
 def give_gradient(model: MultitaskModel, row: Tensor) -> None:

@@ -14,7 +14,7 @@
                          + extra_losses(model, task, batch, embeddings, output, loss, predict, task_loss)   # collect
                     measure(model, task, batch, embeddings, output, predict)                 # collect; now and then
                     backward
-            gradient = combine_gradients(gradients)          # decide; one row per task, shared parameters only
+            gradient = combine_gradients(tasks, gradients)   # decide; one row per task, shared parameters only
             before_step(model, optimizer, recompute)         # notify
             clip the gradient
             optimizer.step()
@@ -151,11 +151,11 @@ class Hooks:
         """What the log and the run's last table shall say of a plugin: name to number. Asked on one in many batches."""
 
     @decide
-    def combine_gradients(self, gradients: Tensor) -> Tensor:
+    def combine_gradients(self, tasks: Sequence[Task], gradients: Tensor) -> Tensor:
         """One gradient, `[parameters]`, from `[tasks, parameters]`: of the shared parameters, when a step has several tasks.
 
-        The rows are in the order of `choose_tasks`, and each holds the task's loss and the extra losses on its batch. The
-        tensor may be changed in place. By default the rows are summed.
+        `tasks` are those of the rows, in the order of `choose_tasks`. A row holds the task's loss and the extra losses on its
+        batch. The tensor may be changed in place. By default the rows are summed.
         """
 
     @notify

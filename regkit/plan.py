@@ -1,5 +1,6 @@
 """Plan: what a run is going to do, printed before it does it."""
 
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from regkit.compose import Composition, compose
 from regkit.defaults import Defaults
+from regkit.errors import PluginError
 from regkit.evaluation import mode
 from regkit.experiment import Experiment
 from regkit.hookspecs import Hooks, hookimpl
@@ -45,7 +47,39 @@ def plan(experiment: Experiment) -> list[str]:
         lines.append(
             f"stage {stage.name}: {total} updates, {epoch} an epoch, peak learning rate {stage.learning_rate:g}"
         )
+        lines += _epoch(experiment, stage, tasks)
     return lines
+
+
+def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[str]:
+    """Who is trained how often in the first epoch, as the scheduler itself answers when it is asked step by step.
+
+    PluginError where gradients were to be combined, and no step has several.
+    """
+    steps = experiment.trainer.first_epoch(stage, tasks)
+    batches = Counter(name for names in steps for name in names)
+    together = max(map(len, steps))
+    surgeons = experiment.composition.deciders("combine_gradients")
+    if surgeons and together == 1:
+        remedy = (
+            f"let several share a step: --plugin rrobin:per_step={len(tasks)}" if len(tasks) > 1 else "leave it out"
+        )
+        raise PluginError(f"'{surgeons[0]}' combines the gradients of several tasks, but every step has one; {remedy}.")
+    lines = [f"  {_seen(task, batches[task.name], len(steps))}" for task in tasks]
+    if len(tasks) == 1 and (schedulers := experiment.composition.deciders("choose_tasks")):
+        lines.append(f"  there is one task only: '{schedulers[0]}' has nothing to choose from")
+    return lines
+
+
+def _seen(task: Task, batches: int, steps: int) -> str:
+    share = batches / task.batches
+    if not batches:
+        seen = "scored, but not trained"
+    elif share < 1:
+        seen = f"{100 * share:.3g} % of its examples, the others left out"
+    else:
+        seen = "every example once" if share == 1 else f"every example {share:.3g} times"
+    return f"{task.name}: in {batches} of {steps} updates of the first epoch; {seen}"
 
 
 def _task(task: Task) -> list[str]:
@@ -121,7 +155,8 @@ class Trial:
         trainer, trial = experiment.trainer, cls(composition)
         gradients = replace(trainer.gradients, hook=composition.hook)
         rows = list(range(min(TRIED, len(task.splits["train"]))))
-        optimizer, chosen = trainer.make_optimizer(stage), [(task, [task.splits["train"].batch(rows, keys=rows)])]
+        optimizer = composition.hook.make_optimizer(model=trainer.model, stage=stage)
+        chosen = [(task, [task.splits["train"].batch(rows, keys=rows)])]
         compute = partial(gradients.compute, optimizer, chosen)
         composition.observe(trial)
         composition.stopwatch.start()

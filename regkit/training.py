@@ -103,8 +103,19 @@ class Trainer:
 
     def length(self, stage: Stage, tasks: Sequence[Task]) -> tuple[int, int]:
         """Updates in an epoch, and in the stage."""
-        epoch_steps = self.hook.epoch_steps(tasks=tasks)
+        with self.streams.at(stage.name):
+            epoch_steps = self.hook.epoch_steps(tasks=tasks)
         return epoch_steps, stage.steps or stage.epochs * epoch_steps
+
+    def first_epoch(self, stage: Stage, tasks: Sequence[Task]) -> list[list[str]]:
+        """The names of the tasks of each step of the first epoch, or of the stage where that is shorter."""
+        epoch_steps, total_steps = self.length(stage, tasks)
+        steps = []
+        for step in range(min(epoch_steps, total_steps)):
+            with self.streams.at(stage.name, step):
+                chosen = self.hook.choose_tasks(tasks=tasks, step=step, total_steps=total_steps)
+                steps.append([task.name for task in chosen])
+        return steps
 
     def prepare(self, stage: Stage, tasks: Sequence[Task]) -> None:
         """Let gradients into the stage's trainable part, ConfigError where a task has none, and tell."""

@@ -16,7 +16,18 @@ ROOT = Path(__file__).parents[1]
 
 # From the ground up; a module may import from its own floor and from those before it.
 FLOORS = [
-    {"errors", "randomness", "batch", "objectives", "tasks", "tokenizer", "hookspecs", "settings", "stopwatch"},
+    {
+        "errors",
+        "randomness",
+        "batch",
+        "objectives",
+        "tasks",
+        "tokenizer",
+        "hookspecs",
+        "settings",
+        "stopwatch",
+        "sampling",
+    },
     {"model", "data"},
     {"training", "gradients", "evaluation", "checkpoint", "defaults"},
     {"compose", "catalog", "encoders", "experiment", "runs", "recorder", "effects", "testing"},

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from regkit import Task, hookimpl
+from pydantic import Field
+
+from regkit import PluginError, Task, hookimpl
 
 
 @dataclass
@@ -13,12 +15,18 @@ class RoundRobin:
 
     stop: Literal["longest", "shortest"] = "longest"
     """The epoch ends when this task has been seen once."""
+    per_step: Annotated[int, Field(ge=1)] = 1
+    """Tasks that share an update."""
 
     @hookimpl
     def epoch_steps(self, tasks: Sequence[Task]) -> int:
+        if self.per_step > len(tasks):
+            raise PluginError(f"'rrobin' is to take {self.per_step} tasks a step; the stage has {len(tasks)}.")
         batches = [task.batches for task in tasks]
-        return len(tasks) * (max(batches) if self.stop == "longest" else min(batches))
+        turns = len(tasks) * (max(batches) if self.stop == "longest" else min(batches))
+        return -(-turns // self.per_step)
 
     @hookimpl
     def choose_tasks(self, tasks: Sequence[Task], step: int) -> Sequence[Task]:
-        return [tasks[step % len(tasks)]]
+        turns = range(step * self.per_step, (step + 1) * self.per_step)
+        return [tasks[turn % len(tasks)] for turn in turns]

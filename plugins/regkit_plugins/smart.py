@@ -25,11 +25,11 @@ Positive = Annotated[float, Field(gt=0)]
 class Smart:
     weight: Annotated[float, Field(ge=0)] = 1.0
     """Strength of the term (lambda_s)."""
-    epsilon: Annotated[float, Field(ge=0)] = 0.1
+    epsilon: Annotated[float, Field(ge=0)] = 0.01
     """Radius of the box around each word embedding, per coordinate."""
-    sigma: Positive = 0.1
+    sigma: Positive = 0.01
     """Standard deviation of the random start."""
-    eta: Positive = 10.0
+    eta: Positive = 1.0
     """Length of an ascent step, for the coordinate with the largest gradient of its example."""
     steps: Annotated[int, Field(ge=1)] = 1
     """Ascent steps (K); each costs two thirds of a plain step."""

@@ -1,0 +1,63 @@
+"""Adaptive: more updates for the tasks whose dev score is furthest below their reference (Jean et al., 2019).
+
+The explicit schedule of arXiv 1909.06434: a task's share is 1 / (min(1, score / reference)^alpha + floor), where the
+reference is the best score so far, or one you give, such as that of the task trained alone. Shares change when the dev splits
+are scored; until then all tasks are alike. An epoch has as many updates as the tasks have batches together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+
+from regkit import PluginError, Task, apportion, hookimpl, nearest, turn
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+@dataclass
+class Adaptive:
+    reference: dict[str, Positive] = field(default_factory=dict)
+    """Scores to reach, such as {"sst": 0.5}; a task without one is held to its own best."""
+    alpha: Positive = 5.0
+    """How sharply a task that falls behind is preferred."""
+    floor: Positive = 0.05
+    """Keeps the share of a task with a score of 0 finite."""
+    draw: int = field(init=False, repr=False, default=0)  # where the orders of all epochs come from
+    best: dict[str, float] = field(init=False, repr=False, default_factory=dict)
+    shares: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # by task, since the last scores
+    metrics: dict[str, str] = field(init=False, repr=False, default_factory=dict)  # by task, which score counts
+
+    @hookimpl
+    def epoch_steps(self, tasks: Sequence[Task]) -> int:
+        self.draw = int(torch.randint(2**62, ()))
+        self.metrics = {task.name: task.objective.metric for task in tasks}
+        for name in self.reference:
+            if name not in self.metrics:
+                raise PluginError(f"'adaptive' knows no task '{name}'. {nearest(name, self.metrics)}")
+        return sum(task.batches for task in tasks)
+
+    @hookimpl
+    def choose_tasks(self, tasks: Sequence[Task], step: int) -> Sequence[Task]:
+        total = sum(task.batches for task in tasks)
+        counts = apportion([self.shares.get(task.name, 1.0) for task in tasks], total)
+        return [tasks[turn(counts, step, self.draw)]]
+
+    @hookimpl
+    def evaluated(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
+        if not step:
+            return  # nothing was trained yet: nobody has fallen behind
+        for name, metric in self.metrics.items():
+            if name in scores:
+                score = max(scores[name][metric], 0.0)
+                self.best[name] = max(self.best.get(name, 0.0), score)
+                reference = self.reference.get(name) or self.best[name] or 1.0
+                self.shares[name] = 1 / (min(1.0, score / reference) ** self.alpha + self.floor)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "shares": self.shares}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best, self.shares = dict(state["best"]), dict(state["shares"])

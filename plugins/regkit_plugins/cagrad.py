@@ -1,0 +1,52 @@
+"""CAGrad: of all directions near the mean gradient, the one that serves the worst-off task best (Liu et al., NeurIPS 2021).
+
+Algorithm 1 of arXiv 2110.14048: within a ball of radius c times the mean gradient's norm around it, the direction whose
+smallest inner product with a task's gradient is largest; times the number of tasks, so that c = 0 is the plain sum. Shared
+parameters only. The rows' inner products are all it needs; its convex program over the tasks' shares is solved by SciPy.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy.optimize import minimize
+from torch import Tensor
+
+from regkit import hookimpl
+
+
+@dataclass
+class CAGrad:
+    c: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    """Radius of the ball, in norms of the mean gradient."""
+
+    neutral: ClassVar[Mapping[str, float]] = {"c": 0.0}
+
+    @hookimpl
+    def combine_gradients(self, gradients: Tensor) -> Tensor:
+        if not self.c:
+            return gradients.sum(0)
+        products = (gradients @ gradients.T).double().cpu().numpy()  # note: waits for the GPU
+        return torch.from_numpy(shares(products, self.c)).to(gradients) @ gradients
+
+
+def shares(products: np.ndarray, c: float) -> np.ndarray:
+    """How much of each row the combined gradient has, `[tasks]`, from the rows' inner products, `[tasks, tasks]`."""
+    count = len(products)
+    even = np.full(count, 1 / count)
+    size = np.sqrt(max(even @ products @ even, 0.0))
+    if size == 0:
+        return np.ones(count)
+    scaled = products / size**2  # the program does not depend on the scale, its solver's tolerance does
+
+    def worst(weights: np.ndarray) -> float:
+        return float(weights @ scaled @ even + c * np.sqrt(max(weights @ scaled @ weights, 1e-16)))
+
+    simplex = {"type": "eq", "fun": lambda weights: weights.sum() - 1}
+    found = minimize(worst, even, bounds=[(0, 1)] * count, constraints=simplex, options={"ftol": 1e-12, "maxiter": 500})
+    length = np.sqrt(max(found.x @ scaled @ found.x, 1e-16))
+    combined: np.ndarray = count * (even + c / length * found.x)
+    return combined

@@ -1,0 +1,60 @@
+"""Dynamic weight average: the tasks whose loss falls slowest weigh most (Liu et al., CVPR 2019).
+
+Section 3.3 of arXiv 1803.10704: a task's weight is the softmax over tasks of r / T, times their number, where r is its mean
+loss of the last epoch over that of the epoch before. In the first two epochs all weights are 1.
+"""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from regkit import Task, hookimpl
+
+Losses = Mapping[str, Mapping[str, Tensor]]
+
+
+@dataclass
+class DWA:
+    T: Annotated[float, Field(gt=0)] = 2.0
+    """Temperature: the larger, the more alike the weights."""
+    weights: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # 1 where a task is not here
+    sums: dict[str, Tensor] = field(init=False, repr=False, default_factory=dict)  # of this epoch's losses, by task
+    counts: dict[str, int] = field(init=False, repr=False, default_factory=dict)
+    before: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # mean losses of the epoch before
+
+    @hookimpl(wrapper=True)
+    def task_loss(self, task: Task) -> Generator[None, Tensor, Tensor]:
+        loss = yield
+        return self.weights.get(task.name, 1.0) * loss
+
+    @hookimpl
+    def after_step(self, losses: Losses) -> None:
+        for name, terms in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + terms["task"] / self.weights.get(name, 1.0)
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    @hookimpl
+    def evaluated(self) -> None:
+        """An epoch ends; before the first there is nothing to sum up."""
+        now = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+        both = [name for name in now if self.before.get(name)]
+        if both:
+            ratios = torch.tensor([now[name] / self.before[name] for name in both], dtype=torch.float64)
+            self.weights = dict(zip(both, (len(both) * (ratios / self.T).softmax(0)).tolist(), strict=True))
+        self.before, self.sums, self.counts = now or self.before, {}, {}
+
+    @hookimpl
+    def measure(self, task: Task) -> Mapping[str, float]:
+        """The factor of the task's loss."""
+        return {f"weight of {task.name}": self.weights.get(task.name, 1.0)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": self.weights, "sums": self.sums, "counts": self.counts, "before": self.before}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.weights, self.sums = dict(state["weights"]), dict(state["sums"])
+        self.counts, self.before = dict(state["counts"]), dict(state["before"])

@@ -1,0 +1,33 @@
+"""Fixed weights: each task's loss times a number of your own.
+
+Only the task's own loss is weighed; the terms of regularizers have weights of their own. A task that is not named keeps 1.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from regkit import PluginError, Task, hookimpl, nearest
+
+
+@dataclass
+class FixedWeights:
+    weights: dict[str, Annotated[float, Field(ge=0)]]
+    """The factor of each task's loss, such as {"sst": 1, "sts": 0.5}."""
+
+    @hookimpl
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        names = [task.name for task in tasks]
+        for name in self.weights:
+            if name not in names:
+                raise PluginError(f"'fixed_weights' knows no task '{name}'. {nearest(name, names)}")
+        if not any(self.weights.get(name, 1.0) for name in names):
+            raise PluginError("'fixed_weights' has only weights of 0; nothing would be trained.")
+
+    @hookimpl(wrapper=True)
+    def task_loss(self, task: Task) -> Generator[None, Tensor, Tensor]:
+        loss = yield
+        return self.weights.get(task.name, 1.0) * loss

@@ -1,0 +1,66 @@
+"""GradNorm: weights that let every task pull equally hard, and harder the slower it learns (Chen et al., ICML 2018).
+
+Section 3 of arXiv 1711.02257, with the gradient of all shared parameters in the place of the last layer's. After each update
+the weights descend sum |w g - target|, g being the norm of a task's unweighted gradient and the target, a constant to them,
+the mean of the w g times (the task's relative loss) ^ alpha; then they are scaled to add up to their number.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from regkit import Task, hookimpl
+
+Losses = Mapping[str, Mapping[str, Tensor]]
+
+
+@dataclass
+class GradNorm:
+    alpha: Annotated[float, Field(ge=0)] = 1.5
+    """How much harder a slow task pulls; 0 makes all pull alike."""
+    learning_rate: Annotated[float, Field(gt=0)] = 0.025
+    """Step of the weights' descent, gradients being in units of the mean of the w g."""
+    weights: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # 1 where a task is not here
+    first: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # unweighted losses at the start
+    pulls: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # w g of this step, by task
+
+    @hookimpl(wrapper=True)
+    def task_loss(self, task: Task) -> Generator[None, Tensor, Tensor]:
+        loss = yield
+        return self.weights.get(task.name, 1.0) * loss
+
+    @hookimpl(wrapper=True)
+    def combine_gradients(self, tasks: Sequence[Task], gradients: Tensor) -> Generator[None, Tensor, Tensor]:
+        norms = torch.linalg.vector_norm(gradients, dim=1).tolist()  # note: waits for the GPU
+        self.pulls = dict(zip([task.name for task in tasks], norms, strict=True))
+        return (yield)
+
+    @hookimpl
+    def after_step(self, losses: Losses) -> None:
+        names = list(self.pulls)
+        weights = torch.tensor([self.weights.get(name, 1.0) for name in names], dtype=torch.float64)
+        pulls = torch.tensor([self.pulls[name] for name in names], dtype=torch.float64)
+        now = torch.tensor([float(losses[name]["task"]) for name in names], dtype=torch.float64) / weights
+        for name, loss in zip(names, now.tolist(), strict=True):
+            self.first.setdefault(name, loss)
+        if len(names) > 1 and pulls.all():
+            ratios = now / torch.tensor([self.first[name] for name in names], dtype=torch.float64)
+            target = pulls.mean() * (ratios / ratios.mean()) ** self.alpha
+            weights -= self.learning_rate * (pulls - target).sign() * pulls / weights / pulls.mean()
+            weights = weights.clamp(min=1e-3)
+            self.weights |= dict(zip(names, (len(names) * weights / weights.sum()).tolist(), strict=True))
+
+    @hookimpl
+    def measure(self, task: Task) -> Mapping[str, float]:
+        """The factor of the task's loss."""
+        return {f"weight of {task.name}": self.weights.get(task.name, 1.0)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": self.weights, "first": self.first}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.weights, self.first = dict(state["weights"]), dict(state["first"])

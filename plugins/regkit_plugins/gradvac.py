@@ -1,0 +1,54 @@
+"""GradVac: tasks' gradients are turned towards each other until as alike as they usually are (Wang et al., ICLR 2021).
+
+Algorithm 1 of arXiv 2010.05874: as PCGrad, but the aim for a pair is the moving average of its cosine and not a right angle.
+Shared parameters only; the results are summed. As in `pcgrad`, the rows' inner products are all it needs.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from regkit import Task, hookimpl
+
+
+@dataclass
+class GradVac:
+    beta: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """How much of a pair's aim is its newest cosine."""
+    aims: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # by pair, "one other"; 0 at first
+
+    @hookimpl
+    def combine_gradients(self, tasks: Sequence[Task], gradients: Tensor) -> Tensor:
+        orders = [torch.randperm(len(tasks)).tolist() for _ in tasks]
+        products = (gradients @ gradients.T).double().cpu()  # note: waits for the GPU
+        return self.vaccine(products, orders, [task.name for task in tasks]).to(gradients) @ gradients
+
+    def vaccine(self, products: Tensor, orders: Sequence[Sequence[int]], names: Sequence[str]) -> Tensor:
+        """How much of each row the combined gradient has, `[tasks]`; moves the aims. Arguments as of `pcgrad.surgery`."""
+        parts = torch.eye(
+            len(products), dtype=products.dtype
+        )  # row i: the running gradient of task i, in terms of the rows
+        for own, order in enumerate(orders):
+            for other in order:
+                size = float(parts[own] @ products @ parts[own]) ** 0.5
+                whole = size * float(products[other, other]) ** 0.5
+                if other == own or not whole:
+                    continue
+                pair = f"{names[own]} {names[other]}"
+                cosine, aim = float(parts[own] @ products[other]) / whole, self.aims.get(pair, 0.0)
+                if cosine < aim:
+                    sine, aimed = math.sqrt(max(1 - cosine**2, 0.0)), math.sqrt(1 - aim**2)
+                    parts[own, other] += size**2 * (aim * sine - cosine * aimed) / (whole * aimed)
+                self.aims[pair] = (1 - self.beta) * aim + self.beta * cosine
+        return parts.sum(0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"aims": self.aims}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.aims = dict(state["aims"])

@@ -1,0 +1,42 @@
+"""Temperature: tasks in proportion to n^(1/T) of their n examples, so that large ones do not crowd out small ones.
+
+As in multilingual BERT (Devlin et al., 2019) and T5 (Raffel et al., 2020, section 3.5.2): T = 1 is in proportion to size, 2
+to its square root, and a large T takes all tasks alike. An epoch has as many updates as the tasks have batches together; the
+counts are exact, not sampled.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from regkit import PluginError, Task, apportion, hookimpl, turn
+
+
+@dataclass
+class Temperature:
+    T: Annotated[float, Field(gt=0)] = 2.0
+    """Temperature."""
+    cap: Annotated[int, Field(ge=1)] | None = None
+    """Examples from which on a task counts as no larger (K of T5)."""
+    draw: int = field(init=False, repr=False, default=0)  # where the orders of all epochs come from
+
+    @hookimpl
+    def epoch_steps(self, tasks: Sequence[Task]) -> int:
+        self.draw = int(torch.randint(2**62, ()))
+        for task in tasks:
+            if self.cap is not None and self.cap < task.batch_size:
+                size = task.batch_size
+                raise PluginError(
+                    f"'temperature' has a cap of {self.cap}, below a batch of task '{task.name}' ({size})."
+                )
+        return sum(task.batches for task in tasks)
+
+    @hookimpl
+    def choose_tasks(self, tasks: Sequence[Task], step: int) -> Sequence[Task]:
+        total = sum(task.batches for task in tasks)
+        sizes = [len(task.splits["train"]) for task in tasks]
+        shares = [min(size, self.cap or size) ** (1 / self.T) for size in sizes]
+        return [tasks[turn(apportion(shares, total), step, self.draw)]]

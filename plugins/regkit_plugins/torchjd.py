@@ -1,0 +1,37 @@
+"""TorchJD: any aggregator of the torchjd library as gradient surgery (Quinton and Rey, 2024).
+
+The matrix of gradients is handed to the aggregator as it is, and what it gives is used as it is: most are on the scale
+of a mean, where the default is on that of a sum. Needs the extra `torchjd`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from regkit import PluginError, hookimpl, nearest
+
+
+@dataclass
+class TorchJD:
+    aggregator: str = "UPGrad"
+    """A class of torchjd.aggregation that needs no argument."""
+    combine: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            from torchjd import aggregation
+        except ImportError:
+            raise PluginError("'torchjd' needs its library: pip install 'regkit[torchjd]'.") from None
+        kinds = {name: kind for name, kind in vars(aggregation).items() if isinstance(kind, type) and name[0] != "_"}
+        if self.aggregator not in kinds:
+            raise PluginError(f"'torchjd' has no aggregator '{self.aggregator}'. {nearest(self.aggregator, kinds)}")
+        try:
+            self.combine = kinds[self.aggregator]()
+        except (TypeError, ImportError) as error:
+            raise PluginError(f"'torchjd' cannot make {self.aggregator}: {error}.") from None
+
+    @hookimpl
+    def combine_gradients(self, gradients: Tensor) -> Tensor:
+        combined: Tensor = self.combine(gradients)
+        return combined

@@ -1,0 +1,54 @@
+"""Uncertainty weighting: each task's loss is weighed by a noise level that is learned with it (Kendall et al., CVPR 2018).
+
+Section 3.2 of arXiv 1705.07115, with s the logarithm of the variance: exp(-s) L / 2 + s / 2 for a squared error, and
+exp(-s) L + s / 2 for a cross-entropy. Only the task's own loss is weighed. The s are in the optimizer, without weight decay,
+and in the checkpoint.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from regkit import MultitaskModel, Regression, Task, hookimpl
+
+Optimizer = torch.optim.Optimizer
+
+
+@dataclass
+class Uncertainty:
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    """Peak learning rate of the s; it follows the schedule of the rest."""
+    levels: nn.ParameterDict = field(init=False, repr=False)  # s of each task
+
+    @hookimpl
+    def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
+        device = next(model.parameters()).device
+        self.levels = nn.ParameterDict({task.name: torch.zeros((), device=device) for task in tasks})
+
+    @hookimpl(wrapper=True)
+    def make_optimizer(self) -> Generator[None, Optimizer, Optimizer]:
+        optimizer = yield
+        optimizer.add_param_group({"params": list(self.levels.values()), "lr": self.learning_rate, "weight_decay": 0.0})
+        return optimizer
+
+    @hookimpl(wrapper=True)
+    def task_loss(self, task: Task) -> Generator[None, Tensor, Tensor]:
+        loss = yield
+        level: Tensor = self.levels[task.name]
+        share = 0.5 if isinstance(task.objective, Regression) else 1.0
+        return share * (-level).exp() * loss + level / 2
+
+    @hookimpl
+    def measure(self, task: Task) -> Mapping[str, Tensor]:
+        """The factor of the task's loss."""
+        return {f"weight of {task.name}": (-self.levels[task.name].detach()).exp()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.levels.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.levels.load_state_dict(state)
