@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from itertools import pairwise
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -31,10 +32,18 @@ class Option:
     @property
     def type(self) -> str:
         """The annotation in words: `float`, `longest or shortest`."""
-        hint = get_args(self.hint)[0] if get_origin(self.hint) is Annotated else self.hint
-        if choices := [str(choice) for choice in get_args(hint) if isinstance(choice, str)]:
-            return " or ".join(choices)
-        return hint.__name__ if isinstance(hint, type) else str(hint)
+        return _in_words(self.hint)
+
+
+def _in_words(hint: Any) -> str:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _in_words(parts[0])
+    if origin in (Literal, Union, UnionType):
+        return " or ".join(part if isinstance(part, str) else _in_words(part) for part in parts)
+    if hint is type(None):
+        return "none"
+    return getattr(origin or hint, "__name__", str(hint))
 
 
 def installed() -> dict[str, EntryPoint]:

@@ -59,12 +59,13 @@ def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
     steps = experiment.trainer.first_epoch(stage, tasks)
     batches = Counter(name for names in steps for name in names)
     together = max(map(len, steps))
-    surgeons = experiment.composition.deciders("combine_gradients")
+    composition = experiment.composition
+    surgeons = [name for name in composition.plugins if "combine_gradients" in composition.hooks_of(name)]
     if surgeons and together == 1:
         remedy = (
             f"let several share a step: --plugin rrobin:per_step={len(tasks)}" if len(tasks) > 1 else "leave it out"
         )
-        raise PluginError(f"'{surgeons[0]}' combines the gradients of several tasks, but every step has one; {remedy}.")
+        raise PluginError(f"'{surgeons[0]}' looks at the gradients of several tasks, but every step has one; {remedy}.")
     lines = [f"  {_seen(task, batches[task.name], len(steps))}" for task in tasks]
     if len(tasks) == 1 and (schedulers := experiment.composition.deciders("choose_tasks")):
         lines.append(f"  there is one task only: '{schedulers[0]}' has nothing to choose from")

@@ -47,6 +47,7 @@ def shares(products: np.ndarray, c: float) -> np.ndarray:
 
     simplex = {"type": "eq", "fun": lambda weights: weights.sum() - 1}
     found = minimize(worst, even, bounds=[(0, 1)] * count, constraints=simplex, options={"ftol": 1e-12, "maxiter": 500})
-    length = np.sqrt(max(found.x @ scaled @ found.x, 1e-16))
+    rounding = 1e-6 * (found.x**2 @ scaled.diagonal())  # what inner products in float32 cannot tell from 0
+    length = np.sqrt(max(found.x @ scaled @ found.x, rounding, 1e-16))
     combined: np.ndarray = count * (even + c / length * found.x)
     return combined

@@ -1,6 +1,6 @@
 """Dynamic weight average: the tasks whose loss falls slowest weigh most (Liu et al., CVPR 2019).
 
-Section 3.3 of arXiv 1803.10704: a task's weight is the softmax over tasks of r / T, times their number, where r is its mean
+From arXiv 1803.10704: a task's weight is the softmax over tasks of r / T, times their number, where r is its mean
 loss of the last epoch over that of the epoch before. In the first two epochs all weights are 1.
 """
 

@@ -41,7 +41,7 @@ class GradNorm:
 
     @hookimpl
     def after_step(self, losses: Losses) -> None:
-        names = list(self.pulls)
+        names = [name for name in self.pulls if name in losses]
         weights = torch.tensor([self.weights.get(name, 1.0) for name in names], dtype=torch.float64)
         pulls = torch.tensor([self.pulls[name] for name in names], dtype=torch.float64)
         now = torch.tensor([float(losses[name]["task"]) for name in names], dtype=torch.float64) / weights
@@ -50,9 +50,12 @@ class GradNorm:
         if len(names) > 1 and pulls.all():
             ratios = now / torch.tensor([self.first[name] for name in names], dtype=torch.float64)
             target = pulls.mean() * (ratios / ratios.mean()) ** self.alpha
+            whole = weights.sum()
             weights -= self.learning_rate * (pulls - target).sign() * pulls / weights / pulls.mean()
             weights = weights.clamp(min=1e-3)
-            self.weights |= dict(zip(names, (len(names) * weights / weights.sum()).tolist(), strict=True))
+            self.weights |= dict(zip(names, (whole * weights / weights.sum()).tolist(), strict=True))
+
+        self.pulls = {}
 
     @hookimpl
     def measure(self, task: Task) -> Mapping[str, float]:

@@ -35,14 +35,15 @@ class GradVac:
         )  # row i: the running gradient of task i, in terms of the rows
         for own, order in enumerate(orders):
             for other in order:
-                size = float(parts[own] @ products @ parts[own]) ** 0.5
+                size = max(float(parts[own] @ products @ parts[own]), 0.0) ** 0.5
                 whole = size * float(products[other, other]) ** 0.5
                 if other == own or not whole:
                     continue
                 pair = f"{names[own]} {names[other]}"
                 cosine, aim = float(parts[own] @ products[other]) / whole, self.aims.get(pair, 0.0)
-                if cosine < aim:
-                    sine, aimed = math.sqrt(max(1 - cosine**2, 0.0)), math.sqrt(1 - aim**2)
+                cosine = min(max(cosine, -1.0), 1.0)  # rounding may lead out
+                if cosine < aim < 1:
+                    sine, aimed = math.sqrt(1 - cosine**2), math.sqrt(1 - aim**2)
                     parts[own, other] += size**2 * (aim * sine - cosine * aimed) / (whole * aimed)
                 self.aims[pair] = (1 - self.beta) * aim + self.beta * cosine
         return parts.sum(0)

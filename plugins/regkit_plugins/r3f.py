@@ -20,7 +20,7 @@ from regkit import Batch, Predict, Task, hookimpl
 class R3F:
     weight: Annotated[float, Field(ge=0)] = 1.0
     """Strength of the term (lambda)."""
-    sigma: Annotated[float, Field(ge=0)] = 0.1
+    sigma: Annotated[float, Field(ge=0)] = 0.3
     """Size of the noise: its standard deviation, or half the width of the uniform distribution."""
     noise: Literal["normal", "uniform"] = "normal"
     """How the noise is distributed."""

@@ -1,8 +1,7 @@
 """Temperature: tasks in proportion to n^(1/T) of their n examples, so that large ones do not crowd out small ones.
 
-As in multilingual BERT (Devlin et al., 2019) and T5 (Raffel et al., 2020, section 3.5.2): T = 1 is in proportion to size, 2
-to its square root, and a large T takes all tasks alike. An epoch has as many updates as the tasks have batches together; the
-counts are exact, not sampled.
+As in T5 (Raffel et al., 2020, section 3.5.2): T = 1 is in proportion to size, 2 to its square root, and a large T takes all
+tasks alike. An epoch has as many updates as the tasks have batches together; the counts are exact, not sampled.
 """
 
 from collections.abc import Sequence
@@ -37,6 +36,6 @@ class Temperature:
     @hookimpl
     def choose_tasks(self, tasks: Sequence[Task], step: int) -> Sequence[Task]:
         total = sum(task.batches for task in tasks)
-        sizes = [len(task.splits["train"]) for task in tasks]
-        shares = [min(size, self.cap or size) ** (1 / self.T) for size in sizes]
+        sizes = [min(len(task.splits["train"]), self.cap or len(task.splits["train"])) for task in tasks]
+        shares = [(size / max(sizes)) ** (1 / self.T) for size in sizes]
         return [tasks[turn(apportion(shares, total), step, self.draw)]]

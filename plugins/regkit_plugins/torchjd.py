@@ -23,9 +23,12 @@ class TorchJD:
             from torchjd import aggregation
         except ImportError:
             raise PluginError("'torchjd' needs its library: pip install 'regkit[torchjd]'.") from None
-        kinds = {name: kind for name, kind in vars(aggregation).items() if isinstance(kind, type) and name[0] != "_"}
+        classes = {name: kind for name, kind in vars(aggregation).items() if isinstance(kind, type)}
+        kinds = {name: kind for name, kind in classes.items() if issubclass(kind, aggregation.Aggregator)}
         if self.aggregator not in kinds:
             raise PluginError(f"'torchjd' has no aggregator '{self.aggregator}'. {nearest(self.aggregator, kinds)}")
+        if hasattr(kinds[self.aggregator], "reset"):  # torchjd's own mark of those that remember earlier steps
+            raise PluginError(f"'torchjd': {self.aggregator} keeps a state that no checkpoint could hold; choose another.")
         try:
             self.combine = kinds[self.aggregator]()
         except (TypeError, ImportError) as error:

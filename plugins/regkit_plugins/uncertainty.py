@@ -38,14 +38,17 @@ class Uncertainty:
     @hookimpl(wrapper=True)
     def task_loss(self, task: Task) -> Generator[None, Tensor, Tensor]:
         loss = yield
-        level: Tensor = self.levels[task.name]
+        return self._factor(task) * loss + self.levels[task.name] / 2
+
+    def _factor(self, task: Task) -> Tensor:
         share = 0.5 if isinstance(task.objective, Regression) else 1.0
-        return share * (-level).exp() * loss + level / 2
+        level: Tensor = self.levels[task.name]
+        return share * torch.exp(-level)
 
     @hookimpl
     def measure(self, task: Task) -> Mapping[str, Tensor]:
         """The factor of the task's loss."""
-        return {f"weight of {task.name}": (-self.levels[task.name].detach()).exp()}
+        return {f"weight of {task.name}": self._factor(task).detach()}
 
     def state_dict(self) -> dict[str, Any]:
         return self.levels.state_dict()

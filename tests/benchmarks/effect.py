@@ -96,13 +96,23 @@ def main() -> None:
     for seed, row, ran in runs(chosen):
         found.setdefault(row, []).append(ran)
         print(seed, row or "nothing", ran, flush=True)
-    print("| plugins | " + " | ".join(FILES) + " | mean | CPU time | memory |\n| --- |" + " --- |" * (len(FILES) + 3))
+    columns = ["plugins", *FILES, "mean", "CPU time", "memory", "of a step's time", "of the gradient"]
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for row, each in found.items():
         scores = [mean(ran.scores[task] for ran in each) for task in FILES]
         cost = mean(ran.seconds / plain.seconds for ran, plain in zip(each, found[""], strict=True))
         size = mean(ran.memory / plain.memory for ran, plain in zip(each, found[""], strict=True))
-        shown = [f"{score:.3f}" for score in (*scores, mean(scores))]
-        print(f"| {row or 'nothing'} | {' | '.join(shown)} | {cost:.2f} | {size:.2f} |")
+        shown = [*(f"{score:.3f}" for score in (*scores, mean(scores))), f"{cost:.2f}", f"{size:.2f}"]
+        shown += [f"{100 * mean(map(share, each)):.2g} %" for share in (time_of_plugins, gradient_of_plugins)]
+        print(f"| {row or 'nothing'} | {' | '.join(shown)} |")
+
+
+def time_of_plugins(ran: Ran) -> float:
+    return sum(plugin["share of the time"] for plugin in ran.effects["plugins"].values())
+
+
+def gradient_of_plugins(ran: Ran) -> float:
+    return sum(term["share of the gradient"] for name, term in ran.effects["terms"].items() if name != "task")
 
 
 if __name__ == "__main__":
