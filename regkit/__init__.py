@@ -4,7 +4,8 @@ from regkit.batch import Batch
 from regkit.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
 from regkit.experiment import Experiment
 from regkit.hookspecs import Predict, TaskLoss, hookimpl
-from regkit.model import Bert, BertConfig, Dropout, Encoder, MultitaskModel, dropout, load_encoder
+from regkit.model import Bert, BertConfig, Encoder, MultitaskModel, load_encoder
+from regkit.model.dropout import Dropout, dropout
 from regkit.objectives import Binary, Classification, Objective, Regression
 from regkit.randomness import Streams
 from regkit.sampling import apportion, turn

@@ -33,7 +33,8 @@ class RunError(RegkitError):
 def nearest(word: str, choices: Iterable[str]) -> str:
     """The end of an error message: the closest choice, if one is close, and all of them."""
     known = sorted(choices)
-    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    plain = {choice.lower(): choice for choice in known}
+    close = [plain[found] for found in difflib.get_close_matches(word.lower(), plain, n=1, cutoff=0.6)]
     guess = f"Did you mean '{close[0]}'? " if close else ""
     return f"{guess}Available: {', '.join(known) or 'none'}."
 

@@ -61,13 +61,14 @@ def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
     together = max(map(len, steps))
     composition = experiment.composition
     surgeons = [name for name in composition.plugins if "combine_gradients" in composition.hooks_of(name)]
+    schedulers = composition.deciders("choose_tasks")
     if surgeons and together == 1:
-        remedy = (
-            f"let several share a step: --plugin rrobin:per_step={len(tasks)}" if len(tasks) > 1 else "leave it out"
-        )
+        instead = "".join(f" instead of '{name}'" for name in schedulers if name != "rrobin")
+        share = f"let several share a step: --plugin rrobin:per_step={len(tasks)}{instead}"
+        remedy = share if len(tasks) > 1 else "leave it out"
         raise PluginError(f"'{surgeons[0]}' looks at the gradients of several tasks, but every step has one; {remedy}.")
     lines = [f"  {_seen(task, batches[task.name], len(steps))}" for task in tasks]
-    if len(tasks) == 1 and (schedulers := experiment.composition.deciders("choose_tasks")):
+    if len(tasks) == 1 and schedulers:
         lines.append(f"  there is one task only: '{schedulers[0]}' has nothing to choose from")
     return lines
 
@@ -80,7 +81,7 @@ def _seen(task: Task, batches: int, steps: int) -> str:
         seen = f"{100 * share:.3g} % of its examples, the others left out"
     else:
         seen = "every example once" if share == 1 else f"every example {share:.3g} times"
-    return f"{task.name}: in {batches} of {steps} updates of the first epoch; {seen}"
+    return f"{task.name}: in {batches} of the first {steps} updates; {seen}"
 
 
 def _task(task: Task) -> list[str]:

@@ -46,11 +46,20 @@ class Streams:
     def seeded(self, *purpose: object) -> Iterator[None]:
         """Draw from the stream of the present place and this purpose; leave the generators as they were found."""
         states = _states(self.device)
-        torch.manual_seed(derive(self.seed, *self.place, *purpose))
+        _seed(self.device, derive(self.seed, *self.place, *purpose))
         try:
             yield
         finally:
             _restore(self.device, states)
+
+
+def _seed(device: torch.device, number: int) -> None:
+    """As `torch.manual_seed`, which takes 100 to 500 microseconds instead of 1 where CUDA is not in use."""
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(number)
+    if device.type == "mps":
+        torch.mps.manual_seed(number)
 
 
 def _states(device: torch.device) -> list[torch.Tensor]:

@@ -10,7 +10,8 @@ from regkit.randomness import derive
 
 def apportion(shares: Sequence[float], total: int) -> tuple[int, ...]:
     """Whole numbers in proportion to the shares that add up to `total`: rounded down, the rest to the largest remainders."""
-    exact = np.asarray(shares, dtype=np.float64) / np.sum(shares) * total
+    parts = np.asarray(shares, dtype=np.float64) / np.max(shares)  # a sum of large shares might overflow
+    exact = parts / parts.sum() * total
     counts = np.floor(exact).astype(int)
     remainders = np.argsort(counts - exact, kind="stable")
     counts[remainders[: total - counts.sum()]] += 1

@@ -103,6 +103,9 @@ class Trainer:
 
     def length(self, stage: Stage, tasks: Sequence[Task]) -> tuple[int, int]:
         """Updates in an epoch, and in the stage."""
+        for task in tasks:
+            if "train" not in task.splits or not len(task.splits["train"]):
+                raise ConfigError(f"task '{task.name}' has no examples to train on.")
         with self.streams.at(stage.name):
             epoch_steps = self.hook.epoch_steps(tasks=tasks)
         return epoch_steps, stage.steps or stage.epochs * epoch_steps

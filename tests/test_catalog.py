@@ -129,7 +129,7 @@ def test_an_option_is_its_field_with_the_string_below_it(stranger: None) -> None
         "rate": "float",
         "count": "int",
         "mode": "slow or fast",
-        "layers": "list[int]",
+        "layers": "list",
         "plain": "bool",
     }
     assert [option.default for option in found.values()] == [MISSING, 2, "slow", [1, 2], False]

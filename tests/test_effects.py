@@ -84,9 +84,9 @@ def test_a_term_that_does_nothing_or_drowns_the_rest_earns_a_warning_with_its_op
     (sentence,) = warnings(summary(records), composition)
     assert sentence.startswith("'smart' gives ")
     assert "does next to nothing; raise weight (now 1) or epsilon (now 1e-06) of 'smart'." in sentence
-    _, composition, records = measured({"smart": Smart(weight=1e6)})
+    _, composition, records = measured({"smart": Smart(weight=1e9)})
     (sentence,) = warnings(summary(records), composition)
-    assert "drowns the rest; lower weight (now 1e+06) or epsilon (now 0.1) of 'smart'." in sentence
+    assert "drowns the rest; lower weight (now 1e+09) or epsilon (now 0.01) of 'smart'." in sentence
 
 
 def test_a_term_of_good_size_earns_none() -> None:
@@ -142,5 +142,5 @@ def test_a_run_logs_its_effects_and_ends_with_their_table(tmp_path: Path) -> Non
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert any("effects" in record for record in log)
     effects = json.loads((tmp_path / "run" / "effects.json").read_text())
-    assert set(effects) == {"terms", "measures", "plugins", "warnings"}
+    assert set(effects) == {"terms", "measures", "plugins", "cosines", "warnings"}
     assert set(effects["plugins"]) == {"smart", "rrobin", "bregman"}

@@ -21,9 +21,9 @@ Positive = Annotated[float, Field(gt=0)]
 class FreeLB:
     weight: Annotated[float, Field(ge=0)] = 1.0
     """How much of the clean loss gives way to the adversarial one: all of it with 1, as in the paper."""
-    epsilon: Positive = 0.1
+    epsilon: Positive = 0.01
     """Radius of the ball."""
-    eta: Positive = 0.1
+    eta: Positive = 0.01
     """Length of an ascent step (alpha)."""
     steps: Annotated[int, Field(ge=1)] = 3
     """Points at which the gradient is taken (K)."""

@@ -44,7 +44,7 @@ class GradNorm:
         names = [name for name in self.pulls if name in losses]
         weights = torch.tensor([self.weights.get(name, 1.0) for name in names], dtype=torch.float64)
         pulls = torch.tensor([self.pulls[name] for name in names], dtype=torch.float64)
-        now = torch.tensor([float(losses[name]["task"]) for name in names], dtype=torch.float64) / weights
+        now = torch.tensor([max(float(losses[name]["task"]), 1e-8) for name in names], dtype=torch.float64) / weights
         for name, loss in zip(names, now.tolist(), strict=True):
             self.first.setdefault(name, loss)
         if len(names) > 1 and pulls.all():
@@ -54,8 +54,6 @@ class GradNorm:
             weights -= self.learning_rate * (pulls - target).sign() * pulls / weights / pulls.mean()
             weights = weights.clamp(min=1e-3)
             self.weights |= dict(zip(names, (whole * weights / weights.sum()).tolist(), strict=True))
-
-        self.pulls = {}
 
     @hookimpl
     def measure(self, task: Task) -> Mapping[str, float]:

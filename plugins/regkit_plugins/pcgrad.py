@@ -36,6 +36,6 @@ def surgery(products: Tensor, orders: Sequence[Sequence[int]]) -> Tensor:
     for own, order in enumerate(orders):
         for other in order:
             conflict = parts[own] @ products[other]
-            if other != own and conflict < 0:
+            if other != own and conflict < 0 < products[other, other]:  # the square of a tiny row may be 0
                 parts[own, other] -= conflict / products[other, other]
     return parts.sum(0)

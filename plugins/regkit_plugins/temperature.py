@@ -17,7 +17,7 @@ from regkit import PluginError, Task, apportion, hookimpl, turn
 @dataclass
 class Temperature:
     T: Annotated[float, Field(gt=0)] = 2.0
-    """Temperature."""
+    """Temperature: 1 goes by size, 2 by its square root; the larger, the more alike."""
     cap: Annotated[int, Field(ge=1)] | None = None
     """Examples from which on a task counts as no larger (K of T5)."""
     draw: int = field(init=False, repr=False, default=0)  # where the orders of all epochs come from

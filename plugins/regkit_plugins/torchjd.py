@@ -28,7 +28,9 @@ class TorchJD:
         if self.aggregator not in kinds:
             raise PluginError(f"'torchjd' has no aggregator '{self.aggregator}'. {nearest(self.aggregator, kinds)}")
         if hasattr(kinds[self.aggregator], "reset"):  # torchjd's own mark of those that remember earlier steps
-            raise PluginError(f"'torchjd': {self.aggregator} keeps a state that no checkpoint could hold; choose another.")
+            raise PluginError(
+                f"'torchjd': {self.aggregator} keeps a state that no checkpoint could hold; choose another."
+            )
         try:
             self.combine = kinds[self.aggregator]()
         except (TypeError, ImportError) as error:

@@ -38,7 +38,8 @@ class Uncertainty:
     @hookimpl(wrapper=True)
     def task_loss(self, task: Task) -> Generator[None, Tensor, Tensor]:
         loss = yield
-        return self._factor(task) * loss + self.levels[task.name] / 2
+        level: Tensor = self.levels[task.name]
+        return self._factor(task) * loss + level / 2
 
     def _factor(self, task: Task) -> Tensor:
         share = 0.5 if isinstance(task.objective, Regression) else 1.0

@@ -1,8 +1,7 @@
 """The model: minBERT on packed tokens, a head for each task, and reading and writing checkpoints in Hugging Face form."""
 
 from regkit.model.bert import Bert, BertConfig, Encoder
-from regkit.model.dropout import Dropout, dropout
 from regkit.model.multitask import MultitaskModel
 from regkit.model.weights import load_encoder, save_encoder
 
-__all__ = ["Bert", "BertConfig", "Dropout", "Encoder", "MultitaskModel", "dropout", "load_encoder", "save_encoder"]
+__all__ = ["Bert", "BertConfig", "Encoder", "MultitaskModel", "load_encoder", "save_encoder"]

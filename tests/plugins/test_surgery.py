@@ -35,7 +35,7 @@ from regkit.training import Trainer
 aggregation = pytest.importorskip("torchjd.aggregation")
 
 WHOLE, CUT = 10_000, 15  # tokens in a micro-batch
-PATIENT = settings(deadline=None, max_examples=40)
+PATIENT = settings(deadline=None, max_examples=30)
 
 Orders = Sequence[Sequence[int]]
 Combined = list[Tensor]  # every answer that some order of the tasks gives
@@ -185,13 +185,13 @@ def test_pcgrad_looks_at_the_others_as_they_were_and_not_as_they_were_turned() -
 
 
 def test_a_task_that_meets_itself_is_passed_over() -> None:
-    """Rounding may give it a conflict with itself, which is not one."""
-    rows = matrix(3, 4)
-    orders = orders_of(3, 4)
-    without = [[other for other in order if other != own] for own, order in enumerate(orders)]
-    products = rows @ rows.T
-    assert torch.equal(surgery(products, orders), surgery(products, without))
-    assert torch.equal(surgery(-torch.eye(2), [[0, 1], [1, 0]]), torch.ones(2))
+    """Turned away by two others, the first is over 90 degrees from where it began, and conflicts with itself."""
+    angles = torch.tensor([0.0, 170.0, 200.0], dtype=torch.float64).deg2rad()
+    rows = torch.stack([angles.cos(), angles.sin()], dim=1)
+    products, others = rows @ rows.T, [[0, 2], [0, 1]]
+    turned = surgery(products, [[1, 2], *others]) @ rows
+    torch.testing.assert_close(surgery(products, [[1, 2, 0], *others]) @ rows, turned)
+    torch.testing.assert_close(turned, pcgrad_by_rows(rows, [[1, 2], *others]))
 
 
 @pytest.mark.parametrize("plugin", [PCGrad, GradVac])
@@ -342,11 +342,10 @@ def worst_inner_product(rows: Tensor, direction: Tensor) -> float:
     return float((rows @ direction).min())
 
 
-def dual(rows: Tensor, weights: Tensor, c: float) -> float:
-    """What CAGrad's program minimizes, from the vectors: no direction in the ball serves all tasks better than this."""
-    mean = rows.mean(0)
-    mixed = weights @ rows
-    return float(mixed @ mean + c * mean.norm() * mixed.norm())
+def dual(rows: Tensor, mixtures: Tensor, c: float) -> Tensor:
+    """What CAGrad's program minimizes, of each mixture: no direction in the ball serves all tasks better than this."""
+    mean, mixed = rows.mean(0), mixtures @ rows
+    return mixed @ mean + c * mean.norm() * mixed.norm(dim=1)
 
 
 @settings(PATIENT, max_examples=25)
@@ -364,7 +363,7 @@ def test_cagrad_finds_the_best_direction_of_the_ball(seed: int, count: int, edge
     assert float((direction - mean).norm()) <= c * float(mean.norm()) * (1 + 1e-6) + 1e-12
     drawn = torch.from_numpy(np.random.default_rng(seed).dirichlet([0.4] * count, 2000))
     mixtures = torch.cat([drawn, torch.eye(count).double()])
-    bound = min(dual(rows, weights, c) for weights in mixtures)
+    bound = float(dual(rows, mixtures, c).min())
     scale = float(mean.norm() * rows.norm(dim=1).max())
     if edge in ("with_zero", "with_opposite"):  # a mixture vanishes: no direction serves all
         return
@@ -372,8 +371,8 @@ def test_cagrad_finds_the_best_direction_of_the_ball(seed: int, count: int, edge
     noise = torch.from_numpy(np.random.default_rng(seed).standard_normal((300, rows.shape[1])))
     others = mean + c * mean.norm() * noise / noise.norm(dim=1, keepdim=True)
     toward = mixtures @ rows
-    others = torch.cat([others, mean + c * mean.norm() * toward / toward.norm(dim=1, keepdim=True)])
-    best = max(worst_inner_product(rows, other) for other in [mean, *others])
+    others = torch.cat([others, mean[None], mean + c * mean.norm() * toward / toward.norm(dim=1, keepdim=True)])
+    best = float((others @ rows.T).amin(1).max())
     assert worst_inner_product(rows, direction) >= best - 5e-3 * scale * (edge == "with_small") - 1e-5 * scale
 
 
@@ -384,7 +383,7 @@ def test_cagrad_of_two_tasks_is_that_of_a_fine_grid(edge: str, c: float) -> None
         rows = matrix(seed, 2, edge)
         share = torch.linspace(0, 1, 2001, dtype=torch.float64)
         grid = torch.stack([share, 1 - share], dim=1)
-        values = torch.tensor([dual(rows, weights, c) for weights in grid])
+        values = dual(rows, grid, c)
         mixed, mean = grid[int(values.argmin())] @ rows, rows.mean(0)
         ours = CAGrad(c=c).combine_gradients(rows.clone()) / 2
         assert worst_inner_product(rows, ours) == pytest.approx(
@@ -465,8 +464,8 @@ def test_an_aggregator_that_does_not_exist_is_refused_with_the_choices() -> None
 
 
 def test_an_aggregator_that_needs_arguments_is_refused_with_what_it_says() -> None:
-    with pytest.raises(PluginError, match=r"^'torchjd' cannot make NashMTL: .*n_tasks.*\.$"):
-        TorchJD("NashMTL")
+    with pytest.raises(PluginError, match=r"^'torchjd' cannot make FairGrad: .*alpha.*\.$"):
+        TorchJD("FairGrad")
 
 
 @pytest.mark.parametrize("name", ["UPGradWeighting", "Aggregator", "Weighting", "WeightedAggregator", "__name__"])
@@ -527,7 +526,8 @@ def cagrad_answers(rows: Tensor) -> Combined:
     """Of many mixtures the best one's direction; coarse, see the tests on matrices."""
     drawn = torch.from_numpy(np.random.default_rng(0).dirichlet([0.6] * len(rows), 6000))
     mean = rows.mean(0)
-    best = min([*drawn, *torch.eye(len(rows)).double()], key=lambda weights: dual(rows, weights, 0.4)) @ rows
+    mixtures = torch.cat([drawn, torch.eye(len(rows)).double()])
+    best = mixtures[int(dual(rows, mixtures, 0.4).argmin())] @ rows
     return [len(rows) * (mean + 0.4 * mean.norm() * best / best.norm())]
 
 
@@ -543,8 +543,7 @@ SURGEONS = {
 }
 OTHERS = {
     "alone": dict,
-    "smart": lambda: {"smart": Smart(weight=2.0)},
-    "l2sp": lambda: {"l2sp": L2SP(weight=0.02)},
+    "smart and l2sp": lambda: {"smart": Smart(weight=2.0), "l2sp": L2SP(weight=0.02)},
 }
 
 
