@@ -94,7 +94,8 @@ class Meter:
         """Note the size and the gradient's norm of every term, and how much longer its backward pass is than the task's."""
         found = self.record["terms"].setdefault(task.name, {})
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        clock, parts, plain = self.composition.stopwatch.now, task.batch_size / len(batch), 0.0
+        clock, plain = self.composition.stopwatch.now, 0.0
+        longer: dict[str, float] = {}  # by plugin: seconds that its terms add; several terms share one pass backward
         for name, term in terms.items():
             found[name] = {"size": float(term.detach())}
             if len(terms) == 1 or not term.requires_grad:
@@ -106,11 +107,11 @@ class Meter:
             found[name]["gradient"] = float(norm)
             plain = plain or took
             if owner := self.composition.owners.get(name):
-                self.backward[owner] += parts * max(0.0, took - plain)
+                longer[owner] = max(longer.get(owner, 0.0), took - plain)
+        for owner, seconds in longer.items():
+            self.backward[owner] += seconds * task.batch_size / len(batch)
 
-    @hookimpl(
-        wrapper=True, trylast=True
-    )  # as all that is the core's: on its own it is no reason to keep gradients apart
+    @hookimpl(wrapper=True, trylast=True)  # which marks the core's: no reason to keep the tasks' gradients apart
     def combine_gradients(self, tasks: Sequence[Task], gradients: Tensor) -> Generator[None, Tensor, Tensor]:
         """Several tasks share the step, and somebody looks at their gradients apart."""
         if self.composition.stopwatch.running:
