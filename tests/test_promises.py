@@ -32,7 +32,16 @@ NO_COSINE = {"freeze", "r4f"}
 
 
 def factory(*names: str) -> Factory:
-    return lambda: {name: catalog.make(name, NEEDED.get(name, {})) for name in names}
+    return lambda: {name: catalog.make(name, needed(name, names)) for name in names}
+
+
+def needed(name: str, names: tuple[str, ...]) -> dict[str, object]:
+    """The options of a plugin beside these others; weights only of tasks that are there."""
+    there = {task.name for task in tasks_for(*names)()}
+    given = dict(NEEDED.get(name, {}))
+    if "weights" in given:
+        given["weights"] = {task: weight for task, weight in given["weights"].items() if task in there}
+    return given
 
 
 def ours() -> list[str]:
