@@ -38,13 +38,13 @@ def rows_of(path: Path) -> tuple[str, list[str]]:
     return header, rows
 
 
-def cut(data: Path, folder: Path, *, examples: int, dev: int, held_out: bool, seed: int) -> None:
-    """A folder like `data`, with a part of its examples; the held-out ones are the same for every seed."""
-    for pattern in FILES.values():
+def cut(data: Path, folder: Path, *, examples: Sequence[int], dev: int, held_out: bool, seed: int) -> None:
+    """A folder like `data`, with so many examples of each task; the held-out ones are the same for every seed."""
+    for pattern, number in zip(FILES.values(), examples * len(FILES) if len(examples) == 1 else examples, strict=True):
         header, rows = rows_of(data / pattern.format("train"))
         random.Random(0).shuffle(rows)
         scored, rest = (rows[:dev], rows[dev:]) if held_out else (rows_of(data / pattern.format("dev"))[1][:dev], rows)
-        chosen = random.Random(seed).sample(rest, examples)
+        chosen = random.Random(seed).sample(rest, number)
         for split, part in {"train": chosen, "dev": scored}.items():
             (folder / pattern.format(split)).write_text(header + "".join(part), encoding="utf8")
 
@@ -75,7 +75,7 @@ def runs(chosen: argparse.Namespace) -> Iterator[tuple[int, str, Ran]]:
             for row in ("", *chosen.plugins):
                 output = Path(name) / f"run-{seed}-{len(list(Path(name).iterdir()))}"
                 extra = ["--epochs", str(chosen.epochs), "--lr", str(chosen.learning_rate), "--seed", str(seed)]
-                yield seed, row, train(chosen.encoder, data, output, [chosen.scheduler, *row.split()], extra)
+                yield seed, row, train(chosen.encoder, data, output, [*chosen.scheduler.split(), *row.split()], extra)
 
 
 def main() -> None:
@@ -84,8 +84,8 @@ def main() -> None:
     parser.add_argument("encoder", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("plugins", nargs="*", help="each a set of plugins, apart by spaces")
-    parser.add_argument("--scheduler", default="rrobin")
-    parser.add_argument("--examples", type=int, default=500)
+    parser.add_argument("--scheduler", default="rrobin", help="in every row; '' for none")
+    parser.add_argument("--examples", type=int, nargs="+", default=[500], help="for training; one number, or one a task")
     parser.add_argument("--dev", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=SETTINGS["learning_rate"])
