@@ -85,7 +85,9 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("plugins", nargs="*", help="each a set of plugins, apart by spaces")
     parser.add_argument("--scheduler", default="rrobin", help="in every row; '' for none")
-    parser.add_argument("--examples", type=int, nargs="+", default=[500], help="for training; one number, or one a task")
+    parser.add_argument(
+        "--examples", type=int, nargs="+", default=[500], help="for training; one number, or one a task"
+    )
     parser.add_argument("--dev", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=SETTINGS["learning_rate"])
