@@ -70,7 +70,8 @@ class Trainer:
                 schedule(self.optimizer, stage, step, total_steps)
                 losses = self.update(self.optimizer, chosen)
                 position.step = step + 1
-                hook.after_step(model=model, step=step, total_steps=total_steps, losses=losses)
+                again = partial(self.gradients.reevaluate, chosen)
+                hook.after_step(model=model, step=step, total_steps=total_steps, losses=losses, reevaluate=again)
             if position.step % epoch_steps == 0 or position.step == total_steps:
                 self.evaluate(stage, tasks)
 
