@@ -89,7 +89,7 @@ class TokenCache:
         A document is drawn by a hash of its number and the seed. ConfigError where `size` is neither; DataError where one
         of the two would be empty.
         """
-        if not (0 < size < 1 or (size >= 1 and size == int(size))):
+        if not (0 < size < 1 or (size >= 1 and size % 1 == 0)):
             raise ConfigError(f"held-out size is {size}; a share between 0 and 1 or a whole number is needed.")
         count = max(1, round(size * len(self))) if size < 1 else int(size)
         if count >= len(self):
