@@ -180,6 +180,25 @@ def test_a_long_line_is_cut_at_blanks_into_passages_and_that_is_said(tmp_path: P
     assert "1 lines longer than 64 KiB were cut" in passages_of(path, documents=layout).notes()
 
 
+def test_the_sentences_of_a_line_that_was_cut_are_its_passages(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "One line. And more.\n" + "Some words. " * 10_000 + "\nThe last. Line.\n")
+    (found,) = documents(path, documents="files")
+    assert (found[0], found[-1]) == ("One line. And more.", "The last. Line.")
+    assert flat([passage.split() for passage in found[1:-1]]) == ["Some", "words."] * 10_000
+    assert found[1:-1].count("Some words.") > 9_990  # but where the cut fell within one
+
+
+def test_a_line_that_begins_with_many_blanks_is_a_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "first\n" + " " * 200_000 + "second\nthird\n")
+    assert documents(path, documents="lines") == [["first"], ["second"], ["third"]]
+
+
+def test_a_file_that_begins_with_blank_lines_is_a_document(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        write(tmp_path / name, f"\n\n{name}\n\nmore\n")
+    assert documents(tmp_path, documents="files") == [["a.txt", "more"], ["b.txt", "more"]]
+
+
 @pytest.mark.parametrize("form", ["txt", "jsonl"])
 @pytest.mark.parametrize("character", ["x", "é", "北", "😀"])
 def test_a_long_line_without_a_blank_is_cut_between_characters(tmp_path: Path, form: str, character: str) -> None:
