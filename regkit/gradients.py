@@ -46,7 +46,10 @@ class Gradients:
                 take_gradient(self.model, rows[number])
         if rows is not None:
             tasks = [task for task, _ in chosen]
-            give_gradient(self.model, self.hook.combine_gradients(tasks=tasks, gradients=rows))
+            sound = bool(rows.isfinite().all())  # or else there is nothing to combine: the update will be skipped
+            give_gradient(
+                self.model, self.hook.combine_gradients(tasks=tasks, gradients=rows) if sound else rows.sum(0)
+            )
         return losses
 
     def backward(self, task: Task, batches: Sequence[Batch]) -> dict[str, Tensor]:
