@@ -1,6 +1,8 @@
 """Training: the loop that `regkit.hookspecs` draws, in the same words. Its inner half is `regkit.gradients`."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -50,6 +52,9 @@ class Trainer:
     def train(self) -> None:
         """Run the stages, from `position` on."""
         for number, (stage, tasks) in enumerate(self.stages()):
+            if number < self.position.stage:
+                with self.streams.at(stage.name):
+                    self.prepare(stage, tasks)  # as in the run that was stopped: plugins may have swapped modules
             if number > self.position.stage:
                 self.position, self.settled = Position(stage=number), None
             if number == self.position.stage:
@@ -129,6 +134,9 @@ class Trainer:
         """The stages of the run, each with its tasks."""
         tasks = [task for answer in self.hook.tasks() for task in answer]
         stages = [stage for answer in self.hook.stages(tasks=tasks) for stage in answer]
+        for stage in stages:
+            if not re.fullmatch(r"[\w-]+", stage.name):  # it is part of the names of checkpoints
+                raise ConfigError(f"a stage cannot be called '{stage.name}'; its name is letters, digits, _ and -.")
         return [(stage, [task for task in tasks if task.name in stage.tasks]) for stage in stages]
 
     def length(self, stage: Stage, tasks: Sequence[Task]) -> tuple[int, int]:
@@ -195,11 +203,31 @@ class Trainer:
         """Put back what `load_state_dict` was given, now that plugins are prepared and the optimizer is built."""
         if self.resumed is None or self.optimizer is None:
             return
-        self.model.load_state_dict(self.resumed["model"])  # `prepare` may have changed them
-        self.optimizer.load_state_dict(self.resumed["optimizer"])
+        with _understood("the weights"):
+            self.model.load_state_dict(self.resumed["model"])  # `prepare` may have changed them
+        with _understood("the optimizer"):
+            self.optimizer.load_state_dict(self.resumed["optimizer"])
+            for parameter, values in self.optimizer.state.items():
+                for (
+                    name,
+                    value,
+                ) in values.items():  # torch does not look at shapes, and a kernel may read beyond a tensor
+                    if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
+                        raise ValueError(f"{name} has shape {list(value.shape)} instead of {list(parameter.shape)}")
         for name, value in self.resumed["plugins"].items():
-            self.plugins[name].load_state_dict(value)
+            with _understood(f"plugin '{name}'"):
+                self.plugins[name].load_state_dict(value)
         self.resumed = None
+
+
+@contextmanager
+def _understood(part: str) -> Iterator[None]:
+    """Whatever a part of the run makes of a state that is not its own is a RunError in its name."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).strip().splitlines()[-1].strip()
+        raise RunError(f"the checkpoint cannot be resumed from: {part}: {reason.rstrip('.')}.") from error
 
 
 def schedule(optimizer: torch.optim.Optimizer, stage: Stage, step: int, total_steps: int) -> None:
