@@ -26,7 +26,7 @@ from regkit.hookspecs import hookimpl
 from regkit.interrupts import Interrupts
 from regkit.keeping import Keeping, monitored
 from regkit.model import MultitaskModel
-from regkit.resume import Begun, fingerprints, leftovers
+from regkit.resume import Begun, Records, fingerprints, leftovers
 from regkit.runs import CONFIG, declared, new_folder, point, write
 from regkit.tasks import Stage, Task
 
@@ -75,21 +75,35 @@ class Recorder:
 
     def _go_on(self, begun: Begun) -> Path:
         """Bring the folder back to the moment of the checkpoint."""
-        folder, length = begun.folder, 0
+        folder, records = begun.folder, begun.records
         for path in leftovers(folder):
-            path.unlink()
+            if path != begun.checkpoint:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         if begun.checkpoint:
-            length = begun.run["log"]
-            self.keeping, self.stage = Keeping(**begun.run["keeping"]), begun.run["stage"]
+            self.keeping, self.stage = records.keeping, records.stage
             self.saved = (self.stage, self.experiment.trainer.position.step)
-            self.experiment.composition.owners.update(begun.run["owners"])
+            self.experiment.composition.owners.update(records.owners)
+            self._compare_environment(folder)
             point(folder / "last", begun.checkpoint)
             if self.keeping.best:
                 point(folder / "best", folder / "checkpoints" / Path(self.keeping.best).name)
             write(folder / "scores.json", json.dumps({"dev": self.keeping.scores}, indent=2))
         with (folder / "log.jsonl").open("ab") as log:
-            log.truncate(length)
+            log.truncate(min(records.log, log.tell()))
         return folder
+
+    def _compare_environment(self, folder: Path) -> None:
+        """Say what is no longer as it was when the run began, and may show in the last digits."""
+        now = environment(self.experiment.trainer.streams.device, self.experiment.composition.plugins)
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            before = json.loads((folder / "environment.json").read_text(encoding="utf8"))
+            changed = [
+                name for name in ("python", "device", "threads", "packages", "plugins") if before[name] != now[name]
+            ]
+            if changed:
+                self.say(
+                    f"no longer as when the run began: {', '.join(changed)}; the last digits of its numbers may differ"
+                )
 
     @hookimpl(wrapper=True)
     def choose_tasks(self, step: int) -> Generator[None, Sequence[Task], Sequence[Task]]:
@@ -151,14 +165,13 @@ class Recorder:
         with log.open("ab") as file:
             os.fsync(file.fileno())
         training = trainer.state_dict()
-        run = {"stage": self.stage, "log": log.stat().st_size, "keeping": asdict(self.keeping)}
-        run |= {"owners": dict(experiment.composition.owners), "data": self.data}
+        records = Records(self.stage, log.stat().st_size, self.keeping, experiment.composition.owners, self.data)
         if trouble := checkpoint.not_finite(trainer.model, training):
             raise RunError(
                 f"{trouble} is no finite number at step {trainer.position.step}, so no checkpoint is written."
             )
         folder = self.folder / "checkpoints" / name
-        checkpoint.save(folder, trainer.scored(), experiment.tokenizer, training | {"run": run})
+        checkpoint.save(folder, trainer.scored(), experiment.tokenizer, training | {"run": asdict(records)})
         self.saved, self.saved_at = (self.stage, trainer.position.step), time.monotonic()
         point(self.folder / "last", folder)
         self._prune()

@@ -5,22 +5,36 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
 
 from regkit import catalog, checkpoint, runs
 from regkit.data.declare import choose, find_tasks
-from regkit.errors import ConfigError, RunError
+from regkit.errors import ConfigError, RunError, explain
 from regkit.experiment import Experiment
+from regkit.keeping import Keeping
 from regkit.lock import LOCK
 from regkit.settings import Settings
 from regkit.tasks import Task
+from regkit.training import Position
 
 AUTO = "auto"
 FREE = {"data", "device", "keep", "save_steps", "save_minutes"}  # may differ: none of them changes what is learned
 WRITTEN = ("log.jsonl", "checkpoints", LOCK)  # what a run goes on writing in its folder, without replacing it
 Say = Callable[[str], None]
+
+
+@dataclass
+class Records:
+    """What a checkpoint holds of the run's folder at its moment."""
+
+    stage: str = ""
+    log: Annotated[int, Field(ge=0)] = 0  # bytes
+    keeping: Keeping = field(default_factory=Keeping)
+    owners: dict[str, str] = field(default_factory=dict)  # the plugin of each term of the loss
+    data: dict[str, str] = field(default_factory=dict)  # a digest of each task's examples
 
 
 @dataclass
@@ -30,19 +44,14 @@ class Begun:
     folder: Path
     checkpoint: Path | None  # None: nothing was saved yet
     training: Mapping[str, Any] = field(default_factory=dict)  # the trainer's state
-
-    @property
-    def run(self) -> dict[str, Any]:
-        """The recorder's state."""
-        found: dict[str, Any] = self.training["run"]
-        return found
+    records: Records = field(default_factory=Records)
 
     def told(self) -> str:
         """One line on where it goes on."""
         if self.checkpoint is None:
             return f"{self.folder} has no checkpoint yet: it begins anew"
-        position = self.training["position"]
-        return f"{self.folder} goes on after step {position['step']} of stage {self.run['stage']}"
+        step = self.training["position"]["step"]
+        return f"{self.folder} goes on after step {step} of stage {self.records.stage}"
 
 
 def find(resume: str | None, output: Path | None) -> Path | None:
@@ -117,12 +126,28 @@ def newest(folder: Path, say: Say) -> Begun:
                 say(f"checkpoint {path.name} is damaged: {trouble}. The one before it is used.")
                 damaged += 1
             continue
-        return Begun(folder, path, checkpoint.load_training(path))
+        return _begun(folder, path)
     if damaged:
         raise RunError(
             f"no checkpoint of {folder} is whole; remove the folder to begin anew, or name another --output."
         )
     return Begun(folder, None)
+
+
+def _begun(folder: Path, path: Path) -> Begun:
+    """The run at this checkpoint, whose contents are what they must be."""
+    state = checkpoint.load_training(path)
+    try:
+        TypeAdapter(Position).validate_python(state["position"])
+        records = TypeAdapter(Records).validate_python(state["run"])
+        if not isinstance(state["plugins"], Mapping) or not isinstance(state["optimizer"], Mapping):
+            raise TypeError("its training state is of another kind")
+    except (KeyError, TypeError, ValidationError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        if isinstance(error, ValidationError):
+            reason = explain(error, "its state", ())
+        raise RunError(f"{path} cannot be resumed from: {reason.rstrip('.')}.") from None
+    return Begun(folder, path, state, records)
 
 
 def build(begun: Begun, settings: Settings) -> Experiment:
@@ -131,13 +156,9 @@ def build(begun: Begun, settings: Settings) -> Experiment:
         return Experiment.build(settings)
     experiment = Experiment.build(settings.model_copy(update={"encoder": str(begun.checkpoint.resolve())}))
     checkpoint.load_heads(begun.checkpoint, experiment.model.heads)
-    try:
-        experiment.trainer.load_state_dict(begun.training)
-        written = begun.run["data"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{begun.checkpoint} cannot be resumed from: {error}.") from None
+    experiment.trainer.load_state_dict(begun.training)
     for name, digest in fingerprints(experiment.tasks).items():
-        if written.get(name) != digest:
+        if begun.records.data.get(name) != digest:
             raise RunError(
                 f"{begun.folder} was trained on other examples of task '{name}'; it goes on with its own data only."
             )
@@ -166,5 +187,6 @@ def sources(settings: Settings) -> str:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Files that a killed process was about to write into a run's folder."""
-    return [path for path in folder.iterdir() if re.fullmatch(r"\.[\w.-]+\.\d+", path.name)]
+    """What a killed process was about to write into a run's folder."""
+    inside = [*folder.iterdir(), *(folder / "checkpoints").glob(".*")]
+    return [path for path in inside if re.fullmatch(r"\.[\w.-]+\.\d+(\.old)?", path.name)]

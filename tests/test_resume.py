@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from regkit.effects import Meter
 from regkit.errors import StoppedError
 from regkit.interrupts import Interrupts
 from regkit.recorder import Recorder
-from tests.helpers import PATIENT, install, write_encoder, write_tasks
+from tests.helpers import PATIENT, install, regkit, write_encoder, write_tasks
 from tests.test_promises import apart, decides, ours
 
 STEPS = 11  # updates of nine an epoch: scored after 0, 9 and 11
@@ -225,3 +226,181 @@ def test_a_run_of_two_stages_resumes_exactly_in_either(
 ) -> None:
     with_stranger(monkeypatch, tmp_path / "strangers", two=TWO_STAGES)
     exact(place, tmp_path, {"two": {}} | ({plugin: {}} if plugin else {}), stops)
+
+
+# Another run, and a run from a stranger
+
+
+@pytest.fixture
+def stopped(place: Path, tmp_path: Path) -> Path:
+    """A run that was stopped after 7 of 11 steps."""
+    assert not go(tmp_path / "run", settings(place, {"rrobin": {}, "ema": {}}), stop=7)
+    return tmp_path / "run"
+
+
+def resumed(folder: Path, *more: object) -> str:
+    """What is said where going on is refused."""
+    before = (folder / "log.jsonl").read_bytes()
+    ran = regkit("train", "--resume", folder.name, *more, cwd=folder.parent)
+    assert ran.status == 2, ran.out
+    assert ran.err.count("\n") == 1
+    assert "Traceback" not in ran.err
+    assert (folder / "log.jsonl").read_bytes() == before
+    return ran.err
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (
+            ["--steps", 12],
+            "run has steps = 11, not 12: its learning rate falls to 0 at that end; leave the option out, or ",
+        ),
+        (["--epochs", 2], "run has epochs = 3, not 2: "),
+        (["--lr", 0.5], "run has learning_rate = 0.01, not 0.5: a run goes on as it began; "),
+        (["--tasks", "mood"], "run has tasks = ['mood', 'same', 'near'], not ['mood']: "),
+        (["-p", "smart"], "run has plugins = rrobin, ema, not rrobin, ema, smart: "),
+        (["-p", "ema:decay=0.5"], "run has ema:decay = its default, not 0.5: "),
+        (["--patience", 2], "run has patience = None, not 2: "),
+    ],
+    ids=str,
+)
+def test_another_run_is_refused_with_the_first_difference(stopped: Path, given: list[object], says: str) -> None:
+    assert resumed(stopped, *given).startswith(f"regkit: {says}")
+
+
+def test_what_changes_no_result_may_differ_and_examples_are_known_by_content(
+    stopped: Path, place: Path, tmp_path: Path
+) -> None:
+    moved = write_tasks(tmp_path / "moved")
+    text = (moved / "mood-train.csv").read_text(encoding="utf8")
+    (moved / "mood-train.csv").write_text(text.replace("good", "fine"), encoding="utf8")
+    assert "run was trained on other examples of task 'mood'" in resumed(stopped, "--data", moved)
+    (moved / "mood-train.csv").write_text(text, encoding="utf8")
+    ran = regkit("train", "--resume", "run", "--data", "moved", "--keep", 4, "--save-steps", 1, cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert go(tmp_path / "whole", settings(place, {"rrobin": {}, "ema": {}}))
+    same_run(tmp_path / "whole", stopped)
+    assert len(list((stopped / "checkpoints").iterdir())) >= 4
+
+
+def test_the_encoder_that_a_run_began_with_is_not_needed_to_go_on(tmp_path: Path) -> None:
+    write_encoder(tmp_path / "encoder")
+    write_tasks(tmp_path / "data")
+    wanted = settings(tmp_path, {"l2sp": {}})
+    assert go(tmp_path / "whole", wanted)
+    assert not go(tmp_path / "run", wanted, stop=4)
+    (tmp_path / "encoder").rename(tmp_path / "gone")
+    assert regkit("train", "--resume", "run", cwd=tmp_path).status == 0
+    same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def forge(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a checkpoint's training state, and let its manifest agree."""
+    from safetensors.torch import save_file
+
+    last = (folder / "last").resolve()
+    state = checkpoint.load_training(last)
+    change(state)
+    tensors: dict[str, Any] = {}
+    (last / "training.json").write_text(json.dumps(checkpoint._pack(state, tensors)), encoding="utf8")
+    save_file(tensors, last / "training.safetensors")
+    sign(last)
+
+
+def sign(last: Path) -> None:
+    manifest = json.loads((last / "manifest.json").read_text())
+    for name, entry in manifest["files"].items():
+        entry |= {"bytes": (last / name).stat().st_size, "sha256": checkpoint._digest(last / name)}
+    (last / "manifest.json").write_text(json.dumps(manifest))
+
+
+def first_moment(state: dict[str, Any]) -> dict[str, Any]:
+    return next(iter(state["optimizer"]["state"].values()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.pop("run"),
+        lambda state: state.pop("position"),
+        lambda state: state.update(position=3),
+        lambda state: state["position"].update(step="x"),
+        lambda state: state["run"].update(log=-1),
+        lambda state: state["run"].update(log="x"),
+        lambda state: state["run"].update(keeping=[1]),
+        lambda state: state["run"].update(data={}),
+        lambda state: state.update(optimizer=[]),
+        lambda state: state.update(optimizer={}),
+        lambda state: state["optimizer"].update(param_groups=[]),
+        lambda state: first_moment(state).update(exp_avg=torch.ones(3)),
+        lambda state: state.update(plugins={"nobody": {}}),
+        lambda state: state.update(plugins={"ema": {}}),
+        lambda state: state.update(plugins={"ema": {"average": {}}}),
+        lambda state: state.update(model={}),
+    ],
+)
+def test_a_training_state_that_regkit_does_not_write_is_one_sentence(
+    stopped: Path, change: Callable[[dict[str, Any]], object]
+) -> None:
+    """The checksum of a stranger's checkpoint says nothing about its contents."""
+    forge(stopped, change)
+    said = resumed(stopped)
+    assert "cannot be resumed from" in said or "trained on other examples" in said
+
+
+def test_a_header_that_asks_for_much_memory_is_one_sentence(stopped: Path) -> None:
+    """safetensors looks at the sizes in a header before it takes memory: they must add up to the size of the file."""
+    path = (stopped / "last").resolve() / "training.safetensors"
+    for header in (
+        {"0": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}},
+        {"0": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4]}},
+    ):
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + b"0000")
+        sign(path.parent)
+        assert "cannot be resumed from" in resumed(stopped)
+    path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
+    sign(path.parent)
+    assert "cannot be resumed from" in resumed(stopped)
+
+
+def test_a_plugin_that_is_not_installed_is_refused_before_anything_is_imported(stopped: Path) -> None:
+    config = stopped / "config.toml"
+    config.write_text(config.read_text().replace("[plugins.ema]", "[plugins.os]"), encoding="utf8")
+    assert "there is no plugin 'os'" in resumed(stopped)
+
+
+def test_what_is_imported_for_a_configuration_is_said_first(stopped: Path) -> None:
+    out = regkit("train", "--resume", "run", "--dry-run", cwd=stopped.parent).out.splitlines()
+    wanted = "rrobin (regkit_plugins.rrobin:RoundRobin), ema (regkit_plugins.ema:EMA)"
+    assert out[0] == f"importing, as run/config.toml asks: {wanted}"
+    assert "run goes on after step 7 of stage finetune" in out
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "checkpoints"])
+def test_a_run_whose_files_lead_elsewhere_is_refused(stopped: Path, name: str) -> None:
+    (stopped / name).rename(stopped.parent / "elsewhere")
+    (stopped / name).symlink_to("../elsewhere")
+    assert f"run/{name} leads out of the run's folder" in resumed(stopped)
+
+
+def test_a_lock_that_leads_elsewhere_is_not_followed(stopped: Path) -> None:
+    (stopped.parent / "precious").write_text("text")
+    (stopped / "lock").unlink()
+    (stopped / "lock").symlink_to("../precious")
+    resumed(stopped)
+    assert (stopped.parent / "precious").read_text() == "text"
+
+
+def test_a_best_checkpoint_elsewhere_is_looked_for_in_the_run_only(stopped: Path) -> None:
+    forge(stopped, lambda state: state["run"]["keeping"].update(best="../../encoder"))
+    regkit("train", "--resume", "run", cwd=stopped.parent)
+    assert (stopped / "best").readlink().parent == Path("checkpoints")
+
+
+def test_another_number_of_threads_is_said(stopped: Path) -> None:
+    found = json.loads((stopped / "environment.json").read_text())
+    (stopped / "environment.json").write_text(json.dumps(found | {"threads": 99}))
+    ran = regkit("train", "--resume", "run", cwd=stopped.parent)
+    assert "no longer as when the run began: threads; the last digits" in ran.out
