@@ -1,13 +1,15 @@
 """Checkpoint: a folder with the model in Hugging Face form, its heads, its tokenizer and what training needs to go on.
 
 Tensors are safetensors, everything else is JSON: reading a checkpoint runs nothing. A folder is written under a
-temporary name, flushed and renamed, so it is whole or not there.
+temporary name, flushed and renamed, so it is whole or not there. What happens to it later is found out: manifest.json has
+the size and the SHA-256 of every other file.
 """
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from regkit.errors import RunError
 from regkit.model import MultitaskModel, save_encoder
 from regkit.tokenizer import Tokenizer
 
+MANIFEST = "manifest.json"
 HEADS = "heads."  # how the names of the heads' tensors begin
 
 
@@ -52,8 +55,69 @@ def _fill(unfinished: Path, model: MultitaskModel, tokenizer: Tokenizer, trainin
         plain = _pack(training, found)
         (unfinished / "training.json").write_text(json.dumps(plain), encoding="utf8")
         save_file(found, unfinished / "training.safetensors")
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in unfinished.iterdir()}
+    position = training.get("position") if isinstance(training, Mapping) else None
+    manifest = json.dumps({"position": position, "files": files}, indent=2)
+    (unfinished / MANIFEST).write_text(manifest, encoding="utf8")
     for file in unfinished.iterdir():
         _flush(file)
+    _flush(unfinished)
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with a checkpoint, in a few words; nothing where every file is as it was written."""
+    present = {path.name: path for path in folder.iterdir() if path.is_file() and not path.is_symlink()}
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf8"))["files"]
+        wanted = {name: (file["bytes"], file["sha256"]) for name, file in files.items()}
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return f"{MANIFEST} cannot be read"
+    for name, (size, digest) in wanted.items():
+        if name not in present:
+            return f"{name} is missing"
+        if present[name].stat().st_size != size:
+            return f"{name} has {present[name].stat().st_size} bytes instead of {size}"
+        if _digest(present[name]) != digest:
+            return f"{name} is not what was written"
+    return ""
+
+
+def place(folder: Path) -> tuple[int, int, int]:
+    """Where in a run a checkpoint was written, for putting several in order; after all others, where it cannot be read."""
+    try:
+        position = json.loads((folder / MANIFEST).read_text(encoding="utf8"))["position"]
+        return int(position["stage"]), int(position["step"]), int(position["evaluated"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 2**63, 0, 0
+
+
+def not_finite(model: nn.Module, training: Mapping[str, Any]) -> str:
+    """The first weight that is not finite, or number in the training state that is none; nothing where all is well."""
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            return f"the weight {name}"
+    return next((name for name, value in _leaves(training, "") if value != value), "")
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Every plain number with its name; for a tensor, NaN where one of its values is."""
+    if isinstance(value, Tensor):
+        yield name, torch.nan if value.isnan().any() else 0.0
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _leaves(item, f"{name}.{number}")
+    elif isinstance(value, float):
+        yield name, value
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_heads(folder: Path, heads: nn.ModuleDict) -> None:

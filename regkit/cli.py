@@ -62,6 +62,28 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="The run's folder; a new one in runs/ unless said otherwise.")
     ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN|auto", help="Go on with a run; auto: with --output, where something is there already."
+        ),
+    ] = None,
+    save_steps: Annotated[
+        int | None, typer.Option(help="A checkpoint every so many updates, beside that of each epoch.")
+    ] = None,
+    save_minutes: Annotated[
+        float | None, typer.Option(help="A checkpoint every so many minutes; 10 unless said otherwise.")
+    ] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="Newest checkpoints kept beside the best; 2 unless said otherwise.")
+    ] = None,
+    monitor: Annotated[
+        str | None,
+        typer.Option(metavar="TASK.METRIC", help="Which score makes the best; the mean unless said otherwise."),
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Evaluations without a better score before training ends.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")
     ] = False,
@@ -76,9 +98,10 @@ def train(
     }
     chosen = None if tasks is None else [name.strip() for name in tasks.split(",")]
     given |= {"learning_rate": lr, "seed": seed, "device": device, "tasks": chosen}
-    commands.train(
-        config, {name: value for name, value in given.items() if value is not None}, plugin or [], output, dry_run
-    )
+    given |= {"save_steps": save_steps, "save_minutes": save_minutes, "keep": keep}
+    given |= {"monitor": monitor, "patience": patience}
+    said = {name: value for name, value in given.items() if value is not None}
+    commands.train(config, said, plugin or [], output, resume, dry_run)
 
 
 @app.command("eval")
@@ -112,10 +135,10 @@ def main() -> None:
         if status := app(standalone_mode=False):
             raise KeyboardInterrupt if status == INTERRUPTED else SystemExit(status)
     except (KeyboardInterrupt, typer.Abort):  # which of the three depends on typer's version
-        _stop("interrupted; the last checkpoint, if an epoch was finished, is whole.", INTERRUPTED)
+        _stop("interrupted at once; the last checkpoint, if there is one, is whole.", INTERRUPTED)
     except Exception as error:
         if isinstance(error, RegkitError):
-            _stop(str(error), 2)
+            _stop(str(error), error.status)
         if isinstance(error, USAGE):
             said = error.format_message().replace("Value error, ", "")
             _stop(said[0].lower() + said[1:], 2) if said else sys.exit(2)  # without a message, it has printed the help

@@ -15,14 +15,18 @@ from rich.text import Text
 from torch import Tensor
 
 from regkit import catalog, runs
+from regkit import resume as resuming
 from regkit.data import demo
 from regkit.display import Display, print_effects, print_scores
 from regkit.effects import Meter
-from regkit.errors import PluginError
+from regkit.errors import PluginError, RegkitError, RunError, StoppedError
 from regkit.evaluation import Scores, outputs, score
 from regkit.experiment import Experiment
+from regkit.interrupts import Interrupts
+from regkit.lock import claim
 from regkit.plan import details, plan, print_plan
-from regkit.recorder import Recorder
+from regkit.recorder import FINISHED, Recorder
+from regkit.resume import Begun
 from regkit.settings import Settings
 from regkit.tasks import Split, Task
 
@@ -30,26 +34,62 @@ BUDGET = 16384  # tokens at a time when evaluating
 
 
 def train(
-    config: Path | None, given: Mapping[str, Any], plugins: Sequence[str], output: Path | None, dry_run: bool
+    config: Path | None,
+    given: Mapping[str, Any],
+    plugins: Sequence[str],
+    output: Path | None,
+    resume: str | None,
+    dry_run: bool,
 ) -> None:
-    """Train as the file and the options say, into a new run folder."""
-    settings = gather(config, given, plugins)
-    runs.check_free(output or runs.RUNS / "new")
+    """Train as the file and the options say, into a new run folder, or go on with the run that `resume` means."""
     console = Console()
-    experiment = Experiment.build(settings)
+    run = resuming.find(resume, output)
+    base = run / runs.CONFIG if run and resume != resuming.AUTO and not config else config
+    settings = gather(base, given, plugins)
+    if base and settings.plugins:
+        print_plan(console, [f"importing, as {base} asks: {resuming.sources(settings)}"])
+    if run is None:
+        runs.check_free(output or runs.RUNS / "new")
+        experiment, begun = Experiment.build(settings), None
+        _train(console, experiment, output, begun, dry_run)
+        return
+    with claim(run):
+        settings = resuming.same(run, Settings.read(run / runs.CONFIG), settings)
+        if (run / FINISHED).is_file():
+            console.print(f"{run} is finished\nto evaluate it: regkit eval {run}", soft_wrap=True, highlight=False)
+            return
+        begun = resuming.newest(run, lambda line: print_plan(console, [line]))
+        experiment = resuming.build(begun, settings)
+        _train(console, experiment, run, begun, dry_run)
+
+
+def _train(console: Console, experiment: Experiment, output: Path | None, begun: Begun | None, dry_run: bool) -> None:
+    """Print the plan, and train."""
     print_plan(console, plan(experiment))
+    if begun:
+        print_plan(console, [begun.told()])
     if dry_run:
         print_plan(console, details(experiment))
         return
-    meter, display = Meter(experiment.trainer, experiment.composition, settings.measure_every), Display(console)
-    recorder = Recorder(experiment, meter, output)
+    meter = Meter(experiment.trainer, experiment.composition, experiment.settings.measure_every)
+    display, interrupts = Display(console), Interrupts()
+    recorder = Recorder(experiment, meter, output, begun, interrupts, display.say)
     for observer in (recorder, display, meter):
         experiment.composition.observe(observer)
-    with display:
-        experiment.trainer.train()
-    folder = recorder.folder
-    print_effects(console, recorder.effects())
-    print_scores(console, recorder.scores, "best checkpoint: dev")
+    with recorder:
+        try:
+            with display, interrupts:
+                experiment.trainer.train()
+        except StoppedError:
+            raise
+        except RegkitError as error:
+            raise type(error)(f"{error} {recorder.rescue()}") from error
+        except OSError as error:
+            raise RunError(f"{error.filename or 'writing'}: {error.strerror or error}. {recorder.rescue()}") from error
+        recorder.finish()
+        print_effects(console, recorder.effects())
+        print_scores(console, recorder.keeping.scores, "best checkpoint: dev")
+        folder = recorder.folder
     console.print(f"run folder: {folder}\nto evaluate it: regkit eval {folder}", soft_wrap=True, highlight=False)
 
 

@@ -67,8 +67,13 @@ class Display:
         if self.waiting:
             self._show(step)
         if scores:
-            when = f"after {step} of {self.total} steps" if step else "before training"
+            whole = f" of {self.total}" if self.total else ""  # not known where a resumed run is scored first
+            when = f"after {step}{whole} steps" if step else "before training"
             print_scores(self.console, scores, f"{stage.name}, {when}: dev")
+
+    def say(self, line: str) -> None:
+        """A line of its own, above the live one."""
+        self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _show(self, step: int) -> None:
         self.shown = time.monotonic()

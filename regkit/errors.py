@@ -7,7 +7,9 @@ from pydantic import ValidationError
 
 
 class RegkitError(Exception):
-    """Whatever the user can mend. The command line prints it without a traceback and exits with status 2."""
+    """Whatever the user can mend. The command line prints it without a traceback and exits with `status`."""
+
+    status = 2
 
 
 class ConfigError(RegkitError):
@@ -28,6 +30,14 @@ class PluginError(RegkitError):
 
 class RunError(RegkitError):
     """A run folder that is missing, taken or incomplete."""
+
+
+class StoppedError(RegkitError):
+    """A signal asked a run to stop, and it has been saved."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.status = 128 + number  # as a shell reports it
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -56,6 +56,7 @@ class Experiment:
             budget=settings.micro_batch_tokens,
             clip=settings.clip,
             bucketing=settings.length_bucketing,
+            max_skipped=settings.max_skipped,
             plugins=plugins,
         )
         return cls(_resolved(settings, specs, plugins), tokenizer, tasks, model, composition, trainer, left_out)

@@ -16,9 +16,12 @@
                     backward
             gradient = combine_gradients(tasks, gradients, losses)   # decide; one row per task, shared parameters only
             before_step(model, optimizer, recompute)         # notify
-            clip the gradient
-            optimizer.step()
-            after_step(model, step, total_steps, losses, reevaluate)     # notify
+            if a loss or the gradient is not finite:
+                skipped(model, step, recompute)              # notify; no update is done
+            else:
+                clip the gradient
+                optimizer.step()
+                after_step(model, step, total_steps, losses, reevaluate)                     # notify
         model_to_evaluate(model)                             # decide; before the first step, after each epoch, at the end
         evaluated(stage, step, scores)                       # notify
 
@@ -35,6 +38,9 @@ or after all that are not. Every reduction is a mean over examples.
 
 Random numbers drawn inside a hook with torch's default generators come from a stream of the plugin's own, derived from
 the seed, the stage, the step, the task, the micro-batch and the hook: nothing to seed, nothing to save.
+
+What a plugin learns from a step, it keeps in `after_step`: a step whose numbers are not finite, or that another plugin's
+error breaks off, is then as if it had not been begun.
 """
 
 from __future__ import annotations
@@ -166,6 +172,10 @@ class Hooks:
         self, model: MultitaskModel, optimizer: torch.optim.Optimizer, recompute: Callable[[], None]
     ) -> None:
         """The gradient is in place, not yet clipped. `recompute()` makes it anew at the present weights."""
+
+    @notify
+    def skipped(self, model: MultitaskModel, step: int, recompute: Callable[[], None]) -> None:
+        """A loss or the gradient was not finite, so no update was done. `recompute()` makes the gradients once more."""
 
     @notify
     def after_step(

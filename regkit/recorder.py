@@ -1,51 +1,119 @@
 """Recorder: writes a run's folder as training goes - config, environment, log, checkpoints, scores."""
 
 import json
+import os
 import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
-from regkit import catalog, checkpoint
+from regkit import catalog, checkpoint, suspects
 from regkit.effects import Meter, Record, summary, warnings
-from regkit.errors import RunError
-from regkit.evaluation import Scores, mean_score
+from regkit.errors import RegkitError, RunError, StoppedError
+from regkit.evaluation import Scores
 from regkit.experiment import Experiment
 from regkit.gradients import Losses
 from regkit.hookspecs import hookimpl
-from regkit.runs import declared, new_folder, point, write
-from regkit.tasks import Stage
+from regkit.interrupts import Interrupts
+from regkit.keeping import Keeping, monitored
+from regkit.model import MultitaskModel
+from regkit.resume import Begun, Records, fingerprints, leftovers
+from regkit.runs import CONFIG, declared, new_folder, point, write
+from regkit.tasks import Stage, Task
+
+FINISHED = "finished.json"
 
 
 @dataclass
 class Recorder:
-    """An observer that writes the run's folder. It makes it when training begins, so what is refused leaves none."""
+    """An observer that writes the run's folder. It makes it when training begins, so what is refused leaves none.
+
+    A run that was begun is gone on with in its own folder, which is brought back to the moment of its checkpoint.
+    """
 
     experiment: Experiment
     meter: Meter
     output: Path | None = None
-    best: float = -float("inf")
-    scores: Scores = field(default_factory=dict)  # of the best checkpoint
-    pending: list[tuple[int, float, Losses, Record]] = field(default_factory=list)
+    begun: Begun | None = None
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    say: Callable[[str], None] = lambda line: None  # of what the user must know
+    keeping: Keeping = field(default_factory=Keeping)
+    pending: list[tuple[str, int, float, Losses, Record]] = field(default_factory=list)
     rate: float = 0.0
+    stage: str = ""
+    saved: tuple[str, int] = ("", 0)  # stage and step of the newest checkpoint
+    saved_at: float = field(default_factory=time.monotonic)
+    lock: IO[str] | None = None
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.lock:
+            self.lock.close()
 
     @cached_property
     def folder(self) -> Path:
         experiment = self.experiment
-        folder = new_folder(experiment.settings, self.output)
-        write(folder / "config.toml", experiment.settings.toml())
+        if self.begun:
+            return self._go_on(self.begun)
+        folder, self.lock = new_folder(experiment.settings, self.output)
         found = environment(experiment.trainer.streams.device, experiment.composition.plugins)
         write(folder / "environment.json", json.dumps(found, indent=2))
         write(folder / "tasks.json", json.dumps(declared(experiment.tasks), indent=2))
+        write(folder / CONFIG, experiment.settings.toml())  # the last: with it, the run has begun
         return folder
+
+    def _go_on(self, begun: Begun) -> Path:
+        """Bring the folder back to the moment of the checkpoint."""
+        folder, records = begun.folder, begun.records
+        for path in leftovers(folder):
+            if path != begun.checkpoint:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if begun.checkpoint:
+            self.keeping, self.stage = records.keeping, records.stage
+            self.saved = (self.stage, self.experiment.trainer.position.step)
+            self.experiment.composition.owners.update(records.owners)
+            self._compare_environment(folder)
+            point(folder / "last", begun.checkpoint)
+            if self.keeping.best:
+                point(folder / "best", folder / "checkpoints" / Path(self.keeping.best).name)
+            write(folder / "scores.json", json.dumps({"dev": self.keeping.scores}, indent=2))
+        with (folder / "log.jsonl").open("ab") as log:
+            log.truncate(min(records.log, log.tell()))
+        return folder
+
+    def _compare_environment(self, folder: Path) -> None:
+        """Say what is no longer as it was when the run began, and may show in the last digits."""
+        now = environment(self.experiment.trainer.streams.device, self.experiment.composition.plugins)
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            before = json.loads((folder / "environment.json").read_text(encoding="utf8"))
+            changed = [
+                name for name in ("python", "device", "threads", "packages", "plugins") if before[name] != now[name]
+            ]
+            if changed:
+                self.say(
+                    f"no longer as when the run began: {', '.join(changed)}; the last digits of its numbers may differ"
+                )
+
+    @hookimpl(wrapper=True)
+    def choose_tasks(self, step: int) -> Generator[None, Sequence[Task], Sequence[Task]]:
+        """A step begins and nothing of it is done: a moment to save."""
+        settings, self.stage = self.experiment.settings, str(self.experiment.trainer.streams.place[0])
+        by_steps = settings.save_steps and step % settings.save_steps == 0
+        by_clock = settings.save_minutes and time.monotonic() - self.saved_at >= 60 * settings.save_minutes
+        if step and (by_steps or by_clock) and self.saved != (self.stage, step):
+            self.save()
+        return (yield)
 
     @hookimpl(trylast=True)
     def before_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -53,59 +121,119 @@ class Recorder:
 
     @hookimpl(trylast=True)
     def after_step(self, step: int, losses: Losses) -> None:
-        self.pending.append((step, self.rate, losses, self.meter.finish()))
+        self.pending.append((self.stage, step, self.rate, losses, self.meter.finish()))
         if len(self.pending) == 20:  # note: reading the numbers waits for the GPU
             self.flush()
+        self._stop_if_asked()
+
+    @hookimpl(trylast=True)
+    def skipped(self, model: MultitaskModel, step: int, recompute: Callable[[], None]) -> None:
+        self.meter.finish()  # of numbers that are not finite
+        self.flush()
+        found = suspects.find(self.experiment.composition, model, recompute)
+        self._log({"stage": self.stage, "step": step, "skipped": [asdict(suspect) for suspect in found]})
+        self.say(f"step {step + 1} is skipped: {'; '.join(map(str, found))}")
+        self._stop_if_asked()
 
     @hookimpl(trylast=True)
     def evaluated(self, stage: Stage, step: int, scores: Scores) -> None:
+        settings, position = self.experiment.settings, self.experiment.trainer.position
+        value = monitored(settings.monitor, stage, self.experiment.tasks, scores)
         self.flush()
         self._log({"stage": stage.name, "step": step, "scores": {"dev": scores}})
-        if step == 0:
-            return
-        folder = self.folder / "checkpoints" / f"{stage.name}-{step}"
-        mean = mean_score(scores, self.experiment.tasks)
-        better = mean > self.best or not scores
-        self.best = max(self.best, mean)
-        state = self.experiment.trainer.state_dict() | {"best": self.best}
-        checkpoint.save(folder, self.experiment.trainer.scored(), self.experiment.tokenizer, state)
-        if better:
-            self.scores = scores
-            point(self.folder / "best", folder)
-            write(self.folder / "scores.json", json.dumps({"dev": scores}, indent=2))
+        self.stage = stage.name
+        if step:
+            name = f"{stage.name}-{step}"
+            better = self.keeping.judge(stage.name, name, value, scores)
+            if settings.patience and self.keeping.since >= settings.patience:
+                position.ended = True
+                self.say(f"stage {stage.name} ends at step {step}: no better score in {settings.patience} evaluations")
+            self.save()
+            if better:
+                point(self.folder / "best", self.folder / "checkpoints" / name)
+                write(self.folder / "scores.json", json.dumps({"dev": scores}, indent=2))
+            write(self.folder / "effects.json", json.dumps(self.effects(), indent=2))
+        self._stop_if_asked()
+
+    def save(self) -> None:
+        """Write a checkpoint of this very moment, and let `last` point to it; RunError where a number in it is none."""
+        self.flush()
+        experiment, trainer = self.experiment, self.experiment.trainer
+        name = f"{self.stage}-{trainer.position.step}"
+        self.keeping.note(name, experiment.settings.keep)
+        log = self.folder / "log.jsonl"
+        with log.open("ab") as file:
+            os.fsync(file.fileno())
+        training = trainer.state_dict()
+        records = Records(self.stage, log.stat().st_size, self.keeping, experiment.composition.owners, self.data)
+        if trouble := checkpoint.not_finite(trainer.model, training):
+            raise RunError(
+                f"{trouble} is no finite number at step {trainer.position.step}, so no checkpoint is written."
+            )
+        folder = self.folder / "checkpoints" / name
+        checkpoint.save(folder, trainer.scored(), experiment.tokenizer, training | {"run": asdict(records)})
+        self.saved, self.saved_at = (self.stage, trainer.position.step), time.monotonic()
         point(self.folder / "last", folder)
-        write(self.folder / "effects.json", json.dumps(self.effects(), indent=2))
         self._prune()
+
+    @cached_property
+    def data(self) -> dict[str, str]:
+        return fingerprints(self.experiment.tasks)
+
+    def rescue(self) -> str:
+        """Save what can be saved after an error, and say how to go on; nothing to say where training had not begun."""
+        if "folder" not in self.__dict__ or not self.stage:
+            return ""
+        trainer = self.experiment.trainer
+        if trainer.at_rest() and self.saved != (self.stage, trainer.position.step) and trainer.position.step:
+            with suppress(RegkitError, OSError):  # the first error is the one to tell
+                self.save()
+        if not (self.folder / "last").exists():
+            return ""
+        return f"What was done until step {self.saved[1]} is saved; {self.how_to_go_on()}"
+
+    def how_to_go_on(self) -> str:
+        return f"to go on: regkit train --resume {self.folder}"
+
+    def finish(self) -> None:
+        """Note that there is nothing left to do."""
+        position = self.experiment.trainer.position
+        write(self.folder / FINISHED, json.dumps({"stage": self.stage, "step": position.step}))
 
     def effects(self) -> dict[str, Any]:
         """What the plugins did and took, over the whole log, with warnings."""
-        lines = (self.folder / "log.jsonl").read_text(encoding="utf8").splitlines()
-        found = summary([record["effects"] for line in lines if "effects" in (record := json.loads(line))])
-        return {**found, "warnings": warnings(found, self.experiment.composition)}
+        records = [json.loads(line) for line in (self.folder / "log.jsonl").read_text(encoding="utf8").splitlines()]
+        found = summary([record["effects"] for record in records if "effects" in record])
+        said = warnings(found, self.experiment.composition)
+        if skipped := sum("skipped" in record for record in records):
+            said.append(
+                f"{skipped} steps were skipped, for numbers that were not finite; log.jsonl names tasks and rows."
+            )
+        return {**found, "warnings": said}
 
     def flush(self) -> None:
-        """Write the losses of the steps since the last time; RunError where one is not finite."""
-        stage = self.experiment.trainer.streams.place[0]
-        for step, rate, losses, effects in self.pending:
+        """Write the losses of the steps since the last time."""
+        for stage, step, rate, losses, effects in self.pending:
             numbers = {task: {term: float(value) for term, value in terms.items()} for task, terms in losses.items()}
             record = {"stage": stage, "step": step, "learning_rate": rate, "losses": numbers}
             self._log(record | ({"effects": effects} if effects else {}))
-            for task, terms in numbers.items():
-                for term, value in terms.items():
-                    if not abs(value) < float("inf"):
-                        raise RunError(
-                            f"the loss '{term}' of task '{task}' is {value} at step {step}; training stopped."
-                        )
         self.pending.clear()
+
+    def _stop_if_asked(self) -> None:
+        """Save and stop, where a signal came."""
+        asked, position = self.interrupts.asked, self.experiment.trainer.position
+        if asked:
+            if position.step and self.saved != (self.stage, position.step):
+                self.save()
+            raise StoppedError(f"stopped by {asked.name} after step {position.step}; {self.how_to_go_on()}", asked)
 
     def _log(self, record: Mapping[str, Any]) -> None:
         with (self.folder / "log.jsonl").open("a", encoding="utf8") as file:
             file.write(json.dumps({"time": round(time.time(), 3), **record}) + "\n")
 
     def _prune(self) -> None:
-        kept = {(self.folder / name).resolve() for name in ("best", "last")}
         for folder in (self.folder / "checkpoints").iterdir():
-            if folder.resolve() not in kept:
+            if folder.name not in self.keeping.kept():
                 shutil.rmtree(folder)
 
 

@@ -2,16 +2,19 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from regkit import checkpoint
 from regkit.data.declare import choose, find_tasks
 from regkit.data.load import load_task
 from regkit.errors import ConfigError, RunError, nearest
 from regkit.experiment import find_device
+from regkit.lock import LOCK, claim
 from regkit.model import MultitaskModel, load_encoder
 from regkit.randomness import Streams
 from regkit.settings import Settings
@@ -19,6 +22,7 @@ from regkit.tasks import Split, Task
 from regkit.tokenizer import Tokenizer
 
 RUNS = Path("runs")
+CONFIG = "config.toml"
 LATEST = "latest"
 
 
@@ -28,21 +32,42 @@ def check_free(folder: Path) -> None:
         above = next(each for each in [path.absolute(), *path.absolute().parents] if each.exists())
         if not above.is_dir() and above != folder.absolute():
             raise RunError(f"{above} is a file, so {path} cannot be made.")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if begun(folder):
+        raise RunError(f"{folder} is a run already; go on with it by --resume {folder}, or name another --output.")
+    if folder.exists() and (not folder.is_dir() or any(map(_counts, folder.iterdir()))):
         raise RunError(f"{folder} exists already; name another --output, or remove it.")
 
 
-def new_folder(settings: Settings, output: Path | None) -> Path:
-    """Make the folder of a run, named by time and plugins where the user does not say, and point `runs/latest` to it."""
+def begun(folder: Path) -> bool:
+    """Whether a run has been begun here."""
+    return (folder / CONFIG).is_file()
+
+
+def _counts(path: Path) -> bool:
+    """Whether a file makes a folder no place for a run; what one left that was killed before it began does not."""
+    return path.name != LOCK and not re.fullmatch(rf"\.{re.escape(CONFIG)}\.\d+", path.name)
+
+
+def new_folder(settings: Settings, output: Path | None) -> tuple[Path, IO[str]]:
+    """Make the folder of a run, named by time and plugins where the user does not say, and point `runs/latest` to it.
+
+    The folder is this process's until the second answer is closed.
+    """
     name = "-".join([time.strftime("%Y%m%d-%H%M%S"), *settings.plugins])
     folder = output or next(
         path for n in range(1, 1000) if not (path := RUNS / (name if n == 1 else f"{name}-{n}")).exists()
     )
     check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    RUNS.mkdir(exist_ok=True)
-    point(RUNS / LATEST, folder)
-    return folder
+    lock = claim(folder)
+    try:
+        check_free(folder)  # again: whoever held the lock a moment ago may have left a whole run
+        RUNS.mkdir(exist_ok=True)
+        point(RUNS / LATEST, folder)
+    except BaseException:
+        lock.close()
+        raise
+    return folder, lock
 
 
 def point(link: Path, folder: Path) -> None:
@@ -70,16 +95,24 @@ def declared(tasks: Iterable[Task]) -> dict[str, list[str | None]]:
 
 def find_run(run: Path | None) -> Path:
     """The run's folder, or the latest one's for None; RunError where there is none, or nothing to evaluate in it."""
+    folder = find_folder(run)
+    if not (folder / "best").is_dir():
+        raise RunError(f"{folder} has no checkpoint yet: training has not reached the end of its first epoch.")
+    if trouble := checkpoint.damage(folder / "best"):
+        raise RunError(f"{folder / 'best'} is damaged: {trouble}.")
+    return folder
+
+
+def find_folder(run: Path | None) -> Path:
+    """The folder of a run that was begun, or the latest one's for None; RunError where there is none."""
     folder = run or RUNS / LATEST
     if not folder.is_dir():
         if run is None:
             raise RunError("there is no run yet: `regkit train` makes one, and runs/latest points to it.")
         others = [path.name for path in run.parent.iterdir() if path.is_dir()] if run.parent.is_dir() else []
         raise RunError(f"there is no run {run}. {nearest(run.name, others)}")
-    if not (folder / "config.toml").is_file():
-        raise RunError(f"{folder} is not a run: it has no config.toml.")
-    if not (folder / "best").is_dir():
-        raise RunError(f"{folder} has no checkpoint yet: training has not reached the end of its first epoch.")
+    if not begun(folder):
+        raise RunError(f"{folder} is not a run: it has no {CONFIG}.")
     return folder
 
 
@@ -95,7 +128,7 @@ class Finished:
 
 def load_run(folder: Path, split: Split, *, data: Path | None = None, device: str = "auto") -> Finished:
     """The run's best model with a split of its own data, or of other data with the same tasks."""
-    settings = Settings.read(folder / "config.toml")
+    settings = Settings.read(folder / CONFIG)
     found = find_tasks(data or settings.data)
     trained = settings.tasks or list(choose(found, None))
     specs = {name: found[name] for name in trained if name in found}

@@ -32,6 +32,12 @@ class Settings(BaseModel):
     max_length: Annotated[int, Field(ge=8)] | None = None  # tokens; None: what the encoder reads
     length_bucketing: bool = True  # texts of like length in one batch
     micro_batch_tokens: Count = 16384  # most tokens in memory at once; does not change the result
+    save_steps: Count | None = None  # updates between two checkpoints; None: only after each epoch, and by the clock
+    save_minutes: Annotated[float, Field(ge=0)] = 10.0  # minutes between two checkpoints; 0: not by the clock
+    keep: Annotated[int, Field(ge=2)] = 2  # newest checkpoints on the disk, beside the best: one may turn out damaged
+    monitor: str = "mean"  # the score that decides which is best: "mean" over tasks, or one, such as "sst.accuracy"
+    patience: Count | None = None  # evaluations in a row without a better score, after which a stage ends
+    max_skipped: Count = 5  # updates in a row that may be skipped because a loss or gradient is not finite
     measure_every: Annotated[int, Field(ge=0)] = 16  # batches of a task, one of which tells what plugins do; 0 never
     precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on CUDA, fp32 elsewhere
     device: str = "auto"  # auto: cuda, or else mps, or else cpu

@@ -13,7 +13,7 @@ AssertionError with what differed. A second argument, a function that makes task
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -255,6 +255,17 @@ def refusal(plugins: Plugins, hook: str, tasks: Sequence[Task]) -> str:
     return ""
 
 
+def a_skipped_step_leaves_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
+    """Promise 9: where a loss is not finite, weights, optimizer and plugin state are what they were before the step."""
+    spoiler = Spoiler(at=STEPS // 2)
+    spoiler.trainer = trainer = tiny_trainer(factory(), tasks=tasks(), observers=[spoiler])
+    trainer.train()
+    assert spoiler.before == spoiler.after, "a step that was skipped changed the state of training"
+    assert trainer.position.step == STEPS, "training did not go on"
+    for name, parameter in trainer.model.named_parameters():
+        assert parameter.isfinite().all(), f"{name} is not finite"
+
+
 def effects_are_measured(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Promise 8: the time, the passes and every term of a plugin are reported, and measuring changes no weight."""
     watched, composition, records = measured(factory(), tasks=tasks())
@@ -274,6 +285,7 @@ PROMISES: tuple[Callable[..., None], ...] = (
     extra_passes_leave_no_trace,
     strength_zero_is_no_plugin,
     contradictions_do_not_start,
+    a_skipped_step_leaves_no_trace,
     effects_are_measured,
 )
 
@@ -306,6 +318,50 @@ class Snapshot:
         if step + 1 == self.after:
             self.model = {name: tensor.clone() for name, tensor in self.trainer.model.state_dict().items()}
             self.training = copy.deepcopy(self.trainer.state_dict())
+
+
+class Spoiler:
+    """An observer that makes the losses of one step infinite, and keeps the state around it."""
+
+    trainer: Trainer
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.now = False
+        self.before, self.after = "before", "never"
+
+    @hookimpl(wrapper=True)
+    def choose_tasks(self, step: int) -> Generator[None, Sequence[Task], Sequence[Task]]:
+        self.now = step == self.at
+        if self.now:
+            self.before = self._state()
+        return (yield)
+
+    @hookimpl(wrapper=True)
+    def task_loss(self) -> Generator[None, Tensor, Tensor]:
+        loss = yield
+        return loss * float("inf") if self.now else loss
+
+    @hookimpl(trylast=True)
+    def skipped(self) -> None:
+        self.after = self._state()
+
+    def _state(self) -> str:
+        """Every number of the training state but the learning rate, which is the step's, as text."""
+        state = self.trainer.state_dict() | {"model": self.trainer.model.state_dict()}
+        groups = [{**group, "lr": 0} for group in state["optimizer"]["param_groups"]]
+        return exactly(state | {"position": None, "optimizer": state["optimizer"] | {"param_groups": groups}})
+
+
+def exactly(value: Any) -> str:
+    """Every bit of a nesting of dicts, lists, tensors and plain values, as text that can be compared."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {value.tolist()}"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key!r}: {exactly(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(exactly, value))}]"
+    return repr(value)
 
 
 class Probe:

@@ -1,15 +1,18 @@
 """Training: the loop that `regkit.hookspecs` draws, in the same words. Its inner half is `regkit.gradients`."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
-from torch.nn.utils import clip_grad_norm_
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from regkit.data.order import Feed
-from regkit.errors import ConfigError
+from regkit.errors import ConfigError, RunError
 from regkit.evaluation import evaluate, mode
 from regkit.gradients import Chosen, Gradients, Losses
 from regkit.model import MultitaskModel
@@ -23,6 +26,9 @@ class Position:
     stage: int = 0
     step: int = 0  # updates done in the stage
     seen: dict[str, int] = field(default_factory=dict)  # batches that each task has given in the stage
+    evaluated: int = -1  # updates that were done when the dev splits were last scored
+    skipped: int = 0  # updates skipped in a row, for numbers that were not finite
+    ended: bool = False  # the stage ends here, whatever its length
 
 
 @dataclass
@@ -33,10 +39,12 @@ class Trainer:
     budget: int = 16384  # most tokens in a micro-batch; how a batch is cut does not change the result
     clip: float = 1.0  # largest norm of an update's gradient; 0 does not clip
     bucketing: bool = True  # texts of like length in one batch
+    max_skipped: int = 5  # updates in a row that may be skipped, for numbers that are not finite, before training stops
     plugins: Mapping[str, Any] = field(default_factory=dict)  # by name; only their state is used
     position: Position = field(default_factory=Position)
     optimizer: torch.optim.Optimizer | None = None
     resumed: Mapping[str, Any] | None = None  # the state at `position`, until the stage is prepared for it
+    settled: list[int] | None = None  # versions of the weights when all parts of the run last stood at `position`
 
     def __post_init__(self) -> None:
         self.model, self.hook, self.streams = self.gradients.model, self.gradients.hook, self.gradients.streams
@@ -44,8 +52,11 @@ class Trainer:
     def train(self) -> None:
         """Run the stages, from `position` on."""
         for number, (stage, tasks) in enumerate(self.stages()):
+            if number < self.position.stage:
+                with self.streams.at(stage.name):
+                    self.prepare(stage, tasks)  # as in the run that was stopped: plugins may have swapped modules
             if number > self.position.stage:
-                self.position = Position(stage=number)
+                self.position, self.settled = Position(stage=number), None
             if number == self.position.stage:
                 self.train_stage(stage, tasks)
 
@@ -58,38 +69,62 @@ class Trainer:
             self.restore()
             epoch_steps, total_steps = self.length(stage, tasks)
         feeds = {task.name: Feed(task, self.streams.seed, stage.name, bucketing=self.bucketing) for task in tasks}
-        if position.step == 0:
-            self.evaluate(stage, tasks)
-        for step in range(position.step, total_steps):
+        while True:
+            self.settle()
+            step, complete = position.step, position.step == total_steps
+            if position.evaluated != step and (complete or step % epoch_steps == 0):
+                self.evaluate(stage, tasks)
+            if complete or position.ended:
+                return
             with self.streams.at(stage.name, step), mode(model, training=True):
-                chosen = []
-                for task in hook.choose_tasks(tasks=tasks, step=step, total_steps=total_steps):
-                    number = position.seen.get(task.name, 0)
-                    chosen.append((task, feeds[task.name].micro_batches(number, self.budget)))
-                    position.seen[task.name] = number + 1
+                asked = hook.choose_tasks(tasks=tasks, step=step, total_steps=total_steps)
+                numbers = {task.name: position.seen.get(task.name, 0) for task in asked}
+                chosen = [(task, feeds[task.name].micro_batches(numbers[task.name], self.budget)) for task in asked]
                 schedule(self.optimizer, stage, step, total_steps)
                 losses = self.update(self.optimizer, chosen)
-                position.step = step + 1
-                again = partial(self.gradients.reevaluate, chosen)
-                hook.after_step(model=model, step=step, total_steps=total_steps, losses=losses, reevaluate=again)
-            if position.step % epoch_steps == 0 or position.step == total_steps:
-                self.evaluate(stage, tasks)
+                position.step, position.skipped = step + 1, 0 if losses else position.skipped + 1
+                position.seen |= {name: number + 1 for name, number in numbers.items()}
+                if losses:
+                    again = partial(self.gradients.reevaluate, chosen)
+                    hook.after_step(model=model, step=step, total_steps=total_steps, losses=losses, reevaluate=again)
+                else:
+                    self.skip(self.optimizer, chosen)
 
     def update(self, optimizer: torch.optim.Optimizer, chosen: Chosen) -> Losses:
-        """One optimizer update from one batch of each chosen task."""
+        """One optimizer update from one batch of each chosen task; none, and no losses, where a number is not finite."""
         compute = partial(self.gradients.compute, optimizer, chosen)
         losses = compute()
         self.hook.before_step(model=self.model, optimizer=optimizer, recompute=compute)
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        if not finite(optimizer, norm, losses):
+            return {}
         if self.clip:
-            clip_grad_norm_(self.model.parameters(), self.clip)
+            clip_grads_with_norm_(parameters, self.clip, norm)
+        self.settled = None  # a fused optimizer leaves no mark on the weights' versions
         optimizer.step()
         return losses
+
+    def skip(self, optimizer: torch.optim.Optimizer, chosen: Chosen) -> None:
+        """Tell of an update that was not done; RunError after too many in a row."""
+        self.settle()
+        compute = partial(self.gradients.compute, optimizer, chosen)
+        self.hook.skipped(model=self.model, step=self.position.step - 1, recompute=compute)
+        if self.position.skipped >= self.max_skipped:
+            names = " and ".join(f"'{task.name}'" for task, _ in chosen)
+            raise RunError(
+                f"no finite loss and gradient in {self.position.skipped} steps in a row, "
+                f"the last of them step {self.position.step} with task {names}; try a lower learning rate."
+            )
 
     def evaluate(self, stage: Stage, tasks: Sequence[Task]) -> None:
         """Score the dev splits, and tell."""
         with self.streams.at(stage.name, self.position.step, "evaluated"):
             scores = evaluate(self.scored(), tasks, "dev", budget=self.budget, precision=self.gradients.precision)
+            self.settled = None
+            self.position.evaluated = self.position.step
             self.hook.evaluated(stage=stage, step=self.position.step, scores=scores)
+            self.settle()
 
     def scored(self) -> MultitaskModel:
         """The model that is evaluated and kept: the one in training, unless a plugin decides otherwise."""
@@ -100,6 +135,9 @@ class Trainer:
         """The stages of the run, each with its tasks."""
         tasks = [task for answer in self.hook.tasks() for task in answer]
         stages = [stage for answer in self.hook.stages(tasks=tasks) for stage in answer]
+        for stage in stages:
+            if not re.fullmatch(r"[\w-]+", stage.name):  # it is part of the names of checkpoints
+                raise ConfigError(f"a stage cannot be called '{stage.name}'; its name is letters, digits, _ and -.")
         return [(stage, [task for task in tasks if task.name in stage.tasks]) for stage in stages]
 
     def length(self, stage: Stage, tasks: Sequence[Task]) -> tuple[int, int]:
@@ -139,6 +177,14 @@ class Trainer:
             group["initial_lr"] = group["lr"]
         return optimizer
 
+    def settle(self) -> None:
+        """Note that weights, optimizer and plugins all stand at `position`."""
+        self.settled = versions(self.model)
+
+    def at_rest(self) -> bool:
+        """Whether `state_dict` is that of a moment between two updates, even where an error broke off what followed it."""
+        return self.settled == versions(self.model)
+
     def state_dict(self) -> dict[str, Any]:
         """What training needs to go on from here, beside the weights of the model that is `scored`."""
         state = {
@@ -158,11 +204,31 @@ class Trainer:
         """Put back what `load_state_dict` was given, now that plugins are prepared and the optimizer is built."""
         if self.resumed is None or self.optimizer is None:
             return
-        self.model.load_state_dict(self.resumed["model"])  # `prepare` may have changed them
-        self.optimizer.load_state_dict(self.resumed["optimizer"])
+        with _understood("the weights"):
+            self.model.load_state_dict(self.resumed["model"])  # `prepare` may have changed them
+        with _understood("the optimizer"):
+            self.optimizer.load_state_dict(self.resumed["optimizer"])
+            for parameter, values in self.optimizer.state.items():
+                for (
+                    name,
+                    value,
+                ) in values.items():  # torch does not look at shapes, and a kernel may read beyond a tensor
+                    if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
+                        raise ValueError(f"{name} has shape {list(value.shape)} instead of {list(parameter.shape)}")
         for name, value in self.resumed["plugins"].items():
-            self.plugins[name].load_state_dict(value)
+            with _understood(f"plugin '{name}'"):
+                self.plugins[name].load_state_dict(value)
         self.resumed = None
+
+
+@contextmanager
+def _understood(part: str) -> Iterator[None]:
+    """Whatever a part of the run makes of a state that is not its own is a RunError in its name."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).strip().splitlines()[-1].strip()
+        raise RunError(f"the checkpoint cannot be resumed from: {part}: {reason.rstrip('.')}.") from error
 
 
 def schedule(optimizer: torch.optim.Optimizer, stage: Stage, step: int, total_steps: int) -> None:
@@ -171,3 +237,16 @@ def schedule(optimizer: torch.optim.Optimizer, stage: Stage, step: int, total_st
     factor = min((step + 1) / max(warmup, 1), (total_steps - step) / max(total_steps - warmup, 1))
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * min(factor, 1.0)
+
+
+def finite(optimizer: torch.optim.Optimizer, norm: Tensor, losses: Losses) -> bool:
+    """Whether the gradient, of this norm, and all losses are finite; note: this waits for the GPU."""
+    sizes = [norm, *(loss for terms in losses.values() for loss in terms.values())]
+    for group in optimizer.param_groups:  # scalars that a plugin learns are not in the model's norm
+        sizes += [each.grad for each in group["params"] if each.grad is not None and not each.dim()]
+    return bool(torch.stack([size.float() for size in sizes]).isfinite().all())
+
+
+def versions(model: MultitaskModel) -> list[int]:
+    """A number for each parameter that grows with every change of its values."""
+    return [parameter._version for parameter in model.parameters()]

@@ -91,6 +91,17 @@ COMMAND_LINE = [
     train("learning rate nan", "--lr", "nan", says=("learning_rate is nan;", "finite")),
     train("learning rate inf", "--lr", "inf", says=("learning_rate is inf;", "finite")),
     train("learning rate 1e999", "--lr", "1e999", says=("learning_rate is inf;", "finite")),
+    train("unknown score to monitor", "--monitor", "mood.acuracy", says=("monitor is 'mood.acuracy', and there is no such score. Did you mean 'mood.accuracy'? ", "mean")),
+    train("score of an unknown task", "--monitor", "mod.accuracy", says="monitor is 'mod.accuracy', and there is no such score. "),
+    train("one checkpoint", "--keep", 1, says="the command line: keep is 1; "),
+    train("no patience", "--patience", 0, says="the command line: patience is 0; "),
+    train("negative minutes", "--save-minutes", -1, says="the command line: save_minutes is -1.0; "),
+    train("resume auto without a folder", "--resume", "auto", says="--resume auto needs --output: "),
+    train("resume of nothing", "--resume", "rnu", says="there is no run rnu. Did you mean 'run'? "),
+    train("resume of another folder", "--resume", "run", "--output", "mine", says="a run goes on in its own folder; leave out --output mine, or --resume run."),
+    train("resume of no run", "--resume", "data", says="data is not a run: it has no config.toml."),
+    train("resume auto of something else", "--resume", "auto", "--output", "data", says="data exists already; "),
+    train("a run's folder again", "--output", "run", says="run is a run already; go on with it by --resume run, or name another --output."),
     train("unknown device", "--device", "gpu", says=("there is no device 'gpu' here. ", "Available: auto, cpu")),
     train("device without a number", "--device", "cpu:x", says="device 'cpu:x' cannot be used: "),
     train("unknown task", "--tasks", "mod", says="there is no task 'mod'. Did you mean 'mood'? Available: mood, near, same."),
@@ -273,10 +284,14 @@ RUNS = [
     Case("eval: not a run", ("eval", "encoder"), "encoder is not a run: it has no config.toml."),
     evaluate("no checkpoint", says="run has no checkpoint yet: ", files={"run/best": None}),
     evaluate("damaged settings", says="run/config.toml cannot be read: ", files={"run/config.toml": "x"}),
-    evaluate("weights cut short", says="run/best/model.safetensors cannot be read: ", files={"run/best/model.safetensors": b"\x10\0\0"}),
-    evaluate("no weights", says="run/best has no weights: ", files={"run/best/model.safetensors": None}),
-    evaluate("config not JSON", says="run/best/config.json cannot be read: ", files={"run/best/config.json": "{"}),
-    evaluate("tokenizer cut short", says="run/best/tokenizer.json cannot be read", files={"run/best/tokenizer.json": '{"a": '}),
+    evaluate("weights cut short", says="run/best is damaged: model.safetensors has 3 bytes instead of ", files={"run/best/model.safetensors": b"\x10\0\0"}),
+    evaluate("no weights", says="run/best is damaged: model.safetensors is missing.", files={"run/best/model.safetensors": None}),
+    evaluate("config not JSON", says="run/best is damaged: config.json has 1 bytes instead of ", files={"run/best/config.json": "{"}),
+    evaluate("tokenizer cut short", says="run/best is damaged: tokenizer.json has 6 bytes", files={"run/best/tokenizer.json": '{"a": '}),
+    evaluate("manifest cut short", says="run/best is damaged: manifest.json cannot be read.", files={"run/best/manifest.json": '{"files'}),
+    evaluate("no manifest", says="run/best is damaged: manifest.json is missing.", files={"run/best/manifest.json": None}),
+    evaluate("manifest of another kind", says="run/best is damaged: manifest.json cannot be read.", files={"run/best/manifest.json": '{"files": [1]}'}),
+    evaluate("manifest that leads out", says="run/best is damaged: /dev/zero is missing.", files={"run/best/manifest.json": '{"files": {"/dev/zero": {"bytes": 1, "sha256": ""}}}'}),
     evaluate("no such split", "--split", "test", says="none of the tasks near has a test split.", files={"data/tasks.toml": NEAR, "run/config.toml": 'data = "../data"'}),
     evaluate("unknown device", "--device", "gpu", says="there is no device 'gpu' here. "),
     evaluate("no such data", "--data", "nowhere", says="nowhere does not exist; "),
@@ -394,7 +409,7 @@ NOT_FINITE = ANNOUNCE + "    def extra_losses(self, task, output):\n        retu
     ("source", "says"),
     [
         (STEP, "plugin 'x' failed in extra_losses at finetune, 0, mood, 0: ZeroDivisionError: "),
-        (NOT_FINITE, "task 'mood'"),
+        (NOT_FINITE, "no finite loss and gradient in 5 steps in a row, the last of them step 5 with task 'same'"),
         (STEP.replace("1 / 0", "3"), "plugin 'x'"),
         (STEP.replace("{'x': 1 / 0}", "3"), "plugin 'x'"),
         (STEP.replace("task)", "output)").replace("'x': 1 / 0", "'task': output.sum()"), "'task'"),
@@ -405,7 +420,7 @@ def test_a_plugin_that_fails_in_a_step_is_one_sentence(
     source: str, says: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(monkeypatch, tmp_path / "strangers", x=source)
-    ran = regkit("train", "--encoder", "encoder", "--data", "data", "--steps", 2, "-p", "x", cwd=place)
+    ran = regkit("train", "--encoder", "encoder", "--data", "data", "--steps", 9, "-p", "x", cwd=place)
     is_one_sentence(ran)
     assert says in ran.err
 

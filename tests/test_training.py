@@ -12,7 +12,7 @@ from torch import Tensor
 from regkit import hookimpl
 from regkit.data.order import Feed
 from regkit.defaults import spread
-from regkit.errors import ConfigError, PluginError
+from regkit.errors import ConfigError, PluginError, RunError
 from regkit.gradients import give_gradient, room_for_gradients, take_gradient
 from regkit.hookspecs import Predict
 from regkit.tasks import Stage, Task
@@ -306,3 +306,120 @@ def test_a_task_without_weights_is_refused_where_the_encoder_is_frozen() -> None
 
     with pytest.raises(ConfigError, match="'cosine' has nothing to train while the encoder is frozen"):
         tiny_trainer({"freeze": Freeze()}).train()
+
+
+@dataclass
+class Bad:
+    """Makes the loss, or only its gradient, not a number in some steps; notes what it is told."""
+
+    steps: Sequence[int]
+    what: str = "loss"
+    now: int = field(default=0, init=False)
+    told: list[str] = field(default_factory=list, init=False)
+
+    @hookimpl(wrapper=True)
+    def choose_tasks(self, step: int) -> Generator[None, Sequence[Task], Sequence[Task]]:
+        self.now = step
+        return (yield)
+
+    @hookimpl
+    def extra_losses(self, output: Tensor) -> Mapping[str, Tensor]:
+        if self.now not in self.steps:
+            return {}
+        zero = (output - output.detach()).square().sum()
+        return {"bad": zero.sqrt() if self.what == "gradient" else torch.tensor(torch.nan)}
+
+    @hookimpl
+    def after_step(self, step: int) -> None:
+        self.told.append(f"after {step}")
+
+    @hookimpl
+    def skipped(self, step: int) -> None:
+        self.told.append(f"skipped {step}")
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_a_step_that_is_not_finite_is_skipped_and_training_goes_on(what: str, clip: float) -> None:
+    """The gradient of sqrt at 0 is infinite, while its value is fine."""
+    bad = Bad([2, 3], what)
+    trainer = tiny_trainer({"bad": bad}, steps=5)
+    trainer.clip = clip
+    trainer.train()
+    assert bad.told == ["after 0", "after 1", "skipped 2", "skipped 3", "after 4"]
+    assert sum(trainer.position.seen.values()) == 5
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+
+
+def test_a_learned_scalar_whose_gradient_is_not_finite_skips_the_step() -> None:
+    rising, told = Rising(), []
+
+    class Spoil:
+        @hookimpl(trylast=True)
+        def before_step(self) -> None:
+            rising.scale.grad = torch.tensor(torch.nan)
+
+        @hookimpl
+        def skipped(self, step: int) -> None:
+            told.append(step)
+
+    tiny_trainer({"rising": rising}, observers=[Spoil()], steps=3).train()
+    assert told == [0, 1, 2]
+    assert rising.scale.item() == 1.0
+
+
+def test_too_many_skipped_steps_in_a_row_end_training_with_the_task_named() -> None:
+    trainer = tiny_trainer({"bad": Bad(range(3, 99))}, steps=20)
+    with pytest.raises(RunError, match=r"in 5 steps in a row, the last of them step 8 with task '\w+'; try a lower"):
+        trainer.train()
+    assert trainer.at_rest()
+    fine = Bad([1, 2, 3, 4, 6, 7, 8, 9])  # four in a row, twice
+    tiny_trainer({"bad": fine}, steps=12).train()
+    assert len(fine.told) == 12
+
+
+def test_an_error_leaves_the_run_at_rest_unless_something_was_changed() -> None:
+    """Before the update, all stands where the last one left it; afterwards, some plugins were told and others not."""
+
+    class Fails:
+        def __init__(self, hook: str) -> None:
+            self.hook = hook
+
+        @hookimpl
+        def extra_losses(self) -> Mapping[str, Tensor]:
+            if self.hook == "extra_losses" and trainer.position.step == 2:
+                raise ValueError
+            return {}
+
+        @hookimpl
+        def before_step(self, model: torch.nn.Module) -> None:
+            if self.hook in ("before_step", "harm") and trainer.position.step == 2:
+                if self.hook == "harm":
+                    with torch.no_grad():
+                        next(model.parameters()).add_(1.0)
+                raise ValueError
+
+        @hookimpl
+        def after_step(self, step: int) -> None:
+            if self.hook == "after_step" and step == 1:
+                raise ValueError
+
+        @hookimpl
+        def evaluated(self, step: int) -> None:
+            if self.hook == "evaluated" and step == 2:
+                raise ValueError
+
+    rests = {}
+    for hook in ("extra_losses", "before_step", "harm", "after_step", "evaluated"):
+        trainer = tiny_trainer({"both": Both()}, steps=2 if hook == "evaluated" else 4, observers=[Fails(hook)])
+        with pytest.raises(ValueError):  # noqa: PT011
+            trainer.train()
+        assert trainer.position.step == 2
+        rests[hook] = trainer.at_rest()
+    assert rests == {
+        "extra_losses": True,
+        "before_step": True,
+        "harm": False,
+        "after_step": False,
+        "evaluated": False,
+    }

@@ -21,12 +21,24 @@ class GradVac:
     beta: Annotated[float, Field(gt=0, le=1)] = 0.01
     """How much of a pair's aim is its newest cosine."""
     aims: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # by pair, "one other"; 0 at first
+    learned: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # the aims after this step
 
     @hookimpl
     def combine_gradients(self, tasks: Sequence[Task], gradients: Tensor) -> Tensor:
         orders = [torch.randperm(len(tasks)).tolist() for _ in tasks]
-        products = (gradients @ gradients.T).double().cpu()  # note: waits for the GPU
-        return self.vaccine(products, orders, [task.name for task in tasks]).to(gradients) @ gradients
+        products, aims = (gradients @ gradients.T).double().cpu(), dict(self.aims)  # note: waits for the GPU
+        shares = self.vaccine(products, orders, [task.name for task in tasks])
+        self.learned, self.aims = self.aims, aims
+        return shares.to(gradients) @ gradients
+
+    @hookimpl
+    def after_step(self) -> None:
+        self.aims, self.learned = self.learned or self.aims, {}
+
+    @hookimpl
+    def skipped(self) -> None:
+        """The gradients that taught the aims came to nothing."""
+        self.learned = {}
 
     def vaccine(self, products: Tensor, orders: Sequence[Sequence[int]], names: Sequence[str]) -> Tensor:
         """How much of each row the combined gradient has, `[tasks]`; moves the aims. Arguments as of `pcgrad.surgery`."""

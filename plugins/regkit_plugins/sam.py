@@ -33,7 +33,9 @@ class SAM:
             for parameter, gradient in gradients.items():
                 parameter.add_(gradient * step)
         del gradients, gradient  # the second ones take their place in memory
-        recompute()
-        with torch.no_grad():
-            for parameter, value in before.items():
-                parameter.copy_(value)  # not subtracted: that would leave rounding behind
+        try:
+            recompute()
+        finally:
+            with torch.no_grad():
+                for parameter, value in before.items():
+                    parameter.copy_(value)  # not subtracted: that would leave rounding behind

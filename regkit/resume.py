@@ -1,0 +1,192 @@
+"""Resume: going on with a run - that it is the same run, and its newest whole checkpoint."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
+
+from regkit import catalog, checkpoint, runs
+from regkit.data.declare import choose, find_tasks
+from regkit.errors import ConfigError, RunError, explain
+from regkit.experiment import Experiment
+from regkit.keeping import Keeping
+from regkit.lock import LOCK
+from regkit.settings import Settings
+from regkit.tasks import Task
+from regkit.training import Position
+
+AUTO = "auto"
+FREE = {"data", "device", "keep", "save_steps", "save_minutes"}  # may differ: none of them changes what is learned
+WRITTEN = ("log.jsonl", "checkpoints", LOCK)  # what a run goes on writing in its folder, without replacing it
+Say = Callable[[str], None]
+
+
+@dataclass
+class Records:
+    """What a checkpoint holds of the run's folder at its moment."""
+
+    stage: str = ""
+    log: Annotated[int, Field(ge=0)] = 0  # bytes
+    keeping: Keeping = field(default_factory=Keeping)
+    owners: dict[str, str] = field(default_factory=dict)  # the plugin of each term of the loss
+    data: dict[str, str] = field(default_factory=dict)  # a digest of each task's examples
+
+
+@dataclass
+class Begun:
+    """A run to go on with."""
+
+    folder: Path
+    checkpoint: Path | None  # None: nothing was saved yet
+    training: Mapping[str, Any] = field(default_factory=dict)  # the trainer's state
+    records: Records = field(default_factory=Records)
+
+    def told(self) -> str:
+        """One line on where it goes on."""
+        if self.checkpoint is None:
+            return f"{self.folder} has no checkpoint yet: it begins anew"
+        step = self.training["position"]["step"]
+        return f"{self.folder} goes on after step {step} of stage {self.records.stage}"
+
+
+def find(resume: str | None, output: Path | None) -> Path | None:
+    """The folder of the run that `--resume` and `--output` mean; None for a new one."""
+    if resume is None:
+        return None
+    if resume == AUTO:
+        if output is None:
+            raise ConfigError("--resume auto needs --output: the folder of the run, to begin or to go on with.")
+        return output if runs.begun(output) else None
+    if output is not None and output.resolve() != Path(resume).resolve():
+        raise ConfigError(f"a run goes on in its own folder; leave out --output {output}, or --resume {resume}.")
+    folder = runs.find_folder(Path(resume))
+    return folder.parent / folder.readlink() if folder.is_symlink() else folder
+
+
+def same(folder: Path, ran: Settings, given: Settings) -> Settings:
+    """The settings to go on with: the run's, with those of the given ones that change no result.
+
+    ConfigError names the first of the others that differs.
+    """
+    theirs, ours = _plain(ran), _plain(given)
+    for name in theirs:
+        if name in FREE or theirs[name] == ours[name]:
+            continue
+        where, old, new = _difference(name, theirs[name], ours[name])
+        advice = f"begin a new one; --encoder {folder}/best builds on this one"
+        reason = (
+            "its learning rate falls to 0 at that end" if name in ("epochs", "steps") else "a run goes on as it began"
+        )
+        raise ConfigError(f"{folder} has {where} = {old}, not {new}: {reason}; leave the option out, or {advice}.")
+    return ran.model_copy(update={name: getattr(given, name) for name in FREE})
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    """As values that can be compared: tasks by name, options as the plugins have them."""
+    options = {name: catalog.make(name, given) for name, given in settings.plugins.items()}
+    found: dict[str, Any] = settings.model_dump(mode="json")
+    found["tasks"] = settings.tasks or list(choose(find_tasks(settings.data), None))
+    found["plugins"] = [
+        [name, {option: getattr(options[name], option) for option in given}] for name, given in settings.plugins.items()
+    ]
+    return found
+
+
+def _difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
+    """The place of a difference and what is there; of plugins, the first option."""
+    if name != "plugins":
+        return name, old, new
+    if [each for each, _ in old] != [each for each, _ in new]:
+        old, new = (", ".join(each for each, _ in side) or "none" for side in (old, new))
+        return name, old, new
+    plugin, ours, theirs = next(
+        (each[0], each[1], other[1]) for each, other in zip(old, new, strict=True) if each != other
+    )
+    option = next(option for option in ours | theirs if ours.get(option) != theirs.get(option))
+    old, new = (side.get(option, "its default") for side in (ours, theirs))
+    return f"{plugin}:{option}", old, new
+
+
+def newest(folder: Path, say: Say) -> Begun:
+    """The run at its newest checkpoint that is whole; each newer one that is damaged is said. Runs nothing."""
+    for name in WRITTEN:
+        if (folder / name).is_symlink():
+            raise RunError(f"{folder / name} leads out of the run's folder; a run writes in its own folder only.")
+    parent = folder / "checkpoints"
+    found = [path for path in parent.iterdir() if path.is_dir() and not path.is_symlink()] if parent.is_dir() else []
+    damaged = 0
+    for path in sorted(found, key=checkpoint.place, reverse=True):
+        if trouble := checkpoint.damage(path):
+            if not path.name.startswith("."):  # or else one that was never finished
+                say(f"checkpoint {path.name} is damaged: {trouble}. The one before it is used.")
+                damaged += 1
+            continue
+        return _begun(folder, path)
+    if damaged:
+        raise RunError(
+            f"no checkpoint of {folder} is whole; remove the folder to begin anew, or name another --output."
+        )
+    return Begun(folder, None)
+
+
+def _begun(folder: Path, path: Path) -> Begun:
+    """The run at this checkpoint, whose contents are what they must be."""
+    state = checkpoint.load_training(path)
+    try:
+        TypeAdapter(Position).validate_python(state["position"])
+        records = TypeAdapter(Records).validate_python(state["run"])
+        if not isinstance(state["plugins"], Mapping) or not isinstance(state["optimizer"], Mapping):
+            raise TypeError("its training state is of another kind")
+    except (KeyError, TypeError, ValidationError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        if isinstance(error, ValidationError):
+            reason = explain(error, "its state", ())
+        raise RunError(f"{path} cannot be resumed from: {reason.rstrip('.')}.") from None
+    return Begun(folder, path, state, records)
+
+
+def build(begun: Begun, settings: Settings) -> Experiment:
+    """The run in memory, as it stood at its checkpoint; the encoder that it began with is not needed."""
+    if begun.checkpoint is None:
+        return Experiment.build(settings)
+    experiment = Experiment.build(settings.model_copy(update={"encoder": str(begun.checkpoint.resolve())}))
+    checkpoint.load_heads(begun.checkpoint, experiment.model.heads)
+    experiment.trainer.load_state_dict(begun.training)
+    for name, digest in fingerprints(experiment.tasks).items():
+        if begun.records.data.get(name) != digest:
+            raise RunError(
+                f"{begun.folder} was trained on other examples of task '{name}'; it goes on with its own data only."
+            )
+    return experiment
+
+
+def fingerprints(tasks: Sequence[Task]) -> dict[str, str]:
+    """A digest of what is trained and scored, by task."""
+    return {task.name: _fingerprint(task) for task in tasks}
+
+
+def _fingerprint(task: Task) -> str:
+    digest = hashlib.sha256(repr((task.objective, task.pair_mode, task.batch_size)).encode())
+    for split in ("train", "dev"):
+        if examples := task.splits.get(split):
+            labels = examples.labels.numpy() if examples.labels is not None else np.empty(0)
+            for values in (examples.tokens, examples.segments, examples.offsets, labels):
+                digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def sources(settings: Settings) -> str:
+    """Which plugins a configuration asks for, and from which modules they come; nothing is imported to find out."""
+    points = catalog.installed()
+    return ", ".join(f"{name} ({points[name].value})" for name in settings.plugins if name in points)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What a killed process was about to write into a run's folder."""
+    inside = [*folder.iterdir(), *(folder / "checkpoints").glob(".*")]
+    return [path for path in inside if re.fullmatch(r"\.[\w.-]+\.\d+(\.old)?", path.name)]
