@@ -6,11 +6,12 @@ from regkit.experiment import Experiment
 from regkit.hookspecs import Predict, TaskLoss, hookimpl
 from regkit.model import Bert, BertConfig, Encoder, MultitaskModel, load_encoder
 from regkit.model.dropout import Dropout, dropout
-from regkit.objectives import Binary, Classification, Objective, Regression
-from regkit.randomness import Streams
+from regkit.objectives import Binary, Classification, MaskedWords, Objective, Regression
+from regkit.randomness import Streams, derive
 from regkit.sampling import apportion, turn
 from regkit.settings import Settings
-from regkit.tasks import Examples, Stage, Task
+from regkit.tasks import Dataset, Examples, Split, Stage, Task
+from regkit.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
 
@@ -22,11 +23,13 @@ __all__ = [
     "Classification",
     "ConfigError",
     "DataError",
+    "Dataset",
     "Dropout",
     "Encoder",
     "EncoderError",
     "Examples",
     "Experiment",
+    "MaskedWords",
     "MultitaskModel",
     "Objective",
     "PluginError",
@@ -35,11 +38,14 @@ __all__ = [
     "Regression",
     "RunError",
     "Settings",
+    "Split",
     "Stage",
     "Streams",
     "Task",
     "TaskLoss",
+    "Tokenizer",
     "apportion",
+    "derive",
     "dropout",
     "hookimpl",
     "load_encoder",

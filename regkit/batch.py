@@ -29,11 +29,14 @@ class Batch:
     starts: Tensor  # [sequences] where each sequence's first token, [CLS], stands
     counts: Tensor  # [sequences] tokens of each sequence
     sequence_of: Tensor  # [tokens] number of the token's sequence
-    labels: Tensor | None  # [examples]
+    labels: Tensor | None  # [predictions]; one an example, but for masked words
     lengths: tuple[int, ...]  # `counts` as plain numbers, known without asking the device
     sides: int  # sequences of each example: 1 or 2
     rows: tuple[int, ...]  # row numbers of the examples in their table
     keys: tuple[int, ...]  # a number for each example and update, from which `noise` is derived
+    targets: Tensor | None = (
+        None  # [predictions] numbers of the tokens that are predicted; None: a prediction an example
+    )
 
     @classmethod
     def pack(
@@ -45,6 +48,7 @@ class Batch:
         sides: int = 1,
         rows: Sequence[int] = (),
         keys: Sequence[int] = (),
+        targets: Tensor | None = None,
     ) -> "Batch":
         """Lay sequences of token ids end to end; `segments` has one array of the same length for each."""
         lengths = np.array([len(sequence) for sequence in sequences])
@@ -61,11 +65,17 @@ class Batch:
             sides=sides,
             rows=tuple(rows),
             keys=tuple(keys),
+            targets=targets,
         )
 
     def __len__(self) -> int:
         """The number of examples."""
         return len(self.lengths) // self.sides
+
+    @property
+    def predictions(self) -> int:
+        """The number of outputs that a loss is the mean over: the examples, or the masked words."""
+        return len(self) if self.targets is None else len(self.targets)
 
     @property
     def longest(self) -> int:

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from regkit.errors import PluginError, RegkitError, explain, nearest
 
 GROUP = "regkit.plugins"
+STAGES = "stages"  # the option of every plugin: the stages in which it acts
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def load_class(name: str) -> type:
         raise PluginError(f"plugin '{name}' ({points[name].value}) cannot be imported: {last_line(error)}.") from error
     if not (isinstance(found, type) and is_dataclass(found)):
         raise PluginError(f"plugin '{name}': {points[name].value} is not a dataclass.")
+    if STAGES in (field.name for field in fields(found)):
+        raise PluginError(f"plugin '{name}': every plugin has an option '{STAGES}'; call its own by another name.")
     return found
 
 
@@ -89,13 +92,20 @@ def summary(name: str) -> tuple[str, str]:
     return first, rest.strip()
 
 
+def acts_in(name: str, given: Mapping[str, Any]) -> list[str] | None:
+    """The stages that the option `stages` names, which every plugin has; None where it is not given."""
+    option = Option(STAGES, list[str], None, "")
+    return _checked(name, option, given[STAGES]) if STAGES in given else None
+
+
 def make(name: str, given: Mapping[str, Any]) -> Any:
     """The plugin's one instance for a run. Pydantic checks each option; text from the command line is converted."""
     plugin = load_class(name)
     known = options(plugin)
+    given = {option: value for option, value in given.items() if option != STAGES}
     for option in given:
         if option not in known:
-            raise PluginError(f"'{name}' has no option '{option}'. {nearest(option, known)}")
+            raise PluginError(f"'{name}' has no option '{option}'. {nearest(option, [*known, STAGES])}")
     for needed in known.values():
         if needed.default is MISSING and needed.name not in given:
             raise PluginError(f"'{name}' needs {needed.name}: --plugin {name}:{needed.name}={needed.type.upper()}.")
@@ -108,6 +118,11 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
         raise
     except Exception as error:
         raise PluginError(f"plugin '{name}' failed when it was made: {last_line(error)}.") from error
+
+
+def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, as the plugin has them: numbers, not text."""
+    return {key: acts_in(name, given) if key == STAGES else getattr(plugin, key) for key in given}
 
 
 def strengths(plugin: object) -> Mapping[str, float]:

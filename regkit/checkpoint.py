@@ -47,6 +47,10 @@ def save(folder: Path, model: MultitaskModel, tokenizer: Tokenizer, training: Ma
 def _fill(unfinished: Path, model: MultitaskModel, tokenizer: Tokenizer, training: Mapping[str, Any] | None) -> None:
     config, tensors = save_encoder(model.encoder)
     tensors |= {HEADS + name: tensor.contiguous() for name, tensor in model.heads.state_dict().items()}
+    for name, names in model.head_names.items():
+        found_head = model.heads[name].state_dict()
+        tensors |= {theirs: found_head[ours].clone() for ours, theirs in names.items()}
+        config["architectures"] = ["BertForPreTraining" if len(model.head_names) > 1 else "BertForMaskedLM"]
     (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
     save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(unfinished)

@@ -1,10 +1,11 @@
 """Compose: attach plugins to the hooks in order, and refuse what contradicts itself before anything runs."""
 
 import inspect
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +15,11 @@ from torch import Tensor
 from regkit.catalog import last_line
 from regkit.errors import PluginError, RegkitError, nearest
 from regkit.hookspecs import DECIDE, Hooks
+from regkit.model import Encoder
 from regkit.randomness import Streams
 from regkit.stopwatch import Stopwatch
+from regkit.tasks import FINETUNE, Task
+from regkit.tokenizer import Tokenizer
 
 
 @dataclass
@@ -25,12 +29,41 @@ class Composition:
     manager: pluggy.PluginManager
     plugins: Mapping[str, Any]  # by name, in the order of the command line
     stopwatch: Stopwatch  # stands still until somebody starts it
+    streams: Streams
+    named: Mapping[str, Sequence[str]] = field(default_factory=dict)  # the stages in which the user wants a plugin
+    added: dict[str, set[str]] = field(default_factory=dict)  # the stages that a plugin has added
     owners: dict[str, str] = field(default_factory=dict)  # of the terms of the loss given so far: the plugin's name
 
     @property
     def hook(self) -> Any:
         """Calls every attached plugin: `hook.prepare(model=..., tasks=...)`."""
         return self.manager.hook
+
+    def acts(self, name: str, stage: str) -> bool:
+        """Whether a plugin acts in a stage: in fine-tuning and those it adds, unless the user has named others."""
+        found = self.named.get(name)
+        return stage in (found if found is not None else {FINETUNE, *self.added.get(name, ())})
+
+    def acts_now(self, name: str) -> bool:
+        """Whether a plugin acts in the stage that runs; before any does, all of them answer."""
+        place = self.streams.place
+        return not place or self.acts(name, str(place[0]))
+
+    def tasks(self, given: Sequence[Task], tokenizer: Tokenizer, encoder: Encoder) -> list[Task]:
+        """The tasks of the run's data, and those of plugins; PluginError where two have one name."""
+        answers = self.hook.tasks(given=given, tokenizer=tokenizer, encoder=encoder)
+        tasks = [task for answer in answers for task in answer]
+        for name in {task.name for task in tasks}:
+            if [task.name for task in tasks].count(name) > 1:
+                raise PluginError(f"two tasks are called '{name}'; choose another name for one of them.")
+        return tasks
+
+    def check_stages(self, stages: Sequence[str]) -> None:
+        """PluginError where a plugin shall act in a stage that the run has not."""
+        for name, chosen in self.named.items():
+            for stage in chosen:
+                if stage not in stages:
+                    raise PluginError(f"'{name}' shall act in stage '{stage}'. {nearest(stage, stages)}")
 
     def hooks_of(self, name: str) -> list[str]:
         """The hooks that a plugin answers, in the loop's order."""
@@ -55,19 +88,24 @@ class Composition:
         self.manager.unregister(observer)
 
 
-def compose(plugins: Mapping[str, Any], defaults: object, streams: Streams) -> Composition:
-    """Attach plugins above the defaults, the first named being the outermost wrapper.
+def compose(
+    plugins: Mapping[str, Any],
+    defaults: object,
+    streams: Streams,
+    stages: Mapping[str, Sequence[str]] | None = None,
+) -> Composition:
+    """Attach plugins above the defaults, the first named being the outermost wrapper. `stages` says where some of them act.
 
     Raises PluginError for a hook or an argument that does not exist, and for two deciders of one hook.
     """
     manager = pluggy.PluginManager("regkit")
     manager.add_hookspecs(Hooks)
     manager.register(defaults, "defaults")
-    composition = Composition(manager, plugins, Stopwatch(streams.device))
+    composition = Composition(manager, plugins, Stopwatch(streams.device), streams, stages or {})
     for name in reversed(list(plugins)):  # pluggy calls the last registered first
         manager.register(_attached(name, plugins[name], streams, composition), name)
     manager.check_pending()
-    _one_decider_each(plugins)
+    _one_decider_each(composition)
     return composition
 
 
@@ -81,20 +119,16 @@ def implementations(plugin: object) -> dict[str, Callable[..., Any]]:
     return found
 
 
-def _one_decider_each(plugins: Mapping[str, Any]) -> None:
-    """Two plugins that decide one hook are refused; all the hooks that the same two decide are named."""
+def _one_decider_each(composition: Composition) -> None:
+    """Two plugins that decide one hook in one stage are refused; all the hooks that the same two decide are named."""
     shared: dict[str, list[str]] = {}  # hooks by their deciders
     for hook in DECIDE:
-        owners = [f"'{name}'" for name, plugin in plugins.items() if _decides(plugin, hook)]
-        if len(owners) > 1:
-            shared.setdefault(" and ".join(owners), []).append(hook)
+        for stage in {FINETUNE, *chain.from_iterable(composition.named.values())}:
+            owners = [f"'{name}'" for name in composition.deciders(hook) if composition.acts(name, stage)]
+            found = shared.setdefault(" and ".join(owners), []) if len(owners) > 1 else [hook]
+            found += [hook] if hook not in found else []
     for both, hooks in shared.items():
         raise PluginError(f"{both} both decide {' and '.join(hooks)}; keep one of them.")
-
-
-def _decides(plugin: object, hook: str) -> bool:
-    method: Any = implementations(plugin).get(hook)
-    return method is not None and not method.regkit_impl["wrapper"]
 
 
 def _attached(name: str, plugin: object, streams: Streams, composition: Composition) -> SimpleNamespace:
@@ -111,10 +145,8 @@ def _attached(name: str, plugin: object, streams: Streams, composition: Composit
             with composition.stopwatch.on(name), streams.seeded(name, hook, *when), _blamed(name, hook, streams):
                 yield
 
-        wrapper = method.regkit_impl["wrapper"]  # type: ignore[attr-defined]
-        attached[hook] = (
-            _around(name, hook, method, alone) if wrapper else _plain(name, hook, method, alone, composition)
-        )
+        attach = _around if method.regkit_impl["wrapper"] else _plain  # type: ignore[attr-defined]
+        attached[hook] = attach(name, hook, method, alone, composition)
     return SimpleNamespace(**attached)
 
 
@@ -143,8 +175,12 @@ def _plain(
 ) -> Callable[..., Any]:
     @wraps(method)
     def call(*arguments: Any) -> Any:
+        if not composition.acts_now(name):
+            return {} if hook in ("extra_losses", "measure") else None
         with alone():
             answer = method(*arguments)
+        if hook == "stages":
+            composition.added.setdefault(name, set()).update(stage.name for stage in answer)
         if hook == "extra_losses":
             if not _is_losses(answer):
                 found = type(answer).__name__
@@ -155,9 +191,13 @@ def _plain(
     return call
 
 
-def _around(name: str, hook: str, method: Callable[..., Any], alone: Alone) -> Callable[..., Any]:
+def _around(
+    name: str, hook: str, method: Callable[..., Any], alone: Alone, composition: Composition
+) -> Callable[..., Any]:
     @wraps(method)
     def wrapper(*arguments: Any) -> Generator[None, Any, Any]:
+        if not composition.acts_now(name):
+            return (yield)
         with closing(method(*arguments)) as inner:  # at once, where another plugin fails
             with alone("before"):
                 if next(inner, inner) is inner:

@@ -29,7 +29,7 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 @torch.no_grad()
 def outputs(model: MultitaskModel, task: Task, split: Split, *, budget: int, precision: torch.dtype) -> Tensor:
-    """The model's output for every example of a split, in the split's order, on the CPU in float32."""
+    """What the objective keeps of the model's output for every example of a split, in the split's order, on the CPU."""
     examples = task.splits[split]
     lengths = examples.lengths()
     rows = np.argsort(lengths, kind="stable")  # like lengths together; the answer does not depend on it
@@ -38,7 +38,8 @@ def outputs(model: MultitaskModel, task: Task, split: Split, *, budget: int, pre
     with mode(model, training=False), autocast(device, precision):
         for part in cut(rows.tolist(), lengths, budget):
             batch = examples.batch(part).to(device)
-            found.append(model.predict(task, batch, model.embed(batch)).float())
+            output = model.predict(task, batch, model.embed(batch)).float()
+            found.append(task.objective.evidence(output, batch))
     return torch.cat(found)[torch.from_numpy(np.argsort(rows)).to(device)].cpu()
 
 
@@ -60,7 +61,7 @@ def score(task: Task, output: Tensor, labels: Tensor) -> dict[str, float]:
     """The objective's metrics, and the loss. RunError where the model has come apart."""
     if not output.isfinite().all():
         raise RunError(f"task '{task.name}': the model's outputs are no finite numbers; try a lower learning rate.")
-    return {**task.objective.metrics(output, labels), "loss": float(task.objective.loss(output, labels))}
+    return dict(task.objective.metrics(output, labels))
 
 
 def mean_score(scores: Mapping[str, Mapping[str, float]], tasks: Iterable[Task]) -> float:

@@ -13,10 +13,10 @@ from regkit.defaults import Defaults
 from regkit.encoders import find_encoder
 from regkit.errors import ConfigError, nearest
 from regkit.gradients import Gradients
-from regkit.model import Bert, MultitaskModel, load_encoder
+from regkit.model import Bert, MultitaskModel, load_encoder, load_known_heads
 from regkit.randomness import Streams
 from regkit.settings import Settings
-from regkit.tasks import Stage, Task
+from regkit.tasks import FINETUNE, Stage, Task
 from regkit.tokenizer import Tokenizer
 from regkit.training import Trainer
 
@@ -32,6 +32,7 @@ class Experiment:
     composition: Composition
     trainer: Trainer
     left_out: Sequence[str]  # tasks of the data that are trained only where they are named
+    known_heads: Sequence[str]  # tasks whose heads came with the encoder
 
     @classmethod
     def build(cls, settings: Settings) -> "Experiment":
@@ -41,6 +42,8 @@ class Experiment:
         """
         streams = Streams(settings.seed, find_device(settings.device))
         plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
+        chosen = {name: catalog.acts_in(name, options) for name, options in settings.plugins.items()}
+        named = {name: stages for name, stages in chosen.items() if stages is not None}
         found = find_tasks(settings.data)
         specs = choose(found, settings.tasks)
         left_out = [name for name in found if name not in specs and settings.tasks is None]
@@ -48,18 +51,24 @@ class Experiment:
         longest = min(settings.max_length or encoder.longest, encoder.longest)
         size = settings.batch_size
         tasks = [load_task(name, spec, tokenizer, longest, batch_size=size) for name, spec in specs.items()]
+        composition = compose(plugins, Defaults(tasks, _stage(settings, tasks)), streams, named)
+        tasks = composition.tasks(tasks, tokenizer, encoder)
         rate = 0.1 if settings.dropout is None else settings.dropout
-        model = MultitaskModel(encoder, tasks, streams, dropout=rate).to(streams.device)
-        composition = compose(plugins, Defaults(tasks, _stage(settings, tasks)), streams)
+        model = MultitaskModel(encoder, tasks, streams, dropout=rate)
+        known = load_known_heads(find_encoder(settings.encoder), model.heads, model.head_names)
+        model.to(streams.device)
         trainer = Trainer(
             Gradients(model, composition.hook, streams, _precision(settings, streams.device)),
+            tasks,
             budget=settings.micro_batch_tokens,
             clip=settings.clip,
             bucketing=settings.length_bucketing,
             max_skipped=settings.max_skipped,
             plugins=plugins,
+            acts=composition.acts,
         )
-        return cls(_resolved(settings, specs, plugins), tokenizer, tasks, model, composition, trainer, left_out)
+        composition.check_stages([stage.name for stage, _ in trainer.stages()])
+        return cls(_resolved(settings, specs, plugins), tokenizer, tasks, model, composition, trainer, left_out, known)
 
 
 def _read_encoder(settings: Settings, streams: Streams) -> tuple[Tokenizer, Bert]:
@@ -80,9 +89,7 @@ def _precision(settings: Settings, device: torch.device) -> torch.dtype:
 
 def _resolved(settings: Settings, tasks: Iterable[str], plugins: Mapping[str, object]) -> Settings:
     """The settings with their tasks named, and their plugins' options as the plugins have them: numbers, not text."""
-    options = {
-        name: {option: getattr(plugins[name], option) for option in given} for name, given in settings.plugins.items()
-    }
+    options = {name: catalog.chosen(name, plugins[name], given) for name, given in settings.plugins.items()}
     return settings.model_copy(update={"tasks": list(tasks), "plugins": options})
 
 
@@ -106,7 +113,7 @@ def find_device(name: str) -> torch.device:
 
 def _stage(settings: Settings, tasks: Sequence[Task]) -> Stage:
     return Stage(
-        "finetune",
+        FINETUNE,
         [task.name for task in tasks],
         epochs=settings.epochs,
         steps=settings.steps,

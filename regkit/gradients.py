@@ -61,19 +61,18 @@ class Gradients:
             for part, batch in enumerate(batches):
                 with self.streams.within(task.name, part):
                     _, _, loss = self.clean(task, batch.to(device))
-                parts.append(loss * (len(batch) / sum(map(len, batches))))
+                parts.append(loss * share(batch, batches))
             found[task.name] = torch.stack(parts).sum()
         return found
 
     def backward(self, task: Task, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """Add the gradient of a task's batch, one micro-batch after the other; each counts by its share of the examples."""
+        """Add the gradient of a task's batch, one micro-batch after the other; each counts by its share."""
         device = next(self.model.parameters()).device
-        examples = sum(map(len, batches))
         totals: dict[str, Tensor] = {}
         for part, batch in enumerate(batches):
             with self.streams.within(task.name, part):
                 terms = self.losses(task, batch.to(device))
-            terms = {name: term * (len(batch) / examples) for name, term in terms.items()}
+            terms = {name: term * share(batch, batches) for name, term in terms.items()}
             torch.autograd.backward(torch.stack(list(terms.values())).sum())
             totals = {name: term.detach() + totals.get(name, 0) for name, term in terms.items()}
         return totals
@@ -131,6 +130,11 @@ class Gradients:
             return found
 
         return predict
+
+
+def share(batch: Batch, batches: Sequence[Batch]) -> float:
+    """How much of a batch's predictions are in one of its micro-batches."""
+    return batch.predictions / max(sum(each.predictions for each in batches), 1)
 
 
 def room_for_gradients(model: MultitaskModel, rows: int) -> Tensor:

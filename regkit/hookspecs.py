@@ -1,6 +1,6 @@
 """The contract: the training loop in pseudocode, and the hooks that plugins attach to, in the loop's order.
 
-    tasks()                                                  # collect
+    tasks(given, tokenizer, encoder)                         # collect
     stages(tasks)                                            # collect
     for stage in stages:
         prepare(model, stage, tasks)                         # notify; the optimizer is not built yet
@@ -55,8 +55,9 @@ if TYPE_CHECKING:
     import torch
 
     from regkit.batch import Batch
-    from regkit.model import MultitaskModel
+    from regkit.model import Encoder, MultitaskModel
     from regkit.tasks import Stage, Task
+    from regkit.tokenizer import Tokenizer
 
 hookimpl = pluggy.HookimplMarker("regkit")
 collect = pluggy.HookspecMarker("regkit")
@@ -101,8 +102,8 @@ class Hooks:
     """The hooks, in the loop's order."""
 
     @collect
-    def tasks(self) -> Sequence[Task]:
-        """More tasks, beside those of the run's data."""
+    def tasks(self, given: Sequence[Task], tokenizer: Tokenizer, encoder: Encoder) -> Sequence[Task]:
+        """More tasks, beside those `given` by the run's data; for stages that the plugin adds."""
 
     @collect
     def stages(self, tasks: Sequence[Task]) -> Sequence[Stage]:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from regkit.batch import Batch
+
 Scores = Mapping[str, float]
 
 
@@ -41,8 +43,12 @@ class Objective(Protocol):
         """`[examples]` in the terms of the labels."""
         ...
 
-    def metrics(self, output: Tensor, labels: Tensor) -> Scores:
-        """Scores over a whole split."""
+    def evidence(self, output: Tensor, batch: Batch) -> Tensor:
+        """What `metrics` needs of an output: one row an example. For most, the output itself."""
+        ...
+
+    def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
+        """Scores over a whole split, its mean loss among them."""
         ...
 
     def label(self, text: str) -> float:
@@ -90,13 +96,17 @@ class Classification:
     def prediction(self, output: Tensor) -> Tensor:
         return output.argmax(-1)
 
-    def metrics(self, output: Tensor, labels: Tensor) -> Scores:
+    def evidence(self, output: Tensor, batch: Batch) -> Tensor:
+        return output
+
+    def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
         from sklearn.metrics import accuracy_score, f1_score
 
-        truth, guess = labels.numpy(), self.prediction(output).numpy()
+        truth, guess = labels.numpy(), self.prediction(evidence).numpy()
         return {
             "accuracy": float(accuracy_score(truth, guess)),
             "macro_f1": float(f1_score(truth, guess, average="macro", zero_division=0.0)),
+            "loss": float(self.loss(evidence, labels)),
         }
 
     def label(self, text: str) -> float:
@@ -132,14 +142,18 @@ class Binary:
     def prediction(self, output: Tensor) -> Tensor:
         return (output > 0).long()
 
-    def metrics(self, output: Tensor, labels: Tensor) -> Scores:
+    def evidence(self, output: Tensor, batch: Batch) -> Tensor:
+        return output
+
+    def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
         from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
-        truth, guess = labels.numpy(), self.prediction(output).numpy()
+        truth, guess = labels.numpy(), self.prediction(evidence).numpy()
         return {
             "accuracy": float(accuracy_score(truth, guess)),
             "f1": float(f1_score(truth, guess, zero_division=0.0)),
-            "auc": float(roc_auc_score(truth, output.float().numpy())),
+            "auc": float(roc_auc_score(truth, evidence.float().numpy())),
+            "loss": float(self.loss(evidence, labels)),
         }
 
     def label(self, text: str) -> float:
@@ -171,15 +185,20 @@ class Regression:
     def prediction(self, output: Tensor) -> Tensor:
         return output.float().clamp(self.low, self.high)
 
-    def metrics(self, output: Tensor, labels: Tensor) -> Scores:
+    def evidence(self, output: Tensor, batch: Batch) -> Tensor:
+        return output
+
+    def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
         from scipy.stats import pearsonr, spearmanr
 
-        truth, guess = labels.double().numpy(), output.double().numpy()
+        truth, guess = labels.double().numpy(), evidence.double().numpy()
+        loss = float(self.loss(evidence, labels))
         if np.ptp(guess) == 0:  # a constant prediction correlates with nothing
-            return {"pearson": 0.0, "spearman": 0.0}
+            return {"pearson": 0.0, "spearman": 0.0, "loss": loss}
         return {
             "pearson": float(pearsonr(truth, guess).statistic),
             "spearman": float(spearmanr(truth, guess).statistic),
+            "loss": loss,
         }
 
     def label(self, text: str) -> float:
@@ -194,6 +213,55 @@ class Regression:
 
     def text(self, label: float) -> str:
         return f"{label:.4f}"
+
+
+@dataclass(frozen=True)
+class MaskedWords:
+    """Which words were masked, labelled by their ids; the output is `[masked words, words]` logits (Devlin et al., 2019).
+
+    The mean is over masked words, not over texts.
+    """
+
+    words: int
+    kind: ClassVar[str] = "masked words"
+    metric: ClassVar[str] = "accuracy"
+    label_type: ClassVar[torch.dtype] = torch.int64
+
+    @property
+    def width(self) -> int:
+        return self.words
+
+    def loss(self, output: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(_wide(output), labels, reduction="sum") / max(len(labels), 1)
+
+    def divergence(self, output: Tensor, other: Tensor) -> Tensor:
+        """KL(p, q) + KL(q, p), as that of classes."""
+        _same_shape(output, other)
+        log_p, log_q = _wide(output).log_softmax(-1), _wide(other).log_softmax(-1)
+        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum() / max(len(output), 1)
+
+    def prediction(self, output: Tensor) -> Tensor:
+        return output.argmax(-1)
+
+    def evidence(self, output: Tensor, batch: Batch) -> Tensor:
+        """`[examples, 3]`: masked words, the sum of their losses, how many of them are found. Logits would fill memory."""
+        assert batch.labels is not None
+        assert batch.targets is not None
+        losses = F.cross_entropy(_wide(output), batch.labels, reduction="none")
+        found = torch.stack([torch.ones_like(losses), losses, (self.prediction(output) == batch.labels).float()], dim=1)
+        sums = found.new_zeros(len(batch), 3)
+        return sums.index_add(0, batch.example_of[batch.targets], found)
+
+    def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
+        masked, loss, found = evidence.double().sum(0).tolist()
+        loss /= max(masked, 1)
+        return {"accuracy": found / max(masked, 1), "perplexity": float(np.exp(loss)), "loss": loss}
+
+    def label(self, text: str) -> float:
+        return _whole(text, self.words - 1)
+
+    def text(self, label: float) -> str:
+        return str(int(label))
 
 
 def _whole(text: str, highest: int) -> float:

@@ -35,13 +35,17 @@ def plan(experiment: Experiment) -> list[str]:
     kind = "bf16" if trainer.gradients.precision == torch.bfloat16 else "fp32"
     name, device = settings.encoder or "the demo (MiniLM)", trainer.streams.device
     lines = [f"encoder: {name}, {size:.1f} M parameters, on {device} in {kind}"]
-    for task in experiment.tasks:
+    for task in trainer.tasks:
         lines += _task(task)
+        if task.head_names:
+            lines.append(f"  its head is {'that of the checkpoint' if task.name in experiment.known_heads else 'new'}")
     lines += [f"task {name}: found, not trained; --tasks would name it" for name in experiment.left_out]
     for name, plugin in experiment.composition.plugins.items():
         chosen = ", ".join(f"{key}={value}" for key, value in vars(plugin).items() if key in settings.plugins[name])
         hooks = ", ".join(experiment.composition.hooks_of(name))
-        lines.append(f"plugin {name}{f' ({chosen})' if chosen else ''}: answers {hooks}")
+        named = experiment.composition.named.get(name)
+        where = f", in {' and '.join(named)}" if named is not None else ""
+        lines.append(f"plugin {name}{f' ({chosen})' if chosen else ''}: answers {hooks}{where}")
     for stage, tasks in trainer.stages():
         epoch, total = trainer.length(stage, tasks)
         lines.append(
@@ -60,8 +64,9 @@ def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
     batches = Counter(name for names in steps for name in names)
     together = max(map(len, steps))
     composition = experiment.composition
-    surgeons = [name for name in composition.plugins if "combine_gradients" in composition.hooks_of(name)]
-    schedulers = composition.deciders("choose_tasks")
+    here = [name for name in composition.plugins if composition.acts(name, stage.name)]
+    surgeons = [name for name in here if "combine_gradients" in composition.hooks_of(name)]
+    schedulers = [name for name in composition.deciders("choose_tasks") if name in here]
     if surgeons and together == 1:
         instead = "".join(f" instead of '{name}'" for name in schedulers if name != "rrobin")
         share = f"let several share a step: --plugin rrobin:per_step={len(tasks)}{instead}"
@@ -94,7 +99,7 @@ def _task(task: Task) -> list[str]:
             lines.append(
                 f"  {examples.cut} {split} texts ({share:.2g} %) are longer than the encoder reads, and were cut"
             )
-    return lines
+    return lines + [f"  {note}" for note in task.notes]
 
 
 def details(experiment: Experiment) -> list[str]:
@@ -105,19 +110,26 @@ def details(experiment: Experiment) -> list[str]:
     trainer, composition = experiment.trainer, experiment.composition
     lines = _answers(composition)
     for stage, tasks in trainer.stages():
-        nothing = compose({}, Defaults(tasks, stage), trainer.streams)
-        plain = {
-            task.name: Trial.of(experiment, nothing, stage, task) for task in tasks
-        }  # before plugins change modules
-        trainer.prepare(stage, tasks)
-        alike: dict[str, list[str]] = {}  # tasks by what is said of their steps
-        for task in tasks:
-            trial = Trial.of(experiment, composition, stage, task)
-            ratio = trial.operations / plain[task.name].operations
-            said = f"{_formula(trial.terms, composition)}; {_passes(trial.passes)}; {ratio:.1f} times the operations of plain"
-            alike.setdefault(said, []).append(task.name)
-        lines += [f"step of {', '.join(names)}: loss = {said}" for said, names in alike.items()]
+        with trainer.streams.at(stage.name):
+            lines += _steps(experiment, stage, tasks)
     return lines
+
+
+def _steps(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[str]:
+    """A line for all tasks of which the same is to be said."""
+    trainer, composition = experiment.trainer, experiment.composition
+    nothing = compose({}, Defaults(tasks, stage), trainer.streams)
+    plain = {task.name: Trial.of(experiment, nothing, stage, task) for task in tasks}  # before plugins change modules
+    trainer.prepare(stage, tasks)
+    alike: dict[str, list[str]] = {}  # tasks by what is said of their steps
+    for task in tasks:
+        trial = Trial.of(experiment, composition, stage, task)
+        ratio = trial.operations / plain[task.name].operations
+        said = (
+            f"{_formula(trial.terms, composition)}; {_passes(trial.passes)}; {ratio:.1f} times the operations of plain"
+        )
+        alike.setdefault(said, []).append(task.name)
+    return [f"step of {', '.join(names)}: loss = {said}" for said, names in alike.items()]
 
 
 def _answers(composition: Composition) -> list[str]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from regkit import catalog, checkpoint, runs
@@ -88,11 +87,10 @@ def same(folder: Path, ran: Settings, given: Settings) -> Settings:
 
 def _plain(settings: Settings) -> dict[str, Any]:
     """As values that can be compared: tasks by name, options as the plugins have them."""
-    options = {name: catalog.make(name, given) for name, given in settings.plugins.items()}
     found: dict[str, Any] = settings.model_dump(mode="json")
     found["tasks"] = settings.tasks or list(choose(find_tasks(settings.data), None))
     found["plugins"] = [
-        [name, {option: getattr(options[name], option) for option in given}] for name, given in settings.plugins.items()
+        [name, catalog.chosen(name, catalog.make(name, given), given)] for name, given in settings.plugins.items()
     ]
     return found
 
@@ -174,9 +172,7 @@ def _fingerprint(task: Task) -> str:
     digest = hashlib.sha256(repr((task.objective, task.pair_mode, task.batch_size)).encode())
     for split in ("train", "dev"):
         if examples := task.splits.get(split):
-            labels = examples.labels.numpy() if examples.labels is not None else np.empty(0)
-            for values in (examples.tokens, examples.segments, examples.offsets, labels):
-                digest.update(np.ascontiguousarray(values).data)
+            digest.update(examples.digest())
     return digest.hexdigest()
 
 

@@ -1,8 +1,9 @@
 """Tasks and stages: what is learned, from which examples, for how long."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -11,8 +12,45 @@ from torch import Tensor
 from regkit.batch import Batch
 from regkit.objectives import Objective
 
+FINETUNE = "finetune"  # the stage that every run ends with, on the run's own tasks
+
 Split = Literal["train", "dev", "test"]
 PairMode = Literal["cross_encoder", "bi_encoder"]  # both texts in one sequence, or each in its own
+
+
+class Dataset(Protocol):
+    """One split of a task: rows of token ids that are packed into batches. `Examples` is the usual one."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        """`[examples]`; None where the split has none, and cannot be scored."""
+        ...
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """`[examples]` for prediction files."""
+        ...
+
+    @property
+    def cut(self) -> int:
+        """How many examples were longer than the encoder reads."""
+        ...
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        ...
+
+    def lengths(self) -> np.ndarray:
+        """`[examples]` tokens of each."""
+        ...
+
+    def batch(self, rows: Sequence[int], keys: Sequence[int] = ()) -> Batch:
+        """These examples, packed. In training each has a key of its own for the update: whatever is drawn comes from it."""
+        ...
+
+    def digest(self) -> bytes:
+        """The same for the same examples only: a run that goes on must find what it began with."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,6 +85,14 @@ class Examples:
             keys=keys,
         )
 
+    def digest(self) -> bytes:
+        """SHA-256 of tokens and labels."""
+        digest = hashlib.sha256()
+        labels = np.empty(0) if self.labels is None else self.labels.numpy()
+        for values in (self.tokens, self.segments, self.offsets, labels):
+            digest.update(np.ascontiguousarray(values).data)
+        return digest.digest()
+
 
 @dataclass(frozen=True)
 class Task:
@@ -54,9 +100,13 @@ class Task:
 
     name: str
     objective: Objective
-    splits: Mapping[Split, Examples]
+    splits: Mapping[Split, Dataset]
     pair_mode: PairMode | None = None  # None: one text
     batch_size: int = 32
+    head_names: Mapping[str, str] = field(
+        default_factory=dict
+    )  # of its head's tensors in checkpoints that others write
+    notes: Sequence[str] = ()  # what the plan shall say of its data
 
     @property
     def batches(self) -> int:

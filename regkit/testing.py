@@ -21,6 +21,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer as Backend
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import BertPreTokenizer
 from torch import Tensor
 
 from regkit.batch import Batch
@@ -35,7 +38,8 @@ from regkit.hookspecs import DECIDE, hookimpl
 from regkit.model import Bert, BertConfig, MultitaskModel
 from regkit.objectives import Binary, Classification, Objective, Regression
 from regkit.randomness import Streams
-from regkit.tasks import Examples, PairMode, Stage, Task
+from regkit.tasks import FINETUNE, Examples, PairMode, Stage, Task
+from regkit.tokenizer import Tokenizer
 from regkit.training import Trainer
 
 Plugins = Mapping[str, Any]
@@ -78,6 +82,15 @@ def tiny_task(
         ids=[str(row) for row in range(size)],
     )
     return Task(name, objective, {"train": examples, "dev": examples}, pair_mode, batch_size)
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """A vocabulary of the size of the tiny model's: special tokens, and then numbers."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = special + [str(number) for number in range(TINY.vocab_size - len(special))]
+    backend = Backend(WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = BertPreTokenizer()
+    return Tokenizer(backend)
 
 
 def tiny_tasks() -> list[Task]:
@@ -133,10 +146,12 @@ def _tiny(
     streams = Streams(seed)
     with streams.seeded("encoder"):
         encoder = Bert(replace(TINY, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout))
-    model = MultitaskModel(encoder, tasks, streams, dropout=dropout)
-    stage = Stage("finetune", [task.name for task in tasks], steps=steps, learning_rate=1e-2)
+    stage = Stage(FINETUNE, [task.name for task in tasks], steps=steps, learning_rate=1e-2)
     composition = compose(plugins, Defaults(tasks, stage), streams)
-    return Trainer(Gradients(model, composition.hook, streams), budget=budget, plugins=plugins), composition
+    tasks = composition.tasks(tasks, tiny_tokenizer(), encoder)
+    model = MultitaskModel(encoder, tasks, streams, dropout=dropout)
+    gradients = Gradients(model, composition.hook, streams)
+    return Trainer(gradients, tasks, budget=budget, plugins=plugins, acts=composition.acts), composition
 
 
 def same_weights(one: Trainer, other: Trainer) -> None:
@@ -186,7 +201,7 @@ def micro_batches_do_not_show(factory: Factory, tasks: Tasks = tiny_tasks) -> No
 
 def gradients_of(trainer: Trainer, task: Task, budget: int) -> dict[str, Tensor]:
     """The gradients of the task's second batch, in micro-batches of at most `budget` tokens, as a step would see them."""
-    ((stage, tasks),) = trainer.stages()
+    *_, (stage, tasks) = trainer.stages()
     trainer.prepare(stage, tasks)
     optimizer = trainer.make_optimizer(stage)
     chosen = [(task, Feed(task, 0, stage.name).micro_batches(1, budget))]
@@ -203,7 +218,7 @@ def extra_passes_leave_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) -> 
     """Promise 6: before the backward pass, a plugin's losses change no gradient, no mode and no random state."""
     trainer = tiny_trainer(factory(), tasks=tasks())
     trainer.model.train()
-    ((stage, prepared),) = trainer.stages()
+    *_, (stage, prepared) = trainer.stages()
     trainer.prepare(stage, prepared)
     modes = [module.training for module in trainer.model.modules()]
     weights = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}

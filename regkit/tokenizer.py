@@ -43,6 +43,15 @@ class Tokenizer:
         """One more than the highest id."""
         return max(self.backend.get_vocab().values()) + 1
 
+    @property
+    def mask(self) -> int:
+        """The id of [MASK]."""
+        return self._special("[MASK]")
+
+    def vocabulary(self) -> dict[str, int]:
+        """The id of every word."""
+        return dict(self.backend.get_vocab())
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without special tokens; one call for many texts is many times faster than many calls."""
         return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]

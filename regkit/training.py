@@ -1,7 +1,7 @@
 """Training: the loop that `regkit.hookspecs` draws, in the same words. Its inner half is `regkit.gradients`."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -36,11 +36,13 @@ class Trainer:
     """Trains the model of `gradients` as the plugins behind its `hook` say."""
 
     gradients: Gradients
+    tasks: Sequence[Task]  # of all stages
     budget: int = 16384  # most tokens in a micro-batch; how a batch is cut does not change the result
     clip: float = 1.0  # largest norm of an update's gradient; 0 does not clip
     bucketing: bool = True  # texts of like length in one batch
     max_skipped: int = 5  # updates in a row that may be skipped, for numbers that are not finite, before training stops
     plugins: Mapping[str, Any] = field(default_factory=dict)  # by name; only their state is used
+    acts: Callable[[str, str], bool] = lambda plugin, stage: True  # whether a plugin acts in a stage
     position: Position = field(default_factory=Position)
     optimizer: torch.optim.Optimizer | None = None
     resumed: Mapping[str, Any] | None = None  # the state at `position`, until the stage is prepared for it
@@ -128,12 +130,19 @@ class Trainer:
 
     def scored(self) -> MultitaskModel:
         """The model that is evaluated and kept: the one in training, unless a plugin decides otherwise."""
-        found: MultitaskModel = self.hook.model_to_evaluate(model=self.model)
+        place = self.streams.place or (self.stages()[self.position.stage][0].name,)
+        with self.streams.at(*place):
+            found: MultitaskModel = self.hook.model_to_evaluate(model=self.model)
         return found
+
+    def begun(self) -> Mapping[str, Any]:
+        """The plugins that act in this stage, or have acted in an earlier one: the others hold nothing yet."""
+        stages = [stage.name for stage, _ in self.stages()[: self.position.stage + 1]]
+        return {name: each for name, each in self.plugins.items() if any(self.acts(name, stage) for stage in stages)}
 
     def stages(self) -> list[tuple[Stage, list[Task]]]:
         """The stages of the run, each with its tasks."""
-        tasks = [task for answer in self.hook.tasks() for task in answer]
+        tasks = self.tasks
         stages = [stage for answer in self.hook.stages(tasks=tasks) for stage in answer]
         for stage in stages:
             if not re.fullmatch(r"[\w-]+", stage.name):  # it is part of the names of checkpoints
@@ -190,7 +199,7 @@ class Trainer:
         state = {
             "position": asdict(self.position),
             "optimizer": self.optimizer.state_dict() if self.optimizer else {},
-            "plugins": {name: each.state_dict() for name, each in self.plugins.items() if hasattr(each, "state_dict")},
+            "plugins": {name: each.state_dict() for name, each in self.begun().items() if hasattr(each, "state_dict")},
         }
         return state if self.scored() is self.model else state | {"model": self.model.state_dict()}
 

@@ -157,7 +157,7 @@ def test_the_summary_is_the_first_line_of_the_module_or_else_of_the_class(
         ({}, "'stranger' needs rate: --plugin stranger:rate=FLOAT."),
         (
             {"rate": 1, "cuont": 2},
-            "'stranger' has no option 'cuont'. Did you mean 'count'? Available: count, layers, mode, plain, rate.",
+            "'stranger' has no option 'cuont'. Did you mean 'count'? Available: count, layers, mode, plain, rate, stages.",
         ),
         ({"rate": 1, "state": 2}, "'stranger' has no option 'state'."),
         ({"rate": 1, "count": 10}, "'stranger': count and rate do not go together."),

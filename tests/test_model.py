@@ -361,10 +361,10 @@ def test_a_linear_head_begins_in_the_middle_of_the_range_and_drops_in_training()
 
 
 def test_a_pair_read_apart_gets_a_cosine_for_scores_and_features_for_classes() -> None:
-    assert type(head_for(tiny_task("a", Regression(0, 5), "bi_encoder"), 8, 0.1)) is Cosine
-    assert type(head_for(tiny_task("a", Binary(), "bi_encoder"), 8, 0.1)) is PairFeatures
-    assert type(head_for(tiny_task("a", Binary(), "cross_encoder"), 8, 0.1)) is Linear
-    assert type(head_for(tiny_task("a", Regression(0, 5)), 8, 0.1)) is Linear
+    assert type(head_for(tiny_task("a", Regression(0, 5), "bi_encoder"), tiny_bert(), 0.1)) is Cosine
+    assert type(head_for(tiny_task("a", Binary(), "bi_encoder"), tiny_bert(), 0.1)) is PairFeatures
+    assert type(head_for(tiny_task("a", Binary(), "cross_encoder"), tiny_bert(), 0.1)) is Linear
+    assert type(head_for(tiny_task("a", Regression(0, 5)), tiny_bert(), 0.1)) is Linear
 
 
 def test_one_more_task_leaves_the_other_heads_as_they_were() -> None:

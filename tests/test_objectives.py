@@ -187,7 +187,7 @@ def test_a_score_in_five_times_the_unit_costs_twenty_five_times() -> None:
 def test_class_metrics_are_those_of_scikit_learn(objective: Objective) -> None:
     output, truth = outputs(objective, 50), labels(objective, 50)
     found, guess = objective.metrics(output, truth), objective.prediction(output)
-    wanted = {"accuracy": accuracy_score(truth, guess)}
+    wanted = {"accuracy": accuracy_score(truth, guess), "loss": float(objective.loss(output, truth))}
     if isinstance(objective, Binary):
         assert guess.tolist() == [int(logit > 0) for logit in output.tolist()]
         wanted |= {"f1": f1_score(truth, guess), "auc": roc_auc_score(truth, output)}
@@ -202,10 +202,12 @@ def test_class_metrics_are_those_of_scikit_learn(objective: Objective) -> None:
 
 def test_metrics_of_cases_worked_by_hand() -> None:
     found = Binary().metrics(torch.tensor([1.0, -1.0, 2.0, -2.0]), torch.tensor([1, 1, 0, 0]))
-    assert found == pytest.approx({"accuracy": 0.5, "f1": 0.5, "auc": 0.5})
+    loss = sum(math.log(1 + math.exp(x)) for x in (-1, 1, 2, -2)) / 4
+    assert found == pytest.approx({"accuracy": 0.5, "f1": 0.5, "auc": 0.5, "loss": loss})
     logits = torch.tensor([[9.0, 0, 0], [9, 0, 0], [0, 9, 0], [0, 9, 0]])
     found = Classification(3).metrics(logits, torch.tensor([0, 0, 1, 2]))
-    assert found == pytest.approx({"accuracy": 0.75, "macro_f1": (1 + 2 / 3 + 0) / 3})
+    loss = math.log(math.exp(9) + 2) - 0.75 * 9
+    assert found == pytest.approx({"accuracy": 0.75, "macro_f1": (1 + 2 / 3 + 0) / 3, "loss": loss})
     found = Regression(0, 5).metrics(torch.tensor([1.0, 2, 30]), torch.tensor([0.0, 1, 2]))
     assert found["spearman"] == pytest.approx(1)
     assert 0.8 < found["pearson"] < 0.95
@@ -226,11 +228,12 @@ def test_score_metrics_are_the_correlations_of_scipy_on_unclamped_output() -> No
 def test_a_constant_score_correlates_with_nothing(constant: float) -> None:
     objective = Regression(0, 5)
     found = objective.metrics(torch.full((50,), constant), labels(objective, 50))
-    assert found == {"pearson": 0.0, "spearman": 0.0}
+    assert (found["pearson"], found["spearman"]) == (0.0, 0.0)
 
 
 def test_one_class_guessed_throughout_warns_of_nothing() -> None:
-    assert Binary().metrics(-torch.ones(4), torch.tensor([0, 1, 0, 1])) == {"accuracy": 0.5, "f1": 0, "auc": 0.5}
+    found = Binary().metrics(-torch.ones(4), torch.tensor([0, 1, 0, 1]))
+    assert (found["accuracy"], found["f1"], found["auc"]) == (0.5, 0, 0.5)
     assert Classification(3).metrics(torch.eye(3)[[0, 0]], torch.tensor([0, 1]))["accuracy"] == 0.5
 
 

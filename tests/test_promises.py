@@ -22,6 +22,7 @@ def patient(examples: int) -> settings:
 # What a plugin needs to be told on the tiny tasks of `regkit.testing`.
 NEEDED = {
     "only": {"task": "binary"},
+    "domain": {"corpus": "tasks", "steps": 3},
     "label_smoothing": {"tasks": ["classes", "binary", "features"]},
     "weighted": {"weights": {"classes": 1, "binary": 2, "score": 0, "cosine": 1, "features": 0.5}},
     "fixed_weights": {"weights": {"classes": 2, "score": 0.5}},

@@ -29,7 +29,8 @@ class FAMO:
     heads: nn.ModuleDict = field(init=False, repr=False)
     xi: nn.ParameterDict = field(init=False, repr=False)
     optimizer: torch.optim.Adam = field(init=False, repr=False)
-    weights: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # of the last update
+    factors: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # of this update
+    weights: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # of the last update that was done
 
     @hookimpl
     def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
@@ -46,8 +47,8 @@ class FAMO:
         factors = self._shares(names).detach() / _positive([losses[name]["task"] for name in names])
         factors /= factors.sum()
         gradients *= factors[:, None]
-        self.weights = dict(zip(names, factors.tolist(), strict=True))
-        for name, weight in self.weights.items():  # a head's gradient is in no row
+        self.factors = dict(zip(names, factors.tolist(), strict=True))
+        for name, weight in self.factors.items():  # a head's gradient is in no row
             for parameter in self.heads[name].parameters():
                 if parameter.grad is not None:
                     parameter.grad *= weight
@@ -57,7 +58,7 @@ class FAMO:
     def after_step(self, losses: Losses, reevaluate: Callable[[], Mapping[str, Tensor]]) -> None:
         if len(losses) < 2:
             return
-        now = reevaluate()
+        self.weights, now = self.factors, reevaluate()
         before = _positive([terms["task"] for terms in losses.values()])
         fall = before.log() - _positive([now[name] for name in losses]).log()
         self.optimizer.zero_grad()

@@ -6,7 +6,7 @@ import numpy as np
 
 from regkit.batch import Batch
 from regkit.randomness import derive
-from regkit.tasks import Examples, Task
+from regkit.tasks import Dataset, Task
 
 POOL = 50  # batches whose examples are sorted by length together: enough for little padding, few enough to stay random
 
@@ -44,7 +44,7 @@ class Feed:
 
     def __init__(self, task: Task, seed: int, stage: str, *, bucketing: bool = True) -> None:
         self.task, self.seed, self.stage = task, seed, stage
-        self.examples: Examples = task.splits["train"]
+        self.examples: Dataset = task.splits["train"]
         self.lengths = self.examples.lengths()
         self.sorting = self.lengths if bucketing else np.zeros_like(self.lengths)
         self._epoch: tuple[int, list[np.ndarray]] = (-1, [])

@@ -2,6 +2,6 @@
 
 from regkit.model.bert import Bert, BertConfig, Encoder
 from regkit.model.multitask import MultitaskModel
-from regkit.model.weights import load_encoder, save_encoder
+from regkit.model.weights import load_encoder, load_known_heads, save_encoder
 
-__all__ = ["Bert", "BertConfig", "Encoder", "MultitaskModel", "load_encoder", "save_encoder"]
+__all__ = ["Bert", "BertConfig", "Encoder", "MultitaskModel", "load_encoder", "load_known_heads", "save_encoder"]

@@ -24,6 +24,7 @@ class Encoder(Protocol):
 
     width: int
     longest: int  # tokens it can read in one sequence
+    word: nn.Embedding  # the word embeddings, to which the head of masked words is tied
 
     @property
     def layers(self) -> nn.ModuleList:

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regkit.model.bert import initialise
+from regkit.model.bert import Encoder, initialise
 from regkit.model.dropout import Dropout
-from regkit.objectives import Objective, Regression
+from regkit.objectives import MaskedWords, Objective, Regression
 from regkit.tasks import Task
 
 
@@ -58,8 +58,29 @@ class Cosine(nn.Module):
         return self.low + (self.high - self.low) * cosine
 
 
-def head_for(task: Task, width: int, rate: float) -> nn.Module:
+class WordPredictor(nn.Module):
+    """Which word a hidden state stands for: a layer of its own, and then the word embeddings (Devlin et al., 2019, A.1).
+
+    `[predictions, width]` to logits, `[predictions, words]`.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.transform = nn.Linear(encoder.width, encoder.width)
+        self.norm = nn.LayerNorm(encoder.width, 1e-12)
+        self.bias = nn.Parameter(torch.zeros(encoder.word.num_embeddings))
+        initialise(self.transform, 0.02)
+        self._words = (encoder.word,)  # in a tuple, so that it is no module of the head's: its weight is the encoder's
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return F.linear(self.norm(F.gelu(self.transform(hidden))), self._words[0].weight, self.bias)
+
+
+def head_for(task: Task, encoder: Encoder, rate: float) -> nn.Module:
     """The head that fits the task's pair mode and objective, with fresh weights."""
+    width = encoder.width
+    if isinstance(task.objective, MaskedWords):
+        return WordPredictor(encoder)
     if task.pair_mode != "bi_encoder":
         return Linear(width, task.objective, rate)
     if isinstance(task.objective, Regression):

@@ -1,6 +1,6 @@
 """The model: one encoder shared by all tasks, one head a task."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
@@ -17,24 +17,28 @@ class MultitaskModel(nn.Module):
 
     encoder: Encoder
 
-    def __init__(self, encoder: Encoder, tasks: Iterable[Task], streams: Streams, *, dropout: float = 0.1) -> None:
+    def __init__(self, encoder: Encoder, tasks: Sequence[Task], streams: Streams, *, dropout: float = 0.1) -> None:
         super().__init__()
         self.encoder = encoder
         self.heads = nn.ModuleDict()
+        self.head_names = {task.name: task.head_names for task in tasks if task.head_names}
         for task in tasks:
             if hasattr(self.heads, task.name):  # a module's own attribute, such as `train`
                 raise ConfigError(f"a task cannot be called '{task.name}'; choose another name.")
             with streams.seeded("head", task.name):  # one more task leaves the other heads as they were
-                self.heads[task.name] = head_for(task, encoder.width, dropout)
+                self.heads[task.name] = head_for(task, encoder, dropout)
 
     def embed(self, batch: Batch) -> Tensor:
         """Word embeddings, `[tokens, width]`."""
         return self.encoder.embed(batch)
 
     def predict(self, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
-        """From word embeddings to the task's output: `[examples, width]`, or `[examples]` where the width is 1."""
-        vectors = self.encoder.pool(self.encoder.encode(embeddings, batch, batch.starts))
-        output: Tensor = self.heads[task.name](vectors)
+        """From word embeddings to the task's output: `[predictions, width]`, or `[predictions]` where the width is 1."""
+        if batch.targets is None:
+            read = self.encoder.pool(self.encoder.encode(embeddings, batch, batch.starts))
+        else:
+            read = self.encoder.encode(embeddings, batch, batch.targets)
+        output: Tensor = self.heads[task.name](read)
         return output
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:

@@ -13,7 +13,7 @@ from pickle import UnpicklingError
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from regkit.errors import EncoderError, explain, nearest
 from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
@@ -74,6 +74,18 @@ def read_config(folder: Path) -> BertConfig:
             f"{path}: hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} heads."
         )
     return config
+
+
+def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Fill the heads whose tensors the checkpoint has under these names, by head ours and theirs; which ones these are."""
+    tensors, filled = _plain_names(_read_tensors(folder)) if names else {}, []
+    for name, pairs in names.items():
+        found = {ours: tensors[theirs].float() for ours, theirs in pairs.items() if theirs in tensors}
+        wanted = heads[name].state_dict()
+        if {key: value.shape for key, value in found.items()} == {key: value.shape for key, value in wanted.items()}:
+            heads[name].load_state_dict(found)
+            filled.append(name)
+    return filled
 
 
 def save_encoder(model: Encoder) -> tuple[dict[str, object], Tensors]:

@@ -607,7 +607,7 @@ def test_a_task_whose_loss_falls_more_slowly_gets_a_larger_share() -> None:
     rows = torch.ones(2, 3)
     around = plugin.combine_gradients(two(), rows, told({"classes": 1.0, "score": 4.0}))
     next(around)
-    assert plugin.weights["classes"] > 4 * plugin.weights["score"]  # the share, over the loss
+    assert plugin.factors["classes"] > 4 * plugin.factors["score"]  # the share, over the loss
     assert trainer.model.heads is plugin.heads
 
 

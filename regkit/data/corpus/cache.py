@@ -47,7 +47,7 @@ class TokenCache:
         return cls(tokens, passages[:-1], passages[1:], documents, tuple(header["notes"]), folder)
 
     @classmethod
-    def of(cls, documents: Iterable[Iterable[Sequence[int]]]) -> "TokenCache":
+    def of(cls, documents: Iterable[Iterable[Sequence[int] | np.ndarray]]) -> "TokenCache":
         """In memory, from each document's passages of token ids; empty ones are left out."""
         kept = [[passage for passage in document if len(passage)] for document in documents]
         passages = [passage for document in kept for passage in document]
@@ -106,6 +106,13 @@ class TokenCache:
         if not kept.any():
             raise DataError("no passage of the corpus is left.")
         return self._only(kept)
+
+    def digest(self) -> bytes:
+        """SHA-256: the same for the same passages only. A cache in a folder is known by its name, a key of its content."""
+        digest = hashlib.sha256(self.folder.name.encode() if self.folder else self.tokens.tobytes())
+        for values in (self.starts, self.ends, self.document_offsets):
+            digest.update(np.ascontiguousarray(values).data)
+        return digest.digest()
 
     def _only(self, kept: np.ndarray) -> "TokenCache":
         """The passages of a mask: [passages] bool."""

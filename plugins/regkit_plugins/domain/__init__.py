@@ -1,0 +1,137 @@
+"""Domain pretraining: masked words and next passages on text of the domain, before fine-tuning (Sun et al., CCL 2019).
+
+A stage of its own with two tasks. `mlm`: 15 % of the words are to be found again; of those 80 % are masked, 10 % are another
+word and 10 % stay (Devlin et al., NAACL 2019, section 3.1 and appendix A.1). `nsp`: does the second passage follow the first
+in its document, or is it from another document? Masks and second passages are drawn anew every epoch.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from regkit import Classification, Dataset, Encoder, MaskedWords, PluginError, Split, Stage, Task, Tokenizer, derive, hookimpl
+from regkit.data.corpus import Corpus, TokenCache, find_leaks, load_corpus
+from regkit_plugins.domain.masking import MaskedTexts, Words
+from regkit_plugins.domain.pairs import Pairs
+
+STAGE = "domain"
+MOST_SCORED = 500  # documents, where a share of them is held out
+MLM_HEAD = {
+    "transform.weight": "cls.predictions.transform.dense.weight",
+    "transform.bias": "cls.predictions.transform.dense.bias",
+    "norm.weight": "cls.predictions.transform.LayerNorm.weight",
+    "norm.bias": "cls.predictions.transform.LayerNorm.bias",
+    "bias": "cls.predictions.bias",
+}
+NSP_HEAD = {"linear.weight": "cls.seq_relationship.weight", "linear.bias": "cls.seq_relationship.bias"}
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass
+class Domain:
+    corpus: str
+    """A file, a folder or a glob of text, gzip, JSON lines or Parquet, hub:NAME, or `tasks`: the run's own training texts."""
+    epochs: Count = 1
+    """Over the corpus."""
+    steps: Count | None = None
+    """Updates, instead of epochs."""
+    learning_rate: Positive = 5e-5
+    """At its peak."""
+    batch_size: Count = 32
+    """Sequences an update."""
+    length: Annotated[int, Field(ge=8)] = 128
+    """Most tokens of a sequence."""
+    mask: Share = 0.15
+    """Share of the tokens that are to be found again."""
+    whole_words: bool = False
+    """Mask all pieces of a word or none."""
+    nsp: bool | None = None
+    """Next passages too; none: where the corpus has two documents of two passages."""
+    held_out: Positive = 0.01
+    """Documents that are scored, not trained on: a number, or a share below 1 of at most 500."""
+    leaks: Literal["keep", "drop"] = "keep"
+    """Passages with a text of a dev or test split."""
+    documents: Literal["auto", "lines", "files", "blank"] = "auto"
+    """What a document is: a line, a file, or what blank lines separate."""
+    text: str = "text"
+    """The field of JSON lines, Parquet and Hub data sets."""
+    errors: Literal["strict", "replace"] = "strict"
+    """What happens at bytes that are not UTF-8."""
+    names: list[str] = field(init=False, repr=False, default_factory=list)  # of its tasks
+
+    @hookimpl
+    def tasks(self, given: Sequence[Task], tokenizer: Tokenizer, encoder: Encoder) -> list[Task]:
+        cache = self._cache(given, tokenizer)
+        notes = list(cache.notes)
+        if self.corpus != "tasks":
+            cache = self._without_leaks(cache, given, tokenizer, notes)
+        few = min(max(1, round(self.held_out * len(cache))), MOST_SCORED) if self.held_out < 1 else self.held_out
+        parts = cache.held_out(few, derive(0, STAGE))
+        room = min(self.length, encoder.longest)
+        words = Words(tokenizer, encoder.word.num_embeddings, self.mask, self.whole_words)
+        masked: list[Dataset] = [MaskedTexts(part, words, room) for part in parts]
+        splits: dict[Split, Dataset] = dict(zip(("train", "dev"), masked, strict=True))
+        tasks = [Task("mlm", MaskedWords(words.count), splits, None, self.batch_size, MLM_HEAD, notes)]
+        pairs = [Pairs(part, tokenizer, room) for part in parts]
+        short = f"{sum(pair.short for pair in pairs)} of {len(cache)} documents have no two passages, and give no pair."
+        possible = all(len(pair) and len(pair.cache) > 1 for pair in pairs)
+        if self.nsp and not possible:
+            raise PluginError(
+                f"'domain' finds no pairs of passages to train and score nsp: {short} Use domain:nsp=false."
+            )
+        if self.nsp or (self.nsp is None and possible):
+            halves: dict[Split, Dataset] = dict(zip(("train", "dev"), pairs, strict=True))
+            follows = Classification(2, ("follows", "from_another_document"))
+            tasks.append(Task("nsp", follows, halves, "cross_encoder", self.batch_size, NSP_HEAD, [short]))
+        self.names = [task.name for task in tasks]
+        return tasks
+
+    @hookimpl
+    def stages(self) -> list[Stage]:
+        return [Stage(STAGE, self.names, self.epochs, self.steps, self.learning_rate)]
+
+    def _cache(self, given: Sequence[Task], tokenizer: Tokenizer) -> TokenCache:
+        if self.corpus == "tasks":
+            if not given:
+                raise PluginError("'domain' has no tasks whose texts it could read; name a corpus, or --data.")
+            texts = {text.tobytes(): text for task in given for text in texts_of(task, ["train"], tokenizer)}
+            return TokenCache.of([[text] for text in texts.values()])
+        corpus = Corpus(self.corpus, documents=self.documents, field=self.text, errors=self.errors)
+        return load_corpus(corpus, tokenizer)
+
+    def _without_leaks(
+        self, cache: TokenCache, given: Sequence[Task], tokenizer: Tokenizer, notes: list[str]
+    ) -> TokenCache:
+        scored = {task.name: list(texts_of(task, ["dev", "test"], tokenizer)) for task in given}
+        leaks = find_leaks(cache, scored)
+        for name, found in leaks.texts.items():
+            if len(found):
+                notes.append(
+                    f"{len(found)} of {len(scored[name])} dev and test texts of task {name} are in the corpus."
+                )
+        if not len(leaks.passages):
+            return cache
+        if self.leaks == "keep":
+            notes.append(f"They stand in {len(leaks.passages)} passages, which are kept; domain:leaks=drop drops them.")
+            return cache
+        notes.append(f"The {len(leaks.passages)} passages that hold them are dropped.")
+        return cache.without(leaks.passages)
+
+
+def texts_of(task: Task, splits: Sequence[str], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
+    """The token ids of a task's texts, without special tokens; both texts of a pair, one after the other."""
+    for split in splits:
+        examples: Any = task.splits.get(split)  # type: ignore[call-overload]
+        if examples is None:
+            continue
+        for start, end in zip(examples.offsets[:-1], examples.offsets[1:], strict=True):
+            tokens = np.asarray(examples.tokens[start + 1 : end - 1])
+            yield from (
+                part[part != tokenizer.sep] for part in np.split(tokens, np.flatnonzero(tokens == tokenizer.sep))
+            )

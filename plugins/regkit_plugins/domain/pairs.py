@@ -1,0 +1,80 @@
+"""Pairs: does the second passage follow the first, or is it from another document (Devlin et al., 2019, section 3.1)?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from regkit import Batch, Tokenizer, derive
+from regkit.data.corpus import TokenCache
+
+
+@dataclass
+class Pairs:
+    """Two consecutive passages, or, half the time, the first of them and any passage of another document."""
+
+    cache: TokenCache
+    tokenizer: Tokenizer
+    room: int
+    ids: ClassVar[Sequence[str]] = ()
+    cut: ClassVar[int] = 0
+
+    @cached_property
+    def firsts(self) -> np.ndarray:
+        """[pairs] the first, third, ... passage of each document, where another follows: no passage is in two pairs."""
+        offsets = self.cache.document_offsets
+        place = np.arange(self.cache.passages) - np.repeat(offsets[:-1], np.diff(offsets))  # in its document
+        follows = np.ones(self.cache.passages, bool)
+        follows[offsets[1:] - 1] = False
+        return np.flatnonzero(follows & (place % 2 == 0))
+
+    @cached_property
+    def short(self) -> int:
+        """Documents of one passage."""
+        return int((np.diff(self.cache.document_offsets) == 1).sum())
+
+    @cached_property
+    def labels(self) -> torch.Tensor:
+        """As they are without keys: 0 where the second passage follows, 1 where it is from another document."""
+        return torch.tensor([self.pair(row, derive(0, "scored", row))[2] for row in range(len(self))])
+
+    def __len__(self) -> int:
+        return len(self.firsts)
+
+    def lengths(self) -> np.ndarray:
+        """Of the pairs that do follow; the others are about as long."""
+        lengths = self.cache.lengths()
+        return np.asarray(np.minimum(lengths[self.firsts] + lengths[self.firsts + 1] + 3, self.room))
+
+    def pair(self, row: int, key: int) -> tuple[int, int, int]:
+        """The numbers of both passages, and the label."""
+        first, random = int(self.firsts[row]), np.random.default_rng(derive(key, "pair"))
+        if random.random() < 0.5:
+            return first, first + 1, 0
+        document = self.cache.document(int(np.searchsorted(self.cache.document_offsets, first, side="right")) - 1)
+        other = int(random.integers(self.cache.passages - len(document)))
+        return first, other if other < document.start else other + len(document), 1
+
+    def batch(self, rows: Sequence[int], keys: Sequence[int] = ()) -> Batch:
+        """Without keys, in evaluation, a row has the same second passage every time."""
+        sequences, segments, labels = [], [], []
+        for row, key in zip(rows, keys or [derive(0, "scored", row) for row in rows], strict=True):
+            one, other, label = self.pair(row, key)
+            first, second = fit(self.cache.passage(one), self.cache.passage(other), self.room - 3)
+            sequence = np.concatenate([[self.tokenizer.cls], first, [self.tokenizer.sep], second, [self.tokenizer.sep]])
+            sequences.append(sequence)
+            segments.append(np.arange(len(sequence)) >= len(first) + 2)
+            labels.append(label)
+        return Batch.pack(sequences, segments, labels=torch.tensor(labels), rows=rows, keys=keys)
+
+    def digest(self) -> bytes:
+        return self.cache.digest()
+
+
+def fit(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
+    """At most `room` tokens: cut from the end, the longer one first and then both alike."""
+    kept = max(room - len(second), room - room // 2)
+    return first[:kept], second[: max(room - len(first), room // 2)]
