@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -46,11 +45,26 @@ class Gradients:
                 take_gradient(self.model, rows[number])
         if rows is not None:
             tasks = [task for task, _ in chosen]
-            sound = bool(rows.isfinite().all())  # or else there is nothing to combine: the update will be skipped
-            give_gradient(
-                self.model, self.hook.combine_gradients(tasks=tasks, gradients=rows) if sound else rows.sum(0)
-            )
+            if rows.isfinite().all():  # or else there is nothing to combine, and the update will be skipped
+                row = self.hook.combine_gradients(tasks=tasks, gradients=rows, losses=losses)
+            else:
+                row = rows.sum(0)
+            give_gradient(self.model, row)
         return losses
+
+    @torch.no_grad()
+    def reevaluate(self, chosen: Chosen) -> dict[str, Tensor]:
+        """By task, the clean loss of an update's batch at the present weights, under the dropout masks of the update."""
+        device = next(self.model.parameters()).device
+        found = {}
+        for task, batches in chosen:
+            parts = []
+            for part, batch in enumerate(batches):
+                with self.streams.within(task.name, part):
+                    _, _, loss = self.clean(task, batch.to(device))
+                parts.append(loss * (len(batch) / sum(map(len, batches))))
+            found[task.name] = torch.stack(parts).sum()
+        return found
 
     def backward(self, task: Task, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Add the gradient of a task's batch, one micro-batch after the other; each counts by its share of the examples."""
@@ -67,27 +81,30 @@ class Gradients:
 
     def losses(self, task: Task, batch: Batch) -> dict[str, Tensor]:
         """The clean loss under the name `task`, and every extra loss under its own."""
-        hook, model = self.hook, self.model
-        embeddings = hook.embed(model=model, batch=batch)
-        with self.streams.seeded("dropout"), autocast(embeddings.device, self.precision):
-            output = hook.predict(model=model, task=task, batch=batch, embeddings=embeddings)
-        task_loss = partial(hook.task_loss, task=task, batch=batch)
-        loss = task_loss(output=output)
+        embeddings, output, loss = self.clean(task, batch)
         losses = {"task": loss}
-        for answer in hook.extra_losses(
-            model=model,
+        for answer in self.hook.extra_losses(
+            model=self.model,
             task=task,
             batch=batch,
             embeddings=embeddings,
             output=output,
             loss=loss,
             predict=self.predict_again(task, batch, embeddings, output),
-            task_loss=lambda other: task_loss(output=other),
+            task_loss=lambda other: self.hook.task_loss(task=task, batch=batch, output=other),
         ):
             if taken := losses.keys() & answer.keys():
                 raise PluginError(f"two plugins give a loss named '{min(taken)}'; each needs a name of its own.")
             losses |= answer
         return losses
+
+    def clean(self, task: Task, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The clean pass: embeddings, output and loss."""
+        hook, model = self.hook, self.model
+        embeddings = hook.embed(model=model, batch=batch)
+        with self.streams.seeded("dropout"), autocast(embeddings.device, self.precision):
+            output = hook.predict(model=model, task=task, batch=batch, embeddings=embeddings)
+        return embeddings, output, hook.task_loss(task=task, batch=batch, output=output)
 
     def predict_again(self, task: Task, batch: Batch, clean: Tensor, output: Tensor) -> Predict:
         """The `predict` that plugins are handed, of a clean pass from embeddings to output; see `hookspecs.Predict`."""

@@ -14,14 +14,14 @@
                          + extra_losses(model, task, batch, embeddings, output, loss, predict, task_loss)   # collect
                     measure(model, task, batch, embeddings, output, predict)                 # collect; now and then
                     backward
-            gradient = combine_gradients(tasks, gradients)   # decide; one row per task, shared parameters only
+            gradient = combine_gradients(tasks, gradients, losses)   # decide; one row per task, shared parameters only
             before_step(model, optimizer, recompute)         # notify
             if a loss or the gradient is not finite:
                 skipped(model, step, recompute)              # notify; no update is done
             else:
                 clip the gradient
                 optimizer.step()
-                after_step(model, step, total_steps, losses)                                 # notify
+                after_step(model, step, total_steps, losses, reevaluate)                     # notify
         model_to_evaluate(model)                             # decide; before the first step, after each epoch, at the end
         evaluated(stage, step, scores)                       # notify
 
@@ -94,6 +94,9 @@ class TaskLoss(Protocol):
         ...
 
 
+Losses = Mapping[str, Mapping[str, Tensor]]  # by task and term
+
+
 class Hooks:
     """The hooks, in the loop's order."""
 
@@ -157,11 +160,11 @@ class Hooks:
         """What the log and the run's last table shall say of a plugin: name to number. Asked on one in many batches."""
 
     @decide
-    def combine_gradients(self, tasks: Sequence[Task], gradients: Tensor) -> Tensor:
+    def combine_gradients(self, tasks: Sequence[Task], gradients: Tensor, losses: Losses) -> Tensor:
         """One gradient, `[parameters]`, from `[tasks, parameters]`: of the shared parameters, when a step has several tasks.
 
         `tasks` are those of the rows, in the order of `choose_tasks`. A row holds the task's loss and the extra losses on its
-        batch. The tensor may be changed in place. By default the rows are summed.
+        batch. The tensor may be changed in place. By default the rows are summed. `losses` are as in `after_step`.
         """
 
     @notify
@@ -176,9 +179,17 @@ class Hooks:
 
     @notify
     def after_step(
-        self, model: MultitaskModel, step: int, total_steps: int, losses: Mapping[str, Mapping[str, Tensor]]
+        self,
+        model: MultitaskModel,
+        step: int,
+        total_steps: int,
+        losses: Losses,
+        reevaluate: Callable[[], Mapping[str, Tensor]],
     ) -> None:
-        """An update is done. `losses[task][term]` are detached scalars on the model's device; `task` is the clean loss."""
+        """An update is done. `losses[task][term]` are detached scalars on the model's device; `task` is the clean loss.
+
+        `reevaluate()` gives what the clean losses of the same batches are now, by task, for one forward pass each.
+        """
 
     @decide
     def model_to_evaluate(self, model: MultitaskModel) -> MultitaskModel:

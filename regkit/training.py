@@ -85,7 +85,8 @@ class Trainer:
                 position.step, position.skipped = step + 1, 0 if losses else position.skipped + 1
                 position.seen |= {name: number + 1 for name, number in numbers.items()}
                 if losses:
-                    hook.after_step(model=model, step=step, total_steps=total_steps, losses=losses)
+                    again = partial(self.gradients.reevaluate, chosen)
+                    hook.after_step(model=model, step=step, total_steps=total_steps, losses=losses, reevaluate=again)
                 else:
                     self.skip(self.optimizer, chosen)
 

@@ -117,7 +117,7 @@ def test_the_first_named_plugin_is_told_first_and_observers_last() -> None:
         notes: list[str] = []
         composition = composed(**{name: Tell(name, notes) for name in order})
         composition.observe(Log(notes))
-        composition.hook.after_step(model=None, step=0, total_steps=1, losses={})
+        composition.hook.after_step(model=None, step=0, total_steps=1, losses={}, reevaluate=None)
         assert notes == [*order, "log"]
 
 

@@ -73,7 +73,9 @@ def apart(names: tuple[str, ...]) -> bool:
 
 
 @pytest.mark.parametrize("promise", PROMISES)
-@pytest.mark.parametrize("plugin", ["pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "uncertainty", "dwa", "sam"])
+@pytest.mark.parametrize(
+    "plugin", ["pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "uncertainty", "dwa", "famo", "sam"]
+)
 def test_with_several_tasks_a_step_every_promise_is_kept(plugin: str, promise: Callable[..., None]) -> None:
     promise(lambda: {"rrobin": catalog.make("rrobin", {"per_step": 3}), plugin: catalog.make(plugin, {})}, tiny_tasks)
 

@@ -44,7 +44,7 @@ def stretched(trainer: Trainer, factor: float) -> dict[str, Tensor]:
 
 
 def step(trainer: Trainer) -> None:
-    trainer.hook.after_step(model=trainer.model, step=0, total_steps=1, losses={})
+    trainer.hook.after_step(model=trainer.model, step=0, total_steps=1, losses={}, reevaluate=None)
 
 
 @pytest.mark.parametrize("bound", [0.5, 1.0, 3.0])

@@ -1,0 +1,86 @@
+"""FAMO: weights under which the losses of all tasks fall at the same rate (Liu et al., NeurIPS 2023).
+
+Algorithm 1 of arXiv 2306.03792. An update follows the sum of w L with w = c z / L, z being a softmax over the tasks of
+numbers xi, and c making the w add up to 1. Then a forward pass computes the losses of the same batches again, and the xi
+descend along the transposed Jacobian of z times (log L before - log L after), by Adam with weight decay, as the authors do.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from regkit import MultitaskModel, Task, hookimpl
+
+Losses = Mapping[str, Mapping[str, Tensor]]
+
+SMALLEST = 1e-8  # of a loss, before its logarithm is taken
+
+
+@dataclass
+class FAMO:
+    learning_rate: Annotated[float, Field(gt=0)] = 0.025
+    """Of the xi."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.001
+    """The paper's gamma: how strongly the xi are drawn back to 0, which is to equal z."""
+    heads: nn.ModuleDict = field(init=False, repr=False)
+    xi: nn.ParameterDict = field(init=False, repr=False)
+    optimizer: torch.optim.Adam = field(init=False, repr=False)
+    weights: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # of the last update
+
+    @hookimpl
+    def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
+        device = next(model.parameters()).device
+        self.heads = model.heads
+        self.xi = nn.ParameterDict({task.name: torch.zeros((), device=device) for task in tasks})
+        self.optimizer = torch.optim.Adam(self.xi.values(), lr=self.learning_rate, weight_decay=self.weight_decay)
+
+    @hookimpl(wrapper=True)
+    def combine_gradients(
+        self, tasks: Sequence[Task], gradients: Tensor, losses: Losses
+    ) -> Generator[None, Tensor, Tensor]:
+        names = [task.name for task in tasks]
+        factors = self._shares(names).detach() / _positive([losses[name]["task"] for name in names])
+        factors /= factors.sum()
+        gradients *= factors[:, None]
+        self.weights = dict(zip(names, factors.tolist(), strict=True))
+        for name, weight in self.weights.items():  # a head's gradient is in no row
+            for parameter in self.heads[name].parameters():
+                if parameter.grad is not None:
+                    parameter.grad *= weight
+        return (yield)
+
+    @hookimpl
+    def after_step(self, losses: Losses, reevaluate: Callable[[], Mapping[str, Tensor]]) -> None:
+        if len(losses) < 2:
+            return
+        now = reevaluate()
+        before = _positive([terms["task"] for terms in losses.values()])
+        fall = before.log() - _positive([now[name] for name in losses]).log()
+        self.optimizer.zero_grad()
+        torch.autograd.backward(self._shares(list(losses)), fall)
+        self.optimizer.step()
+
+    @hookimpl
+    def measure(self, task: Task) -> Mapping[str, float]:
+        """The factor of the task's gradient in the last update."""
+        return {f"weight of {task.name}": self.weights[task.name]} if task.name in self.weights else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"xi": self.xi.state_dict(), "optimizer": self.optimizer.state_dict(), "weights": self.weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.xi.load_state_dict(state["xi"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.weights = dict(state["weights"])
+
+    def _shares(self, names: Sequence[str]) -> Tensor:
+        """z of these tasks: `[tasks]`, adding up to 1."""
+        return torch.stack([self.xi[name] for name in names]).softmax(0)
+
+
+def _positive(losses: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(losses)).float().clamp(min=SMALLEST)

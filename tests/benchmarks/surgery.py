@@ -1,0 +1,87 @@
+"""Seconds and peak memory of a step of all tasks together: the plain sum of their gradients, surgery and weighting in turn.
+
+    python -m tests.benchmarks.surgery ENCODER DATA [--plugins pcgrad gradvac ...] [--rounds 20] [--threads 1] [--bf16]
+
+Prints the median of each, and the median of the ratios to the plain sum round by round; then the peak memory of a few such steps,
+each in a process of its own.
+"""
+
+import argparse
+import resource
+import statistics
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from regkit import Experiment, Settings
+from regkit.data.order import Feed
+from tests.benchmarks.step import Step, seconds
+
+PLUGINS = ("pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo")
+
+
+def step_of_all_tasks(encoder: Path, data: Path, plugin: str | None, precision: str) -> Step:
+    """A whole update of regkit's loop on batch n of every task."""
+    plugins: dict[str, dict[str, object]] = {} if plugin is None else {plugin: {}}
+    trainer = Experiment.build(Settings(data=data, encoder=str(encoder), plugins=plugins, precision=precision)).trainer
+    ((stage, tasks),) = trainer.stages()
+    trainer.prepare(stage, tasks)
+    optimizer = trainer.make_optimizer(stage)
+    feeds = [Feed(task, 0, stage.name) for task in tasks]
+    trainer.model.train()
+
+    def step(number: int) -> None:
+        with trainer.streams.at(stage.name, number):
+            chosen = [(feed.task, feed.micro_batches(number, 16384)) for feed in feeds]
+            losses = trainer.update(optimizer, chosen)
+            again = partial(trainer.gradients.reevaluate, chosen)
+            trainer.hook.after_step(
+                model=trainer.model, step=number, total_steps=10**6, losses=losses, reevaluate=again
+            )
+
+    return step
+
+
+def peak(encoder: Path, data: Path, plugin: str | None, precision: str, threads: int) -> float:
+    """MiB: of the GPU where there is one, or else of the process."""
+    torch.set_num_threads(threads)
+    step = step_of_all_tasks(encoder, data, plugin, precision)
+    for number in range(3):
+        step(number)
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A step of several tasks with surgery, beside the plain sum.")
+    parser.add_argument("encoder", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--plugins", nargs="+", default=PLUGINS)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--bf16", action="store_true")
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    precision = "bf16" if chosen.bf16 else "fp32"
+    names = [None, *chosen.plugins]
+    steps = {name: step_of_all_tasks(chosen.encoder, chosen.data, name, precision) for name in names}
+    times: dict[str | None, list[float]] = {name: [] for name in names}
+    for number in range(chosen.rounds + 2):
+        for name, step in steps.items():
+            times[name].append(seconds(step, number))
+    sizes = {}
+    for name in names:
+        with get_context("spawn").Pool(1) as pool:
+            sizes[name] = pool.apply(peak, (chosen.encoder, chosen.data, name, precision, chosen.threads))
+    for name in names:
+        taken, base = times[name][2:], times[None][2:]  # two rounds to warm up
+        ratio = statistics.median(one / other for one, other in zip(taken, base, strict=True))
+        said = f"{statistics.median(taken) * 1000:.0f} ms, {ratio:.3f} of the plain sum"
+        print(f"{name or 'plain sum'}: {said}; peak {sizes[name]:.0f} MiB, {sizes[name] / sizes[None]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
