@@ -284,6 +284,29 @@ def test_what_changes_no_result_may_differ_and_examples_are_known_by_content(
     assert len(list((stopped / "checkpoints").iterdir())) >= 4
 
 
+def test_what_was_logged_after_the_checkpoint_is_cut_off_and_the_checkpoint_is_not_written_again(
+    stopped: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is killed has often logged more than its last checkpoint knows, the last line perhaps by half."""
+    with (stopped / "log.jsonl").open("a") as file:
+        file.write('{"time": 1.0, "stage": "finetune", "step": 7, "losses": {}}\n{"time": 1.0, "sta')
+    (stopped / ".scores.json.123").touch()
+    (stopped / "checkpoints" / ".finetune-8.123").mkdir()
+    written: list[str] = []
+    save = checkpoint.save
+
+    def watched(folder: Path, *more: Any) -> None:
+        written.append(folder.name)
+        save(folder, *more)
+
+    monkeypatch.setattr(checkpoint, "save", watched)
+    assert go(stopped, settings(place, {"rrobin": {}, "ema": {}}, save_steps=7))
+    assert written == ["finetune-9", "finetune-11"]
+    assert not list(stopped.rglob(".*"))
+    assert go(tmp_path / "whole", settings(place, {"rrobin": {}, "ema": {}}))
+    same_run(tmp_path / "whole", stopped)
+
+
 def test_the_encoder_that_a_run_began_with_is_not_needed_to_go_on(tmp_path: Path) -> None:
     write_encoder(tmp_path / "encoder")
     write_tasks(tmp_path / "data")
