@@ -42,7 +42,7 @@ NO_COSINE = {"freeze", "r4f"}  # they refuse a head without weights
 
 @dataclass
 class Stop:
-    """An observer that asks a run to stop in this step, as a signal would."""
+    """An observer that asks a run to stop in this step, or with a minus while that one is scored, as a signal would."""
 
     interrupts: Interrupts
     after: int | None
@@ -52,6 +52,11 @@ class Stop:
     def before_step(self) -> None:
         self.done += 1
         if self.done == self.after:
+            self.interrupts.asked = signal.SIGINT
+
+    @hookimpl
+    def evaluated(self, step: int) -> None:
+        if self.after == -step:
             self.interrupts.asked = signal.SIGINT
 
 
@@ -150,6 +155,13 @@ def test_a_run_without_plugins_resumes_exactly_at_every_step(place: Path, tmp_pa
     exact(place, tmp_path, {}, [1] * STEPS)
 
 
+@pytest.mark.parametrize("name", [None, "adaptive", "dwa", "ema"])
+def test_a_run_that_is_stopped_while_it_is_scored_is_not_scored_again(
+    name: str | None, place: Path, tmp_path: Path
+) -> None:
+    exact(place, tmp_path, {name: ACTING.get(name, {})} if name else {}, [-9, -11])
+
+
 COMBINED = [name for name in ours() if name != "torchjd"]  # with its solver, one run takes longer than all others
 
 
@@ -200,14 +212,24 @@ def test_many_more_combinations_resume_exactly(
 
 
 TWO_STAGES = """
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from regkit import Stage, hookimpl
 
 @dataclass
 class Plugin:
+    prepared: int = field(init=False, default=0)
+
     @hookimpl
     def stages(self):
         return [Stage("warm", ["same", "mood"], steps=5, learning_rate=0.02)]
+
+    @hookimpl
+    def prepare(self):
+        self.prepared += 1  # no state: it follows from the stages
+
+    @hookimpl
+    def extra_losses(self, output):
+        return {"two": self.prepared * output.square().mean()}
 """
 
 
@@ -399,6 +421,11 @@ def test_what_is_imported_for_a_configuration_is_said_first(stopped: Path) -> No
     wanted = "rrobin (regkit_plugins.rrobin:RoundRobin), ema (regkit_plugins.ema:EMA)"
     assert out[0] == f"importing, as run/config.toml asks: {wanted}"
     assert "run goes on after step 7 of stage finetune" in out
+
+
+def test_a_position_beyond_the_end_ends_the_run(stopped: Path) -> None:
+    forge(stopped, lambda state: state["position"].update(step=10**9))
+    assert regkit("train", "--resume", "run", cwd=stopped.parent).status == 0
 
 
 @pytest.mark.parametrize("name", ["log.jsonl", "checkpoints"])
