@@ -454,3 +454,29 @@ def test_another_number_of_threads_is_said(stopped: Path) -> None:
     (stopped / "environment.json").write_text(json.dumps(found | {"threads": 99}))
     ran = regkit("train", "--resume", "run", cwd=stopped.parent)
     assert "no longer as when the run began: threads; the last digits" in ran.out
+
+
+ONCE = """
+from dataclasses import dataclass, field
+from regkit import hookimpl
+
+@dataclass
+class Plugin:
+    begins: bool = field(init=False, default=False)
+
+    @hookimpl(wrapper=True)
+    def choose_tasks(self, step):
+        self.begins = step < 3
+        return (yield)
+
+    @hookimpl
+    def extra_losses(self, output):
+        return {"once": output.square().mean()} if self.begins else {}
+"""
+
+
+def test_whose_term_it_was_is_known_though_the_term_is_no_longer_given(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_stranger(monkeypatch, tmp_path / "strangers", x=ONCE)
+    exact(place, tmp_path, {"x": {}}, [5])
