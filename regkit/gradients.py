@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -45,11 +46,9 @@ class Gradients:
                 take_gradient(self.model, rows[number])
         if rows is not None:
             tasks = [task for task, _ in chosen]
-            if rows.isfinite().all():  # or else there is nothing to combine, and the update will be skipped
-                row = self.hook.combine_gradients(tasks=tasks, gradients=rows, losses=losses)
-            else:
-                row = rows.sum(0)
-            give_gradient(self.model, row)
+            sound = bool(rows.isfinite().all())  # or else there is nothing to combine: the update will be skipped
+            combine = partial(self.hook.combine_gradients, tasks=tasks, gradients=rows, losses=losses)
+            give_gradient(self.model, combine() if sound else rows.sum(0))
         return losses
 
     @torch.no_grad()
