@@ -111,6 +111,7 @@ class Recorder:
         settings, self.stage = self.experiment.settings, str(self.experiment.trainer.streams.place[0])
         by_steps = settings.save_steps and step % settings.save_steps == 0
         by_clock = settings.save_minutes and time.monotonic() - self.saved_at >= 60 * settings.save_minutes
+        _ = self.folder  # of a run that was begun: brought back to its checkpoint before anything is saved
         if step and (by_steps or by_clock) and self.saved != (self.stage, step):
             self.save()
         return (yield)

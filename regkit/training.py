@@ -73,7 +73,7 @@ class Trainer:
         feeds = {task.name: Feed(task, self.streams.seed, stage.name, bucketing=self.bucketing) for task in tasks}
         while True:
             self.settle()
-            step, complete = position.step, position.step == total_steps
+            step, complete = position.step, position.step >= total_steps
             if position.evaluated != step and (complete or step % epoch_steps == 0):
                 self.evaluate(stage, tasks)
             if complete or position.ended:

@@ -146,7 +146,7 @@ PLUGINS = [
     train("nothing to train", "-p", "freeze", says=("'near'", "frozen", "cross_encoder")),
     train("unknown hook", "-p", "x", says="plugin 'x' implements 'after_stp', which is no hook. Did you mean 'after_step'? ",
           plugins={"x": ANNOUNCE + "    def after_stp(self): ...\n"}),
-    train("unknown argument", "-p", "x", says="plugin 'x': after_step has no argument 'stp'. Did you mean 'step'? Available: losses, model, step, total_steps.",
+    train("unknown argument", "-p", "x", says="plugin 'x': after_step has no argument 'stp'. Did you mean 'step'? Available: losses, model, reevaluate, step, total_steps.",
           plugins={"x": ANNOUNCE + "    def after_step(self, stp): ...\n"}),
     train("argument with a default", "-p", "x", says="plugin 'x': after_step: 'step' must be plain, without * or a default.",
           plugins={"x": ANNOUNCE + "    def after_step(self, step=0): ...\n"}),

@@ -42,7 +42,7 @@ NO_COSINE = {"freeze", "r4f"}  # they refuse a head without weights
 
 @dataclass
 class Stop:
-    """An observer that asks a run to stop in this step, as a signal would."""
+    """An observer that asks a run to stop in this step, or with a minus while that one is scored, as a signal would."""
 
     interrupts: Interrupts
     after: int | None
@@ -52,6 +52,11 @@ class Stop:
     def before_step(self) -> None:
         self.done += 1
         if self.done == self.after:
+            self.interrupts.asked = signal.SIGINT
+
+    @hookimpl
+    def evaluated(self, step: int) -> None:
+        if self.after == -step:
             self.interrupts.asked = signal.SIGINT
 
 
@@ -150,6 +155,13 @@ def test_a_run_without_plugins_resumes_exactly_at_every_step(place: Path, tmp_pa
     exact(place, tmp_path, {}, [1] * STEPS)
 
 
+@pytest.mark.parametrize("name", [None, "adaptive", "dwa", "ema"])
+def test_a_run_that_is_stopped_while_it_is_scored_is_not_scored_again(
+    name: str | None, place: Path, tmp_path: Path
+) -> None:
+    exact(place, tmp_path, {name: ACTING.get(name, {})} if name else {}, [-9, -11])
+
+
 COMBINED = [name for name in ours() if name != "torchjd"]  # with its solver, one run takes longer than all others
 
 
@@ -200,14 +212,24 @@ def test_many_more_combinations_resume_exactly(
 
 
 TWO_STAGES = """
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from regkit import Stage, hookimpl
 
 @dataclass
 class Plugin:
+    prepared: int = field(init=False, default=0)
+
     @hookimpl
     def stages(self):
         return [Stage("warm", ["same", "mood"], steps=5, learning_rate=0.02)]
+
+    @hookimpl
+    def prepare(self):
+        self.prepared += 1  # no state: it follows from the stages
+
+    @hookimpl
+    def extra_losses(self, output):
+        return {"two": self.prepared * output.square().mean()}
 """
 
 
@@ -282,6 +304,29 @@ def test_what_changes_no_result_may_differ_and_examples_are_known_by_content(
     assert go(tmp_path / "whole", settings(place, {"rrobin": {}, "ema": {}}))
     same_run(tmp_path / "whole", stopped)
     assert len(list((stopped / "checkpoints").iterdir())) >= 4
+
+
+def test_what_was_logged_after_the_checkpoint_is_cut_off_and_the_checkpoint_is_not_written_again(
+    stopped: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is killed has often logged more than its last checkpoint knows, the last line perhaps by half."""
+    with (stopped / "log.jsonl").open("a") as file:
+        file.write('{"time": 1.0, "stage": "finetune", "step": 7, "losses": {}}\n{"time": 1.0, "sta')
+    (stopped / ".scores.json.123").touch()
+    (stopped / "checkpoints" / ".finetune-8.123").mkdir()
+    written: list[str] = []
+    save = checkpoint.save
+
+    def watched(folder: Path, *more: Any) -> None:
+        written.append(folder.name)
+        save(folder, *more)
+
+    monkeypatch.setattr(checkpoint, "save", watched)
+    assert go(stopped, settings(place, {"rrobin": {}, "ema": {}}, save_steps=7))
+    assert written == ["finetune-9", "finetune-11"]
+    assert not list(stopped.rglob(".*"))
+    assert go(tmp_path / "whole", settings(place, {"rrobin": {}, "ema": {}}))
+    same_run(tmp_path / "whole", stopped)
 
 
 def test_the_encoder_that_a_run_began_with_is_not_needed_to_go_on(tmp_path: Path) -> None:
@@ -378,6 +423,11 @@ def test_what_is_imported_for_a_configuration_is_said_first(stopped: Path) -> No
     assert "run goes on after step 7 of stage finetune" in out
 
 
+def test_a_position_beyond_the_end_ends_the_run(stopped: Path) -> None:
+    forge(stopped, lambda state: state["position"].update(step=10**9))
+    assert regkit("train", "--resume", "run", cwd=stopped.parent).status == 0
+
+
 @pytest.mark.parametrize("name", ["log.jsonl", "checkpoints"])
 def test_a_run_whose_files_lead_elsewhere_is_refused(stopped: Path, name: str) -> None:
     (stopped / name).rename(stopped.parent / "elsewhere")
@@ -404,3 +454,29 @@ def test_another_number_of_threads_is_said(stopped: Path) -> None:
     (stopped / "environment.json").write_text(json.dumps(found | {"threads": 99}))
     ran = regkit("train", "--resume", "run", cwd=stopped.parent)
     assert "no longer as when the run began: threads; the last digits" in ran.out
+
+
+ONCE = """
+from dataclasses import dataclass, field
+from regkit import hookimpl
+
+@dataclass
+class Plugin:
+    begins: bool = field(init=False, default=False)
+
+    @hookimpl(wrapper=True)
+    def choose_tasks(self, step):
+        self.begins = step < 3
+        return (yield)
+
+    @hookimpl
+    def extra_losses(self, output):
+        return {"once": output.square().mean()} if self.begins else {}
+"""
+
+
+def test_whose_term_it_was_is_known_though_the_term_is_no_longer_given(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_stranger(monkeypatch, tmp_path / "strangers", x=ONCE)
+    exact(place, tmp_path, {"x": {}}, [5])

@@ -133,7 +133,7 @@ def test_a_killed_run_goes_on_by_the_same_command(place: Path) -> None:
 
 @pytest.mark.slow
 def test_thirty_kills_at_any_moment_ten_of_them_while_a_checkpoint_is_written(place: Path) -> None:
-    folder, number, killed = place / "often", 0, 0
+    folder, killed = place / "often", 0
     while killed < 30:
         shutil.rmtree(folder, ignore_errors=True)
         for number in range(10):

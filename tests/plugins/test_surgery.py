@@ -326,6 +326,18 @@ def test_gradvac_survives_an_aim_of_1() -> None:
         assert torch.isfinite(plugin.combine_gradients(named(2), rows)).all()
 
 
+def test_aims_move_when_the_update_is_done_and_not_for_one_that_is_skipped() -> None:
+    plugin = GradVac()
+    plugin.combine_gradients(named(3), matrix(0, 3))
+    assert not plugin.aims
+    plugin.skipped()
+    plugin.after_step()
+    assert not plugin.aims
+    plugin.combine_gradients(named(3), matrix(0, 3))
+    plugin.after_step()
+    assert len(plugin.aims) == 6
+
+
 def test_aims_are_in_the_state() -> None:
     plugin, other = GradVac(), GradVac()
     plugin.combine_gradients(named(3), matrix(0, 3))
