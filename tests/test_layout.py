@@ -113,7 +113,7 @@ def test_every_entry_point_of_the_project_is_installed() -> None:
 
 
 def test_every_plugin_module_has_an_entry_point() -> None:
-    modules = {path.stem for path in (ROOT / "plugins" / "regkit_plugins").iterdir()} - {"__init__", "__pycache__"}
+    modules = {path.stem for path in (ROOT / "plugins" / "regkit_plugins").iterdir()} - {"__init__", "__pycache__", "py"}
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["regkit.plugins"]
     assert modules == {value.partition(":")[0].split(".")[1] for value in declared.values()}
 
@@ -125,7 +125,7 @@ def test_importing_regkit_imports_no_plugin_and_no_heavy_optional_library() -> N
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", sorted({path.stem for path in PLUGINS.iterdir()} - {"__pycache__"}))
+@pytest.mark.parametrize("name", sorted({path.stem for path in PLUGINS.iterdir()} - {"__pycache__", "py"}))
 def test_a_plugins_docstring_begins_with_its_name_and_what_it_does(name: str) -> None:
     if name == "__init__":
         return

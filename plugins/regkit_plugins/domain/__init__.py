@@ -12,7 +12,19 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from regkit import Classification, Dataset, Encoder, MaskedWords, PluginError, Split, Stage, Task, Tokenizer, derive, hookimpl
+from regkit import (
+    Classification,
+    Dataset,
+    Encoder,
+    MaskedWords,
+    PluginError,
+    Split,
+    Stage,
+    Task,
+    Tokenizer,
+    derive,
+    hookimpl,
+)
 from regkit.data.corpus import Corpus, TokenCache, find_leaks, load_corpus
 from regkit_plugins.domain.masking import MaskedTexts, Words
 from regkit_plugins.domain.pairs import Pairs
