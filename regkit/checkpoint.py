@@ -124,6 +124,29 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def export_encoder(checkpoint: Path, folder: Path) -> None:
+    """Put the encoder of a checkpoint, its tokenizer and what heads others know into a folder, where transformers finds them.
+
+    config.json comes last: before it is there, the folder is no encoder.
+    """
+    tensors = load_file(checkpoint / "model.safetensors")
+    unfinished = folder / f".export.{os.getpid()}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(HEADS)}
+        save_file(kept, unfinished / "model.safetensors", metadata={"format": "pt"})
+        for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+            shutil.copyfile(checkpoint / name, unfinished / name)
+        for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"):
+            _flush(unfinished / name)
+            (unfinished / name).replace(folder / name)
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"the encoder cannot be written into {folder}: {error}.") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def load_heads(folder: Path, heads: nn.ModuleDict) -> None:
     """Fill the heads from a checkpoint; RunError names the task whose head is missing or of another shape."""
     try:

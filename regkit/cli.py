@@ -1,4 +1,4 @@
-"""The command line: regkit train, regkit eval, regkit plugins."""
+"""The command line: regkit train, regkit pretrain, regkit eval, regkit plugins."""
 
 import sys
 from enum import StrEnum
@@ -102,6 +102,50 @@ def train(
     given |= {"monitor": monitor, "patience": patience}
     said = {name: value for name, value in given.items() if value is not None}
     commands.train(config, said, plugin or [], output, resume, dry_run)
+
+
+@app.command()
+def pretrain(
+    corpus: Annotated[
+        str, typer.Option(help="A file, a folder, a glob, hub:NAME, or tasks: the training texts of --data.")
+    ],
+    encoder: Annotated[
+        str | None, typer.Option(metavar="NAME_OR_FOLDER", help="A BERT checkpoint. Without it, MiniLM.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Tasks to read, or whose dev and test texts are looked for.")
+    ] = None,
+    plugin: Plugins = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs; 1 unless said otherwise.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates, instead of epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences an update; 32 unless said otherwise.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate; 5e-5 unless said otherwise.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Where all random numbers come from; 0 unless said otherwise.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cuda, mps or cpu; the best there is unless said otherwise.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The encoder's folder; a new one in runs/ unless said otherwise.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")
+    ] = False,
+) -> None:
+    """Train an encoder on text of a domain, and leave a folder that --encoder and transformers read.
+
+    More options: --plugin domain:length=256,whole_words=true. It goes on like every run: regkit train --resume FOLDER.
+    """
+    given = {"encoder": encoder, "data": data, "seed": seed, "device": device}
+    domain = {"corpus": corpus, "epochs": epochs, "steps": steps, "batch_size": batch_size, "learning_rate": lr}
+    commands.pretrain(
+        {name: value for name, value in given.items() if value is not None},
+        {name: value for name, value in domain.items() if value is not None},
+        plugin or [],
+        output,
+        dry_run,
+    )
 
 
 @app.command("eval")

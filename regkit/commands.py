@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from regkit import catalog, runs
+from regkit import catalog, checkpoint, runs
 from regkit import resume as resuming
 from regkit.data import demo
 from regkit.display import Display, print_effects, print_scores
@@ -30,6 +30,7 @@ from regkit.resume import Begun
 from regkit.settings import Settings
 from regkit.tasks import Split, Task
 
+DOMAIN = "domain"  # the plugin behind `regkit pretrain`: the one that the command line knows by name
 BUDGET = 16384  # tokens at a time when evaluating
 
 
@@ -63,6 +64,17 @@ def train(
         _train(console, experiment, run, begun, dry_run)
 
 
+def pretrain(
+    given: Mapping[str, Any], domain: Mapping[str, Any], plugins: Sequence[str], output: Path | None, dry_run: bool
+) -> None:
+    """Train the stage of the plugin `domain` alone, and leave an encoder folder."""
+    settings = gather(None, {"data": None, "finetune": False, **given}, plugins)
+    options = dict(domain) | settings.plugins.get(DOMAIN, {})
+    settings = settings.model_copy(update={"plugins": {DOMAIN: options} | {**settings.plugins, DOMAIN: options}})
+    runs.check_free(output or runs.RUNS / "new")
+    _train(Console(), Experiment.build(settings), output, None, dry_run)
+
+
 def _train(console: Console, experiment: Experiment, output: Path | None, begun: Begun | None, dry_run: bool) -> None:
     """Print the plan, and train."""
     print_plan(console, plan(experiment))
@@ -90,6 +102,11 @@ def _train(console: Console, experiment: Experiment, output: Path | None, begun:
         print_effects(console, recorder.effects())
         print_scores(console, recorder.keeping.scores, "best checkpoint: dev")
         folder = recorder.folder
+        if not experiment.settings.finetune:
+            checkpoint.export_encoder(folder / "best", folder)
+            said = f"encoder folder: {folder}\nto build on it: regkit train --encoder {folder}"
+            console.print(said, soft_wrap=True, highlight=False)
+            return
     console.print(f"run folder: {folder}\nto evaluate it: regkit eval {folder}", soft_wrap=True, highlight=False)
 
 

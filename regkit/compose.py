@@ -45,9 +45,9 @@ class Composition:
         return stage in (found if found is not None else {FINETUNE, *self.added.get(name, ())})
 
     def acts_now(self, name: str) -> bool:
-        """Whether a plugin acts in the stage that runs; before any does, all of them answer."""
-        place = self.streams.place
-        return not place or self.acts(name, str(place[0]))
+        """Whether a plugin acts in the stage that runs; outside of all stages every plugin answers."""
+        stage, *_ = self.streams.place or (None,)
+        return not isinstance(stage, str) or self.acts(name, stage)
 
     def tasks(self, given: Sequence[Task], tokenizer: Tokenizer, encoder: Encoder) -> list[Task]:
         """The tasks of the run's data, and those of plugins; PluginError where two have one name."""

@@ -15,10 +15,10 @@ from regkit.tasks import Stage, Task
 
 @dataclass
 class Defaults:
-    """The run's own tasks, one stage of fine-tuning, AdamW, and every example of every task once an epoch."""
+    """The run's own tasks, a stage of fine-tuning, AdamW, and every example of every task once an epoch."""
 
     run_tasks: Sequence[Task]
-    stage: Stage
+    stage: Stage | None
 
     @hookimpl(trylast=True)
     def tasks(self) -> Sequence[Task]:
@@ -26,7 +26,7 @@ class Defaults:
 
     @hookimpl(trylast=True)
     def stages(self) -> Sequence[Stage]:
-        return [self.stage]
+        return [self.stage] if self.stage else []
 
     @hookimpl(trylast=True)
     def make_optimizer(self, model: MultitaskModel, stage: Stage) -> torch.optim.Optimizer:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from regkit.batch import Batch
 from regkit.evaluation import Scores
 from regkit.hookspecs import hookimpl
 from regkit.tasks import Stage, Task
@@ -29,8 +30,10 @@ class Display:
     waiting: list[Mapping[str, Mapping[str, Tensor]]] = field(default_factory=list)
     chosen: Sequence[Task] = ()
     total: int = 0
-    steps: int = 0  # since the start of training, as are examples and seconds
+    stage: str = ""
+    steps: int = 0  # since the stage began or was gone on with, as are examples, tokens and seconds
     examples: int = 0
+    tokens: int = 0
     seconds: float = 0.0
     resumed: float = 0.0  # when the clock last went on
     shown: float = 0.0
@@ -45,6 +48,17 @@ class Display:
 
     def __exit__(self, *exception: object) -> None:
         self.live.stop()
+
+    @hookimpl(trylast=True)
+    def prepare(self, stage: Stage) -> None:
+        self.stage, self.means, self.waiting = stage.name, {}, []
+        self.steps, self.examples, self.tokens, self.seconds = 0, 0, 0, 0.0
+
+    @hookimpl(wrapper=True)
+    def embed(self, batch: Batch) -> Generator[None, Tensor, Tensor]:
+        """Nothing is changed: tokens are counted where a clean pass begins."""
+        self.tokens += len(batch.tokens)
+        return (yield)
 
     @hookimpl(wrapper=True)
     def choose_tasks(self, total_steps: int) -> Generator[None, Sequence[Task], Sequence[Task]]:
@@ -70,6 +84,9 @@ class Display:
             whole = f" of {self.total}" if self.total else ""  # not known where a resumed run is scored first
             when = f"after {step}{whole} steps" if step else "before training"
             print_scores(self.console, scores, f"{stage.name}, {when}: dev")
+        if self.steps and step == self.total:
+            speed = f"{self.tokens / max(self.seconds, 1e-9):.0f} tokens/s"
+            self.say(f"stage {stage.name}: {self.tokens} tokens in {_clock(self.seconds)}, {speed}")
 
     def say(self, line: str) -> None:
         """A line of its own, above the live one."""

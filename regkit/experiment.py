@@ -44,14 +44,15 @@ class Experiment:
         plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
         chosen = {name: catalog.acts_in(name, options) for name, options in settings.plugins.items()}
         named = {name: stages for name, stages in chosen.items() if stages is not None}
-        found = find_tasks(settings.data)
+        found = find_tasks(settings.data) if settings.data or settings.finetune else {}
         specs = choose(found, settings.tasks)
         left_out = [name for name in found if name not in specs and settings.tasks is None]
         tokenizer, encoder = _read_encoder(settings, streams)
         longest = min(settings.max_length or encoder.longest, encoder.longest)
         size = settings.batch_size
         tasks = [load_task(name, spec, tokenizer, longest, batch_size=size) for name, spec in specs.items()]
-        composition = compose(plugins, Defaults(tasks, _stage(settings, tasks)), streams, named)
+        own, stage = (tasks, _stage(settings, tasks)) if settings.finetune else ([], None)
+        composition = compose(plugins, Defaults(own, stage), streams, named)
         tasks = composition.tasks(tasks, tokenizer, encoder)
         rate = 0.1 if settings.dropout is None else settings.dropout
         model = MultitaskModel(encoder, tasks, streams, dropout=rate)
@@ -67,6 +68,8 @@ class Experiment:
             plugins=plugins,
             acts=composition.acts,
         )
+        if not trainer.stages():
+            raise ConfigError("there is no stage to train: fine-tuning is off, and no plugin adds one.")
         composition.check_stages([stage.name for stage, _ in trainer.stages()])
         return cls(_resolved(settings, specs, plugins), tokenizer, tasks, model, composition, trainer, left_out, known)
 

@@ -129,6 +129,8 @@ class Finished:
 def load_run(folder: Path, split: Split, *, data: Path | None = None, device: str = "auto") -> Finished:
     """The run's best model with a split of its own data, or of other data with the same tasks."""
     settings = Settings.read(folder / CONFIG)
+    if not settings.finetune:
+        raise RunError(f"{folder} was pretrained, and has no task to score; its dev scores are in scores.json.")
     found = find_tasks(data or settings.data)
     trained = settings.tasks or list(choose(found, None))
     specs = {name: found[name] for name in trained if name in found}

@@ -113,7 +113,11 @@ def test_every_entry_point_of_the_project_is_installed() -> None:
 
 
 def test_every_plugin_module_has_an_entry_point() -> None:
-    modules = {path.stem for path in (ROOT / "plugins" / "regkit_plugins").iterdir()} - {"__init__", "__pycache__", "py"}
+    modules = {path.stem for path in (ROOT / "plugins" / "regkit_plugins").iterdir()} - {
+        "__init__",
+        "__pycache__",
+        "py",
+    }
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["regkit.plugins"]
     assert modules == {value.partition(":")[0].split(".")[1] for value in declared.values()}
 

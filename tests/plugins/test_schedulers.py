@@ -93,7 +93,7 @@ def trainer_of(
     composition = compose(together, Defaults(tasks, stage), streams)
     for observer in observers:
         composition.observe(observer)
-    return Trainer(Gradients(model, composition.hook, streams), plugins=together)
+    return Trainer(Gradients(model, composition.hook, streams), tasks, plugins=together)
 
 
 def epochs_of(trainer: Trainer) -> list[list[tuple[str, ...]]]:

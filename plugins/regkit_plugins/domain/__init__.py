@@ -7,6 +7,7 @@ in its document, or is it from another document? Masks and second passages are d
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -76,6 +77,10 @@ class Domain:
     errors: Literal["strict", "replace"] = "strict"
     """What happens at bytes that are not UTF-8."""
     names: list[str] = field(init=False, repr=False, default_factory=list)  # of its tasks
+
+    def __post_init__(self) -> None:
+        if self.corpus != "tasks" and not self.corpus.startswith("hub:"):
+            self.corpus = str(Path(self.corpus).expanduser().absolute())  # a run may go on from elsewhere
 
     @hookimpl
     def tasks(self, given: Sequence[Task], tokenizer: Tokenizer, encoder: Encoder) -> list[Task]:
