@@ -186,6 +186,6 @@ def plugins(name: str | None) -> None:
     for option in catalog.options(catalog.load_class(name)).values():
         default = "needed" if option.default is MISSING else str(option.default)
         table.add_row(*map(Text, (option.name, option.type, default, option.meaning)))
-    if table.row_count:
-        console.print()
-        console.print(table)
+    table.add_row(catalog.STAGES, "list", "", "Where it acts; by default in fine-tuning and the stages that it adds.")
+    console.print()
+    console.print(table)
