@@ -73,7 +73,7 @@ def evaluate(name: str, *more: object, says: str | tuple[str, ...], files: Mappi
     return Case(f"eval: {name}", ("eval", "run", *more), says, files or {})
 
 
-OPTIONS = "Available: epsilon, eta, sigma, steps, unit, weight."
+OPTIONS = "Available: epsilon, eta, sigma, stages, steps, unit, weight."
 COMMAND_LINE = [
     train("unknown option", "--epcohs", 3, says="--epcohs"),
     train("text for a number", "--epochs", "three", says=("--epochs", "valid integer")),

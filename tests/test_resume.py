@@ -28,6 +28,7 @@ STEPS = 11  # updates of nine an epoch: scored after 0, 9 and 11
 # Options that make a plugin act on the tasks of `tests.helpers`, whose runs are short.
 ACTING: dict[str, dict[str, Any]] = {
     "only": {"task": "same"},
+    "domain": {"corpus": "tasks", "steps": 3, "learning_rate": 0.01},
     "label_smoothing": {"tasks": ["mood", "same"]},
     "weighted": {"weights": {"mood": 1, "same": 2, "near": 0.5}},
     "fixed_weights": {"weights": {"mood": 2, "near": 0.5}},
@@ -36,7 +37,7 @@ ACTING: dict[str, dict[str, Any]] = {
     "gradvac": {"beta": 0.3},
     "dwa": {"T": 0.1},
 }
-SURGERY = ["pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm"]
+SURGERY = ["pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo"]
 NO_COSINE = {"freeze", "r4f"}  # they refuse a head without weights
 
 
