@@ -14,6 +14,8 @@ from regkit.tasks import Split, Task
 
 Scores = dict[str, dict[str, float]]
 
+MOST_LOGITS = 2**26  # at a time: 256 MiB
+
 
 @contextmanager
 def mode(model: nn.Module, training: bool) -> Iterator[None]:
@@ -34,6 +36,7 @@ def outputs(model: MultitaskModel, task: Task, split: Split, *, budget: int, pre
     lengths = examples.lengths()
     rows = np.argsort(lengths, kind="stable")  # like lengths together; the answer does not depend on it
     device = next(model.parameters()).device
+    budget = min(budget, MOST_LOGITS // task.objective.width)  # as if every token were predicted
     found = []
     with mode(model, training=False), autocast(device, precision):
         for part in cut(rows.tolist(), lengths, budget):

@@ -189,7 +189,7 @@ WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # a simpler r
 STOPS = st.lists(st.integers(1, STEPS), min_size=1, max_size=3)
 
 
-@hypothesis_settings(PATIENT, max_examples=10, phases=WITHOUT_SHRINKING)
+@hypothesis_settings(PATIENT, max_examples=4, phases=WITHOUT_SHRINKING)
 @given(plugins=combination(), stops=STOPS, seed=st.integers(0, 5))
 def test_combinations_resume_exactly_wherever_they_stop(
     plugins: dict[str, Any], stops: list[int], seed: int, place: Path, tmp_path_factory: pytest.TempPathFactory
