@@ -46,7 +46,7 @@ class Gradients:
                 take_gradient(self.model, rows[number])
         if rows is not None:
             tasks = [task for task, _ in chosen]
-            sound = bool(rows.isfinite().all())  # or else there is nothing to combine: the update will be skipped
+            sound = bool(rows.sum().isfinite())  # or else there is nothing to combine: the update will be skipped
             combine = partial(self.hook.combine_gradients, tasks=tasks, gradients=rows, losses=losses)
             give_gradient(self.model, combine() if sound else rows.sum(0))
         return losses
