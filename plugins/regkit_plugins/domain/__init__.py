@@ -7,6 +7,7 @@ in its document, or is it from another document? Masks and second passages are d
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -25,7 +26,7 @@ from regkit import (
     derive,
     hookimpl,
 )
-from regkit.data.corpus import Corpus, TokenCache, find_leaks, load_corpus
+from regkit.data.corpus import HUB, Corpus, TokenCache, find_leaks, load_corpus
 from regkit_plugins.domain.masking import MaskedTexts, Words
 from regkit_plugins.domain.pairs import Pairs
 
@@ -76,6 +77,10 @@ class Domain:
     errors: Literal["strict", "replace"] = "strict"
     """What happens at bytes that are not UTF-8."""
     names: list[str] = field(init=False, repr=False, default_factory=list)  # of its tasks
+
+    def __post_init__(self) -> None:
+        if self.corpus != "tasks" and not self.corpus.startswith(HUB):  # a run may go on from another folder
+            self.corpus = str(Path(self.corpus).expanduser().absolute())
 
     @hookimpl
     def tasks(self, given: Sequence[Task], tokenizer: Tokenizer, encoder: Encoder) -> list[Task]:
