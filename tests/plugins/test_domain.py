@@ -529,6 +529,11 @@ def test_a_pair_fits_the_room_with_its_special_tokens() -> None:
 # The corpus
 
 
+@pytest.fixture
+def corpus(tmp_path: Path) -> str:
+    return write_corpus(tmp_path / "corpus.txt", random_documents(24))
+
+
 def declared(domain: Domain, given: Sequence[Task] = ()) -> tuple[dict[str, Task], Trainer]:
     """The stage's own tasks by name, of a run of these tasks."""
     trainer = tiny_trainer({"domain": domain}, tasks=given or [tiny_tasks()[0]])
@@ -597,6 +602,17 @@ def test_a_corpus_without_leaks_has_none_to_tell_of(tmp_path: Path) -> None:
     assert not [note for note in tasks["mlm"].notes if "dev" in note or "drop" in note]
 
 
+def test_the_options_reach_what_they_are_of(corpus: str) -> None:
+    tasks, trainer = declared(Domain(corpus, mask=0.5, whole_words=True, batch_size=7, length=20, held_out=4, epochs=3))
+    for part in tasks["mlm"].splits.values():
+        assert isinstance(part, MaskedTexts)
+        assert (part.words.share, part.words.whole, part.words.count, part.room) == (0.5, True, TINY.vocab_size, 20)
+    assert [task.batch_size for task in tasks.values()] == [7, 7]
+    assert [tasks["nsp"].objective.text(label) for label in (0, 1)] == ["follows", "from_another_document"]
+    ((stage, _), _) = trainer.stages()
+    assert (stage.name, stage.epochs, stage.steps, stage.learning_rate) == ("domain", 3, None, 5e-5)
+
+
 def test_no_sequence_is_longer_than_the_encoder_reads_or_the_option_says(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus.txt", random_documents(20, longest=60))
     for length, room in [(128, 32), (20, 20)]:
@@ -623,11 +639,6 @@ def test_a_small_corpus_has_pairs_to_score_without_further_options(tmp_path: Pat
 
 
 # The stage
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> str:
-    return write_corpus(tmp_path / "corpus.txt", random_documents(24))
 
 
 def domain(corpus: str, **options: Any) -> Domain:
@@ -669,7 +680,7 @@ class Watch:
 
 def watched(plugins: Mapping[str, Any], **options: Any) -> tuple[Watch, Trainer]:
     watch = Watch()
-    watch.trainer = tiny_trainer(plugins, **{"steps": FEW, "observers": [watch], **options})
+    watch.trainer = tiny_trainer(plugins, tasks=tiny_tasks()[:2], steps=FEW, observers=[watch], **options)
     watch.trainer.train()
     return watch, watch.trainer
 
@@ -783,7 +794,7 @@ def test_a_run_stopped_in_either_stage_resumes_exactly(beside: str, corpus: str)
 
     def trainer(observers: Sequence[object] = ()) -> Trainer:
         chosen = {"domain": domain(corpus, nsp=False), **make()}
-        return tiny_trainer(chosen, stages=stages, steps=FEW, observers=observers)
+        return tiny_trainer(chosen, tasks=tiny_tasks()[:2], stages=stages, steps=FEW, observers=observers)
 
     whole = trainer()
     whole.train()
