@@ -226,12 +226,14 @@ def test_the_decoder_is_the_word_embeddings_and_sees_masked_tokens_only(monkeypa
     documents = random_documents()
     model, task = heads(documents), both(documents)[0]
     assert not [name for name, each in model.heads["mlm"].named_parameters() if each.shape[0] == 97 and each.dim() == 2]
-    seen = []
+    seen, fed = [], []  # by the decoder, and by the feed-forward network of each layer
     linear = F.linear
 
     def noted(hidden: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if weight.shape == (97, 16):
             seen.append((tuple(hidden.shape), weight.data_ptr()))
+        if weight.shape == (32, 16):
+            fed.append(len(hidden))
         return linear(hidden, weight, bias)
 
     monkeypatch.setattr(F, "linear", noted)
@@ -241,6 +243,7 @@ def test_the_decoder_is_the_word_embeddings_and_sees_masked_tokens_only(monkeypa
     assert len(batch.targets) < 0.5 * len(batch.tokens)
     assert seen == [((len(batch.targets), 16), model.encoder.word.weight.data_ptr())]
     assert output.shape == (len(batch.targets), 97)
+    assert fed == [len(batch.tokens), len(batch.targets)]
 
 
 # Masks
@@ -801,6 +804,9 @@ def test_a_run_stopped_in_either_stage_resumes_exactly(beside: str, corpus: str)
     stop = Stop(after)
     stop.trainer = trainer([stop])
     stop.trainer.train()
+    begun = {"domain"} | ({"finetune"} if after > STEPS else set())
+    acting = {name for name in make() if begun & set(stages.get(name, ["finetune"]))}
+    assert stop.training["plugins"].keys() == acting - {"smart"}  # which has no state
     second = trainer()
     second.model.load_state_dict(stop.model)
     second.load_state_dict(stop.training)
