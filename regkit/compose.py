@@ -21,6 +21,8 @@ from regkit.stopwatch import Stopwatch
 from regkit.tasks import FINETUNE, Task
 from regkit.tokenizer import Tokenizer
 
+OF_THE_RUN = ("tasks", "stages")  # hooks whose answers are the same in every stage
+
 
 @dataclass
 class Composition:
@@ -44,10 +46,10 @@ class Composition:
         found = self.named.get(name)
         return stage in (found if found is not None else {FINETUNE, *self.added.get(name, ())})
 
-    def acts_now(self, name: str) -> bool:
-        """Whether a plugin acts in the stage that runs; outside of all stages every plugin answers."""
+    def acts_now(self, name: str, hook: str) -> bool:
+        """Whether a plugin answers a hook in the stage that runs; outside of stages, and of the run itself, all of them do."""
         stage, *_ = self.streams.place or (None,)
-        return not isinstance(stage, str) or self.acts(name, stage)
+        return not isinstance(stage, str) or hook in OF_THE_RUN or self.acts(name, stage)
 
     def tasks(self, given: Sequence[Task], tokenizer: Tokenizer, encoder: Encoder) -> list[Task]:
         """The tasks of the run's data, and those of plugins; PluginError where two have one name."""
@@ -175,7 +177,7 @@ def _plain(
 ) -> Callable[..., Any]:
     @wraps(method)
     def call(*arguments: Any) -> Any:
-        if not composition.acts_now(name):
+        if not composition.acts_now(name, hook):
             return {} if hook in ("extra_losses", "measure") else None
         with alone():
             answer = method(*arguments)
@@ -196,7 +198,7 @@ def _around(
 ) -> Callable[..., Any]:
     @wraps(method)
     def wrapper(*arguments: Any) -> Generator[None, Any, Any]:
-        if not composition.acts_now(name):
+        if not composition.acts_now(name, hook):
             return (yield)
         with closing(method(*arguments)) as inner:  # at once, where another plugin fails
             with alone("before"):

@@ -113,9 +113,13 @@ def tiny_trainer(
     dropout: float = 0.1,
     budget: int = 10_000,
     observers: Sequence[object] = (),
+    stages: Mapping[str, Sequence[str]] | None = None,
 ) -> Trainer:
-    """A trainer of a fresh tiny model on tiny tasks; `trainer.train()` takes a moment."""
-    trainer, composition = _tiny(plugins, tasks, steps, seed, dropout, budget)
+    """A trainer of a fresh tiny model on tiny tasks; `trainer.train()` takes a moment.
+
+    `stages` says where some of the plugins act, as their option of that name does.
+    """
+    trainer, composition = _tiny(plugins, tasks, steps, seed, dropout, budget, stages)
     for observer in observers:
         composition.observe(observer)
     return trainer
@@ -141,13 +145,14 @@ def _tiny(
     seed: int = 0,
     dropout: float = 0.1,
     budget: int = 10_000,
+    stages: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Trainer, Composition]:
     tasks = tiny_tasks() if tasks is None else tasks
     streams = Streams(seed)
     with streams.seeded("encoder"):
         encoder = Bert(replace(TINY, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout))
     stage = Stage(FINETUNE, [task.name for task in tasks], steps=steps, learning_rate=1e-2)
-    composition = compose(plugins, Defaults(tasks, stage), streams)
+    composition = compose(plugins, Defaults(tasks, stage), streams, stages)
     tasks = composition.tasks(tasks, tiny_tokenizer(), encoder)
     model = MultitaskModel(encoder, tasks, streams, dropout=dropout)
     gradients = Gradients(model, composition.hook, streams)

@@ -1,6 +1,7 @@
 """What every test shares: one torch thread (six times faster on busy cores), and the real data where it is at hand."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ def needs(path: Path) -> Path:
     if not path.exists():
         pytest.skip(f"{path.name} is not beside the project")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Corpora are kept where the tests are, and not among the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REGKIT_CACHE", str(tmp_path_factory.mktemp("caches")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -304,7 +304,39 @@ RUNS = [
     evaluate("predictions below a file", "--predictions", "data/tasks.toml/p", says="data/tasks.toml/p: Not a directory."),
     evaluate("damaged data", "--predictions", "p", says="data/same-dev.csv, line 3: ", files={"data/same-dev.csv": "one,two,same\na,b,1\nb,c,x\n"}),
 ]  # fmt: skip
-CASES = [*COMMAND_LINE, *PLUGINS, *CONFIGS, *DECLARED, *DATA, *ENCODERS, *RUNS]
+PROSE = "A. B.\n\n" * 12  # documents of one passage
+
+
+def domain(name: str, options: str, says: str, corpus: Content = PROSE, **files: Content) -> Case:
+    given = "domain:" + (options if "corpus=" in options else f"corpus=c.txt{',' if options else ''}{options}")
+    return train(f"domain: {name}", "-p", given, says=says, files={"c.txt": corpus, **files})
+
+
+DOMAIN = [
+    train("domain: no corpus", "-p", "domain", says="'domain' needs corpus: --plugin domain:corpus=STR."),
+    domain("no file", "corpus=nowhere.txt", "/nowhere.txt; a corpus is a file, a folder, a glob, or hub:NAME."),
+    domain("an empty corpus", "", "c.txt", corpus=""),
+    domain("a corpus of blanks", "", "c.txt", corpus="\n \n\n"),
+    domain("one document", "documents=files", "the corpus has 1 documents; 1 to hold out leave none to train on."),
+    domain("more held out than there are", "held_out=12", "the corpus has 12 documents; 12 to hold out leave none to train on."),
+    domain("half a document held out", "held_out=1.5", "held-out size is 1.5; a share between 0 and 1 or a whole number is needed."),
+    domain("none held out", "held_out=0", "'domain': held_out is '0'; input should be greater than 0."),
+    domain("no pairs", "nsp=true,documents=blank", "'domain' finds no pairs of passages to train and to score: 12 of 12 documents have no two passages, and give no pair. Hold out more with domain:held_out=NUMBER, or use domain:nsp=false.", corpus="word\n\n" * 12),
+    domain("no pairs of the tasks", "corpus=tasks,nsp=true", "'domain' finds no pairs of passages to train and to score: "),
+    domain("a binary file", "", "c.txt is no text file: line 1 has a NUL byte.", corpus=b"ab\0"),
+    domain("another encoding", "", "c.txt, line 1: byte 0xe9 is not UTF-8 text; errors=replace reads on past such bytes.", corpus=b"caf\xe9 \n" * 9),
+    domain("no masks", "mask=0", "'domain': mask is '0'; input should be greater than 0."),
+    domain("nothing but masks", "mask=1", "'domain': mask is '1'; input should be less than 1."),
+    domain("too short", "length=4", "'domain': length is '4'; input should be greater than or equal to 8."),
+    domain("unknown choice", "leaks=dorp", "'domain': leaks is 'dorp'; input should be 'keep' or 'drop'."),
+    domain("a vocabulary without [MASK]", "", "the tokenizer has no [MASK]; minBERT needs a BERT vocabulary.", **{"encoder/vocab.txt": "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n"}),
+    domain("a task of its name", "", "two tasks are called 'mlm'; choose another name for one of them.", **{"data/tasks.toml": MOOD.replace("tasks.mood", "tasks.mlm")}),
+    train("stages: unknown", "-p", "smart:stages=finetun", says="'smart' shall act in stage 'finetun'. Did you mean 'finetune'? Available: finetune."),
+    train("stages: one that nobody adds", "-p", "smart:stages=domain,finetune", says="'smart' shall act in stage 'domain'. Available: finetune."),
+    train("stages: none after a comma", "-p", "smart:stages=finetune,", says="'smart' shall act in stage ''. Available: finetune."),
+    train("stages: two schedulers in one", "-p", "domain:corpus=tasks", "-p", "rrobin:stages=domain", "-p", "proportional:stages=domain,finetune", says="'rrobin' and 'proportional' both decide epoch_steps and choose_tasks; keep one of them."),
+]  # fmt: skip
+CASES = [*DOMAIN, *COMMAND_LINE, *PLUGINS, *CONFIGS, *DECLARED, *DATA, *ENCODERS, *RUNS]
 
 
 @pytest.fixture(scope="module")

@@ -179,6 +179,37 @@ def test_an_option_that_cannot_be_is_refused_with_its_value_and_the_reason(
     assert refusal("stranger", **options).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("written", "stages"),
+    [
+        ("smart", None),
+        ("smart:weight=2", None),
+        ("smart:stages=domain", ["domain"]),
+        ("smart:stages=domain,finetune,weight=2", ["domain", "finetune"]),
+        ('smart:stages=["domain", "finetune"]', ["domain", "finetune"]),
+        ("smart: weight = 2, stages = finetune , domain", ["finetune", "domain"]),
+        ("smart:stages=[]", []),
+    ],
+)
+def test_every_plugin_has_the_option_stages_which_is_none_of_its_class(written: str, stages: list[str] | None) -> None:
+    name, given = catalog.parse(written)
+    assert catalog.acts_in(name, given) == stages
+    made = catalog.make(name, given)
+    assert "stages" not in vars(made)
+    assert catalog.chosen(name, made, given).get("stages") == stages
+
+
+def test_stages_that_are_no_names_are_refused() -> None:
+    with pytest.raises(PluginError, match=r"'smart': stages\.0 is 3; input should be a valid string"):
+        catalog.acts_in("smart", {"stages": [3]})
+
+
+def test_a_plugin_may_not_have_an_option_that_every_plugin_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "from dataclasses import dataclass\n\n@dataclass\nclass Plugin:\n    stages: int = 3\n"
+    install(monkeypatch, tmp_path, staged=source)
+    assert refusal("staged") == "plugin 'staged': every plugin has an option 'stages'; call its own by another name."
+
+
 def test_an_unknown_plugin_is_refused_with_the_nearest(stranger: None) -> None:
     assert refusal("strange") == "there is no plugin 'strange'. Did you mean 'stranger'? Available: stranger."
 

@@ -9,7 +9,10 @@ import torch
 from regkit.compose import Composition, compose
 from regkit.errors import ConfigError, PluginError
 from regkit.hookspecs import DECIDE, Hooks, hookimpl
+from regkit.objectives import Binary
 from regkit.randomness import Streams
+from regkit.tasks import Stage, Task
+from regkit.testing import tiny_task
 
 ARGUMENTS = ("model", "task", "batch", "embeddings", "output", "loss", "predict", "task_loss")
 CALL = dict.fromkeys(ARGUMENTS)
@@ -328,3 +331,120 @@ def test_a_wrapper_is_closed_when_another_plugin_fails() -> None:
     with pytest.raises(PluginError, match="plugin 'bad' failed"):
         task_loss(composition)
     assert notes == ["closed"]
+
+
+class Everywhere:
+    """Answers a hook of every sort, and adds a stage."""
+
+    def __init__(self, *adds: str) -> None:
+        self.adds = adds
+        self.told = 0
+
+    @hookimpl
+    def stages(self) -> list[Stage]:
+        return [Stage(name, []) for name in self.adds]
+
+    @hookimpl(wrapper=True)
+    def task_loss(self) -> Any:
+        return 2 * (yield)
+
+    @hookimpl
+    def epoch_steps(self) -> int:
+        return 9
+
+    @hookimpl
+    def extra_losses(self) -> Mapping[str, Any]:
+        return {"everywhere": torch.zeros(())}
+
+    @hookimpl
+    def measure(self) -> Mapping[str, Any]:
+        return {"seen": 1.0}
+
+    @hookimpl
+    def after_step(self) -> None:
+        self.told += 1
+
+
+STAGES = ["warm", "other", "finetune"]
+
+
+@pytest.mark.parametrize(
+    ("named", "adds", "acts"),
+    [
+        (None, (), ["finetune"]),
+        (None, ("warm",), ["warm", "finetune"]),
+        (["other"], (), ["other"]),
+        (["other"], ("warm",), ["other"]),
+        (["warm", "finetune"], (), ["warm", "finetune"]),
+        ([], (), []),
+    ],
+)
+def test_a_plugin_acts_in_fine_tuning_and_the_stages_it_adds_or_else_in_those_that_are_named(
+    named: list[str] | None, adds: tuple[str, ...], acts: list[str]
+) -> None:
+    everywhere, streams = Everywhere(*adds), Streams(0)
+    composition = compose({"one": everywhere}, Core(), streams, {} if named is None else {"one": named})
+    hook = composition.hook
+    assert hook.stages(tasks=[]) == [[Stage(name, []) for name in adds]]
+    assert [stage for stage in STAGES if composition.acts("one", stage)] == acts
+    for stage in STAGES:
+        with streams.at(stage, 3):
+            told = everywhere.told
+            hook.after_step(model=None, step=0, total_steps=1, losses={}, reevaluate=None)
+            assert everywhere.told - told == (stage in acts)
+            assert task_loss(composition) == (2 if stage in acts else 1)
+            assert hook.epoch_steps(tasks=[]) == (9 if stage in acts else 7)
+            (extra,) = hook.extra_losses(**CALL)
+            assert list(extra) == (["everywhere"] if stage in acts else [])
+            assert hook.stages(tasks=[]) == [[Stage(name, []) for name in adds]]  # the run's, and not the stage's
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "clash"),
+    [
+        (None, None, True),
+        (["warm"], None, False),
+        (["warm"], ["finetune"], False),
+        (["warm", "finetune"], None, True),
+        (["warm", "other"], ["other"], True),
+        (["warm"], ["other"], False),
+        ([], None, False),
+    ],
+)
+def test_two_plugins_may_decide_the_same_in_different_stages(
+    one: list[str] | None, other: list[str] | None, clash: bool
+) -> None:
+    plugins = {name: plugin("choose_tasks", lambda self: []) for name in ("one", "other")}
+    stages = {name: named for name, named in {"one": one, "other": other}.items() if named is not None}
+    if not clash:
+        compose(plugins, Core(), Streams(0), stages)
+        return
+    with pytest.raises(PluginError, match=r"'one' and 'other' both decide choose_tasks; keep one of them\."):
+        compose(plugins, Core(), Streams(0), stages)
+
+
+def test_a_stage_that_the_run_has_not_is_refused_with_the_nearest() -> None:
+    composition = compose({"wrap": Wrap(2, 0)}, Core(), Streams(0), {"wrap": ["finetune", "domian"]})
+    with pytest.raises(PluginError) as caught:
+        composition.check_stages(["domain", "finetune"])
+    said = "'wrap' shall act in stage 'domian'. Did you mean 'domain'? Available: domain, finetune."
+    assert str(caught.value) == said
+    composition.check_stages(["domian", "finetune"])
+
+
+class Tasks:
+    """Adds tasks of these names."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    @hookimpl
+    def tasks(self) -> list[Task]:
+        return [tiny_task(name, Binary()) for name in self.names]
+
+
+def test_two_tasks_of_one_name_are_refused() -> None:
+    assert [task.name for task in composed(one=Tasks("a"), other=Tasks("b")).tasks([], None, None)] == ["a", "b"]
+    for plugins in ({"one": Tasks("a"), "other": Tasks("a")}, {"one": Tasks("a", "a")}):
+        with pytest.raises(PluginError, match=r"two tasks are called 'a'; choose another name for one of them\."):
+            composed(**plugins).tasks([], None, None)

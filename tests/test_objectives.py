@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +13,8 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 from torch.nn import functional as F
 
-from regkit.objectives import Binary, Classification, Objective, Regression
+from regkit.batch import Batch
+from regkit.objectives import Binary, Classification, MaskedWords, Objective, Regression
 
 OBJECTIVES = [Classification(2), Classification(5), Binary(), Regression(0, 5), Regression(-1, 1)]
 EACH = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
@@ -253,6 +255,32 @@ def test_what_is_no_label_is_refused_with_what_is_needed(objective: Objective, t
     needed = "a number from" if isinstance(objective, Regression) else "a whole number from 0 to 4|0 or 1"
     with pytest.raises(ValueError, match=f"^({needed})"):
         objective.label(text)
+
+
+WORDS = MaskedWords(7)
+
+
+def test_the_loss_of_masked_words_is_their_mean_and_of_none_is_nothing() -> None:
+    output, truth = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)), torch.arange(5)
+    torch.testing.assert_close(WORDS.loss(output, truth), F.cross_entropy(output, truth))
+    torch.testing.assert_close(WORDS.divergence(output, 2 * output), slow_divergence(WORDS, output, 2 * output).float())
+    none = torch.zeros(0, 7, requires_grad=True)
+    for loss in (WORDS.loss(none, truth[:0]), WORDS.divergence(none, none)):
+        assert loss.item() == 0
+        loss.backward()
+
+
+def test_metrics_of_masked_words_are_over_words_however_texts_share_them() -> None:
+    output = 3 * torch.randn(6, 7, generator=torch.Generator().manual_seed(0))
+    truth = torch.tensor([0, 1, 2, 3, 4, 5])
+    batch = Batch.pack([np.zeros(4)] * 3, [np.zeros(4)] * 3, labels=truth, targets=torch.tensor([1, 2, 3, 8, 9, 10]))
+    evidence = WORDS.evidence(output, batch)
+    assert evidence[:, 0].tolist() == [3, 0, 3]  # the second text has none
+    found = WORDS.metrics(evidence, torch.zeros(3))
+    loss = float(F.cross_entropy(output, truth))
+    assert found["loss"] == pytest.approx(loss)
+    assert found["perplexity"] == pytest.approx(math.exp(loss))
+    assert found["accuracy"] == pytest.approx(float((output.argmax(1) == truth).float().mean()))
 
 
 @pytest.mark.parametrize("text", ["5", "1.5", "-1", "0.5", "1e9"])

@@ -27,6 +27,7 @@ STEPS = 11  # updates of nine an epoch: scored after 0, 9 and 11
 
 # Options that make a plugin act on the tasks of `tests.helpers`, whose runs are short.
 ACTING: dict[str, dict[str, Any]] = {
+    "domain": {"corpus": "tasks", "steps": 6},
     "only": {"task": "same"},
     "domain": {"corpus": "tasks", "steps": 3, "learning_rate": 0.01},
     "label_smoothing": {"tasks": ["mood", "same"]},
@@ -249,6 +250,15 @@ def test_a_run_of_two_stages_resumes_exactly_in_either(
 ) -> None:
     with_stranger(monkeypatch, tmp_path / "strangers", two=TWO_STAGES)
     exact(place, tmp_path, {"two": {}} | ({plugin: {}} if plugin else {}), stops)
+
+
+@pytest.mark.parametrize("stages", [["finetune"], ["domain"], ["domain", "finetune"]], ids=" and ".join)
+@pytest.mark.parametrize("plugin", ["ema", "uncertainty"])
+def test_a_run_with_domain_pretraining_resumes_exactly_in_either_stage(
+    plugin: str, stages: list[str], place: Path, tmp_path: Path
+) -> None:
+    plugins = {"domain": {"corpus": "tasks", "steps": 5}, plugin: {"stages": stages}}
+    exact(place, tmp_path, plugins, [2, 5], steps=3)  # 2 and 7 updates, of 5 and 3
 
 
 # Another run, and a run from a stranger

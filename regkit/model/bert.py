@@ -25,6 +25,8 @@ class Encoder(Protocol):
     width: int
     longest: int  # tokens it can read in one sequence
     word: nn.Embedding  # the word embeddings, to which the head of masked words is tied
+    norm: nn.LayerNorm  # of the embeddings; that head's own has its epsilon
+    activation: nn.Module  # of the layers, and of that head
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -112,6 +114,7 @@ class Bert(nn.Module):
         self.position = nn.Embedding(config.max_position_embeddings, self.width)
         self.segment = nn.Embedding(config.type_vocab_size, self.width)
         self.norm = nn.LayerNorm(self.width, config.layer_norm_eps)
+        self.activation = ACTIVATIONS[config.hidden_act]
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.pooler = nn.Linear(self.width, self.width)

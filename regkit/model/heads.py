@@ -67,13 +67,14 @@ class WordPredictor(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.transform = nn.Linear(encoder.width, encoder.width)
-        self.norm = nn.LayerNorm(encoder.width, 1e-12)
+        self.norm = nn.LayerNorm(encoder.width, encoder.norm.eps)
+        self.activation = encoder.activation
         self.bias = nn.Parameter(torch.zeros(encoder.word.num_embeddings))
         initialise(self.transform, 0.02)
         self._words = (encoder.word,)  # in a tuple, so that it is no module of the head's: its weight is the encoder's
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return F.linear(self.norm(F.gelu(self.transform(hidden))), self._words[0].weight, self.bias)
+        return F.linear(self.norm(self.activation(self.transform(hidden))), self._words[0].weight, self.bias)
 
 
 def head_for(task: Task, encoder: Encoder, rate: float) -> nn.Module:

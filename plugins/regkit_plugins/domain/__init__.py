@@ -26,7 +26,7 @@ from regkit import (
     derive,
     hookimpl,
 )
-from regkit.data.corpus import Corpus, TokenCache, find_leaks, load_corpus
+from regkit.data.corpus import HUB, Corpus, TokenCache, find_leaks, load_corpus
 from regkit_plugins.domain.masking import MaskedTexts, Words
 from regkit_plugins.domain.pairs import Pairs
 
@@ -67,7 +67,7 @@ class Domain:
     nsp: bool | None = None
     """Next passages too; none: where the corpus has two documents of two passages."""
     held_out: Positive = 0.01
-    """Documents that are scored, not trained on: a number, or a share below 1 of at most 500."""
+    """Documents that are scored, not trained on: a number, or a share below 1: from 2 to 500."""
     leaks: Literal["keep", "drop"] = "keep"
     """Passages with a text of a dev or test split."""
     documents: Literal["auto", "lines", "files", "blank"] = "auto"
@@ -79,8 +79,8 @@ class Domain:
     names: list[str] = field(init=False, repr=False, default_factory=list)  # of its tasks
 
     def __post_init__(self) -> None:
-        if self.corpus != "tasks" and not self.corpus.startswith("hub:"):
-            self.corpus = str(Path(self.corpus).expanduser().absolute())  # a run may go on from elsewhere
+        if self.corpus != "tasks" and not self.corpus.startswith(HUB):  # a run may go on from another folder
+            self.corpus = str(Path(self.corpus).expanduser().absolute())
 
     @hookimpl
     def tasks(self, given: Sequence[Task], tokenizer: Tokenizer, encoder: Encoder) -> list[Task]:
@@ -88,7 +88,8 @@ class Domain:
         notes = list(cache.notes)
         if self.corpus != "tasks":
             cache = self._without_leaks(cache, given, tokenizer, notes)
-        few = min(max(1, round(self.held_out * len(cache))), MOST_SCORED) if self.held_out < 1 else self.held_out
+        least = 2 if len(cache) > 3 else 1  # a pair needs another document
+        few = min(max(least, round(self.held_out * len(cache))), MOST_SCORED) if self.held_out < 1 else self.held_out
         parts = cache.held_out(few, derive(0, STAGE))
         room = min(self.length, encoder.longest)
         words = Words(tokenizer, encoder.word.num_embeddings, self.mask, self.whole_words)
@@ -100,7 +101,8 @@ class Domain:
         possible = all(len(pair) and len(pair.cache) > 1 for pair in pairs)
         if self.nsp and not possible:
             raise PluginError(
-                f"'domain' finds no pairs of passages to train and score nsp: {short} Use domain:nsp=false."
+                f"'domain' finds no pairs of passages to train and to score: {short} "
+                "Hold out more with domain:held_out=NUMBER, or use domain:nsp=false."
             )
         if self.nsp or (self.nsp is None and possible):
             halves: dict[Split, Dataset] = dict(zip(("train", "dev"), pairs, strict=True))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -104,14 +104,16 @@ class MaskedTexts:
         return self.cache.digest()
 
 
+def runs(cache: TokenCache) -> np.ndarray:
+    """[runs + 1] where passages begin that follow one another: at a document, and after one that was left out."""
+    gaps = np.flatnonzero(cache.starts[1:] != cache.ends[:-1]) + 1
+    return np.append(np.union1d(cache.document_offsets[:-1], gaps), cache.passages)
+
+
 def spans(cache: TokenCache, room: int) -> Iterator[tuple[int, int]]:
     """Each document in stretches of whole passages, each of at most `room` tokens."""
-    gaps = np.flatnonzero(cache.starts[1:] != cache.ends[:-1]) + 1  # where passages were dropped
-    begins, starts, all_ends = (
-        np.union1d(cache.document_offsets[:-1], gaps),
-        *map(np.asarray, (cache.starts, cache.ends)),
-    )
-    for first, last in zip(begins, np.append(begins[1:], cache.passages), strict=True):
+    starts, all_ends = np.asarray(cache.starts), np.asarray(cache.ends)
+    for first, last in pairwise(runs(cache)):
         start, ends = int(starts[first]), all_ends[first:last]
         while start < ends[-1]:
             fits = int(np.searchsorted(ends, start + room, side="right"))

@@ -10,6 +10,7 @@ import torch
 
 from regkit import Batch, Tokenizer, derive
 from regkit.data.corpus import TokenCache
+from regkit_plugins.domain.masking import runs
 
 
 @dataclass
@@ -25,16 +26,16 @@ class Pairs:
     @cached_property
     def firsts(self) -> np.ndarray:
         """[pairs] the first, third, ... passage of each document, where another follows: no passage is in two pairs."""
-        offsets = self.cache.document_offsets
-        place = np.arange(self.cache.passages) - np.repeat(offsets[:-1], np.diff(offsets))  # in its document
+        offsets = runs(self.cache)
+        place = np.arange(self.cache.passages) - np.repeat(offsets[:-1], np.diff(offsets))  # in its run
         follows = np.ones(self.cache.passages, bool)
         follows[offsets[1:] - 1] = False
         return np.flatnonzero(follows & (place % 2 == 0))
 
     @cached_property
     def short(self) -> int:
-        """Documents of one passage."""
-        return int((np.diff(self.cache.document_offsets) == 1).sum())
+        """Documents that give no pair: those of one passage, and those of which no two in a row are left."""
+        return len(self.cache) - len(np.unique(np.searchsorted(self.cache.document_offsets, self.firsts, side="right")))
 
     @cached_property
     def labels(self) -> torch.Tensor:
