@@ -47,7 +47,7 @@ class Composition:
         return stage in (found if found is not None else {FINETUNE, *self.added.get(name, ())})
 
     def acts_now(self, name: str, hook: str) -> bool:
-        """Whether a plugin answers a hook in the stage that runs; outside of stages, and of the run itself, all of them do."""
+        """Whether a plugin answers a hook in the stage that runs; all do outside of stages, and where the run is made."""
         stage, *_ = self.streams.place or (None,)
         return not isinstance(stage, str) or hook in OF_THE_RUN or self.acts(name, stage)
 

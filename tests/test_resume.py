@@ -29,7 +29,6 @@ STEPS = 11  # updates of nine an epoch: scored after 0, 9 and 11
 ACTING: dict[str, dict[str, Any]] = {
     "domain": {"corpus": "tasks", "steps": 6},
     "only": {"task": "same"},
-    "domain": {"corpus": "tasks", "steps": 3, "learning_rate": 0.01},
     "label_smoothing": {"tasks": ["mood", "same"]},
     "weighted": {"weights": {"mood": 1, "same": 2, "near": 0.5}},
     "fixed_weights": {"weights": {"mood": 2, "near": 0.5}},
