@@ -1,11 +1,11 @@
 """Compose: attach plugins to the hooks in order, and refuse what contradicts itself before anything runs."""
 
 import inspect
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
-from itertools import chain
+from itertools import chain, product
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,11 +61,12 @@ class Composition:
         return tasks
 
     def check_stages(self, stages: Sequence[str]) -> None:
-        """PluginError where a plugin shall act in a stage that the run has not."""
+        """PluginError where a plugin shall act in a stage that the run has not, or two decide a hook in one that it has."""
         for name, chosen in self.named.items():
             for stage in chosen:
                 if stage not in stages:
                     raise PluginError(f"'{name}' shall act in stage '{stage}'. {nearest(stage, stages)}")
+        _one_decider_each(self, stages)  # again, now that plugins have said which stages they add
 
     def hooks_of(self, name: str) -> list[str]:
         """The hooks that a plugin answers, in the loop's order."""
@@ -107,7 +108,7 @@ def compose(
     for name in reversed(list(plugins)):  # pluggy calls the last registered first
         manager.register(_attached(name, plugins[name], streams, composition), name)
     manager.check_pending()
-    _one_decider_each(composition)
+    _one_decider_each(composition, {FINETUNE, *chain.from_iterable(composition.named.values())})
     return composition
 
 
@@ -121,14 +122,13 @@ def implementations(plugin: object) -> dict[str, Callable[..., Any]]:
     return found
 
 
-def _one_decider_each(composition: Composition) -> None:
+def _one_decider_each(composition: Composition, stages: Iterable[str]) -> None:
     """Two plugins that decide one hook in one stage are refused; all the hooks that the same two decide are named."""
-    shared: dict[str, list[str]] = {}  # hooks by their deciders
-    for hook in DECIDE:
-        for stage in {FINETUNE, *chain.from_iterable(composition.named.values())}:
-            owners = [f"'{name}'" for name in composition.deciders(hook) if composition.acts(name, stage)]
-            found = shared.setdefault(" and ".join(owners), []) if len(owners) > 1 else [hook]
-            found += [hook] if hook not in found else []
+    shared: dict[str, dict[str, None]] = {}  # hooks by their deciders
+    for hook, stage in product(DECIDE, stages):
+        owners = [f"'{name}'" for name in composition.deciders(hook) if composition.acts(name, stage)]
+        if len(owners) > 1:
+            shared.setdefault(" and ".join(owners), {})[hook] = None
     for both, hooks in shared.items():
         raise PluginError(f"{both} both decide {' and '.join(hooks)}; keep one of them.")
 

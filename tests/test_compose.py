@@ -448,3 +448,22 @@ def test_two_tasks_of_one_name_are_refused() -> None:
     for plugins in ({"one": Tasks("a"), "other": Tasks("a")}, {"one": Tasks("a", "a")}):
         with pytest.raises(PluginError, match=r"two tasks are called 'a'; choose another name for one of them\."):
             composed(**plugins).tasks([], None, None)
+
+
+def test_who_adds_a_stage_and_decides_a_hook_there_is_alone_in_it() -> None:
+    """Which stages a plugin adds is known only once it is asked."""
+
+    class Adding:
+        @hookimpl
+        def stages(self) -> list[Stage]:
+            return [Stage("warm", [])]
+
+        @hookimpl
+        def choose_tasks(self) -> list[Task]:
+            return []
+
+    plugins = {"adding": Adding(), "other": plugin("choose_tasks", lambda self: [])}
+    composition = compose(plugins, Core(), Streams(0), {"other": ["warm"]})
+    names = [stage.name for answer in composition.hook.stages(tasks=[]) for stage in answer]
+    with pytest.raises(PluginError, match=r"^'adding' and 'other' both decide choose_tasks; keep one of them\.$"):
+        composition.check_stages(names)
