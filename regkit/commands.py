@@ -28,7 +28,7 @@ from regkit.plan import details, plan, print_plan
 from regkit.recorder import FINISHED, Recorder
 from regkit.resume import Begun
 from regkit.settings import Settings
-from regkit.tasks import Split, Task
+from regkit.tasks import FINETUNE, Split, Task
 
 DOMAIN = "domain"  # the plugin behind `regkit pretrain`: the one that the command line knows by name
 BUDGET = 16384  # tokens at a time when evaluating
@@ -186,6 +186,6 @@ def plugins(name: str | None) -> None:
     for option in catalog.options(catalog.load_class(name)).values():
         default = "needed" if option.default is MISSING else str(option.default)
         table.add_row(*map(Text, (option.name, option.type, default, option.meaning)))
-    table.add_row(catalog.STAGES, "list", "", "Where it acts; by default in fine-tuning and the stages that it adds.")
+    table.add_row(catalog.STAGES, "list", FINETUNE, "The stages in which it acts.")
     console.print()
     console.print(table)
