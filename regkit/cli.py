@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from regkit import commands
-from regkit.errors import RegkitError
+from regkit.errors import LostError, RegkitError
+from regkit.processes import speaks
 
 INTERRUPTED = 130
 USAGE: Any = typer.BadParameter.__base__  # typer's own UsageError, or click's: which one depends on typer's version
@@ -182,7 +183,7 @@ def main() -> None:
         _stop("interrupted at once; the last checkpoint, if there is one, is whole.", INTERRUPTED)
     except Exception as error:
         if isinstance(error, RegkitError):
-            _stop(str(error), error.status)
+            _stop(str(error), error.status, isinstance(error, LostError))
         if isinstance(error, USAGE):
             said = error.format_message().replace("Value error, ", "")
             _stop(said[0].lower() + said[1:], 2) if said else sys.exit(2)  # without a message, it has printed the help
@@ -191,8 +192,10 @@ def main() -> None:
         raise
 
 
-def _stop(message: str, status: int) -> None:
-    """One line, whatever a file or a library put into the message."""
+def _stop(message: str, status: int, lost: bool = False) -> None:
+    """One line, whatever a file or a library put into the message; of several processes, by one."""
+    if not message or not speaks(message, waits=lost):
+        sys.exit(status)
     line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message.strip())
     print(f"regkit: {line.rstrip('.')}{'' if line.endswith('?') else '.'}", file=sys.stderr)
     sys.exit(status)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from regkit.display import Display, print_effects, print_scores
 from regkit.effects import Meter
 from regkit.errors import PluginError, RegkitError, RunError, StoppedError
 from regkit.evaluation import Scores, outputs, score
-from regkit.experiment import Experiment
+from regkit.experiment import Experiment, find_device
+from regkit.follower import Follower
 from regkit.interrupts import Interrupts
 from regkit.lock import claim
 from regkit.plan import details, plan, print_plan
+from regkit.processes import joined
 from regkit.recorder import FINISHED, Recorder
 from regkit.resume import Begun
 from regkit.settings import Settings
@@ -43,25 +46,24 @@ def train(
     dry_run: bool,
 ) -> None:
     """Train as the file and the options say, into a new run folder, or go on with the run that `resume` means."""
-    console = Console()
     run = resuming.find(resume, output)
     base = run / runs.CONFIG if run and resume != resuming.AUTO and not config else config
     settings = gather(base, given, plugins)
-    if base and settings.plugins:
-        print_plan(console, [f"importing, as {base} asks: {resuming.sources(settings)}"])
-    if run is None:
-        runs.check_free(output or runs.RUNS / "new")
-        experiment, begun = Experiment.build(settings), None
-        _train(console, experiment, output, begun, dry_run)
-        return
-    with claim(run):
-        settings = resuming.same(run, Settings.read(run / runs.CONFIG), settings)
-        if (run / FINISHED).is_file():
-            console.print(f"{run} is finished\nto evaluate it: regkit eval {run}", soft_wrap=True, highlight=False)
+    with joined(find_device(settings.device)) as processes:
+        console = Console(quiet=not processes.first)
+        if base and settings.plugins:
+            print_plan(console, [f"importing, as {base} asks: {resuming.sources(settings)}"])
+        if run is None:
+            runs.check_free(output or runs.RUNS / "new")
+            _train(console, Experiment.build(settings, processes), output, None, dry_run)
             return
-        begun = resuming.newest(run, lambda line: print_plan(console, [line]))
-        experiment = resuming.build(begun, settings)
-        _train(console, experiment, run, begun, dry_run)
+        with claim(run) if processes.first else nullcontext():
+            settings = resuming.same(run, Settings.read(run / runs.CONFIG), settings)
+            if (run / FINISHED).is_file():
+                console.print(f"{run} is finished\nto evaluate it: regkit eval {run}", soft_wrap=True, highlight=False)
+                return
+            begun = resuming.newest(run, lambda line: print_plan(console, [line]))
+            _train(console, resuming.build(begun, settings, processes), run, begun, dry_run)
 
 
 def pretrain(
@@ -72,25 +74,35 @@ def pretrain(
     options = dict(domain) | settings.plugins.get(DOMAIN, {})
     settings = settings.model_copy(update={"plugins": {DOMAIN: options} | {**settings.plugins, DOMAIN: options}})
     runs.check_free(output or runs.RUNS / "new")
-    _train(Console(), Experiment.build(settings), output, None, dry_run)
+    with joined(find_device(settings.device)) as processes:
+        console = Console(quiet=not processes.first)
+        _train(console, Experiment.build(settings, processes), output, None, dry_run)
 
 
 def _train(console: Console, experiment: Experiment, output: Path | None, begun: Begun | None, dry_run: bool) -> None:
     """Print the plan, and train."""
     print_plan(console, plan(experiment))
     if begun:
-        print_plan(console, [begun.told()])
+        print_plan(console, [begun.told(experiment.trainer.processes.count)])
     if dry_run:
         print_plan(console, details(experiment))
         return
     meter = Meter(experiment.trainer, experiment.composition, experiment.settings.measure_every)
-    display, interrupts = Display(console), Interrupts()
+    processes, interrupts = experiment.trainer.processes, Interrupts()
+    display = Display(console, processes.count)
+    processes.wait()  # before the first one writes: all have seen the folder as it was
+    if not processes.first:
+        for follower in (Follower(experiment, meter, interrupts), meter):
+            experiment.composition.observe(follower)
+        with interrupts:
+            experiment.trainer.train()
+        return
     recorder = Recorder(experiment, meter, output, begun, interrupts, display.say)
     for observer in (recorder, display, meter):
         experiment.composition.observe(observer)
-    with recorder:
+    with recorder, interrupts:
         try:
-            with display, interrupts:
+            with display:
                 experiment.trainer.train()
         except StoppedError:
             raise

@@ -25,6 +25,7 @@ class Display:
     """An observer that prints. Used as a context manager, so that the terminal is left as it was."""
 
     console: Console
+    processes: int = 1  # each reads about as many tokens as this one
     live: Live = field(init=False)
     means: dict[str, dict[str, float]] = field(default_factory=dict)  # by task and term, smoothed
     waiting: list[Mapping[str, Mapping[str, Tensor]]] = field(default_factory=list)
@@ -57,7 +58,7 @@ class Display:
     @hookimpl(wrapper=True)
     def embed(self, batch: Batch) -> Generator[None, Tensor, Tensor]:
         """Nothing is changed: tokens are counted where a clean pass begins."""
-        self.tokens += len(batch.tokens)
+        self.tokens += len(batch.tokens) * self.processes
         return (yield)
 
     @hookimpl(wrapper=True)

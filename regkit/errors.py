@@ -32,6 +32,10 @@ class RunError(RegkitError):
     """A run folder that is missing, taken or incomplete."""
 
 
+class LostError(RunError):
+    """Another process of the run has ended."""
+
+
 class StoppedError(RegkitError):
     """A signal asked a run to stop, and it has been saved."""
 

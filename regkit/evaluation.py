@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from regkit.data.order import cut
 from regkit.errors import RunError
 from regkit.model import MultitaskModel
+from regkit.processes import ALONE, Processes
 from regkit.tasks import Split, Task
 
 Scores = dict[str, dict[str, float]]
@@ -30,24 +31,44 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 
 @torch.no_grad()
-def outputs(model: MultitaskModel, task: Task, split: Split, *, budget: int, precision: torch.dtype) -> Tensor:
-    """What the objective keeps of the model's output for every example of a split, in the split's order, on the CPU."""
+def outputs(
+    model: MultitaskModel,
+    task: Task,
+    split: Split,
+    *,
+    budget: int,
+    precision: torch.dtype,
+    processes: Processes = ALONE,
+) -> Tensor:
+    """What the objective keeps of the model's output for every example of a split, in the split's order, on the CPU.
+
+    Of several processes each makes some of the passes, and all have the answer.
+    """
     examples = task.splits[split]
     lengths = examples.lengths()
     rows = np.argsort(lengths, kind="stable")  # like lengths together; the answer does not depend on it
     device = next(model.parameters()).device
     budget = min(budget, MOST_LOGITS // task.objective.width)  # as if every token were predicted
-    found = []
+    parts, found = cut(rows.tolist(), lengths, budget), None
     with mode(model, training=False), autocast(device, precision):
-        for part in cut(rows.tolist(), lengths, budget):
-            batch = examples.batch(part).to(device)
+        for _, part in [*processes.own(parts)] or [(0, [])]:
+            batch = examples.batch(part or parts[0]).to(device)
             output = model.predict(task, batch, model.embed(batch)).float()
-            found.append(task.objective.evidence(output, batch))
-    return torch.cat(found)[torch.from_numpy(np.argsort(rows)).to(device)].cpu()
+            evidence = task.objective.evidence(output, batch)
+            found = evidence.new_zeros(len(rows), *evidence.shape[1:]) if found is None else found
+            found[part] = evidence[: len(part)]
+    assert found is not None  # a split has examples
+    return processes.sum(found).cpu()
 
 
 def evaluate(
-    model: MultitaskModel, tasks: Iterable[Task], split: Split, *, budget: int, precision: torch.dtype
+    model: MultitaskModel,
+    tasks: Iterable[Task],
+    split: Split,
+    *,
+    budget: int,
+    precision: torch.dtype,
+    processes: Processes = ALONE,
 ) -> Scores:
     """`scores[task][metric]` for every task that has the split with labels."""
     scores: Scores = {}
@@ -55,7 +76,7 @@ def evaluate(
         examples = task.splits.get(split)
         if examples is None or examples.labels is None:
             continue
-        output = outputs(model, task, split, budget=budget, precision=precision)
+        output = outputs(model, task, split, budget=budget, precision=precision, processes=processes)
         scores[task.name] = score(task, output, examples.labels)
     return scores
 

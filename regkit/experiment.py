@@ -14,6 +14,7 @@ from regkit.encoders import find_encoder
 from regkit.errors import ConfigError, nearest
 from regkit.gradients import Gradients
 from regkit.model import Bert, MultitaskModel, load_encoder, load_known_heads
+from regkit.processes import ALONE, Processes, place
 from regkit.randomness import Streams
 from regkit.settings import Settings
 from regkit.tasks import FINETUNE, Stage, Task
@@ -35,8 +36,8 @@ class Experiment:
     known_heads: Sequence[str]  # tasks whose heads came with the encoder
 
     @classmethod
-    def build(cls, settings: Settings) -> "Experiment":
-        """Load the encoder and the data, and attach the plugins.
+    def build(cls, settings: Settings, processes: Processes = ALONE) -> "Experiment":
+        """Load the encoder and the data, and attach the plugins, in each of the processes of a run.
 
         Raises RegkitError for whatever does not fit, before any training.
         """
@@ -59,7 +60,7 @@ class Experiment:
         known = load_known_heads(find_encoder(settings.encoder), model.heads, model.head_names)
         model.to(streams.device)
         trainer = Trainer(
-            Gradients(model, composition.hook, streams, _precision(settings, streams.device)),
+            Gradients(model, composition.hook, streams, _precision(settings, streams.device), processes),
             tasks,
             budget=settings.micro_batch_tokens,
             clip=settings.clip,
@@ -107,7 +108,7 @@ def find_device(name: str) -> torch.device:
     if kind not in present:
         raise ConfigError(f"there is no device '{name}' here. {nearest(name, [*present, 'auto'])}")
     try:
-        device = torch.device(kind if name == "auto" else name)
+        device = place(torch.device(kind if name == "auto" else name))
         torch.empty(1, device=device)
     except RuntimeError as error:
         raise ConfigError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}.") from None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from regkit.errors import PluginError
 from regkit.evaluation import autocast, mode
 from regkit.hookspecs import Predict
 from regkit.model import MultitaskModel
+from regkit.processes import Processes
 from regkit.randomness import Streams
 from regkit.tasks import Task
 
@@ -25,12 +26,16 @@ FINEST = 2**-5  # of the RMS of embeddings: below this, bf16 would round most of
 
 @dataclass
 class Gradients:
-    """Computes gradients into `.grad`, as the plugins behind `hook` say. Only forward passes are in `precision`."""
+    """Computes gradients into `.grad`, as the plugins behind `hook` say. Only forward passes are in `precision`.
+
+    Of several processes each makes the backward passes of its own micro-batches, and the sums are what all of them see.
+    """
 
     model: MultitaskModel
     hook: Any  # pluggy's relay: one callable a hook
     streams: Streams
     precision: torch.dtype = torch.float32
+    processes: Processes = field(default_factory=Processes)
 
     def compute(self, optimizer: torch.optim.Optimizer, chosen: Chosen) -> Losses:
         """Leave an update's gradient in `.grad`: that of its task, or the combined one of several. The losses, detached."""
@@ -44,7 +49,10 @@ class Gradients:
             losses[task.name] = self.backward(task, batches)
             if rows is not None:
                 take_gradient(self.model, rows[number])
+        losses = self.processes.sum_losses(losses)
+        self.processes.sum_gradients(parameters_of(self.model, optimizer))
         if rows is not None:
+            self.processes.sum(rows)
             tasks = [task for task, _ in chosen]
             sound = bool(rows.sum().isfinite())  # or else there is nothing to combine: the update will be skipped
             combine = partial(self.hook.combine_gradients, tasks=tasks, gradients=rows, losses=losses)
@@ -57,19 +65,19 @@ class Gradients:
         device = next(self.model.parameters()).device
         found = {}
         for task, batches in chosen:
-            parts = []
-            for part, batch in enumerate(batches):
+            total = torch.zeros((), device=device)
+            for part, batch in self.processes.own(batches):
                 with self.streams.within(task.name, part):
                     _, _, loss = self.clean(task, batch.to(device))
-                parts.append(loss * share(batch, batches))
-            found[task.name] = torch.stack(parts).sum()
+                total = total + loss * share(batch, batches)
+            found[task.name] = self.processes.sum(total)
         return found
 
     def backward(self, task: Task, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Add the gradient of a task's batch, one micro-batch after the other; each counts by its share."""
         device = next(self.model.parameters()).device
         totals: dict[str, Tensor] = {}
-        for part, batch in enumerate(batches):
+        for part, batch in self.processes.own(batches):
             with self.streams.within(task.name, part):
                 terms = self.losses(task, batch.to(device))
             terms = {name: term * share(batch, batches) for name, term in terms.items()}
@@ -135,6 +143,12 @@ class Gradients:
 def share(batch: Batch, batches: Sequence[Batch]) -> float:
     """How much of a batch's predictions are in one of its micro-batches."""
     return batch.predictions / max(sum(each.predictions for each in batches), 1)
+
+
+def parameters_of(model: MultitaskModel, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The model's parameters, and those of plugins that only the optimizer knows; each once."""
+    others = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return list(dict.fromkeys([*model.parameters(), *others]))
 
 
 def room_for_gradients(model: MultitaskModel, rows: int) -> Tensor:

@@ -1,9 +1,11 @@
-"""Interrupts: Ctrl-C and SIGTERM, noted until the step is done; a second one stops at once."""
+"""Interrupts: Ctrl-C and SIGTERM, noted until the step is done; a second Ctrl-C stops at once."""
 
 import signal
 import threading
 from types import FrameType
 from typing import Any
+
+from regkit.processes import Processes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -27,6 +29,12 @@ class Interrupts:
             signal.signal(number, handler)
         self.before.clear()
 
+    def agreed(self, processes: Processes) -> signal.Signals | None:
+        """What any of the processes was asked: all of them stop after the same step. All of them have to call this."""
+        asked = processes.largest(self.asked or 0)[0]
+        return signal.Signals(asked) if asked else None
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = signal.Signals(number)
-        self.__exit__()
+        if signal.SIGINT in self.before:  # a second SIGTERM says nothing new: torchrun sends several
+            signal.signal(signal.SIGINT, self.before.pop(signal.SIGINT))

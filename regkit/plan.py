@@ -16,6 +16,7 @@ from regkit.errors import PluginError
 from regkit.evaluation import mode
 from regkit.experiment import Experiment
 from regkit.hookspecs import Hooks, hookimpl
+from regkit.processes import ALONE
 from regkit.stopwatch import CORE
 from regkit.tasks import Stage, Task
 
@@ -35,6 +36,8 @@ def plan(experiment: Experiment) -> list[str]:
     kind = "bf16" if trainer.gradients.precision == torch.bfloat16 else "fp32"
     name, device = settings.encoder or "the demo (MiniLM)", trainer.streams.device
     lines = [f"encoder: {name}, {size:.1f} M parameters, on {device} in {kind}"]
+    if trainer.processes.count > 1:
+        lines.append(f"processes: {trainer.processes.count}, each with its share of every batch")
     for task in trainer.tasks:
         lines += _task(task)
         if task.head_names:
@@ -167,7 +170,7 @@ class Trial:
     def of(cls, experiment: Experiment, composition: Composition, stage: Stage, task: Task) -> "Trial":
         """Try a step, up to and without the optimizer's own."""
         trainer, trial = experiment.trainer, cls(composition)
-        gradients = replace(trainer.gradients, hook=composition.hook)
+        gradients = replace(trainer.gradients, hook=composition.hook, processes=ALONE)
         rows = list(range(min(TRIED, len(task.splits["train"]))))
         optimizer = composition.hook.make_optimizer(model=trainer.model, stage=stage)
         chosen = [(task, [task.splits["train"].batch(rows, keys=rows)])]

@@ -127,13 +127,15 @@ class Recorder:
             self.flush()
         self._stop_if_asked()
 
-    @hookimpl(trylast=True)
-    def skipped(self, model: MultitaskModel, step: int, recompute: Callable[[], None]) -> None:
+    @hookimpl(wrapper=True)
+    def skipped(self, model: MultitaskModel, step: int, recompute: Callable[[], None]) -> Generator[None, None, None]:
+        """Searched before the plugins are told, and saved after."""
         self.meter.finish()  # of numbers that are not finite
         self.flush()
-        found = suspects.find(self.experiment.composition, model, recompute)
+        found = suspects.find(self.experiment.composition, model, recompute, self.experiment.trainer.processes)
         self._log({"stage": self.stage, "step": step, "skipped": [asdict(suspect) for suspect in found]})
         self.say(f"step {step + 1} is skipped: {'; '.join(map(str, found))}")
+        yield
         self._stop_if_asked()
 
     @hookimpl(trylast=True)
@@ -166,7 +168,8 @@ class Recorder:
         with log.open("ab") as file:
             os.fsync(file.fileno())
         training = trainer.state_dict()
-        records = Records(self.stage, log.stat().st_size, self.keeping, experiment.composition.owners, self.data)
+        owners, count = experiment.composition.owners, trainer.processes.count
+        records = Records(self.stage, log.stat().st_size, self.keeping, owners, count, self.data)
         if trouble := checkpoint.not_finite(trainer.model, training):
             raise RunError(
                 f"{trouble} is no finite number at step {trainer.position.step}, so no checkpoint is written."
@@ -222,7 +225,8 @@ class Recorder:
 
     def _stop_if_asked(self) -> None:
         """Save and stop, where a signal came."""
-        asked, position = self.interrupts.asked, self.experiment.trainer.position
+        trainer = self.experiment.trainer
+        asked, position = self.interrupts.agreed(trainer.processes), trainer.position
         if asked:
             if position.step and self.saved != (self.stage, position.step):
                 self.save()

@@ -15,6 +15,7 @@ from regkit.errors import ConfigError, RunError, explain
 from regkit.experiment import Experiment
 from regkit.keeping import Keeping
 from regkit.lock import LOCK
+from regkit.processes import ALONE, Processes
 from regkit.settings import Settings
 from regkit.tasks import Task
 from regkit.training import Position
@@ -33,6 +34,7 @@ class Records:
     log: Annotated[int, Field(ge=0)] = 0  # bytes
     keeping: Keeping = field(default_factory=Keeping)
     owners: dict[str, str] = field(default_factory=dict)  # the plugin of each term of the loss
+    processes: Annotated[int, Field(ge=1)] = 1
     data: dict[str, str] = field(default_factory=dict)  # a digest of each task's examples
 
 
@@ -45,12 +47,17 @@ class Begun:
     training: Mapping[str, Any] = field(default_factory=dict)  # the trainer's state
     records: Records = field(default_factory=Records)
 
-    def told(self) -> str:
-        """One line on where it goes on."""
+    def told(self, processes: int = 1) -> str:
+        """One line on where it goes on, with so many processes."""
         if self.checkpoint is None:
             return f"{self.folder} has no checkpoint yet: it begins anew"
         step = self.training["position"]["step"]
-        return f"{self.folder} goes on after step {step} of stage {self.records.stage}"
+        line = f"{self.folder} goes on after step {step} of stage {self.records.stage}"
+        if self.records.processes == processes:
+            return line
+        return (
+            f"{line}, with {processes} processes instead of {self.records.processes}: the same examples, other dropout"
+        )
 
 
 def find(resume: str | None, output: Path | None) -> Path | None:
@@ -148,11 +155,12 @@ def _begun(folder: Path, path: Path) -> Begun:
     return Begun(folder, path, state, records)
 
 
-def build(begun: Begun, settings: Settings) -> Experiment:
+def build(begun: Begun, settings: Settings, processes: Processes = ALONE) -> Experiment:
     """The run in memory, as it stood at its checkpoint; the encoder that it began with is not needed."""
     if begun.checkpoint is None:
-        return Experiment.build(settings)
-    experiment = Experiment.build(settings.model_copy(update={"encoder": str(begun.checkpoint.resolve())}))
+        return Experiment.build(settings, processes)
+    settings = settings.model_copy(update={"encoder": str(begun.checkpoint.resolve())})
+    experiment = Experiment.build(settings, processes)
     checkpoint.load_heads(begun.checkpoint, experiment.model.heads)
     experiment.trainer.load_state_dict(begun.training)
     for name, digest in fingerprints(experiment.tasks).items():

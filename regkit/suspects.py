@@ -1,7 +1,7 @@
 """Suspects: where a number that is not finite came from - its task, the term of the loss or the hook, and the rows."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from regkit.batch import Batch
 from regkit.compose import Composition
 from regkit.hookspecs import hookimpl
 from regkit.model import MultitaskModel
+from regkit.processes import ALONE, Processes
 from regkit.tasks import Task
 
 SHOWN = 8  # row numbers in a sentence; the log has all
@@ -60,6 +61,16 @@ class Search:
                 self._note(Suspect(what, [task.name], list(batch.rows), name, self._owner(name)))
         return answers
 
+    def joined(self, processes: Processes) -> "Search":
+        """What all of the processes have found."""
+        everyone = Search(self.composition)
+        for found, rows in processes.gather([[asdict(suspect) for suspect in self.found], self.rows]):
+            for suspect in found:
+                everyone._note(Suspect(**suspect))
+            for task, numbers in rows.items():
+                everyone.rows.setdefault(task, []).extend(numbers)
+        return everyone
+
     def _owner(self, term: str) -> list[str]:
         return [self.composition.owners[term]] if term in self.composition.owners else []
 
@@ -72,8 +83,10 @@ class Search:
         self.found.append(new)
 
 
-def find(composition: Composition, model: MultitaskModel, recompute: Callable[[], object]) -> list[Suspect]:
-    """Make a step's gradients once more and look at each term; never empty.
+def find(
+    composition: Composition, model: MultitaskModel, recompute: Callable[[], object], processes: Processes = ALONE
+) -> list[Suspect]:
+    """Make a step's gradients once more and look at each term, in all of the processes; never empty.
 
     Where every term is fine, whoever combines the gradients or changes them before the step is named.
     """
@@ -83,6 +96,7 @@ def find(composition: Composition, model: MultitaskModel, recompute: Callable[[]
         recompute()
     finally:
         composition.ignore(search)
+    search = search.joined(processes)
     if search.found:
         return search.found
     hook = "before_step" if _all_finite([each.grad for each in model.parameters()]) else "combine_gradients"

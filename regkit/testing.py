@@ -37,6 +37,7 @@ from regkit.gradients import Gradients
 from regkit.hookspecs import DECIDE, hookimpl
 from regkit.model import Bert, BertConfig, MultitaskModel
 from regkit.objectives import Binary, Classification, Objective, Regression
+from regkit.processes import ALONE, Processes
 from regkit.randomness import Streams
 from regkit.tasks import FINETUNE, Examples, PairMode, Stage, Task
 from regkit.tokenizer import Tokenizer
@@ -114,12 +115,13 @@ def tiny_trainer(
     budget: int = 10_000,
     observers: Sequence[object] = (),
     stages: Mapping[str, Sequence[str]] | None = None,
+    processes: Processes = ALONE,
 ) -> Trainer:
     """A trainer of a fresh tiny model on tiny tasks; `trainer.train()` takes a moment.
 
     `stages` says where some of the plugins act, as their option of that name does.
     """
-    trainer, composition = _tiny(plugins, tasks, steps, seed, dropout, budget, stages)
+    trainer, composition = _tiny(plugins, tasks, steps, seed, dropout, budget, stages, processes)
     for observer in observers:
         composition.observe(observer)
     return trainer
@@ -146,6 +148,7 @@ def _tiny(
     dropout: float = 0.1,
     budget: int = 10_000,
     stages: Mapping[str, Sequence[str]] | None = None,
+    processes: Processes = ALONE,
 ) -> tuple[Trainer, Composition]:
     tasks = tiny_tasks() if tasks is None else tasks
     streams = Streams(seed)
@@ -155,7 +158,7 @@ def _tiny(
     composition = compose(plugins, Defaults(tasks, stage), streams, stages)
     tasks = composition.tasks(tasks, tiny_tokenizer(), encoder)
     model = MultitaskModel(encoder, tasks, streams, dropout=dropout)
-    gradients = Gradients(model, composition.hook, streams)
+    gradients = Gradients(model, composition.hook, streams, processes=processes)
     return Trainer(gradients, tasks, budget=budget, plugins=plugins, acts=composition.acts), composition
 
 
@@ -209,7 +212,7 @@ def gradients_of(trainer: Trainer, task: Task, budget: int) -> dict[str, Tensor]
     *_, (stage, tasks) = trainer.stages()
     trainer.prepare(stage, tasks)
     optimizer = trainer.make_optimizer(stage)
-    chosen = [(task, Feed(task, 0, stage.name).micro_batches(1, budget))]
+    chosen = [(task, Feed(task, 0, stage.name).micro_batches(1, budget, trainer.processes.count))]
     trainer.model.train()
     with trainer.streams.at(stage.name, 0):
         compute = partial(trainer.gradients.compute, optimizer, chosen)

@@ -50,6 +50,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.model, self.hook, self.streams = self.gradients.model, self.gradients.hook, self.gradients.streams
+        self.processes = self.gradients.processes
 
     def train(self) -> None:
         """Run the stages, from `position` on."""
@@ -81,7 +82,8 @@ class Trainer:
             with self.streams.at(stage.name, step), mode(model, training=True):
                 asked = hook.choose_tasks(tasks=tasks, step=step, total_steps=total_steps)
                 numbers = {task.name: position.seen.get(task.name, 0) for task in asked}
-                chosen = [(task, feeds[task.name].micro_batches(numbers[task.name], self.budget)) for task in asked]
+                cut = partial(Feed.micro_batches, budget=self.budget, shares=self.processes.count)
+                chosen = [(task, cut(feeds[task.name], numbers[task.name])) for task in asked]
                 schedule(self.optimizer, stage, step, total_steps)
                 losses = self.update(self.optimizer, chosen)
                 position.step, position.skipped = step + 1, 0 if losses else position.skipped + 1
@@ -121,11 +123,21 @@ class Trainer:
 
     def evaluate(self, stage: Stage, tasks: Sequence[Task]) -> None:
         """Score the dev splits, and tell."""
-        with self.streams.at(stage.name, self.position.step, "evaluated"):
-            scores = evaluate(self.scored(), tasks, "dev", budget=self.budget, precision=self.gradients.precision)
+        position = self.position
+        with self.streams.at(stage.name, position.step, "evaluated"):
+            self.processes.check_alike(self.model.parameters())
+            scores = evaluate(
+                self.scored(),
+                tasks,
+                "dev",
+                budget=self.budget,
+                precision=self.gradients.precision,
+                processes=self.processes,
+            )
             self.settled = None
-            self.position.evaluated = self.position.step
-            self.hook.evaluated(stage=stage, step=self.position.step, scores=scores)
+            position.evaluated = position.step
+            self.hook.evaluated(stage=stage, step=position.step, scores=scores)
+            position.ended = self.processes.any(position.ended)  # which one of them may have decided
             self.settle()
 
     def scored(self) -> MultitaskModel:

@@ -26,8 +26,18 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndar
     return [batches[number] for number in random.permutation(len(batches))]
 
 
-def cut(rows: Sequence[int], lengths: np.ndarray, budget: int) -> list[Sequence[int]]:
-    """Cut a batch into micro-batches of whole examples, each of at most `budget` tokens where one example allows it."""
+def cut(rows: Sequence[int], lengths: np.ndarray, budget: int, shares: int = 1) -> list[Sequence[int]]:
+    """Cut a batch into micro-batches of whole examples, each of at most `budget` tokens where one example allows it.
+
+    For several `shares`, each takes one in so many of the micro-batches, and these are of like size.
+    """
+    if shares > 1:
+        ordered = sorted(rows, key=lambda row: int(lengths[row]))
+        for number in range(shares, len(rows) + 1, shares):
+            dealt = [ordered[first::number] for first in range(number)]
+            if all(lengths[part].sum() <= budget for part in dealt):
+                return list(dealt)
+        return [[row] for row in ordered]
     parts: list[list[int]] = [[]]
     tokens = 0
     for row in rows:
@@ -57,8 +67,8 @@ class Feed:
             self._epoch = (epoch, epoch_order(self.sorting, self.task.batch_size, key))
         return [int(row) for row in self._epoch[1][place]]
 
-    def micro_batches(self, number: int, budget: int) -> list[Batch]:
-        """Batch `number`, packed, in parts of at most `budget` tokens."""
+    def micro_batches(self, number: int, budget: int, shares: int = 1) -> list[Batch]:
+        """Batch `number`, packed, in parts of at most `budget` tokens, of which as many fall to each of the `shares`."""
         key = derive(self.seed, "examples", self.stage, self.task.name, number)
-        parts = cut(self.rows(number), self.lengths, budget)
+        parts = cut(self.rows(number), self.lengths, budget, shares)
         return [self.examples.batch(part, keys=[derive(key, row) for row in part]) for part in parts]

@@ -1,0 +1,41 @@
+"""Follower: what the other processes of a run do where the first one records - nothing, but it together with the first."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+from regkit import suspects
+from regkit.effects import Meter
+from regkit.errors import StoppedError
+from regkit.experiment import Experiment
+from regkit.hookspecs import hookimpl
+from regkit.interrupts import Interrupts
+from regkit.model import MultitaskModel
+
+
+@dataclass
+class Follower:
+    """An observer that takes part in whatever the first process's `Recorder` asks of all of them, in the same order."""
+
+    experiment: Experiment
+    meter: Meter
+    interrupts: Interrupts
+
+    @hookimpl(trylast=True)
+    def after_step(self) -> None:
+        self.meter.finish()
+        self._stop_if_asked()
+
+    @hookimpl(wrapper=True)
+    def skipped(self, model: MultitaskModel, recompute: Callable[[], None]) -> Generator[None, None, None]:
+        self.meter.finish()
+        suspects.find(self.experiment.composition, model, recompute, self.experiment.trainer.processes)
+        yield
+        self._stop_if_asked()
+
+    @hookimpl(trylast=True)
+    def evaluated(self) -> None:
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if asked := self.interrupts.agreed(self.experiment.trainer.processes):
+            raise StoppedError("", asked)  # the first process says it

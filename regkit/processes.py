@@ -1,0 +1,209 @@
+"""Processes: several that train one model together, each with its share of every batch, as `torchrun` starts them.
+
+Every process holds the whole model and sees the same numbers: gradients, losses and outputs are summed over all of them, and
+what only the first knows is told to the others. One process alone is the same code with nothing to sum.
+"""
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from regkit.errors import LostError, RegkitError, RunError
+
+T = TypeVar("T")
+
+CPU = torch.device("cpu")
+
+WAIT = 3.0  # seconds
+BUCKET = 2**23  # numbers of gradients that are summed in one go: 32 MiB
+PATIENCE = timedelta(minutes=60)  # how long one process may be ahead: while the first writes, or reads a corpus
+LOST = "another process of this run has ended, so this one ends too"
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run, as one of them sees them."""
+
+    rank: int = 0  # of this process, from 0
+    count: int = 1
+    device: torch.device = CPU
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and prints."""
+        return self.rank == 0
+
+    def own(self, parts: Sequence[T]) -> Iterator[tuple[int, T]]:
+        """The numbered parts that are this process's: part n is that of process n modulo `count`."""
+        return ((number, part) for number, part in enumerate(parts) if number % self.count == self.rank)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Add up a tensor of one shape over all processes, in place."""
+        if self.count > 1:
+            with lost():
+                dist.all_reduce(values)
+        return values
+
+    def largest(self, *numbers: int) -> list[int]:
+        """The largest of each number over all processes."""
+        if self.count == 1:
+            return list(numbers)
+        found = torch.tensor(numbers, dtype=torch.int64, device=self.device)
+        with lost():
+            dist.all_reduce(found, dist.ReduceOp.MAX)
+        return found.tolist()
+
+    def any(self, holds: bool) -> bool:
+        """Whether something holds for one process at least."""
+        return bool(self.largest(int(holds))[0])
+
+    def wait(self) -> None:
+        """Until all of them are here."""
+        self.largest(0)
+
+    def alike(self, value: bytes) -> bool:
+        """Whether every process has the same value."""
+        number = int.from_bytes(hashlib.blake2b(value, digest_size=7).digest(), "big")
+        highest, lowest = self.largest(number, -number)
+        return highest == -lowest
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process has to say, as JSON carries it; in the order of their ranks."""
+        if self.count == 1:
+            return [value]
+        said = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        room = self.largest(len(said))[0]
+        mine = torch.zeros(room + 8, dtype=torch.uint8)
+        mine[:8] = torch.tensor([len(said)]).view(torch.uint8)
+        mine[8 : 8 + len(said)] = said
+        mine = mine.to(self.device)
+        rows = [torch.empty_like(mine) for _ in range(self.count)]
+        with lost():
+            dist.all_gather(rows, mine)
+        found = [bytes(row.cpu().numpy()) for row in rows]
+        return [json.loads(row[8 : 8 + int.from_bytes(row[:8], "little")]) for row in found]
+
+    def sum_losses(self, losses: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+        """The losses of whole batches, by task and term, from those of each process's share."""
+        plain = {task: dict(terms) for task, terms in losses.items()}
+        if self.count == 1:
+            return plain
+        names = sorted((task, term) for task, terms in plain.items() for term in terms)
+        if not self.alike(repr(names).encode()):  # a share without examples, or a plugin with nothing to say of one
+            names = sorted({(task, term) for found in self.gather(names) for task, term in found})
+        nothing = torch.zeros((), device=self.device)
+        values = self.sum(torch.stack([plain[task].get(term, nothing).float() for task, term in names]))
+        for (task, term), value in zip(names, values, strict=True):
+            plain[task][term] = value
+        return plain
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Add up `.grad` over all processes, where one has any."""
+        if self.count == 1:
+            return
+        owners = [parameter for parameter in parameters if parameter.requires_grad]
+        there = self.largest(*(int(owner.grad is not None) for owner in owners))
+        gradients = []
+        for owner, needed in zip(owners, there, strict=True):
+            if needed:
+                owner.grad = torch.zeros_like(owner) if owner.grad is None else owner.grad
+                gradients.append(owner.grad)
+        for bucket in _buckets(gradients):
+            flat = self.sum(torch.cat([gradient.flatten() for gradient in bucket]))
+            for gradient, part in zip(bucket, torch.split(flat, [each.numel() for each in bucket]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def check_alike(self, parameters: Iterable[Tensor]) -> None:
+        """RunError where the processes no longer have the same weights."""
+        if self.count == 1:
+            return
+        with torch.no_grad():
+            sums = torch.stack([parameter.sum(dtype=torch.float64) for parameter in parameters])
+        if not self.alike(sums.cpu().numpy().tobytes()):
+            raise RunError(
+                "the processes of this run no longer have the same weights; a plugin did not do the same in each."
+            )
+
+
+def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours of one type, together of at most `BUCKET` numbers, or one that is larger."""
+    bucket: list[Tensor] = []
+    for gradient in gradients:
+        size = sum(each.numel() for each in bucket) + gradient.numel()
+        if bucket and (size > BUCKET or gradient.dtype != bucket[0].dtype):
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        yield bucket
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def lost() -> Iterator[None]:
+    """What torch says of a process that is gone, as a sentence."""
+    try:
+        yield
+    except RegkitError:
+        raise
+    except RuntimeError as error:
+        raise LostError(f"{LOST}.") from error
+
+
+def started() -> int:
+    """How many processes `torchrun` started for this run; 1 without it."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    return int(count) if count.isdecimal() and "RANK" in os.environ else 1
+
+
+def place(device: torch.device) -> torch.device:
+    """This process's own card of this machine, where the device is CUDA and no card was named."""
+    if device.type != "cuda" or device.index is not None or started() == 1:
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """All processes of this run, until the block ends; this one alone where `torchrun` did not start it."""
+    count = started()
+    if count == 1:
+        yield Processes(device=device)
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    with lost():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    yield Processes(int(os.environ["RANK"]), count, device)
+    dist.destroy_process_group()  # not after an error: the others may no longer be there
+
+
+def speaks(message: str, *, waits: bool) -> bool:
+    """Whether this process shall print why it ends. Of several, one says a thing; one that `waits`, only if none does."""
+    if started() == 1 or (os.environ["RANK"] == "0" and waits):
+        return True
+    try:
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store: Any = dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=WAIT))  # type: ignore[attr-defined]
+        key = f"regkit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+        if waits:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends all when one has ended
+            with suppress(RuntimeError):
+                store.wait([key])
+                return False
+        store.set(key, "said")
+        return bool(store.add(f"{key}/{hashlib.blake2b(message.encode()).hexdigest()}", 1) == 1)
+    except (KeyError, ValueError, RuntimeError):  # nobody to agree with
+        return True

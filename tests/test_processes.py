@@ -1,0 +1,276 @@
+"""Several processes train one model: as one process would, from checkpoints of other numbers of them, and none is left behind.
+
+`python -m tests.test_processes NAME...` is what each process runs for the tests of the library: it compares, plugin by
+plugin, what all of them come to with what it comes to alone.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regkit import catalog, hookimpl
+from regkit.data.order import cut
+from regkit.model import MultitaskModel
+from regkit.processes import ALONE, Processes, _buckets, joined
+from regkit.testing import gradients_of, tiny_trainer
+from tests.helpers import Ran, regkit, write_encoder, write_tasks
+from tests.test_bad_input import is_one_sentence
+from tests.test_promises import decides, factory, ours, tasks_for
+
+
+class Descent:
+    """Plain gradient descent: Adam's first steps depend on a gradient's sign alone, even that of a rounding error."""
+
+    @hookimpl
+    def make_optimizer(self, model: MultitaskModel) -> torch.optim.Optimizer:
+        return torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=0.05)
+
+
+def compare(names: Sequence[str], processes: Processes) -> None:
+    """AssertionError where several processes come to other gradients or weights than one."""
+    options = {"rrobin": {"per_step": 3}} if len(names) > 1 else {}
+    tasks = tasks_for(*names)
+
+    def plugins() -> dict[str, object]:
+        made = factory(*names)() | {name: catalog.make(name, given) for name, given in options.items()}
+        return made if any("make_optimizer" in decides(name) for name in names) else made | {"descent": Descent()}
+
+    if len(names) == 1:
+        for task in tasks():
+            found = [
+                gradients_of(tiny_trainer(plugins(), tasks=tasks(), dropout=0.0, processes=each), task, 10_000)
+                for each in (ALONE, processes)
+            ]
+            close(f"{names}, {task.name}: gradient", *found)
+    runs = [tiny_trainer(plugins(), tasks=tasks(), dropout=0.0, processes=each) for each in (ALONE, processes)]
+    for run in runs:
+        run.train()
+    loose = 1e-3 if "layerwise_lr" in names else 1e-5
+    close(f"{names}: weights", *(dict(run.model.named_parameters()) for run in runs), least=loose)
+
+
+def close(what: str, ones: dict[str, torch.Tensor], others: dict[str, torch.Tensor], least: float = 1e-6) -> None:
+    small = least * max(float(one.detach().abs().max()) for one in ones.values())
+    assert ones.keys() == others.keys(), what
+    for name, one in ones.items():
+        torch.testing.assert_close(others[name], one, rtol=1e-4, atol=small, msg=f"{what}: {name}: {{}}".format)
+
+
+def start(command: Sequence[str], count: int, folder: Path | None = None) -> list[subprocess.Popen[str]]:
+    """The same command in so many processes, as torchrun starts them."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=os.environ | place | {"RANK": str(rank)},
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+
+
+def ends(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit status and standard error of each."""
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
+
+
+def compared(count: int, *names: str) -> None:
+    """Run `compare` in so many processes."""
+    found = ends(start(["-m", "tests.test_processes", *names], count))
+    assert [status for status, _ in found] == [0] * count, max(error for _, error in found)
+
+
+SURGERY = [f"rrobin+{name}" for name in ("pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo", "uncertainty")]
+
+
+def test_two_processes_come_to_what_one_does() -> None:
+    compared(2, "smart", "rrobin+pcgrad+rdrop")
+
+
+@pytest.mark.slow
+def test_more_processes_than_examples_in_a_batch() -> None:
+    """Batches of 5, 3 and 1: some processes have no share, and no losses to name."""
+    compared(4, "smart", "rrobin+pcgrad")
+
+
+@pytest.mark.slow
+def test_every_plugin_comes_to_the_same_with_two_processes() -> None:
+    compared(2, *ours(), *SURGERY)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=30), budget=st.integers(1, 60), shares=st.integers(2, 5)
+)
+def test_each_example_of_a_batch_falls_to_one_process(lengths: list[int], budget: int, shares: int) -> None:
+    parts = cut(range(len(lengths)), np.array(lengths), budget, shares)
+    assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
+    sizes = [sum(lengths[row] for row in part) for part in parts]
+    assert all(size <= budget or len(part) == 1 for size, part in zip(sizes, parts, strict=True))
+    assert len(parts) % shares == 0 or all(len(part) == 1 for part in parts)
+    dealt = [[part for _, part in Processes(rank, shares).own(parts)] for rank in range(shares)]
+    assert sorted(map(tuple, parts)) == sorted(tuple(part) for each in dealt for part in each)
+
+
+def test_a_gradient_is_summed_in_buckets_of_one_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regkit.processes.BUCKET", 10)
+    sizes = [(4, torch.float32), (6, torch.float32), (1, torch.float32), (30, torch.float32), (2, torch.float64)]
+    gradients = [torch.zeros(size, dtype=kind) for size, kind in sizes]
+    assert [[len(each) for each in bucket] for bucket in _buckets(gradients)] == [[4, 6], [1], [30], [2]]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    write_encoder(folder / "encoder")
+    write_tasks(folder / "data")
+    (folder / "run.toml").write_text('encoder = "encoder"\ndata = "data"\ndropout = 0.0\nbatch_size = 7\n', "utf8")
+    return folder
+
+
+TRAIN = ["-m", "regkit", "train"]
+ARGUMENTS = ["run.toml", "--steps", "30", "-p", "rrobin", "-p", "smart", "--save-steps", "5"]
+
+
+def losses(folder: Path) -> list[tuple[int, str, float]]:
+    """Step, task and clean loss of every update."""
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [
+        (line["step"], task, terms["task"])
+        for line in log
+        if "losses" in line
+        for task, terms in line["losses"].items()
+    ]
+
+
+def like(one: Path, other: Path) -> None:
+    """Two runs took the same steps with the same examples, and came to the same but for rounding."""
+    mine, theirs = losses(one), losses(other)
+    assert [place[:2] for place in mine] == [place[:2] for place in theirs]
+    np.testing.assert_allclose([loss for *_, loss in mine], [loss for *_, loss in theirs], rtol=2e-3)
+    scores = [json.loads((folder / "scores.json").read_text())["dev"] for folder in (one, other)]
+    for task, found in scores[0].items():
+        assert found["loss"] == pytest.approx(scores[1][task]["loss"], rel=2e-3)
+
+
+def interrupted(place: Path, count: int, output: str, until: str) -> None:
+    """Run until a checkpoint, and then stop every process by a signal to the last of them alone."""
+    processes = start([*TRAIN, *ARGUMENTS, "--output", output, "--resume", "auto"], count, place)
+    while not (place / output / "checkpoints" / until).exists() and processes[0].poll() is None:
+        time.sleep(0.01)
+    processes[-1].send_signal(signal.SIGTERM)
+    found = ends(processes)
+    assert [status for status, _ in found] == [128 + signal.SIGTERM] * count
+    said = [error for _, error in found if error]
+    assert len(said) == 1, said
+    assert said[0].startswith("regkit: stopped by SIGTERM after step ")
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_other_numbers_of_processes(place: Path) -> None:
+    """One process, then two, then one again: the steps, the examples and, without dropout, the losses of one alone."""
+    ran = regkit("train", *ARGUMENTS, "--output", "whole", cwd=place)
+    assert ran.status == 0, ran.err
+    interrupted(place, 1, "changed", "finetune-5")
+    interrupted(place, 2, "changed", "finetune-15")
+    ran = regkit("train", *ARGUMENTS, "--output", "changed", "--resume", "auto", cwd=place)
+    assert ran.status == 0, ran.err
+    assert ", with 1 processes instead of 2: the same examples, other dropout" in ran.out
+    like(place / "whole", place / "changed")
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_run_in_one_sentence(place: Path) -> None:
+    """Killed: the first saves what was done and says how to go on. What each holds of the weights is the same."""
+    processes = start([*TRAIN, *ARGUMENTS, "--steps", "3000", "--output", "died"], 3, place)
+    while not (place / "died" / "checkpoints" / "finetune-5").exists() and processes[0].poll() is None:
+        time.sleep(0.01)
+    processes[1].kill()
+    began = time.monotonic()
+    found = ends(processes)
+    assert time.monotonic() - began < 60  # and not the hour that a process waits for another
+    assert [status for status, _ in found] == [2, -signal.SIGKILL, 2]
+    is_one_sentence(Ran(*found[0][:1], "", found[0][1]))
+    assert found[0][1].startswith("regkit: another process of this run has ended, so this one ends too. What was done")
+    assert found[0][1].endswith("is saved; to go on: regkit train --resume died.\n")
+    ran = regkit("train", "--resume", "died", "--dry-run", cwd=place)
+    assert ran.status == 0, ran.err
+
+
+SPOILER = """
+import os
+from dataclasses import dataclass, field
+from regkit import hookimpl
+
+@dataclass
+class Spoiler:
+    done: int = field(default=0, init=False)
+
+    @hookimpl
+    def extra_losses(self, loss):
+        return {"spoilt": loss * float("nan")} if os.environ["RANK"] == "1" and self.done == 6 else {}
+
+    @hookimpl
+    def after_step(self):
+        self.done += 1
+
+    @hookimpl
+    def skipped(self):
+        self.done += 1
+"""
+
+
+def test_a_loss_of_one_process_that_is_not_finite_is_skipped_and_named_by_all(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = tmp_path / "spoiler-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: spoiler\nVersion: 1\n", "utf8")
+    (about / "entry_points.txt").write_text("[regkit.plugins]\nspoiler = spoiler:Spoiler\n", "utf8")
+    (tmp_path / "spoiler.py").write_text(SPOILER, "utf8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    found = ends(start([*TRAIN, *ARGUMENTS, "-p", "spoiler", "--output", "spoilt"], 2, place))
+    assert [status for status, _ in found] == [0, 0], found
+    log = [json.loads(line) for line in (place / "spoilt" / "log.jsonl").read_text().splitlines()]
+    skipped = [line for line in log if "skipped" in line]
+    assert [line["step"] for line in skipped] == [6]
+    (suspect,) = skipped[0]["skipped"]
+    assert (suspect["what"], suspect["tasks"], suspect["term"]) == ("loss", ["mood"], "spoilt")
+    assert suspect["plugins"] == ["spoiler"]
+    assert len(suspect["rows"]) == 3  # of the 7 that the batch has: those of the second process
+
+
+@pytest.mark.slow
+def test_what_is_refused_is_said_once(place: Path) -> None:
+    found = ends(start([*TRAIN, *ARGUMENTS, "-p", "nonsense"], 2, place))
+    assert [status for status, _ in found] == [2, 2]
+    assert all(error.count("regkit: there is no plugin 'nonsense'.") <= 1 for _, error in found)
+
+
+def main() -> None:
+    with joined(torch.device("cpu")) as processes:
+        for names in sys.argv[1:]:
+            compare(names.split("+"), processes)
+
+
+if __name__ == "__main__":
+    main()
