@@ -127,8 +127,9 @@ def test_each_example_of_a_batch_falls_to_one_process(lengths: list[int], budget
     sizes = [sum(lengths[row] for row in part) for part in parts]
     assert all(size <= budget or len(part) == 1 for size, part in zip(sizes, parts, strict=True))
     assert len(parts) % shares == 0 or all(len(part) == 1 for part in parts)
-    dealt = [[part for _, part in Processes(rank, shares).own(parts)] for rank in range(shares)]
-    assert sorted(map(tuple, parts)) == sorted(tuple(part) for each in dealt for part in each)
+    dealt = [pair for rank in range(shares) for pair in Processes(rank, shares).own(parts)]
+    assert sorted(number for number, _ in dealt) == list(range(len(parts)))  # from which random numbers are derived
+    assert all(part is parts[number] for number, part in dealt)
 
 
 def test_a_gradient_is_summed_in_buckets_of_one_type(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +219,7 @@ def test_a_process_that_dies_ends_the_run_in_one_sentence(place: Path) -> None:
 
 SPOILER = """
 import os
+import torch
 from dataclasses import dataclass, field
 from regkit import hookimpl
 
@@ -236,18 +238,31 @@ class Spoiler:
     @hookimpl
     def skipped(self):
         self.done += 1
+
+
+@dataclass
+class Drifter:
+    @hookimpl
+    def after_step(self, model):
+        with torch.no_grad():
+            next(model.parameters()).add_(1e-6 * int(os.environ["RANK"]))
 """
 
 
-def test_a_loss_of_one_process_that_is_not_finite_is_skipped_and_named_by_all(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plugins `spoiler` and `drifter`, installed for processes that are started."""
     about = tmp_path / "spoiler-1.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: spoiler\nVersion: 1\n", "utf8")
-    (about / "entry_points.txt").write_text("[regkit.plugins]\nspoiler = spoiler:Spoiler\n", "utf8")
+    points = "[regkit.plugins]\nspoiler = spoiler:Spoiler\ndrifter = spoiler:Drifter\n"
+    (about / "entry_points.txt").write_text(points, "utf8")
     (tmp_path / "spoiler.py").write_text(SPOILER, "utf8")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.mark.usefixtures("strangers")
+def test_a_loss_of_one_process_that_is_not_finite_is_skipped_and_named_by_all(place: Path) -> None:
     found = ends(start([*TRAIN, *ARGUMENTS, "-p", "spoiler", "--output", "spoilt"], 2, place))
     assert [status for status, _ in found] == [0, 0], found
     log = [json.loads(line) for line in (place / "spoilt" / "log.jsonl").read_text().splitlines()]
@@ -257,6 +272,22 @@ def test_a_loss_of_one_process_that_is_not_finite_is_skipped_and_named_by_all(
     assert (suspect["what"], suspect["tasks"], suspect["term"]) == ("loss", ["mood"], "spoilt")
     assert suspect["plugins"] == ["spoiler"]
     assert len(suspect["rows"]) == 3  # of the 7 that the batch has: those of the second process
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("strangers")
+def test_processes_that_drift_apart_stop(place: Path) -> None:
+    found = ends(start([*TRAIN, *ARGUMENTS, "-p", "drifter", "--output", "drifted"], 2, place))
+    assert [status for status, _ in found] == [2, 2]
+    assert found[0][1].startswith("regkit: the processes of this run no longer have the same weights; a plugin did")
+
+
+@pytest.mark.slow
+def test_training_ends_early_in_all_processes(place: Path) -> None:
+    more = ["--lr", "1e-9", "--patience", "1", "--output", "patient"]
+    assert ends(start([*TRAIN, *ARGUMENTS, *more], 2, place)) == [(0, ""), (0, "")]
+    log = [json.loads(line) for line in (place / "patient" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log if "scores" in line] == [0, 12, 24]
 
 
 @pytest.mark.slow
