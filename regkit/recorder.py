@@ -27,7 +27,7 @@ from regkit.interrupts import Interrupts
 from regkit.keeping import Keeping, monitored
 from regkit.model import MultitaskModel
 from regkit.resume import Begun, Records, fingerprints, leftovers
-from regkit.runs import CONFIG, declared, new_folder, point, write
+from regkit.runs import CONFIG, declared, new_folder, note_latest, point, write
 from regkit.tasks import Stage, Task
 
 FINISHED = "finished.json"
@@ -90,6 +90,7 @@ class Recorder:
             write(folder / "scores.json", json.dumps({"dev": self.keeping.scores}, indent=2))
         with (folder / "log.jsonl").open("ab") as log:
             log.truncate(min(records.log, log.tell()))
+        note_latest(folder)
         return folder
 
     def _compare_environment(self, folder: Path) -> None:

@@ -62,12 +62,17 @@ def new_folder(settings: Settings, output: Path | None) -> tuple[Path, IO[str]]:
     lock = claim(folder)
     try:
         check_free(folder)  # again: whoever held the lock a moment ago may have left a whole run
-        RUNS.mkdir(exist_ok=True)
-        point(RUNS / LATEST, folder)
+        note_latest(folder)
     except BaseException:
         lock.close()
         raise
     return folder, lock
+
+
+def note_latest(folder: Path) -> None:
+    """Let `runs/latest` point to the run that is trained now."""
+    RUNS.mkdir(exist_ok=True)
+    point(RUNS / LATEST, folder)
 
 
 def point(link: Path, folder: Path) -> None:

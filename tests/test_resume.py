@@ -314,6 +314,7 @@ def test_what_changes_no_result_may_differ_and_examples_are_known_by_content(
     assert go(tmp_path / "whole", settings(place, {"rrobin": {}, "ema": {}}))
     same_run(tmp_path / "whole", stopped)
     assert len(list((stopped / "checkpoints").iterdir())) >= 4
+    assert (tmp_path / "runs" / "latest").resolve() == stopped
 
 
 def test_what_was_logged_after_the_checkpoint_is_cut_off_and_the_checkpoint_is_not_written_again(
