@@ -34,9 +34,7 @@ class Batch:
     sides: int  # sequences of each example: 1 or 2
     rows: tuple[int, ...]  # row numbers of the examples in their table
     keys: tuple[int, ...]  # a number for each example and update, from which `noise` is derived
-    targets: Tensor | None = (
-        None  # [predictions] numbers of the tokens that are predicted; None: a prediction an example
-    )
+    targets: Tensor | None = None  # [predictions] numbers of the tokens predicted; None: a prediction an example
 
     @classmethod
     def pack(

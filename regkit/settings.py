@@ -21,9 +21,7 @@ class Settings(BaseModel):
     data: Path | None = None  # a folder or a TOML file that declares tasks; None generates the demo's
     tasks: list[str] | None = None  # those of the data's tasks to train; None takes all that are not optional
     encoder: str | None = None  # a checkpoint folder or a name on the Hub; None takes the demo's
-    finetune: bool = (
-        True  # train on the data's tasks, after the stages that plugins add; without it, those stages alone
-    )
+    finetune: bool = True  # train on the data's tasks, after the stages that plugins add; or those stages alone
     epochs: Count = 3
     steps: Count | None = None  # optimizer updates, instead of epochs
     batch_size: Count = 32  # examples an update, where the task does not say otherwise

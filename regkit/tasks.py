@@ -103,9 +103,7 @@ class Task:
     splits: Mapping[Split, Dataset]
     pair_mode: PairMode | None = None  # None: one text
     batch_size: int = 32
-    head_names: Mapping[str, str] = field(
-        default_factory=dict
-    )  # of its head's tensors in checkpoints that others write
+    head_names: Mapping[str, str] = field(default_factory=dict)  # of its head's tensors in others' checkpoints
     notes: Sequence[str] = ()  # what the plan shall say of its data
 
     @property

@@ -42,9 +42,8 @@ class GradVac:
 
     def vaccine(self, products: Tensor, orders: Sequence[Sequence[int]], names: Sequence[str]) -> Tensor:
         """How much of each row the combined gradient has, `[tasks]`; moves the aims. Arguments as of `pcgrad.surgery`."""
-        parts = torch.eye(
-            len(products), dtype=products.dtype
-        )  # row i: the running gradient of task i, in terms of the rows
+        # Row i: the running gradient of task i, in terms of the rows.
+        parts = torch.eye(len(products), dtype=products.dtype)
         for own, order in enumerate(orders):
             for other in order:
                 size = max(float(parts[own] @ products @ parts[own]), 0.0) ** 0.5

@@ -30,9 +30,8 @@ def surgery(products: Tensor, orders: Sequence[Sequence[int]]) -> Tensor:
 
     `orders[i]` is the order in which row i meets the others; i itself may be among them and is passed over.
     """
-    parts = torch.eye(
-        len(products), dtype=products.dtype
-    )  # row i: the running gradient of task i, in terms of the rows
+    # Row i: the running gradient of task i, in terms of the rows.
+    parts = torch.eye(len(products), dtype=products.dtype)
     for own, order in enumerate(orders):
         for other in order:
             conflict = parts[own] @ products[other]

@@ -17,9 +17,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.rate = rate  # dropout on the attention weights
-        self.query = nn.Linear(
-            width, width
-        )  # three modules, and only ever called: plugins may put others in their place
+        # Three modules, and only ever called: plugins may put others in their place.
+        self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
@@ -39,9 +38,7 @@ class SelfAttention(nn.Module):
         """`[sequences, queries, width]` from queries, and keys and values of `[sequences, longest, width]`."""
         query, key, value = (part.view(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in (query, key, value))
         rate = self.rate if self.training else 0.0
-        if (
-            rate and query.device.type == "cpu"
-        ):  # the fused kernel there has no dropout, and torch's fallback draws dearly
+        if rate and query.device.type == "cpu":  # its fused kernel has no dropout, and torch's fallback draws dearly
             scores = (query @ key.transpose(-1, -2)) / math.sqrt(query.shape[-1])
             if batch.ragged:
                 scores = scores.masked_fill(~batch.visible[:, None, None], -torch.inf)
