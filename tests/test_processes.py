@@ -261,6 +261,7 @@ def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("strangers")
 def test_a_loss_of_one_process_that_is_not_finite_is_skipped_and_named_by_all(place: Path) -> None:
     found = ends(start([*TRAIN, *ARGUMENTS, "-p", "spoiler", "--output", "spoilt"], 2, place))

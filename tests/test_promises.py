@@ -84,7 +84,7 @@ def test_with_several_tasks_a_step_every_promise_is_kept(plugin: str, promise: C
 PAIRS = st.sampled_from([pair for pair in permutations(ours(), 2) if apart(pair)])
 
 
-@patient(10)
+@patient(4)
 @given(names=PAIRS)
 def test_any_two_plugins_keep_every_promise_together(names: tuple[str, str]) -> None:
     for promise in PROMISES:

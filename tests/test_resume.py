@@ -144,7 +144,12 @@ def exact(place: Path, folder: Path, plugins: Mapping[str, Any], stops: Sequence
     same_run(folder / "whole", folder / "stopped")
 
 
-@pytest.mark.parametrize("name", ours())
+STATEFUL = {"bregman", "ema", "mixout", "uncertainty", "adaptive", "gradvac", "famo", "domain"}  # and some of each kind
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in STATEFUL else pytest.mark.slow) for name in ours()]
+)
 def test_a_run_with_any_plugin_resumes_exactly(name: str, place: Path, tmp_path: Path) -> None:
     """Surgery needs several tasks a step. Where it stops, the name decides."""
     plugins: dict[str, Any] = {"rrobin": {"per_step": 3}} if name in SURGERY else {}
@@ -243,7 +248,7 @@ def with_stranger(monkeypatch: pytest.MonkeyPatch, folder: Path, **modules: str)
 
 
 @pytest.mark.parametrize("plugin", [None, "bregman", "ema", "mixout", "uncertainty", "adaptive", "reinit_top"])
-@pytest.mark.parametrize("stops", [[6], [2, 5, 6]], ids=str)
+@pytest.mark.parametrize("stops", [pytest.param([6], marks=pytest.mark.slow), [2, 5, 6]], ids=str)
 def test_a_run_of_two_stages_resumes_exactly_in_either(
     plugin: str | None, stops: list[int], place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,7 @@ def kill(place: Path, output: str, found: Callable[[subprocess.Popen[str]], obje
     return True
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_by_the_same_command(place: Path) -> None:
     """Before its first checkpoint, in the middle, and while a checkpoint is being written."""
     folder = place / "killed"
@@ -264,6 +265,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_with_room_it_goes_on(place
     finish(place, str(small_disk / "run"))
 
 
+@pytest.mark.slow
 def test_two_processes_never_write_one_folder(place: Path) -> None:
     process = start(place, "--output", "shared")
     until(lambda: (place / "shared" / "config.toml").exists(), process)
