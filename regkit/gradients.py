@@ -145,9 +145,10 @@ def share(batch: Batch, batches: Sequence[Batch]) -> float:
     return batch.predictions / max(sum(each.predictions for each in batches), 1)
 
 
-def parameters_of(model: MultitaskModel, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+def parameters_of(model: MultitaskModel, optimizer: torch.optim.Optimizer | None) -> list[Tensor]:
     """The model's parameters, and those of plugins that only the optimizer knows; each once."""
-    others = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    groups = optimizer.param_groups if optimizer else []
+    others = [parameter for group in groups for parameter in group["params"]]
     return list(dict.fromkeys([*model.parameters(), *others]))
 
 

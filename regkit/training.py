@@ -14,7 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from regkit.data.order import Feed
 from regkit.errors import ConfigError, RunError
 from regkit.evaluation import evaluate, mode
-from regkit.gradients import Chosen, Gradients, Losses
+from regkit.gradients import Chosen, Gradients, Losses, parameters_of
 from regkit.model import MultitaskModel
 from regkit.tasks import Stage, Task
 
@@ -125,7 +125,7 @@ class Trainer:
         """Score the dev splits, and tell."""
         position = self.position
         with self.streams.at(stage.name, position.step, "evaluated"):
-            self.processes.check_alike(self.model.parameters())
+            self.processes.check_alike(parameters_of(self.model, self.optimizer))
             scores = evaluate(
                 self.scored(),
                 tasks,
