@@ -99,6 +99,11 @@ def _train(console: Console, experiment: Experiment, output: Path | None, begun:
             raise type(error)(f"{error} {recorder.rescue()}") from error
         except OSError as error:
             raise RunError(f"{error.filename or 'writing'}: {error.strerror or error}. {recorder.rescue()}") from error
+        except Exception as error:
+            if not (begun and begun.begins(experiment.trainer.position.step)):
+                raise
+            where = f"the checkpoint {begun.checkpoint} cannot be resumed from"  # its state was used for the first time
+            raise RunError(f"{where}: {catalog.last_line(error)}.") from error
         recorder.finish()
         print_effects(console, recorder.effects())
         print_scores(console, recorder.keeping.scores, "best checkpoint: dev")

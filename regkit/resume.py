@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
+from torch import Tensor
 
 from regkit import catalog, checkpoint, runs
 from regkit.data.declare import choose, find_tasks
@@ -47,6 +48,10 @@ class Begun:
     checkpoint: Path | None  # None: nothing was saved yet
     training: Mapping[str, Any] = field(default_factory=dict)  # the trainer's state
     records: Records = field(default_factory=Records)
+
+    def begins(self, step: int) -> bool:
+        """Whether nothing was done since its checkpoint, where one is at this step."""
+        return self.checkpoint is not None and self.training["position"]["step"] == step
 
     def told(self) -> str:
         """One line on where it goes on."""
@@ -147,13 +152,28 @@ def _begun(folder: Path, path: Path) -> Begun:
         records = TypeAdapter(Records).validate_python(state["run"])
         if not isinstance(state["plugins"], Mapping) or not isinstance(state["optimizer"], Mapping):
             raise TypeError("its training state is of another kind")
-    except (KeyError, TypeError, ValidationError) as error:
+        _check_optimizer(state["optimizer"])
+    except (KeyError, TypeError, AttributeError, ValidationError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         if isinstance(error, ValidationError):
             reason = explain(error, "its state", ())
         raise RunError(f"{path} cannot be resumed from: {reason.rstrip('.')}.") from None
     _check_log(folder / "log.jsonl", records.log)
     return Begun(folder, path, {**state, "position": position}, records)
+
+
+def _check_optimizer(found: Mapping[str, Any]) -> None:
+    """TypeError where a value of its state is no number, or the parameters of a group have not the same ones.
+
+    torch takes all of it, and fails when the parameter has its next gradient.
+    """
+    for group in found.get("param_groups", ()):
+        states = [found["state"][number] for number in group["params"] if number in found["state"]]
+        for values in states:
+            if values.keys() != states[0].keys():
+                raise TypeError("its optimizer does not have the same state for all parameters")
+            if not all(isinstance(value, Tensor | float | int) for value in values.values()):
+                raise TypeError("its optimizer has a state that is no number")
 
 
 def _check_log(path: Path, size: int) -> None:
