@@ -162,7 +162,7 @@ def last_line(error: BaseException) -> str:
 def _value(text: str) -> Any:
     try:
         return json.loads(text) if text[:1] in ("[", "{") else text
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

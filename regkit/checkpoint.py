@@ -15,14 +15,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from regkit.errors import RunError
+from regkit.files import load_tensors, read_json
 from regkit.model import MultitaskModel, save_encoder
 from regkit.tokenizer import Tokenizer
 
 MANIFEST = "manifest.json"
+NEEDED = ("config.json", "model.safetensors", "tokenizer.json")  # of every checkpoint
 HEADS = "heads."  # how the names of the heads' tensors begin
 
 
@@ -72,11 +74,11 @@ def damage(folder: Path) -> str:
     """What is wrong with a checkpoint, in a few words; nothing where every file is as it was written."""
     present = {path.name: path for path in folder.iterdir() if path.is_file() and not path.is_symlink()}
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf8"))["files"]
+        files = read_json(folder / MANIFEST)["files"]
         wanted = {name: (file["bytes"], file["sha256"]) for name, file in files.items()}
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} cannot be read"
     for name, (size, digest) in wanted.items():
         if name not in present:
@@ -85,15 +87,15 @@ def damage(folder: Path) -> str:
             return f"{name} has {present[name].stat().st_size} bytes instead of {size}"
         if _digest(present[name]) != digest:
             return f"{name} is not what was written"
-    return ""
+    return next((f"{MANIFEST} does not have {name}" for name in NEEDED if name not in wanted), "")
 
 
 def place(folder: Path) -> tuple[int, int, int]:
     """Where in a run a checkpoint was written, for putting several in order; after all others, where it cannot be read."""
     try:
-        position = json.loads((folder / MANIFEST).read_text(encoding="utf8"))["position"]
+        position = read_json(folder / MANIFEST)["position"]
         return int(position["stage"]), int(position["step"]), int(position["evaluated"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 2**63, 0, 0
 
 
@@ -129,7 +131,7 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
 
     config.json comes last: before it is there, the folder is no encoder.
     """
-    tensors = load_file(checkpoint / "model.safetensors")
+    tensors = load_tensors(checkpoint / "model.safetensors")
     unfinished = folder / f".export.{os.getpid()}"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
@@ -150,24 +152,31 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
 def load_heads(folder: Path, heads: nn.ModuleDict) -> None:
     """Fill the heads from a checkpoint; RunError names the task whose head is missing or of another shape."""
     try:
-        tensors = load_file(folder / "model.safetensors")
-    except (SafetensorError, OSError) as error:
+        tensors = load_tensors(folder / "model.safetensors")
+    except (OSError, ValueError) as error:
         raise RunError(f"{folder / 'model.safetensors'} cannot be read: {error}.") from None
     for name, head in heads.items():
         prefix = f"{HEADS}{name}."
         found = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-        wanted = head.state_dict()
-        if {key: value.shape for key, value in found.items()} != {key: value.shape for key, value in wanted.items()}:
+        if _kinds(found) != _kinds(head.state_dict()):
             raise RunError(f"{folder} has no head for task '{name}' as it is declared now.")
+        if not all(tensor.isfinite().all() for tensor in found.values()):
+            raise RunError(f"{folder}: the head of task '{name}' has numbers that are not finite.")
         head.load_state_dict(found)
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
 
 def load_training(folder: Path) -> Any:
     """What `save` was given as `training`."""
     try:
-        plain = json.loads((folder / "training.json").read_text(encoding="utf8"))
-        return _unpack(plain, load_file(folder / "training.safetensors"))
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        plain = read_json(folder / "training.json")
+        return _unpack(plain, load_tensors(folder / "training.safetensors"))
+    except KeyError as error:
+        raise RunError(f"{folder} cannot be resumed from: {error} is missing.") from None
+    except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{folder} cannot be resumed from: {error}.") from None
 
 

@@ -1,5 +1,6 @@
 """The command line: regkit train, regkit pretrain, regkit eval, regkit plugins."""
 
+import io
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ from regkit.errors import LostError, RegkitError
 from regkit.processes import speaks
 
 INTERRUPTED = 130
+LONG = 2000  # characters of a message: what a file or a library says may be of any length
 USAGE: Any = typer.BadParameter.__base__  # typer's own UsageError, or click's: which one depends on typer's version
 
 app = typer.Typer(
@@ -176,6 +178,8 @@ def plugins(
 
 def main() -> None:
     """Run the command line. What the user can mend is one sentence on standard error, and exit status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
     try:
         if status := app(standalone_mode=False):
             raise KeyboardInterrupt if status == INTERRUPTED else SystemExit(status)
@@ -189,6 +193,8 @@ def main() -> None:
             _stop(said[0].lower() + said[1:], 2) if said else sys.exit(2)  # without a message, it has printed the help
         if isinstance(error, OSError):
             _stop(f"{error.filename or 'writing'}: {error.strerror or error}.", 2)
+        if isinstance(error, MemoryError):
+            _stop("there is not enough memory for this.", 2)
         raise
 
 
@@ -196,6 +202,8 @@ def _stop(message: str, status: int, lost: bool = False) -> None:
     """One line, whatever a file or a library put into the message; of several processes, by one."""
     if not message or not speaks(message, waits=lost):
         sys.exit(status)
+    if len(message) > LONG:
+        message = f"{message[: LONG // 2]} ... {message[-LONG // 2 :]}"
     line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message.strip())
     print(f"regkit: {line.rstrip('.')}{'' if line.endswith('?') else '.'}", file=sys.stderr)
     sys.exit(status)

@@ -23,6 +23,7 @@ from regkit.effects import Meter
 from regkit.errors import PluginError, RegkitError, RunError, StoppedError
 from regkit.evaluation import Scores, outputs, score
 from regkit.experiment import Experiment, find_device
+from regkit.files import absolute
 from regkit.follower import Follower
 from regkit.interrupts import Interrupts
 from regkit.lock import claim
@@ -60,7 +61,7 @@ def train(
         with claim(run) if processes.first else nullcontext():
             settings = resuming.same(run, Settings.read(run / runs.CONFIG), settings)
             if (run / FINISHED).is_file():
-                console.print(f"{run} is finished\nto evaluate it: regkit eval {run}", soft_wrap=True, highlight=False)
+                print_plan(console, [f"{run} is finished", f"to evaluate it: regkit eval {run}"])
                 return
             begun = resuming.newest(run, lambda line: print_plan(console, [line]))
             _train(console, resuming.build(begun, settings, processes), run, begun, dry_run)
@@ -110,16 +111,20 @@ def _train(console: Console, experiment: Experiment, output: Path | None, begun:
             raise type(error)(f"{error} {recorder.rescue()}") from error
         except OSError as error:
             raise RunError(f"{error.filename or 'writing'}: {error.strerror or error}. {recorder.rescue()}") from error
+        except Exception as error:
+            if not (begun and begun.begins(experiment.trainer.position.step)):
+                raise
+            where = f"the checkpoint {begun.checkpoint} cannot be resumed from"  # its state was used for the first time
+            raise RunError(f"{where}: {catalog.last_line(error)}.") from error
         recorder.finish()
         print_effects(console, recorder.effects())
         print_scores(console, recorder.keeping.scores, "best checkpoint: dev")
         folder = recorder.folder
         if not experiment.settings.finetune:
             checkpoint.export_encoder(folder / "best", folder)
-            said = f"encoder folder: {folder}\nto build on it: regkit train --encoder {folder}"
-            console.print(said, soft_wrap=True, highlight=False)
+            print_plan(console, [f"encoder folder: {folder}", f"to build on it: regkit train --encoder {folder}"])
             return
-    console.print(f"run folder: {folder}\nto evaluate it: regkit eval {folder}", soft_wrap=True, highlight=False)
+    print_plan(console, [f"run folder: {folder}", f"to evaluate it: regkit eval {folder}"])
 
 
 def gather(config: Path | None, given: Mapping[str, Any], plugins: Sequence[str]) -> Settings:
@@ -137,9 +142,9 @@ def gather(config: Path | None, given: Mapping[str, Any], plugins: Sequence[str]
     if "epochs" in given and "steps" not in given:
         values["steps"] = None
     if values["data"] is not None:
-        values["data"] = Path(values["data"]).expanduser().resolve()
+        values["data"] = absolute(Path(values["data"]))
     if values["encoder"] and Path(values["encoder"]).is_dir():
-        values["encoder"] = str(Path(values["encoder"]).resolve())
+        values["encoder"] = str(absolute(Path(values["encoder"])))
     return Settings.checked(values, "the command line")
 
 
@@ -165,7 +170,7 @@ def evaluate(
         print_scores(console, scores, f"{folder}: {split}")
     for name in [task.name for task in finished.tasks if task.name not in scores]:
         said = f"predictions are in {predictions}" if predictions else "use --predictions DIR to write predictions"
-        console.print(f"{name}: the {split} split has no labels; {said}.", soft_wrap=True, highlight=False)
+        print_plan(console, [f"{name}: the {split} split has no labels; {said}."])
 
 
 def write_predictions(folder: Path, task: Task, split: Split, output: Tensor, columns: tuple[str, str]) -> None:

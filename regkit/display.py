@@ -105,7 +105,7 @@ class Display:
         if self.console.is_terminal:
             self.live.update(Text(line), refresh=True)
         else:
-            self.console.print(line, soft_wrap=True, highlight=False)
+            self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _line(self, step: int) -> str:
         left = self.seconds / self.steps * (self.total - step)
@@ -119,9 +119,9 @@ def print_scores(console: Console, scores: Scores, title: str) -> None:
     if not console.is_terminal:
         for task, values in scores.items():
             shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
-            console.print(f"{title}: {task}: {shown}", soft_wrap=True, highlight=False)
+            console.print(f"{title}: {task}: {shown}", soft_wrap=True, highlight=False, markup=False)
         return
-    table = Table("task", "scores", title=title, title_justify="left")
+    table = Table("task", "scores", title=Text(title), title_justify="left")
     for task, values in scores.items():
         table.add_row(task, "  ".join(f"{name} {value:.3f}" for name, value in values.items()))
     console.print(table)

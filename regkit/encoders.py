@@ -23,7 +23,10 @@ def find_encoder(name: str | None) -> Path:
     """
     if name is None:
         return _demo()
-    folder = Path(name).expanduser()
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError as error:  # of a user who is not here
+        raise EncoderError(f"there is no encoder folder {name}: {error}") from None
     if folder.is_dir():
         return folder.resolve()
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:

@@ -1,9 +1,14 @@
 """Errors: what went wrong, the nearest match and the choices, in one sentence to the user."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from pydantic import ValidationError
+
+LISTED = 50  # choices in a message
+COMPARED = 1000  # choices to find the nearest among
+LONG = 100  # characters of a value or a choice in a message
 
 
 class RegkitError(Exception):
@@ -47,10 +52,21 @@ class StoppedError(RegkitError):
 def nearest(word: str, choices: Iterable[str]) -> str:
     """The end of an error message: the closest choice, if one is close, and all of them."""
     known = sorted(choices)
-    plain = {choice.lower(): choice for choice in known}
-    close = [plain[found] for found in difflib.get_close_matches(word.lower(), plain, n=1, cutoff=0.6)]
-    guess = f"Did you mean '{close[0]}'? " if close else ""
-    return f"{guess}Available: {', '.join(known) or 'none'}."
+    plain = {choice.lower(): choice for choice in islice(known, COMPARED)}
+    close = difflib.get_close_matches(word[:LONG].lower(), plain, n=1, cutoff=0.6)
+    guess = f"Did you mean '{plain[close[0]]}'? " if close else ""
+    return f"{guess}Available: {_listed(known)}."
+
+
+def _listed(known: Sequence[str]) -> str:
+    more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
+    return f"{', '.join(short(each) for each in known[:LISTED]) or 'none'}{more}"
+
+
+def short(text: object) -> str:
+    """What a message shows of something that may be of any length."""
+    shown = str(text)
+    return shown if len(shown) <= LONG else f"{shown[:LONG]}..."
 
 
 def explain(error: ValidationError, owner: str, choices: Iterable[str], option: str = "") -> str:
@@ -61,12 +77,12 @@ def explain(error: ValidationError, owner: str, choices: Iterable[str], option: 
     if first["type"] == "extra_forbidden":
         return f"{owner} has no option '{name}'. {nearest(name, choices)}"
     if first["type"] == "missing" and len(place) > 1:
-        return f"{owner}: {place[0]} is {first['input']!r}; a value is missing."
+        return f"{owner}: {place[0]} is {short(repr(first['input']))}; a value is missing."
     if first["type"] == "missing":
         return f"{owner} needs '{name}'."
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    return f"{owner}: {name} is {first['input']!r}; {message}." if name else f"{owner}: {message}."
+    return f"{owner}: {name} is {short(repr(first['input']))}; {message}." if name else f"{owner}: {message}."
 
 
 def _is_type(part: int | str) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -80,10 +81,15 @@ def _read_encoder(settings: Settings, streams: Streams) -> tuple[Tokenizer, Bert
     tokenizer = Tokenizer.load(folder)
     with streams.seeded("encoder"):  # for a pooler that the checkpoint may lack
         encoder = load_encoder(folder, dropout=settings.dropout)
+    check_vocabulary(folder, tokenizer, encoder)
+    return tokenizer, encoder
+
+
+def check_vocabulary(folder: Path, tokenizer: Tokenizer, encoder: Bert) -> None:
+    """ConfigError where a word has no embedding."""
     words = encoder.config.vocab_size
     if len(tokenizer) > words:
         raise ConfigError(f"{folder}: the tokenizer has {len(tokenizer)} words, the encoder {words}.")
-    return tokenizer, encoder
 
 
 def _precision(settings: Settings, device: torch.device) -> torch.dtype:

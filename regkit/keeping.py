@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
 
 from regkit.errors import ConfigError, nearest
 from regkit.evaluation import Scores, mean_score
 from regkit.tasks import Stage, Task
 
 MEAN = "mean"
+CheckpointName = Annotated[str, Field(pattern=r"^[\w-]*$")]  # that of its folder; it leads nowhere else
 
 
 @dataclass
@@ -17,9 +21,9 @@ class Keeping:
     stage: str = ""
     value: float = -float("inf")  # of the best checkpoint of the stage
     scores: Scores = field(default_factory=dict)
-    best: str = ""
+    best: CheckpointName = ""
     since: int = 0  # evaluations without a better one
-    saved: list[list[str]] = field(default_factory=list)  # the newest, each with the best one of its time
+    saved: list[tuple[str, str]] = field(default_factory=list)  # the newest, each with the best one of its time
 
     def judge(self, stage: str, name: str, value: float, scores: Scores) -> bool:
         """Whether this checkpoint is the best of its stage so far; without scores, each is better than the last."""
@@ -33,7 +37,7 @@ class Keeping:
 
     def note(self, name: str, keep: int) -> None:
         """A checkpoint is about to be written: of those in `saved`, only the newest `keep` are remembered."""
-        self.saved = [*(each for each in self.saved if each[0] != name), [name, self.best]][-keep:]
+        self.saved = [*(each for each in self.saved if each[0] != name), (name, self.best)][-keep:]
 
     def kept(self) -> set[str]:
         """The newest checkpoints, and those that were the best when they were written: going back to one needs its best."""

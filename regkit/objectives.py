@@ -270,6 +270,6 @@ def _whole(text: str, highest: int) -> float:
         value = float(text)  # the course writes a paraphrase as 1.0
     except ValueError:
         raise ValueError(needed) from None
-    if value not in range(highest + 1):
+    if not (value.is_integer() and 0 <= value <= highest):
         raise ValueError(needed)
     return value

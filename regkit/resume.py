@@ -1,19 +1,23 @@
 """Resume: going on with a run - that it is the same run, and its newest whole checkpoint."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
+from torch import Tensor
 
 from regkit import catalog, checkpoint, runs
 from regkit.data.declare import choose, find_tasks
-from regkit.errors import ConfigError, RunError, explain
+from regkit.effects import summary
+from regkit.errors import ConfigError, RunError, explain, short
 from regkit.experiment import Experiment
-from regkit.keeping import Keeping
+from regkit.files import TEXT, absolute
+from regkit.keeping import CheckpointName, Keeping
 from regkit.lock import LOCK
 from regkit.processes import ALONE, Processes
 from regkit.settings import Settings
@@ -30,7 +34,7 @@ Say = Callable[[str], None]
 class Records:
     """What a checkpoint holds of the run's folder at its moment."""
 
-    stage: str = ""
+    stage: CheckpointName = ""
     log: Annotated[int, Field(ge=0)] = 0  # bytes
     keeping: Keeping = field(default_factory=Keeping)
     owners: dict[str, str] = field(default_factory=dict)  # the plugin of each term of the loss
@@ -46,6 +50,10 @@ class Begun:
     checkpoint: Path | None  # None: nothing was saved yet
     training: Mapping[str, Any] = field(default_factory=dict)  # the trainer's state
     records: Records = field(default_factory=Records)
+
+    def begins(self, step: int) -> bool:
+        """Whether nothing was done since its checkpoint, where one is at this step."""
+        return self.checkpoint is not None and self.training["position"]["step"] == step
 
     def told(self, processes: int = 1) -> str:
         """One line on where it goes on, with so many processes."""
@@ -68,7 +76,7 @@ def find(resume: str | None, output: Path | None) -> Path | None:
         if output is None:
             raise ConfigError("--resume auto needs --output: the folder of the run, to begin or to go on with.")
         return output if runs.begun(output) else None
-    if output is not None and output.resolve() != Path(resume).resolve():
+    if output is not None and absolute(output) != absolute(Path(resume)):
         raise ConfigError(f"a run goes on in its own folder; leave out --output {output}, or --resume {resume}.")
     folder = runs.find_folder(Path(resume))
     return folder.parent / folder.readlink() if folder.is_symlink() else folder
@@ -119,9 +127,11 @@ def _difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
 
 def newest(folder: Path, say: Say) -> Begun:
     """The run at its newest checkpoint that is whole; each newer one that is damaged is said. Runs nothing."""
-    for name in WRITTEN:
-        if (folder / name).is_symlink():
-            raise RunError(f"{folder / name} leads out of the run's folder; a run writes in its own folder only.")
+    for path in (folder / name for name in WRITTEN):
+        if path.is_symlink():
+            raise RunError(f"{path} leads out of the run's folder; a run writes in its own folder only.")
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise RunError(f"{path} is no plain file; a run writes in its own folder only.")
     parent = folder / "checkpoints"
     found = [path for path in parent.iterdir() if path.is_dir() and not path.is_symlink()] if parent.is_dir() else []
     damaged = 0
@@ -143,16 +153,50 @@ def _begun(folder: Path, path: Path) -> Begun:
     """The run at this checkpoint, whose contents are what they must be."""
     state = checkpoint.load_training(path)
     try:
-        TypeAdapter(Position).validate_python(state["position"])
+        position = asdict(TypeAdapter(Position).validate_python(state["position"]))
+        if min(position["stage"], position["step"], *position["seen"].values()) < 0:
+            raise TypeError("its position has a number below 0")
         records = TypeAdapter(Records).validate_python(state["run"])
         if not isinstance(state["plugins"], Mapping) or not isinstance(state["optimizer"], Mapping):
             raise TypeError("its training state is of another kind")
-    except (KeyError, TypeError, ValidationError) as error:
+        _check_optimizer(state["optimizer"])
+    except (KeyError, TypeError, AttributeError, ValidationError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         if isinstance(error, ValidationError):
             reason = explain(error, "its state", ())
         raise RunError(f"{path} cannot be resumed from: {reason.rstrip('.')}.") from None
-    return Begun(folder, path, state, records)
+    _check_log(folder / "log.jsonl", records.log)
+    return Begun(folder, path, {**state, "position": position}, records)
+
+
+def _check_optimizer(found: Mapping[str, Any]) -> None:
+    """TypeError where a value of its state is no number, or the parameters of a group have not the same ones.
+
+    torch takes all of it, and fails when the parameter has its next gradient.
+    """
+    for group in found.get("param_groups", ()):
+        states = [found["state"][number] for number in group["params"] if number in found["state"]]
+        for values in states:
+            if values.keys() != states[0].keys():
+                raise TypeError("its optimizer does not have the same state for all parameters")
+            if not all(isinstance(value, Tensor | float | int) for value in values.values()):
+                raise TypeError("its optimizer has a state that is no number")
+
+
+def _check_log(path: Path, size: int) -> None:
+    """RunError where the log up to the checkpoint is not what a run writes: at the end, its effects are summed up."""
+    found = []
+    try:
+        with path.open("rb") as file:
+            while file.tell() < size and (line := file.readline(TEXT)):
+                record = json.loads(line)
+                if "effects" in record:
+                    found.append(record["effects"])
+        summary(found)
+    except FileNotFoundError:
+        return
+    except Exception as error:  # whatever numbers of another kind lead to
+        raise RunError(f"{path} is not what a run writes: {short(error) or type(error).__name__}.") from None
 
 
 def build(begun: Begun, settings: Settings, processes: Processes = ALONE) -> Experiment:

@@ -1,6 +1,5 @@
 """Runs: the folders that runs leave behind - where they are, and how one is read again for evaluation."""
 
-import json
 import os
 import re
 import time
@@ -13,7 +12,8 @@ from regkit import checkpoint
 from regkit.data.declare import choose, find_tasks
 from regkit.data.load import load_task
 from regkit.errors import ConfigError, RunError, nearest
-from regkit.experiment import find_device
+from regkit.experiment import check_vocabulary, find_device
+from regkit.files import read_json
 from regkit.lock import LOCK, claim
 from regkit.model import MultitaskModel, load_encoder
 from regkit.randomness import Streams
@@ -143,6 +143,7 @@ def load_run(folder: Path, split: Split, *, data: Path | None = None, device: st
         raise ConfigError(f"{data or settings.data} has none of the run's tasks: {', '.join(trained)}.")
     best, where = folder / "best", find_device(device)
     tokenizer, encoder = Tokenizer.load(best), load_encoder(best)
+    check_vocabulary(best, tokenizer, encoder)
     longest = min(settings.max_length or encoder.longest, encoder.longest)
     loaded = {name: load_task(name, spec, tokenizer, longest, splits=[split]) for name, spec in specs.items()}
     tasks = [task for task in loaded.values() if split in task.splits]
@@ -159,9 +160,12 @@ def _check_declared(folder: Path, tasks: Iterable[Task]) -> None:
     """RunError where a task is not what the run was trained on."""
     path = folder / "tasks.json"
     try:
-        trained = {name: json.loads(path.read_text(encoding="utf8"))[name] for name in declared(tasks)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = read_json(path)
+        trained = {name: (found[name][0], found[name][1]) for name in declared(tasks)}
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}.") from None
+    except (LookupError, TypeError):
+        raise RunError(f"{path} is not what a run writes.") from None
     for name, found in declared(tasks).items():
-        if found != trained[name]:
+        if found != list(trained[name]):
             raise RunError(f"{folder} was trained with task '{name}' as {trained[name][0]}, not {found[0]}.")

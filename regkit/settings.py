@@ -1,6 +1,5 @@
 """Settings: what a run is made of, as `config.toml` and the command line say it."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,6 +7,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regkit.errors import ConfigError, explain
+from regkit.files import TextPath, absolute, read_toml
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -18,7 +18,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    data: Path | None = None  # a folder or a TOML file that declares tasks; None generates the demo's
+    data: TextPath | None = None  # a folder or a TOML file that declares tasks; None generates the demo's
     tasks: list[str] | None = None  # those of the data's tasks to train; None takes all that are not optional
     encoder: str | None = None  # a checkpoint folder or a name on the Hub; None takes the demo's
     finetune: bool = True  # train on the data's tasks, after the stages that plugins add; or those stages alone
@@ -49,18 +49,18 @@ class Settings(BaseModel):
     def read(cls, path: Path) -> "Settings":
         """Settings from a TOML file; relative paths in it start at its folder."""
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+            values = read_toml(path)
         except FileNotFoundError:
             raise ConfigError(f"{path} does not exist.") from None
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
-        except ValueError as error:  # not TOML, or not text
+        except ValueError as error:  # not TOML, not text, or too much of it
             raise ConfigError(f"{path} cannot be read: {error}.") from None
         settings = cls.checked(values, str(path))
-        folder = path.resolve().parent
+        folder = absolute(path).parent
         found = {"data": settings.data and folder / settings.data}
         if settings.encoder and (folder / settings.encoder).is_dir():
-            found["encoder"] = str(folder / settings.encoder)  # type: ignore[assignment]
+            found["encoder"] = str(absolute(folder / settings.encoder))  # type: ignore[assignment]
         return settings.model_copy(update=found)
 
     @classmethod

@@ -1,8 +1,9 @@
 """Tokenizer: texts to WordPiece ids, by the `tokenizers` library, from a checkpoint folder's own files."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders
@@ -11,6 +12,11 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from regkit.errors import EncoderError
+from regkit.files import read_json, read_text
+
+# What BERT's tokenizers are made of. Others replace texts by patterns, and some of those take all memory or never end.
+NORMALIZERS = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Sequence", "Strip", "StripAccents"}
+PRE_TOKENIZERS = {"BertPreTokenizer", "Digits", "Punctuation", "Sequence", "Whitespace", "WhitespaceSplit"}
 
 
 class Tokenizer:
@@ -29,14 +35,14 @@ class Tokenizer:
         whole, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
         try:
             if whole.exists():
-                return cls(Backend.from_file(str(whole)))
+                return cls(_from_json(whole))
             if vocabulary.exists():
                 return cls(_from_vocabulary(vocabulary, _lowercase(folder)))
         except EncoderError:
             raise
         except Exception as error:  # the library raises bare Exception
             path = whole if whole.exists() else vocabulary
-            raise EncoderError(f"{path} cannot be read as a tokenizer: {error}") from None
+            raise EncoderError(f"{path} cannot be read as a tokenizer: {error}.") from None
         raise EncoderError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt is there.")
 
     def __len__(self) -> int:
@@ -80,18 +86,39 @@ class Tokenizer:
         return int(number)
 
 
+def _from_json(path: Path) -> Backend:
+    content = read_json(path)
+    model = content["model"]
+    if model.get("type", "WordPiece") != "WordPiece" or model["unk_token"] not in model["vocab"]:
+        raise EncoderError(
+            f"{path} has no WordPiece vocabulary with its unknown token; minBERT needs a BERT vocabulary."
+        )
+    for part, known in {"normalizer": NORMALIZERS, "pre_tokenizer": PRE_TOKENIZERS}.items():
+        if unknown := [kind for kind in _kinds(content.get(part)) if kind not in known]:
+            raise EncoderError(f"{path} has the {part} {unknown[0]}; minBERT reads {', '.join(sorted(known))}.")
+    return Backend.from_str(json.dumps(content))  # what was checked: of a key given twice, two readers may take either
+
+
+def _kinds(part: Any) -> Iterator[object]:
+    """The types of a part of a tokenizer, and of those that it is made of."""
+    if isinstance(part, dict):
+        yield part.get("type")
+    for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from _kinds(each)
+
+
 def _lowercase(folder: Path) -> bool:
     path = folder / "tokenizer_config.json"
     if not path.exists():
         return True
     try:
-        return bool(json.loads(path.read_text(encoding="utf8")).get("do_lower_case", True))
+        return bool(read_json(path).get("do_lower_case", True))
     except (ValueError, AttributeError) as error:  # no JSON, or no object
         raise EncoderError(f"{path} cannot be read: {error}.") from None
 
 
 def _from_vocabulary(path: Path, lowercase: bool) -> Backend:
-    words = path.read_text(encoding="utf8").removesuffix("\n").split("\n")  # splitlines also cuts at U+2028
+    words = read_text(path).removesuffix("\n").split("\n")  # splitlines also cuts at U+2028
     backend = Backend(WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     backend.normalizer = BertNormalizer(lowercase=lowercase)
     backend.pre_tokenizer = BertPreTokenizer()

@@ -27,6 +27,7 @@ FLOORS = [
         "settings",
         "stopwatch",
         "sampling",
+        "files",
         "lock",
         "interrupts",
         "processes",

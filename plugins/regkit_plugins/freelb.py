@@ -25,7 +25,7 @@ class FreeLB:
     """Radius of the ball."""
     eta: Positive = 0.01
     """Length of an ascent step (alpha)."""
-    steps: Annotated[int, Field(ge=1)] = 3
+    steps: Annotated[int, Field(ge=1, le=100)] = 3
     """Points at which the gradient is taken (K)."""
     unit: Literal["norm", "absolute"] = "norm"
     """What epsilon and eta are measured in: the L2 norm of the example's word embeddings, or 1 as in the paper."""

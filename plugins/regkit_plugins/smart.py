@@ -31,7 +31,7 @@ class Smart:
     """Standard deviation of the random start."""
     eta: Positive = 1.0
     """Length of an ascent step, for the coordinate with the largest gradient of its example."""
-    steps: Annotated[int, Field(ge=1)] = 1
+    steps: Annotated[int, Field(ge=1, le=100)] = 1
     """Ascent steps (K); each costs two thirds of a plain step."""
     unit: Literal["rms", "absolute"] = "rms"
     """What epsilon, sigma and eta are measured in: the RMS of the example's word embeddings, or 1 as in the paper."""

@@ -1,19 +1,22 @@
 """Declare: the tasks of a `tasks.toml`, of a folder with the course's files, or of the embedded default."""
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from regkit.data import demo
-from regkit.data.tables import Table, read_table
+from regkit.data.tables import Table, first_twice, read_table
 from regkit.errors import ConfigError, DataError, explain, nearest
+from regkit.files import TextPath, read_toml
 from regkit.objectives import Binary, Classification, Objective, Regression
 from regkit.tasks import PairMode, Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+LONGEST = 64  # characters of a name, which files have in theirs
+MOST = 1 << 16  # classes: each has its row in a head's weights, whatever the data
+Bound = Annotated[float, Field(ge=-1e9, le=1e9)]  # of a score, whose square is a float32
 
 
 class TaskSpec(BaseModel):
@@ -25,13 +28,13 @@ class TaskSpec(BaseModel):
     text: str | tuple[str, str]  # the column of the text, or those of a pair
     label: str  # the column of the label
     id: str | None = None  # the column that names an example in prediction files; without it, the row number
-    classes: Annotated[int, Field(ge=2)] | Annotated[tuple[str, ...], Field(min_length=2)] | None = None
-    range: tuple[float, float] | None = None  # lowest and highest score
+    classes: Annotated[int, Field(ge=2, le=MOST)] | Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    range: tuple[Bound, Bound] | None = None  # lowest and highest score
     pair_mode: PairMode | None = None  # cross_encoder unless said otherwise
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    train: Path | None = None
-    dev: Path | None = None
-    test: Path | None = None
+    train: TextPath | None = None
+    dev: TextPath | None = None
+    test: TextPath | None = None
     optional: bool = False  # true: trained only where it is named
     quoting: bool = True  # false: quote characters in CSV and TSV files are plain text
 
@@ -42,10 +45,8 @@ class TaskSpec(BaseModel):
             raise ValueError(f"a {self.kind} task needs '{needed}'")
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError("range needs its lowest value first, and a higher one after it")
-        if isinstance(self.classes, tuple) and (
-            twice := [name for name in self.classes if self.classes.count(name) > 1]
-        ):
-            raise ValueError(f"classes names '{twice[0]}' twice")
+        if isinstance(self.classes, tuple) and (twice := first_twice(self.classes)) is not None:
+            raise ValueError(f"classes names '{twice}' twice")
         if self.pair_mode and isinstance(self.text, str):
             raise ValueError("pair_mode is for pairs: text needs two columns")
         return self
@@ -68,7 +69,8 @@ class TaskSpec(BaseModel):
     def table(self, split: Split) -> Table | None:
         """The rows of a split; None where the task has no such split."""
         path: Path | None = getattr(self, split)
-        return read_table(path, quoting=self.quoting) if path else None
+        columns = [*self.columns, *([self.id] if self.id else [])]
+        return read_table(path, quoting=self.quoting, columns=columns) if path else None
 
 
 class DemoSpec(TaskSpec):
@@ -125,8 +127,8 @@ def _course(folder: Path, prefix: str, spec: dict[str, Any]) -> TaskSpec:
 
 def _declared(path: Path) -> dict[str, TaskSpec]:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        content = read_toml(path)
+    except (ValueError, OSError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from None
     if extra := content.keys() - {"tasks"}:
         raise ConfigError(f"{path} has an unknown table '{sorted(extra)[0]}'; it holds one table [tasks.NAME] a task.")
@@ -140,6 +142,8 @@ def _spec(path: Path, name: str, values: object) -> TaskSpec:
     owner = f"{path}: task '{name}'"
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
         raise ConfigError(f"{owner}: a name is made of letters, digits, _ and -, and begins with a letter.")
+    if len(name) > LONGEST:
+        raise ConfigError(f"{owner}: a name has at most {LONGEST} characters.")
     try:
         if not isinstance(values, dict):
             raise ConfigError(f"{owner} is {values!r}; a table [tasks.NAME] is needed.")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.tables import Table
-from regkit.errors import DataError
+from regkit.errors import DataError, short
 from regkit.objectives import Objective
 from regkit.tasks import Examples, Split, Task
 from regkit.tokenizer import Tokenizer
@@ -92,8 +92,8 @@ def _labels(objective: Objective, column: str, table: Table) -> Tensor:
         try:
             values.append(objective.label(text))
         except ValueError as needed:
-            shown = text if len(text) <= 40 else f"{text[:40]}..."
-            raise DataError(f"{table.where(number)}: {column} is '{shown}'; {needed} is needed.") from None
-    if len(set(values)) == 1:
+            raise DataError(f"{table.where(number)}: {column} is '{short(text)}'; {needed} is needed.") from None
+    labels = torch.tensor(values, dtype=objective.label_type)
+    if (labels == labels[0]).all():
         raise DataError(f"{table.name}: every {column} is {table.rows[0][column]}; nothing can be learned or measured.")
-    return torch.tensor(values, dtype=objective.label_type)
+    return labels

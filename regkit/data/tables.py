@@ -1,14 +1,21 @@
 """Tables: CSV, TSV, JSON lines and Parquet files as rows of text, each row with the line it came from."""
 
+import codecs
 import csv
-import io
 import json
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from regkit.errors import DataError, nearest
+from regkit.files import check_plain
+
+BLOCK = 1 << 20  # bytes looked at together
+LINE = 1 << 24  # bytes of a line, which is read in one piece
+MOST_ROWS = 1 << 22  # of a table, all of which is in memory: half a kilobyte each
+MOST_TEXT = 1 << 30  # characters of a Parquet file, which may repeat a value without end
 
 
 @dataclass(frozen=True)
@@ -25,20 +32,19 @@ class Table:
 
     def require(self, columns: Iterable[str]) -> None:
         """DataError where a column is missing."""
-        for column in columns:
-            if column not in self.rows[0]:
-                raise DataError(f"{self.name} has no column '{column}'. {nearest(column, filter(None, self.rows[0]))}")
+        _require(self.name, self.rows[0], columns)
 
 
-def read_table(path: Path, *, quoting: bool = True) -> Table:
+def read_table(path: Path, *, quoting: bool = True, columns: Sequence[str] = ()) -> Table:
     """Read a file by its ending: .csv, .tsv, .txt (comma or tab, as its header shows), .jsonl, .parquet.
 
-    `quoting=False` takes quote characters of CSV and TSV as they stand. DataError names file, line and field.
+    `quoting=False` takes quote characters of CSV and TSV as they stand; a file without these `columns` is not read to its
+    end. DataError names file, line and field.
     """
     readers: dict[str, Callable[[Path], Table]] = {
-        ".csv": lambda path: _read_csv(path, quoting),
-        ".jsonl": _read_json_lines,
-        ".parquet": _read_parquet,
+        ".csv": lambda path: _read_csv(path, quoting, columns),
+        ".jsonl": lambda path: _read_json_lines(path, columns),
+        ".parquet": lambda path: _read_parquet(path, columns),
     }
     readers[".tsv"] = readers[".txt"] = readers[".csv"]
     ending = path.suffix.lower()
@@ -46,9 +52,12 @@ def read_table(path: Path, *, quoting: bool = True) -> Table:
         kind = f"'{ending}' files" if ending else "files without an ending"
         raise DataError(f"{path}: regkit does not read {kind}. {nearest(ending, readers)}")
     try:
+        check_plain(path)
         table = readers[ending](path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.") from None
     except OSError as error:  # pyarrow's have no strerror, and several lines
         raise DataError(
             f"{path} cannot be read: {(error.strerror or str(error).splitlines()[0]).rstrip('.')}."
@@ -58,72 +67,132 @@ def read_table(path: Path, *, quoting: bool = True) -> Table:
     return table
 
 
-def _text(path: Path) -> str:
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: byte {content[error.start]:#04x} is not UTF-8 text.") from None
-    if not text.strip():
+def first_twice(names: Iterable[str]) -> str | None:
+    """The first of the names that is there twice."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
+def _require(owner: str, names: Iterable[str], columns: Iterable[str]) -> None:
+    known = {name for name in names if name}
+    for column in columns:
+        if column not in known:
+            raise DataError(f"{owner} has no column '{column}'. {nearest(column, known)}")
+
+
+def _check_text(path: Path) -> None:
+    """DataError where this is no text in UTF-8, has a line too long to be one, or has nothing but blanks."""
+    decoder, line, length, empty = codecs.getincrementaldecoder("utf-8-sig")(), 1, 0, True
+    with path.open("rb") as file:
+        while True:
+            block = file.read(BLOCK)
+            try:
+                text = decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                line += error.object[: error.start].count(b"\n")
+                byte = f"byte {error.object[error.start]:#04x}"
+                raise DataError(f"{path}, line {line}: {byte} is not UTF-8 text.") from None
+            if not block:
+                break
+            line += block.count(b"\n")
+            end = max(block.rfind(b"\n"), block.rfind(b"\r"))
+            length = length + len(block) if end < 0 else len(block) - end - 1
+            if length > LINE:
+                raise DataError(f"{path}, line {line}: it is longer than {LINE >> 20} MiB.")
+            empty = empty and not text.strip()
+    if empty:
         raise DataError(f"{path} is empty.")
-    return text
 
 
-def _read_csv(path: Path, quoting: bool) -> Table:
-    text = _text(path)
-    tabs = path.suffix.lower() == ".tsv" or "\t" in text.lstrip("\r\n").partition("\n")[0]
+def _too_many(path: Path) -> DataError:
+    return DataError(f"{path} has more than {MOST_ROWS} rows; a table is held in memory.")
+
+
+def _read_csv(path: Path, quoting: bool, columns: Sequence[str]) -> Table:
+    _check_text(path)
     style: Literal[0, 3] = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if tabs else ",", quoting=style, strict=True)
-    rows, lines, began = [], [], 0
-    try:
-        header = next(fields for fields in reader if fields)
-        began = reader.line_num
-        if twice := [name for name in header if name and header.count(name) > 1]:
-            raise DataError(f"{path} has two columns '{twice[0]}'.")
-        for fields in reader:
-            began, before = reader.line_num, began
-            if not fields:
-                continue
-            if len(fields) != len(header):
-                raise DataError(f"{path}, line {before + 1}: {len(fields)} fields; the header has {len(header)}.")
-            rows.append(dict(zip(header, fields, strict=True)))
-            lines.append(before + 1)
-    except csv.Error as error:
-        remedy = "; if quotes in this file mean nothing, set quoting = false for the task in tasks.toml"
-        raise DataError(f"{path}, line {began + 1}: {error}{remedy if quoting else ''}.") from None
-    return Table(str(path), rows, lines)
-
-
-def _read_json_lines(path: Path) -> Table:
-    rows, lines = [], []
-    for number, line in enumerate(_text(path).split("\n"), 1):  # JSON may hold the other line ends
-        if not line.strip():
-            continue
+    rows: list[dict[str, str]] = []
+    lines, began = [], 0
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        tabs = path.suffix.lower() == ".tsv" or "\t" in next(line for line in file if line.strip("\r\n"))
+        file.seek(0)
+        reader = csv.reader(file, delimiter="\t" if tabs else ",", quoting=style, strict=True)
         try:
-            record = json.loads(line)
-            if "\\u" in line:  # JSON can spell half a character, which is no text
-                json.dumps(record, ensure_ascii=False).encode()
-        except (ValueError, RecursionError):
-            raise DataError(f"{path}, line {number}: this is not JSON.") from None
-        if not isinstance(record, dict):
-            raise DataError(f"{path}, line {number}: a JSON object is needed, one a line.")
-        rows.append({name: _plain(value) for name, value in record.items()})
-        lines.append(number)
+            header = next(fields for fields in reader if fields)
+            began = reader.line_num
+            if twice := first_twice(filter(None, header)):
+                raise DataError(f"{path} has two columns '{twice}'.")
+            _require(str(path), header, columns)
+            for fields in reader:
+                began, before = reader.line_num, began
+                if not fields:
+                    continue
+                if len(fields) != len(header):
+                    raise DataError(f"{path}, line {before + 1}: {len(fields)} fields; the header has {len(header)}.")
+                rows.append(dict(zip(header, fields, strict=True)))
+                lines.append(before + 1)
+                if len(rows) > MOST_ROWS:
+                    raise _too_many(path)
+        except csv.Error as error:
+            remedy = "; if quotes in this file mean nothing, set quoting = false for the task in tasks.toml"
+            raise DataError(f"{path}, line {began + 1}: {error}{remedy if quoting else ''}.") from None
     return Table(str(path), rows, lines)
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_json_lines(path: Path, columns: Sequence[str]) -> Table:
+    _check_text(path)
+    rows: list[dict[str, str]] = []
+    lines = []
+    with path.open(encoding="utf-8-sig", newline="\n") as file:  # JSON may hold the other line ends
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            row = _row(line, f"{path}, line {number}")
+            if not rows:
+                _require(str(path), row, columns)
+            rows.append(row)
+            lines.append(number)
+            if len(rows) > MOST_ROWS:
+                raise _too_many(path)
+    return Table(str(path), rows, lines)
+
+
+def _row(line: str, where: str) -> dict[str, str]:
+    try:
+        record = json.loads(line)
+        if "\\u" in line:  # JSON can spell half a character, which is no text
+            json.dumps(record, ensure_ascii=False).encode()
+        if isinstance(record, dict):
+            return {name: _plain(value) for name, value in record.items()}
+    except (ValueError, RecursionError):
+        raise DataError(f"{where}: this is not JSON.") from None
+    raise DataError(f"{where}: a JSON object is needed, one a line.")
+
+
+def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
         raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'regkit[parquet]'.") from None
+    rows: list[dict[str, str]] = []
+    size = 0
     try:
-        records = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.") from None
-    rows = [{name: _plain(value) for name, value in record.items()} for record in records]
+        with pyarrow.parquet.ParquetFile(path) as file:
+            if file.metadata.num_rows > MOST_ROWS:
+                raise _too_many(path)
+            _require(str(path), file.schema_arrow.names, columns)
+            for batch in file.iter_batches(batch_size=256):
+                for values in zip(*batch.columns, strict=True):
+                    row = {name: _plain(value.as_py()) for name, value in zip(batch.schema.names, values, strict=True)}
+                    rows.append(row)
+                    size += sum(map(len, row.values()))
+                    if size > MOST_TEXT:
+                        raise DataError(
+                            f"{path} has more than {MOST_TEXT >> 20} MiB of text; a table is held in memory."
+                        )
+    except (pyarrow.ArrowException, ValueError, OverflowError, RecursionError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataError(f"{path} cannot be read: {reason.rstrip('.')}.") from None
     return Table(str(path), rows, list(range(1, len(rows) + 1)), unit="row")
 
 

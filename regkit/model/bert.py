@@ -69,16 +69,16 @@ class BertConfig:
 
     vocab_size: Count = 30522
     hidden_size: Count = 768
-    num_hidden_layers: Count = 12
+    num_hidden_layers: Annotated[int, Field(strict=True, ge=1, le=512)] = 12  # a few milliseconds each, before weights
     num_attention_heads: Count = 12
     intermediate_size: Count = 3072
-    max_position_embeddings: Count = 512
-    type_vocab_size: Count = 2
+    max_position_embeddings: Annotated[Count, Field(ge=8)] = 512
+    type_vocab_size: Annotated[Count, Field(ge=2)] = 2  # the texts of a pair
     layer_norm_eps: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = 1e-12
     hidden_act: str = "gelu"
     hidden_dropout_prob: Share = 0.1
     attention_probs_dropout_prob: Share = 0.1
-    initializer_range: Annotated[float, Field(ge=0)] = 0.02
+    initializer_range: Annotated[float, Field(ge=0, le=1e3)] = 0.02
 
 
 class Layer(nn.Module):

@@ -4,7 +4,7 @@ Known variations: names with and without the prefix `bert.`, LayerNorm parameter
 without a pooler, `model.safetensors` or `pytorch_model.bin` (tensors only, no pickle is run).
 """
 
-import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -12,13 +12,14 @@ from pickle import UnpicklingError
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from regkit.errors import EncoderError, explain, nearest
+from regkit.files import check_plain, load_tensors, read_json
 from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
 
 Tensors = dict[str, Tensor]
+KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # of numbers that are weights as they stand
 
 
 def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
@@ -29,7 +30,8 @@ def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
     config = read_config(folder)
     if dropout is not None:
         config = replace(config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
-    tensors = _plain_names(_read_tensors(folder))
+    path = _find_weights(folder)
+    tensors = _plain_names(_read_tensors(path))
     last = f"encoder.layer.{config.num_hidden_layers - 1}.output.dense.weight"
     if last not in tensors:  # before a layer is made: config.json may ask for a thousand million
         raise EncoderError(f"{folder}: the checkpoint lacks the tensor '{last}'.")
@@ -39,7 +41,7 @@ def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
     fresh = {name: tensor for name, tensor in needed.items() if name.startswith("pooler.")}
     if fresh.keys() & tensors.keys():
         fresh = {}
-    _check(tensors, {name: tensor for name, tensor in needed.items() if name not in fresh}, folder)
+    _check(tensors, {name: tensor for name, tensor in needed.items() if name not in fresh}, path)
     for name, tensor in fresh.items():
         spread = config.initializer_range if name.endswith("weight") else 0.0
         tensors[name] = torch.randn(tensor.shape) * spread
@@ -52,10 +54,10 @@ def read_config(folder: Path) -> BertConfig:
     """The folder's config.json as a BertConfig; what minBERT does not use is ignored."""
     path = folder / "config.json"
     try:
-        values = json.loads(path.read_text(encoding="utf8"))
+        values = read_json(path)
     except FileNotFoundError:
         raise EncoderError(f"{folder} is not an encoder folder: it has no config.json.") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise EncoderError(f"{path} cannot be read: {error}.") from None
     if not isinstance(values, dict) or values.get("model_type", "bert") != "bert":
         kind = values.get("model_type") if isinstance(values, dict) else type(values).__name__
@@ -78,11 +80,13 @@ def read_config(folder: Path) -> BertConfig:
 
 def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Fill the heads whose tensors the checkpoint has under these names, by head ours and theirs; which ones these are."""
-    tensors, filled = _plain_names(_read_tensors(folder)) if names else {}, []
+    tensors, filled = _plain_names(_read_tensors(_find_weights(folder))) if names else {}, []
+    tensors = {name: tensor for name, tensor in tensors.items() if _plain_numbers(tensor)}
     for name, pairs in names.items():
-        found = {ours: tensors[theirs].float() for ours, theirs in pairs.items() if theirs in tensors}
+        found = {ours: tensors[theirs] for ours, theirs in pairs.items() if theirs in tensors}
         wanted = heads[name].state_dict()
-        if {key: value.shape for key, value in found.items()} == {key: value.shape for key, value in wanted.items()}:
+        shapes = [{key: value.shape for key, value in each.items()} for each in (found, wanted)]
+        if shapes[0] == shapes[1] and all(tensor.isfinite().all() for tensor in found.values()):
             heads[name].load_state_dict(found)
             filled.append(name)
     return filled
@@ -97,21 +101,34 @@ def save_encoder(model: Encoder) -> tuple[dict[str, object], Tensors]:
     return config | asdict(model.config), {f"bert.{name}": tensor for name, tensor in tensors.items()}
 
 
-def _read_tensors(folder: Path) -> Tensors:
-    safe, old = folder / "model.safetensors", folder / "pytorch_model.bin"
+def _find_weights(folder: Path) -> Path:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).exists():
+            return folder / name
+    raise EncoderError(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin is there.")
+
+
+def _read_tensors(path: Path) -> Tensors:
     try:
-        if safe.exists():
-            return load_file(safe)
-        if old.exists():
-            found = dict(torch.load(old, map_location="cpu", weights_only=True))
-            return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+        if path.suffix == ".safetensors":
+            return load_tensors(path)
+        check_plain(path)
+        _check_packed(path)
+        found = dict(torch.load(path, map_location="cpu", weights_only=True))
+        return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
     except UnpicklingError:  # torch's own message tells how to run it all the same
-        raise EncoderError(f"{old} cannot be read: it holds more than tensors, or is damaged.") from None
+        raise EncoderError(f"{path} cannot be read: it holds more than tensors, or is damaged.") from None
     except Exception as error:  # a damaged pickle leads torch to errors of any kind
-        path = safe if safe.exists() else old
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise EncoderError(f"{path} cannot be read: {reason}") from None
-    raise EncoderError(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin is there.")
+
+
+def _check_packed(path: Path) -> None:
+    """ValueError where a zip file would grow when it is read: torch writes its own without compression."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(each.file_size for each in archive.infolist()) > path.stat().st_size:
+                raise ValueError("it is compressed, or its parts overlap")
 
 
 # Our name and theirs of every tensor; {} is the layer's number.
@@ -160,11 +177,25 @@ def _theirs(ours: Tensors, layers: int) -> Tensors:
     return {name: ours[mine].contiguous() for mine, name in _names(layers).items() if mine in ours}
 
 
-def _check(tensors: Tensors, needed: Tensors, folder: Path) -> None:
-    """Every tensor that minBERT needs is there, in the shape that config.json says."""
+def _check(tensors: Tensors, needed: Tensors, path: Path) -> None:
+    """Every tensor that minBERT needs is there, in the shape that config.json says, and holds numbers of its own."""
+    folder = path.parent
     for name, like in needed.items():
         if name not in tensors:
             raise EncoderError(f"{folder}: the checkpoint lacks the tensor '{name}'.")
         if tensors[name].shape != like.shape:
             found, wanted = list(tensors[name].shape), list(like.shape)
             raise EncoderError(f"{folder}: the tensor '{name}' has shape {found}, but config.json asks for {wanted}.")
+        if not _plain_numbers(tensors[name]):
+            raise EncoderError(
+                f"{folder}: the tensor '{name}' is of type {tensors[name].dtype}, which weights cannot be."
+            )
+    if sum(tensors[name].nbytes for name in needed) > path.stat().st_size:  # a pickle's may share their memory
+        raise EncoderError(f"{path} cannot be read: its tensors are larger than the file.")
+    for name in needed:
+        if not tensors[name].isfinite().all():
+            raise EncoderError(f"{folder}: the tensor '{name}' has numbers that are not finite.")
+
+
+def _plain_numbers(tensor: Tensor) -> bool:
+    return tensor.dtype in KINDS and tensor.layout is torch.strided and not tensor.is_meta

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from regkit.data.corpus.sources import HUB, LINE, File, HubSet, Reading, find_files, read_lines, read_rows
-from regkit.errors import ConfigError, nearest
+from regkit.errors import ConfigError, DataError, nearest
 
 Layout = Literal["lines", "files", "blank"]
 LAYOUTS = ("auto", "lines", "files", "blank")
@@ -145,7 +145,10 @@ def guess_layout(files: Sequence[File]) -> Layout:
 
 def _sample(file: File) -> bytes:
     with file.open() as stream:
-        return stream.read(SAMPLED_BYTES)
+        sample = stream.read(SAMPLED_BYTES)
+    if (nul := sample.find(0)) >= 0:  # said before all of it is read for its digest
+        raise DataError(f"{file.path} is no text file: line {sample.count(10, 0, nul) + 1} has a NUL byte.")
+    return sample
 
 
 def _pieces(line: str) -> Iterator[str]:

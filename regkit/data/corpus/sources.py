@@ -19,7 +19,7 @@ from regkit.errors import DataError, nearest
 
 HUB = "hub:"
 LINE = 1 << 16  # bytes of a line read at once: tokenizing a text takes about a kilobyte a token while it lasts
-RECORD = 1 << 26  # bytes of a JSON line, which is parsed in one piece
+RECORD = 1 << 24  # bytes of a JSON line, which is parsed in one piece
 
 Kind = Literal["text", "json lines", "parquet"]
 
