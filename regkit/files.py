@@ -45,9 +45,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """A file of text in UTF-8."""
+    """A file of text in UTF-8, whatever system ended its lines."""
     check_plain(path)
-    return _read(path, TEXT).decode()
+    return _read(path, TEXT).decode().replace("\r\n", "\n").replace("\r", "\n")
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
