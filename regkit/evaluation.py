@@ -1,6 +1,6 @@
 """Evaluation: a task's outputs over a whole split, and its scores."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -29,21 +29,26 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
             module.training = was
 
 
+def micro_batches(task: Task, split: Split, budget: int) -> list[Sequence[int]]:
+    """Rows of a whole split, like lengths together, in parts of at most `budget` tokens, and of few enough outputs."""
+    lengths = task.splits[split].lengths()
+    rows = np.argsort(lengths, kind="stable").tolist()  # scores do not depend on it
+    return cut(rows, lengths, min(budget, MOST_LOGITS // task.objective.width))  # as if every token were predicted
+
+
 @torch.no_grad()
 def outputs(model: MultitaskModel, task: Task, split: Split, *, budget: int, precision: torch.dtype) -> Tensor:
     """What the objective keeps of the model's output for every example of a split, in the split's order, on the CPU."""
-    examples = task.splits[split]
-    lengths = examples.lengths()
-    rows = np.argsort(lengths, kind="stable")  # like lengths together; the answer does not depend on it
+    examples, parts = task.splits[split], micro_batches(task, split, budget)
     device = next(model.parameters()).device
-    budget = min(budget, MOST_LOGITS // task.objective.width)  # as if every token were predicted
     found = []
     with mode(model, training=False), autocast(device, precision):
-        for part in cut(rows.tolist(), lengths, budget):
+        for part in parts:
             batch = examples.batch(part).to(device)
             output = model.predict(task, batch, model.embed(batch)).float()
             found.append(task.objective.evidence(output, batch))
-    return torch.cat(found)[torch.from_numpy(np.argsort(rows)).to(device)].cpu()
+    order = np.argsort(np.concatenate(parts))
+    return torch.cat(found)[torch.from_numpy(order).to(device)].cpu()
 
 
 def evaluate(
@@ -51,13 +56,22 @@ def evaluate(
 ) -> Scores:
     """`scores[task][metric]` for every task that has the split with labels."""
     scores: Scores = {}
-    for task in tasks:
-        examples = task.splits.get(split)
-        if examples is None or examples.labels is None:
-            continue
+    for task, labels in scorable(tasks, split):
         output = outputs(model, task, split, budget=budget, precision=precision)
-        scores[task.name] = score(task, output, examples.labels)
+        scores[task.name] = score(task, output, labels)
     return scores
+
+
+def scorable(tasks: Iterable[Task], split: Split) -> list[tuple[Task, Tensor]]:
+    """The tasks that have the split with labels, and these."""
+    found = [(task, task.splits[split].labels) for task in tasks if split in task.splits]
+    return [(task, labels) for task, labels in found if labels is not None]
+
+
+def pieces(tasks: Iterable[Task], split: Split, budget: int) -> list[np.ndarray]:
+    """The lengths of the examples of each micro-batch that `evaluate` makes."""
+    found = [(task.splits[split].lengths(), micro_batches(task, split, budget)) for task, _ in scorable(tasks, split)]
+    return [lengths[part] for lengths, parts in found for part in parts]
 
 
 def score(task: Task, output: Tensor, labels: Tensor) -> dict[str, float]:

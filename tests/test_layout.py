@@ -31,7 +31,7 @@ FLOORS = [
         "interrupts",
     },
     {"model", "data"},
-    {"training", "gradients", "evaluation", "checkpoint", "defaults"},
+    {"training", "gradients", "evaluation", "checkpoint", "defaults", "memory"},
     {
         "compose",
         "catalog",

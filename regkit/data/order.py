@@ -27,16 +27,21 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndar
 
 
 def cut(rows: Sequence[int], lengths: np.ndarray, budget: int) -> list[Sequence[int]]:
-    """Cut a batch into micro-batches of whole examples, each of at most `budget` tokens where one example allows it."""
+    """Cut a batch into micro-batches of whole examples, each of a `size` of at most `budget` where one example allows it."""
     parts: list[list[int]] = [[]]
-    tokens = 0
+    longest = 0
     for row in rows:
-        tokens += int(lengths[row])
-        if parts[-1] and tokens > budget:
+        longest = max(longest, int(lengths[row]))
+        if parts[-1] and longest * (len(parts[-1]) + 1) > budget:
             parts.append([])
-            tokens = int(lengths[row])
+            longest = int(lengths[row])
         parts[-1].append(row)
     return list(parts)
+
+
+def size(lengths: Sequence[int] | np.ndarray) -> int:
+    """Tokens that a micro-batch counts for: its examples as if all were as long as the longest, as they are in attention."""
+    return len(lengths) * int(max(lengths))
 
 
 class Feed:
@@ -58,7 +63,7 @@ class Feed:
         return [int(row) for row in self._epoch[1][place]]
 
     def micro_batches(self, number: int, budget: int) -> list[Batch]:
-        """Batch `number`, packed, in parts of at most `budget` tokens."""
+        """Batch `number`, packed, in parts of a `size` of at most `budget`."""
         key = derive(self.seed, "examples", self.stage, self.task.name, number)
         parts = cut(self.rows(number), self.lengths, budget)
         return [self.examples.batch(part, keys=[derive(key, row) for row in part]) for part in parts]
