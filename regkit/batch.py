@@ -76,6 +76,12 @@ class Batch:
         return len(self) if self.targets is None else len(self.targets)
 
     @property
+    def example_lengths(self) -> list[int]:
+        """Tokens of each example, both sides of a pair together."""
+        found: list[int] = np.array(self.lengths).reshape(-1, self.sides).sum(1).tolist()
+        return found
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest sequence."""
         return max(self.lengths)
@@ -126,8 +132,7 @@ class Batch:
             raise ValueError("this batch has no keys; noise is for the batches of training")
         found = torch.empty_like(like)
         generator = torch.Generator(like.device)
-        sizes = np.array(self.lengths).reshape(-1, self.sides).sum(1).tolist()
-        for key, part in zip(self.keys, torch.split(found, sizes), strict=True):
+        for key, part in zip(self.keys, torch.split(found, self.example_lengths), strict=True):
             generator.manual_seed(derive(key, purpose))
             if law == "normal":
                 part.normal_(generator=generator)

@@ -15,6 +15,7 @@ from torch import Tensor
 from regkit.catalog import last_line
 from regkit.errors import PluginError, RegkitError, nearest
 from regkit.hookspecs import DECIDE, Hooks
+from regkit.memory import ran_out
 from regkit.model import Encoder
 from regkit.randomness import Streams
 from regkit.stopwatch import Stopwatch
@@ -221,11 +222,17 @@ def _is_losses(answer: object) -> bool:
 
 @contextmanager
 def _blamed(name: str, hook: str, streams: Streams) -> Iterator[None]:
-    """Name the plugin, the hook and the place in the run of whatever goes wrong inside."""
+    """Name the plugin, the hook and the place in the run of whatever goes wrong inside.
+
+    Want of memory is nobody's fault, and the loop has a remedy: that error goes on as it is, with a note.
+    """
     try:
         yield
     except RegkitError:
         raise
     except Exception as error:
+        if ran_out(error):
+            error.add_note(f"{hook} of plugin '{name}'")
+            raise
         place = ", ".join(str(part) for part in streams.place) or "the start"
         raise PluginError(f"plugin '{name}' failed in {hook} at {place}: {last_line(error)}.") from error

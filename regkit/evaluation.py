@@ -1,6 +1,6 @@
 """Evaluation: a task's outputs over a whole split, and its scores."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from regkit.data.order import cut
 from regkit.errors import RunError
+from regkit.memory import ran_out
 from regkit.model import MultitaskModel
 from regkit.processes import ALONE, Processes
 from regkit.tasks import Split, Task
@@ -30,6 +31,13 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
             module.training = was
 
 
+def micro_batches(task: Task, split: Split, budget: int) -> list[Sequence[int]]:
+    """Rows of a whole split, like lengths together, in parts of at most `budget` tokens, and of few enough outputs."""
+    lengths = task.splits[split].lengths()
+    rows = np.argsort(lengths, kind="stable").tolist()  # scores do not depend on it
+    return cut(rows, lengths, min(budget, MOST_LOGITS // task.objective.width))  # as if every token were predicted
+
+
 @torch.no_grad()
 def outputs(
     model: MultitaskModel,
@@ -44,18 +52,14 @@ def outputs(
 
     Of several processes each makes some of the passes, and all have the answer.
     """
-    examples = task.splits[split]
-    lengths = examples.lengths()
-    rows = np.argsort(lengths, kind="stable")  # like lengths together; the answer does not depend on it
-    device = next(model.parameters()).device
-    budget = min(budget, MOST_LOGITS // task.objective.width)  # as if every token were predicted
-    parts, found = cut(rows.tolist(), lengths, budget), None
-    with mode(model, training=False), autocast(device, precision):
+    examples, parts = task.splits[split], micro_batches(task, split, budget)
+    device, found = next(model.parameters()).device, None
+    with processes.all_or_none(ran_out), mode(model, training=False), autocast(device, precision):
         for _, part in [*processes.own(parts)] or [(0, [])]:
             batch = examples.batch(part or parts[0]).to(device)
             output = model.predict(task, batch, model.embed(batch)).float()
             evidence = task.objective.evidence(output, batch)
-            found = evidence.new_zeros(len(rows), *evidence.shape[1:]) if found is None else found
+            found = evidence.new_zeros(len(examples), *evidence.shape[1:]) if found is None else found
             found[part] = evidence[: len(part)]
     assert found is not None  # a split has examples
     return processes.sum(found).cpu()
@@ -72,13 +76,22 @@ def evaluate(
 ) -> Scores:
     """`scores[task][metric]` for every task that has the split with labels."""
     scores: Scores = {}
-    for task in tasks:
-        examples = task.splits.get(split)
-        if examples is None or examples.labels is None:
-            continue
+    for task, labels in scorable(tasks, split):
         output = outputs(model, task, split, budget=budget, precision=precision, processes=processes)
-        scores[task.name] = score(task, output, examples.labels)
+        scores[task.name] = score(task, output, labels)
     return scores
+
+
+def scorable(tasks: Iterable[Task], split: Split) -> list[tuple[Task, Tensor]]:
+    """The tasks that have the split with labels, and these."""
+    found = [(task, task.splits[split].labels) for task in tasks if split in task.splits]
+    return [(task, labels) for task, labels in found if labels is not None]
+
+
+def pieces(tasks: Iterable[Task], split: Split, budget: int) -> list[np.ndarray]:
+    """The lengths of the examples of each micro-batch that `evaluate` makes."""
+    found = [(task.splits[split].lengths(), micro_batches(task, split, budget)) for task, _ in scorable(tasks, split)]
+    return [lengths[part] for lengths, parts in found for part in parts]
 
 
 def score(task: Task, output: Tensor, labels: Tensor) -> dict[str, float]:

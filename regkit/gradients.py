@@ -13,6 +13,7 @@ from regkit.batch import Batch
 from regkit.errors import PluginError
 from regkit.evaluation import autocast, mode
 from regkit.hookspecs import Predict
+from regkit.memory import ran_out
 from regkit.model import MultitaskModel
 from regkit.processes import Processes
 from regkit.randomness import Streams
@@ -45,10 +46,11 @@ class Gradients:
         deciders = self.hook.combine_gradients.get_hookimpls()
         asked = any(not answer.trylast for answer in deciders)  # the default would sum, as `.grad` does by itself
         rows = room_for_gradients(self.model, len(chosen)) if asked and len(chosen) > 1 else None
-        for number, (task, batches) in enumerate(chosen):
-            losses[task.name] = self.backward(task, batches)
-            if rows is not None:
-                take_gradient(self.model, rows[number])
+        with self.processes.all_or_none(ran_out):
+            for number, (task, batches) in enumerate(chosen):
+                losses[task.name] = self.backward(task, batches)
+                if rows is not None:
+                    take_gradient(self.model, rows[number])
         losses = self.processes.sum_losses(losses)
         self.processes.sum_gradients(parameters_of(self.model, optimizer))
         if rows is not None:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -70,6 +70,21 @@ class Processes:
     def wait(self) -> None:
         """Until all of them are here."""
         self.largest(0)
+
+    @contextmanager
+    def all_or_none(self, expected: Callable[[Exception], bool]) -> Iterator[None]:
+        """Work that each does alone, and that all get through or none: want of memory in one of them is in all.
+
+        `expected` tells want of memory from other errors. All of them have to be here.
+        """
+        try:
+            yield
+        except Exception as error:
+            if expected(error):
+                self.any(True)
+            raise
+        if self.any(False):
+            raise MemoryError("memory ran out in another process of this run")
 
     def alike(self, value: bytes) -> bool:
         """Whether every process has the same value."""

@@ -50,6 +50,7 @@ class Recorder:
     pending: list[tuple[str, int, float, Losses, Record]] = field(default_factory=list)
     rate: float = 0.0
     stage: str = ""
+    budget: int | None = None  # most tokens in a micro-batch, as it was last said
     saved: tuple[str, int] = ("", 0)  # stage and step of the newest checkpoint
     saved_at: float = field(default_factory=time.monotonic)
     lock: IO[str] | None = None
@@ -82,6 +83,7 @@ class Recorder:
         if begun.checkpoint:
             self.keeping, self.stage = records.keeping, records.stage
             self.saved = (self.stage, self.experiment.trainer.position.step)
+            self.budget = begun.training["position"].get("budget")
             self.experiment.composition.owners.update(records.owners)
             self._compare_environment(folder)
             point(folder / "last", begun.checkpoint)
@@ -112,7 +114,7 @@ class Recorder:
         settings, self.stage = self.experiment.settings, str(self.experiment.trainer.streams.place[0])
         by_steps = settings.save_steps and step % settings.save_steps == 0
         by_clock = settings.save_minutes and time.monotonic() - self.saved_at >= 60 * settings.save_minutes
-        _ = self.folder  # of a run that was begun: brought back to its checkpoint before anything is saved
+        self._tell_budget()
         if step and (by_steps or by_clock) and self.saved != (self.stage, step):
             self.save()
         return (yield)
@@ -143,9 +145,10 @@ class Recorder:
     def evaluated(self, stage: Stage, step: int, scores: Scores) -> None:
         settings, position = self.experiment.settings, self.experiment.trainer.position
         value = monitored(settings.monitor, stage, self.experiment.tasks, scores)
+        self.stage = stage.name
+        self._tell_budget()
         self.flush()
         self._log({"stage": stage.name, "step": step, "scores": {"dev": scores}})
-        self.stage = stage.name
         if step:
             name = f"{stage.name}-{step}"
             better = self.keeping.judge(stage.name, name, value, scores)
@@ -223,6 +226,20 @@ class Recorder:
             record = {"stage": stage, "step": step, "learning_rate": rate, "losses": numbers}
             self._log(record | ({"effects": effects} if effects else {}))
         self.pending.clear()
+
+    def _tell_budget(self) -> None:
+        """Say and log what size of micro-batches was found to fit, once; a new stage begins with that of the settings."""
+        _, position = (
+            self.folder,
+            self.experiment.trainer.position,
+        )  # a run that was begun: brought back to its checkpoint
+        if position.budget and position.budget != self.budget:
+            self.flush()
+            self._log({"stage": self.stage, "step": position.step, "micro_batch_tokens": position.budget})
+            self.say(
+                f"memory ran out in step {position.step + 1}: micro-batches have at most {position.budget} tokens now"
+            )
+        self.budget = position.budget
 
     def _stop_if_asked(self) -> None:
         """Save and stop, where a signal came."""

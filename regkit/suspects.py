@@ -9,6 +9,7 @@ from torch import Tensor
 from regkit.batch import Batch
 from regkit.compose import Composition
 from regkit.hookspecs import hookimpl
+from regkit.memory import ran_out
 from regkit.model import MultitaskModel
 from regkit.processes import ALONE, Processes
 from regkit.tasks import Task
@@ -94,6 +95,10 @@ def find(
     composition.observe(search)
     try:
         recompute()
+    except Exception as error:
+        if not ran_out(error):  # the search holds on to more than a step does; what was found is told all the same
+            raise
+        return search.found or [Suspect("gradient", list(search.rows), _all(search.rows))]
     finally:
         composition.ignore(search)
     search = search.joined(processes)
@@ -101,8 +106,11 @@ def find(
         return search.found
     hook = "before_step" if _all_finite([each.grad for each in model.parameters()]) else "combine_gradients"
     plugins = [name for name in composition.plugins if hook in composition.hooks_of(name)]
-    rows = [row for numbers in search.rows.values() for row in numbers]
-    return [Suspect("gradient", list(search.rows), rows, None, plugins)]
+    return [Suspect("gradient", list(search.rows), _all(search.rows), None, plugins)]
+
+
+def _all(rows: Mapping[str, Sequence[int]]) -> list[int]:
+    return [row for numbers in rows.values() for row in numbers]
 
 
 def _trouble(term: Tensor, model: MultitaskModel) -> str:

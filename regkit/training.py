@@ -1,20 +1,22 @@
 """Training: the loop that `regkit.hookspecs` draws, in the same words. Its inner half is `regkit.gradients`."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from regkit.data.order import Feed
 from regkit.errors import ConfigError, RunError
-from regkit.evaluation import evaluate, mode
+from regkit.evaluation import evaluate, mode, pieces
 from regkit.gradients import Chosen, Gradients, Losses, parameters_of
+from regkit.memory import Retry, SmallerError, halved, ran_out, where
 from regkit.model import MultitaskModel
 from regkit.tasks import Stage, Task
 
@@ -29,6 +31,7 @@ class Position:
     evaluated: int = -1  # updates that were done when the dev splits were last scored
     skipped: int = 0  # updates skipped in a row, for numbers that were not finite
     ended: bool = False  # the stage ends here, whatever its length
+    budget: int | None = None  # most tokens in a micro-batch, where fewer than the trainer's were found to fit
 
 
 @dataclass
@@ -37,7 +40,7 @@ class Trainer:
 
     gradients: Gradients
     tasks: Sequence[Task]  # of all stages
-    budget: int = 16384  # most tokens in a micro-batch; how a batch is cut does not change the result
+    budget: int = 16384  # most tokens in a micro-batch, at first; how a batch is cut does not change the result
     clip: float = 1.0  # largest norm of an update's gradient; 0 does not clip
     bucketing: bool = True  # texts of like length in one batch
     max_skipped: int = 5  # updates in a row that may be skipped, for numbers that are not finite, before training stops
@@ -53,6 +56,18 @@ class Trainer:
         self.processes = self.gradients.processes
 
     def train(self) -> None:
+        """Run the stages, from `position` on. RunError where memory runs out and smaller micro-batches are no remedy."""
+        try:
+            self.train_stages()
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            raise RunError(
+                f"memory ran out after {self.position.step} steps{where(error)}, where smaller micro-batches "
+                "are no remedy; take a smaller encoder, or leave out plugins that keep a copy of it."
+            ) from error
+
+    def train_stages(self) -> None:
         """Run the stages, from `position` on."""
         for number, (stage, tasks) in enumerate(self.stages()):
             if number < self.position.stage:
@@ -63,6 +78,11 @@ class Trainer:
             if number == self.position.stage:
                 self.train_stage(stage, tasks)
 
+    @property
+    def fitting(self) -> int:
+        """Most tokens in a micro-batch, by what is known now."""
+        return min(self.budget, self.position.budget or self.budget)
+
     def train_stage(self, stage: Stage, tasks: Sequence[Task]) -> None:
         """Run one stage, from `position` on."""
         hook, model, position = self.hook, self.model, self.position
@@ -72,17 +92,20 @@ class Trainer:
             self.restore()
             epoch_steps, total_steps = self.length(stage, tasks)
         feeds = {task.name: Feed(task, self.streams.seed, stage.name, bucketing=self.bucketing) for task in tasks}
+        retry = Retry()
         while True:
             self.settle()
             step, complete = position.step, position.step >= total_steps
             if position.evaluated != step and (complete or step % epoch_steps == 0):
-                self.evaluate(stage, tasks)
+                with retry:
+                    self.evaluate(stage, tasks)
+                continue
             if complete or position.ended:
                 return
-            with self.streams.at(stage.name, step), mode(model, training=True):
+            with retry, self.streams.at(stage.name, step), mode(model, training=True):
                 asked = hook.choose_tasks(tasks=tasks, step=step, total_steps=total_steps)
                 numbers = {task.name: position.seen.get(task.name, 0) for task in asked}
-                cut = partial(Feed.micro_batches, budget=self.budget, shares=self.processes.count)
+                cut = partial(Feed.micro_batches, budget=self.fitting, shares=self.processes.count)
                 chosen = [(task, cut(feeds[task.name], numbers[task.name])) for task in asked]
                 schedule(self.optimizer, stage, step, total_steps)
                 losses = self.update(self.optimizer, chosen)
@@ -97,8 +120,9 @@ class Trainer:
     def update(self, optimizer: torch.optim.Optimizer, chosen: Chosen) -> Losses:
         """One optimizer update from one batch of each chosen task; none, and no losses, where a number is not finite."""
         compute = partial(self.gradients.compute, optimizer, chosen)
-        losses = compute()
-        self.hook.before_step(model=self.model, optimizer=optimizer, recompute=compute)
+        with self.halving(lambda: [batch.example_lengths for _, batches in chosen for batch in batches]):
+            losses = compute()
+            self.hook.before_step(model=self.model, optimizer=optimizer, recompute=compute)
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
         if not finite(optimizer, norm, losses):
@@ -123,22 +147,31 @@ class Trainer:
 
     def evaluate(self, stage: Stage, tasks: Sequence[Task]) -> None:
         """Score the dev splits, and tell."""
-        position = self.position
+        position, precision, processes = self.position, self.gradients.precision, self.processes
         with self.streams.at(stage.name, position.step, "evaluated"):
-            self.processes.check_alike(parameters_of(self.model, self.optimizer))
-            scores = evaluate(
-                self.scored(),
-                tasks,
-                "dev",
-                budget=self.budget,
-                precision=self.gradients.precision,
-                processes=self.processes,
-            )
+            processes.check_alike(parameters_of(self.model, self.optimizer))
+            model, budget = self.scored(), self.fitting
+            with self.halving(lambda: pieces(tasks, "dev", budget)):
+                scores = evaluate(model, tasks, "dev", budget=budget, precision=precision, processes=processes)
             self.settled = None
             position.evaluated = position.step
             self.hook.evaluated(stage=stage, step=position.step, scores=scores)
             position.ended = self.processes.any(position.ended)  # which one of them may have decided
             self.settle()
+
+    @contextmanager
+    def halving(self, micro_batches: Callable[[], Iterable[Sequence[int] | np.ndarray]]) -> Iterator[None]:
+        """Where memory runs out inside, halve `fitting`, and ask by SmallerError that the same be done again.
+
+        `micro_batches` gives the lengths of the examples of each. RunError where none has several.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            self.position.budget = halved(micro_batches(), f"after {self.position.step} steps{where(error)}")
+            raise SmallerError from error
 
     def scored(self) -> MultitaskModel:
         """The model that is evaluated and kept: the one in training, unless a plugin decides otherwise."""

@@ -33,7 +33,7 @@ FLOORS = [
         "processes",
     },
     {"model", "data"},
-    {"training", "gradients", "evaluation", "checkpoint", "defaults"},
+    {"training", "gradients", "evaluation", "checkpoint", "defaults", "memory"},
     {
         "compose",
         "catalog",

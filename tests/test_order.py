@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regkit.data.order import POOL, Feed, cut, epoch_order
+from regkit.data.order import POOL, Feed, cut, epoch_order, size
 from regkit.objectives import Binary
 from regkit.tasks import Task
 from regkit.testing import tiny_task
@@ -92,7 +92,7 @@ def test_a_cut_keeps_order_and_whole_examples_and_its_budget(lengths: list[int],
     assert [row for part in parts for row in part] == rows
     assert all(len(part) > 0 for part in parts)
     for part in parts:
-        assert len(part) == 1 or sum(lengths[row] for row in part) <= budget
+        assert len(part) == 1 or size([lengths[row] for row in part]) <= budget
 
 
 @PATIENT
@@ -100,7 +100,7 @@ def test_a_cut_keeps_order_and_whole_examples_and_its_budget(lengths: list[int],
 def test_a_cut_is_made_only_where_the_next_example_would_not_fit(lengths: list[int], budget: int) -> None:
     parts = cut(range(len(lengths)), np.array(lengths), budget)
     for part, following in pairwise(parts):
-        assert sum(lengths[row] for row in part) + lengths[following[0]] > budget
+        assert size([lengths[row] for row in [*part, following[0]]]) > budget
 
 
 def feed(seed: int = 0, stage: str = "finetune", name: str = "t", size: int = 22, *, bucketing: bool = True) -> Feed:

@@ -241,6 +241,15 @@ class Spoiler:
 
 
 @dataclass
+class Glutton:
+    @hookimpl
+    def extra_losses(self, batch):
+        if os.environ.get("RANK") == "1" and len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {}
+
+
+@dataclass
 class Drifter:
     @hookimpl
     def after_step(self, model):
@@ -255,7 +264,7 @@ def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     about = tmp_path / "spoiler-1.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: spoiler\nVersion: 1\n", "utf8")
-    points = "[regkit.plugins]\nspoiler = spoiler:Spoiler\ndrifter = spoiler:Drifter\n"
+    points = "[regkit.plugins]\nspoiler = spoiler:Spoiler\ndrifter = spoiler:Drifter\nglutton = spoiler:Glutton\n"
     (about / "entry_points.txt").write_text(points, "utf8")
     (tmp_path / "spoiler.py").write_text(SPOILER, "utf8")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
@@ -273,6 +282,19 @@ def test_a_loss_of_one_process_that_is_not_finite_is_skipped_and_named_by_all(pl
     assert (suspect["what"], suspect["tasks"], suspect["term"]) == ("loss", ["mood"], "spoilt")
     assert suspect["plugins"] == ["spoiler"]
     assert len(suspect["rows"]) == 3  # of the 7 that the batch has: those of the second process
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("strangers")
+def test_where_one_process_runs_out_of_memory_all_halve_their_micro_batches(place: Path) -> None:
+    found = ends(start([*TRAIN, *ARGUMENTS, "-p", "glutton", "--output", "hungry"], 2, place))
+    assert found == [(0, ""), (0, "")]
+    log = [json.loads(line) for line in (place / "hungry" / "log.jsonl").read_text().splitlines()]
+    assert [line for line in log if "micro_batch_tokens" in line]
+    assert [step for step, *_ in losses(place / "hungry")] == list(range(30))
+    ran = regkit("train", *ARGUMENTS, "--output", "sated", cwd=place)
+    assert ran.status == 0, ran.err
+    like(place / "sated", place / "hungry")
 
 
 @pytest.mark.slow

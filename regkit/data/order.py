@@ -27,7 +27,7 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndar
 
 
 def cut(rows: Sequence[int], lengths: np.ndarray, budget: int, shares: int = 1) -> list[Sequence[int]]:
-    """Cut a batch into micro-batches of whole examples, each of at most `budget` tokens where one example allows it.
+    """Cut a batch into micro-batches of whole examples, each of a `size` of at most `budget` where one example allows it.
 
     For several `shares`, each takes one in so many of the micro-batches, and these are of like size.
     """
@@ -35,18 +35,23 @@ def cut(rows: Sequence[int], lengths: np.ndarray, budget: int, shares: int = 1) 
         ordered = sorted(rows, key=lambda row: int(lengths[row]))
         for number in range(shares, len(rows) + 1, shares):
             dealt = [ordered[first::number] for first in range(number)]
-            if all(lengths[part].sum() <= budget for part in dealt):
+            if all(size(lengths[part]) <= budget for part in dealt):
                 return list(dealt)
         return [[row] for row in ordered]
     parts: list[list[int]] = [[]]
-    tokens = 0
+    longest = 0
     for row in rows:
-        tokens += int(lengths[row])
-        if parts[-1] and tokens > budget:
+        longest = max(longest, int(lengths[row]))
+        if parts[-1] and longest * (len(parts[-1]) + 1) > budget:
             parts.append([])
-            tokens = int(lengths[row])
+            longest = int(lengths[row])
         parts[-1].append(row)
     return list(parts)
+
+
+def size(lengths: Sequence[int] | np.ndarray) -> int:
+    """Tokens that a micro-batch counts for: its examples as if all were as long as the longest, as they are in attention."""
+    return len(lengths) * int(max(lengths))
 
 
 class Feed:
@@ -68,7 +73,7 @@ class Feed:
         return [int(row) for row in self._epoch[1][place]]
 
     def micro_batches(self, number: int, budget: int, shares: int = 1) -> list[Batch]:
-        """Batch `number`, packed, in parts of at most `budget` tokens, of which as many fall to each of the `shares`."""
+        """Batch `number`, packed, in parts of a `size` of at most `budget`, of which as many fall to each of the `shares`."""
         key = derive(self.seed, "examples", self.stage, self.task.name, number)
         parts = cut(self.rows(number), self.lengths, budget, shares)
         return [self.examples.batch(part, keys=[derive(key, row) for row in part]) for part in parts]
