@@ -21,6 +21,7 @@ from regkit.effects import Meter, Record, summary, warnings
 from regkit.errors import RegkitError, RunError, StoppedError
 from regkit.evaluation import Scores
 from regkit.experiment import Experiment
+from regkit.files import read_json
 from regkit.gradients import Losses
 from regkit.hookspecs import hookimpl
 from regkit.interrupts import Interrupts
@@ -99,7 +100,7 @@ class Recorder:
         """Say what is no longer as it was when the run began, and may show in the last digits."""
         now = environment(self.experiment.trainer.streams.device, self.experiment.composition.plugins)
         with suppress(OSError, ValueError, KeyError, TypeError):
-            before = json.loads((folder / "environment.json").read_text(encoding="utf8"))
+            before = read_json(folder / "environment.json")
             changed = [
                 name for name in ("python", "device", "threads", "packages", "plugins") if before[name] != now[name]
             ]

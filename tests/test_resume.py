@@ -459,9 +459,11 @@ def test_a_lock_that_leads_elsewhere_is_not_followed(stopped: Path) -> None:
     assert (stopped.parent / "precious").read_text() == "text"
 
 
-def test_a_best_checkpoint_elsewhere_is_refused(stopped: Path) -> None:
-    forge(stopped, lambda state: state["run"]["keeping"].update(best="../../encoder"))
-    assert "keeping.best is '../../encoder'" in resumed(stopped)
+@pytest.mark.parametrize("name", ["../../encoder", "..", "/etc", "a\0b"])
+def test_a_best_checkpoint_elsewhere_is_refused(stopped: Path, name: str) -> None:
+    forge(stopped, lambda state: state["run"]["keeping"].update(best=name))
+    assert "cannot be resumed from: its state: keeping.best is " in resumed(stopped)
+    assert not (stopped / "best").is_symlink()
 
 
 def test_another_number_of_threads_is_said(stopped: Path) -> None:
