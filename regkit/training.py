@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from regkit.data.order import Feed
 from regkit.errors import ConfigError, RunError
+from regkit.estimate import budget
 from regkit.evaluation import evaluate, mode, pieces
 from regkit.gradients import Chosen, Gradients, Losses
 from regkit.memory import Retry, SmallerError, halved, ran_out, where
@@ -41,6 +42,7 @@ class Trainer:
     gradients: Gradients
     tasks: Sequence[Task]  # of all stages
     budget: int = 16384  # most tokens in a micro-batch, at first; how a batch is cut does not change the result
+    memory: int | None = None  # most bytes to take; at the start of a stage it makes a smaller budget
     clip: float = 1.0  # largest norm of an update's gradient; 0 does not clip
     bucketing: bool = True  # texts of like length in one batch
     max_skipped: int = 5  # updates in a row that may be skipped, for numbers that are not finite, before training stops
@@ -90,6 +92,8 @@ class Trainer:
             self.optimizer = self.make_optimizer(stage)
             self.restore()
             epoch_steps, total_steps = self.length(stage, tasks)
+            if self.memory and position.budget is None:
+                position.budget = self.estimate(tasks, self.optimizer)
         feeds = {task.name: Feed(task, self.streams.seed, stage.name, bucketing=self.bucketing) for task in tasks}
         retry = Retry()
         while True:
@@ -114,6 +118,10 @@ class Trainer:
                     hook.after_step(model=model, step=step, total_steps=total_steps, losses=losses, reevaluate=again)
                 else:
                     self.skip(self.optimizer, chosen)
+
+    def estimate(self, tasks: Sequence[Task], optimizer: torch.optim.Optimizer) -> int:
+        """Tokens of a micro-batch with which the stage stays within `memory`, as far as can be told beforehand."""
+        return min(self.budget, budget(self.gradients, optimizer, tasks, self.memory or 0, self.plugins))
 
     def update(self, optimizer: torch.optim.Optimizer, chosen: Chosen) -> Losses:
         """One optimizer update from one batch of each chosen task; none, and no losses, where a number is not finite."""

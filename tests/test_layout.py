@@ -31,7 +31,7 @@ FLOORS = [
         "interrupts",
     },
     {"model", "data"},
-    {"training", "gradients", "evaluation", "checkpoint", "defaults", "memory"},
+    {"training", "gradients", "evaluation", "checkpoint", "defaults", "memory", "estimate"},
     {
         "compose",
         "catalog",
