@@ -65,6 +65,9 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="The run's folder; a new one in runs/ unless said otherwise.")
     ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="2GB", help="Most memory to take; batches are cut so as to fit.")
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(
@@ -102,7 +105,7 @@ def train(
     chosen = None if tasks is None else [name.strip() for name in tasks.split(",")]
     given |= {"learning_rate": lr, "seed": seed, "device": device, "tasks": chosen}
     given |= {"save_steps": save_steps, "save_minutes": save_minutes, "keep": keep}
-    given |= {"monitor": monitor, "patience": patience}
+    given |= {"monitor": monitor, "patience": patience, "memory": memory}
     said = {name: value for name, value in given.items() if value is not None}
     commands.train(config, said, plugin or [], output, resume, dry_run)
 
@@ -132,6 +135,9 @@ def pretrain(
     output: Annotated[
         Path | None, typer.Option(help="The encoder's folder; a new one in runs/ unless said otherwise.")
     ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="2GB", help="Most memory to take; batches are cut so as to fit.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")
     ] = False,
@@ -140,7 +146,7 @@ def pretrain(
 
     More options: --plugin domain:length=256,whole_words=true. It goes on like every run: regkit train --resume FOLDER.
     """
-    given = {"encoder": encoder, "data": data, "seed": seed, "device": device}
+    given = {"encoder": encoder, "data": data, "seed": seed, "device": device, "memory": memory}
     domain = {"corpus": corpus, "epochs": epochs, "steps": steps, "batch_size": batch_size, "learning_rate": lr}
     commands.pretrain(
         {name: value for name, value in given.items() if value is not None},

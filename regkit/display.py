@@ -65,6 +65,7 @@ class Display:
     def choose_tasks(self, total_steps: int) -> Generator[None, Sequence[Task], Sequence[Task]]:
         """Nothing is changed: this is where a step begins, and where its tasks and the number of steps can be seen."""
         self.resumed, self.total = time.monotonic(), total_steps
+        self.tokens = self.tokens if self.steps else 0  # not those of steps that were tried, or broken off
         self.chosen = yield
         return self.chosen
 

@@ -38,21 +38,31 @@ class Meter:
     composition: Composition
     every: int = 16  # 0 never measures
     due: set[str] = field(default_factory=set)  # tasks to be measured in this step
+    trying: bool = False  # before the first step
     record: Record = field(default_factory=dict)
     backward: dict[str, float] = field(default_factory=dict)  # seconds of backward passes, by plugin
+
+    @hookimpl(trylast=True)
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """Steps that are tried before the first, for their memory, are to be like one that is measured: those take most."""
+        self.trying = True
+        self._begin({task.name for task in tasks} if self.every else set())
 
     @hookimpl(wrapper=True)
     def choose_tasks(self) -> Generator[None, Sequence[Task], Sequence[Task]]:
         """A step begins."""
         chosen = yield
+        self.trying = False
         seen = self.trainer.position.seen
         if self.every:  # the second batch is the first to be measured: by then a teacher is no mere copy
-            self.due = {task.name for task in chosen if seen.get(task.name, 0) % self.every == 1 % self.every}
+            self._begin({task.name for task in chosen if seen.get(task.name, 0) % self.every == 1 % self.every})
         if self.due:
-            self.record = {"terms": {}, "measures": {}, "cosines": {}}
-            self.backward = dict.fromkeys(self.composition.plugins, 0.0)
             self.composition.stopwatch.start()
         return chosen
+
+    def _begin(self, due: set[str]) -> None:
+        self.due, self.record = due, {"terms": {}, "measures": {}, "cosines": {}}
+        self.backward = dict.fromkeys(self.composition.plugins, 0.0)
 
     @hookimpl(wrapper=True)
     def predict(self) -> Generator[None, Tensor, Tensor]:
@@ -75,7 +85,8 @@ class Meter:
         answers = yield
         if task.name not in self.due:
             return answers
-        self.due.remove(task.name)
+        if not self.trying:
+            self.due.remove(task.name)
         with self.composition.stopwatch.paused():
             terms = {"task": loss}
             for answer in answers:

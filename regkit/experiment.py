@@ -64,6 +64,7 @@ class Experiment:
             Gradients(model, composition.hook, streams, _precision(settings, streams.device), processes),
             tasks,
             budget=settings.micro_batch_tokens,
+            memory=settings.memory,
             clip=settings.clip,
             bucketing=settings.length_bucketing,
             max_skipped=settings.max_skipped,

@@ -43,9 +43,7 @@ class Gradients:
         self.model.zero_grad()
         optimizer.zero_grad()  # it may hold a plugin's own parameters
         losses = {}
-        deciders = self.hook.combine_gradients.get_hookimpls()
-        asked = any(not answer.trylast for answer in deciders)  # the default would sum, as `.grad` does by itself
-        rows = room_for_gradients(self.model, len(chosen)) if asked and len(chosen) > 1 else None
+        rows = room_for_gradients(self.model, len(chosen)) if self.combined and len(chosen) > 1 else None
         with self.processes.all_or_none(ran_out):
             for number, (task, batches) in enumerate(chosen):
                 losses[task.name] = self.backward(task, batches)
@@ -60,6 +58,11 @@ class Gradients:
             combine = partial(self.hook.combine_gradients, tasks=tasks, gradients=rows, losses=losses)
             give_gradient(self.model, combine() if sound else rows.sum(0))
         return losses
+
+    @property
+    def combined(self) -> bool:
+        """Whether somebody looks at the tasks' gradients apart: the default would sum, as `.grad` does by itself."""
+        return any(not answer.trylast for answer in self.hook.combine_gradients.get_hookimpls())
 
     @torch.no_grad()
     def reevaluate(self, chosen: Chosen) -> dict[str, Tensor]:

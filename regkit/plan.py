@@ -12,13 +12,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from regkit.compose import Composition, compose
 from regkit.defaults import Defaults
+from regkit.effects import Meter
 from regkit.errors import PluginError
+from regkit.estimate import in_words
 from regkit.evaluation import mode
 from regkit.experiment import Experiment
 from regkit.hookspecs import Hooks, hookimpl
 from regkit.processes import ALONE
 from regkit.stopwatch import CORE
 from regkit.tasks import Stage, Task
+from regkit.training import Trainer
 
 TRIED = 4  # examples of the batch on which a step is tried
 
@@ -123,7 +126,11 @@ def _steps(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
     trainer, composition = experiment.trainer, experiment.composition
     nothing = compose({}, Defaults(tasks, stage), trainer.streams)
     plain = {task.name: Trial.of(experiment, nothing, stage, task) for task in tasks}  # before plugins change modules
+    meter = Meter(trainer, composition, experiment.settings.measure_every)
+    composition.observe(meter)  # an update that it measures takes most
     trainer.prepare(stage, tasks)
+    sizes = _micro_batches(trainer, stage, tasks) if trainer.memory else []
+    composition.ignore(meter)
     alike: dict[str, list[str]] = {}  # tasks by what is said of their steps
     for task in tasks:
         trial = Trial.of(experiment, composition, stage, task)
@@ -132,7 +139,12 @@ def _steps(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
             f"{_formula(trial.terms, composition)}; {_passes(trial.passes)}; {ratio:.1f} times the operations of plain"
         )
         alike.setdefault(said, []).append(task.name)
-    return [f"step of {', '.join(names)}: loss = {said}" for said, names in alike.items()]
+    return sizes + [f"step of {', '.join(names)}: loss = {said}" for said, names in alike.items()]
+
+
+def _micro_batches(trainer: Trainer, stage: Stage, tasks: Sequence[Task]) -> list[str]:
+    tokens = trainer.estimate(tasks, trainer.make_optimizer(stage))
+    return [f"micro-batches of {stage.name}: at most {tokens} tokens, to stay within {in_words(trainer.memory or 0)}"]
 
 
 def _answers(composition: Composition) -> list[str]:

@@ -238,7 +238,7 @@ class Recorder:
             self.flush()
             self._log({"stage": self.stage, "step": position.step, "micro_batch_tokens": position.budget})
             self.say(
-                f"memory ran out in step {position.step + 1}: micro-batches have at most {position.budget} tokens now"
+                f"from step {position.step + 1} on, micro-batches have at most {position.budget} tokens, to fit in memory"
             )
         self.budget = position.budget
 

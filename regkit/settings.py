@@ -1,16 +1,31 @@
 """Settings: what a run is made of, as `config.toml` and the command line say it."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from regkit.errors import ConfigError, explain
 from regkit.files import TextPath, absolute, read_toml
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+
+UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def size_in_bytes(value: object) -> int:
+    """`2GB`, `1.5 GiB` or a number of bytes as bytes; ValueError says what is needed instead."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", str(value).strip())
+    if isinstance(value, str | int) and found and found[2] in UNITS and ("." not in found[1] or found[2]):
+        return int(float(found[1]) * UNITS[found[2]]) if "." in found[1] else int(found[1]) * UNITS[found[2]]
+    *units, last = [unit for unit in UNITS if unit]
+    raise ValueError(f"give bytes, or a number with {', '.join(units)} or {last}, such as 2GB")
+
+
+Memory = Annotated[int, BeforeValidator(size_in_bytes), Field(ge=1)]
 
 
 class Settings(BaseModel):
@@ -33,6 +48,7 @@ class Settings(BaseModel):
     max_length: Annotated[int, Field(ge=8)] | None = None  # tokens; None: what the encoder reads
     length_bucketing: bool = True  # texts of like length in one batch
     micro_batch_tokens: Count = 16384  # most tokens in memory at once; does not change the result
+    memory: Memory | None = None  # most that the process shall take, such as "2GB"; it finds a size of micro-batches
     save_steps: Count | None = None  # updates between two checkpoints; None: only after each epoch, and by the clock
     save_minutes: Annotated[float, Field(ge=0)] = 10.0  # minutes between two checkpoints; 0: not by the clock
     keep: Annotated[int, Field(ge=2)] = 2  # newest checkpoints on the disk, beside the best: one may turn out damaged

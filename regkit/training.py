@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,10 +14,12 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from regkit.data.order import Feed
 from regkit.errors import ConfigError, RunError
+from regkit.estimate import budget
 from regkit.evaluation import evaluate, mode, pieces
 from regkit.gradients import Chosen, Gradients, Losses, parameters_of
 from regkit.memory import Retry, SmallerError, halved, ran_out, where
 from regkit.model import MultitaskModel
+from regkit.processes import ALONE
 from regkit.tasks import Stage, Task
 
 
@@ -41,6 +43,7 @@ class Trainer:
     gradients: Gradients
     tasks: Sequence[Task]  # of all stages
     budget: int = 16384  # most tokens in a micro-batch, at first; how a batch is cut does not change the result
+    memory: int | None = None  # most bytes to take; at the start of a stage it makes a smaller budget
     clip: float = 1.0  # largest norm of an update's gradient; 0 does not clip
     bucketing: bool = True  # texts of like length in one batch
     max_skipped: int = 5  # updates in a row that may be skipped, for numbers that are not finite, before training stops
@@ -91,6 +94,8 @@ class Trainer:
             self.optimizer = self.make_optimizer(stage)
             self.restore()
             epoch_steps, total_steps = self.length(stage, tasks)
+            if self.memory and position.budget is None:
+                position.budget = self.estimate(tasks, self.optimizer)
         feeds = {task.name: Feed(task, self.streams.seed, stage.name, bucketing=self.bucketing) for task in tasks}
         retry = Retry()
         while True:
@@ -116,6 +121,12 @@ class Trainer:
                     hook.after_step(model=model, step=step, total_steps=total_steps, losses=losses, reevaluate=again)
                 else:
                     self.skip(self.optimizer, chosen)
+
+    def estimate(self, tasks: Sequence[Task], optimizer: torch.optim.Optimizer) -> int:
+        """Tokens of a micro-batch with which the stage stays within `memory`, as far as can be told beforehand."""
+        alone = replace(self.gradients, processes=ALONE)
+        found = budget(alone, optimizer, tasks, self.memory or 0, self.plugins)
+        return min(self.budget, -self.processes.largest(-found)[0])  # of several processes, that with the least room
 
     def update(self, optimizer: torch.optim.Optimizer, chosen: Chosen) -> Losses:
         """One optimizer update from one batch of each chosen task; none, and no losses, where a number is not finite."""
@@ -263,10 +274,7 @@ class Trainer:
         with _understood("the optimizer"):
             self.optimizer.load_state_dict(self.resumed["optimizer"])
             for parameter, values in self.optimizer.state.items():
-                for (
-                    name,
-                    value,
-                ) in values.items():  # torch does not look at shapes, and a kernel may read beyond a tensor
+                for name, value in values.items():  # torch looks at no shape, and a kernel may read beyond a tensor
                     if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
                         raise ValueError(f"{name} has shape {list(value.shape)} instead of {list(parameter.shape)}")
         for name, value in self.resumed["plugins"].items():

@@ -33,7 +33,7 @@ FLOORS = [
         "processes",
     },
     {"model", "data"},
-    {"training", "gradients", "evaluation", "checkpoint", "defaults", "memory"},
+    {"training", "gradients", "evaluation", "checkpoint", "defaults", "memory", "estimate"},
     {
         "compose",
         "catalog",

@@ -403,9 +403,9 @@ def test_the_size_is_said_and_logged_once(place: Path, tmp_path: Path) -> None:
     (record,) = [record for record in log(tmp_path / "run") if "micro_batch_tokens" in record]
     found = record["micro_batch_tokens"]
     said = [line for line in ran.out.splitlines() if "memory" in line]
-    assert said == [f"memory ran out in step 1: micro-batches have at most {found} tokens now"]
+    assert said == [f"from step 1 on, micro-batches have at most {found} tokens, to fit in memory"]
     position = json.loads((tmp_path / "run" / "last" / "manifest.json").read_text())["position"]
-    assert dict(position["dict"])["budget"] == found if "dict" in position else position["budget"] == found
+    assert position["budget"] == found
 
 
 @pytest.mark.usefixtures("scarce")

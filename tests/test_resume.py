@@ -50,7 +50,7 @@ class Stop:
     done: int = 0
 
     @hookimpl
-    def before_step(self) -> None:
+    def after_step(self) -> None:
         self.done += 1
         if self.done == self.after:
             self.interrupts.asked = signal.SIGINT
