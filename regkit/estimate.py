@@ -30,7 +30,6 @@ from regkit.evaluation import mode, scorable
 from regkit.gradients import Gradients
 from regkit.tasks import Task
 
-FEW = 4  # examples of the larger try
 HEAP, FRAGMENTED = (
     2**25,
     2,
@@ -120,15 +119,14 @@ def budget(
 def _tokens(
     gradients: Gradients, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], single: Try, left: int
 ) -> int:
-    """Tokens of a micro-batch for which `left` bytes are enough, in updates of these tasks. No try takes more than that."""
-    fixed = gradient_bytes(optimizer)  # the same for any number of examples
-    surely = (left - fixed) // (single.most - fixed)
-    if surely < FEW:
-        return surely * single.tokens
-    two, few = (
-        tried(gradients, optimizer, tasks, examples) for examples in (2, FEW)
-    )  # attention has nothing to pad in one
-    return max(two.fits(few, left), FEW * single.tokens)
+    """Tokens of a micro-batch for which `left` bytes are enough, in updates of these tasks, where one example fits.
+
+    A try of twice the examples is safe where `left` is enough for half of them: the heap has no holes yet.
+    """
+    two = tried(gradients, optimizer, tasks, 2)  # of one alone, attention has nothing to pad
+    if two.most > left:
+        return single.tokens
+    return two.fits(tried(gradients, optimizer, tasks, 4), left)
 
 
 def tried(gradients: Gradients, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], examples: int) -> Try:
@@ -216,13 +214,9 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
             found += each_weight * sum(each.numel() for each in group["params"])
         return found
     except Exception:  # one that cannot be built or stepped like this; most keep two numbers a weight
-        return 2 * gradient_bytes(optimizer)
-
-
-def gradient_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of the gradients of all that the optimizer trains."""
-    found: int = sum(each.numel() * each.element_size() for group in optimizer.param_groups for each in group["params"])
-    return found
+        return 2 * sum(
+            each.numel() * each.element_size() for group in optimizer.param_groups for each in group["params"]
+        )
 
 
 def in_words(amount: int, *, up: bool = False) -> str:

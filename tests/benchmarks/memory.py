@@ -41,7 +41,9 @@ ESTIMATED: dict[str, Plugins] = {
 }
 
 
-def bounded_step(chosen: argparse.Namespace, plugins: Plugins, memory: int | None) -> tuple[Step, Callable[[], int]]:
+def bounded_step(
+    chosen: argparse.Namespace, plugins: Plugins, memory: int | None, tokens: int | None = None
+) -> tuple[Step, Callable[[], int]]:
     """A whole update of regkit's loop on batch n, measured now and then as in a run, and what size of micro-batches it has."""
     tasks = None if "rrobin" in plugins else [chosen.task]
     settings = Settings(
@@ -61,8 +63,7 @@ def bounded_step(chosen: argparse.Namespace, plugins: Plugins, memory: int | Non
     with trainer.streams.at(stage.name):
         trainer.prepare(stage, together)
         trainer.optimizer = optimizer = trainer.make_optimizer(stage)
-        if memory:
-            trainer.position.budget = trainer.estimate(together, optimizer)
+        trainer.position.budget = trainer.estimate(together, optimizer) if memory else tokens
     feeds = {task.name: Feed(task, 0, stage.name, bucketing=trainer.bucketing) for task in together}
     trainer.model.train()
 
@@ -84,10 +85,12 @@ def bounded_step(chosen: argparse.Namespace, plugins: Plugins, memory: int | Non
     return step, lambda: trainer.fitting
 
 
-def make(chosen: argparse.Namespace, plugins: Plugins | None, memory: int | None) -> tuple[Step, Callable[[], int]]:
+def make(
+    chosen: argparse.Namespace, plugins: Plugins | None, memory: int | None, tokens: int | None = None
+) -> tuple[Step, Callable[[], int]]:
     if plugins is None:
         return padded_step(chosen.encoder, chosen.data, chosen.task, chosen), lambda: 0
-    return bounded_step(chosen, plugins, memory)
+    return bounded_step(chosen, plugins, memory, tokens)
 
 
 def peak(chosen: argparse.Namespace, plugins: Plugins | None, memory: int | None) -> tuple[int, int, int]:
@@ -118,10 +121,7 @@ def compare(chosen: argparse.Namespace) -> None:
         "regkit, smart + bregman, bounded": (BOTH, bound),
     }
     sizes |= {name: alone(chosen, *kind) for name, kind in kinds.items() if name not in sizes}
-    steps = {name: make(chosen, *kind)[0] for name, kind in kinds.items() if name != "regkit, smart + bregman, bounded"}
-    bounded = argparse.Namespace(**vars(chosen))
-    step, _ = bounded_step(bounded, BOTH, 2**40)
-    steps["regkit, smart + bregman, bounded"] = step
+    steps = {name: make(chosen, kind[0], None, sizes[name][2])[0] for name, kind in kinds.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(chosen.rounds + 2):
         for name, step in steps.items():

@@ -1,6 +1,6 @@
 """Seconds of a training step, regkit and a padded transformers loop in turn, on the same batches of real text.
 
-    python -m tests.benchmarks.step ENCODER DATA [--task sst] [--rounds 20] [--threads 1] [--random-batches] [--bf16]
+    python -m tests.benchmarks.step ENCODER DATA [--task sst] [--batch-size 32] [--rounds 20] [--threads 1] [--random-batches] [--bf16]
 
 Prints the median of each, and the median of the ratios round by round: machines are noisy, ratios less so.
 """
@@ -28,7 +28,8 @@ def regkit_step(
 ) -> Step:
     """A whole update of regkit's loop on batch n."""
     precision = "bf16" if chosen.bf16 else "fp32"
-    settings = Settings(data=data, encoder=str(encoder), tasks=[task], plugins=plugins, precision=precision)
+    values = {"data": data, "encoder": str(encoder), "tasks": [task], "batch_size": chosen.batch_size}
+    settings = Settings(**values, plugins=plugins, precision=precision)
     trainer = Experiment.build(settings).trainer
     ((stage, tasks),) = trainer.stages()
     trainer.prepare(stage, tasks)
@@ -47,7 +48,7 @@ def padded_step(encoder: Path, data: Path, task: str, chosen: argparse.Namespace
     """The same update written by hand around transformers' BertModel, its batches padded to their longest text."""
     from transformers import BertModel
 
-    experiment = Experiment.build(Settings(data=data, encoder=str(encoder), tasks=[task]))
+    experiment = Experiment.build(Settings(data=data, encoder=str(encoder), tasks=[task], batch_size=chosen.batch_size))
     device, of = experiment.trainer.streams.device, experiment.tasks[0]
     bert = BertModel.from_pretrained(encoder).to(device).train()
     head = nn.Sequential(nn.Dropout(0.1), nn.Linear(bert.config.hidden_size, of.objective.width)).to(device)
@@ -103,6 +104,7 @@ def main() -> None:
     parser.add_argument("encoder", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--task", default="sst")
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--random-batches", action="store_true")
