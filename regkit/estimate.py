@@ -30,10 +30,8 @@ from regkit.evaluation import mode, scorable
 from regkit.gradients import Gradients
 from regkit.tasks import Task
 
-HEAP, FRAGMENTED = (
-    2**25,
-    2,
-)  # below so many bytes a tensor is on the C library's heap, which has as much in holes at its worst
+HEAP = 2**25  # bytes below which a tensor is on the C library's heap
+FRAGMENTED = 2  # bytes that the heap takes for each byte on it, where its holes are worst
 
 
 class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -82,7 +80,7 @@ class Try:
 
         At every moment of an update memory grows in a straight line, but the moment of the most memory is not always the
         same: gradients weigh most where examples are few. So each moment is prolonged by itself. Tries that do not make the
-        same tensors, as where a plugin goes through the examples, have no common moments but the start and the peak.
+        same tensors, as where a plugin goes through the examples, have none in common: they are prolonged from nothing.
         """
         pairs = list(zip(self.history, other.history, strict=True)) if len(self.history) == len(other.history) else []
         pairs = pairs or [(0, max(other.history))]
