@@ -206,15 +206,13 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
             like.grad = torch.zeros(4, 4)
             twin = type(optimizer)([{**group, "params": [like]}])  # type: ignore[call-arg]
             twin.step()
-            each_weight = sum(
-                value.numel() // like.numel() * value.element_size() for value in _tensors(twin.state[like])
-            )
+            kept = _tensors(twin.state[like])
+            each_weight = sum(value.numel() // like.numel() * value.element_size() for value in kept)
             found += each_weight * sum(each.numel() for each in group["params"])
         return found
     except Exception:  # one that cannot be built or stepped like this; most keep two numbers a weight
-        return 2 * sum(
-            each.numel() * each.element_size() for group in optimizer.param_groups for each in group["params"]
-        )
+        weights: list[Tensor] = [each for group in optimizer.param_groups for each in group["params"]]
+        return 2 * sum(each.numel() * each.element_size() for each in weights)
 
 
 def in_words(amount: int, *, up: bool = False) -> str:

@@ -6,10 +6,11 @@ import io
 import json
 import string
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import pytest
@@ -19,6 +20,8 @@ from safetensors.torch import save_file
 
 from regkit import catalog, cli, encoders
 from regkit.model import Bert, BertConfig, save_encoder
+
+T = TypeVar("T")
 
 PATIENT = settings(  # no deadline on busy cores, and a folder may be shared by the examples of one test
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -59,6 +62,12 @@ pair_mode = "bi_encoder"
 train = "near-train.csv"
 dev = "near-dev.csv"
 """
+
+
+def slow_but(values: Iterable[T], quick: Iterable[T]) -> list[Any]:
+    """Parameters of a test, of which all but a few are for the slow run."""
+    chosen = list(quick)
+    return [value if value in chosen else pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 def write_encoder(folder: Path, *, vocabulary: Sequence[str] = VOCABULARY, longest: int = LONGEST) -> Path:

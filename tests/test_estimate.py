@@ -17,7 +17,7 @@ from regkit.settings import Settings, size_in_bytes
 from regkit.tasks import Task
 from regkit.testing import exactly, same_weights, tiny_trainer
 from regkit.training import Trainer
-from tests.helpers import regkit, write_encoder, write_tasks
+from tests.helpers import regkit, slow_but, write_encoder, write_tasks
 from tests.test_promises import factory, ours, tasks_for
 from tests.test_resume import SURGERY, go, log, same_run, settings
 
@@ -78,7 +78,10 @@ def prepared(
     return trainer, trainer.make_optimizer(stage), together
 
 
-@pytest.mark.parametrize("name", ["smart", "bregman", "freelb", "rdrop", "sam", "mixout", "ema", "neftune", "r3f"])
+PEAKS = ["smart", "bregman", "freelb", "rdrop", "sam", "mixout", "ema", "neftune", "r3f"]
+
+
+@pytest.mark.parametrize("name", slow_but(PEAKS, ["smart", "bregman"]))
 def test_the_peak_of_a_large_update_is_told_from_two_small_ones(name: str) -> None:
     trainer, optimizer, tasks = prepared([name], tasks_for(name))
     for task in tasks:
@@ -136,6 +139,7 @@ def found(trainer: Trainer, memory: int, meter: bool = False) -> int:
         return trainer.estimate(tasks, trainer.make_optimizer(stage))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plugins", [{}, {"smart": {}}, {"rrobin": {"per_step": 3}, "pcgrad": {}}], ids=", ".join)
 def test_more_memory_never_gives_smaller_micro_batches(plugins: dict[str, dict[str, Any]]) -> None:
     sizes, refused = [], 0
@@ -152,6 +156,7 @@ def test_more_memory_never_gives_smaller_micro_batches(plugins: dict[str, dict[s
     assert sizes[-1] > 4 * sizes[0]
 
 
+@pytest.mark.slow
 def test_more_plugins_never_give_larger_micro_batches() -> None:
     sizes = [found(tiny_trainer(factory(*names)()), 1_500_000) for names in ([], ["smart"], ["smart", "freelb"])]
     assert sizes == sorted(sizes, reverse=True)
@@ -177,7 +182,7 @@ def tiny_trainer_and_composition(plugins: dict[str, Any]) -> tuple[Trainer, Any]
     return _tiny(plugins, None)
 
 
-@pytest.mark.parametrize("name", ours())
+@pytest.mark.parametrize("name", slow_but(ours(), ["smart", "mixout", "sam"]))
 def test_the_estimate_leaves_no_trace(name: str) -> None:
     """Weights, gradients, modes, random states, and a plugin's own state are as before; and so is the run that follows."""
     names = ("rrobin", name) if name in SURGERY else (name,)
@@ -201,6 +206,7 @@ def test_the_estimate_leaves_no_trace(name: str) -> None:
     assert not any(parameter.grad is not None for parameter in trainer.model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["smart", "mixout", "gradvac", "sam", "uncertainty"])
 def test_a_run_with_enough_memory_is_the_run_without_a_bound(name: str) -> None:
     def run(memory: int | None) -> Trainer:
@@ -237,6 +243,7 @@ def test_a_bounded_run_says_and_keeps_its_size_and_the_plan_says_it_beforehand(p
     assert json.loads((tmp_path / "run" / "last" / "manifest.json").read_text())["position"]["budget"] == int(size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 5])
 def test_a_bounded_run_resumes_exactly_on_a_machine_where_more_is_taken(
     stop: int, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

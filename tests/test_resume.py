@@ -20,7 +20,7 @@ from regkit.effects import Meter
 from regkit.errors import StoppedError
 from regkit.interrupts import Interrupts
 from regkit.recorder import Recorder
-from tests.helpers import PATIENT, install, regkit, write_encoder, write_tasks
+from tests.helpers import PATIENT, install, regkit, slow_but, write_encoder, write_tasks
 from tests.test_promises import apart, decides, ours
 
 STEPS = 11  # updates of nine an epoch: scored after 0, 9 and 11
@@ -147,9 +147,7 @@ def exact(place: Path, folder: Path, plugins: Mapping[str, Any], stops: Sequence
 STATEFUL = {"bregman", "ema", "mixout", "uncertainty", "adaptive", "gradvac", "famo", "domain"}  # and some of each kind
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in STATEFUL else pytest.mark.slow) for name in ours()]
-)
+@pytest.mark.parametrize("name", slow_but(ours(), STATEFUL))
 def test_a_run_with_any_plugin_resumes_exactly(name: str, place: Path, tmp_path: Path) -> None:
     """Surgery needs several tasks a step. Where it stops, the name decides."""
     plugins: dict[str, Any] = {"rrobin": {"per_step": 3}} if name in SURGERY else {}
