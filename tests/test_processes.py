@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,25 +153,25 @@ TRAIN = ["-m", "regkit", "train"]
 ARGUMENTS = ["run.toml", "--steps", "30", "-p", "rrobin", "-p", "smart", "--save-steps", "5"]
 
 
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
 def losses(folder: Path) -> list[tuple[int, str, float]]:
     """Step, task and clean loss of every update."""
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [
-        (line["step"], task, terms["task"])
-        for line in log
-        if "losses" in line
-        for task, terms in line["losses"].items()
-    ]
+    updates = [line for line in log_of(folder) if "losses" in line]
+    return [(line["step"], task, terms["task"]) for line in updates for task, terms in line["losses"].items()]
 
 
 def like(one: Path, other: Path) -> None:
-    """Two runs took the same steps with the same examples, and came to the same but for rounding."""
-    mine, theirs = losses(one), losses(other)
-    assert [place[:2] for place in mine] == [place[:2] for place in theirs]
-    np.testing.assert_allclose([loss for *_, loss in mine], [loss for *_, loss in theirs], rtol=2e-3)
-    scores = [json.loads((folder / "scores.json").read_text())["dev"] for folder in (one, other)]
-    for task, found in scores[0].items():
-        assert found["loss"] == pytest.approx(scores[1][task]["loss"], rel=2e-3)
+    """Two runs took the same steps with the same examples, and came to the same but for rounding, wherever they were scored."""
+    found, expected = losses(other), losses(one)
+    assert [update[:2] for update in found] == [update[:2] for update in expected]
+    np.testing.assert_allclose([loss for *_, loss in found], [loss for *_, loss in expected], rtol=2e-3)
+    scores = [[line["scores"]["dev"] for line in log_of(folder) if "scores" in line] for folder in (one, other)]
+    for mine, theirs in zip(*scores, strict=True):
+        for task, values in mine.items():
+            assert theirs[task]["loss"] == pytest.approx(values["loss"], rel=2e-3)
 
 
 def interrupted(place: Path, count: int, output: str, until: str) -> None:
@@ -275,7 +276,7 @@ def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_loss_of_one_process_that_is_not_finite_is_skipped_and_named_by_all(place: Path) -> None:
     found = ends(start([*TRAIN, *ARGUMENTS, "-p", "spoiler", "--output", "spoilt"], 2, place))
     assert [status for status, _ in found] == [0, 0], found
-    log = [json.loads(line) for line in (place / "spoilt" / "log.jsonl").read_text().splitlines()]
+    log = log_of(place / "spoilt")
     skipped = [line for line in log if "skipped" in line]
     assert [line["step"] for line in skipped] == [6]
     (suspect,) = skipped[0]["skipped"]
@@ -289,7 +290,7 @@ def test_a_loss_of_one_process_that_is_not_finite_is_skipped_and_named_by_all(pl
 def test_where_one_process_runs_out_of_memory_all_halve_their_micro_batches(place: Path) -> None:
     found = ends(start([*TRAIN, *ARGUMENTS, "-p", "glutton", "--output", "hungry"], 2, place))
     assert found == [(0, ""), (0, "")]
-    log = [json.loads(line) for line in (place / "hungry" / "log.jsonl").read_text().splitlines()]
+    log = log_of(place / "hungry")
     assert [line for line in log if "micro_batch_tokens" in line]
     assert [step for step, *_ in losses(place / "hungry")] == list(range(30))
     ran = regkit("train", *ARGUMENTS, "--output", "sated", cwd=place)
@@ -309,7 +310,7 @@ def test_processes_that_drift_apart_stop(place: Path) -> None:
 def test_training_ends_early_in_all_processes(place: Path) -> None:
     more = ["--lr", "1e-9", "--patience", "1", "--output", "patient"]
     assert ends(start([*TRAIN, *ARGUMENTS, *more], 2, place)) == [(0, ""), (0, "")]
-    log = [json.loads(line) for line in (place / "patient" / "log.jsonl").read_text().splitlines()]
+    log = log_of(place / "patient")
     assert [line["step"] for line in log if "scores" in line] == [0, 12, 24]
 
 
