@@ -212,9 +212,8 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
             found += each_weight * sum(each.numel() for each in group["params"])
         return found
     except Exception:  # one that cannot be built or stepped like this; most keep two numbers a weight
-        return 2 * sum(
-            each.numel() * each.element_size() for group in optimizer.param_groups for each in group["params"]
-        )
+        weights: list[Tensor] = [each for group in optimizer.param_groups for each in group["params"]]
+        return sum(2 * each.numel() * each.element_size() for each in weights)
 
 
 def in_words(amount: int, *, up: bool = False) -> str:
