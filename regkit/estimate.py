@@ -212,7 +212,7 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
         return found
     except Exception:  # one that cannot be built or stepped like this; most keep two numbers a weight
         weights: list[Tensor] = [each for group in optimizer.param_groups for each in group["params"]]
-        return 2 * sum(each.numel() * each.element_size() for each in weights)
+        return sum(2 * each.numel() * each.element_size() for each in weights)
 
 
 def in_words(amount: int, *, up: bool = False) -> str:

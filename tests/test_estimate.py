@@ -13,6 +13,7 @@ from regkit import Experiment, catalog, estimate
 from regkit.effects import Meter
 from regkit.errors import ConfigError
 from regkit.estimate import Live, Try, state_bytes, tried
+from regkit.evaluation import mode
 from regkit.settings import Settings, size_in_bytes
 from regkit.tasks import Task
 from regkit.testing import exactly, same_weights, tiny_trainer
@@ -90,6 +91,19 @@ def test_the_peak_of_a_large_update_is_told_from_two_small_ones(name: str) -> No
         most = max(many.history)
         found = two.fits(four, most)
         assert found == pytest.approx(many.tokens, rel=0.03)
+
+
+def test_what_is_tried_takes_as_much_as_an_update_in_many_micro_batches() -> None:
+    """Gradients of the first are there while the others are at work."""
+    trainer, optimizer, tasks = prepared(["smart"], tasks_for("smart"))
+    examples = tasks[0].splits["train"]
+    row, shortest = int(examples.lengths().argmax()), int(examples.lengths().argmin())
+    batch = examples.batch([row, shortest], keys=[1, 2])
+    with trainer.streams.at("finetune"):
+        two = tried(trainer.gradients, optimizer, tasks[:1], 2)
+        with Live() as live, mode(trainer.model, training=True):
+            trainer.gradients.compute(optimizer, [(tasks[0], [batch] * 5)])
+    assert two.most == pytest.approx(max(live.history), rel=0.001)
 
 
 def test_the_moment_of_the_most_memory_may_be_another_where_there_are_more_examples() -> None:

@@ -145,7 +145,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     write_encoder(folder / "encoder")
     write_tasks(folder / "data")
-    (folder / "run.toml").write_text('encoder = "encoder"\ndata = "data"\ndropout = 0.0\nbatch_size = 7\n', "utf8")
+    (folder / "run.toml").write_text(
+        'encoder = "encoder"\ndata = "data"\ndropout = 0.0\nbatch_size = 7\nmicro_batch_tokens = 150\n', "utf8"
+    )
     return folder
 
 
