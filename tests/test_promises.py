@@ -13,6 +13,7 @@ from regkit.compose import compose
 from regkit.defaults import Defaults
 from regkit.hookspecs import DECIDE
 from regkit.testing import PROMISES, Factory, Tasks, tiny_tasks
+from tests.helpers import slow_but
 
 
 def patient(examples: int) -> settings:
@@ -27,6 +28,8 @@ NEEDED = {
     "weighted": {"weights": {"classes": 1, "binary": 2, "score": 0, "cosine": 1, "features": 0.5}},
     "fixed_weights": {"weights": {"classes": 2, "score": 0.5}},
 }
+
+TOGETHER = ["pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "uncertainty", "dwa", "famo", "sam"]
 
 # Heads without weights: a frozen encoder leaves nothing to train, and there is nothing to constrain.
 NO_COSINE = {"freeze", "r4f"}
@@ -74,9 +77,7 @@ def apart(names: tuple[str, ...]) -> bool:
 
 
 @pytest.mark.parametrize("promise", PROMISES)
-@pytest.mark.parametrize(
-    "plugin", ["pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "uncertainty", "dwa", "famo", "sam"]
-)
+@pytest.mark.parametrize("plugin", slow_but(TOGETHER, ["pcgrad", "gradnorm", "famo", "sam"]))
 def test_with_several_tasks_a_step_every_promise_is_kept(plugin: str, promise: Callable[..., None]) -> None:
     promise(lambda: {"rrobin": catalog.make("rrobin", {"per_step": 3}), plugin: catalog.make(plugin, {})}, tiny_tasks)
 

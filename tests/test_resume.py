@@ -245,7 +245,9 @@ def with_stranger(monkeypatch: pytest.MonkeyPatch, folder: Path, **modules: str)
     monkeypatch.setattr(catalog, "entry_points", lambda group: [*points, *added])
 
 
-@pytest.mark.parametrize("plugin", [None, "bregman", "ema", "mixout", "uncertainty", "adaptive", "reinit_top"])
+@pytest.mark.parametrize(
+    "plugin", slow_but([None, "bregman", "ema", "mixout", "uncertainty", "adaptive", "reinit_top"], [None, "bregman"])
+)
 @pytest.mark.parametrize("stops", [pytest.param([6], marks=pytest.mark.slow), [2, 5, 6]], ids=str)
 def test_a_run_of_two_stages_resumes_exactly_in_either(
     plugin: str | None, stops: list[int], place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -95,6 +95,23 @@ def test_a_second_ctrl_c_stops_at_once() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_second_sigterm_changes_nothing() -> None:
+    """torchrun sends several to a process that is about to save."""
+    from regkit.interrupts import Interrupts
+
+    def stop(number: int, frame: object) -> None:
+        raise AssertionError("the step was not finished")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            assert interrupts.asked is signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_signals_that_were_ignored_stay_ignored() -> None:
     from regkit.interrupts import Interrupts
 
@@ -249,6 +266,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_in_one_sentence_and_with_room_it_goes_on(place: Path, small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(100_000))
