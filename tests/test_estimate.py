@@ -196,7 +196,7 @@ def tiny_trainer_and_composition(plugins: dict[str, Any]) -> tuple[Trainer, Any]
     return _tiny(plugins, None)
 
 
-@pytest.mark.parametrize("name", slow_but(ours(), ["smart", "mixout", "sam"]))
+@pytest.mark.parametrize("name", slow_but(ours(), ["smart"]))
 def test_the_estimate_leaves_no_trace(name: str) -> None:
     """Weights, gradients, modes, random states, and a plugin's own state are as before; and so is the run that follows."""
     names = ("rrobin", name) if name in SURGERY else (name,)

@@ -164,7 +164,7 @@ def test_the_place_that_all_inputs_are_put_into_is_right(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", some([each for each in CORPUS if not each.worst], 6) + some([each for each in CORPUS if each.worst], 99)
+    "given", some([each for each in CORPUS if not each.worst], 16) + some([each for each in CORPUS if each.worst], 99)
 )
 def test_a_malformed_input_is_refused_in_one_sentence(given: Input, place: Path) -> None:
     arrange(place, given)

@@ -138,7 +138,8 @@ def test_a_step_that_does_not_fit_is_done_again_with_the_same_result(
 
 
 @pytest.mark.parametrize("where", WHERE[:-1])
-@pytest.mark.parametrize("plugin", slow_but(["rdrop", "mixout", "neftune"], ["rdrop"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("plugin", ["rdrop", "mixout", "neftune"])
 def test_a_step_that_is_done_again_is_bit_for_bit_that_of_smaller_micro_batches(where: str, plugin: str) -> None:
     """With dropout and every draw on: nothing of the broken-off tries is left."""
 

@@ -77,7 +77,7 @@ def apart(names: tuple[str, ...]) -> bool:
 
 
 @pytest.mark.parametrize("promise", PROMISES)
-@pytest.mark.parametrize("plugin", slow_but(TOGETHER, ["pcgrad", "gradnorm", "famo", "sam"]))
+@pytest.mark.parametrize("plugin", slow_but(TOGETHER, ["pcgrad", "famo"]))
 def test_with_several_tasks_a_step_every_promise_is_kept(plugin: str, promise: Callable[..., None]) -> None:
     promise(lambda: {"rrobin": catalog.make("rrobin", {"per_step": 3}), plugin: catalog.make(plugin, {})}, tiny_tasks)
 
