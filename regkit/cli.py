@@ -40,6 +40,13 @@ Plugins = Annotated[
     list[str] | None,
     typer.Option("--plugin", "-p", metavar="NAME[:key=value,...]", help="Attach a plugin; the first is the outermost."),
 ]
+Encoder = Annotated[str | None, typer.Option(metavar="NAME_OR_FOLDER", help="A BERT checkpoint. Without it, MiniLM.")]
+Steps = Annotated[int | None, typer.Option(help="Updates, instead of epochs.")]
+Rate = Annotated[float | None, typer.Option(help="Peak learning rate; 5e-5 unless said otherwise.")]
+Seed = Annotated[int | None, typer.Option(help="Where all random numbers come from; 0 unless said otherwise.")]
+Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; the best there is unless said otherwise.")]
+Memory = Annotated[str | None, typer.Option(metavar="2GB", help="Most memory to take; batches are cut so as to fit.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")]
 Data = Annotated[Path | None, typer.Option(help="A folder, or a TOML file that declares tasks. Without it, a demo.")]
 
 
@@ -49,25 +56,17 @@ def train(
     plugin: Plugins = None,
     data: Data = None,
     tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Train only these of the data's tasks.")] = None,
-    encoder: Annotated[
-        str | None, typer.Option(metavar="NAME_OR_FOLDER", help="A BERT checkpoint. Without it, MiniLM.")
-    ] = None,
+    encoder: Encoder = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs; 3 unless said otherwise.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates, instead of epochs.")] = None,
+    steps: Steps = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples an update; 32 unless said otherwise.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate; 5e-5 unless said otherwise.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Where all random numbers come from; 0 unless said otherwise.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cuda, mps or cpu; the best there is unless said otherwise.")
-    ] = None,
+    lr: Rate = None,
+    seed: Seed = None,
+    device: Device = None,
     output: Annotated[
         Path | None, typer.Option(help="The run's folder; a new one in runs/ unless said otherwise.")
     ] = None,
-    memory: Annotated[
-        str | None, typer.Option(metavar="2GB", help="Most memory to take; batches are cut so as to fit.")
-    ] = None,
+    memory: Memory = None,
     resume: Annotated[
         str | None,
         typer.Option(
@@ -90,9 +89,7 @@ def train(
     patience: Annotated[
         int | None, typer.Option(help="Evaluations without a better score before training ends.")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train a multitask model and leave a run folder behind."""
     given: dict[str, Any] = {
@@ -115,32 +112,22 @@ def pretrain(
     corpus: Annotated[
         str, typer.Option(help="A file, a folder, a glob, hub:NAME, or tasks: the training texts of --data.")
     ],
-    encoder: Annotated[
-        str | None, typer.Option(metavar="NAME_OR_FOLDER", help="A BERT checkpoint. Without it, MiniLM.")
-    ] = None,
+    encoder: Encoder = None,
     data: Annotated[
         Path | None, typer.Option(help="Tasks to read, or whose dev and test texts are looked for.")
     ] = None,
     plugin: Plugins = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs; 1 unless said otherwise.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates, instead of epochs.")] = None,
+    steps: Steps = None,
     batch_size: Annotated[int | None, typer.Option(help="Sequences an update; 32 unless said otherwise.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate; 5e-5 unless said otherwise.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Where all random numbers come from; 0 unless said otherwise.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cuda, mps or cpu; the best there is unless said otherwise.")
-    ] = None,
+    lr: Rate = None,
+    seed: Seed = None,
+    device: Device = None,
     output: Annotated[
         Path | None, typer.Option(help="The encoder's folder; a new one in runs/ unless said otherwise.")
     ] = None,
-    memory: Annotated[
-        str | None, typer.Option(metavar="2GB", help="Most memory to take; batches are cut so as to fit.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")
-    ] = False,
+    memory: Memory = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Train an encoder on text of a domain, and leave a folder that --encoder and transformers read.
 
