@@ -15,8 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from regkit import catalog, checkpoint, runs
-from regkit import resume as resuming
+from regkit import catalog
 from regkit.data import demo
 from regkit.display import Display, print_effects, print_scores
 from regkit.effects import Meter
@@ -24,13 +23,15 @@ from regkit.errors import PluginError, RegkitError, RunError, StoppedError
 from regkit.evaluation import Scores, outputs, score
 from regkit.experiment import Experiment, find_device
 from regkit.files import absolute
-from regkit.follower import Follower
-from regkit.interrupts import Interrupts
-from regkit.lock import claim
 from regkit.plan import details, plan, print_plan
 from regkit.processes import joined
-from regkit.recorder import FINISHED, Recorder
-from regkit.resume import Begun
+from regkit.runs import checkpoint, folders
+from regkit.runs import resume as resuming
+from regkit.runs.follower import Follower
+from regkit.runs.interrupts import Interrupts
+from regkit.runs.lock import claim
+from regkit.runs.recorder import FINISHED, Recorder
+from regkit.runs.resume import Begun
 from regkit.settings import Settings
 from regkit.tasks import FINETUNE, Split, Task
 
@@ -48,18 +49,18 @@ def train(
 ) -> None:
     """Train as the file and the options say, into a new run folder, or go on with the run that `resume` means."""
     run = resuming.find(resume, output)
-    base = run / runs.CONFIG if run and resume != resuming.AUTO and not config else config
+    base = run / folders.CONFIG if run and resume != resuming.AUTO and not config else config
     settings = gather(base, given, plugins)
     with joined(find_device(settings.device)) as processes:
         console = Console(quiet=not processes.first)
         if base and settings.plugins:
             print_plan(console, [f"importing, as {base} asks: {resuming.sources(settings)}"])
         if run is None:
-            runs.check_free(output or runs.RUNS / "new")
+            folders.check_free(output or folders.RUNS / "new")
             _train(console, Experiment.build(settings, processes), output, None, dry_run)
             return
         with claim(run) if processes.first else nullcontext():
-            settings = resuming.same(run, Settings.read(run / runs.CONFIG), settings)
+            settings = resuming.same(run, Settings.read(run / folders.CONFIG), settings)
             if (run / FINISHED).is_file():
                 print_plan(console, [f"{run} is finished", f"to evaluate it: regkit eval {run}"])
                 return
@@ -74,7 +75,7 @@ def pretrain(
     settings = gather(None, {"data": None, "finetune": False, **given}, plugins)
     options = dict(domain) | settings.plugins.get(DOMAIN, {})
     settings = settings.model_copy(update={"plugins": {DOMAIN: options} | {**settings.plugins, DOMAIN: options}})
-    runs.check_free(output or runs.RUNS / "new")
+    folders.check_free(output or folders.RUNS / "new")
     with joined(find_device(settings.device)) as processes:
         console = Console(quiet=not processes.first)
         _train(console, Experiment.build(settings, processes), output, None, dry_run)
@@ -152,8 +153,8 @@ def evaluate(
     run: Path | None, split: Split, data: Path | None, predictions: Path | None, device: str, as_json: bool
 ) -> None:
     """Score a run's best checkpoint on a split, and write predictions where asked."""
-    folder = runs.find_run(run)
-    finished = runs.load_run(folder, split, data=data, device=device)
+    folder = folders.find_run(run)
+    finished = folders.load_run(folder, split, data=data, device=device)
     scores: Scores = {}
     for task in finished.tasks:
         output = outputs(finished.model, task, split, budget=BUDGET, precision=torch.float32)
@@ -181,7 +182,7 @@ def write_predictions(folder: Path, task: Task, split: Split, output: Tensor, co
     for name, value in zip(task.splits[split].ids, task.objective.prediction(output).tolist(), strict=True):
         rows.writerow([name, task.objective.text(value)])
     folder.mkdir(parents=True, exist_ok=True)
-    runs.write(folder / f"{task.name}-{split}.csv", text.getvalue())
+    folders.write(folder / f"{task.name}-{split}.csv", text.getvalue())
 
 
 def plugins(name: str | None) -> None:

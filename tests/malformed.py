@@ -17,7 +17,7 @@ import pyarrow.parquet
 import torch
 from safetensors.torch import load_file, save_file
 
-from regkit import checkpoint
+from regkit.runs import checkpoint
 from tests.helpers import TASKS, VOCABULARY
 from tests.test_resume import forge
 

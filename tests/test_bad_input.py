@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from regkit import commands, runs
+from regkit import commands
+from regkit.runs import folders
 from tests.helpers import TASKS, Ran, everything_in, install, regkit, write_encoder, write_tasks
 from tests.test_cli import shell
 
@@ -483,10 +484,10 @@ def test_a_full_disk_leaves_no_part_of_a_prediction_file(place: Path, monkeypatc
 
 
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs.write(tmp_path / "scores.json", "old")
+    folders.write(tmp_path / "scores.json", "old")
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space left"):
-        runs.write(tmp_path / "scores.json", "new")
+        folders.write(tmp_path / "scores.json", "new")
     assert everything_in(tmp_path) == {"scores.json": b"old".hex()}
 
 

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from regkit import checkpoint
 from regkit.errors import RunError
 from regkit.model import Bert, MultitaskModel, load_encoder
 from regkit.objectives import Binary, Classification
 from regkit.randomness import Streams
+from regkit.runs import checkpoint
 from regkit.testing import TINY, tiny_task, tiny_tasks
 from regkit.tokenizer import Tokenizer
 
@@ -174,7 +174,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint_and_nothing_visible(
 ) -> None:
     folder = save({"step": 1})
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr(f"regkit.checkpoint.{place}", fail)
+    monkeypatch.setattr(f"regkit.runs.checkpoint.{place}", fail)
     for name in ("one", "two"):
         with pytest.raises(KeyboardInterrupt):
             save({"step": 2}, name)

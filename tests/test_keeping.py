@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from regkit import Binary, Classification, ConfigError, PluginError, Stage, hookimpl, suspects
-from regkit.keeping import Keeping, monitored
+from regkit.runs.keeping import Keeping, monitored
 from regkit.testing import _tiny, tiny_task
 from tests.helpers import regkit, write_encoder, write_tasks
 

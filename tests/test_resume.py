@@ -15,11 +15,12 @@ from hypothesis import Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from regkit import Experiment, Settings, catalog, checkpoint, hookimpl, resume, runs
+from regkit import Experiment, Settings, catalog, hookimpl
 from regkit.effects import Meter
 from regkit.errors import StoppedError
-from regkit.interrupts import Interrupts
-from regkit.recorder import Recorder
+from regkit.runs import checkpoint, folders, resume
+from regkit.runs.interrupts import Interrupts
+from regkit.runs.recorder import Recorder
 from tests.helpers import PATIENT, install, regkit, slow_but, write_encoder, write_tasks
 from tests.test_promises import apart, decides, ours
 
@@ -79,7 +80,7 @@ def settings(place: Path, plugins: Mapping[str, Mapping[str, Any]], **more: Any)
 
 def go(folder: Path, wanted: Settings, *, stop: int | None = None) -> bool:
     """Begin a run, or go on with it, as the command line does; whether it reached its end before that many steps."""
-    begun = resume.newest(folder, lambda line: None) if runs.begun(folder) else None
+    begun = resume.newest(folder, lambda line: None) if folders.begun(folder) else None
     experiment = resume.build(begun, wanted) if begun else Experiment.build(wanted)
     interrupts = Interrupts()
     meter = Meter(experiment.trainer, experiment.composition, wanted.measure_every)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from regkit import checkpoint
+from regkit.runs import checkpoint
 from tests.helpers import Ran, regkit, write_encoder, write_tasks
 from tests.test_bad_input import is_one_sentence
 from tests.test_resume import same_run, with_stranger
@@ -82,7 +82,7 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(place: Path, number:
 
 def test_a_second_ctrl_c_stops_at_once() -> None:
     """The handler is gone after the first: the second is an ordinary KeyboardInterrupt."""
-    from regkit.interrupts import Interrupts
+    from regkit.runs.interrupts import Interrupts
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background it is ignored
     try:
@@ -97,7 +97,7 @@ def test_a_second_ctrl_c_stops_at_once() -> None:
 
 def test_a_second_sigterm_changes_nothing() -> None:
     """torchrun sends several to a process that is about to save."""
-    from regkit.interrupts import Interrupts
+    from regkit.runs.interrupts import Interrupts
 
     def stop(number: int, frame: object) -> None:
         raise AssertionError("the step was not finished")
@@ -113,7 +113,7 @@ def test_a_second_sigterm_changes_nothing() -> None:
 
 
 def test_signals_that_were_ignored_stay_ignored() -> None:
-    from regkit.interrupts import Interrupts
+    from regkit.runs.interrupts import Interrupts
 
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

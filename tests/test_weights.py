@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from regkit import checkpoint
 from regkit.batch import Batch
 from regkit.errors import EncoderError
 from regkit.model import Bert, MultitaskModel, load_encoder, save_encoder
 from regkit.model.weights import read_config
 from regkit.randomness import Streams
+from regkit.runs import checkpoint
 from regkit.testing import TINY, tiny_tasks
 from regkit.tokenizer import Tokenizer
 

@@ -32,7 +32,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from regkit import Classification, Experiment, MaskedWords, Settings, Streams, Task, checkpoint, hookimpl
+from regkit import Classification, Experiment, MaskedWords, Settings, Streams, Task, hookimpl
 from regkit.batch import Batch
 from regkit.compose import compose
 from regkit.data.corpus import TokenCache
@@ -41,6 +41,7 @@ from regkit.defaults import Defaults
 from regkit.errors import PluginError
 from regkit.gradients import Gradients
 from regkit.model import Bert, MultitaskModel, load_encoder, load_known_heads
+from regkit.runs import checkpoint
 from regkit.tasks import Examples, Stage
 from regkit.testing import TINY, Snapshot, same_weights, tiny_tasks, tiny_tokenizer, tiny_trainer
 from regkit.tokenizer import Tokenizer

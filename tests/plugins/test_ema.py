@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from regkit import Experiment, MultitaskModel, PluginError, Settings, catalog, checkpoint, hookimpl
+from regkit import Experiment, MultitaskModel, PluginError, Settings, catalog, hookimpl
 from regkit.evaluation import evaluate
 from regkit.model import load_encoder
+from regkit.runs import checkpoint
 from regkit.testing import STEPS, Snapshot, same_weights, tiny_tasks, tiny_trainer
 from tests.helpers import regkit, write_encoder, write_tasks
 

@@ -8,7 +8,7 @@ from regkit.effects import Meter
 from regkit.errors import StoppedError
 from regkit.experiment import Experiment
 from regkit.hookspecs import hookimpl
-from regkit.interrupts import Interrupts
+from regkit.runs.interrupts import Interrupts
 from regkit.model import MultitaskModel
 
 

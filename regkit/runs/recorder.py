@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import torch
 
-from regkit import catalog, checkpoint, suspects
+from regkit import catalog, suspects
 from regkit.effects import Meter, Record, summary, warnings
 from regkit.errors import RegkitError, RunError, StoppedError
 from regkit.evaluation import Scores
@@ -24,11 +24,12 @@ from regkit.experiment import Experiment
 from regkit.files import read_json
 from regkit.gradients import Losses
 from regkit.hookspecs import hookimpl
-from regkit.interrupts import Interrupts
-from regkit.keeping import Keeping, monitored
+from regkit.runs.interrupts import Interrupts
+from regkit.runs import checkpoint
+from regkit.runs.keeping import Keeping, monitored
 from regkit.model import MultitaskModel
-from regkit.resume import Begun, Records, fingerprints, leftovers
-from regkit.runs import CONFIG, declared, new_folder, note_latest, point, write
+from regkit.runs.resume import Begun, Records, fingerprints, leftovers
+from regkit.runs.folders import CONFIG, declared, new_folder, note_latest, point, write
 from regkit.tasks import Stage, Task
 
 FINISHED = "finished.json"

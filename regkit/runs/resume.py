@@ -11,14 +11,15 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from regkit import catalog, checkpoint, runs
+from regkit import catalog
 from regkit.data.declare import choose, find_tasks
 from regkit.effects import summary
 from regkit.errors import ConfigError, RunError, explain, short
 from regkit.experiment import Experiment
 from regkit.files import TEXT, absolute
-from regkit.keeping import CheckpointName, Keeping
-from regkit.lock import LOCK
+from regkit.runs import checkpoint, folders
+from regkit.runs.keeping import CheckpointName, Keeping
+from regkit.runs.lock import LOCK
 from regkit.processes import ALONE, Processes
 from regkit.settings import Settings
 from regkit.tasks import Task
@@ -75,10 +76,10 @@ def find(resume: str | None, output: Path | None) -> Path | None:
     if resume == AUTO:
         if output is None:
             raise ConfigError("--resume auto needs --output: the folder of the run, to begin or to go on with.")
-        return output if runs.begun(output) else None
+        return output if folders.begun(output) else None
     if output is not None and absolute(output) != absolute(Path(resume)):
         raise ConfigError(f"a run goes on in its own folder; leave out --output {output}, or --resume {resume}.")
-    folder = runs.find_folder(Path(resume))
+    folder = folders.find_folder(Path(resume))
     return folder.parent / folder.readlink() if folder.is_symlink() else folder
 
 
