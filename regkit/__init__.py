@@ -10,6 +10,7 @@ from regkit.objectives import Binary, Classification, MaskedWords, Objective, Re
 from regkit.randomness import Streams, derive
 from regkit.sampling import apportion, turn
 from regkit.settings import Settings
+from regkit.sharding import in_parts, total_norm
 from regkit.tasks import Dataset, Examples, Split, Stage, Task
 from regkit.tokenizer import Tokenizer
 
@@ -48,7 +49,9 @@ __all__ = [
     "derive",
     "dropout",
     "hookimpl",
+    "in_parts",
     "load_encoder",
     "nearest",
+    "total_norm",
     "turn",
 ]

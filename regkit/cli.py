@@ -67,6 +67,12 @@ def train(
         Path | None, typer.Option(help="The run's folder; a new one in runs/ unless said otherwise.")
     ] = None,
     memory: Memory = None,
+    micro_batch_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens at once; 16384 unless said otherwise.")
+    ] = None,
+    shard: Annotated[
+        bool | None, typer.Option("--shard/--no-shard", help="Deal the encoder's layers out to torchrun's processes.")
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(
@@ -103,6 +109,7 @@ def train(
     given |= {"learning_rate": lr, "seed": seed, "device": device, "tasks": chosen}
     given |= {"save_steps": save_steps, "save_minutes": save_minutes, "keep": keep}
     given |= {"monitor": monitor, "patience": patience, "memory": memory}
+    given |= {"micro_batch_tokens": micro_batch_tokens, "shard": shard}
     said = {name: value for name, value in given.items() if value is not None}
     commands.train(config, said, plugin or [], output, resume, dry_run)
 

@@ -17,6 +17,7 @@ from regkit.errors import PluginError, RegkitError, nearest
 from regkit.hookspecs import DECIDE, Hooks
 from regkit.memory import ran_out
 from regkit.model import Encoder
+from regkit.processes import gone
 from regkit.randomness import Streams
 from regkit.stopwatch import Stopwatch
 from regkit.tasks import FINETUNE, Task
@@ -224,7 +225,8 @@ def _is_losses(answer: object) -> bool:
 def _blamed(name: str, hook: str, streams: Streams) -> Iterator[None]:
     """Name the plugin, the hook and the place in the run of whatever goes wrong inside.
 
-    Want of memory is nobody's fault, and the loop has a remedy: that error goes on as it is, with a note.
+    Want of memory is nobody's fault, and the loop has a remedy: that error goes on as it is, with a note. Nor is it a
+    plugin's fault that another process is gone.
     """
     try:
         yield
@@ -233,6 +235,8 @@ def _blamed(name: str, hook: str, streams: Streams) -> Iterator[None]:
     except Exception as error:
         if ran_out(error):
             error.add_note(f"{hook} of plugin '{name}'")
+            raise
+        if gone(error):
             raise
         place = ", ".join(str(part) for part in streams.place) or "the start"
         raise PluginError(f"plugin '{name}' failed in {hook} at {place}: {last_line(error)}.") from error

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
 from regkit.batch import Batch
 from regkit.catalog import strengths
 from regkit.compose import Composition
+from regkit.gradients import gradient_norm, parameters_of
 from regkit.hookspecs import Predict, hookimpl
 from regkit.model import MultitaskModel
 from regkit.stopwatch import CORE
@@ -105,6 +105,7 @@ class Meter:
         """Note the size and the gradient's norm of every term, and how much longer its backward pass is than the task's."""
         found = self.record["terms"].setdefault(task.name, {})
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        others = [each for each in parameters_of(model, self.trainer.optimizer) if each not in set(parameters)]
         clock, plain = self.composition.stopwatch.now, 0.0
         longer: dict[str, float] = {}  # by plugin: seconds that its terms add; several terms share one pass backward
         for name, term in terms.items():
@@ -112,9 +113,8 @@ class Meter:
             if len(terms) == 1 or not term.requires_grad:
                 continue
             began = clock()
-            gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+            norm = gradient_norm(term, parameters, others)
             took = clock() - began
-            norm = get_total_norm([gradient for gradient in gradients if gradient is not None])
             found[name]["gradient"] = float(norm)
             plain = plain or took
             if owner := self.composition.owners.get(name):

@@ -55,12 +55,13 @@ def outputs(
     examples, parts = task.splits[split], micro_batches(task, split, budget)
     device, found = next(model.parameters()).device, None
     with processes.all_or_none(ran_out), mode(model, training=False), autocast(device, precision):
-        for _, part in [*processes.own(parts)] or [(0, [])]:
-            batch = examples.batch(part or parts[0]).to(device)
+        for _, part, counts in processes.own(parts):
+            batch = examples.batch(part).to(device)
             output = model.predict(task, batch, model.embed(batch)).float()
             evidence = task.objective.evidence(output, batch)
             found = evidence.new_zeros(len(examples), *evidence.shape[1:]) if found is None else found
-            found[part] = evidence[: len(part)]
+            if counts:
+                found[part] = evidence
     assert found is not None  # a split has examples
     return processes.sum(found).cpu()
 

@@ -1,7 +1,7 @@
 """Experiment: from settings to everything that a run needs, checked before anything is written."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from regkit.model import Bert, MultitaskModel, load_encoder, load_known_heads
 from regkit.processes import ALONE, Processes, place
 from regkit.randomness import Streams
 from regkit.settings import Settings
+from regkit.sharding import shard
 from regkit.tasks import FINETUNE, Stage, Task
 from regkit.tokenizer import Tokenizer
 from regkit.training import Trainer
@@ -42,6 +43,8 @@ class Experiment:
 
         Raises RegkitError for whatever does not fit, before any training.
         """
+        processes = replace(processes, sharded=settings.shard)
+        _check_sharding(settings, processes)
         streams = Streams(settings.seed, find_device(settings.device))
         plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
         chosen = {name: catalog.acts_in(name, options) for name, options in settings.plugins.items()}
@@ -59,6 +62,10 @@ class Experiment:
         rate = 0.1 if settings.dropout is None else settings.dropout
         model = MultitaskModel(encoder, tasks, streams, dropout=rate)
         known = load_known_heads(find_encoder(settings.encoder), model.heads, model.head_names)
+        if settings.shard:
+            shard(
+                encoder.layers, streams.device, processes.count
+            )  # each goes to the device alone, and leaves its part there
         model.to(streams.device)
         trainer = Trainer(
             Gradients(model, composition.hook, streams, _precision(settings, streams.device), processes),
@@ -75,6 +82,16 @@ class Experiment:
             raise ConfigError("there is no stage to train: fine-tuning is off, and no plugin adds one.")
         composition.check_stages([stage.name for stage, _ in trainer.stages()])
         return cls(_resolved(settings, specs, plugins), tokenizer, tasks, model, composition, trainer, left_out, known)
+
+
+def _check_sharding(settings: Settings, processes: Processes) -> None:
+    if settings.shard and processes.count == 1:
+        raise ConfigError(
+            "shard deals the layers out to several processes, and there is one: "
+            "torchrun --nproc-per-node 2 -m regkit train ..., or --no-shard."
+        )
+    if settings.shard and settings.memory:
+        raise ConfigError("memory is an estimate for whole layers; leave it out, or do not shard.")
 
 
 def _read_encoder(settings: Settings, streams: Streams) -> tuple[Tokenizer, Bert]:

@@ -17,6 +17,7 @@ from regkit.memory import ran_out
 from regkit.model import MultitaskModel
 from regkit.processes import Processes
 from regkit.randomness import Streams
+from regkit.sharding import is_part, own_part, part_of, total_norm
 from regkit.tasks import Task
 
 Chosen = Sequence[tuple[Task, Sequence[Batch]]]  # the tasks of an update, each with its batch in micro-batches
@@ -71,10 +72,10 @@ class Gradients:
         found = {}
         for task, batches in chosen:
             total = torch.zeros((), device=device)
-            for part, batch in self.processes.own(batches):
+            for part, batch, counts in self.processes.own(batches):
                 with self.streams.within(task.name, part):
                     _, _, loss = self.clean(task, batch.to(device))
-                total = total + loss * share(batch, batches)
+                total = total + loss * (share(batch, batches) if counts else 0.0)
             found[task.name] = self.processes.sum(total)
         return found
 
@@ -82,10 +83,11 @@ class Gradients:
         """Add the gradient of a task's batch, one micro-batch after the other; each counts by its share."""
         device = next(self.model.parameters()).device
         totals: dict[str, Tensor] = {}
-        for part, batch in self.processes.own(batches):
+        for part, batch, counts in self.processes.own(batches):
             with self.streams.within(task.name, part):
                 terms = self.losses(task, batch.to(device))
-            terms = {name: term * share(batch, batches) for name, term in terms.items()}
+            weight = share(batch, batches) if counts else 0.0
+            terms = {name: term * weight for name, term in terms.items()}
             torch.autograd.backward(torch.stack(list(terms.values())).sum())
             totals = {name: term.detach() + totals.get(name, 0) for name, term in terms.items()}
         return totals
@@ -157,17 +159,43 @@ def parameters_of(model: MultitaskModel, optimizer: torch.optim.Optimizer | None
     return list(dict.fromkeys([*model.parameters(), *others]))
 
 
+def gradient_norm(term: Tensor, parameters: Sequence[Tensor], others: Sequence[Tensor] = ()) -> Tensor:
+    """The L2 norm of a loss's gradient, all parameters together; the graph stays, and so does what is in `.grad`.
+
+    `others` are leaves of the graph whose gradient does not count.
+
+    Where weights are in parts, that of the sum over all processes, which have to be here: it is FSDP that puts together the
+    weights and the gradients, into `.grad` alone.
+    """
+    if not any(map(is_part, parameters)):
+        gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+        return total_norm(gradients)
+    before = [leaf.grad for leaf in (*parameters, *others)]
+    for leaf in (*parameters, *others):
+        leaf.grad = None
+    torch.autograd.backward(term, retain_graph=True)
+    norm = total_norm(parameter.grad for parameter in parameters)
+    for leaf, gradient in zip((*parameters, *others), before, strict=True):
+        leaf.grad = gradient
+    return norm
+
+
 def room_for_gradients(model: MultitaskModel, rows: int) -> Tensor:
     """`[rows, parameters]`, not filled yet, for the gradients of the shared parameters."""
     return next(model.parameters()).new_empty(rows, sum(parameter.numel() for parameter in model.shared_parameters()))
 
 
 def take_gradient(model: MultitaskModel, row: Tensor) -> None:
-    """Move the gradient of the shared parameters out of `.grad` into a row; 0 where a parameter has none."""
+    """Move the gradient of the shared parameters out of `.grad` into a row; 0 where a parameter has none.
+
+    Of a gradient in parts each process moves its own, and the rows of all of them add up to the whole.
+    """
     parameters = list(model.shared_parameters())
     for parameter, part in zip(parameters, torch.split(row, [p.numel() for p in parameters]), strict=True):
         if parameter.grad is None:
             part.zero_()
+        elif is_part(parameter.grad):
+            own_part(part.zero_().view(parameter.shape), parameter).copy_(parameter.grad.to_local())  # type: ignore[attr-defined]
         else:
             part.copy_(parameter.grad.flatten())
         parameter.grad = None
@@ -177,4 +205,5 @@ def give_gradient(model: MultitaskModel, row: Tensor) -> None:
     """The opposite of `take_gradient`."""
     parameters = list(model.shared_parameters())
     for parameter, part in zip(parameters, torch.split(row, [p.numel() for p in parameters]), strict=True):
-        parameter.grad = part.view_as(parameter)
+        gradient = part.view(parameter.shape)
+        parameter.grad = part_of(gradient, parameter) if is_part(parameter) else gradient

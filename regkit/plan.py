@@ -40,7 +40,8 @@ def plan(experiment: Experiment) -> list[str]:
     name, device = settings.encoder or "the demo (MiniLM)", trainer.streams.device
     lines = [f"encoder: {name}, {size:.1f} M parameters, on {device} in {kind}"]
     if trainer.processes.count > 1:
-        lines.append(f"processes: {trainer.processes.count}, each with its share of every batch")
+        parts = " and a part of every layer" if trainer.processes.sharded else ""
+        lines.append(f"processes: {trainer.processes.count}, each with its share of every batch{parts}")
     for task in trainer.tasks:
         lines += _task(task)
         if task.head_names:

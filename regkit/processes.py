@@ -19,6 +19,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from regkit.errors import LostError, RegkitError, RunError
+from regkit.sharding import is_part
 
 T = TypeVar("T")
 
@@ -37,15 +38,22 @@ class Processes:
     rank: int = 0  # of this process, from 0
     count: int = 1
     device: torch.device = CPU
+    sharded: bool = False  # each holds a part of the layers' weights, so all make the same passes at the same time
 
     @property
     def first(self) -> bool:
         """Whether this is the process that writes and prints."""
         return self.rank == 0
 
-    def own(self, parts: Sequence[T]) -> Iterator[tuple[int, T]]:
-        """The numbered parts that are this process's: part n is that of process n modulo `count`."""
-        return ((number, part) for number, part in enumerate(parts) if number % self.count == self.rank)
+    def own(self, parts: Sequence[T]) -> Iterator[tuple[int, T, bool]]:
+        """The numbered parts that are this process's: part n is that of process n modulo `count`.
+
+        All get as many: who has none left is given another's, which does not count.
+        """
+        for first in range(0, len(parts), self.count):
+            number = first + self.rank
+            counts = number < len(parts)
+            yield (number, parts[number], True) if counts else (first, parts[first], False)
 
     def sum(self, values: Tensor) -> Tensor:
         """Add up a tensor of one shape over all processes, in place."""
@@ -67,6 +75,10 @@ class Processes:
         """Whether something holds for one process at least."""
         return bool(self.largest(int(holds))[0])
 
+    def joins(self, wanted: bool) -> bool:
+        """Whether there is something to do that the first wants, and to which all contribute where they hold parts."""
+        return self.any(wanted) if self.sharded else wanted
+
     def wait(self) -> None:
         """Until all of them are here."""
         self.largest(0)
@@ -80,9 +92,11 @@ class Processes:
         try:
             yield
         except Exception as error:
-            if expected(error):
+            if expected(error) and not self.sharded:  # or else the others are waiting for a layer's weights
                 self.any(True)
             raise
+        if self.sharded:
+            return
         if self.any(False):
             raise MemoryError("memory ran out in another process of this run")
 
@@ -126,7 +140,7 @@ class Processes:
         """Add up `.grad` over all processes, where one has any."""
         if self.count == 1:
             return
-        owners = [parameter for parameter in parameters if parameter.requires_grad]
+        owners = [each for each in parameters if each.requires_grad and not is_part(each)]  # of parts, FSDP sums them
         there = self.largest(*(int(owner.grad is not None) for owner in owners))
         gradients = []
         for owner, needed in zip(owners, there, strict=True):
@@ -143,7 +157,7 @@ class Processes:
         if self.count == 1:
             return
         with torch.no_grad():
-            sums = torch.stack([parameter.sum(dtype=torch.float64) for parameter in parameters])
+            sums = torch.stack([each.sum(dtype=torch.float64) for each in parameters if not is_part(each)])
         if not self.alike(sums.cpu().numpy().tobytes()):
             raise RunError(
                 "the processes of this run no longer have the same weights; a plugin did not do the same in each."
@@ -164,6 +178,11 @@ def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 ALONE = Processes()
+
+
+def gone(error: BaseException) -> bool:
+    """Whether an error says that another process is gone, inside a pass that all of them make together."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
 
 
 @contextmanager

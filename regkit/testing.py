@@ -39,6 +39,7 @@ from regkit.model import Bert, BertConfig, MultitaskModel
 from regkit.objectives import Binary, Classification, Objective, Regression
 from regkit.processes import ALONE, Processes
 from regkit.randomness import Streams
+from regkit.sharding import agreed, shard, whole
 from regkit.tasks import FINETUNE, Examples, PairMode, Stage, Task
 from regkit.tokenizer import Tokenizer
 from regkit.training import Trainer
@@ -158,6 +159,8 @@ def _tiny(
     composition = compose(plugins, Defaults(tasks, stage), streams, stages)
     tasks = composition.tasks(tasks, tiny_tokenizer(), encoder)
     model = MultitaskModel(encoder, tasks, streams, dropout=dropout)
+    if processes.sharded:
+        shard(encoder.layers, processes.device, processes.count)
     gradients = Gradients(model, composition.hook, streams, processes=processes)
     return Trainer(gradients, tasks, budget=budget, plugins=plugins, acts=composition.acts), composition
 
@@ -217,8 +220,9 @@ def gradients_of(trainer: Trainer, task: Task, budget: int) -> dict[str, Tensor]
     with trainer.streams.at(stage.name, 0):
         compute = partial(trainer.gradients.compute, optimizer, chosen)
         compute()
-        trainer.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=compute)
-    found = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}
+        with agreed():
+            trainer.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=compute)
+    found = {name: whole(parameter.grad) for name, parameter in trainer.model.named_parameters()}
     return {name: gradient.clone() for name, gradient in found.items() if gradient is not None}
 
 

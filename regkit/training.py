@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grads_with_norm_
 
 from regkit.data.order import Feed
-from regkit.errors import ConfigError, RunError
+from regkit.errors import ConfigError, LostError, RunError
 from regkit.estimate import budget
 from regkit.evaluation import evaluate, mode, pieces
 from regkit.gradients import Chosen, Gradients, Losses, parameters_of
 from regkit.memory import Retry, SmallerError, halved, ran_out, where
 from regkit.model import MultitaskModel
-from regkit.processes import ALONE
+from regkit.processes import ALONE, LOST, gone
+from regkit.sharding import agreed, like, total_norm, whole
 from regkit.tasks import Stage, Task
 
 
@@ -63,6 +64,8 @@ class Trainer:
         try:
             self.train_stages()
         except Exception as error:
+            if gone(error):
+                raise LostError(f"{LOST}.") from error
             if not ran_out(error):
                 raise
             raise RunError(
@@ -118,7 +121,10 @@ class Trainer:
                 position.seen |= {name: number + 1 for name, number in numbers.items()}
                 if losses:
                     again = partial(self.gradients.reevaluate, chosen)
-                    hook.after_step(model=model, step=step, total_steps=total_steps, losses=losses, reevaluate=again)
+                    with agreed():
+                        hook.after_step(
+                            model=model, step=step, total_steps=total_steps, losses=losses, reevaluate=again
+                        )
                 else:
                     self.skip(self.optimizer, chosen)
 
@@ -133,15 +139,17 @@ class Trainer:
         compute = partial(self.gradients.compute, optimizer, chosen)
         with self.halving(lambda: [batch.example_lengths for _, batches in chosen for batch in batches]):
             losses = compute()
-            self.hook.before_step(model=self.model, optimizer=optimizer, recompute=compute)
+            with agreed():
+                self.hook.before_step(model=self.model, optimizer=optimizer, recompute=compute)
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+        norm = total_norm(parameter.grad for parameter in parameters)
         if not finite(optimizer, norm, losses):
             return {}
-        if self.clip:
-            clip_grads_with_norm_(parameters, self.clip, norm)
         self.settled = None  # a fused optimizer leaves no mark on the weights' versions
-        optimizer.step()
+        with agreed():
+            if self.clip:
+                clip_grads_with_norm_(parameters, self.clip, norm)
+            optimizer.step()
         return losses
 
     def skip(self, optimizer: torch.optim.Optimizer, chosen: Chosen) -> None:
@@ -181,6 +189,11 @@ class Trainer:
         except Exception as error:
             if not ran_out(error):
                 raise
+            if self.processes.sharded:
+                raise RunError(
+                    f"memory ran out after {self.position.step} steps{where(error)}, with micro-batches of at most "
+                    f"{self.fitting} tokens; go on with fewer of them: micro_batch_tokens = {self.fitting // 2}."
+                ) from error
             self.position.budget = halved(micro_batches(), f"after {self.position.step} steps{where(error)}")
             raise SmallerError from error
 
@@ -251,13 +264,26 @@ class Trainer:
         return self.settled == versions(self.model)
 
     def state_dict(self) -> dict[str, Any]:
-        """What training needs to go on from here, beside the weights of the model that is `scored`."""
+        """What training needs to go on from here, beside the weights of the model that is `scored`; some of it in parts,
+        where these are.
+        """
         state = {
             "position": asdict(self.position),
             "optimizer": self.optimizer.state_dict() if self.optimizer else {},
             "plugins": {name: each.state_dict() for name, each in self.begun().items() if hasattr(each, "state_dict")},
         }
         return state if self.scored() is self.model else state | {"model": self.model.state_dict()}
+
+    def snapshot(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+        """The weights of the model that is `scored` and the `state_dict`, whole, as the first process writes them.
+
+        All processes have to be here, where weights are in parts.
+        """
+        weights, state = self.scored().state_dict(), self.state_dict()
+        if not self.processes.sharded:
+            return weights, state
+        keep = Tensor.cpu if self.processes.first else lambda tensor: None  # one whole tensor at a time on the device
+        return whole(weights, keep), whole(state, keep)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict`, with the model's weights loaded: the next `train` continues at that very step."""
@@ -270,16 +296,18 @@ class Trainer:
         if self.resumed is None or self.optimizer is None:
             return
         with _understood("the weights"):
-            self.model.load_state_dict(self.resumed["model"])  # `prepare` may have changed them
+            weights = like(self.resumed["model"], self.model.state_dict())
+            self.model.load_state_dict(weights)  # `prepare` may have changed them
         with _understood("the optimizer"):
-            self.optimizer.load_state_dict(self.resumed["optimizer"])
+            self.optimizer.load_state_dict(in_place(self.resumed["optimizer"], self.optimizer))
             for parameter, values in self.optimizer.state.items():
                 for name, value in values.items():  # torch looks at no shape, and a kernel may read beyond a tensor
                     if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
                         raise ValueError(f"{name} has shape {list(value.shape)} instead of {list(parameter.shape)}")
         for name, value in self.resumed["plugins"].items():
             with _understood(f"plugin '{name}'"):
-                self.plugins[name].load_state_dict(value)
+                plugin = self.plugins[name]
+                plugin.load_state_dict(like(value, plugin.state_dict()) if self.processes.sharded else value)
         self.resumed = None
 
 
@@ -291,6 +319,15 @@ def _understood(part: str) -> Iterator[None]:
     except Exception as error:
         reason = (str(error) or type(error).__name__).strip().splitlines()[-1].strip()
         raise RunError(f"the checkpoint cannot be resumed from: {part}: {reason.rstrip('.')}.") from error
+
+
+def in_place(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The state of an optimizer, in parts where its parameters are."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    found = {
+        number: like(values, dict.fromkeys(values, parameters[number])) for number, values in state["state"].items()
+    }
+    return {**state, "state": found}
 
 
 def schedule(optimizer: torch.optim.Optimizer, stage: Stage, step: int, total_steps: int) -> None:

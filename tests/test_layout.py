@@ -29,6 +29,7 @@ FLOORS = [
         "sampling",
         "files",
         "processes",
+        "sharding",
     },
     {"model", "data"},
     {"training", "gradients", "evaluation", "defaults", "memory", "estimate"},

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from regkit import catalog, hookimpl
 from regkit.data.order import cut
 from regkit.model import MultitaskModel
 from regkit.processes import ALONE, Processes, _buckets, joined
+from regkit.sharding import whole
 from regkit.testing import gradients_of, tiny_trainer
 from tests.helpers import Ran, regkit, write_encoder, write_tasks
 from tests.test_bad_input import is_one_sentence
@@ -60,7 +62,7 @@ def compare(names: Sequence[str], processes: Processes) -> None:
     for run in runs:
         run.train()
     loose = 1e-3 if "layerwise_lr" in names else 1e-5
-    close(f"{names}: weights", *(dict(run.model.named_parameters()) for run in runs), least=loose)
+    close(f"{names}: weights", *(whole(dict(run.model.named_parameters())) for run in runs), least=loose)
 
 
 def close(what: str, ones: dict[str, torch.Tensor], others: dict[str, torch.Tensor], least: float = 1e-6) -> None:
@@ -101,6 +103,7 @@ def compared(count: int, *names: str) -> None:
     assert [status for status, _ in found] == [0] * count, max(error for _, error in found)
 
 
+SHARDED = "sharded"
 SURGERY = [f"rrobin+{name}" for name in ("pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo", "uncertainty")]
 
 
@@ -324,9 +327,10 @@ def test_what_is_refused_is_said_once(place: Path) -> None:
 
 
 def main() -> None:
+    names = [name for name in sys.argv[1:] if name != SHARDED]
     with joined(torch.device("cpu")) as processes:
-        for names in sys.argv[1:]:
-            compare(names.split("+"), processes)
+        for each in names:
+            compare(each.split("+"), replace(processes, sharded=SHARDED in sys.argv))
 
 
 if __name__ == "__main__":

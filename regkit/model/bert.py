@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from regkit.batch import Batch
 from regkit.model.attention import SelfAttention
 from regkit.model.dropout import Dropout
+from regkit.sharding import fill
 
 ACTIVATIONS = {"gelu": nn.GELU(), "gelu_new": nn.GELU("tanh"), "gelu_pytorch_tanh": nn.GELU("tanh"), "relu": nn.ReLU()}
 
@@ -151,7 +152,7 @@ class Bert(nn.Module):
 def initialise(module: nn.Module, spread: float) -> None:
     """BERT's own initial weights: normal in linear layers and embeddings, biases 0, layer norms the identity."""
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=spread)
+        fill(module.weight, lambda weight: nn.init.normal_(weight, std=spread))
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)
     if isinstance(module, nn.LayerNorm):

@@ -92,12 +92,15 @@ def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Map
     return filled
 
 
-def save_encoder(model: Encoder) -> tuple[dict[str, object], Tensors]:
-    """The encoder in Hugging Face form: the content of config.json, and tensors under their names there."""
+def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) -> tuple[dict[str, object], Tensors]:
+    """The encoder in Hugging Face form: the content of config.json, and tensors under their names there.
+
+    `weights` are those of the model's `state_dict`, where its own are in parts.
+    """
     if not isinstance(model, Bert):
         raise EncoderError(f"regkit can write checkpoints of minBERT, not of {type(model).__name__}.")
     config = {"model_type": "bert", "architectures": ["BertModel"], "position_embedding_type": "absolute"}
-    tensors = _theirs(dict(model.state_dict()), model.config.num_hidden_layers)
+    tensors = _theirs(dict(weights or model.state_dict()), model.config.num_hidden_layers)
     return config | asdict(model.config), {f"bert.{name}": tensor for name, tensor in tensors.items()}
 
 

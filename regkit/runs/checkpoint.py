@@ -25,16 +25,25 @@ from regkit.tokenizer import Tokenizer
 
 MANIFEST = "manifest.json"
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json")  # of every checkpoint
-HEADS = "heads."  # how the names of the heads' tensors begin
+ENCODER, HEADS = "encoder.", "heads."  # how the names of a model's tensors begin
 
 
-def save(folder: Path, model: MultitaskModel, tokenizer: Tokenizer, training: Mapping[str, Any] | None = None) -> None:
-    """Write a checkpoint; `training` is any nesting of dicts, lists, tensors and plain values."""
+def save(
+    folder: Path,
+    model: MultitaskModel,
+    tokenizer: Tokenizer,
+    training: Mapping[str, Any] | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a checkpoint; `training` is any nesting of dicts, lists, tensors and plain values.
+
+    `weights` are those of the model's `state_dict`, where its own are in parts.
+    """
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        _fill(unfinished, model, tokenizer, training)
+        _fill(unfinished, model, tokenizer, training, weights or model.state_dict())
     except (SafetensorError, OSError) as error:  # safetensors' own is no OSError, even on a full disk
         shutil.rmtree(unfinished, ignore_errors=True)
         raise RunError(f"the checkpoint {folder} cannot be written: {error}.") from None
@@ -46,12 +55,17 @@ def save(folder: Path, model: MultitaskModel, tokenizer: Tokenizer, training: Ma
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _fill(unfinished: Path, model: MultitaskModel, tokenizer: Tokenizer, training: Mapping[str, Any] | None) -> None:
-    config, tensors = save_encoder(model.encoder)
-    tensors |= {HEADS + name: tensor.contiguous() for name, tensor in model.heads.state_dict().items()}
+def _fill(
+    unfinished: Path,
+    model: MultitaskModel,
+    tokenizer: Tokenizer,
+    training: Mapping[str, Any] | None,
+    weights: Mapping[str, Tensor],
+) -> None:
+    config, tensors = save_encoder(model.encoder, _inside(weights, ENCODER))
+    tensors |= {HEADS + name: tensor.contiguous() for name, tensor in _inside(weights, HEADS).items()}
     for name, names in model.head_names.items():
-        found_head = model.heads[name].state_dict()
-        tensors |= {theirs: found_head[ours].clone() for ours, theirs in names.items()}
+        tensors |= {theirs: weights[f"{HEADS}{name}.{ours}"].clone() for ours, theirs in names.items()}
         config["architectures"] = ["BertForPreTraining" if len(model.head_names) > 1 else "BertForMaskedLM"]
     (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
     save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
@@ -68,6 +82,11 @@ def _fill(unfinished: Path, model: MultitaskModel, tokenizer: Tokenizer, trainin
     for file in unfinished.iterdir():
         _flush(file)
     _flush(unfinished)
+
+
+def _inside(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def damage(folder: Path) -> str:
@@ -99,10 +118,10 @@ def place(folder: Path) -> tuple[int, int, int]:
         return 2**63, 0, 0
 
 
-def not_finite(model: nn.Module, training: Mapping[str, Any]) -> str:
+def not_finite(weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> str:
     """The first weight that is not finite, or number in the training state that is none; nothing where all is well."""
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
+    for name, tensor in (weights | training.get("model", {})).items():
+        if not tensor.isfinite().all():
             return f"the weight {name}"
     return next((name for name, value in _leaves(training, "") if value != value), "")
 
@@ -156,8 +175,7 @@ def load_heads(folder: Path, heads: nn.ModuleDict) -> None:
     except (OSError, ValueError) as error:
         raise RunError(f"{folder / 'model.safetensors'} cannot be read: {error}.") from None
     for name, head in heads.items():
-        prefix = f"{HEADS}{name}."
-        found = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        found = _inside(tensors, f"{HEADS}{name}.")
         if _kinds(found) != _kinds(head.state_dict()):
             raise RunError(f"{folder} has no head for task '{name}' as it is declared now.")
         if not all(tensor.isfinite().all() for tensor in found.values()):

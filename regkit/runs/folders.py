@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from regkit.runs import checkpoint
 from regkit.data.declare import choose, find_tasks
 from regkit.data.load import load_task
 from regkit.errors import ConfigError, RunError, nearest
 from regkit.experiment import check_vocabulary, find_device
 from regkit.files import read_json
-from regkit.runs.lock import LOCK, claim
 from regkit.model import MultitaskModel, load_encoder
 from regkit.randomness import Streams
+from regkit.runs import checkpoint
+from regkit.runs.lock import LOCK, claim
 from regkit.settings import Settings
 from regkit.tasks import Split, Task
 from regkit.tokenizer import Tokenizer

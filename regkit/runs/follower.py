@@ -1,6 +1,6 @@
 """Follower: what the other processes of a run do where the first one records - nothing, but it together with the first."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from regkit import suspects
@@ -8,8 +8,9 @@ from regkit.effects import Meter
 from regkit.errors import StoppedError
 from regkit.experiment import Experiment
 from regkit.hookspecs import hookimpl
-from regkit.runs.interrupts import Interrupts
 from regkit.model import MultitaskModel
+from regkit.runs.interrupts import Interrupts
+from regkit.tasks import Task
 
 
 @dataclass
@@ -19,6 +20,11 @@ class Follower:
     experiment: Experiment
     meter: Meter
     interrupts: Interrupts
+
+    @hookimpl(wrapper=True)
+    def choose_tasks(self) -> Generator[None, Sequence[Task], Sequence[Task]]:
+        self._contribute()
+        return (yield)
 
     @hookimpl(trylast=True)
     def after_step(self) -> None:
@@ -33,9 +39,17 @@ class Follower:
         self._stop_if_asked()
 
     @hookimpl(trylast=True)
-    def evaluated(self) -> None:
+    def evaluated(self, step: int) -> None:
+        if step and self.experiment.trainer.processes.sharded:
+            self.experiment.trainer.snapshot()
         self._stop_if_asked()
+
+    def _contribute(self) -> None:
+        """To a checkpoint, where one is to be written and the weights are in parts."""
+        if self.experiment.trainer.processes.joins(False):
+            self.experiment.trainer.snapshot()
 
     def _stop_if_asked(self) -> None:
         if asked := self.interrupts.agreed(self.experiment.trainer.processes):
+            self._contribute()
             raise StoppedError("", asked)  # the first process says it

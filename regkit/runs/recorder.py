@@ -24,12 +24,12 @@ from regkit.experiment import Experiment
 from regkit.files import read_json
 from regkit.gradients import Losses
 from regkit.hookspecs import hookimpl
-from regkit.runs.interrupts import Interrupts
-from regkit.runs import checkpoint
-from regkit.runs.keeping import Keeping, monitored
 from regkit.model import MultitaskModel
-from regkit.runs.resume import Begun, Records, fingerprints, leftovers
+from regkit.runs import checkpoint
 from regkit.runs.folders import CONFIG, declared, new_folder, note_latest, point, write
+from regkit.runs.interrupts import Interrupts
+from regkit.runs.keeping import Keeping, monitored
+from regkit.runs.resume import Begun, Records, fingerprints, leftovers
 from regkit.tasks import Stage, Task
 
 FINISHED = "finished.json"
@@ -117,7 +117,8 @@ class Recorder:
         by_steps = settings.save_steps and step % settings.save_steps == 0
         by_clock = settings.save_minutes and time.monotonic() - self.saved_at >= 60 * settings.save_minutes
         self._tell_budget()
-        if step and (by_steps or by_clock) and self.saved != (self.stage, step):
+        due = step and (by_steps or by_clock) and self.saved != (self.stage, step)
+        if self.experiment.trainer.processes.joins(bool(due)):
             self.save()
         return (yield)
 
@@ -173,15 +174,16 @@ class Recorder:
         log = self.folder / "log.jsonl"
         with log.open("ab") as file:
             os.fsync(file.fileno())
-        training = trainer.state_dict()
+        weights, training = trainer.snapshot()
         owners, count = experiment.composition.owners, trainer.processes.count
         records = Records(self.stage, log.stat().st_size, self.keeping, owners, count, self.data)
-        if trouble := checkpoint.not_finite(trainer.model, training):
+        if trouble := checkpoint.not_finite(weights, training):
             raise RunError(
                 f"{trouble} is no finite number at step {trainer.position.step}, so no checkpoint is written."
             )
         folder = self.folder / "checkpoints" / name
-        checkpoint.save(folder, trainer.scored(), experiment.tokenizer, training | {"run": asdict(records)})
+        training = {**training, "run": asdict(records)}
+        checkpoint.save(folder, trainer.scored(), experiment.tokenizer, training, weights)
         self.saved, self.saved_at = (self.stage, trainer.position.step), time.monotonic()
         point(self.folder / "last", folder)
         self._prune()
@@ -195,7 +197,8 @@ class Recorder:
         if "folder" not in self.__dict__ or not self.stage:
             return ""
         trainer = self.experiment.trainer
-        if trainer.at_rest() and self.saved != (self.stage, trainer.position.step) and trainer.position.step:
+        alone = not trainer.processes.sharded  # or else it holds a part of the weights only
+        if alone and trainer.at_rest() and self.saved != (self.stage, trainer.position.step) and trainer.position.step:
             with suppress(RegkitError, OSError):  # the first error is the one to tell
                 self.save()
         if not (self.folder / "last").exists():
@@ -248,7 +251,7 @@ class Recorder:
         trainer = self.experiment.trainer
         asked, position = self.interrupts.agreed(trainer.processes), trainer.position
         if asked:
-            if position.step and self.saved != (self.stage, position.step):
+            if trainer.processes.joins(bool(position.step) and self.saved != (self.stage, position.step)):
                 self.save()
             raise StoppedError(f"stopped by {asked.name} after step {position.step}; {self.how_to_go_on()}", asked)
 

@@ -17,16 +17,17 @@ from regkit.effects import summary
 from regkit.errors import ConfigError, RunError, explain, short
 from regkit.experiment import Experiment
 from regkit.files import TEXT, absolute
+from regkit.processes import ALONE, Processes
 from regkit.runs import checkpoint, folders
 from regkit.runs.keeping import CheckpointName, Keeping
 from regkit.runs.lock import LOCK
-from regkit.processes import ALONE, Processes
 from regkit.settings import Settings
 from regkit.tasks import Task
 from regkit.training import Position
 
 AUTO = "auto"
-FREE = {"data", "device", "keep", "save_steps", "save_minutes"}  # may differ: none of them changes what is learned
+# May differ: none of them changes what is learned, but for which values dropout sets to 0.
+FREE = {"data", "device", "keep", "save_steps", "save_minutes", "shard", "micro_batch_tokens"}
 WRITTEN = ("log.jsonl", "checkpoints", LOCK)  # what a run goes on writing in its folder, without replacing it
 Say = Callable[[str], None]
 
