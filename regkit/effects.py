@@ -106,6 +106,7 @@ class Meter:
         found = self.record["terms"].setdefault(task.name, {})
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         others = [each for each in parameters_of(model, self.trainer.optimizer) if each not in set(parameters)]
+        self.trainer.processes.check_terms(terms)
         clock, plain = self.composition.stopwatch.now, 0.0
         longer: dict[str, float] = {}  # by plugin: seconds that its terms add; several terms share one pass backward
         for name, term in terms.items():

@@ -152,6 +152,13 @@ class Processes:
             for gradient, part in zip(bucket, torch.split(flat, [each.numel() for each in bucket]), strict=True):
                 gradient.copy_(part.view_as(gradient))
 
+    def check_terms(self, terms: Iterable[str]) -> None:
+        """RunError where each term is to have a backward pass of its own, of parts, and some processes have other terms."""
+        if self.sharded and not self.alike(repr(sorted(terms)).encode()):
+            raise RunError(
+                "with shard, the loss has the same terms in every process; a plugin gave one to some of them only."
+            )
+
     def check_alike(self, parameters: Iterable[Tensor]) -> None:
         """RunError where the processes no longer have the same weights."""
         if self.count == 1:

@@ -45,6 +45,7 @@ class Search:
     """An observer of a step that is done once more: each term of each micro-batch, and its gradient alone."""
 
     composition: Composition
+    processes: Processes = ALONE
     found: list[Suspect] = field(default_factory=list)
     rows: dict[str, list[int]] = field(default_factory=dict)  # of the step, by task
 
@@ -58,15 +59,16 @@ class Search:
         terms = {"task": loss}
         for answer in answers:
             terms |= answer
+        self.processes.check_terms(terms)
         for name, term in terms.items():
             if what := _trouble(term, model):
                 self._note(Suspect(what, [task.name], list(batch.rows), name, self._owner(name)))
         return answers
 
-    def joined(self, processes: Processes) -> "Search":
+    def joined(self) -> "Search":
         """What all of the processes have found."""
         everyone = Search(self.composition)
-        for found, rows in processes.gather([[asdict(suspect) for suspect in self.found], self.rows]):
+        for found, rows in self.processes.gather([[asdict(suspect) for suspect in self.found], self.rows]):
             for suspect in found:
                 everyone._note(Suspect(**suspect))
             for task, numbers in rows.items():
@@ -92,7 +94,7 @@ def find(
 
     Where every term is fine, whoever combines the gradients or changes them before the step is named.
     """
-    search = Search(composition)
+    search = Search(composition, processes)
     composition.observe(search)
     try:
         recompute()
@@ -102,7 +104,7 @@ def find(
         return search.found or [Suspect("gradient", list(search.rows), _all(search.rows))]
     finally:
         composition.ignore(search)
-    search = search.joined(processes)
+    search = search.joined()
     if search.found:
         return search.found
     hook = "before_step" if _all_finite([each.grad for each in model.parameters()]) else "combine_gradients"

@@ -192,7 +192,7 @@ class Trainer:
             if self.processes.sharded:
                 raise RunError(
                     f"memory ran out after {self.position.step} steps{where(error)}, with micro-batches of at most "
-                    f"{self.fitting} tokens; go on with fewer of them: micro_batch_tokens = {self.fitting // 2}."
+                    f"{self.fitting} tokens; go on with fewer of them: --micro-batch-tokens {self.fitting // 2}."
                 ) from error
             self.position.budget = halved(micro_batches(), f"after {self.position.step} steps{where(error)}")
             raise SmallerError from error

@@ -70,11 +70,15 @@ def slow_but(values: Iterable[T], quick: Iterable[T]) -> list[Any]:
     return [value if value in chosen else pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
-def write_encoder(folder: Path, *, vocabulary: Sequence[str] = VOCABULARY, longest: int = LONGEST) -> Path:
-    """A random BERT of 2 layers and width 16, with a vocabulary of single letters."""
+SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def write_encoder(
+    folder: Path, *, vocabulary: Sequence[str] = VOCABULARY, longest: int = LONGEST, **shape: int
+) -> Path:
+    """A random BERT of 2 layers and width 16, or of the shape given, with a vocabulary of single letters."""
     torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    bert = Bert(BertConfig(len(vocabulary), **shape, max_position_embeddings=longest, initializer_range=0.2))
+    bert = Bert(BertConfig(len(vocabulary), **SHAPE | shape, max_position_embeddings=longest, initializer_range=0.2))
     config, tensors = save_encoder(bert)
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf8")

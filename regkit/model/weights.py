@@ -46,7 +46,10 @@ def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
         spread = config.initializer_range if name.endswith("weight") else 0.0
         tensors[name] = torch.randn(tensor.shape) * spread
     ours = _ours(tensors, config.num_hidden_layers)
-    model.load_state_dict({name: tensor.float() for name, tensor in ours.items()}, assign=True)
+    copies = {
+        name: tensor.to(torch.float32, copy=True) for name, tensor in ours.items()
+    }  # and no longer the file's pages
+    model.load_state_dict(copies, assign=True)
     return model.requires_grad_(True)
 
 
