@@ -20,21 +20,9 @@ from regkit.gradients import Chosen, Gradients, Losses, parameters_of
 from regkit.memory import Retry, SmallerError, halved, ran_out, where
 from regkit.model import MultitaskModel
 from regkit.processes import ALONE, LOST, gone
-from regkit.sharding import agreed, like, total_norm, whole
+from regkit.sharding import agreed, total_norm, whole
+from regkit.state import Position, put_back, versions
 from regkit.tasks import Stage, Task
-
-
-@dataclass
-class Position:
-    """Where a run is: all that a checkpoint needs beside weights, optimizer and plugin state."""
-
-    stage: int = 0
-    step: int = 0  # updates done in the stage
-    seen: dict[str, int] = field(default_factory=dict)  # batches that each task has given in the stage
-    evaluated: int = -1  # updates that were done when the dev splits were last scored
-    skipped: int = 0  # updates skipped in a row, for numbers that were not finite
-    ended: bool = False  # the stage ends here, whatever its length
-    budget: int | None = None  # most tokens in a micro-batch, where fewer than the trainer's were found to fit
 
 
 @dataclass
@@ -293,41 +281,9 @@ class Trainer:
 
     def restore(self) -> None:
         """Put back what `load_state_dict` was given, now that plugins are prepared and the optimizer is built."""
-        if self.resumed is None or self.optimizer is None:
-            return
-        with _understood("the weights"):
-            weights = like(self.resumed["model"], self.model.state_dict())
-            self.model.load_state_dict(weights)  # `prepare` may have changed them
-        with _understood("the optimizer"):
-            self.optimizer.load_state_dict(in_place(self.resumed["optimizer"], self.optimizer))
-            for parameter, values in self.optimizer.state.items():
-                for name, value in values.items():  # torch looks at no shape, and a kernel may read beyond a tensor
-                    if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
-                        raise ValueError(f"{name} has shape {list(value.shape)} instead of {list(parameter.shape)}")
-        for name, value in self.resumed["plugins"].items():
-            with _understood(f"plugin '{name}'"):
-                plugin = self.plugins[name]
-                plugin.load_state_dict(like(value, plugin.state_dict()) if self.processes.sharded else value)
-        self.resumed = None
-
-
-@contextmanager
-def _understood(part: str) -> Iterator[None]:
-    """Whatever a part of the run makes of a state that is not its own is a RunError in its name."""
-    try:
-        yield
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).strip().splitlines()[-1].strip()
-        raise RunError(f"the checkpoint cannot be resumed from: {part}: {reason.rstrip('.')}.") from error
-
-
-def in_place(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The state of an optimizer, in parts where its parameters are."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    found = {
-        number: like(values, dict.fromkeys(values, parameters[number])) for number, values in state["state"].items()
-    }
-    return {**state, "state": found}
+        if self.resumed is not None and self.optimizer is not None:
+            put_back(self.resumed, self.model, self.optimizer, self.plugins, in_parts=self.processes.sharded)
+            self.resumed = None
 
 
 def schedule(optimizer: torch.optim.Optimizer, stage: Stage, step: int, total_steps: int) -> None:
@@ -344,8 +300,3 @@ def finite(optimizer: torch.optim.Optimizer, norm: Tensor, losses: Losses) -> bo
     for group in optimizer.param_groups:  # scalars that a plugin learns are not in the model's norm
         sizes += [each.grad for each in group["params"] if each.grad is not None and not each.dim()]
     return bool(torch.stack([size.float() for size in sizes]).isfinite().all())
-
-
-def versions(model: MultitaskModel) -> list[int]:
-    """A number for each parameter that grows with every change of its values."""
-    return [parameter._version for parameter in model.parameters()]

@@ -191,9 +191,9 @@ def test_an_update_that_is_measured_is_what_is_tried() -> None:
 
 
 def tiny_trainer_and_composition(plugins: dict[str, Any]) -> tuple[Trainer, Any]:
-    from regkit.testing import _tiny
+    from regkit.testing import tiny_run
 
-    return _tiny(plugins, None)
+    return tiny_run(plugins, None)
 
 
 @pytest.mark.parametrize("name", slow_but(ours(), ["smart"]))

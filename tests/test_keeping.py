@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regkit import Binary, Classification, ConfigError, PluginError, Stage, hookimpl, suspects
 from regkit.runs.keeping import Keeping, monitored
-from regkit.testing import _tiny, tiny_task
+from regkit.testing import tiny_run, tiny_task
 from tests.helpers import regkit, write_encoder, write_tasks
 
 SCORES = {"a": {"accuracy": 0.5, "loss": 1.5}, "b": {"accuracy": 0.7, "loss": 0.5}}
@@ -137,7 +137,7 @@ class Spoils:
 @pytest.mark.parametrize("where", ["loss", "gradient", "combine_gradients", "before_step"])
 def test_a_suspect_is_named_by_term_plugin_and_rows(where: str) -> None:
     given = [tiny_task("classes", Classification(3), size=20), tiny_task("binary", Binary(), "cross_encoder", size=20)]
-    trainer, composition = _tiny({"spoils": Spoils(where)}, given, budget=20)  # so that there are micro-batches
+    trainer, composition = tiny_run({"spoils": Spoils(where)}, given, budget=20)  # so that there are micro-batches
     told: list[suspects.Suspect] = []
 
     class Ask:

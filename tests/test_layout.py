@@ -32,7 +32,7 @@ FLOORS = [
         "sharding",
     },
     {"model", "data"},
-    {"training", "gradients", "evaluation", "defaults", "memory", "estimate"},
+    {"training", "state", "gradients", "evaluation", "defaults", "memory", "estimate"},
     {
         "compose",
         "catalog",

@@ -28,6 +28,7 @@ from safetensors.torch import load_file
 from regkit import catalog, hookimpl
 from regkit.batch import Batch
 from regkit.data.order import cut
+from regkit.gradients import gradient_norm
 from regkit.model import MultitaskModel
 from regkit.processes import ALONE, Processes, _buckets, joined
 from regkit.sharding import in_parts, whole
@@ -130,6 +131,24 @@ def check_parts(processes: Processes) -> None:
         for parameter in copied.parameters():
             parameter.zero_()
     close("the copied", *(whole(dict(each.named_parameters())) for each in (alone, shared)), least=0.0)
+
+
+def check_measuring(processes: Processes) -> None:
+    """AssertionError where measuring a term's gradient gives another norm than alone, or changes what is in `.grad`."""
+    norms = []
+    for each in (ALONE, processes):
+        model = tiny_trainer({}, processes=each).model
+        loss = model.predict(*a_batch(model)).square().mean()
+        parameters = list(model.parameters())
+        loss.backward(retain_graph=True)
+        before = [whole(parameter.grad) for parameter in parameters]
+        norms.append(float(gradient_norm(loss, parameters)))
+        for one, parameter in zip(before, parameters, strict=True):
+            torch.testing.assert_close(whole(parameter.grad), one, rtol=0, atol=0)
+    assert norms[1] > norms[0]  # of layers that of the sum over all processes; the rest was not summed yet
+    layers = [sum(float(whole(each.grad).square().sum()) for each in model.encoder.layers.parameters())]
+    rest = norms[1] ** 2 - layers[0]
+    assert rest + layers[0] / processes.count**2 == pytest.approx(norms[0] ** 2, rel=1e-4)
 
 
 def a_batch(model: MultitaskModel) -> tuple[Task, Batch, torch.Tensor]:
@@ -444,6 +463,7 @@ def main() -> None:
             if names == SHARDED:
                 processes = replace(processes, sharded=True)
                 check_parts(processes)
+                check_measuring(processes)
             else:
                 compare(names.split("+"), processes)
 

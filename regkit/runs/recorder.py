@@ -1,38 +1,35 @@
 """Recorder: writes a run's folder as training goes - config, environment, log, checkpoints, scores."""
 
 import json
-import os
-import platform
 import shutil
-import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
-from regkit import catalog, suspects
-from regkit.effects import Meter, Record, summary, warnings
+from regkit import suspects
+from regkit.effects import Meter, summary, warnings
 from regkit.errors import RegkitError, RunError, StoppedError
 from regkit.evaluation import Scores
 from regkit.experiment import Experiment
-from regkit.files import read_json
 from regkit.gradients import Losses
 from regkit.hookspecs import hookimpl
 from regkit.model import MultitaskModel
-from regkit.runs import checkpoint
+from regkit.runs import checkpoint, environment
 from regkit.runs.folders import CONFIG, declared, new_folder, note_latest, point, write
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.keeping import Keeping, monitored
+from regkit.runs.log import LOG, Log
 from regkit.runs.resume import Begun, Records, fingerprints, leftovers
 from regkit.tasks import Stage, Task
 
 FINISHED = "finished.json"
+ENVIRONMENT = "environment.json"
 
 
 @dataclass
@@ -49,7 +46,6 @@ class Recorder:
     interrupts: Interrupts = field(default_factory=Interrupts)
     say: Callable[[str], None] = lambda line: None  # of what the user must know
     keeping: Keeping = field(default_factory=Keeping)
-    pending: list[tuple[str, int, float, Losses, Record]] = field(default_factory=list)
     rate: float = 0.0
     stage: str = ""
     budget: int | None = None  # most tokens in a micro-batch, as it was last said
@@ -70,11 +66,13 @@ class Recorder:
         if self.begun:
             return self._go_on(self.begun)
         folder, self.lock = new_folder(experiment.settings, self.output)
-        found = environment(experiment.trainer.streams.device, experiment.composition.plugins)
-        write(folder / "environment.json", json.dumps(found, indent=2))
+        write(folder / ENVIRONMENT, json.dumps(self._environment(), indent=2))
         write(folder / "tasks.json", json.dumps(declared(experiment.tasks), indent=2))
         write(folder / CONFIG, experiment.settings.toml())  # the last: with it, the run has begun
         return folder
+
+    def _environment(self) -> dict[str, Any]:
+        return environment.present(self.experiment.trainer.streams.device, self.experiment.composition.plugins)
 
     def _go_on(self, begun: Begun) -> Path:
         """Bring the folder back to the moment of the checkpoint."""
@@ -87,28 +85,16 @@ class Recorder:
             self.saved = (self.stage, self.experiment.trainer.position.step)
             self.budget = begun.training["position"].get("budget")
             self.experiment.composition.owners.update(records.owners)
-            self._compare_environment(folder)
+            if different := environment.changed(folder / ENVIRONMENT, self._environment()):
+                names = ", ".join(different)
+                self.say(f"no longer as when the run began: {names}; the last digits of its numbers may differ")
             point(folder / "last", begun.checkpoint)
             if self.keeping.best:
                 point(folder / "best", folder / "checkpoints" / Path(self.keeping.best).name)
             write(folder / "scores.json", json.dumps({"dev": self.keeping.scores}, indent=2))
-        with (folder / "log.jsonl").open("ab") as log:
-            log.truncate(min(records.log, log.tell()))
+        Log(folder / LOG).cut(records.log)
         note_latest(folder)
         return folder
-
-    def _compare_environment(self, folder: Path) -> None:
-        """Say what is no longer as it was when the run began, and may show in the last digits."""
-        now = environment(self.experiment.trainer.streams.device, self.experiment.composition.plugins)
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            before = read_json(folder / "environment.json")
-            changed = [
-                name for name in ("python", "device", "threads", "packages", "plugins") if before[name] != now[name]
-            ]
-            if changed:
-                self.say(
-                    f"no longer as when the run began: {', '.join(changed)}; the last digits of its numbers may differ"
-                )
 
     @hookimpl(wrapper=True)
     def choose_tasks(self, step: int) -> Generator[None, Sequence[Task], Sequence[Task]]:
@@ -128,18 +114,15 @@ class Recorder:
 
     @hookimpl(trylast=True)
     def after_step(self, step: int, losses: Losses) -> None:
-        self.pending.append((self.stage, step, self.rate, losses, self.meter.finish()))
-        if len(self.pending) == 20:  # note: reading the numbers waits for the GPU
-            self.flush()
+        self.log.update(self.stage, step, self.rate, losses, self.meter.finish())
         self._stop_if_asked()
 
     @hookimpl(wrapper=True)
     def skipped(self, model: MultitaskModel, step: int, recompute: Callable[[], None]) -> Generator[None, None, None]:
         """Searched before the plugins are told, and saved after."""
         self.meter.finish()  # of numbers that are not finite
-        self.flush()
         found = suspects.find(self.experiment.composition, model, recompute, self.experiment.trainer.processes)
-        self._log({"stage": self.stage, "step": step, "skipped": [asdict(suspect) for suspect in found]})
+        self.log.write({"stage": self.stage, "step": step, "skipped": [asdict(suspect) for suspect in found]})
         self.say(f"step {step + 1} is skipped: {'; '.join(map(str, found))}")
         yield
         self._stop_if_asked()
@@ -150,8 +133,7 @@ class Recorder:
         value = monitored(settings.monitor, stage, self.experiment.tasks, scores)
         self.stage = stage.name
         self._tell_budget()
-        self.flush()
-        self._log({"stage": stage.name, "step": step, "scores": {"dev": scores}})
+        self.log.write({"stage": stage.name, "step": step, "scores": {"dev": scores}})
         if step:
             name = f"{stage.name}-{step}"
             better = self.keeping.judge(stage.name, name, value, scores)
@@ -167,16 +149,12 @@ class Recorder:
 
     def save(self) -> None:
         """Write a checkpoint of this very moment, and let `last` point to it; RunError where a number in it is none."""
-        self.flush()
         experiment, trainer = self.experiment, self.experiment.trainer
         name = f"{self.stage}-{trainer.position.step}"
         self.keeping.note(name, experiment.settings.keep)
-        log = self.folder / "log.jsonl"
-        with log.open("ab") as file:
-            os.fsync(file.fileno())
         weights, training = trainer.snapshot()
         owners, count = experiment.composition.owners, trainer.processes.count
-        records = Records(self.stage, log.stat().st_size, self.keeping, owners, count, self.data)
+        records = Records(self.stage, self.log.flushed(), self.keeping, owners, count, self.data)
         if trouble := checkpoint.not_finite(weights, training):
             raise RunError(
                 f"{trouble} is no finite number at step {trainer.position.step}, so no checkpoint is written."
@@ -187,6 +165,10 @@ class Recorder:
         self.saved, self.saved_at = (self.stage, trainer.position.step), time.monotonic()
         point(self.folder / "last", folder)
         self._prune()
+
+    @cached_property
+    def log(self) -> Log:
+        return Log(self.folder / LOG)
 
     @cached_property
     def data(self) -> dict[str, str]:
@@ -215,7 +197,7 @@ class Recorder:
 
     def effects(self) -> dict[str, Any]:
         """What the plugins did and took, over the whole log, with warnings."""
-        records = [json.loads(line) for line in (self.folder / "log.jsonl").read_text(encoding="utf8").splitlines()]
+        records = self.log.records()
         found = summary([record["effects"] for record in records if "effects" in record])
         said = warnings(found, self.experiment.composition)
         if skipped := sum("skipped" in record for record in records):
@@ -224,23 +206,11 @@ class Recorder:
             )
         return {**found, "warnings": said}
 
-    def flush(self) -> None:
-        """Write the losses of the steps since the last time."""
-        for stage, step, rate, losses, effects in self.pending:
-            numbers = {task: {term: float(value) for term, value in terms.items()} for task, terms in losses.items()}
-            record = {"stage": stage, "step": step, "learning_rate": rate, "losses": numbers}
-            self._log(record | ({"effects": effects} if effects else {}))
-        self.pending.clear()
-
     def _tell_budget(self) -> None:
         """Say and log what size of micro-batches was found to fit, once; a new stage begins with that of the settings."""
-        _, position = (
-            self.folder,
-            self.experiment.trainer.position,
-        )  # a run that was begun: brought back to its checkpoint
+        _, position = self.folder, self.experiment.trainer.position  # a run that was begun: back at its checkpoint
         if position.budget and position.budget != self.budget:
-            self.flush()
-            self._log({"stage": self.stage, "step": position.step, "micro_batch_tokens": position.budget})
+            self.log.write({"stage": self.stage, "step": position.step, "micro_batch_tokens": position.budget})
             self.say(
                 f"from step {position.step + 1} on, micro-batches have at most {position.budget} tokens, to fit in memory"
             )
@@ -255,26 +225,7 @@ class Recorder:
                 self.save()
             raise StoppedError(f"stopped by {asked.name} after step {position.step}; {self.how_to_go_on()}", asked)
 
-    def _log(self, record: Mapping[str, Any]) -> None:
-        with (self.folder / "log.jsonl").open("a", encoding="utf8") as file:
-            file.write(json.dumps({"time": round(time.time(), 3), **record}) + "\n")
-
     def _prune(self) -> None:
         for folder in (self.folder / "checkpoints").iterdir():
             if folder.name not in self.keeping.kept():
                 shutil.rmtree(folder)
-
-
-def environment(device: torch.device, plugins: Mapping[str, Any]) -> dict[str, Any]:
-    """What else a run's numbers depend on."""
-    points = catalog.installed()
-    sources = {name: points[name].dist for name in plugins if name in points}
-    return {
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "threads": torch.get_num_threads(),
-        "packages": {name: version(name) for name in ("regkit", "torch", "numpy", "tokenizers", "pluggy")},
-        "plugins": {name: f"{dist.name} {dist.version}" for name, dist in sources.items() if dist},
-    }

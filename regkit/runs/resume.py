@@ -21,14 +21,15 @@ from regkit.processes import ALONE, Processes
 from regkit.runs import checkpoint, folders
 from regkit.runs.keeping import CheckpointName, Keeping
 from regkit.runs.lock import LOCK
+from regkit.runs.log import LOG
 from regkit.settings import Settings
+from regkit.state import Position
 from regkit.tasks import Task
-from regkit.training import Position
 
 AUTO = "auto"
 # May differ: none of them changes what is learned, but for which values dropout sets to 0.
 FREE = {"data", "device", "keep", "save_steps", "save_minutes", "shard", "micro_batch_tokens"}
-WRITTEN = ("log.jsonl", "checkpoints", LOCK)  # what a run goes on writing in its folder, without replacing it
+WRITTEN = (LOG, "checkpoints", LOCK)  # what a run goes on writing in its folder, without replacing it
 Say = Callable[[str], None]
 
 
@@ -167,7 +168,7 @@ def _begun(folder: Path, path: Path) -> Begun:
         if isinstance(error, ValidationError):
             reason = explain(error, "its state", ())
         raise RunError(f"{path} cannot be resumed from: {reason.rstrip('.')}.") from None
-    _check_log(folder / "log.jsonl", records.log)
+    _check_log(folder / LOG, records.log)
     return Begun(folder, path, {**state, "position": position}, records)
 
 

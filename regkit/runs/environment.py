@@ -1,0 +1,39 @@
+"""Environment: what else a run's numbers depend on, and whether it is still as it was."""
+
+import platform
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regkit import catalog
+from regkit.files import read_json
+
+COMPARED = ("python", "device", "threads", "packages", "plugins")  # what may show in the last digits
+
+
+def present(device: torch.device, plugins: Mapping[str, Any]) -> dict[str, Any]:
+    """As it is now."""
+    points = catalog.installed()
+    sources = {name: points[name].dist for name in plugins if name in points}
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "packages": {name: version(name) for name in ("regkit", "torch", "numpy", "tokenizers", "pluggy")},
+        "plugins": {name: f"{dist.name} {dist.version}" for name, dist in sources.items() if dist},
+    }
+
+
+def changed(file: Path, now: Mapping[str, Any]) -> list[str]:
+    """What is no longer as it was written into a file; nothing, where that cannot be read."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        before = read_json(file)
+        return [name for name in COMPARED if before[name] != now[name]]
+    return []

@@ -1,0 +1,86 @@
+"""Observers of a tiny run, and what is compared of two."""
+
+import copy
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regkit.batch import Batch
+from regkit.data.order import Feed
+from regkit.hookspecs import hookimpl
+from regkit.sharding import agreed, whole
+from regkit.tasks import Task
+from regkit.training import Trainer
+
+
+class Snapshot:
+    """An observer that keeps the state after some steps."""
+
+    trainer: Trainer
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.model: dict[str, Tensor] = {}
+        self.training: dict[str, Any] = {}
+
+    @hookimpl(trylast=True)
+    def after_step(self, step: int) -> None:
+        if step + 1 == self.after:
+            self.model = {name: tensor.clone() for name, tensor in self.trainer.model.state_dict().items()}
+            self.training = copy.deepcopy(self.trainer.state_dict())
+
+
+class Probe:
+    """A plugin that notes what it draws at every place, and the batches of every task."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.drawn: dict[tuple[int, str], float] = {}  # by step and task
+        self.rows: dict[str, dict[int, tuple[int, ...]]] = {}  # of each batch, by task and step
+
+    @hookimpl
+    def extra_losses(self, task: Task, batch: Batch) -> Mapping[str, Tensor]:
+        self.drawn[self.step, task.name] = float(torch.rand(()))
+        self.rows.setdefault(task.name, {})[self.step] = batch.rows
+        return {}
+
+    @hookimpl
+    def after_step(self, step: int) -> None:
+        self.step = step + 1
+
+
+def same_weights(one: Trainer, other: Trainer) -> None:
+    """AssertionError where a parameter differs in a single bit."""
+    theirs = dict(other.model.named_parameters())
+    for name, parameter in one.model.named_parameters():
+        assert torch.equal(parameter, theirs[name]), f"{name} differs"
+
+
+def gradients_of(trainer: Trainer, task: Task, budget: int) -> dict[str, Tensor]:
+    """The gradients of the task's second batch, in micro-batches of at most `budget` tokens, as a step would see them."""
+    *_, (stage, tasks) = trainer.stages()
+    trainer.prepare(stage, tasks)
+    optimizer = trainer.make_optimizer(stage)
+    chosen = [(task, Feed(task, 0, stage.name).micro_batches(1, budget, trainer.processes.count))]
+    trainer.model.train()
+    with trainer.streams.at(stage.name, 0):
+        compute = partial(trainer.gradients.compute, optimizer, chosen)
+        compute()
+        with agreed():
+            trainer.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=compute)
+    found = {name: whole(parameter.grad) for name, parameter in trainer.model.named_parameters()}
+    return {name: gradient.clone() for name, gradient in found.items() if gradient is not None}
+
+
+def exactly(value: Any) -> str:
+    """Every bit of a nesting of dicts, lists, tensors and plain values, as text that can be compared."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {value.tolist()}"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key!r}: {exactly(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(exactly, value))}]"
+    return repr(value)

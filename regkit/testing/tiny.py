@@ -1,0 +1,156 @@
+"""Tiny: a model, tasks and a run that take a moment."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer as Backend
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import BertPreTokenizer
+
+from regkit.compose import Composition, compose
+from regkit.defaults import Defaults
+from regkit.effects import Meter, Record
+from regkit.gradients import Gradients
+from regkit.hookspecs import hookimpl
+from regkit.model import Bert, BertConfig, MultitaskModel
+from regkit.objectives import Binary, Classification, Objective, Regression
+from regkit.processes import ALONE, Processes
+from regkit.randomness import Streams
+from regkit.sharding import shard
+from regkit.tasks import FINETUNE, Examples, PairMode, Stage, Task
+from regkit.tokenizer import Tokenizer
+from regkit.training import Trainer
+
+Plugins = Mapping[str, Any]
+
+TINY = BertConfig(
+    vocab_size=97,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=32,
+    initializer_range=0.2,  # large enough for a few steps to matter
+)
+STEPS = 6
+
+
+def tiny_task(
+    name: str, objective: Objective, pair_mode: PairMode | None = None, *, size: int = 24, batch_size: int = 5
+) -> Task:
+    """A task of random tokens in sequences of 3 to 14, with labels that depend on the first token."""
+    random = np.random.default_rng(sum(map(ord, name)))
+    sides = 2 if pair_mode == "bi_encoder" else 1
+    lengths = random.integers(3, 15, size * sides)
+    tokens = random.integers(1, TINY.vocab_size, lengths.sum())
+    starts = np.cumsum(lengths) - lengths
+    segments = np.concatenate([np.arange(n) >= n // 2 for n in lengths]) if pair_mode == "cross_encoder" else 0 * tokens
+    share = tokens[starts[::sides]] / TINY.vocab_size
+    if isinstance(objective, Regression):
+        labels = torch.tensor(objective.low + (objective.high - objective.low) * share, dtype=torch.float32)
+    else:
+        labels = torch.tensor(share * (objective.width if objective.width > 1 else 2)).long()
+    examples = Examples(
+        tokens=tokens.astype(np.int32),
+        segments=segments.astype(np.int8),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        labels=labels,
+        sides=sides,
+        ids=[str(row) for row in range(size)],
+    )
+    return Task(name, objective, {"train": examples, "dev": examples}, pair_mode, batch_size)
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """A vocabulary of the size of the tiny model's: special tokens, and then numbers."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = special + [str(number) for number in range(TINY.vocab_size - len(special))]
+    backend = Backend(WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = BertPreTokenizer()
+    return Tokenizer(backend)
+
+
+def tiny_tasks() -> list[Task]:
+    """One task of each objective, and of each way to read a pair."""
+    return [
+        tiny_task("classes", Classification(3)),
+        tiny_task("binary", Binary(), "cross_encoder", size=18),
+        tiny_task("score", Regression(0, 5), "cross_encoder", size=13),
+        tiny_task("cosine", Regression(0, 5), "bi_encoder", size=16),
+        tiny_task("features", Binary(), "bi_encoder", size=16),
+    ]
+
+
+def tiny_trainer(
+    plugins: Plugins,
+    *,
+    tasks: Sequence[Task] | None = None,
+    steps: int = STEPS,
+    seed: int = 0,
+    dropout: float = 0.1,
+    budget: int = 10_000,
+    observers: Sequence[object] = (),
+    stages: Mapping[str, Sequence[str]] | None = None,
+    processes: Processes = ALONE,
+) -> Trainer:
+    """A trainer of a fresh tiny model on tiny tasks; `trainer.train()` takes a moment.
+
+    `stages` says where some of the plugins act, as their option of that name does.
+    """
+    trainer, composition = tiny_run(plugins, tasks, steps, seed, dropout, budget, stages, processes)
+    for observer in observers:
+        composition.observe(observer)
+    return trainer
+
+
+def measured(
+    plugins: Plugins, *, tasks: Sequence[Task] | None = None, every: int = 1, budget: int = 10_000
+) -> tuple[Trainer, Composition, list[Record]]:
+    """A tiny run with the effect meter on: the trainer when it is done, and the records of the measured steps."""
+    trainer, composition = tiny_run(plugins, tasks, budget=budget)
+    meter = Meter(trainer, composition, every)
+    log = MeterLog(meter)
+    composition.observe(log)
+    composition.observe(meter)
+    trainer.train()
+    return trainer, composition, log.records
+
+
+def tiny_run(
+    plugins: Plugins,
+    tasks: Sequence[Task] | None,
+    steps: int = STEPS,
+    seed: int = 0,
+    dropout: float = 0.1,
+    budget: int = 10_000,
+    stages: Mapping[str, Sequence[str]] | None = None,
+    processes: Processes = ALONE,
+) -> tuple[Trainer, Composition]:
+    tasks = tiny_tasks() if tasks is None else tasks
+    streams = Streams(seed)
+    with streams.seeded("encoder"):
+        encoder = Bert(replace(TINY, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout))
+    stage = Stage(FINETUNE, [task.name for task in tasks], steps=steps, learning_rate=1e-2)
+    composition = compose(plugins, Defaults(tasks, stage), streams, stages)
+    tasks = composition.tasks(tasks, tiny_tokenizer(), encoder)
+    model = MultitaskModel(encoder, tasks, streams, dropout=dropout)
+    if processes.sharded:
+        shard(encoder.layers, processes.device, processes.count)
+    gradients = Gradients(model, composition.hook, streams, processes=processes)
+    return Trainer(gradients, tasks, budget=budget, plugins=plugins, acts=composition.acts), composition
+
+
+class MeterLog:
+    """An observer that keeps what the meter finds, as a run's recorder does."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self.records: list[Record] = []
+
+    @hookimpl(trylast=True)
+    def after_step(self) -> None:
+        if found := self.meter.finish():
+            self.records.append(found)
