@@ -20,11 +20,13 @@ from regkit.data import demo
 from regkit.display import Display, print_effects, print_scores
 from regkit.effects import Meter
 from regkit.errors import PluginError, RegkitError, RunError, StoppedError
-from regkit.evaluation import Scores, outputs, score
+from regkit.evaluation import Scores, outputs, passes, score
 from regkit.experiment import Experiment, find_device
 from regkit.files import absolute
+from regkit.memory import Retry, SmallerError, halved, ran_out
+from regkit.model import MultitaskModel
 from regkit.plan import details, plan, print_plan
-from regkit.processes import joined
+from regkit.processes import Processes, joined
 from regkit.runs import checkpoint, folders
 from regkit.runs import resume as resuming
 from regkit.runs.follower import Follower
@@ -154,10 +156,14 @@ def evaluate(
 ) -> None:
     """Score a run's best checkpoint on a split, and write predictions where asked."""
     folder = folders.find_run(run)
-    finished = folders.load_run(folder, split, data=data, device=device)
+    with joined(find_device(device)) as processes:
+        finished = folders.load_run(folder, split, data=data, device=device)
+        found = {task.name: fitting_outputs(finished.model, task, split, processes) for task in finished.tasks}
+    if not processes.first:
+        return
     scores: Scores = {}
     for task in finished.tasks:
-        output = outputs(finished.model, task, split, budget=BUDGET, precision=torch.float32)
+        output = found[task.name]
         labels = task.splits[split].labels
         if labels is not None:
             scores[task.name] = score(task, output, labels)
@@ -172,6 +178,20 @@ def evaluate(
     for name in [task.name for task in finished.tasks if task.name not in scores]:
         said = f"predictions are in {predictions}" if predictions else "use --predictions DIR to write predictions"
         print_plan(console, [f"{name}: the {split} split has no labels; {said}."])
+
+
+def fitting_outputs(model: MultitaskModel, task: Task, split: Split, processes: Processes) -> Tensor:
+    """A task's outputs over a split, in smaller passes where memory runs out."""
+    budget, retry = BUDGET, Retry()
+    while True:
+        with retry:
+            try:
+                return outputs(model, task, split, budget=budget, precision=torch.float32, processes=processes)
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+                budget = halved(passes(task, split, budget), f"on task '{task.name}'")
+                raise SmallerError from error
 
 
 def write_predictions(folder: Path, task: Task, split: Split, output: Tensor, columns: tuple[str, str]) -> None:

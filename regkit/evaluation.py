@@ -1,6 +1,6 @@
 """Evaluation: a task's outputs over a whole split, and its scores."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -17,6 +17,10 @@ from regkit.tasks import Split, Task
 Scores = dict[str, dict[str, float]]
 
 MOST_LOGITS = 2**26  # at a time: 256 MiB
+
+
+def nothing() -> None:
+    """What is done between two passes, where nobody asks for more."""
 
 
 @contextmanager
@@ -47,15 +51,18 @@ def outputs(
     budget: int,
     precision: torch.dtype,
     processes: Processes = ALONE,
+    between: Callable[[], None] = nothing,
 ) -> Tensor:
     """What the objective keeps of the model's output for every example of a split, in the split's order, on the CPU.
 
-    Of several processes each makes some of the passes, and all have the answer.
+    Of several processes each makes some of the passes, and all have the answer. `between` is called before each pass, in all
+    processes together; an error that it raises is the way to end this early.
     """
     examples, parts = task.splits[split], micro_batches(task, split, budget)
     device, found = next(model.parameters()).device, None
     with processes.all_or_none(ran_out), mode(model, training=False), autocast(device, precision):
         for _, part, counts in processes.own(parts):
+            between()
             batch = examples.batch(part).to(device)
             output = model.predict(task, batch, model.embed(batch)).float()
             evidence = task.objective.evidence(output, batch)
@@ -74,11 +81,12 @@ def evaluate(
     budget: int,
     precision: torch.dtype,
     processes: Processes = ALONE,
+    between: Callable[[], None] = nothing,
 ) -> Scores:
-    """`scores[task][metric]` for every task that has the split with labels."""
+    """`scores[task][metric]` for every task that has the split with labels; the rest as in `outputs`."""
     scores: Scores = {}
     for task, labels in scorable(tasks, split):
-        output = outputs(model, task, split, budget=budget, precision=precision, processes=processes)
+        output = outputs(model, task, split, budget=budget, precision=precision, processes=processes, between=between)
         scores[task.name] = score(task, output, labels)
     return scores
 
@@ -91,8 +99,13 @@ def scorable(tasks: Iterable[Task], split: Split) -> list[tuple[Task, Tensor]]:
 
 def pieces(tasks: Iterable[Task], split: Split, budget: int) -> list[np.ndarray]:
     """The lengths of the examples of each micro-batch that `evaluate` makes."""
-    found = [(task.splits[split].lengths(), micro_batches(task, split, budget)) for task, _ in scorable(tasks, split)]
-    return [lengths[part] for lengths, parts in found for part in parts]
+    return [lengths for task, _ in scorable(tasks, split) for lengths in passes(task, split, budget)]
+
+
+def passes(task: Task, split: Split, budget: int) -> list[np.ndarray]:
+    """The same of one task."""
+    lengths = task.splits[split].lengths()
+    return [lengths[part] for part in micro_batches(task, split, budget)]
 
 
 def score(task: Task, output: Tensor, labels: Tensor) -> dict[str, float]:

@@ -15,7 +15,7 @@ from torch.nn.utils import clip_grads_with_norm_
 from regkit.data.order import Feed
 from regkit.errors import ConfigError, LostError, RunError
 from regkit.estimate import budget
-from regkit.evaluation import evaluate, mode, pieces
+from regkit.evaluation import evaluate, mode, nothing, pieces
 from regkit.gradients import Chosen, Gradients, Losses, parameters_of
 from regkit.memory import Retry, SmallerError, halved, ran_out, where
 from regkit.model import MultitaskModel
@@ -38,6 +38,7 @@ class Trainer:
     max_skipped: int = 5  # updates in a row that may be skipped, for numbers that are not finite, before training stops
     plugins: Mapping[str, Any] = field(default_factory=dict)  # by name; only their state is used
     acts: Callable[[str, str], bool] = lambda plugin, stage: True  # whether a plugin acts in a stage
+    between: Callable[[], None] = nothing  # called between two passes of an evaluation, which an error ends
     position: Position = field(default_factory=Position)
     optimizer: torch.optim.Optimizer | None = None
     resumed: Mapping[str, Any] | None = None  # the state at `position`, until the stage is prepared for it
@@ -159,7 +160,9 @@ class Trainer:
             processes.check_alike(parameters_of(self.model, self.optimizer))
             model, budget = self.scored(), self.fitting
             with self.halving(lambda: pieces(tasks, "dev", budget)):
-                scores = evaluate(model, tasks, "dev", budget=budget, precision=precision, processes=processes)
+                scores = evaluate(
+                    model, tasks, "dev", budget=budget, precision=precision, processes=processes, between=self.between
+                )
             self.settled = None
             position.evaluated = position.step
             self.hook.evaluated(stage=stage, step=position.step, scores=scores)

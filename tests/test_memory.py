@@ -419,3 +419,26 @@ def test_a_run_that_does_not_fit_is_saved_and_says_how_to_go_on(place: Path, tmp
     assert ran.err.count("\n") == 1
     assert "memory ran out after 3 steps, in extra_losses of plugin 'scarce', with one example at a time" in ran.err
     assert "What was done until step 3 is saved; to go on: regkit train --resume run" in ran.err
+
+
+def test_scoring_a_finished_run_is_done_again_in_smaller_passes(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert go(tmp_path / "run", settings(place, {}, steps=2))
+    ran = [regkit("eval", tmp_path / "run", "--json", cwd=tmp_path)]
+    embed, most = MultitaskModel.embed, [0]
+
+    def needs(model: MultitaskModel, batch: Batch) -> Tensor:
+        tokens = size(batch.example_lengths)
+        if tokens > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        most[0] = max(most[0], tokens)
+        return embed(model, batch)
+
+    monkeypatch.setattr(MultitaskModel, "embed", needs)
+    ran.append(regkit("eval", tmp_path / "run", "--json", cwd=tmp_path))
+    assert [each.status for each in ran] == [0, 0], ran[1].err
+    assert 10 < most[0] <= 40
+    one, other = (json.loads(each.out)["dev"] for each in ran)
+    for task, scores in one.items():
+        assert other[task]["loss"] == pytest.approx(scores["loss"], rel=1e-4)

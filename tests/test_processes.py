@@ -308,6 +308,19 @@ def test_a_run_goes_on_with_other_numbers_of_processes(place: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_finished_run_is_scored_by_several_processes_and_said_by_one(place: Path) -> None:
+    ran = regkit("train", *ARGUMENTS, "--output", "scored", cwd=place)
+    assert ran.status == 0, ran.err
+    alone = json.loads(regkit("eval", "scored", "--json", cwd=place).out)["dev"]
+    processes = start(["-m", "regkit", "eval", "scored", "--json", "--predictions", "predicted"], 3, place)
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [out for out, _ in said[1:]] == ["", ""], said
+    for task, scores in json.loads(said[0][0])["dev"].items():
+        assert scores["loss"] == pytest.approx(alone[task]["loss"], rel=1e-4)
+    assert {file.name for file in (place / "predicted").iterdir()} == {f"{task}-dev.csv" for task in alone}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], SHARD], ids=["whole", SHARDED])
 def test_a_process_that_dies_ends_the_run_in_one_sentence(place: Path, more: list[str]) -> None:
     """Killed: the first saves what was done and says how to go on. Who holds a part only has nothing to save."""

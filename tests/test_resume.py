@@ -78,8 +78,11 @@ def settings(place: Path, plugins: Mapping[str, Mapping[str, Any]], **more: Any)
     return Settings.checked(values | more, "the test")
 
 
-def go(folder: Path, wanted: Settings, *, stop: int | None = None) -> bool:
-    """Begin a run, or go on with it, as the command line does; whether it reached its end before that many steps."""
+def go(folder: Path, wanted: Settings, *, stop: int | None = None, scoring: int | None = None) -> bool:
+    """Begin a run, or go on with it, as the command line does; whether it reached its end.
+
+    A signal comes after so many steps (`stop`), or while the weights after so many updates are scored (`scoring`).
+    """
     begun = resume.newest(folder, lambda line: None) if folders.begun(folder) else None
     experiment = resume.build(begun, wanted) if begun else Experiment.build(wanted)
     interrupts = Interrupts()
@@ -87,9 +90,16 @@ def go(folder: Path, wanted: Settings, *, stop: int | None = None) -> bool:
     recorder = Recorder(experiment, meter, folder, begun, interrupts)
     for observer in (recorder, meter, Stop(interrupts, stop)):
         experiment.composition.observe(observer)
+    trainer, between = experiment.trainer, experiment.trainer.between
+
+    def signalled() -> None:
+        interrupts.asked = signal.SIGINT if trainer.position.step == scoring else interrupts.asked
+        between()
+
+    trainer.between = signalled
     with recorder:
         try:
-            experiment.trainer.train()
+            trainer.train()
         except StoppedError:
             return False
         recorder.finish()
@@ -143,6 +153,18 @@ def exact(place: Path, folder: Path, plugins: Mapping[str, Any], stops: Sequence
     else:
         assert go(folder / "stopped", wanted)
     same_run(folder / "whole", folder / "stopped")
+
+
+@pytest.mark.parametrize("step", [0, 6])
+def test_a_signal_ends_an_evaluation_between_two_passes(place: Path, tmp_path: Path, step: int) -> None:
+    """What was trained is saved, and the run that goes on scores first."""
+    wanted = settings(place, {"ema": {}, "rrobin": {}}, steps=6)
+    assert go(tmp_path / "whole", wanted)
+    assert not go(tmp_path / "stopped", wanted, scoring=step)
+    records = log(tmp_path / "stopped") if step else []
+    assert step not in [record["step"] for record in records if "scores" in record]
+    assert go(tmp_path / "stopped", wanted)
+    same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
 STATEFUL = {"bregman", "mixout", "adaptive", "famo", "domain"}  # and one of each kind

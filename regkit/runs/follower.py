@@ -21,6 +21,9 @@ class Follower:
     meter: Meter
     interrupts: Interrupts
 
+    def __post_init__(self) -> None:
+        self.experiment.trainer.between = self._stop_if_asked
+
     @hookimpl(wrapper=True)
     def choose_tasks(self) -> Generator[None, Sequence[Task], Sequence[Task]]:
         self._contribute()

@@ -53,6 +53,9 @@ class Recorder:
     saved_at: float = field(default_factory=time.monotonic)
     lock: IO[str] | None = None
 
+    def __post_init__(self) -> None:
+        self.experiment.trainer.between = self._stop_if_asked
+
     def __enter__(self) -> "Recorder":
         return self
 
@@ -221,6 +224,7 @@ class Recorder:
         trainer = self.experiment.trainer
         asked, position = self.interrupts.agreed(trainer.processes), trainer.position
         if asked:
+            _, self.stage = self.folder, str(trainer.streams.place[0])  # a run that was begun: back at its checkpoint
             if trainer.processes.joins(bool(position.step) and self.saved != (self.stage, position.step)):
                 self.save()
             raise StoppedError(f"stopped by {asked.name} after step {position.step}; {self.how_to_go_on()}", asked)
