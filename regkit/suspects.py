@@ -12,7 +12,6 @@ from regkit.hookspecs import hookimpl
 from regkit.memory import ran_out
 from regkit.model import MultitaskModel
 from regkit.processes import ALONE, Processes
-from regkit.sharding import is_part
 from regkit.tasks import Task
 
 SHOWN = 8  # row numbers in a sentence; the log has all
@@ -120,8 +119,8 @@ def _trouble(term: Tensor, model: MultitaskModel) -> str:
     """What of a term is not finite: its value, or else its gradient, or nothing."""
     gradients: Sequence[Tensor | None] = []
     if term.requires_grad:
-        trained = [each for each in model.parameters() if each.requires_grad and not is_part(each)]
-        gradients = torch.autograd.grad(term, trained, retain_graph=True, allow_unused=True)  # in all processes or none
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        gradients = torch.autograd.grad(term, trained, retain_graph=True, allow_unused=True)  # none of those in parts
     if not term.isfinite():
         return "loss"
     return "" if _all_finite(gradients) else "gradient"

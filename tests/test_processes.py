@@ -28,10 +28,11 @@ from safetensors.torch import load_file
 from regkit import catalog, hookimpl
 from regkit.batch import Batch
 from regkit.data.order import cut
+from regkit.errors import LostError
 from regkit.gradients import gradient_norm
 from regkit.model import MultitaskModel
 from regkit.processes import ALONE, Processes, _buckets, joined
-from regkit.sharding import in_parts, whole
+from regkit.sharding import in_parts, is_part, whole
 from regkit.tasks import Task
 from regkit.testing import gradients_of, tiny_tasks, tiny_trainer
 from tests.helpers import Ran, regkit, write_encoder, write_tasks
@@ -66,6 +67,9 @@ def compare(names: Sequence[str], processes: Processes) -> None:
     runs = [tiny_trainer(plugins(), tasks=tasks(), dropout=0.0, processes=each) for each in (ALONE, processes)]
     for run in runs:
         run.train()
+    if processes.sharded:
+        gradients = [parameter.grad for parameter in runs[1].model.encoder.layers.parameters()]
+        assert all(gradient is None or is_part(gradient) for gradient in gradients)
     loose = 1e-3 if "layerwise_lr" in names else 1e-5
     close(f"{names}: weights", *(whole(dict(run.model.named_parameters())) for run in runs), least=loose)
 
@@ -167,7 +171,7 @@ def test_two_processes_come_to_what_one_does_also_with_half_of_each_layer() -> N
 @pytest.mark.slow
 def test_more_processes_than_examples_in_a_batch() -> None:
     """Batches of 5, 3 and 1: some processes have no share, and no losses to name."""
-    compared(4, "smart", "rrobin+pcgrad")
+    compared(4, "smart", "rrobin+pcgrad", "rrobin+famo")
 
 
 @pytest.mark.slow
@@ -184,6 +188,16 @@ def test_every_plugin_comes_to_the_same_with_half_of_each_layer() -> None:
 def test_parts_need_not_be_of_one_size() -> None:
     """A third of 16 and of 32 rows; and batches with fewer examples than there are processes."""
     compared(3, SHARDED, "smart", "sam", "reinit_top", "rrobin+pcgrad+ema")
+
+
+def test_a_plugin_is_not_blamed_for_a_process_that_is_gone() -> None:
+    class Passes:
+        @hookimpl
+        def extra_losses(self) -> None:  # what torch says in the middle of a pass that all make together
+            raise RuntimeError("[/somewhere/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1")
+
+    with pytest.raises(LostError, match="^another process of this run has ended, so this one ends too.$"):
+        tiny_trainer({"passes": Passes()}).train()
 
 
 @given(

@@ -21,8 +21,8 @@ class Snapshot:
 
     trainer: Trainer
 
-    def __init__(self, after: int) -> None:
-        self.after = after
+    def __init__(self, after: int, *, ends: bool = False) -> None:
+        self.after, self.ends = after, ends  # the run, too
         self.model: dict[str, Tensor] = {}
         self.training: dict[str, Any] = {}
 
@@ -31,6 +31,7 @@ class Snapshot:
         if step + 1 == self.after:
             self.model = {name: tensor.clone() for name, tensor in self.trainer.model.state_dict().items()}
             self.training = copy.deepcopy(self.trainer.state_dict())
+            self.trainer.position.ended = self.ends
 
 
 class Probe:

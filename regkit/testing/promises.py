@@ -12,7 +12,7 @@ from regkit.errors import PluginError
 from regkit.hookspecs import DECIDE, hookimpl
 from regkit.tasks import Task
 from regkit.testing.observers import Probe, Snapshot, exactly, gradients_of, same_weights
-from regkit.testing.tiny import STEPS, Plugins, measured, tiny_run, tiny_tasks, tiny_trainer
+from regkit.testing.tiny import STEPS, Plugins, measured, tiny_run, tiny_tasks, tiny_trainer, unscored
 from regkit.training import Trainer
 
 Factory = Callable[[], Plugins]
@@ -23,7 +23,7 @@ def resume_is_exact(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Promise 1: a run stopped in the middle and resumed has the weights of the run that never stopped."""
     whole = tiny_trainer(factory(), tasks=tasks())
     whole.train()
-    stop = Snapshot(after=STEPS // 2)
+    stop = Snapshot(after=STEPS // 2, ends=True)
     first = tiny_trainer(factory(), tasks=tasks(), observers=[stop])
     stop.trainer = first
     first.train()
@@ -37,8 +37,8 @@ def resume_is_exact(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
 def draws_are_its_own(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Promise 1: with the plugin or without, others draw the same numbers, and the data comes in the same order."""
     alone, beside = Probe(), Probe()
-    tiny_trainer({"probe": alone}, tasks=tasks()).train()
-    tiny_trainer({"probe": beside, **factory()}, tasks=tasks()).train()
+    tiny_trainer({"probe": alone}, tasks=unscored(tasks())).train()
+    tiny_trainer({"probe": beside, **factory()}, tasks=unscored(tasks())).train()
     for place in alone.drawn.keys() & beside.drawn.keys():  # a scheduler may choose another task
         assert alone.drawn[place] == beside.drawn[place], f"another plugin draws other numbers at {place}"
     for task in alone.rows.keys() & beside.rows.keys():
@@ -87,7 +87,7 @@ def strength_zero_is_no_plugin(factory: Factory, tasks: Tasks = tiny_tasks) -> N
         for plugin in quiet.values():
             values = list(strengths(plugin).items())
             setattr(plugin, *values[chosen % len(values)])
-        one, other = tiny_trainer(quiet, tasks=tasks()), tiny_trainer({}, tasks=tasks())
+        one, other = (tiny_trainer(each, tasks=unscored(tasks())) for each in (quiet, {}))
         one.train()
         other.train()
         same_weights(one, other)
@@ -116,7 +116,7 @@ def refusal(plugins: Plugins, hook: str, tasks: Sequence[Task]) -> str:
 def a_skipped_step_leaves_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Promise 9: where a loss is not finite, weights, optimizer and plugin state are what they were before the step."""
     spoiler = Spoiler(at=STEPS // 2)
-    spoiler.trainer = trainer = tiny_trainer(factory(), tasks=tasks(), observers=[spoiler])
+    spoiler.trainer = trainer = tiny_trainer(factory(), tasks=unscored(tasks()), observers=[spoiler])
     trainer.train()
     assert spoiler.before == spoiler.after, "a step that was skipped changed the state of training"
     assert trainer.position.step == STEPS, "training did not go on"
@@ -126,8 +126,8 @@ def a_skipped_step_leaves_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) 
 
 def effects_are_measured(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Promise 8: the time, the passes and every term of a plugin are reported, and measuring changes no weight."""
-    watched, composition, records = measured(factory(), tasks=tasks())
-    unwatched = tiny_trainer(factory(), tasks=tasks())
+    watched, composition, records = measured(factory(), tasks=unscored(tasks()))
+    unwatched = tiny_trainer(factory(), tasks=unscored(tasks()))
     unwatched.train()
     same_weights(watched, unwatched)
     found = summary(records)
