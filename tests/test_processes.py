@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 
 from regkit import catalog, hookimpl
 from regkit.batch import Batch
-from regkit.data.order import cut
+from regkit.data.order import Feed, cut
 from regkit.errors import LostError
 from regkit.gradients import gradient_norm
 from regkit.model import MultitaskModel
@@ -155,6 +155,19 @@ def check_measuring(processes: Processes) -> None:
     assert rest + layers[0] / processes.count**2 == pytest.approx(norms[0] ** 2, rel=1e-4)
 
 
+def check_reevaluating(processes: Processes) -> None:
+    """AssertionError where the loss of a batch is another than alone, whatever number of micro-batches it has."""
+    task = tiny_tasks()[2]
+    for number in range(task.batches):
+        losses = []
+        for each in (ALONE, processes):
+            trainer = tiny_trainer({}, dropout=0.0, processes=each)
+            batches = Feed(task, 0, "finetune").micro_batches(number, 12, each.count)
+            with trainer.streams.at("finetune", 0):
+                losses.append(trainer.gradients.reevaluate([(task, batches)])[task.name])
+        torch.testing.assert_close(*losses)
+
+
 def a_batch(model: MultitaskModel) -> tuple[Task, Batch, torch.Tensor]:
     task = tiny_tasks()[0]
     batch = task.splits["train"].batch([0, 1, 2])
@@ -196,7 +209,7 @@ def test_a_plugin_is_not_blamed_for_a_process_that_is_gone() -> None:
         def extra_losses(self) -> None:  # what torch says in the middle of a pass that all make together
             raise RuntimeError("[/somewhere/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1")
 
-    with pytest.raises(LostError, match="^another process of this run has ended, so this one ends too.$"):
+    with pytest.raises(LostError, match=r"^another process of this run has ended, so this one ends too\.$"):
         tiny_trainer({"passes": Passes()}).train()
 
 
@@ -491,6 +504,7 @@ def main() -> None:
                 processes = replace(processes, sharded=True)
                 check_parts(processes)
                 check_measuring(processes)
+                check_reevaluating(processes)
             else:
                 compare(names.split("+"), processes)
 
