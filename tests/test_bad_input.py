@@ -491,6 +491,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pyte
     assert everything_in(tmp_path) == {"scores.json": b"old".hex()}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on the size of files")
 def test_a_checkpoint_that_does_not_fit_is_one_sentence_and_is_not_there(place: Path) -> None:
     train = "$python -m regkit train --encoder encoder --data data --steps 1 --output mine"
@@ -513,6 +514,7 @@ def test_an_output_that_takes_nothing_is_one_sentence(place: Path) -> None:
     assert "No space left on device" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_reading_is_no_error(place: Path) -> None:
     done = shell("$python -m regkit plugins | true; exit ${PIPESTATUS[0]}", place)
     assert (done.returncode, done.stderr) == (1, "")

@@ -108,7 +108,7 @@ def small(batch: Batch) -> bool:
     return size(batch.example_lengths) <= LIMIT or len(batch) == 1
 
 
-@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("where", slow_but(WHERE, ["recompute", "evaluation"]))
 @pytest.mark.parametrize(
     "plugins", slow_but([("smart", "bregman", "ema"), ("rrobin", "pcgrad")], [("rrobin", "pcgrad")]), ids=" ".join
 )
@@ -260,7 +260,7 @@ def test_a_measured_step_that_is_done_again_is_measured_whole() -> None:
             assert all("gradient" in term for term in terms.values())
 
 
-@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("where", slow_but(WHERE, ["forward"]))
 def test_one_example_that_does_not_fit_ends_the_run_with_a_remedy(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scarce = Scarce(where, lambda batch: max(batch.example_lengths) < 10)
     trainer = tiny_trainer({"sam": catalog.make("sam", {})}, observers=[scarce], steps=40)
@@ -421,6 +421,7 @@ def test_a_run_that_does_not_fit_is_saved_and_says_how_to_go_on(place: Path, tmp
     assert "What was done until step 3 is saved; to go on: regkit train --resume run" in ran.err
 
 
+@pytest.mark.slow
 def test_scoring_a_finished_run_is_done_again_in_smaller_passes(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,7 +182,7 @@ def test_a_run_without_plugins_resumes_exactly_at_every_step(place: Path, tmp_pa
     exact(place, tmp_path, {}, [1] * STEPS)
 
 
-@pytest.mark.parametrize("name", [None, "adaptive", "dwa", "ema"])
+@pytest.mark.parametrize("name", slow_but([None, "adaptive", "dwa", "ema"], ["adaptive"]))
 def test_a_run_that_is_stopped_while_it_is_scored_is_not_scored_again(
     name: str | None, place: Path, tmp_path: Path
 ) -> None:
@@ -279,8 +279,10 @@ def test_a_run_of_two_stages_resumes_exactly_in_either(
     exact(place, tmp_path, {"two": {}} | ({plugin: {}} if plugin else {}), stops)
 
 
-@pytest.mark.parametrize("stages", [["finetune"], ["domain"], ["domain", "finetune"]], ids=" and ".join)
-@pytest.mark.parametrize("plugin", ["ema", "uncertainty"])
+@pytest.mark.parametrize(
+    "stages", slow_but([["finetune"], ["domain"], ["domain", "finetune"]], [["domain", "finetune"]]), ids=" and ".join
+)
+@pytest.mark.parametrize("plugin", slow_but(["ema", "uncertainty"], ["ema"]))
 def test_a_run_with_domain_pretraining_resumes_exactly_in_either_stage(
     plugin: str, stages: list[str], place: Path, tmp_path: Path
 ) -> None:

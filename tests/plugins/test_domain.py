@@ -46,7 +46,7 @@ from regkit.tasks import Examples, Stage
 from regkit.testing import TINY, Snapshot, same_weights, tiny_tasks, tiny_tokenizer, tiny_trainer
 from regkit.tokenizer import Tokenizer
 from regkit.training import Trainer
-from tests.helpers import PATIENT, SPECIAL, VOCABULARY, regkit, sentence, write_encoder, write_tasks
+from tests.helpers import PATIENT, SPECIAL, VOCABULARY, regkit, sentence, slow_but, write_encoder, write_tasks
 from tests.plugins.oracle import gradients_by_their_names
 
 Documents = Sequence[Sequence[Sequence[int]]]
@@ -791,7 +791,7 @@ RESUMED: dict[str, tuple[Callable[[], dict[str, Any]], dict[str, list[str]], int
 }
 
 
-@pytest.mark.parametrize("beside", RESUMED)
+@pytest.mark.parametrize("beside", slow_but(RESUMED, list(RESUMED)[::4]))
 def test_a_run_stopped_in_either_stage_resumes_exactly(beside: str, corpus: str) -> None:
     """The stage has five updates, fine-tuning three."""
     make, stages, after = RESUMED[beside]

@@ -35,6 +35,7 @@ from regkit.model import Bert
 from regkit.objectives import Binary, Classification, Regression
 from regkit.testing import TINY, Probe, Snapshot, same_weights, tiny_task
 from regkit.training import Trainer
+from tests.helpers import slow_but
 
 Scores = Mapping[str, Mapping[str, float]]
 Counts = tuple[int, ...]
@@ -287,7 +288,7 @@ class Checkpoint(Snapshot):
             Snapshot.after_step(self, step - 1)
 
 
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", slow_but(EACH, ["rrobin", "adaptive"]))
 def test_a_run_of_several_epochs_resumes_bit_for_bit(name: str) -> None:
     """Stopped in the middle of the second epoch, and between the second and the third."""
     length = {"rrobin": 15, "only": 3}.get(name, 10)
