@@ -56,20 +56,17 @@ def copy_layers(layers: Iterable[nn.Module], memo: dict[int, Any]) -> None:
 
     copies = []
     for layer in layers:
-        if not in_parts(layer):
-            continue
-        memo[id(layer)] = plain = _plain(layer, memo)
-        parts: Iterator[Any] = filter(is_part, plain.parameters())
-        mesh = next(parts).device_mesh
-        for module in plain.modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                setattr(module, name, nn.Parameter(whole(parameter.detach()), parameter.requires_grad))
-        copies.append(_sharded(plain, mesh))
+        parts: list[Any] = list(filter(is_part, layer.parameters()))
+        for part in parts:
+            memo[id(part)] = nn.Parameter(part.detach().full_tensor(), part.requires_grad)
+        if parts:
+            memo[id(layer)] = _sharded(_plain(layer, memo), parts[0].device_mesh)
+            copies.append(memo[id(layer)])
     share_comm_ctx(copies)
 
 
 def _plain(layer: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """A copy of a sharded layer as the module that it was before, with weights in parts still."""
+    """A copy of a sharded layer as the module that it was before."""
     plain: nn.Module = object.__new__(type(layer).__bases__[1])  # the first is FSDP's own
     for name, value in vars(layer).items():
         if not name.startswith(FSDP_NAMES):
