@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers import write_encoder, write_tasks
+
 torch.set_num_threads(1)
 
 SHARED = Path(os.environ.get("REGKIT_SHARED", Path(__file__).parents[2] / "shared"))
@@ -46,3 +48,12 @@ def minilm() -> Path:
     if package is None:
         pytest.skip("the extra `demo` is not installed")
     return Path(package.submodule_search_locations[0]) / "model"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `encoder` and `data`, of a module's own."""
+    folder = tmp_path_factory.mktemp("place")
+    write_encoder(folder / "encoder")
+    write_tasks(folder / "data")
+    return folder

@@ -18,7 +18,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from safetensors.torch import save_file
 
-from regkit import catalog, cli, encoders
+from regkit import Task, catalog, cli, encoders, hookimpl
 from regkit.model import Bert, BertConfig, save_encoder
 
 T = TypeVar("T")
@@ -163,3 +163,15 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, **modules: str) -> No
         points.append(EntryPoint(name, f"{module}:Plugin", catalog.GROUP))
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setattr(catalog, "entry_points", lambda group: points)
+
+
+class Both:
+    """A plugin: every task in every step."""
+
+    @hookimpl
+    def choose_tasks(self, tasks: Sequence[Task]) -> Sequence[Task]:
+        return tasks
+
+    @hookimpl
+    def epoch_steps(self) -> int:
+        return 4

@@ -12,16 +12,7 @@ from pathlib import Path
 import pytest
 
 from regkit import catalog
-from tests.helpers import TASKS, Ran, everything_in, install, regkit, sentence, write_csv, write_encoder, write_tasks
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `encoder` and `data`; what runs write goes elsewhere."""
-    folder = tmp_path_factory.mktemp("place")
-    write_encoder(folder / "encoder")
-    write_tasks(folder / "data")
-    return folder
+from tests.helpers import TASKS, Ran, everything_in, install, regkit, sentence, write_csv, write_tasks
 
 
 @pytest.fixture(scope="module")

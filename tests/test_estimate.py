@@ -18,7 +18,7 @@ from regkit.settings import Settings, size_in_bytes
 from regkit.tasks import Task
 from regkit.testing import exactly, same_weights, tiny_trainer
 from regkit.training import Trainer
-from tests.helpers import regkit, slow_but, write_encoder, write_tasks
+from tests.helpers import regkit, slow_but
 from tests.test_promises import factory, ours, tasks_for
 from tests.test_resume import SURGERY, go, log, same_run, settings
 
@@ -29,14 +29,6 @@ MUCH = 2**40
 def _nothing_is_resident(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the tests' own process takes has nothing to do with it."""
     monkeypatch.setattr(estimate, "taken", lambda device: 0)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("place")
-    write_encoder(folder / "encoder")
-    write_tasks(folder / "data")
-    return folder
 
 
 # Counting

@@ -12,7 +12,7 @@ from torch import Tensor
 from regkit import Binary, Classification, ConfigError, PluginError, Stage, hookimpl, suspects
 from regkit.runs.keeping import Keeping, monitored
 from regkit.testing import tiny_run, tiny_task
-from tests.helpers import regkit, write_encoder, write_tasks
+from tests.helpers import regkit
 
 SCORES = {"a": {"accuracy": 0.5, "loss": 1.5}, "b": {"accuracy": 0.7, "loss": 0.5}}
 
@@ -62,14 +62,6 @@ def test_the_newest_stay_each_with_the_best_of_its_time() -> None:
     assert kept == [["1"], ["1", "2"], ["1", "2", "3"], ["1", "3", "4"], ["4", "5"], ["4", "5", "6"]]
     keeping.note("6", keep=2)  # the same one again
     assert keeping.kept() == {"4", "5", "6"}
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("place")
-    write_encoder(folder / "encoder")
-    write_tasks(folder / "data")
-    return folder
 
 
 def scores(folder: Path) -> dict[int, Mapping[str, Mapping[str, float]]]:

@@ -21,7 +21,7 @@ from regkit.randomness import Streams
 from regkit.tasks import FINETUNE, Stage
 from regkit.testing import measured, same_weights, tiny_trainer
 from regkit.training import Trainer
-from tests.helpers import regkit, slow_but, write_encoder, write_tasks
+from tests.helpers import regkit, slow_but
 from tests.test_resume import go, log, same_run, settings, with_stranger
 
 LIMIT = 24  # tokens, of batches of up to 70
@@ -347,14 +347,6 @@ def test_errors_that_mean_want_of_memory(error: Exception, memory: bool) -> None
 
 
 # Whole runs
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("place")
-    write_encoder(folder / "encoder")
-    write_tasks(folder / "data")
-    return folder
 
 
 SCARCE = """

@@ -11,15 +11,7 @@ import pytest
 
 from regkit import Experiment, PluginError, Settings
 from regkit.plan import plan
-from tests.helpers import TASKS, regkit, write_encoder, write_tasks
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("place")
-    write_encoder(folder / "encoder")
-    write_tasks(folder / "data")
-    return folder
+from tests.helpers import TASKS, regkit, write_tasks
 
 
 def steps(place: Path, *plugins: str) -> dict[str, tuple[str, str, float]]:

@@ -62,15 +62,6 @@ class Stop:
             self.interrupts.asked = signal.SIGINT
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `encoder` and `data`."""
-    folder = tmp_path_factory.mktemp("place")
-    write_encoder(folder / "encoder")
-    write_tasks(folder / "data")
-    return folder
-
-
 def settings(place: Path, plugins: Mapping[str, Mapping[str, Any]], **more: Any) -> Settings:
     tasks = ["mood", "same"] if NO_COSINE & plugins.keys() else ["mood", "same", "near"]
     values = {"data": place / "data", "encoder": str(place / "encoder"), "tasks": tasks, "batch_size": 8}

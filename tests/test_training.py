@@ -18,6 +18,7 @@ from regkit.hookspecs import Predict
 from regkit.tasks import Stage, Task
 from regkit.testing import resume_is_exact, same_weights, tiny_tasks, tiny_trainer
 from regkit.training import schedule
+from tests.helpers import Both
 
 
 def linear_schedule(step: int, total: int, warmup: int) -> float:
@@ -72,19 +73,6 @@ def test_the_default_order_gives_each_task_its_batches_evenly() -> None:
     for end in range(1, 17):
         for number, count in enumerate((10, 5, 1)):
             assert abs(order[:end].count(number) - end * count / 16) <= 1.5
-
-
-@dataclass
-class Both:
-    """Every task in every step."""
-
-    @hookimpl
-    def choose_tasks(self, tasks: Sequence[Task]) -> Sequence[Task]:
-        return tasks
-
-    @hookimpl
-    def epoch_steps(self) -> int:
-        return 4
 
 
 @dataclass

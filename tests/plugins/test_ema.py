@@ -17,7 +17,7 @@ from regkit.evaluation import evaluate
 from regkit.model import load_encoder
 from regkit.runs import checkpoint
 from regkit.testing import STEPS, Snapshot, same_weights, tiny_tasks, tiny_trainer
-from tests.helpers import regkit, write_encoder, write_tasks
+from tests.helpers import regkit
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -170,14 +170,6 @@ def test_a_resumed_run_has_the_average_of_the_run_that_never_stopped() -> None:
     second.train()
     for name, weight in resumed.average.named_parameters():
         assert torch.equal(weight, whole.average.get_parameter(name)), name
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("place")
-    write_encoder(folder / "encoder")
-    write_tasks(folder / "data")
-    return folder
 
 
 def test_a_checkpoint_holds_the_average_and_eval_gives_the_very_scores_of_the_log(place: Path) -> None:

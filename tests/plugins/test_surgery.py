@@ -31,6 +31,7 @@ from regkit.effects import summary
 from regkit.tasks import Stage, Task
 from regkit.testing import Snapshot, measured, resume_is_exact, same_weights, tiny_tasks, tiny_trainer
 from regkit.training import Trainer
+from tests.helpers import Both
 
 aggregation = pytest.importorskip("torchjd.aggregation")
 
@@ -498,19 +499,6 @@ def test_only_aggregators_are_offered() -> None:
 
 
 # On a model
-
-
-@dataclass
-class Both:
-    """Every task in every step."""
-
-    @hookimpl
-    def choose_tasks(self, tasks: Sequence[Task]) -> Sequence[Task]:
-        return tasks
-
-    @hookimpl
-    def epoch_steps(self) -> int:
-        return 4
 
 
 @dataclass

@@ -27,21 +27,9 @@ from regkit.objectives import Classification, Regression
 from regkit.tasks import Stage, Task
 from regkit.testing import Snapshot, measured, resume_is_exact, same_weights, tiny_task, tiny_tasks, tiny_trainer
 from regkit.training import Trainer, schedule
+from tests.helpers import Both
 
 WHOLE, CUT = 10_000, 15  # tokens in a micro-batch
-
-
-@dataclass
-class Both:
-    """Every task in every step."""
-
-    @hookimpl
-    def choose_tasks(self, tasks: Sequence[Task]) -> Sequence[Task]:
-        return tasks
-
-    @hookimpl
-    def epoch_steps(self) -> int:
-        return 4
 
 
 @dataclass
