@@ -65,7 +65,7 @@ class Experiment:
         if settings.shard:
             shard(
                 encoder.layers, streams.device, processes.count
-            )  # each goes to the device alone, and leaves its part there
+            )  # which takes no more room there than one whole layer
         model.to(streams.device)
         trainer = Trainer(
             Gradients(model, composition.hook, streams, _precision(settings, streams.device), processes),

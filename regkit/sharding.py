@@ -133,8 +133,7 @@ def total_norm(gradients: Iterable[Tensor | None]) -> Tensor:
     if not parts:
         return get_total_norm(found)
     rest = [gradient for gradient in found if not is_part(gradient)]
-    norm: Tensor = torch.stack([whole(get_total_norm(parts)), get_total_norm(rest)]).norm()
-    return norm
+    return get_total_norm([whole(get_total_norm(parts)), *rest])
 
 
 @contextmanager

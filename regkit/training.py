@@ -255,9 +255,7 @@ class Trainer:
         return self.settled == versions(self.model)
 
     def state_dict(self) -> dict[str, Any]:
-        """What training needs to go on from here, beside the weights of the model that is `scored`; some of it in parts,
-        where these are.
-        """
+        """What training needs to go on, beside the weights of the model that is `scored`; in parts where they are."""
         state = {
             "position": asdict(self.position),
             "optimizer": self.optimizer.state_dict() if self.optimizer else {},
