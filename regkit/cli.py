@@ -187,7 +187,7 @@ def main() -> None:
         _stop("interrupted at once; the last checkpoint, if there is one, is whole.", INTERRUPTED)
     except Exception as error:
         if isinstance(error, RegkitError):
-            _stop(str(error), error.status, isinstance(error, LostError))
+            _stop(str(error), error.status, isinstance(error, LostError), error.remedy)
         if isinstance(error, USAGE):
             said = error.format_message().replace("Value error, ", "")
             _stop(said[0].lower() + said[1:], 2) if said else sys.exit(2)  # without a message, it has printed the help
@@ -198,10 +198,11 @@ def main() -> None:
         raise
 
 
-def _stop(message: str, status: int, lost: bool = False) -> None:
+def _stop(message: str, status: int, lost: bool = False, remedy: str = "") -> None:
     """One line, whatever a file or a library put into the message; of several processes, by one."""
     if not message or not speaks(message, waits=lost):
         sys.exit(status)
+    message = f"{message} {remedy}".strip()
     if len(message) > LONG:
         message = f"{message[: LONG // 2]} ... {message[-LONG // 2 :]}"
     line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message.strip())

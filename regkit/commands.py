@@ -111,9 +111,10 @@ def _train(console: Console, experiment: Experiment, output: Path | None, begun:
         except StoppedError:
             raise
         except RegkitError as error:
-            raise type(error)(f"{error} {recorder.rescue()}") from error
+            error.remedy = recorder.rescue()
+            raise
         except OSError as error:
-            raise RunError(f"{error.filename or 'writing'}: {error.strerror or error}. {recorder.rescue()}") from error
+            raise RunError(f"{error.filename or 'writing'}: {error.strerror or error}.", recorder.rescue()) from error
         except Exception as error:
             if not (begun and begun.begins(experiment.trainer.position.step)):
                 raise

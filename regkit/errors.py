@@ -12,9 +12,16 @@ LONG = 100  # characters of a value or a choice in a message
 
 
 class RegkitError(Exception):
-    """Whatever the user can mend. The command line prints it without a traceback and exits with `status`."""
+    """Whatever the user can mend. The command line prints it without a traceback and exits with `status`.
+
+    The `remedy` is printed behind it: what was saved, and how to go on.
+    """
 
     status = 2
+
+    def __init__(self, message: str = "", remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
 
 
 class ConfigError(RegkitError):

@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -232,7 +233,10 @@ def joined(device: torch.device) -> Iterator[Processes]:
 
 
 def speaks(message: str, *, waits: bool) -> bool:
-    """Whether this process shall print why it ends. Of several, one says a thing; one that `waits`, only if none does."""
+    """Whether this process shall print why it ends. Of several, one says a thing, the first if it can: it knows most.
+
+    One that `waits` says it only if no other says anything.
+    """
     if started() == 1 or (os.environ["RANK"] == "0" and waits):
         return True
     try:
@@ -241,10 +245,22 @@ def speaks(message: str, *, waits: bool) -> bool:
         key = f"regkit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         if waits:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends all when one has ended
-            with suppress(RuntimeError):
-                store.wait([key])
+            if _appears(store, key):
                 return False
+        this = f"{key}/{hashlib.blake2b(message.encode()).hexdigest()}"
+        if os.environ["RANK"] != "0" and _appears(store, this):
+            return False
         store.set(key, "said")
-        return bool(store.add(f"{key}/{hashlib.blake2b(message.encode()).hexdigest()}", 1) == 1)
+        return bool(store.add(this, 1) == 1)
     except (KeyError, ValueError, RuntimeError):  # nobody to agree with
         return True
+
+
+def _appears(store: Any, key: str) -> bool:
+    """Whether a key is there within a while. torch's own waiting prints a stack trace when it ends without."""
+    until = time.monotonic() + WAIT
+    while not store.check([key]):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True

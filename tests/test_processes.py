@@ -404,6 +404,13 @@ class Glutton:
 
 
 @dataclass
+class Raiser:
+    @hookimpl
+    def before_step(self):
+        raise ValueError("no such thing")
+
+
+@dataclass
 class Drifter:
     @hookimpl
     def after_step(self, model):
@@ -419,6 +426,7 @@ def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: spoiler\nVersion: 1\n", "utf8")
     points = "[regkit.plugins]\nspoiler = spoiler:Spoiler\ndrifter = spoiler:Drifter\nglutton = spoiler:Glutton\n"
+    points += "raiser = spoiler:Raiser\n"
     (about / "entry_points.txt").write_text(points, "utf8")
     (tmp_path / "spoiler.py").write_text(SPOILER, "utf8")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
@@ -474,6 +482,18 @@ def test_where_weights_are_in_parts_want_of_memory_ends_the_run(place: Path) -> 
     assert found[1][1].startswith(f"{said}tokens; go on with fewer of them: --micro-batch-tokens 75."), found[1][1]
     again = [*TRAIN, *ARGUMENTS, *SHARD, "-p", "glutton", "--output", "starved", "--resume", "auto"]
     assert ends(start([*again, "--micro-batch-tokens", "15"], 2, place)) == [(0, ""), (0, "")]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("strangers")
+def test_what_all_processes_say_is_said_by_the_first(place: Path) -> None:
+    """By torchrun itself, which adds a report of its own. `--monitor` is the beginning of one of its options."""
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "regkit", "train", *ARGUMENTS]
+    more = ["--monitor", "mean", "-p", "raiser", "--output", "raised"]
+    done = subprocess.run([sys.executable, *command, *more], cwd=place, capture_output=True, text=True, check=False)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("regkit: ")]
+    assert line.startswith("regkit: plugin 'raiser' failed in before_step at finetune, 0: ValueError: no such thing")
+    assert "Traceback" not in done.stderr.split("torch/distributed")[0]
 
 
 @pytest.mark.slow
