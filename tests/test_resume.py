@@ -64,6 +64,12 @@ class Stop:
 
 def settings(place: Path, plugins: Mapping[str, Mapping[str, Any]], **more: Any) -> Settings:
     tasks = ["mood", "same"] if NO_COSINE & plugins.keys() else ["mood", "same", "near"]
+    plugins = {
+        name: {**given, "weights": {task: given["weights"][task] for task in tasks if task in given["weights"]}}
+        if "weights" in given
+        else given
+        for name, given in plugins.items()
+    }  # of tasks that are there
     values = {"data": place / "data", "encoder": str(place / "encoder"), "tasks": tasks, "batch_size": 8}
     values |= {"steps": STEPS, "learning_rate": 0.01, "measure_every": 2, "plugins": plugins, "device": "cpu"}
     return Settings.checked(values | more, "the test")
