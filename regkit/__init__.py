@@ -1,18 +1,18 @@
 """regkit: multitask fine-tuning of BERT-sized encoders, with regularizers and schedulers as plugins."""
 
-from regkit.batch import Batch
-from regkit.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
-from regkit.experiment import Experiment
-from regkit.hookspecs import Predict, TaskLoss, hookimpl
+from regkit.base.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
+from regkit.base.randomness import Streams, derive
+from regkit.distributed.sharding import in_parts, total_norm
+from regkit.hooks.spec import Predict, TaskLoss, hookimpl
 from regkit.model import Bert, BertConfig, Encoder, MultitaskModel, load_encoder
 from regkit.model.dropout import Dropout, dropout
-from regkit.objectives import Binary, Classification, MaskedWords, Objective, Regression
-from regkit.randomness import Streams, derive
-from regkit.sampling import apportion, turn
-from regkit.settings import Settings
-from regkit.sharding import in_parts, total_norm
-from regkit.tasks import Dataset, Examples, Split, Stage, Task
-from regkit.tokenizer import Tokenizer
+from regkit.model.tokenizer import Tokenizer
+from regkit.runs.experiment import Experiment
+from regkit.runs.settings import Settings
+from regkit.tasks.batch import Batch
+from regkit.tasks.objectives import Binary, Classification, MaskedWords, Objective, Regression
+from regkit.tasks.sampling import apportion, turn
+from regkit.tasks.task import Dataset, Examples, Split, Stage, Task
 
 __version__ = "0.1.0"
 

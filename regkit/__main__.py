@@ -1,6 +1,6 @@
 """`python -m regkit`: the command line."""
 
-from regkit.cli import main
+from regkit.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -18,8 +18,10 @@ import torch
 from hypothesis import HealthCheck, settings
 from safetensors.torch import save_file
 
-from regkit import Task, catalog, cli, encoders, hookimpl
-from regkit.model import Bert, BertConfig, save_encoder
+from regkit import Task, hookimpl
+from regkit.cli import app as cli
+from regkit.hooks import catalog
+from regkit.model import Bert, BertConfig, encoders, save_encoder
 
 T = TypeVar("T")
 

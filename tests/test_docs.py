@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from regkit import catalog
-from regkit.hookspecs import Hooks
-from regkit.settings import Settings
+from regkit.hooks import catalog
+from regkit.hooks.spec import Hooks
+from regkit.runs.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

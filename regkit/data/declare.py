@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from regkit.base.errors import ConfigError, DataError, explain, nearest
+from regkit.base.files import TextPath, read_toml
 from regkit.data import demo
 from regkit.data.tables import Table, first_twice, read_table
-from regkit.errors import ConfigError, DataError, explain, nearest
-from regkit.files import TextPath, read_toml
-from regkit.objectives import Binary, Classification, Objective, Regression
-from regkit.tasks import PairMode, Split
+from regkit.tasks.objectives import Binary, Classification, Objective, Regression
+from regkit.tasks.task import PairMode, Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 LONGEST = 64  # characters of a name, which files have in theirs

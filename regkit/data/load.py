@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regkit.base.errors import DataError, short
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.tables import Table
-from regkit.errors import DataError, short
-from regkit.objectives import Objective
-from regkit.tasks import Examples, Split, Task
-from regkit.tokenizer import Tokenizer
+from regkit.model.tokenizer import Tokenizer
+from regkit.tasks.objectives import Objective
+from regkit.tasks.task import Examples, Split, Task
 
 
 def load_task(

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from regkit.batch import Batch
-from regkit.randomness import derive
-from regkit.tasks import Dataset, Task
+from regkit.base.randomness import derive
+from regkit.tasks.batch import Batch
+from regkit.tasks.task import Dataset, Task
 
 POOL = 50  # batches whose examples are sorted by length together: enough for little padding, few enough to stay random
 

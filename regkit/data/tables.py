@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from regkit.errors import DataError, nearest
-from regkit.files import check_plain
+from regkit.base.errors import DataError, nearest
+from regkit.base.files import check_plain
 
 BLOCK = 1 << 20  # bytes looked at together
 LINE = 1 << 24  # bytes of a line, which is read in one piece

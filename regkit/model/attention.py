@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regkit.batch import Batch
 from regkit.model.dropout import dropout
+from regkit.tasks.batch import Batch
 
 
 class SelfAttention(nn.Module):

@@ -8,10 +8,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regkit.batch import Batch
+from regkit.distributed.sharding import fill
 from regkit.model.attention import SelfAttention
 from regkit.model.dropout import Dropout
-from regkit.sharding import fill
+from regkit.tasks.batch import Batch
 
 ACTIVATIONS = {"gelu": nn.GELU(), "gelu_new": nn.GELU("tanh"), "gelu_pytorch_tanh": nn.GELU("tanh"), "relu": nn.ReLU()}
 

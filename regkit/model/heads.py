@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from regkit.model.bert import Encoder, initialise
 from regkit.model.dropout import Dropout
-from regkit.objectives import MaskedWords, Objective, Regression
-from regkit.tasks import Task
+from regkit.tasks.objectives import MaskedWords, Objective, Regression
+from regkit.tasks.task import Task
 
 
 class Linear(nn.Module):

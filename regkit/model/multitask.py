@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from regkit import sharding
-from regkit.batch import Batch
-from regkit.errors import ConfigError
+from regkit.base.errors import ConfigError
+from regkit.base.randomness import Streams
+from regkit.distributed import sharding
 from regkit.model.bert import Encoder
 from regkit.model.heads import head_for
-from regkit.randomness import Streams
-from regkit.tasks import Task
+from regkit.tasks.batch import Batch
+from regkit.tasks.task import Task
 
 
 class MultitaskModel(nn.Module):

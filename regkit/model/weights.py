@@ -14,8 +14,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from regkit.errors import EncoderError, explain, nearest
-from regkit.files import check_plain, load_tensors, read_json
+from regkit.base.errors import EncoderError, explain, nearest
+from regkit.base.files import check_plain, load_tensors, read_json
 from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
 
 Tensors = dict[str, Tensor]

@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from regkit.errors import RunError
-from regkit.files import load_tensors, read_json
+from regkit.base.errors import RunError
+from regkit.base.files import load_tensors, read_json
 from regkit.model import MultitaskModel, save_encoder
-from regkit.tokenizer import Tokenizer
+from regkit.model.tokenizer import Tokenizer
 
 MANIFEST = "manifest.json"
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json")  # of every checkpoint

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from regkit import catalog
-from regkit.files import read_json
+from regkit.base.files import read_json
+from regkit.hooks import catalog
 
 COMPARED = ("python", "device", "threads", "packages", "plugins")  # what may show in the last digits
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
-from regkit import suspects
-from regkit.effects import Meter
-from regkit.errors import StoppedError
-from regkit.experiment import Experiment
-from regkit.hookspecs import hookimpl
+from regkit.base.errors import StoppedError
+from regkit.hooks.spec import hookimpl
 from regkit.model import MultitaskModel
+from regkit.runs.experiment import Experiment
 from regkit.runs.interrupts import Interrupts
-from regkit.tasks import Task
+from regkit.tasks.task import Task
+from regkit.training import suspects
+from regkit.training.effects import Meter
 
 
 @dataclass

@@ -5,7 +5,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from regkit.processes import Processes
+from regkit.distributed.processes import Processes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from regkit.errors import ConfigError, nearest
-from regkit.evaluation import Scores, mean_score
-from regkit.tasks import Stage, Task
+from regkit.base.errors import ConfigError, nearest
+from regkit.tasks.task import Stage, Task
+from regkit.training.evaluation import Scores, mean_score
 
 MEAN = "mean"
 CheckpointName = Annotated[str, Field(pattern=r"^[\w-]*$")]  # that of its folder; it leads nowhere else

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path
 from typing import IO
 
-from regkit.errors import RunError
+from regkit.base.errors import RunError
 
 LOCK = "lock"  # the file; it stays in the folder, and means nothing while nobody holds it
 

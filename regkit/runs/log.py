@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regkit.effects import Record
-from regkit.gradients import Losses
+from regkit.training.effects import Record
+from regkit.training.update import Losses
 
 LOG = "log.jsonl"
 TOGETHER = 20  # updates whose losses are read at once: that waits for the GPU

@@ -12,21 +12,23 @@ from typing import IO, Any
 
 import torch
 
-from regkit import suspects
-from regkit.effects import Meter, summary, warnings
-from regkit.errors import RegkitError, RunError, StoppedError
-from regkit.evaluation import Scores
-from regkit.experiment import Experiment
-from regkit.gradients import Losses
-from regkit.hookspecs import hookimpl
+from regkit.base.errors import RegkitError, RunError, StoppedError
+from regkit.base.files import point, write
+from regkit.hooks.spec import hookimpl
 from regkit.model import MultitaskModel
 from regkit.runs import checkpoint, environment
-from regkit.runs.folders import CONFIG, declared, new_folder, note_latest, point, write
+from regkit.runs.experiment import Experiment
+from regkit.runs.finished import declared
+from regkit.runs.folders import CONFIG, new_folder, note_latest
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.keeping import Keeping, monitored
 from regkit.runs.log import LOG, Log
 from regkit.runs.resume import Begun, Records, fingerprints, leftovers
-from regkit.tasks import Stage, Task
+from regkit.tasks.task import Stage, Task
+from regkit.training import suspects
+from regkit.training.effects import Meter, summary, warnings
+from regkit.training.evaluation import Scores
+from regkit.training.update import Losses
 
 FINISHED = "finished.json"
 ENVIRONMENT = "environment.json"

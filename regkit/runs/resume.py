@@ -11,20 +11,20 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-from regkit import catalog
+from regkit.base.errors import ConfigError, RunError, explain, short
+from regkit.base.files import TEXT, absolute
 from regkit.data.declare import choose, find_tasks
-from regkit.effects import summary
-from regkit.errors import ConfigError, RunError, explain, short
-from regkit.experiment import Experiment
-from regkit.files import TEXT, absolute
-from regkit.processes import ALONE, Processes
+from regkit.distributed.processes import ALONE, Processes
+from regkit.hooks import catalog
 from regkit.runs import checkpoint, folders
+from regkit.runs.experiment import Experiment
 from regkit.runs.keeping import CheckpointName, Keeping
 from regkit.runs.lock import LOCK
 from regkit.runs.log import LOG
-from regkit.settings import Settings
-from regkit.state import Position
-from regkit.tasks import Task
+from regkit.runs.settings import Settings
+from regkit.tasks.task import Task
+from regkit.training.effects import summary
+from regkit.training.state import Position
 
 AUTO = "auto"
 # May differ: none of them changes what is learned, but for which values dropout sets to 0.

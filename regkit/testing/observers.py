@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regkit.batch import Batch
 from regkit.data.order import Feed
-from regkit.hookspecs import hookimpl
-from regkit.sharding import agreed, whole
-from regkit.tasks import Task
-from regkit.training import Trainer
+from regkit.distributed.sharding import agreed, whole
+from regkit.hooks.spec import hookimpl
+from regkit.tasks.batch import Batch
+from regkit.tasks.task import Task
+from regkit.training.loop import Trainer
 
 
 class Snapshot:

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from regkit.catalog import strengths
-from regkit.effects import SHARE, summary
-from regkit.errors import PluginError
-from regkit.hookspecs import DECIDE, hookimpl
-from regkit.tasks import Task
+from regkit.base.errors import PluginError
+from regkit.hooks.catalog import strengths
+from regkit.hooks.spec import DECIDE, hookimpl
+from regkit.tasks.task import Task
 from regkit.testing.observers import Probe, Snapshot, exactly, gradients_of, same_weights
 from regkit.testing.tiny import STEPS, Plugins, measured, tiny_run, tiny_tasks, tiny_trainer, unscored
-from regkit.training import Trainer
+from regkit.training.effects import SHARE, summary
+from regkit.training.loop import Trainer
 
 Factory = Callable[[], Plugins]
 Tasks = Callable[[], Sequence[Task]]

@@ -10,19 +10,19 @@ from tokenizers import Tokenizer as Backend
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from regkit.compose import Composition, compose
-from regkit.defaults import Defaults
-from regkit.effects import Meter, Record
-from regkit.gradients import Gradients
-from regkit.hookspecs import hookimpl
+from regkit.base.randomness import Streams
+from regkit.distributed.processes import ALONE, Processes
+from regkit.distributed.sharding import shard
+from regkit.hooks.compose import Composition, compose
+from regkit.hooks.defaults import Defaults
+from regkit.hooks.spec import hookimpl
 from regkit.model import Bert, BertConfig, MultitaskModel
-from regkit.objectives import Binary, Classification, Objective, Regression
-from regkit.processes import ALONE, Processes
-from regkit.randomness import Streams
-from regkit.sharding import shard
-from regkit.tasks import FINETUNE, Examples, PairMode, Stage, Task
-from regkit.tokenizer import Tokenizer
-from regkit.training import Trainer
+from regkit.model.tokenizer import Tokenizer
+from regkit.tasks.objectives import Binary, Classification, Objective, Regression
+from regkit.tasks.task import FINETUNE, Examples, PairMode, Stage, Task
+from regkit.training.effects import Meter, Record
+from regkit.training.loop import Trainer
+from regkit.training.update import Gradients
 
 Plugins = Mapping[str, Any]
 

@@ -12,8 +12,8 @@ import torch
 from regkit_plugins.smart import Smart
 
 from regkit import Experiment, Settings
-from regkit.batch import Batch
-from regkit.tasks import Task
+from regkit.tasks.batch import Batch
+from regkit.tasks.task import Task
 
 DRAWS = 8  # random corners to average over
 

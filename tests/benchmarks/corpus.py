@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from regkit_plugins.domain.corpus import Corpus, TokenCache, find_leaks, load_corpus, read_documents
 
-from regkit.data.corpus import Corpus, TokenCache, find_leaks, load_corpus, read_documents
-from regkit.tokenizer import Tokenizer
+from regkit.model.tokenizer import Tokenizer
 
 Result = TypeVar("Result")
 
-STARTED = "from pathlib import Path; from regkit.tokenizer import Tokenizer; from regkit.data.corpus import *; "
+STARTED = "from pathlib import Path; from regkit.model.tokenizer import Tokenizer; from regkit.data.corpus import *; "
 LOAD = STARTED + "load_corpus(Corpus({!r}), Tokenizer.load(Path({!r})), root=Path({!r}))"
 
 

@@ -19,9 +19,9 @@ import torch
 
 from regkit import Experiment, Settings
 from regkit.data.order import Feed
-from regkit.effects import Meter
-from regkit.estimate import taken
-from regkit.settings import size_in_bytes
+from regkit.runs.settings import size_in_bytes
+from regkit.training.effects import Meter
+from regkit.training.estimate import taken
 from tests.benchmarks.step import Step, padded_step, seconds
 
 Plugins = Mapping[str, Mapping[str, Any]]

@@ -22,8 +22,7 @@ from pathlib import Path
 import torch
 
 from regkit import Experiment, Settings, hookimpl
-from regkit.experiment import find_device
-from regkit.processes import joined
+from regkit.distributed.launch import find_device, joined
 from tests.helpers import write_encoder, write_tasks
 
 

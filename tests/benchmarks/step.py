@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from regkit import Experiment, Settings
-from regkit.batch import Batch
 from regkit.data.order import Feed
-from regkit.evaluation import autocast
-from regkit.tasks import Task
+from regkit.model.modes import autocast
+from regkit.tasks.batch import Batch
+from regkit.tasks.task import Task
 
 Step = Callable[[int], None]
 

@@ -10,11 +10,11 @@ from regkit_plugins.smart import Smart
 from torch import Tensor
 
 from regkit import hookimpl
-from regkit.batch import Batch
 from regkit.model import MultitaskModel, save_encoder
-from regkit.objectives import Binary, Classification, Regression
-from regkit.tasks import Task
-from regkit.training import Trainer
+from regkit.tasks.batch import Batch
+from regkit.tasks.objectives import Binary, Classification, Regression
+from regkit.tasks.task import Task
+from regkit.training.loop import Trainer
 
 KEYS = [11, 12, 13, 14]
 LONGEST = 20  # the oracle pads every text to this, so that pads would show

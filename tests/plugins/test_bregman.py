@@ -12,11 +12,11 @@ from regkit_plugins.sam import SAM
 from torch import Tensor
 
 from regkit import hookimpl
-from regkit.batch import Batch
 from regkit.model import MultitaskModel
-from regkit.tasks import Task
+from regkit.tasks.batch import Batch
+from regkit.tasks.task import Task
 from regkit.testing import Snapshot, tiny_tasks, tiny_trainer
-from regkit.training import Trainer
+from regkit.training.loop import Trainer
 from tests.plugins.oracle import KEYS, Oracle, examples, same_value_and_gradients
 
 TASKS = pytest.mark.parametrize("task", tiny_tasks(), ids=lambda task: task.name)

@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from regkit import Experiment, MultitaskModel, PluginError, Settings, catalog, hookimpl
-from regkit.evaluation import evaluate
+from regkit import Experiment, MultitaskModel, PluginError, Settings, hookimpl
+from regkit.hooks import catalog
 from regkit.model import load_encoder
 from regkit.runs import checkpoint
 from regkit.testing import STEPS, Snapshot, same_weights, tiny_tasks, tiny_trainer
+from regkit.training.evaluation import evaluate
 from tests.helpers import regkit
 
 Scores = Mapping[str, Mapping[str, float]]

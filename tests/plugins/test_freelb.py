@@ -11,10 +11,10 @@ from regkit_plugins.freelb import FreeLB
 from torch import Tensor
 
 from regkit import hookimpl
-from regkit.batch import Batch
-from regkit.tasks import Task
+from regkit.tasks.batch import Batch
+from regkit.tasks.task import Task
 from regkit.testing import TINY, tiny_tasks, tiny_trainer
-from regkit.training import Trainer
+from regkit.training.loop import Trainer
 from tests.plugins.oracle import (
     KEYS,
     Double,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from regkit import Task
 from regkit.testing import Snapshot, gradients_of, tiny_tasks, tiny_trainer
-from regkit.training import Trainer
+from regkit.training.loop import Trainer
 
 KEYS = [11, 12, 13]
 

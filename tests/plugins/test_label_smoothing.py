@@ -11,7 +11,8 @@ from regkit_plugins.label_smoothing import LabelSmoothing
 from torch import Tensor
 from torch.nn import functional as F
 
-from regkit import Batch, PluginError, Stage, Task, catalog, hookimpl
+from regkit import Batch, PluginError, Stage, Task, hookimpl
+from regkit.hooks import catalog
 from regkit.testing import tiny_tasks, tiny_trainer
 from tests.helpers import regkit, write_encoder, write_tasks
 

@@ -12,7 +12,7 @@ from regkit_plugins.mixout import Mixout
 
 from regkit import MultitaskModel, Stage, hookimpl
 from regkit.testing import same_weights, tiny_tasks, tiny_trainer
-from regkit.training import Trainer
+from regkit.training.loop import Trainer
 
 PEAK = 1e-2  # of `tiny_trainer`
 

@@ -17,7 +17,7 @@ from regkit import Batch, Dropout, MultitaskModel, Predict, Task, hookimpl
 from regkit.model import save_encoder
 from regkit.model.attention import SelfAttention
 from regkit.testing import STEPS, Snapshot, tiny_tasks, tiny_trainer
-from regkit.training import Trainer
+from regkit.training.loop import Trainer
 
 KEYS = [11, 12, 13, 14]
 

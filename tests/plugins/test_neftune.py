@@ -12,8 +12,8 @@ from regkit_plugins.smart import Smart
 from torch import Tensor
 
 from regkit import Batch, MultitaskModel, Task, hookimpl
-from regkit.objectives import Classification
-from regkit.randomness import derive
+from regkit.base.randomness import derive
+from regkit.tasks.objectives import Classification
 from regkit.testing import TINY, tiny_task, tiny_tasks, tiny_trainer
 
 KEYS = [11, 12, 13, 14]

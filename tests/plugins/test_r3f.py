@@ -10,7 +10,7 @@ from torch import Tensor
 from regkit import Batch, Binary, Classification, MultitaskModel, Regression, Task
 from regkit.data.order import Feed
 from regkit.testing import gradients_of, tiny_tasks, tiny_trainer
-from regkit.training import Trainer
+from regkit.training.loop import Trainer
 
 KEYS = [11, 12, 13, 14]
 ROWS = [0, 3, 5, 6]

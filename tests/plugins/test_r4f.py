@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regkit import MultitaskModel, PluginError, Task, hookimpl
 from regkit.testing import tiny_tasks, tiny_trainer
-from regkit.training import Trainer
+from regkit.training.loop import Trainer
 
 
 def tasks() -> list[Task]:

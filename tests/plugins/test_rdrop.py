@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from regkit_plugins.rdrop import RDrop
 from torch import Tensor
 
-from regkit.objectives import Classification, Objective, Regression
-from regkit.tasks import Task
+from regkit.tasks.objectives import Classification, Objective, Regression
+from regkit.tasks.task import Task
 from regkit.testing import tiny_task, tiny_tasks, tiny_trainer
 from tests.helpers import PATIENT
 from tests.plugins.oracle import (

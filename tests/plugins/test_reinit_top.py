@@ -12,9 +12,10 @@ from regkit_plugins.freeze import Freeze
 from regkit_plugins.reinit_top import ReinitTop
 from torch import Tensor
 
-from regkit import MultitaskModel, PluginError, Streams, catalog, hookimpl
+from regkit import MultitaskModel, PluginError, Streams, hookimpl
+from regkit.hooks import catalog
 from regkit.testing import TINY, Snapshot, tiny_tasks, tiny_trainer
-from regkit.training import Trainer
+from regkit.training.loop import Trainer
 
 POOLER, TOP, BOTTOM = "encoder.pooler.", "encoder.layers.1.", "encoder.layers.0."
 

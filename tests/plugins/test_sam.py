@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from regkit import Batch, Predict, hookimpl
 from regkit.data.order import Feed
-from regkit.gradients import Chosen
-from regkit.tasks import Stage, Task
+from regkit.tasks.task import Stage, Task
 from regkit.testing import tiny_task, tiny_tasks, tiny_trainer
-from regkit.training import Trainer
+from regkit.training.loop import Trainer
+from regkit.training.update import Chosen
 
 WHOLE, CUT = 10_000, 15  # tokens in a micro-batch
 

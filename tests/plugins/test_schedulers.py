@@ -26,15 +26,16 @@ from regkit_plugins.rrobin import RoundRobin
 from regkit_plugins.temperature import Temperature
 from regkit_plugins.weighted import Weighted
 
-from regkit import Examples, MultitaskModel, PluginError, Stage, Streams, Task, catalog, hookimpl
-from regkit.compose import compose
+from regkit import Examples, MultitaskModel, PluginError, Stage, Streams, Task, hookimpl
 from regkit.data.order import Feed
-from regkit.defaults import Defaults
-from regkit.gradients import Gradients
+from regkit.hooks import catalog
+from regkit.hooks.compose import compose
+from regkit.hooks.defaults import Defaults
 from regkit.model import Bert
-from regkit.objectives import Binary, Classification, Regression
+from regkit.tasks.objectives import Binary, Classification, Regression
 from regkit.testing import TINY, Probe, Snapshot, same_weights, tiny_task
-from regkit.training import Trainer
+from regkit.training.loop import Trainer
+from regkit.training.update import Gradients
 from tests.helpers import slow_but
 
 Scores = Mapping[str, Mapping[str, float]]

@@ -5,7 +5,7 @@ import torch
 from regkit_plugins.smart import Smart
 from torch import Tensor
 
-from regkit.tasks import Task
+from regkit.tasks.task import Task
 from regkit.testing import TINY, tiny_tasks, tiny_trainer
 from tests.plugins.oracle import KEYS, Oracle, gradients_by_their_names
 

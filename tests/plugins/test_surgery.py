@@ -27,10 +27,10 @@ from torch import Tensor
 
 from regkit import PluginError, hookimpl
 from regkit.data.order import Feed
-from regkit.effects import summary
-from regkit.tasks import Stage, Task
+from regkit.tasks.task import Stage, Task
 from regkit.testing import Snapshot, measured, resume_is_exact, same_weights, tiny_tasks, tiny_trainer
-from regkit.training import Trainer
+from regkit.training.effects import summary
+from regkit.training.loop import Trainer
 from tests.helpers import Both
 
 aggregation = pytest.importorskip("torchjd.aggregation")

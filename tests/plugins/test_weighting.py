@@ -21,12 +21,13 @@ from regkit_plugins.sam import SAM
 from regkit_plugins.uncertainty import Uncertainty
 from torch import Tensor
 
-from regkit import PluginError, catalog, hookimpl
+from regkit import PluginError, hookimpl
 from regkit.data.order import Feed
-from regkit.objectives import Classification, Regression
-from regkit.tasks import Stage, Task
+from regkit.hooks import catalog
+from regkit.tasks.objectives import Classification, Regression
+from regkit.tasks.task import Stage, Task
 from regkit.testing import Snapshot, measured, resume_is_exact, same_weights, tiny_task, tiny_tasks, tiny_trainer
-from regkit.training import Trainer, schedule
+from regkit.training.loop import Trainer, schedule
 from tests.helpers import Both
 
 WHOLE, CUT = 10_000, 15  # tokens in a micro-batch

@@ -26,7 +26,7 @@ from regkit import (
     derive,
     hookimpl,
 )
-from regkit.data.corpus import HUB, Corpus, TokenCache, find_leaks, load_corpus
+from regkit_plugins.domain.corpus import HUB, Corpus, TokenCache, find_leaks, load_corpus
 from regkit_plugins.domain.masking import MaskedTexts, Words
 from regkit_plugins.domain.pairs import Pairs
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from regkit import Batch, Tokenizer, derive
-from regkit.data.corpus import TokenCache
+from regkit_plugins.domain.corpus import TokenCache
 from regkit_plugins.domain.masking import runs
 
 

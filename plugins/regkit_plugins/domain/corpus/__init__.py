@@ -1,0 +1,9 @@
+"""Corpus: text of any size as passages of token ids, for a stage that is trained without labels."""
+
+from regkit_plugins.domain.corpus.build import cache_root, load_corpus
+from regkit_plugins.domain.corpus.cache import TokenCache
+from regkit_plugins.domain.corpus.documents import Corpus, read_documents
+from regkit_plugins.domain.corpus.leaks import Leaks, find_leaks
+from regkit_plugins.domain.corpus.sources import HUB
+
+__all__ = ["HUB", "Corpus", "Leaks", "TokenCache", "cache_root", "find_leaks", "load_corpus", "read_documents"]

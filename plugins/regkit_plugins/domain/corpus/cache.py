@@ -1,0 +1,177 @@
+"""Cache: the token ids of a corpus in a folder of flat arrays, read through memory maps, whole or in part.
+
+header.json       what the arrays hold, and a checksum of saying so
+tokens.bin        [tokens] uint16, or int32 where the vocabulary needs it
+passages.bin      [passages + 1] int64: where each passage begins in the tokens, and where the last ends
+documents.bin     [documents + 1] int64: where each document begins in the passages, and where the last ends
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regkit import ConfigError, DataError, derive
+
+FORMAT = 1
+HEADER, TOKENS, PASSAGES, DOCUMENTS = "header.json", "tokens.bin", "passages.bin", "documents.bin"
+
+
+@dataclass(frozen=True, eq=False)
+class TokenCache:
+    """Passages of token ids without special tokens, by document. Passage i is `tokens[starts[i]:ends[i]]`, and never empty.
+
+    A part of a cache shares its tokens; `starts` ascends, and a part's lie in memory, 16 bytes a passage. One with a folder
+    is pickled as the folder's name.
+    """
+
+    tokens: np.ndarray  # [tokens], integers; those of the whole cache
+    starts: np.ndarray  # [passages] int64
+    ends: np.ndarray  # [passages] int64
+    document_offsets: np.ndarray  # [documents + 1] int64: document d has the passages from [d] to [d + 1]
+    notes: Sequence[str] = ()  # what was said of the corpus when it was read, a sentence each
+    folder: Path | None = field(default=None)  # where the arrays lie
+
+    @classmethod
+    def open(cls, folder: Path) -> "TokenCache":
+        """Map a folder's arrays; DataError where it is incomplete or damaged."""
+        header = read_header(folder)
+        passages = _map(folder / PASSAGES, "int64", header["passages"] + 1, last=header["tokens"])
+        documents = _map(folder / DOCUMENTS, "int64", header["documents"] + 1, last=header["passages"])
+        tokens = _map(folder / TOKENS, header["type"], header["tokens"])
+        return cls(tokens, passages[:-1], passages[1:], documents, tuple(header["notes"]), folder)
+
+    @classmethod
+    def of(cls, documents: Iterable[Iterable[Sequence[int] | np.ndarray]]) -> "TokenCache":
+        """In memory, from each document's passages of token ids; empty ones are left out."""
+        kept = [[passage for passage in document if len(passage)] for document in documents]
+        passages = [passage for document in kept for passage in document]
+        offsets = np.cumsum([0, *map(len, passages)])
+        counts = [len(document) for document in kept if document]
+        flat = np.fromiter((token for passage in passages for token in passage), np.int64, int(offsets[-1]))
+        tokens = flat.astype(token_type(int(flat.max(initial=0)) + 1))
+        return cls(tokens, offsets[:-1], offsets[1:], np.cumsum([0, *counts]))
+
+    def __len__(self) -> int:
+        """How many documents."""
+        return len(self.document_offsets) - 1
+
+    @property
+    def passages(self) -> int:
+        """How many passages."""
+        return len(self.starts)
+
+    @property
+    def size(self) -> int:
+        """How many tokens."""
+        return int(self.lengths().sum())
+
+    def lengths(self) -> np.ndarray:
+        """Tokens of each passage: [passages] int64."""
+        return np.asarray(self.ends - self.starts)
+
+    def passage(self, number: int) -> np.ndarray:
+        """The ids of a passage, a view of the tokens."""
+        return self.tokens[self.starts[number] : self.ends[number]]
+
+    def document(self, number: int) -> range:
+        """The numbers of a document's passages."""
+        return range(int(self.document_offsets[number]), int(self.document_offsets[number + 1]))
+
+    def held_out(self, size: float, seed: int) -> tuple["TokenCache", "TokenCache"]:
+        """All but some documents, and those: a share below 1, or a number from 1 on; the same for the same seed.
+
+        A document is drawn by a hash of its number and the seed. ConfigError where `size` is neither; DataError where one
+        of the two would be empty.
+        """
+        if not (0 < size < 1 or (size >= 1 and size % 1 == 0)):
+            raise ConfigError(f"held-out size is {size}; a share between 0 and 1 or a whole number is needed.")
+        count = max(1, round(size * len(self))) if size < 1 else int(size)
+        if count >= len(self):
+            raise DataError(f"the corpus has {len(self)} documents; {count} to hold out leave none to train on.")
+        chosen = np.zeros(len(self), bool)
+        chosen[np.argsort(_hashes(len(self), derive(seed, "held out")), kind="stable")[:count]] = True
+        held = np.repeat(chosen, np.diff(self.document_offsets))
+        return self._only(~held), self._only(held)
+
+    def without(self, passages: np.ndarray) -> "TokenCache":
+        """All but these passages, and all but the documents that have no others; DataError where nothing is left."""
+        kept = np.ones(self.passages, bool)
+        kept[passages] = False
+        if not kept.any():
+            raise DataError("no passage of the corpus is left.")
+        return self._only(kept)
+
+    def digest(self) -> bytes:
+        """SHA-256: the same for the same passages only. A cache in a folder is known by its name, a key of its content."""
+        digest = hashlib.sha256(self.folder.name.encode() if self.folder else self.tokens.tobytes())
+        for values in (self.starts, self.ends, self.document_offsets):
+            digest.update(np.ascontiguousarray(values).data)
+        return digest.digest()
+
+    def _only(self, kept: np.ndarray) -> "TokenCache":
+        """The passages of a mask: [passages] bool."""
+        before = np.concatenate([[0], np.cumsum(kept)])  # how many are kept before each passage
+        offsets = np.unique(before[self.document_offsets])
+        return replace(self, starts=self.starts[kept], ends=self.ends[kept], document_offsets=offsets)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        part = (np.asarray(self.starts), np.asarray(self.ends), np.asarray(self.document_offsets))
+        if self.folder is None:
+            return TokenCache, (self.tokens, *part, self.notes)
+        return _reopen, (self.folder, None if isinstance(self.starts, np.memmap) else part)
+
+
+def _reopen(folder: Path, part: tuple[np.ndarray, np.ndarray, np.ndarray] | None) -> TokenCache:
+    cache = TokenCache.open(folder)
+    return replace(cache, starts=part[0], ends=part[1], document_offsets=part[2]) if part else cache
+
+
+def token_type(vocabulary: int) -> str:
+    """The narrowest type that holds this many ids and that torch can compute with."""
+    return "uint16" if vocabulary <= 1 << 16 else "int32"
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """DataError where it is missing, damaged, or of another version."""
+    try:
+        header = json.loads((folder / HEADER).read_text(encoding="utf8"))
+        checksum = header.pop("checksum")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        raise DataError(f"{folder / HEADER} cannot be read.") from None
+    if checksum != _checksum(header) or header["format"] != FORMAT:
+        raise DataError(f"{folder / HEADER} is damaged.")
+    return dict(header)
+
+
+def header_text(header: dict[str, Any]) -> str:
+    """The header as it is written, with its checksum."""
+    header = {"format": FORMAT, **header}
+    return json.dumps({**header, "checksum": _checksum(header)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _checksum(header: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+
+
+def _map(path: Path, kind: str, length: int, *, last: int | None = None) -> np.ndarray:
+    """A read-only map of so many numbers; of offsets, which go from 0 to `last`."""
+    try:
+        found = np.memmap(path, kind, "r")
+    except (OSError, ValueError):  # not there, empty, or no whole numbers
+        raise DataError(f"{path} cannot be read.") from None
+    if len(found) != length or (last is not None and (found[0], found[-1]) != (0, last)):
+        raise DataError(f"{path} does not hold what its header says.")
+    return found
+
+
+def _hashes(count: int, seed: int) -> np.ndarray:
+    """A 64-bit hash of each number below `count` with the seed: the mixing function of SplitMix64 (Steele et al., 2014)."""
+    mixed = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)))

@@ -1,0 +1,191 @@
+"""Documents: the passages of a corpus, one after another, each with whether a document begins with it.
+
+What makes a document is an option: a line, a file, or what stands between blank lines; a row of JSON lines, of a Parquet file
+or of a Hub set is always one. A passage is a line. Where a line is all there is of its document, or is longer than 64 KiB,
+its sentences are the passages: a sentence ends with `.`, `!` or `?`, maybe a closing quote or bracket, then blanks, before a
+capital, a digit or an opening quote or bracket.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+from regkit import ConfigError, DataError, nearest
+from regkit_plugins.domain.corpus.sources import HUB, LINE, File, HubSet, Reading, find_files, read_lines, read_rows
+
+Layout = Literal["lines", "files", "blank"]
+LAYOUTS = ("auto", "lines", "files", "blank")
+SAMPLED_FILES = 20
+SAMPLED_BYTES = 1 << 16  # of each file
+BLANK = 0.01  # of the lines between two texts: more than these separate documents
+
+SENTENCE = re.compile(
+    r"(?:(?<=[.!?…])|(?<=[.!?…][\"'”’»)\]]))\s+(?=[\"'“‘«(\[]?[A-Z0-9\u00C0-\u00DE\u0391-\u03A9\u0400-\u042F])"  # noqa: RUF001
+)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What to read: `source` is a file, a folder, a glob, or `hub:OWNER/NAME`. ConfigError where an option cannot be."""
+
+    source: str
+    documents: Literal["auto", "lines", "files", "blank"] = "auto"  # what makes a document in a text file
+    field: str = "text"  # the field of JSON lines, Parquet and Hub rows that holds the text
+    errors: Literal["strict", "replace"] = "strict"  # what to do with bytes that are not UTF-8
+
+    def __post_init__(self) -> None:
+        for option, choices in {"documents": LAYOUTS, "errors": ("strict", "replace")}.items():
+            if (value := getattr(self, option)) not in choices:
+                raise ConfigError(f"a corpus has no {option} '{value}'. {nearest(value, choices)}")
+
+    @property
+    def hub(self) -> HubSet | None:
+        """The Hub set that the source names, if it does."""
+        return HubSet.of(self.source) if self.source.startswith(HUB) else None
+
+    def files(self) -> list[File]:
+        """The files, sorted by path; none of a set that is on the Hub. DataError where nothing is there."""
+        if self.hub:
+            return find_files(self.hub.name) if Path(self.hub.name).is_dir() else []
+        return find_files(self.source)
+
+
+class Begins(Enum):
+    """What begins with a text."""
+
+    PIECE = 0  # nothing: its line began before
+    LINE = 1
+    DOCUMENT = 2
+
+
+Texts = Iterable[tuple[Begins, str]]
+
+
+@dataclass
+class Passages:
+    """The passages of a corpus, read as they are iterated over in bounded memory, and what can be said of them."""
+
+    corpus: Corpus
+    files: Sequence[File]
+    revision: str | None = None  # of a set on the Hub
+    layout: Layout | None = field(init=False)  # None where every file has rows
+    reading: Reading = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reading = Reading(self.corpus.errors, self.corpus.field)
+        texts = [] if self.corpus.hub else [file for file in self.files if file.kind == "text"]
+        asked = self.corpus.documents
+        self.layout = None if not texts else guess_layout(texts) if asked == "auto" else asked
+
+    def __iter__(self) -> Iterator[tuple[bool, str]]:
+        """Whether a document begins, and the passage; DataError where something cannot be read."""
+        return _split(chain.from_iterable(self._texts()))
+
+    def _texts(self) -> Iterator[Texts]:
+        if self.corpus.hub:
+            yield self._rows(self.corpus.hub.rows(self.reading, self.revision))
+            return
+        for file in self.files:
+            if file.kind == "text" and self.layout:
+                yield _laid_out(read_lines(file, self.reading), self.layout)
+            else:
+                yield self._rows(read_rows(file, self.reading))
+
+    def _rows(self, rows: Iterable[str]) -> Texts:
+        for row in rows:
+            lines = [line for line in map(str.strip, row.split("\n")) if line]
+            self.reading.bare += not lines
+            for number, line in enumerate(lines):
+                self.reading.cut += len(line) > LINE
+                for place, piece in enumerate(_pieces(line)):
+                    yield Begins.PIECE if place else Begins.LINE if number else Begins.DOCUMENT, piece
+
+    def notes(self) -> list[str]:
+        """What a user should know of what was read so far, a sentence each."""
+        what = {"lines": "a line", "files": "a file", "blank": "what stands between blank lines"}
+        said = []
+        if self.layout:
+            guess = " (a guess; documents= says otherwise)" if self.corpus.documents == "auto" else ""
+            said.append(f"a document is {what[self.layout]}{guess}")
+        if self.reading.cut:
+            said.append(f"{self.reading.cut} lines longer than {LINE >> 10} KiB were cut")
+        if self.reading.replaced:
+            said.append(f"{self.reading.replaced} lines had bytes that are not UTF-8, which were replaced")
+        if self.reading.bare:
+            said.append(f"{self.reading.bare} rows without text were left out")
+        return said
+
+
+def read_documents(corpus: Corpus) -> Iterator[list[str]]:
+    """Each document as its passages; only one document is in memory at a time."""
+    document: list[str] = []
+    for begins, passage in Passages(corpus, corpus.files()):
+        if begins and document:
+            yield document
+            document = []
+        document.append(passage)
+    if document:
+        yield document
+
+
+def guess_layout(files: Sequence[File]) -> Layout:
+    """Between blank lines, where a sample has such lines between its texts; else files, where most are small; else lines."""
+    chosen = files[:: -(-len(files) // SAMPLED_FILES)]
+    samples = [_sample(file) for file in chosen]
+    lines = [line.strip() for sample in samples for line in sample.strip().split(b"\n")]
+    if lines.count(b"") > BLANK * len(lines):
+        return "blank"
+    small = sum(len(sample) < SAMPLED_BYTES for sample in samples)
+    return "files" if len(files) > 1 and 2 * small > len(samples) else "lines"
+
+
+def _sample(file: File) -> bytes:
+    with file.open() as stream:
+        sample = stream.read(SAMPLED_BYTES)
+    if (nul := sample.find(0)) >= 0:  # said before all of it is read for its digest
+        raise DataError(f"{file.path} is no text file: line {sample.count(10, 0, nul) + 1} has a NUL byte.")
+    return sample
+
+
+def _pieces(line: str) -> Iterator[str]:
+    """A stripped line whole, or cut at blanks where it is long, as `read_lines` cuts."""
+    start = 0
+    while len(line) - start > LINE:
+        blank = line.rfind(" ", start + 1, start + LINE)
+        end = blank if blank > 0 else start + LINE
+        if piece := line[start:end].strip():
+            yield piece
+        start = end
+    yield line[start:].strip()
+
+
+def _laid_out(lines: Iterable[tuple[bool, str]], layout: Layout) -> Texts:
+    """Say where documents begin; blank lines are left out."""
+    fresh = True
+    for begins, text in lines:
+        if not text:
+            fresh = fresh or layout == "blank"
+            continue
+        if begins and (fresh or layout == "lines"):
+            yield Begins.DOCUMENT, text
+        else:
+            yield Begins.LINE if begins else Begins.PIECE, text
+        fresh = False
+
+
+def _split(texts: Texts) -> Iterator[tuple[bool, str]]:
+    """Lines as they are, but the sentences of a line that is a whole document or was cut."""
+    held: tuple[Begins, str] | None = None
+    for begins, text in chain(texts, [(Begins.DOCUMENT, "")]):
+        if held:
+            new = held[0] is Begins.DOCUMENT
+            alone = new and begins is Begins.DOCUMENT
+            was_cut = Begins.PIECE in (held[0], begins)
+            for passage in SENTENCE.split(held[1]) if alone or was_cut else [held[1]]:
+                yield new, passage
+                new = False
+        held = begins, text

@@ -1,0 +1,283 @@
+"""Sources: the files a corpus is made of, and their lines and rows, read in bounded pieces.
+
+A file is told by its first bytes and its ending: Parquet, JSON lines, and everything else is text; JSON lines and text may be
+gzipped. A set of the Hugging Face Hub is a stream of rows.
+"""
+
+import glob
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+from regkit import DataError, nearest
+
+HUB = "hub:"
+LINE = 1 << 16  # bytes of a line read at once: tokenizing a text takes about a kilobyte a token while it lasts
+RECORD = 1 << 24  # bytes of a JSON line, which is parsed in one piece
+
+Kind = Literal["text", "json lines", "parquet"]
+
+
+@dataclass
+class Reading:
+    """How what is read is treated, and what was met so far."""
+
+    errors: Literal["strict", "replace"] = "strict"  # what to do with bytes that are not UTF-8
+    column: str = "text"  # the field of JSON lines, Parquet and Hub rows that holds the text
+    cut: int = 0  # lines longer than `LINE`
+    replaced: int = 0  # pieces of text with bytes that are not UTF-8
+    bare: int = 0  # rows whose text is null or blank
+    bytes: int = 0  # of the files read to their end
+    at: BinaryIO | None = field(default=None, repr=False)  # the file being read
+
+    def position(self) -> int:
+        """Bytes read of all files so far, as they lie on the disk."""
+        return self.bytes + (self.at.tell() if self.at and not self.at.closed else 0)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a corpus."""
+
+    path: Path
+    kind: Kind
+    gzipped: bool
+
+    @classmethod
+    def of(cls, path: Path) -> "File":
+        with readable(path), path.open("rb") as file:
+            magic = file.read(4)
+        endings = [ending.lower() for ending in path.suffixes]
+        if magic == b"PAR1" or endings[-1:] == [".parquet"]:
+            return cls(path, "parquet", False)
+        gzipped = magic[:2] == b"\x1f\x8b" or endings[-1:] == [".gz"]
+        inner = endings[:-1] if endings[-1:] == [".gz"] else endings
+        rows = inner[-1:] in ([".jsonl"], [".ndjson"], [".json"])
+        return cls(path, "json lines" if rows else "text", gzipped)
+
+    @contextmanager
+    def open(self, reading: Reading | None = None) -> Iterator[BinaryIO]:
+        """The bytes, unzipped; DataError where they cannot be read. `reading` follows how far it has come."""
+        with readable(self.path), self.path.open("rb") as raw:
+            if reading and self.kind != "parquet":  # which is not read from its beginning to its end
+                reading.at = raw
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if self.gzipped else raw
+            if reading:
+                reading.bytes += self.path.stat().st_size
+                reading.at = None
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """DataError where the block cannot read the file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is a damaged gzip file: {str(error).rstrip('.')}.") from None
+    except OSError as error:  # pyarrow's have no strerror, and several lines
+        raise DataError(f"{path} cannot be read: {(error.strerror or _first_line(error)).rstrip('.')}.") from None
+
+
+def find_files(source: str) -> list[File]:
+    """The files of a file's name, a folder's (recursively, but for hidden ones) or a glob's, sorted by path.
+
+    DataError where there is none.
+    """
+    path = Path(source).expanduser()
+    found = [path] if path.exists() else [Path(name) for name in glob.glob(str(path), recursive=True)]
+    paths = {below for each in found for below in (_below(each) if each.is_dir() else [each])}
+    files = [File.of(path) for path in sorted(paths, key=str) if path.is_file()]
+    if not files:
+        what = f"{source} has no files" if path.is_dir() else f"no file matches {source}"
+        raise DataError(f"{what}; a corpus is a file, a folder, a glob, or {HUB}NAME.")
+    return files
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}.")
+
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(place, name) for name in names if not name.startswith("."))
+
+
+def read_lines(file: File, reading: Reading) -> Iterator[tuple[bool, str]]:
+    """Whether a line begins, and a text: a line stripped, or a piece of one longer than 64 KiB; '' for a blank line.
+
+    DataError names file and line of a byte that is not UTF-8, and of a NUL byte, which no text has.
+    """
+    begins, was_cut = True, 0
+    with file.open(reading) as stream:
+        for number, ends, content in _pieces(stream):
+            text = _decode(content, file.path, number, reading).strip()
+            if text or (begins and ends):
+                yield begins, text
+                begins = False
+            if not ends and number != was_cut:
+                reading.cut, was_cut = reading.cut + 1, number
+            begins = begins or ends
+
+
+def _pieces(stream: BinaryIO) -> Iterator[tuple[int, bool, bytes]]:
+    """Line number, whether the line ends here, and bytes; a long line is cut after a blank, or else between characters."""
+    number, rest = 1, b""
+    while content := stream.readline(LINE):
+        whole = rest + content
+        ends = content.endswith(b"\n") or len(content) < LINE
+        end = len(whole) if ends else _cut(whole)
+        yield number, ends, whole[:end]
+        number, rest = number + ends, whole[end:]
+    if rest:
+        yield number, True, rest
+
+
+def _cut(content: bytes) -> int:
+    blank = max(content.rfind(b" "), content.rfind(b"\t"))  # the bytes of no other character
+    if blank >= 0:
+        return blank + 1
+    start = len(content) - 1
+    while start > len(content) - 4 and 0x80 <= content[start] < 0xC0:  # inside a character of UTF-8
+        start -= 1
+    return start
+
+
+def _decode(content: bytes, path: Path, number: int, reading: Reading) -> str:
+    if b"\0" in content:
+        raise DataError(f"{path} is no text file: line {number} has a NUL byte.")
+    if number == 1:
+        content = content.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        if reading.errors == "strict":
+            byte = f"byte {content[error.start]:#04x}"
+            raise DataError(
+                f"{path}, line {number}: {byte} is not UTF-8 text; errors=replace reads on past such bytes."
+            ) from None
+    reading.replaced += 1
+    return content.decode(errors="replace")
+
+
+def read_rows(file: File, reading: Reading) -> Iterator[str]:
+    """The text of each row; DataError names file, line and field."""
+    yield from _parquet_rows(file, reading) if file.kind == "parquet" else _json_rows(file, reading)
+
+
+def _json_rows(file: File, reading: Reading) -> Iterator[str]:
+    number = 0
+    with file.open(reading) as stream:
+        while line := stream.readline(RECORD):
+            number += 1
+            where = f"{file.path}, line {number}"
+            if len(line) == RECORD:
+                raise DataError(f"{where} is longer than {RECORD >> 20} MiB; one JSON object a line is needed.")
+            if not line.isspace():
+                yield _field(_object(_decode(line, file.path, number, reading), where), where, reading)
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        raise DataError(f"{where}: this is not JSON; one object a line is needed.") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: a JSON object is needed, one a line.")
+    return record
+
+
+def _field(record: dict[str, Any], where: str, reading: Reading) -> str:
+    if reading.column not in record:
+        raise DataError(f"{where}: there is no field '{reading.column}'. {nearest(reading.column, record)}")
+    text = record[reading.column]
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise DataError(f"{where}: {reading.column} is {str(text)[:40]!r}; a text is needed.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # JSON can spell half a character
+        if reading.errors == "strict":
+            raise DataError(
+                f"{where}: {reading.column} has half a character; errors=replace reads on past it."
+            ) from None
+        reading.replaced += 1
+        return text.encode("utf8", "replace").decode()
+    return text
+
+
+def _parquet_rows(file: File, reading: Reading) -> Iterator[str]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise DataError(f"{file.path}: reading Parquet needs pyarrow: pip install 'regkit[parquet]'.") from None
+    number = 0
+    try:
+        with file.open(reading) as raw, pyarrow.parquet.ParquetFile(raw, buffer_size=1 << 20) as table:
+            names = table.schema_arrow.names
+            _field(dict.fromkeys(names), str(file.path), reading)
+            for batch in table.iter_batches(batch_size=256, columns=[reading.column]):
+                for text in batch.column(0).to_pylist():
+                    number += 1
+                    yield _field({reading.column: text}, f"{file.path}, row {number}", reading)
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(f"{file.path} cannot be read: {_first_line(error)}.") from None
+
+
+@dataclass(frozen=True)
+class HubSet:
+    """A data set of the Hugging Face Hub, `NAME` or `OWNER/NAME`, or a folder laid out as one; its training split."""
+
+    name: str
+    configuration: str | None = None
+
+    @classmethod
+    def of(cls, source: str) -> "HubSet":
+        """From `hub:OWNER/NAME/CONFIG`; two parts are owner and name, as the Hub writes them."""
+        parts = source.removeprefix(HUB).split("/")
+        if not all(parts) or len(parts) > 3:
+            raise DataError(f"{source} names no data set; {HUB}OWNER/NAME or {HUB}OWNER/NAME/CONFIG is needed.")
+        return cls("/".join(parts[:2]), *parts[2:])
+
+    def revision(self) -> str:
+        """The commit that the Hub has now; DataError where the Hub does not answer."""
+        try:
+            from huggingface_hub import HfApi
+        except ImportError:
+            raise self._missing() from None
+        try:
+            return str(HfApi().dataset_info(self.name).sha)
+        except Exception as error:  # errors of the network, of the Hub, and of its answer share no base
+            raise DataError(f"{HUB}{self.name} cannot be found: {_first_line(error)}.") from None
+
+    def rows(self, reading: Reading, revision: str | None) -> Iterator[str]:
+        """The text of each row, as it comes in."""
+        try:
+            from datasets import load_dataset
+        except ImportError:
+            raise self._missing() from None
+        try:
+            stream = load_dataset(self.name, self.configuration, split="train", streaming=True, revision=revision)
+            for number, row in enumerate(stream, 1):
+                yield _field(row, f"{HUB}{self.name}, row {number}", reading)
+        except DataError:
+            raise
+        except Exception as error:  # of the network, of the set's own files, of its configurations
+            raise DataError(f"{HUB}{self.name} cannot be read: {_first_line(error)}.") from None
+
+    def _missing(self) -> DataError:
+        return DataError(f"{HUB}{self.name}: reading from the Hub needs datasets: pip install 'regkit[hub]'.")
+
+
+def _first_line(error: Exception) -> str:
+    """What a library says, without its end mark."""
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

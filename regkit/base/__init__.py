@@ -1,0 +1,1 @@
+"""Base: errors, files and random numbers; imports nothing of regkit."""

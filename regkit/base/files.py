@@ -1,0 +1,125 @@
+"""Files: what somebody else may have written, read within bounds: TOML, JSON, text, tensors, and paths.
+
+Everything but `absolute` raises OSError or ValueError, which say in a few words what is wrong with the file.
+"""
+
+import json
+import os
+import stat
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from regkit.base.errors import ConfigError
+
+TOML = 1 << 18  # bytes of a file
+DOTS = 500  # in a line of TOML: tomllib takes a quarter of a minute for a key of 30000 parts
+TEXT = 1 << 24  # bytes of a file; parsed as JSON, they take up to 25 times as much
+HEADER = 1 << 22  # bytes of a safetensors header, 30 times BERT's: a tensor of no size takes 60, and 25 microseconds
+DEEPEST = 100  # levels of nesting: whoever walks through them may call itself
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file."""
+    text = _read(path, TOML).decode("utf-8-sig").replace("\r\n", "\n")
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > DOTS:
+            raise ValueError(f"line {number} has more than {DOTS} dots")
+    try:
+        return dict(_shallow(tomllib.loads(text)))
+    except RecursionError:
+        raise ValueError(f"it is nested more than {DEEPEST} levels deep") from None
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file."""
+    text = read_text(path)
+    try:
+        return _shallow(json.loads(text))
+    except RecursionError:
+        raise ValueError(f"it is nested more than {DEEPEST} levels deep") from None
+
+
+def read_text(path: Path) -> str:
+    """A file of text in UTF-8, whatever system ended its lines."""
+    check_plain(path)
+    return _read(path, TEXT).decode().replace("\r\n", "\n").replace("\r", "\n")
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. The library itself checks that their sizes add up to the file's."""
+    check_plain(path)
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > HEADER:
+        raise ValueError(f"its header has {size} bytes; {HEADER} are the most")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+
+
+def check_plain(path: Path) -> None:
+    """ValueError where this is a pipe or a device, which may never end; OSError where nothing is there."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a folder says that it is one
+        raise ValueError("it is no plain file")
+
+
+def absolute(path: Path) -> Path:
+    """From the root, with ~ and links followed; ConfigError where they lead nowhere."""
+    try:
+        return path.expanduser().resolve()
+    except (RuntimeError, ValueError) as error:  # a circle of links, a user who is not here, a NUL character
+        raise ConfigError(f"the path {path} cannot be followed: {error}.") from None
+
+
+def _text(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("a path has no NUL character")
+    str(path).encode()  # a name in another encoding could not be written into config.toml
+    return path
+
+
+TextPath = Annotated[Path, AfterValidator(_text)]  # one that every call of the system takes, and every file of text
+
+
+def _read(path: Path, most: int) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most >> 10} KiB")
+    return content
+
+
+def _shallow(value: Any) -> Any:
+    level = [value]
+    for _ in range(DEEPEST):
+        nested = [each for each in level if isinstance(each, dict | list)]
+        level = [child for each in nested for child in (each.values() if isinstance(each, dict) else each)]
+        if not level:
+            return value
+    raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+
+
+def point(link: Path, folder: Path) -> None:
+    """Let `link` point to `folder` from now on, at no time to nothing."""
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(os.path.relpath(folder, link.parent))
+    fresh.replace(link)
+
+
+def write(path: Path, text: str) -> None:
+    """The whole file, or what was there before."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, encoding="utf8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,153 @@
+"""Display: what training shows - a live line on a terminal, plain lines in a pipe, a table of scores after an epoch."""
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from regkit.hooks.spec import hookimpl
+from regkit.tasks.batch import Batch
+from regkit.tasks.task import Stage, Task
+from regkit.training.evaluation import Scores
+
+EVERY = {True: 0.25, False: 10.0}  # seconds between two updates, on a terminal and in a pipe
+MEMORY = 0.9  # how much of a shown loss is its past
+
+
+@dataclass
+class Display:
+    """An observer that prints. Used as a context manager, so that the terminal is left as it was."""
+
+    console: Console
+    processes: int = 1  # each reads about as many tokens as this one
+    live: Live = field(init=False)
+    means: dict[str, dict[str, float]] = field(default_factory=dict)  # by task and term, smoothed
+    waiting: list[Mapping[str, Mapping[str, Tensor]]] = field(default_factory=list)
+    chosen: Sequence[Task] = ()
+    total: int = 0
+    stage: str = ""
+    steps: int = 0  # since the stage began or was gone on with, as are examples, tokens and seconds
+    examples: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    resumed: float = 0.0  # when the clock last went on
+    shown: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.live = Live(console=self.console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> "Display":
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.live.stop()
+
+    @hookimpl(trylast=True)
+    def prepare(self, stage: Stage) -> None:
+        self.stage, self.means, self.waiting = stage.name, {}, []
+        self.steps, self.examples, self.tokens, self.seconds = 0, 0, 0, 0.0
+
+    @hookimpl(wrapper=True)
+    def embed(self, batch: Batch) -> Generator[None, Tensor, Tensor]:
+        """Nothing is changed: tokens are counted where a clean pass begins."""
+        self.tokens += len(batch.tokens) * self.processes
+        return (yield)
+
+    @hookimpl(wrapper=True)
+    def choose_tasks(self, total_steps: int) -> Generator[None, Sequence[Task], Sequence[Task]]:
+        """Nothing is changed: this is where a step begins, and where its tasks and the number of steps can be seen."""
+        self.resumed, self.total = time.monotonic(), total_steps
+        self.tokens = self.tokens if self.steps else 0  # not those of steps that were tried, or broken off
+        self.chosen = yield
+        return self.chosen
+
+    @hookimpl(trylast=True)
+    def after_step(self, step: int, losses: Mapping[str, Mapping[str, Tensor]]) -> None:
+        self.waiting.append(losses)
+        self.steps += 1
+        self.examples += sum(min(task.batch_size, len(task.splits["train"])) for task in self.chosen)
+        self.seconds += time.monotonic() - self.resumed
+        if time.monotonic() - self.shown >= EVERY[self.console.is_terminal]:
+            self._show(step + 1)
+
+    @hookimpl(trylast=True)
+    def evaluated(self, stage: Stage, step: int, scores: Scores) -> None:
+        if self.waiting:
+            self._show(step)
+        if scores:
+            whole = f" of {self.total}" if self.total else ""  # not known where a resumed run is scored first
+            when = f"after {step}{whole} steps" if step else "before training"
+            print_scores(self.console, scores, f"{stage.name}, {when}: dev")
+        if self.steps and step == self.total:
+            speed = f"{self.tokens / max(self.seconds, 1e-9):.0f} tokens/s"
+            self.say(f"stage {stage.name}: {self.tokens} tokens in {_clock(self.seconds)}, {speed}")
+
+    def say(self, line: str) -> None:
+        """A line of its own, above the live one."""
+        self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def _show(self, step: int) -> None:
+        self.shown = time.monotonic()
+        for losses in self.waiting:  # note: reading a loss waits for the GPU
+            for task, terms in losses.items():
+                means = self.means.setdefault(task, {})
+                for term, value in terms.items():
+                    means[term] = MEMORY * means.get(term, float(value)) + (1 - MEMORY) * float(value)
+        self.waiting.clear()
+        line = self._line(step)
+        if self.console.is_terminal:
+            self.live.update(Text(line), refresh=True)
+        else:
+            self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def _line(self, step: int) -> str:
+        left = self.seconds / self.steps * (self.total - step)
+        speed = self.examples / max(self.seconds, 1e-9)
+        terms = " | ".join(f"{task} {_terms(means)}" for task, means in self.means.items())
+        return f"step {step}/{self.total} | {terms} | {speed:.0f} examples/s | {_clock(left)} left"
+
+
+def print_scores(console: Console, scores: Scores, title: str) -> None:
+    """A table on a terminal, a line a task in a pipe."""
+    if not console.is_terminal:
+        for task, values in scores.items():
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+            console.print(f"{title}: {task}: {shown}", soft_wrap=True, highlight=False, markup=False)
+        return
+    table = Table("task", "scores", title=Text(title), title_justify="left")
+    for task, values in scores.items():
+        table.add_row(task, "  ".join(f"{name} {value:.3f}" for name, value in values.items()))
+    console.print(table)
+
+
+def print_effects(console: Console, effects: Mapping[str, Any]) -> None:
+    """What each term of the loss and each plugin did and took, a line each, and the warnings."""
+    found = [(name, values) for kind in effects if kind != "warnings" for name, values in effects[kind].items()]
+    for name in dict.fromkeys(name for name, _ in found if name != "task"):
+        parts = [", ".join(_effect(*each) for each in values.items()) for other, values in found if other == name]
+        console.print(f"effect of {name}: {'; '.join(parts)}", soft_wrap=True, highlight=False, markup=False)
+    for sentence in effects["warnings"]:
+        console.print(f"warning: {sentence}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _effect(meaning: str, value: float) -> str:
+    part, share, whole = meaning.partition("share of ")
+    return f"{100 * value:.2g} % of {whole}" if share and not part else f"{meaning} {value:.3g}"
+
+
+def _terms(means: Mapping[str, float]) -> str:
+    extra = [f"{term} {value:.2g}" for term, value in means.items() if term != "task"]
+    return " + ".join([f"{means['task']:.3f}", *extra])
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"

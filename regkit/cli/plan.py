@@ -1,0 +1,208 @@
+"""Plan: what a run is going to do, printed before it does it."""
+
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from regkit.base.errors import PluginError
+from regkit.distributed.processes import ALONE
+from regkit.hooks.compose import Composition, compose
+from regkit.hooks.defaults import Defaults
+from regkit.hooks.spec import Hooks, hookimpl
+from regkit.hooks.stopwatch import CORE
+from regkit.model.modes import mode
+from regkit.runs.experiment import Experiment
+from regkit.tasks.task import Stage, Task
+from regkit.training.effects import Meter
+from regkit.training.estimate import in_words
+from regkit.training.loop import Trainer
+
+TRIED = 4  # examples of the batch on which a step is tried
+
+
+def print_plan(console: Console, lines: Sequence[str]) -> None:
+    """A line each, as they are."""
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def plan(experiment: Experiment) -> list[str]:
+    """Encoder, tasks, plugins with the hooks they answer, and the number of updates."""
+    settings, trainer = experiment.settings, experiment.trainer
+    size = sum(parameter.numel() for parameter in experiment.model.parameters()) / 1e6
+    kind = "bf16" if trainer.gradients.precision == torch.bfloat16 else "fp32"
+    name, device = settings.encoder or "the demo (MiniLM)", trainer.streams.device
+    lines = [f"encoder: {name}, {size:.1f} M parameters, on {device} in {kind}"]
+    if trainer.processes.count > 1:
+        parts = " and a part of every layer" if trainer.processes.sharded else ""
+        lines.append(f"processes: {trainer.processes.count}, each with its share of every batch{parts}")
+    for task in trainer.tasks:
+        lines += _task(task)
+        if task.head_names:
+            lines.append(f"  its head is {'that of the checkpoint' if task.name in experiment.known_heads else 'new'}")
+    lines += [f"task {name}: found, not trained; --tasks would name it" for name in experiment.left_out]
+    for name, plugin in experiment.composition.plugins.items():
+        chosen = ", ".join(f"{key}={value}" for key, value in vars(plugin).items() if key in settings.plugins[name])
+        hooks = ", ".join(experiment.composition.hooks_of(name))
+        named = experiment.composition.attached[name].named
+        where = f", in {' and '.join(named)}" if named is not None else ""
+        lines.append(f"plugin {name}{f' ({chosen})' if chosen else ''}: answers {hooks}{where}")
+    for stage, tasks in trainer.stages():
+        epoch, total = trainer.length(stage, tasks)
+        lines.append(
+            f"stage {stage.name}: {total} updates, {epoch} an epoch, peak learning rate {stage.learning_rate:g}"
+        )
+        lines += _epoch(experiment, stage, tasks)
+    return lines
+
+
+def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[str]:
+    """Who is trained how often in the first epoch, as the scheduler itself answers when it is asked step by step.
+
+    PluginError where gradients were to be combined, and no step has several.
+    """
+    steps = experiment.trainer.first_epoch(stage, tasks)
+    batches = Counter(name for names in steps for name in names)
+    together = max(map(len, steps))
+    composition = experiment.composition
+    here = [name for name in composition.plugins if composition.acts(name, stage.name)]
+    surgeons = [name for name in here if "combine_gradients" in composition.hooks_of(name)]
+    schedulers = [name for name in composition.deciders("choose_tasks") if name in here]
+    if surgeons and together == 1:
+        instead = "".join(f" instead of '{name}'" for name in schedulers if name != "rrobin")
+        share = f"let several share a step: --plugin rrobin:per_step={len(tasks)}{instead}"
+        remedy = share if len(tasks) > 1 else "leave it out"
+        raise PluginError(f"'{surgeons[0]}' looks at the gradients of several tasks, but every step has one; {remedy}.")
+    lines = [f"  {_seen(task, batches[task.name], len(steps))}" for task in tasks]
+    if len(tasks) == 1 and schedulers:
+        lines.append(f"  there is one task only: '{schedulers[0]}' has nothing to choose from")
+    return lines
+
+
+def _seen(task: Task, batches: int, steps: int) -> str:
+    share = batches / task.batches
+    if not batches:
+        seen = "scored, but not trained"
+    elif share < 1:
+        seen = f"{100 * share:.3g} % of its examples, the others left out"
+    else:
+        seen = "every example once" if share == 1 else f"every example {share:.3g} times"
+    return f"{task.name}: in {batches} of the first {steps} updates; {seen}"
+
+
+def _task(task: Task) -> list[str]:
+    mode = f", {task.pair_mode.replace('_', '-')}" if task.pair_mode else ""
+    sizes = ", ".join(f"{len(examples)} {split}" for split, examples in task.splits.items())
+    lines = [f"task {task.name}: {task.objective.kind}{mode}; {sizes}; batches of {task.batch_size}"]
+    for split, examples in task.splits.items():
+        if examples.cut:
+            share = 100 * examples.cut / len(examples)
+            lines.append(
+                f"  {examples.cut} {split} texts ({share:.2g} %) are longer than the encoder reads, and were cut"
+            )
+    return lines + [f"  {note}" for note in task.notes]
+
+
+def details(experiment: Experiment) -> list[str]:
+    """Who answers which hook, the loss as a formula, and what a step takes: a step of each task is tried on a few examples.
+
+    The model and the plugins are used up by it: nothing may be trained afterwards.
+    """
+    trainer, composition = experiment.trainer, experiment.composition
+    lines = _answers(composition)
+    for stage, tasks in trainer.stages():
+        with trainer.streams.at(stage.name):
+            lines += _steps(experiment, stage, tasks)
+    return lines
+
+
+def _steps(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[str]:
+    """A line for all tasks of which the same is to be said."""
+    trainer, composition = experiment.trainer, experiment.composition
+    nothing = compose({}, Defaults(tasks, stage), trainer.streams)
+    plain = {task.name: Trial.of(experiment, nothing, stage, task) for task in tasks}  # before plugins change modules
+    meter = Meter(trainer, composition, experiment.settings.measure_every)
+    composition.observe(meter)  # an update that it measures takes most
+    trainer.prepare(stage, tasks)
+    sizes = _micro_batches(trainer, stage, tasks) if trainer.memory else []
+    composition.ignore(meter)
+    alike: dict[str, list[str]] = {}  # tasks by what is said of their steps
+    for task in tasks:
+        trial = Trial.of(experiment, composition, stage, task)
+        ratio = trial.operations / plain[task.name].operations
+        said = (
+            f"{_formula(trial.terms, composition)}; {_passes(trial.passes)}; {ratio:.1f} times the operations of plain"
+        )
+        alike.setdefault(said, []).append(task.name)
+    return sizes + [f"step of {', '.join(names)}: loss = {said}" for said, names in alike.items()]
+
+
+def _micro_batches(trainer: Trainer, stage: Stage, tasks: Sequence[Task]) -> list[str]:
+    tokens = trainer.estimate(tasks, trainer.make_optimizer(stage))
+    return [f"micro-batches of {stage.name}: at most {tokens} tokens, to stay within {in_words(trainer.memory or 0)}"]
+
+
+def _answers(composition: Composition) -> list[str]:
+    """Every hook that a plugin answers, in the loop's order, with those who answer in theirs."""
+    lines = []
+    for hook in (name for name in vars(Hooks) if not name.startswith("_")):
+        names = [name for name in composition.plugins if hook in composition.hooks_of(name)]
+        if names:
+            around = [f"{name} (around)" if composition.wraps(name, hook) else name for name in names]
+            lines.append(f"hook {hook}: {', '.join(around)}")
+    return lines
+
+
+def _formula(terms: Mapping[str, Tensor], composition: Composition) -> str:
+    """`task + 1 x smart + 5 x bregman`: the factor is the weight of the plugin of that name."""
+    factors = {name: getattr(composition.plugins.get(name), "weight", None) for name in terms}
+    return " + ".join(name if factor is None else f"{factor:g} x {name}" for name, factor in factors.items())
+
+
+def _passes(passes: Mapping[str, int]) -> str:
+    extra = [f", {count} by {name}" for name, count in passes.items() if name != CORE]
+    return f"forward passes: {passes[CORE]} clean{''.join(extra)}"
+
+
+@dataclass
+class Trial:
+    """An observer of one update on a few examples of one task; the weights stay as they are."""
+
+    composition: Composition
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+    passes: Mapping[str, int] = field(default_factory=dict)
+    operations: float = 0.0  # multiplications and additions in matrix products, backward passes included
+
+    @classmethod
+    def of(cls, experiment: Experiment, composition: Composition, stage: Stage, task: Task) -> "Trial":
+        """Try a step, up to and without the optimizer's own."""
+        trainer, trial = experiment.trainer, cls(composition)
+        gradients = replace(trainer.gradients, hook=composition.hook, processes=ALONE)
+        rows = list(range(min(TRIED, len(task.splits["train"]))))
+        optimizer = composition.hook.make_optimizer(model=trainer.model, stage=stage)
+        chosen = [(task, [task.splits["train"].batch(rows, keys=rows)])]
+        compute = partial(gradients.compute, optimizer, chosen)
+        composition.observe(trial)
+        composition.stopwatch.start()
+        with (
+            trainer.streams.at(stage.name, 0),
+            mode(trainer.model, training=True),
+            FlopCounterMode(display=False) as count,
+        ):
+            trial.terms = compute()[task.name]
+            composition.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=compute)
+        composition.ignore(trial)
+        trial.passes, trial.operations = composition.stopwatch.passes, float(count.get_total_flops())
+        return trial
+
+    @hookimpl(wrapper=True)
+    def predict(self) -> Generator[None, Tensor, Tensor]:
+        """A forward pass."""
+        self.composition.stopwatch.count()
+        return (yield)

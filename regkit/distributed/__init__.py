@@ -1,0 +1,1 @@
+"""Distributed: several processes that train one model."""

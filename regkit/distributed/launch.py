@@ -1,0 +1,100 @@
+"""Launch: how torchrun started this process, on which device it runs, and whether it may speak for the others."""
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed as dist
+
+from regkit.base.errors import ConfigError, nearest
+from regkit.distributed.processes import Processes, lost
+
+
+def find_device(name: str) -> torch.device:
+    """The device of this name; for `auto`, CUDA where there is one, or else Apple's MPS, or else the CPU."""
+    present = ["cpu"]
+    if torch.backends.mps.is_available():
+        present.insert(0, "mps")
+    if torch.cuda.is_available():
+        present.insert(0, "cuda")
+    kind = present[0] if name == "auto" else name.partition(":")[0]
+    if kind not in present:
+        raise ConfigError(f"there is no device '{name}' here. {nearest(name, [*present, 'auto'])}")
+    try:
+        device = place(torch.device(kind if name == "auto" else name))
+        torch.empty(1, device=device)
+    except RuntimeError as error:
+        raise ConfigError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}.") from None
+    return device
+
+
+WAIT = 3.0  # seconds
+PATIENCE = timedelta(minutes=60)  # how long one process may be ahead: while the first writes, or reads a corpus
+
+
+def started() -> int:
+    """How many processes `torchrun` started for this run; 1 without it."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    return int(count) if count.isdecimal() and "RANK" in os.environ else 1
+
+
+def place(device: torch.device) -> torch.device:
+    """This process's own card of this machine, where the device is CUDA and no card was named."""
+    if device.type != "cuda" or device.index is not None or started() == 1:
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """All processes of this run, until the block ends; this one alone where `torchrun` did not start it."""
+    count = started()
+    if count == 1:
+        yield Processes(device=device)
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    with lost():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    yield Processes(int(os.environ["RANK"]), count, device)
+    dist.destroy_process_group()  # not after an error: the others may no longer be there
+
+
+def speaks(message: str, *, waits: bool) -> bool:
+    """Whether this process shall print why it ends. Of several, one says a thing, the first if it can: it knows most.
+
+    One that `waits` says it only if no other says anything.
+    """
+    if started() == 1 or (os.environ["RANK"] == "0" and waits):
+        return True
+    try:
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store: Any = dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=WAIT))  # type: ignore[attr-defined]
+        key = f"regkit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+        if waits:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends all when one has ended
+            if _appears(store, key):
+                return False
+        this = f"{key}/{hashlib.blake2b(message.encode()).hexdigest()}"
+        if os.environ["RANK"] != "0" and _appears(store, this):
+            return False
+        store.set(key, "said")
+        return bool(store.add(this, 1) == 1)
+    except (KeyError, ValueError, RuntimeError):  # nobody to agree with
+        return True
+
+
+def _appears(store: Any, key: str) -> bool:
+    """Whether a key is there within a while. torch's own waiting prints a stack trace when it ends without."""
+    until = time.monotonic() + WAIT
+    while not store.check([key]):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True

@@ -1,0 +1,1 @@
+"""Hooks: the contract with plugins, and how they are found, checked and attached."""

@@ -1,0 +1,111 @@
+"""Compose: attach plugins to the hooks in order, and refuse what contradicts itself before anything runs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, product
+from typing import Any
+
+import pluggy
+
+from regkit.base.errors import PluginError, nearest
+from regkit.base.randomness import Streams
+from regkit.hooks.attach import Attached
+from regkit.hooks.spec import DECIDE, Hooks
+from regkit.hooks.stopwatch import Stopwatch
+from regkit.model import Encoder
+from regkit.model.tokenizer import Tokenizer
+from regkit.tasks.task import FINETUNE, Task
+
+
+@dataclass
+class Composition:
+    """The plugins of a run, attached."""
+
+    manager: pluggy.PluginManager
+    plugins: Mapping[str, Any]  # by name, in the order of the command line
+    stopwatch: Stopwatch  # stands still until somebody starts it
+    owners: dict[str, str] = field(default_factory=dict)  # of the terms of the loss given so far: the plugin's name
+    attached: dict[str, Attached] = field(default_factory=dict)  # by name, in the same order
+
+    @property
+    def hook(self) -> Any:
+        """Calls every attached plugin: `hook.prepare(model=..., tasks=...)`."""
+        return self.manager.hook
+
+    def acts(self, name: str, stage: str) -> bool:
+        """Whether a plugin acts in a stage."""
+        return self.attached[name].acts(stage)
+
+    def tasks(self, given: Sequence[Task], tokenizer: Tokenizer, encoder: Encoder) -> list[Task]:
+        """Collect the tasks of the run's data and those of plugins. Raises PluginError where two have one name."""
+        answers = self.hook.tasks(given=given, tokenizer=tokenizer, encoder=encoder)
+        tasks = [task for answer in answers for task in answer]
+        for name in {task.name for task in tasks}:
+            if [task.name for task in tasks].count(name) > 1:
+                raise PluginError(f"two tasks are called '{name}'; choose another name for one of them.")
+        return tasks
+
+    def check_stages(self, stages: Sequence[str]) -> None:
+        """Check the plugins against the run's stages, now that plugins have added theirs.
+
+        Raises PluginError where a plugin shall act in a stage that the run has not, or two decide a hook in one that it has.
+        """
+        for name, each in self.attached.items():
+            for stage in each.named or ():
+                if stage not in stages:
+                    raise PluginError(f"'{name}' shall act in stage '{stage}'. {nearest(stage, stages)}")
+        self.check_deciders(stages)
+
+    def check_deciders(self, stages: Iterable[str]) -> None:
+        """Raise PluginError for two plugins that decide one hook in one stage, naming all hooks that the same two decide."""
+        shared: dict[str, dict[str, None]] = {}  # hooks by their deciders
+        for hook, stage in product(DECIDE, stages):
+            owners = [f"'{name}'" for name in self.deciders(hook) if self.acts(name, stage)]
+            if len(owners) > 1:
+                shared.setdefault(" and ".join(owners), {})[hook] = None
+        for both, hooks in shared.items():
+            raise PluginError(f"{both} both decide {' and '.join(hooks)}; keep one of them.")
+
+    def hooks_of(self, name: str) -> list[str]:
+        """The hooks that a plugin answers, in the loop's order."""
+        return self.attached[name].hooks
+
+    def wraps(self, name: str, hook: str) -> bool:
+        """Whether a plugin goes around the others' answers to a hook."""
+        return self.attached[name].wraps(hook)
+
+    def deciders(self, hook: str) -> list[str]:
+        """The plugins that answer a hook without going around others: at most one, where the hook is one that decides."""
+        return [name for name, each in self.attached.items() if hook in each.hooks and not each.wraps(hook)]
+
+    def observe(self, observer: object) -> None:
+        """Attach one of the core's own observers, such as the log; its hooks are marked `trylast`."""
+        self.manager.register(observer)
+
+    def ignore(self, observer: object) -> None:
+        """Detach an observer."""
+        self.manager.unregister(observer)
+
+
+def compose(
+    plugins: Mapping[str, Any],
+    defaults: object,
+    streams: Streams,
+    stages: Mapping[str, Sequence[str]] | None = None,
+) -> Composition:
+    """Attach plugins above the defaults, the first named being the outermost wrapper. `stages` says where some of them act.
+
+    Raises PluginError for a hook or an argument that does not exist, and for two deciders of one hook.
+    """
+    named = stages or {}
+    manager = pluggy.PluginManager("regkit")
+    manager.add_hookspecs(Hooks)
+    manager.register(defaults, "defaults")
+    found = Composition(manager, plugins, Stopwatch(streams.device))
+    for name, plugin in plugins.items():
+        found.attached[name] = Attached(name, plugin, streams, found.stopwatch, found.owners, named.get(name))
+    for name in reversed(list(plugins)):  # pluggy calls the last registered first
+        manager.register(found.attached[name].methods(), name)
+    manager.check_pending()
+    found.check_deciders({FINETUNE, *chain.from_iterable(named.values())})
+    return found

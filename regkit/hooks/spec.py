@@ -1,0 +1,204 @@
+"""The contract: the training loop in pseudocode, and the hooks that plugins attach to, in the loop's order.
+
+    tasks(given, tokenizer, encoder)                         # collect
+    stages(tasks)                                            # collect
+    for stage in stages:
+        prepare(model, stage, tasks)                         # notify; the optimizer is not built yet
+        optimizer = make_optimizer(model, stage)             # decide
+        for step in range(total_steps):                      # epochs x epoch_steps(tasks)     decide
+            for task in choose_tasks(tasks, step, total_steps):                              # decide
+                for batch in micro-batches of the task's next batch:
+                    embeddings = embed(model, batch)         # decide, may be wrapped
+                    output = predict(model, task, batch, embeddings)                         # decide, may be wrapped
+                    loss = task_loss(task, batch, output)    # decide, may be wrapped
+                         + extra_losses(model, task, batch, embeddings, output, loss, predict, task_loss)   # collect
+                    measure(model, task, batch, embeddings, output, predict)                 # collect; now and then
+                    backward
+            gradient = combine_gradients(tasks, gradients, losses)   # decide; one row per task, shared parameters only
+            before_step(model, optimizer, recompute)         # notify
+            if a loss or the gradient is not finite:
+                skipped(model, step, recompute)              # notify; no update is done
+            else:
+                clip the gradient
+                optimizer.step()
+                after_step(model, step, total_steps, losses, reevaluate)                     # notify
+        model_to_evaluate(model)                             # decide; before the first step, after each epoch, at the end
+        evaluated(stage, step, scores)                       # notify
+
+Three kinds of hook:
+
+* collect: every plugin may answer, and all answers are used;
+* decide: one plugin answers, or else the default does; two are an error before the run starts;
+* notify: every plugin is told, and answers are ignored.
+
+A method attaches by its name and the decorator `regkit.hookimpl`, and names only the arguments it uses. With
+`@hookimpl(wrapper=True)` it goes around the others: `answer = yield`, then `return` what the caller shall see. The plugin
+named first on the command line is the outermost wrapper and is told first; one marked `tryfirst` or `trylast` is told before
+or after all that are not. Every reduction is a mean over examples.
+
+Random numbers drawn inside a hook with torch's default generators come from a stream of the plugin's own, derived from
+the seed, the stage, the step, the task, the micro-batch and the hook: nothing to seed, nothing to save.
+
+What a plugin learns from a step, it keeps in `after_step`: a step whose numbers are not finite, or that another plugin's
+error breaks off, is then as if it had not been begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import pluggy
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+
+    from regkit.model import Encoder, MultitaskModel
+    from regkit.model.tokenizer import Tokenizer
+    from regkit.tasks.batch import Batch
+    from regkit.tasks.task import Stage, Task
+
+hookimpl = pluggy.HookimplMarker("regkit")
+collect = pluggy.HookspecMarker("regkit")
+decide = pluggy.HookspecMarker("regkit")(firstresult=True)
+notify = pluggy.HookspecMarker("regkit")
+
+
+class Predict(Protocol):
+    """The forward pass again, for the same task and batch, from embeddings of one's own."""
+
+    def __call__(
+        self,
+        embeddings: Tensor,
+        *,
+        dropout: Literal["replay", "fresh", "off"] = "replay",
+        model: MultitaskModel | None = None,
+        radius: float | None = None,
+    ) -> Tensor:
+        """The output for `embeddings`, `[tokens, width]`; for those of the clean pass it is the clean output, without a pass.
+
+        dropout: `replay` uses the very masks of the clean pass, `fresh` draws new ones, `off` is evaluation mode.
+        model: another model to ask, such as a teacher; None is the one in training.
+        radius: how far `embeddings` may be from the clean ones, a coordinate, in units of their root mean square. Under
+            bf16 autocast, a radius that the type cannot carry makes this pass run in float32. Compare its output with
+            that of `predict(clean embeddings, radius=radius)`, which then is float32 too.
+        """
+        ...
+
+
+class TaskLoss(Protocol):
+    """The task's loss of an output, for the same task and batch, as the loop computes it: weighted, smoothed, and so on."""
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """A scalar, the mean over the batch's examples."""
+        ...
+
+
+Losses = Mapping[str, Mapping[str, Tensor]]  # by task and term
+
+
+class Hooks:
+    """The hooks, in the loop's order."""
+
+    @collect
+    def tasks(self, given: Sequence[Task], tokenizer: Tokenizer, encoder: Encoder) -> Sequence[Task]:
+        """More tasks, beside those `given` by the run's data; for stages that the plugin adds."""
+
+    @collect
+    def stages(self, tasks: Sequence[Task]) -> Sequence[Stage]:
+        """Spans of training, in order; those of plugins come before fine-tuning. A wrapper may change all of them."""
+
+    @notify
+    def prepare(self, model: MultitaskModel, stage: Stage, tasks: Sequence[Task]) -> None:
+        """A stage begins; the optimizer is not built yet, so modules may be swapped. The place to refuse a composition."""
+
+    @decide
+    def make_optimizer(self, model: MultitaskModel, stage: Stage) -> torch.optim.Optimizer:
+        """The stage's optimizer. Each group's learning rate is its peak; the loop applies the schedule to all of them."""
+
+    @decide
+    def epoch_steps(self, tasks: Sequence[Task]) -> int:
+        """Optimizer updates in one epoch. Who decides `choose_tasks` decides this too."""
+
+    @decide
+    def choose_tasks(self, tasks: Sequence[Task], step: int, total_steps: int) -> Sequence[Task]:
+        """The tasks of this update, each of which gives its next batch; `step` counts from 0 in the stage."""
+
+    @decide
+    def embed(self, model: MultitaskModel, batch: Batch) -> Tensor:
+        """Word embeddings of the batch, `[tokens, width]`. A wrapper may add to them."""
+
+    @decide
+    def predict(self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
+        """The task's output: `[examples, width]`, or `[examples]` where the objective's width is 1."""
+
+    @decide
+    def task_loss(self, task: Task, batch: Batch, output: Tensor) -> Tensor:
+        """The loss of the clean output: a scalar, the mean over the batch's examples. A wrapper may weigh it."""
+
+    @collect
+    def extra_losses(
+        self,
+        model: MultitaskModel,
+        task: Task,
+        batch: Batch,
+        embeddings: Tensor,
+        output: Tensor,
+        loss: Tensor,
+        predict: Predict,
+        task_loss: TaskLoss,
+    ) -> Mapping[str, Tensor]:
+        """Terms to add to the loss: name to weighted scalar, each a mean over the batch's examples.
+
+        `loss` is the clean loss, and `task_loss(other_output)` what it would be for another output.
+        """
+
+    @collect
+    def measure(
+        self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor, output: Tensor, predict: Predict
+    ) -> Mapping[str, Tensor | float]:
+        """What the log and the run's last table shall say of a plugin: name to number. Asked on one in many batches."""
+
+    @decide
+    def combine_gradients(self, tasks: Sequence[Task], gradients: Tensor, losses: Losses) -> Tensor:
+        """One gradient, `[parameters]`, from `[tasks, parameters]`: of the shared parameters, when a step has several tasks.
+
+        `tasks` are those of the rows, in the order of `choose_tasks`. A row holds the task's loss and the extra losses on its
+        batch. The tensor may be changed in place. By default the rows are summed. `losses` are as in `after_step`.
+        """
+
+    @notify
+    def before_step(
+        self, model: MultitaskModel, optimizer: torch.optim.Optimizer, recompute: Callable[[], None]
+    ) -> None:
+        """The gradient is in place, not yet clipped. `recompute()` makes it anew at the present weights."""
+
+    @notify
+    def skipped(self, model: MultitaskModel, step: int, recompute: Callable[[], None]) -> None:
+        """A loss or the gradient was not finite, so no update was done. `recompute()` makes the gradients once more."""
+
+    @notify
+    def after_step(
+        self,
+        model: MultitaskModel,
+        step: int,
+        total_steps: int,
+        losses: Losses,
+        reevaluate: Callable[[], Mapping[str, Tensor]],
+    ) -> None:
+        """An update is done. `losses[task][term]` are detached scalars on the model's device; `task` is the clean loss.
+
+        `reevaluate()` gives what the clean losses of the same batches are now, by task, for one forward pass each.
+        """
+
+    @decide
+    def model_to_evaluate(self, model: MultitaskModel) -> MultitaskModel:
+        """The model that is scored and kept: the one in training, or another of the same form, such as its average."""
+
+    @notify
+    def evaluated(self, stage: Stage, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
+        """The dev splits were scored after `step` updates of the stage: `scores[task][metric]`."""
+
+
+DECIDE = tuple(name for name in vars(Hooks) if getattr(getattr(Hooks, name), "regkit_spec", {}).get("firstresult"))

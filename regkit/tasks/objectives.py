@@ -1,0 +1,275 @@
+"""Objectives: what a kind of output means - its loss, its divergence, its prediction and its metrics.
+
+Every loss and divergence is a mean over examples, and every output keeps its examples in the first dimension. The
+divergences are the `l_s` of SMART (Jiang et al., ACL 2020, section 3.1): the sum of both Kullback-Leibler divergences
+for distributions, the squared difference for scores. Two outputs of different shape are an error, never a broadcast.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from regkit.tasks.batch import Batch
+
+Scores = Mapping[str, float]
+
+
+class Objective(Protocol):
+    """What the core, and every plugin, may ask of an output."""
+
+    kind: ClassVar[str]
+    metric: ClassVar[str]  # the one that decides which checkpoint is best; higher is better
+    label_type: ClassVar[torch.dtype]
+
+    @property
+    def width(self) -> int:
+        """Numbers that the head gives for an example; with 1, the output is `[examples]`."""
+        ...
+
+    def loss(self, output: Tensor, labels: Tensor) -> Tensor:
+        """How wrong the output is: a scalar, the mean over examples."""
+        ...
+
+    def divergence(self, output: Tensor, other: Tensor) -> Tensor:
+        """How far apart two predictions are: a scalar, the mean over examples; symmetric, 0 for equal outputs."""
+        ...
+
+    def prediction(self, output: Tensor) -> Tensor:
+        """`[examples]` in the terms of the labels."""
+        ...
+
+    def evidence(self, output: Tensor, batch: Batch) -> Tensor:
+        """What `metrics` needs of an output: one row an example. For most, the output itself."""
+        ...
+
+    def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
+        """Scores over a whole split, its mean loss among them."""
+        ...
+
+    def label(self, text: str) -> float:
+        """A label as a table writes it; ValueError says what is needed instead."""
+        ...
+
+    def text(self, label: float) -> str:
+        """A label or prediction as a table writes it."""
+        ...
+
+
+def _wide(values: Tensor) -> Tensor:
+    """At least float32: bf16 has too few digits for small differences."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _same_shape(output: Tensor, other: Tensor) -> None:
+    if output.shape != other.shape:
+        raise ValueError(f"outputs of shapes {list(output.shape)} and {list(other.shape)} cannot be compared")
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One of several classes, labelled 0 to classes - 1 or by name; the output is `[examples, classes]` logits."""
+
+    classes: int
+    names: tuple[str, ...] = ()
+    kind: ClassVar[str] = "classification"
+    metric: ClassVar[str] = "accuracy"
+    label_type: ClassVar[torch.dtype] = torch.int64
+
+    @property
+    def width(self) -> int:
+        return self.classes
+
+    def loss(self, output: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(_wide(output), labels)
+
+    def divergence(self, output: Tensor, other: Tensor) -> Tensor:
+        """KL(p, q) + KL(q, p), which is sum over classes of (p - q)(log p - log q)."""
+        _same_shape(output, other)
+        log_p, log_q = _wide(output).log_softmax(-1), _wide(other).log_softmax(-1)
+        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1).mean()
+
+    def prediction(self, output: Tensor) -> Tensor:
+        return output.argmax(-1)
+
+    def evidence(self, output: Tensor, batch: Batch) -> Tensor:
+        return output
+
+    def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
+        from sklearn.metrics import accuracy_score, f1_score
+
+        truth, guess = labels.numpy(), self.prediction(evidence).numpy()
+        return {
+            "accuracy": float(accuracy_score(truth, guess)),
+            "macro_f1": float(f1_score(truth, guess, average="macro", zero_division=0.0)),
+            "loss": float(self.loss(evidence, labels)),
+        }
+
+    def label(self, text: str) -> float:
+        if not self.names:
+            return _whole(text, self.classes - 1)
+        if text not in self.names:
+            raise ValueError(f"one of {', '.join(self.names)}")
+        return self.names.index(text)
+
+    def text(self, label: float) -> str:
+        return self.names[int(label)] if self.names else str(int(label))
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Yes or no, labelled 1 or 0; the output is `[examples]`, one logit of yes each."""
+
+    kind: ClassVar[str] = "binary"
+    metric: ClassVar[str] = "accuracy"
+    label_type: ClassVar[torch.dtype] = torch.int64
+    width: ClassVar[int] = 1
+
+    def loss(self, output: Tensor, labels: Tensor) -> Tensor:
+        _same_shape(output, labels)
+        return F.binary_cross_entropy_with_logits(_wide(output), labels.to(_wide(output).dtype))
+
+    def divergence(self, output: Tensor, other: Tensor) -> Tensor:
+        """KL(p, q) + KL(q, p) of two Bernoulli distributions, which is (p - q) times the difference of logits."""
+        _same_shape(output, other)
+        output, other = _wide(output), _wide(other)
+        return ((output.sigmoid() - other.sigmoid()) * (output - other)).mean()
+
+    def prediction(self, output: Tensor) -> Tensor:
+        return (output > 0).long()
+
+    def evidence(self, output: Tensor, batch: Batch) -> Tensor:
+        return output
+
+    def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
+        from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+
+        truth, guess = labels.numpy(), self.prediction(evidence).numpy()
+        return {
+            "accuracy": float(accuracy_score(truth, guess)),
+            "f1": float(f1_score(truth, guess, zero_division=0.0)),
+            "auc": float(roc_auc_score(truth, evidence.float().numpy())),
+            "loss": float(self.loss(evidence, labels)),
+        }
+
+    def label(self, text: str) -> float:
+        return _whole(text, 1)
+
+    def text(self, label: float) -> str:
+        return str(int(label))
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A score on a range; the output is `[examples]`, in the unit of the labels."""
+
+    low: float
+    high: float
+    kind: ClassVar[str] = "regression"
+    metric: ClassVar[str] = "pearson"
+    label_type: ClassVar[torch.dtype] = torch.float32
+    width: ClassVar[int] = 1
+
+    def loss(self, output: Tensor, labels: Tensor) -> Tensor:
+        return self.divergence(output, labels)
+
+    def divergence(self, output: Tensor, other: Tensor) -> Tensor:
+        """(p - q) squared, in squared units of the labels: a range of 0-5 gives 25 times what 0-1 gives, as the loss does."""
+        _same_shape(output, other)
+        return (_wide(output) - _wide(other)).square().mean()
+
+    def prediction(self, output: Tensor) -> Tensor:
+        return output.float().clamp(self.low, self.high)
+
+    def evidence(self, output: Tensor, batch: Batch) -> Tensor:
+        return output
+
+    def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
+        from scipy.stats import pearsonr, spearmanr
+
+        truth, guess = labels.double().numpy(), evidence.double().numpy()
+        loss = float(self.loss(evidence, labels))
+        if np.ptp(guess) == 0:  # a constant prediction correlates with nothing
+            return {"pearson": 0.0, "spearman": 0.0, "loss": loss}
+        return {
+            "pearson": float(pearsonr(truth, guess).statistic),
+            "spearman": float(spearmanr(truth, guess).statistic),
+            "loss": loss,
+        }
+
+    def label(self, text: str) -> float:
+        needed = f"a number from {self.low:g} to {self.high:g}"
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(needed) from None
+        if not self.low <= value <= self.high:
+            raise ValueError(needed)
+        return value
+
+    def text(self, label: float) -> str:
+        return f"{label:.4f}"
+
+
+@dataclass(frozen=True)
+class MaskedWords:
+    """Which words were masked, labelled by their ids; the output is `[masked words, words]` logits (Devlin et al., 2019).
+
+    The mean is over masked words, not over texts.
+    """
+
+    words: int
+    kind: ClassVar[str] = "masked words"
+    metric: ClassVar[str] = "accuracy"
+    label_type: ClassVar[torch.dtype] = torch.int64
+
+    @property
+    def width(self) -> int:
+        return self.words
+
+    def loss(self, output: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(_wide(output), labels, reduction="sum") / max(len(labels), 1)
+
+    def divergence(self, output: Tensor, other: Tensor) -> Tensor:
+        """KL(p, q) + KL(q, p), as that of classes."""
+        _same_shape(output, other)
+        log_p, log_q = _wide(output).log_softmax(-1), _wide(other).log_softmax(-1)
+        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum() / max(len(output), 1)
+
+    def prediction(self, output: Tensor) -> Tensor:
+        return output.argmax(-1)
+
+    def evidence(self, output: Tensor, batch: Batch) -> Tensor:
+        """`[examples, 3]`: masked words, the sum of their losses, how many of them are found. Logits would fill memory."""
+        assert batch.labels is not None
+        assert batch.targets is not None
+        losses = F.cross_entropy(_wide(output), batch.labels, reduction="none")
+        found = torch.stack([torch.ones_like(losses), losses, (self.prediction(output) == batch.labels).float()], dim=1)
+        sums = found.new_zeros(len(batch), 3)
+        return sums.index_add(0, batch.example_of[batch.targets], found)
+
+    def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
+        masked, loss, found = evidence.double().sum(0).tolist()
+        loss /= max(masked, 1)
+        return {"accuracy": found / max(masked, 1), "perplexity": float(np.exp(loss)), "loss": loss}
+
+    def label(self, text: str) -> float:
+        return _whole(text, self.words - 1)
+
+    def text(self, label: float) -> str:
+        return str(int(label))
+
+
+def _whole(text: str, highest: int) -> float:
+    needed = f"a whole number from 0 to {highest}" if highest > 1 else "0 or 1"
+    try:
+        value = float(text)  # the course writes a paraphrase as 1.0
+    except ValueError:
+        raise ValueError(needed) from None
+    if not (value.is_integer() and 0 <= value <= highest):
+        raise ValueError(needed)
+    return value

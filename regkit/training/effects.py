@@ -1,0 +1,219 @@
+"""Effects: what each plugin does to the gradient and what it takes, measured on one in many batches of each task.
+
+A measured batch costs one more backward pass for each term of the loss, and whatever the plugins' `measure` costs; its first
+micro-batch stands for all. Measuring changes nothing: the step is the one that would have been made without.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regkit.distributed.sharding import is_part, total_norm
+from regkit.hooks.catalog import strengths
+from regkit.hooks.compose import Composition
+from regkit.hooks.spec import Predict, hookimpl
+from regkit.hooks.stopwatch import CORE
+from regkit.model import MultitaskModel
+from regkit.tasks.batch import Batch
+from regkit.tasks.task import Task
+from regkit.training.loop import Trainer
+from regkit.training.update import parameters_of
+
+LITTLE, MUCH = 0.001, 0.9  # shares of the gradient that earn a warning
+SHARE = "share of the gradient"
+Record = dict[str, Any]
+Answers = list[Mapping[str, Tensor]]
+
+
+@dataclass
+class Meter:
+    """An observer that measures every so many batches of a task; whoever logs a step calls `finish`."""
+
+    trainer: Trainer
+    composition: Composition
+    every: int = 16  # 0 never measures
+    due: set[str] = field(default_factory=set)  # tasks to be measured in this step
+    trying: bool = False  # before the first step
+    record: Record = field(default_factory=dict)
+    backward: dict[str, float] = field(default_factory=dict)  # seconds of backward passes, by plugin
+
+    @hookimpl(trylast=True)
+    def prepare(self, tasks: Sequence[Task]) -> None:
+        """Steps that are tried before the first, for their memory, are to be like one that is measured: those take most."""
+        self.trying = True
+        self._begin({task.name for task in tasks} if self.every else set())
+
+    @hookimpl(wrapper=True)
+    def choose_tasks(self) -> Generator[None, Sequence[Task], Sequence[Task]]:
+        """A step begins."""
+        chosen = yield
+        self.trying = False
+        seen = self.trainer.position.seen
+        if self.every:  # the second batch is the first to be measured: by then a teacher is no mere copy
+            self._begin({task.name for task in chosen if seen.get(task.name, 0) % self.every == 1 % self.every})
+        if self.due:
+            self.composition.stopwatch.start()
+        return chosen
+
+    def _begin(self, due: set[str]) -> None:
+        self.due, self.record = due, {"terms": {}, "measures": {}, "cosines": {}}
+        self.backward = dict.fromkeys(self.composition.plugins, 0.0)
+
+    @hookimpl(wrapper=True)
+    def predict(self) -> Generator[None, Tensor, Tensor]:
+        """A forward pass."""
+        self.composition.stopwatch.count()
+        return (yield)
+
+    @hookimpl(wrapper=True)
+    def extra_losses(
+        self,
+        model: MultitaskModel,
+        task: Task,
+        batch: Batch,
+        embeddings: Tensor,
+        output: Tensor,
+        loss: Tensor,
+        predict: Predict,
+    ) -> Generator[None, Answers, Answers]:
+        """All terms of the loss are at hand, and no backward pass was made."""
+        answers = yield
+        if task.name not in self.due:
+            return answers
+        if not self.trying:
+            self.due.remove(task.name)
+        with self.composition.stopwatch.paused():
+            terms = {"task": loss}
+            for answer in answers:
+                terms |= answer
+            self._gradients(model, task, batch, terms)
+            self.record["measures"][task.name] = {
+                plugin: {name: float(value) for name, value in found.items()}
+                for answer in self.composition.hook.measure(
+                    model=model, task=task, batch=batch, embeddings=embeddings, output=output, predict=predict
+                )
+                for plugin, found in answer.items()
+            }
+        return answers
+
+    def _gradients(self, model: MultitaskModel, task: Task, batch: Batch, terms: Mapping[str, Tensor]) -> None:
+        """Note the size and the gradient's norm of every term, and how much longer its backward pass is than the task's."""
+        found = self.record["terms"].setdefault(task.name, {})
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        others = [each for each in parameters_of(model, self.trainer.optimizer) if each not in set(parameters)]
+        self.trainer.processes.check_terms(terms)
+        clock, plain = self.composition.stopwatch.now, 0.0
+        longer: dict[str, float] = {}  # by plugin: seconds that its terms add; several terms share one pass backward
+        for name, term in terms.items():
+            found[name] = {"size": float(term.detach())}
+            if len(terms) == 1 or not term.requires_grad:
+                continue
+            began = clock()
+            norm = gradient_norm(term, parameters, others)
+            took = clock() - began
+            found[name]["gradient"] = float(norm)
+            plain = plain or took
+            if owner := self.composition.owners.get(name):
+                longer[owner] = max(longer.get(owner, 0.0), took - plain)
+        for owner, seconds in longer.items():
+            self.backward[owner] += seconds * task.batch_size / len(batch)
+
+    @hookimpl(wrapper=True, trylast=True)  # which marks the core's: no reason to keep the tasks' gradients apart
+    def combine_gradients(self, tasks: Sequence[Task], gradients: Tensor) -> Generator[None, Tensor, Tensor]:
+        """Several tasks share the step, and somebody looks at their gradients apart."""
+        if self.composition.stopwatch.running:
+            with self.composition.stopwatch.paused():
+                alike = torch.nn.functional.normalize(gradients.float(), dim=1)
+                cosines = (alike @ alike.T).tolist()
+                for (row, one), (column, other) in combinations(enumerate(tasks), 2):
+                    self.record["cosines"][f"{one.name} and {other.name}"] = cosines[row][column]
+        return (yield)
+
+    def finish(self) -> Record:
+        """What was measured in the step that ends here; empty for most."""
+        stopwatch = self.composition.stopwatch
+        if not stopwatch.running:
+            return {}
+        stopwatch.stop()
+        for plugin, seconds in self.backward.items():  # spent by the core, for the sake of the plugin's terms
+            stopwatch.seconds[plugin] += seconds
+            stopwatch.seconds[CORE] -= seconds
+        return self.record | {"seconds": dict(stopwatch.seconds), "passes": dict(stopwatch.passes)}
+
+
+def summary(records: Sequence[Record]) -> dict[str, dict[str, dict[str, float]]]:
+    """Means over the records of a run: `terms`, `measures`, `plugins` and `cosines`, each by name."""
+    terms, measures, cosines = defaultdict(list), defaultdict(list), defaultdict(list)
+    seconds, passes = defaultdict[str, float](float), Counter[str]()
+    for record in records:
+        for found in record["terms"].values():
+            whole = sum(term.get("gradient", 0.0) for term in found.values())
+            for name, term in found.items():
+                terms[name, "size"].append(term["size"])
+                terms[name, SHARE].append(term.get("gradient", 0.0) / whole if whole else float(name == "task"))
+        for plugins in record["measures"].values():
+            for plugin, values in plugins.items():
+                for name, value in values.items():
+                    measures[plugin, name].append(value)
+        for pair, value in record["cosines"].items():
+            cosines[pair, "cosine of the gradients"].append(value)
+            cosines[pair, "share of conflicts"].append(float(value < 0))
+        passes.update(record["passes"])
+        for plugin, value in record["seconds"].items():
+            seconds[plugin] += value
+    whole = sum(seconds.values())
+    plugins = {
+        plugin: {"share of the time": seconds[plugin] / whole, "extra passes": passes[plugin] / passes[CORE]}
+        for plugin in seconds
+        if plugin != CORE
+    }
+    return {"terms": _means(terms), "measures": _means(measures), "plugins": plugins, "cosines": _means(cosines)}
+
+
+def _means(lists: Mapping[tuple[str, str], Sequence[float]]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for (owner, name), values in lists.items():
+        found.setdefault(owner, {})[name] = mean(values)
+    return found
+
+
+def warnings(found: Mapping[str, Mapping[str, Mapping[str, float]]], composition: Composition) -> list[str]:
+    """A sentence for every extra term that does next to nothing, or drowns the rest, naming the options to change."""
+    said = []
+    for term, values in found["terms"].items():
+        owner, share = composition.owners.get(term), values[SHARE]
+        if owner is None or LITTLE <= share <= MUCH:
+            continue
+        plugin = composition.plugins[owner]
+        options = " or ".join(f"{name} (now {getattr(plugin, name):g})" for name in strengths(plugin))
+        verdict, remedy = ("does next to nothing", "raise") if share < LITTLE else ("drowns the rest", "lower")
+        change = f"{remedy} {options} of '{owner}'" if options else f"see the options of '{owner}'"
+        said.append(f"'{term}' gives {100 * share:.2g} % of the gradient: it {verdict}; {change}.")
+    return said
+
+
+def gradient_norm(term: Tensor, parameters: Sequence[Tensor], others: Sequence[Tensor] = ()) -> Tensor:
+    """The L2 norm of a loss's gradient, all parameters together; the graph stays, and so does what is in `.grad`.
+
+    `others` are leaves of the graph whose gradient does not count.
+
+    Where weights are in parts, that of the sum over all processes, which have to be here: it is FSDP that puts together the
+    weights and the gradients, into `.grad` alone.
+    """
+    if not any(map(is_part, parameters)):
+        gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+        return total_norm(gradients)
+    before = [leaf.grad for leaf in (*parameters, *others)]
+    for leaf in (*parameters, *others):
+        leaf.grad = None
+    torch.autograd.backward(term, retain_graph=True)
+    norm = total_norm(parameter.grad for parameter in parameters)
+    for leaf, gradient in zip((*parameters, *others), before, strict=True):
+        leaf.grad = gradient
+    return norm

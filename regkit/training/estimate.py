@@ -1,0 +1,227 @@
+"""Estimate: how large micro-batches may be for a process to stay within so much memory.
+
+An update is tried with one of the longest examples, and with a few, with all plugins at work, and the tensors that are alive
+at once are counted; more examples take more in proportion. Neither weights nor plugins nor random states are changed by it.
+"""
+
+import copy
+import ctypes
+import gc
+import math
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from weakref import finalize
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from regkit.base.errors import ConfigError
+from regkit.data.order import size
+from regkit.model.modes import mode
+from regkit.tasks.batch import Batch
+from regkit.tasks.task import Task
+from regkit.training.evaluation import scorable
+from regkit.training.update import Gradients
+
+HEAP = 2**25  # bytes below which a tensor is on the C library's heap
+FRAGMENTED = 2  # bytes that the heap takes for each byte on it, where its holes are worst
+
+
+class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes that tensors made inside take while they live: `history` has the sum after each that was made."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = 0
+        self.history: list[int] = [0]
+        self.counted: set[int] = set()  # storages
+
+    def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        given = {id(tensor.untyped_storage()) for tensor in _tensors((arguments, options))}
+        found = operation(*arguments, **(options or {}))
+        for storage in (tensor.untyped_storage() for tensor in _tensors(found)):
+            if id(storage) not in self.counted | given:  # or else it is a view, or was changed in place
+                takes = storage.nbytes() * (FRAGMENTED if storage.nbytes() < HEAP else 1)
+                self.counted.add(id(storage))
+                self.now += takes
+                self.history.append(self.now)
+                finalize(storage, self._gone, id(storage), takes)
+        return found
+
+    def _gone(self, storage: int, takes: int) -> None:
+        self.counted.discard(storage)
+        self.now -= takes
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+@dataclass
+class Try:
+    """An update that was tried: tokens of its largest micro-batch, and bytes taken after each tensor that it made."""
+
+    tokens: int
+    history: list[int]
+
+    @property
+    def most(self) -> int:
+        return max(self.history)
+
+    def fits(self, other: "Try", left: int) -> int:
+        """Tokens of a micro-batch for which `left` bytes are enough, by this try and one with more examples.
+
+        At every moment of an update memory grows in a straight line, but the moment of the most memory is not always the
+        same: gradients weigh most where examples are few. So each moment is prolonged by itself. Tries that do not make the
+        same tensors, as where a plugin goes through the examples, have none in common: they are prolonged from nothing.
+        """
+        pairs = list(zip(self.history, other.history, strict=True)) if len(self.history) == len(other.history) else []
+        pairs = pairs or [(0, max(other.history))]
+        more = other.tokens - self.tokens
+        return min(int(self.tokens + (left - one) / (two - one) * more) for one, two in pairs if two > one)
+
+
+def budget(
+    gradients: Gradients,
+    optimizer: torch.optim.Optimizer,
+    tasks: Sequence[Task],
+    memory: int,
+    plugins: Mapping[str, Any],
+) -> int:
+    """Tokens of a micro-batch with which an update stays within `memory` bytes.
+
+    Where gradients are combined, all tasks are taken to share an update. ConfigError where one example is too much.
+    """
+    steps = [tasks] if gradients.combined else [[task] for task in tasks]
+    with untouched(gradients, plugins):
+        single = [tried(gradients, optimizer, tasks, 1) for tasks in steps]
+        _load_metrics(gradients, tasks)
+        resident = taken(gradients.streams.device) + state_bytes(optimizer)
+        left, most = memory - resident, max(single, key=lambda each: each.most)
+        if most.most > left:
+            raise ConfigError(
+                f"memory = {in_words(memory)} is too little: model, optimizer and plugins take {in_words(resident)}, and "
+                f"an update with one example of {most.tokens} tokens {in_words(most.most)} more. Allow "
+                f"{in_words(resident + most.most, up=True)}, set a lower max_length, or leave out plugins."
+            )
+        return _round(min(_tokens(gradients, optimizer, *each, left) for each in zip(steps, single, strict=True)))
+
+
+def _tokens(
+    gradients: Gradients, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], single: Try, left: int
+) -> int:
+    """Tokens of a micro-batch for which `left` bytes are enough, in updates of these tasks, where one example fits.
+
+    A try of twice the examples is safe where `left` is enough for half of them: the heap has no holes yet.
+    """
+    two = tried(gradients, optimizer, tasks, 2)  # of one alone, attention has nothing to pad
+    if two.most > left:
+        return single.tokens
+    return two.fits(tried(gradients, optimizer, tasks, 4), left)
+
+
+def tried(gradients: Gradients, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], examples: int) -> Try:
+    """Try an update with so many of the longest examples, in two micro-batches of each task.
+
+    So gradients are there already while the second is at work.
+    """
+    tokens = examples * max(int(task.splits["train"].lengths().max()) for task in tasks)
+    batches = [_filled(task, tokens) for task in tasks]
+    chosen = [(task, [batch, batch]) for task, batch in zip(tasks, batches, strict=True)]
+    compute = partial(gradients.compute, optimizer, chosen)
+    with Live() as live, mode(gradients.model, training=True):
+        compute()
+        gradients.hook.before_step(model=gradients.model, optimizer=optimizer, recompute=compute)
+    gradients.model.zero_grad()
+    optimizer.zero_grad()
+    return Try(max(size(batch.example_lengths) for batch in batches), live.history)
+
+
+def _filled(task: Task, tokens: int) -> Batch:
+    """A micro-batch of so many tokens, all of the longest example but one of the shortest: attention has to pad that."""
+    lengths = task.splits["train"].lengths()
+    count = max(tokens // int(lengths.max()), 1)
+    rows = [int(lengths.argmax())] * count
+    rows[1:] = [*rows[2:], int(lengths.argmin())] if count > 1 else []
+    return task.splits["train"].batch(rows, keys=list(range(count)))
+
+
+@contextmanager
+def untouched(gradients: Gradients, plugins: Mapping[str, Any]) -> Iterator[None]:
+    """Whatever is tried inside, plugins and random states are as before; weights no plugin may leave changed anyway."""
+    kept = {
+        name: {key: copy.copy(value) if isinstance(value, dict | list | set) else value for key, value in held.items()}
+        for name, held in ((name, getattr(plugin, "__dict__", {})) for name, plugin in plugins.items())
+    }
+    try:
+        with gradients.streams.within("memory"), gradients.streams.seeded("memory"):
+            yield
+    finally:
+        for name, held in kept.items():
+            if held:
+                vars(plugins[name]).clear()
+                vars(plugins[name]).update(held)
+
+
+def _load_metrics(gradients: Gradients, tasks: Sequence[Task]) -> None:
+    """Score two examples of each task, for the sake of the libraries that this imports: they stay."""
+    model, device = gradients.model, gradients.streams.device
+    with torch.no_grad(), mode(model, training=False), warnings.catch_warnings(action="ignore"):
+        for task, labels in scorable(tasks, "dev"):
+            batch = task.splits["dev"].batch([0, 1][: len(labels)]).to(device)
+            evidence = task.objective.evidence(model.predict(task, batch, model.embed(batch)).float(), batch)
+            task.objective.metrics(evidence.cpu(), labels[:2])
+
+
+def taken(device: torch.device) -> int:
+    """Bytes that the process takes now: of the GPU, or of the machine's memory."""
+    gc.collect()
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    with suppress(OSError, AttributeError):  # what was freed goes back to the system, where its allocator is GNU's
+        ctypes.CDLL(None).malloc_trim(0)
+    with suppress(OSError):
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * 4096
+    try:
+        import resource
+    except ImportError:
+        raise ConfigError("memory cannot be bounded here: the system does not say how much a process takes.") from None
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+
+
+def state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of the state that the optimizer is going to keep: as one of its kind has for a small parameter of each group."""
+    found = 0
+    try:
+        for group in optimizer.param_groups:
+            like = torch.zeros(4, 4, requires_grad=True)
+            like.grad = torch.zeros(4, 4)
+            twin = type(optimizer)([{**group, "params": [like]}])  # type: ignore[call-arg]
+            twin.step()
+            kept = _tensors(twin.state[like])
+            each_weight = sum(value.numel() // like.numel() * value.element_size() for value in kept)
+            found += each_weight * sum(each.numel() for each in group["params"])
+        return found
+    except Exception:  # one that cannot be built or stepped like this; most keep two numbers a weight
+        weights: list[Tensor] = [each for group in optimizer.param_groups for each in group["params"]]
+        return sum(2 * each.numel() * each.element_size() for each in weights)
+
+
+def in_words(amount: int, *, up: bool = False) -> str:
+    """`1250 MB`; rounded to the nearest, or up."""
+    return f"{math.ceil(amount / 1e6) if up else round(amount / 1e6)} MB"
+
+
+def _round(tokens: int) -> int:
+    """Down to three binary digits: what a process takes differs a little from run to run, the size should not."""
+    step = 1 << max(tokens.bit_length() - 3, 0)
+    return tokens // step * step

@@ -1,0 +1,130 @@
+"""Suspects: where a number that is not finite came from - its task, the term of the loss or the hook, and the rows."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor
+
+from regkit.base.failures import ran_out
+from regkit.distributed.processes import ALONE, Processes
+from regkit.hooks.compose import Composition
+from regkit.hooks.spec import hookimpl
+from regkit.model import MultitaskModel
+from regkit.tasks.batch import Batch
+from regkit.tasks.task import Task
+
+SHOWN = 8  # row numbers in a sentence; the log has all
+
+Answers = list[Mapping[str, Tensor]]
+
+
+@dataclass
+class Suspect:
+    """A loss or gradient that is not finite."""
+
+    what: str  # `loss` or `gradient`
+    tasks: list[str]
+    rows: list[int]  # of the training splits, from 0
+    term: str | None = None  # of the loss; None where all were fine, and what came after them was not
+    plugins: list[str] = field(default_factory=list)  # whose term it is, or who had a hand in the gradient
+
+    def __str__(self) -> str:
+        """`the loss of 'x' in task 'mood' (plugin 'x') is not finite; rows 1, 5`."""
+        what = f"the {self.what} of '{self.term}'" if self.term else f"the {self.what}"
+        tasks, owners = (" and ".join(f"'{name}'" for name in names) for names in (self.tasks, self.plugins))
+        by = f" (plugin {owners})" if owners else ""
+        rows = ", ".join(map(str, self.rows[:SHOWN]))
+        more = f" and {len(self.rows) - SHOWN} more" if len(self.rows) > SHOWN else ""
+        return f"{what} in task {tasks}{by} is not finite; rows {rows}{more}"
+
+
+@dataclass
+class Search:
+    """An observer of a step that is done once more: each term of each micro-batch, and its gradient alone."""
+
+    composition: Composition
+    processes: Processes = ALONE
+    found: list[Suspect] = field(default_factory=list)
+    rows: dict[str, list[int]] = field(default_factory=dict)  # of the step, by task
+
+    @hookimpl(wrapper=True)
+    def extra_losses(
+        self, model: MultitaskModel, task: Task, batch: Batch, loss: Tensor
+    ) -> Generator[None, Answers, Answers]:
+        """All terms of the loss are at hand, and no backward pass was made."""
+        answers = yield
+        self.rows.setdefault(task.name, []).extend(batch.rows)
+        terms = {"task": loss}
+        for answer in answers:
+            terms |= answer
+        self.processes.check_terms(terms)
+        for name, term in terms.items():
+            if what := _trouble(term, model):
+                self._note(Suspect(what, [task.name], list(batch.rows), name, self._owner(name)))
+        return answers
+
+    def joined(self) -> "Search":
+        """What all of the processes have found."""
+        everyone = Search(self.composition)
+        for found, rows in self.processes.gather([[asdict(suspect) for suspect in self.found], self.rows]):
+            for suspect in found:
+                everyone._note(Suspect(**suspect))
+            for task, numbers in rows.items():
+                everyone.rows.setdefault(task, []).extend(numbers)
+        return everyone
+
+    def _owner(self, term: str) -> list[str]:
+        return [self.composition.owners[term]] if term in self.composition.owners else []
+
+    def _note(self, new: Suspect) -> None:
+        """One suspect a term, whatever number of micro-batches it spoils."""
+        for suspect in self.found:
+            if (suspect.tasks, suspect.term) == (new.tasks, new.term):
+                suspect.rows += new.rows
+                return
+        self.found.append(new)
+
+
+def find(
+    composition: Composition, model: MultitaskModel, recompute: Callable[[], object], processes: Processes = ALONE
+) -> list[Suspect]:
+    """Make a step's gradients once more and look at each term, in all of the processes; never empty.
+
+    Where every term is fine, whoever combines the gradients or changes them before the step is named.
+    """
+    search = Search(composition, processes)
+    composition.observe(search)
+    try:
+        recompute()
+    except Exception as error:
+        if not ran_out(error):  # the search holds on to more than a step does; what was found is told all the same
+            raise
+        return search.found or [Suspect("gradient", list(search.rows), _all(search.rows))]
+    finally:
+        composition.ignore(search)
+    search = search.joined()
+    if search.found:
+        return search.found
+    hook = "before_step" if _all_finite([each.grad for each in model.parameters()]) else "combine_gradients"
+    plugins = [name for name in composition.plugins if hook in composition.hooks_of(name)]
+    return [Suspect("gradient", list(search.rows), _all(search.rows), None, plugins)]
+
+
+def _all(rows: Mapping[str, Sequence[int]]) -> list[int]:
+    return [row for numbers in rows.values() for row in numbers]
+
+
+def _trouble(term: Tensor, model: MultitaskModel) -> str:
+    """What of a term is not finite: its value, or else its gradient, or nothing."""
+    gradients: Sequence[Tensor | None] = []
+    if term.requires_grad:
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        gradients = torch.autograd.grad(term, trained, retain_graph=True, allow_unused=True)  # none of those in parts
+    if not term.isfinite():
+        return "loss"
+    return "" if _all_finite(gradients) else "gradient"
+
+
+def _all_finite(gradients: Sequence[Tensor | None]) -> bool:
+    return all(bool(gradient.isfinite().all()) for gradient in gradients if gradient is not None)

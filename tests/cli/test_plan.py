@@ -1,0 +1,230 @@
+"""The plan: whose turn it is in an epoch, who answers which hook, the loss, and a step's operations as counted by hand."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regkit import Experiment, PluginError, Settings
+from regkit.cli.plan import plan
+from tests.helpers import TASKS, regkit, write_tasks
+
+
+def steps(place: Path, *plugins: str) -> dict[str, tuple[str, str, float]]:
+    """By task: the loss, the passes, and the operations relative to a plain step."""
+    named = [word for plugin in plugins for word in ("-p", plugin)]
+    ran = regkit("train", "--data", place / "data", "--encoder", place / "encoder", "--dry-run", *named, cwd=place)
+    assert ran.status == 0, ran.err
+    found = {}
+    for names, loss, passes, ratio in re.findall(
+        r"^step of (.*): loss = (.*); forward passes: (.*); (.*) times the operations of plain$", ran.out, re.MULTILINE
+    ):
+        found |= {name: (loss, passes, float(ratio)) for name in names.split(", ")}
+    assert set(found) == {"mood", "same", "near"}
+    return found
+
+
+# In units of a forward pass a plain step is 3: forward 1, backward 2. An inner gradient is 1, for it ends at the embeddings.
+@pytest.mark.parametrize(
+    ("plugins", "loss", "passes", "operations"),
+    [
+        ([], "task", "1 clean", 3),
+        (["smart"], "task + 1 x smart", "1 clean, 2 by smart", 8),
+        (["smart:steps=2,weight=5"], "task + 5 x smart", "1 clean, 3 by smart", 10),
+        (["bregman"], "task + 1 x bregman", "1 clean, 1 by bregman", 4),
+        (["rdrop"], "task + 1 x rdrop + rdrop second", "1 clean, 1 by rdrop", 6),
+        (["r3f"], "task + 1 x r3f", "1 clean, 1 by r3f", 6),
+        (["freelb"], "task + 1 x freelb", "1 clean, 3 by freelb", 14),
+        (["sam"], "task", "1 clean, 1 by sam", 6),
+        (["sam", "smart"], "task + 1 x smart", "1 clean, 4 by smart, 1 by sam", 16),
+        (["mixout", "neftune", "ema"], "task", "1 clean", 3),
+    ],
+)
+def test_the_predicted_cost_is_that_counted_by_hand(
+    place: Path, plugins: list[str], loss: str, passes: str, operations: float
+) -> None:
+    for found in steps(place, *plugins).values():
+        assert (found[0], set(found[1].split(", "))) == (loss, set(passes.split(", ")))
+        assert found[2] == pytest.approx(
+            operations / 3, rel=0.15
+        )  # the plan rounds, and heads and norms are small here
+
+
+def test_hooks_are_listed_in_the_loops_order_with_who_answers(place: Path) -> None:
+    plugins = ["neftune", "rrobin", "smart", "bregman", "rdrop"]
+    named = [word for plugin in plugins for word in ("-p", plugin)]
+    ran = regkit("train", "--data", place / "data", "--encoder", place / "encoder", "--dry-run", *named, cwd=place)
+    assert [line for line in ran.out.splitlines() if line.startswith("hook ")] == [
+        "hook prepare: bregman",
+        "hook epoch_steps: rrobin",
+        "hook choose_tasks: rrobin",
+        "hook embed: neftune (around)",
+        "hook extra_losses: smart, bregman, rdrop",
+        "hook measure: smart",
+        "hook after_step: bregman",
+    ]
+
+
+# The epoch: tasks of 24, 14 and 10 examples, in batches of 4, 7 and 4, so of 6, 2 and 3 updates.
+
+
+@pytest.fixture(scope="module")
+def uneven(place: Path) -> Path:
+    data = write_tasks(place / "uneven")
+    for name, size in (("same", 14), ("near", 10)):
+        lines = (data / f"{name}-train.csv").read_text(encoding="utf8").splitlines()[: size + 1]
+        (data / f"{name}-train.csv").write_text("\n".join(lines) + "\n", encoding="utf8")
+    declared = TASKS.replace('kind = "binary"', 'kind = "binary"\nbatch_size = 7')
+    (data / "tasks.toml").write_text(declared, encoding="utf8")
+    return data
+
+
+def build(data: Path, plugins: dict[str, dict[str, Any]], **settings: Any) -> Experiment:
+    encoder = str(data.parent / "encoder")
+    values = {"data": data, "encoder": encoder, "batch_size": 4, "device": "cpu", "plugins": plugins, **settings}
+    return Experiment.build(Settings(**values))
+
+
+def epoch_lines(lines: Sequence[str]) -> list[str]:
+    """What is said below the line of the stage."""
+    start = next(number for number, line in enumerate(lines) if line.startswith("stage "))
+    return [line.strip() for line in lines[start + 1 :] if line.startswith("  ")]
+
+
+@pytest.mark.parametrize(
+    ("plugins", "stage", "said"),
+    [
+        (
+            {},
+            "33 updates, 11 an epoch",
+            [
+                "mood: in 6 of the first 11 updates; every example once",
+                "same: in 2 of the first 11 updates; every example once",
+                "near: in 3 of the first 11 updates; every example once",
+            ],
+        ),
+        (
+            {"rrobin": {}},
+            "54 updates, 18 an epoch",
+            [
+                "mood: in 6 of the first 18 updates; every example once",
+                "same: in 6 of the first 18 updates; every example 3 times",
+                "near: in 6 of the first 18 updates; every example 2 times",
+            ],
+        ),
+        (
+            {"rrobin": {"stop": "shortest", "per_step": 3}},
+            "6 updates, 2 an epoch",
+            [
+                "mood: in 2 of the first 2 updates; 33.3 % of its examples, the others left out",
+                "same: in 2 of the first 2 updates; every example once",
+                "near: in 2 of the first 2 updates; 66.7 % of its examples, the others left out",
+            ],
+        ),
+        (
+            {"weighted": {"weights": {"mood": 0, "same": 1, "near": 1}}},
+            "33 updates, 11 an epoch",
+            [
+                "mood: in 0 of the first 11 updates; scored, but not trained",
+                "same: in 6 of the first 11 updates; every example 3 times",
+                "near: in 5 of the first 11 updates; every example 1.67 times",
+            ],
+        ),
+        (
+            {"only": {"task": "near"}},
+            "9 updates, 3 an epoch",
+            [
+                "mood: in 0 of the first 3 updates; scored, but not trained",
+                "same: in 0 of the first 3 updates; scored, but not trained",
+                "near: in 3 of the first 3 updates; every example once",
+            ],
+        ),
+    ],
+    ids=["nothing", "rrobin", "shortest", "weighted", "only"],
+)
+def test_the_plan_says_how_often_each_task_is_seen(
+    uneven: Path, plugins: dict[str, dict[str, Any]], stage: str, said: list[str]
+) -> None:
+    lines = plan(build(uneven, plugins))
+    assert f"stage finetune: {stage}, peak learning rate 5e-05" in lines
+    assert epoch_lines(lines) == said
+
+
+@pytest.mark.parametrize(
+    "plugin", [None, "rrobin:per_step=2", "temperature:T=3", 'weighted:weights={"mood":1,"same":0,"near":2.5}']
+)
+def test_what_the_plan_says_is_what_happens(uneven: Path, tmp_path: Path, plugin: str | None) -> None:
+    """The printed counts, the epoch as the trainer foresees it, and the log of a run of two epochs."""
+    named = ("-p", plugin, "-p", "neftune") if plugin else ()
+    place, run = uneven.parent, tmp_path / "run"
+    words = ("--data", uneven, "--encoder", place / "encoder", "--batch-size", 4, "--epochs", 2, "--output", run)
+    ran = regkit("train", *words, *named, cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf8").splitlines()]
+    logged = [list(record["losses"]) for record in records if "losses" in record]
+    again = Experiment.build(Settings.read(run / "config.toml"))
+    ((stage, tasks),) = again.trainer.stages()
+    foreseen = again.trainer.first_epoch(stage, tasks)
+    length, total = again.trainer.length(stage, tasks)
+    assert (length, total) == (len(foreseen), len(logged))
+    assert logged[:length] == foreseen
+    printed = re.findall(r"^  (\w+): in (\d+) of the first (\d+) updates", ran.out, re.MULTILINE)
+    counts = Counter(name for names in logged[:length] for name in names)
+    assert printed == [(name, str(counts[name]), str(length)) for name in ("mood", "same", "near")]
+    assert f"stage finetune: {total} updates, {length} an epoch" in ran.out
+
+
+def test_of_a_stage_shorter_than_an_epoch_the_plan_tells_what_there_is(uneven: Path) -> None:
+    lines = epoch_lines(plan(build(uneven, {"rrobin": {}}, steps=4)))
+    assert [line.partition(";")[0].split(" updates")[0] for line in lines] == [
+        "mood: in 2 of the first 4",
+        "same: in 1 of the first 4",
+        "near: in 1 of the first 4",
+    ]
+
+
+def test_of_one_task_the_plan_says_that_there_is_nothing_to_choose(uneven: Path, tmp_path: Path) -> None:
+    words = ("--data", uneven, "--encoder", uneven.parent / "encoder", "--batch-size", 7, "--output", tmp_path / "run")
+    ran = regkit("train", *words, "--tasks", "same", "-p", "temperature", "--epochs", 1, cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert epoch_lines(ran.out.splitlines())[:2] == [
+        "same: in 2 of the first 2 updates; every example once",
+        "there is one task only: 'temperature' has nothing to choose from",
+    ]
+    without = epoch_lines(plan(build(uneven, {"neftune": {}}, tasks=["same"])))
+    assert without == ["same: in 2 of the first 2 updates; every example once"]
+
+
+@pytest.mark.parametrize("surgeon", ["pcgrad", "gradvac", "cagrad"])
+def test_surgery_on_one_task_a_step_is_refused_and_the_remedy_that_is_named_works(uneven: Path, surgeon: str) -> None:
+    with pytest.raises(PluginError) as refused:
+        plan(build(uneven, {surgeon: {}}))
+    said = str(refused.value)
+    assert said.startswith(f"'{surgeon}' ")
+    remedy = "let several share a step: --plugin rrobin:per_step=3."
+    assert said.endswith(f"gradients of several tasks, but every step has one; {remedy}")
+    for scheduler in ({"rrobin": {}}, {"proportional": {}}):
+        with pytest.raises(PluginError, match="but every step has one"):
+            plan(build(uneven, {**scheduler, surgeon: {}}))
+    for tasks in (2, 3):  # of three tasks, two in turn are several as well
+        lines = epoch_lines(plan(build(uneven, {"rrobin": {"per_step": tasks}, surgeon: {}})))
+        assert lines[0] == f"mood: in 6 of the first {18 // tasks} updates; every example once"
+
+
+def test_a_refused_surgery_leaves_no_run_behind_and_the_remedy_trains(uneven: Path, tmp_path: Path) -> None:
+    words = ("--data", uneven, "--encoder", uneven.parent / "encoder", "--output", tmp_path / "run", "-p", "pcgrad")
+    ran = regkit("train", *words, cwd=tmp_path)
+    assert (ran.status, list(tmp_path.iterdir())) == (2, [])
+    assert "rrobin:per_step=3" in ran.err
+    ran = regkit("train", *words, "-p", "rrobin:per_step=3", "--epochs", 1, cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert (tmp_path / "run" / "best").exists()
+
+
+def test_surgery_on_a_single_task_is_refused_without_a_remedy_that_would_not_work(uneven: Path) -> None:
+    with pytest.raises(PluginError, match=r"^'pcgrad' .*, but every step has one; leave it out\.$"):
+        plan(build(uneven, {"pcgrad": {}}, tasks=["mood"]))

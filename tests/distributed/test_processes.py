@@ -1,0 +1,537 @@
+"""Several processes train one model: as one process would, from checkpoints of other numbers of them, and none is left behind.
+
+`python -m tests.distributed.test_processes NAME...` is what each process runs for the tests of the library: it compares, plugin by
+plugin, what all of them come to with what it comes to alone.
+"""
+
+import copy
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from regkit import hookimpl
+from regkit.base.errors import LostError
+from regkit.data.order import Feed, cut
+from regkit.distributed.launch import joined
+from regkit.distributed.processes import ALONE, Processes, _buckets
+from regkit.distributed.sharding import in_parts, is_part, whole
+from regkit.hooks import catalog
+from regkit.model import MultitaskModel
+from regkit.tasks.batch import Batch
+from regkit.tasks.task import Task
+from regkit.testing import gradients_of, tiny_tasks, tiny_trainer
+from regkit.training.effects import gradient_norm
+from tests.cli.test_bad_input import is_one_sentence
+from tests.helpers import Ran, regkit, write_encoder, write_tasks
+from tests.testing.test_promises import decides, factory, ours, tasks_for
+
+
+class Descent:
+    """Plain gradient descent: Adam's first steps depend on a gradient's sign alone, even that of a rounding error."""
+
+    @hookimpl
+    def make_optimizer(self, model: MultitaskModel) -> torch.optim.Optimizer:
+        return torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=0.05)
+
+
+def compare(names: Sequence[str], processes: Processes) -> None:
+    """AssertionError where several processes come to other gradients or weights than one."""
+    options = {"rrobin": {"per_step": 3}} if len(names) > 1 else {}
+    tasks = tasks_for(*names)
+
+    def plugins() -> dict[str, object]:
+        made = factory(*names)() | {name: catalog.make(name, given) for name, given in options.items()}
+        return made if any("make_optimizer" in decides(name) for name in names) else made | {"descent": Descent()}
+
+    if len(names) == 1:
+        for task in tasks():
+            found = [
+                gradients_of(tiny_trainer(plugins(), tasks=tasks(), dropout=0.0, processes=each), task, 10_000)
+                for each in (ALONE, processes)
+            ]
+            close(f"{names}, {task.name}: gradient", *found)
+    runs = [tiny_trainer(plugins(), tasks=tasks(), dropout=0.0, processes=each) for each in (ALONE, processes)]
+    for run in runs:
+        run.train()
+    if processes.sharded:
+        gradients = [parameter.grad for parameter in runs[1].model.encoder.layers.parameters()]
+        assert all(gradient is None or is_part(gradient) for gradient in gradients)
+    loose = 1e-3 if "layerwise_lr" in names else 1e-5
+    close(f"{names}: weights", *(whole(dict(run.model.named_parameters())) for run in runs), least=loose)
+
+
+def close(what: str, ones: dict[str, torch.Tensor], others: dict[str, torch.Tensor], least: float = 1e-6) -> None:
+    small = least * max(float(one.detach().abs().max()) for one in ones.values())
+    assert ones.keys() == others.keys(), what
+    for name, one in ones.items():
+        torch.testing.assert_close(others[name], one, rtol=1e-4, atol=small, msg=f"{what}: {name}: {{}}".format)
+
+
+def start(command: Sequence[str], count: int, folder: Path | None = None) -> list[subprocess.Popen[str]]:
+    """The same command in so many processes, as torchrun starts them."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=os.environ | place | {"RANK": str(rank)},
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+
+
+def ends(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit status and standard error of each."""
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
+
+
+SHARDED = "sharded"
+WHOLE_ALONE = ("l2sp", "mixout")  # plugins that need all of a layer's weights at once
+
+
+def compared(count: int, *names: str) -> None:
+    """Run `compare` in so many processes; for what is named after SHARDED, each holds a part of the layers."""
+    found = ends(start(["-m", "tests.distributed.test_processes", *names], count))
+    assert [status for status, _ in found] == [0] * count, max(error for _, error in found)
+
+
+def check_parts(processes: Processes) -> None:
+    """AssertionError where a process holds more than its part, or a copy of a model is not in parts as the model is."""
+    alone, shared = (tiny_trainer({}, processes=each).model for each in (ALONE, processes))
+    assert not in_parts(alone)
+    for model in (shared, copy.deepcopy(shared)):
+        sides = {name: each.shape[0] for name, each in model.encoder.layers.named_parameters()}
+        held = {name: each.to_local().shape[0] for name, each in model.encoder.layers.named_parameters()}
+        assert all(held[name] <= -(-side // processes.count) for name, side in sides.items())
+        for name, whole_side in sides.items():
+            assert sum(processes.gather(held[name])) == whole_side
+        assert not in_parts(model.heads)
+        close("whole weights", *(whole(dict(each.named_parameters())) for each in (alone, model)), least=0.0)
+        found = [each.predict(*a_batch(each)) for each in (alone, model)]
+        torch.testing.assert_close(*found)
+    found[1].sum().backward()  # and of a model with gradients, as at the end of a stage
+    copied = copy.deepcopy(model)
+    assert all(parameter.grad is None for parameter in copied.parameters())
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.zero_()
+    close("the copied", *(whole(dict(each.named_parameters())) for each in (alone, model)), least=0.0)
+
+
+def check_measuring(processes: Processes) -> None:
+    """AssertionError where measuring a term's gradient gives another norm than alone, or changes what is in `.grad`."""
+    norms = []
+    for each in (ALONE, processes):
+        model = tiny_trainer({}, processes=each).model
+        loss = model.predict(*a_batch(model)).square().mean()
+        parameters = list(model.parameters())
+        loss.backward(retain_graph=True)
+        before = [whole(parameter.grad) for parameter in parameters]
+        norms.append(float(gradient_norm(loss, parameters)))
+        for one, parameter in zip(before, parameters, strict=True):
+            torch.testing.assert_close(whole(parameter.grad), one, rtol=0, atol=0)
+    assert norms[1] > norms[0]  # of layers that of the sum over all processes; the rest was not summed yet
+    layers = [sum(float(whole(each.grad).square().sum()) for each in model.encoder.layers.parameters())]
+    rest = norms[1] ** 2 - layers[0]
+    assert rest + layers[0] / processes.count**2 == pytest.approx(norms[0] ** 2, rel=1e-4)
+
+
+def check_reevaluating(processes: Processes) -> None:
+    """AssertionError where the loss of a batch is another than alone, whatever number of micro-batches it has."""
+    task = tiny_tasks()[2]
+    for number in range(task.batches):
+        losses = []
+        for each in (ALONE, processes):
+            trainer = tiny_trainer({}, dropout=0.0, processes=each)
+            batches = Feed(task, 0, "finetune").micro_batches(number, 12, each.count)
+            with trainer.streams.at("finetune", 0):
+                losses.append(trainer.gradients.reevaluate([(task, batches)])[task.name])
+        torch.testing.assert_close(*losses)
+
+
+def a_batch(model: MultitaskModel) -> tuple[Task, Batch, torch.Tensor]:
+    task = tiny_tasks()[0]
+    batch = task.splits["train"].batch([0, 1, 2])
+    return task, batch, model.eval().embed(batch)
+
+
+SURGERY = [f"rrobin+{name}" for name in ("pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo", "uncertainty")]
+
+
+def test_two_processes_come_to_what_one_does_also_with_half_of_each_layer() -> None:
+    compared(2, "rrobin+pcgrad+rdrop", SHARDED, "smart", "rrobin+pcgrad+bregman")
+
+
+@pytest.mark.slow
+def test_more_processes_than_examples_in_a_batch() -> None:
+    """Batches of 5, 3 and 1: some processes have no share, and no losses to name."""
+    compared(4, "smart", "rrobin+pcgrad", "rrobin+famo")
+
+
+@pytest.mark.slow
+def test_every_plugin_comes_to_the_same_with_two_processes() -> None:
+    compared(2, *ours(), *SURGERY)
+
+
+@pytest.mark.slow
+def test_every_plugin_comes_to_the_same_with_half_of_each_layer() -> None:
+    compared(2, SHARDED, *(name for name in ours() if name not in WHOLE_ALONE), *SURGERY, "domain+bregman+ema")
+
+
+@pytest.mark.slow
+def test_parts_need_not_be_of_one_size() -> None:
+    """A third of 16 and of 32 rows; and batches with fewer examples than there are processes."""
+    compared(3, SHARDED, "smart", "sam", "reinit_top", "rrobin+pcgrad+ema")
+
+
+def test_a_plugin_is_not_blamed_for_a_process_that_is_gone() -> None:
+    class Passes:
+        @hookimpl
+        def extra_losses(self) -> None:  # what torch says in the middle of a pass that all make together
+            raise RuntimeError("[/somewhere/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1")
+
+    with pytest.raises(LostError, match=r"^another process of this run has ended, so this one ends too\.$"):
+        tiny_trainer({"passes": Passes()}).train()
+
+
+@given(
+    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=30), budget=st.integers(1, 60), shares=st.integers(2, 5)
+)
+def test_each_example_of_a_batch_falls_to_one_process(lengths: list[int], budget: int, shares: int) -> None:
+    parts = cut(range(len(lengths)), np.array(lengths), budget, shares)
+    assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
+    sizes = [sum(lengths[row] for row in part) for part in parts]
+    assert all(size <= budget or len(part) == 1 for size, part in zip(sizes, parts, strict=True))
+    assert len(parts) % shares == 0 or all(len(part) == 1 for part in parts)
+    each = [list(Processes(rank, shares).own(parts)) for rank in range(shares)]
+    assert len({len(turns) for turns in each}) == 1  # all make as many passes
+    dealt = [turn for turns in each for turn in turns]
+    assert sorted(number for number, _, counts in dealt if counts) == list(range(len(parts)))
+    assert all(part is parts[number] for number, part, _ in dealt)  # random numbers are derived from the number
+
+
+def test_a_gradient_is_summed_in_buckets_of_one_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regkit.distributed.processes.BUCKET", 10)
+    sizes = [(4, torch.float32), (6, torch.float32), (1, torch.float32), (30, torch.float32), (2, torch.float64)]
+    gradients = [torch.zeros(size, dtype=kind) for size, kind in sizes]
+    assert [[len(each) for each in bucket] for bucket in _buckets(gradients)] == [[4, 6], [1], [30], [2]]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    write_encoder(folder / "encoder")
+    write_tasks(folder / "data")
+    (folder / "run.toml").write_text(
+        'encoder = "encoder"\ndata = "data"\ndropout = 0.0\nbatch_size = 7\nmicro_batch_tokens = 150\n', "utf8"
+    )
+    return folder
+
+
+TRAIN = ["-m", "regkit", "train"]
+SHARD = ["--shard"]
+TEACHERS = ["-p", "bregman", "-p", "ema"]
+ARGUMENTS = ["run.toml", "--steps", "30", "-p", "rrobin", "-p", "smart", "--save-steps", "5"]
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path) -> list[tuple[int, str, float]]:
+    """Step, task and clean loss of every update."""
+    updates = [line for line in log_of(folder) if "losses" in line]
+    return [(line["step"], task, terms["task"]) for line in updates for task, terms in line["losses"].items()]
+
+
+def like(one: Path, other: Path) -> None:
+    """Two runs took the same steps with the same examples, and came to the same but for rounding, wherever they were scored."""
+    found, expected = losses(other), losses(one)
+    assert [update[:2] for update in found] == [update[:2] for update in expected]
+    np.testing.assert_allclose([loss for *_, loss in found], [loss for *_, loss in expected], rtol=2e-3)
+    scores = [[line["scores"]["dev"] for line in log_of(folder) if "scores" in line] for folder in (one, other)]
+    for mine, theirs in zip(*scores, strict=True):
+        for task, values in mine.items():
+            assert theirs[task]["loss"] == pytest.approx(values["loss"], rel=2e-3)
+
+
+def interrupted(place: Path, count: int, output: str, until: str, *more: str) -> None:
+    """Run until a checkpoint, and then stop every process by a signal to the last of them alone."""
+    processes = start([*TRAIN, *ARGUMENTS, "--output", output, "--resume", "auto", *more], count, place)
+    while not (place / output / "checkpoints" / until).exists() and processes[0].poll() is None:
+        time.sleep(0.01)
+    processes[-1].send_signal(signal.SIGTERM)
+    found = ends(processes)
+    assert [status for status, _ in found] == [128 + signal.SIGTERM] * count
+    said = [error for _, error in found if error]
+    assert len(said) == 1, said
+    assert said[0].startswith("regkit: stopped by SIGTERM after step ")
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_and_without_sharding(place: Path) -> None:
+    """In parts, whole, in parts: the losses of one process alone. In parts all along: bit for bit, whatever stopped it."""
+    ran = regkit("train", *ARGUMENTS, *TEACHERS, "--output", "never", cwd=place)
+    assert ran.status == 0, ran.err
+    for count, until, more in ((2, "finetune-5", SHARD), (2, "finetune-10", []), (3, "finetune-15", SHARD)):
+        interrupted(place, count, "changing", until, *TEACHERS, *more)
+    ran = regkit("train", *ARGUMENTS, *TEACHERS, "--output", "changing", "--resume", "auto", cwd=place)
+    assert ran.status == 0, ran.err
+    like(place / "never", place / "changing")
+    interrupted(place, 2, "parts", "finetune-10", *TEACHERS, *SHARD)
+    for output in ("parts", "all-along"):
+        again = ["--output", output, "--resume", "auto", *TEACHERS, *SHARD]
+        assert ends(start([*TRAIN, *ARGUMENTS, *again], 2, place)) == [(0, ""), (0, "")]
+    for file in ("model", "training"):
+        one, other = (load_file(place / output / "last" / f"{file}.safetensors") for output in ("parts", "all-along"))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert losses(place / "parts") == losses(place / "all-along")
+
+
+@pytest.mark.slow
+def test_what_needs_whole_layers_is_refused(place: Path) -> None:
+    for plugin, more in (("l2sp", "pulls at whole weights"), ("mixout", "mixes whole weights")):
+        found = ends(start([*TRAIN, *ARGUMENTS, *SHARD, "-p", plugin], 2, place))
+        assert [status for status, _ in found] == [2, 2]
+        assert any(f"regkit: '{plugin}' {more}; leave it out, or train without shard." in err for _, err in found)
+    found = ends(start([*TRAIN, *ARGUMENTS, *SHARD, "--memory", "2GB"], 2, place))
+    assert any("regkit: memory is an estimate for whole layers; leave it out, or do" in err for _, err in found)
+    ran = regkit("train", *ARGUMENTS, *SHARD, cwd=place)
+    is_one_sentence(ran)
+    assert "there is one: torchrun --nproc-per-node 2 -m regkit train ..., or --no-shard." in ran.err
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_other_numbers_of_processes(place: Path) -> None:
+    """One process, then two, then one again: the steps, the examples and, without dropout, the losses of one alone."""
+    ran = regkit("train", *ARGUMENTS, "--output", "whole", cwd=place)
+    assert ran.status == 0, ran.err
+    interrupted(place, 1, "changed", "finetune-5")
+    interrupted(place, 2, "changed", "finetune-15")
+    ran = regkit("train", *ARGUMENTS, "--output", "changed", "--resume", "auto", cwd=place)
+    assert ran.status == 0, ran.err
+    assert ", with 1 processes instead of 2: the same examples, other dropout" in ran.out
+    like(place / "whole", place / "changed")
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_scored_by_several_processes_and_said_by_one(place: Path) -> None:
+    ran = regkit("train", *ARGUMENTS, "--output", "scored", cwd=place)
+    assert ran.status == 0, ran.err
+    alone = json.loads(regkit("eval", "scored", "--json", cwd=place).out)["dev"]
+    processes = start(["-m", "regkit", "eval", "scored", "--json", "--predictions", "predicted"], 3, place)
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [out for out, _ in said[1:]] == ["", ""], said
+    for task, scores in json.loads(said[0][0])["dev"].items():
+        assert scores["loss"] == pytest.approx(alone[task]["loss"], rel=1e-4)
+    assert {file.name for file in (place / "predicted").iterdir()} == {f"{task}-dev.csv" for task in alone}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], SHARD], ids=["whole", SHARDED])
+def test_a_process_that_dies_ends_the_run_in_one_sentence(place: Path, more: list[str]) -> None:
+    """Killed: the first saves what was done and says how to go on. Who holds a part only has nothing to save."""
+    died = f"died{len(more)}"
+    processes = start([*TRAIN, *ARGUMENTS, *more, "--steps", "3000", "--output", died], 3, place)
+    while not (place / died / "checkpoints" / "finetune-5").exists() and processes[0].poll() is None:
+        time.sleep(0.01)
+    processes[1].kill()
+    began = time.monotonic()
+    found = ends(processes)
+    assert time.monotonic() - began < 60  # and not the hour that a process waits for another
+    assert [status for status, _ in found] == [2, -signal.SIGKILL, 2]
+    is_one_sentence(Ran(*found[0][:1], "", found[0][1]))
+    assert found[0][1].startswith("regkit: another process of this run has ended, so this one ends too. What was done")
+    assert found[0][1].endswith(f"is saved; to go on: regkit train --resume {died}.\n")
+    ran = regkit("train", "--resume", died, "--no-shard", "--dry-run", cwd=place)
+    assert ran.status == 0, ran.err
+
+
+SPOILER = """
+import os
+import torch
+from dataclasses import dataclass, field
+from regkit import hookimpl
+
+@dataclass
+class Spoiler:
+    everywhere: bool = False
+    done: int = field(default=0, init=False)
+
+    @hookimpl
+    def extra_losses(self, loss):
+        spoils = os.environ["RANK"] == "1" and self.done == 6
+        return {"spoilt": loss * (float("nan") if spoils else 0.0)} if spoils or self.everywhere else {}
+
+    @hookimpl
+    def after_step(self):
+        self.done += 1
+
+    @hookimpl
+    def skipped(self):
+        self.done += 1
+
+
+@dataclass
+class Glutton:
+    @hookimpl
+    def extra_losses(self, batch):
+        if os.environ.get("RANK") == "1" and len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {}
+
+
+@dataclass
+class Raiser:
+    @hookimpl
+    def before_step(self):
+        raise ValueError("no such thing")
+
+
+@dataclass
+class Drifter:
+    @hookimpl
+    def after_step(self, model):
+        with torch.no_grad():
+            next(model.parameters()).add_(1e-6 * int(os.environ["RANK"]))
+"""
+
+
+@pytest.fixture
+def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plugins `spoiler` and `drifter`, installed for processes that are started."""
+    about = tmp_path / "spoiler-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: spoiler\nVersion: 1\n", "utf8")
+    points = "[regkit.plugins]\nspoiler = spoiler:Spoiler\ndrifter = spoiler:Drifter\nglutton = spoiler:Glutton\n"
+    points += "raiser = spoiler:Raiser\n"
+    (about / "entry_points.txt").write_text(points, "utf8")
+    (tmp_path / "spoiler.py").write_text(SPOILER, "utf8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("strangers")
+@pytest.mark.parametrize("more", [[], SHARD], ids=["whole", SHARDED])
+def test_a_loss_of_one_process_that_is_not_finite_is_skipped_and_named_by_all(place: Path, more: list[str]) -> None:
+    spoilt = f"spoilt{len(more)}"
+    everywhere = ":everywhere=true" if more else ""  # there, all have the same terms of the loss
+    found = ends(start([*TRAIN, *ARGUMENTS, *more, "-p", f"spoiler{everywhere}", "--output", spoilt], 2, place))
+    assert [status for status, _ in found] == [0, 0], found
+    log = log_of(place / spoilt)
+    skipped = [line for line in log if "skipped" in line]
+    assert [line["step"] for line in skipped] == [6]
+    (suspect,) = skipped[0]["skipped"]
+    assert (suspect["what"], suspect["tasks"], suspect["term"]) == ("loss", ["mood"], "spoilt")
+    assert suspect["plugins"] == ["spoiler"]
+    assert len(suspect["rows"]) == 3  # of the 7 that the batch has: those of the second process
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("strangers")
+def test_where_one_process_runs_out_of_memory_all_halve_their_micro_batches(place: Path) -> None:
+    found = ends(start([*TRAIN, *ARGUMENTS, "-p", "glutton", "--output", "hungry"], 2, place))
+    assert found == [(0, ""), (0, "")]
+    log = log_of(place / "hungry")
+    assert [line for line in log if "micro_batch_tokens" in line]
+    assert [step for step, *_ in losses(place / "hungry")] == list(range(30))
+    ran = regkit("train", *ARGUMENTS, "--output", "sated", cwd=place)
+    assert ran.status == 0, ran.err
+    like(place / "sated", place / "hungry")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("strangers")
+def test_a_term_of_some_processes_only_is_refused_where_weights_are_in_parts(place: Path) -> None:
+    found = ends(start([*TRAIN, *ARGUMENTS, *SHARD, "-p", "spoiler", "--output", "lopsided"], 2, place))
+    assert [status for status, _ in found] == [2, 2]
+    assert any(error.startswith("regkit: with shard, the loss has the same terms in every") for _, error in found)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("strangers")
+def test_where_weights_are_in_parts_want_of_memory_ends_the_run(place: Path) -> None:
+    """The others wait for a layer's weights, so there is nothing to agree on; what is said can be done."""
+    found = ends(start([*TRAIN, *ARGUMENTS, *SHARD, "-p", "glutton", "--output", "starved"], 2, place))
+    assert [status for status, _ in found] == [2, 2]
+    said = (
+        "regkit: memory ran out after 0 steps, in extra_losses of plugin 'glutton', with micro-batches of at most 150 "
+    )
+    assert found[1][1].startswith(f"{said}tokens; go on with fewer of them: --micro-batch-tokens 75."), found[1][1]
+    again = [*TRAIN, *ARGUMENTS, *SHARD, "-p", "glutton", "--output", "starved", "--resume", "auto"]
+    assert ends(start([*again, "--micro-batch-tokens", "15"], 2, place)) == [(0, ""), (0, "")]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("strangers")
+def test_what_all_processes_say_is_said_by_the_first(place: Path) -> None:
+    """By torchrun itself, which adds a report of its own. `--monitor` is the beginning of one of its options."""
+    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "regkit", "train", *ARGUMENTS]
+    more = ["--monitor", "mean", "-p", "raiser", "--output", "raised"]
+    done = subprocess.run([sys.executable, *command, *more], cwd=place, capture_output=True, text=True, check=False)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("regkit: ")]
+    assert line.startswith("regkit: plugin 'raiser' failed in before_step at finetune, 0: ValueError: no such thing")
+    assert "Traceback" not in done.stderr.split("torch/distributed")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("strangers")
+def test_processes_that_drift_apart_stop(place: Path) -> None:
+    found = ends(start([*TRAIN, *ARGUMENTS, "-p", "drifter", "--output", "drifted"], 2, place))
+    assert [status for status, _ in found] == [2, 2]
+    assert found[0][1].startswith("regkit: the processes of this run no longer have the same weights; a plugin did")
+
+
+@pytest.mark.slow
+def test_training_ends_early_in_all_processes(place: Path) -> None:
+    more = ["--lr", "1e-9", "--patience", "1", "--monitor", "mood.accuracy", "--output", "patient"]
+    assert ends(start([*TRAIN, *ARGUMENTS, *more], 2, place)) == [(0, ""), (0, "")]
+    log = log_of(place / "patient")
+    assert [line["step"] for line in log if "scores" in line] == [0, 12, 24]
+
+
+@pytest.mark.slow
+def test_what_is_refused_is_said_once(place: Path) -> None:
+    found = ends(start([*TRAIN, *ARGUMENTS, "-p", "nonsense"], 2, place))
+    assert [status for status, _ in found] == [2, 2]
+    assert all(error.count("regkit: there is no plugin 'nonsense'.") <= 1 for _, error in found)
+
+
+def main() -> None:
+    with joined(torch.device("cpu")) as processes:
+        for names in sys.argv[1:]:
+            if names == SHARDED:
+                processes = replace(processes, sharded=True)
+                check_parts(processes)
+                check_measuring(processes)
+                check_reevaluating(processes)
+            else:
+                compare(names.split("+"), processes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,383 @@
+"""Weights: every form of BERT checkpoint is read, what cannot be read is named, and others read what is written."""
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from regkit.base.errors import EncoderError
+from regkit.base.randomness import Streams
+from regkit.model import Bert, MultitaskModel, load_encoder, save_encoder
+from regkit.model.tokenizer import Tokenizer
+from regkit.model.weights import read_config
+from regkit.runs import checkpoint
+from regkit.tasks.batch import Batch
+from regkit.testing import TINY, tiny_tasks
+
+Tensors = dict[str, Tensor]
+QUERY = "bert.encoder.layer.1.attention.self.query.weight"
+
+
+@pytest.fixture
+def source() -> Bert:
+    """A tiny model whose every tensor is random, so that no two can be taken for each other."""
+    model = Bert(TINY)
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    return model
+
+
+@pytest.fixture
+def write(source: Bert, tmp_path: Path) -> Callable[..., Path]:
+    """Write the source as others might have: tensors changed by a function, entries of config.json replaced."""
+
+    def written(
+        change: Callable[[Tensors], Any] = dict, file: str = "model.safetensors", new: bool = True, **config: object
+    ) -> Path:
+        values, tensors = save_encoder(source)
+        (tmp_path / "config.json").write_text(json.dumps(values | config))
+        if file == "model.safetensors":
+            save_file(change(tensors), tmp_path / file)
+        else:
+            torch.save(change(tensors), tmp_path / file, _use_new_zipfile_serialization=new)
+        return tmp_path
+
+    return written
+
+
+def bare(tensors: Tensors) -> Tensors:
+    return {name.removeprefix("bert."): tensor for name, tensor in tensors.items()}
+
+
+def old_names(tensors: Tensors) -> Tensors:
+    """LayerNorm's parameters as gamma and beta."""
+    new = {name: name for name in tensors}
+    for theirs, ours in (("gamma", "weight"), ("beta", "bias")):
+        new |= {name: name.replace(ours, theirs) for name in tensors if name.endswith(f"LayerNorm.{ours}")}
+    return {new[name]: tensor for name, tensor in tensors.items()}
+
+
+def with_others(tensors: Tensors) -> Tensors:
+    """More than minBERT has a place for."""
+    extra = {"cls.predictions.bias": torch.ones(97), "bert.embeddings.position_ids": torch.arange(32)}
+    return tensors | extra | {"bert.encoder.layer.2.output.dense.weight": torch.ones(16, 32)}
+
+
+def without(*parts: str) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: {name: t for name, t in tensors.items() if not any(part in name for part in parts)}
+
+
+def same(found: Bert, wanted: Bert, but: str = "nothing") -> None:
+    """AssertionError where a tensor differs in a bit or a name."""
+    theirs = wanted.state_dict()
+    assert found.state_dict().keys() == theirs.keys()
+    for name, tensor in found.state_dict().items():
+        assert name.startswith(but) or torch.equal(tensor, theirs[name]), name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [dict, bare, old_names, lambda tensors: bare(old_names(tensors)), with_others],
+    ids=["as written", "no prefix", "gamma and beta", "neither", "more"],
+)
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_every_form_of_a_checkpoint_gives_the_same_model(write, source: Bert, change: Any, file: str) -> None:
+    found = load_encoder(write(change, file))
+    same(found, source)
+    assert all(parameter.requires_grad and not parameter.is_meta for parameter in found.parameters())
+
+
+def test_a_pickle_from_before_torch_1_6_is_read(write, source: Bert) -> None:
+    same(load_encoder(write(file="pytorch_model.bin", new=False)), source)
+
+
+def test_safetensors_is_preferred_where_both_are_there(write, source: Bert) -> None:
+    write(lambda tensors: {name: tensor + 1 for name, tensor in tensors.items()}, "pytorch_model.bin")
+    same(load_encoder(write()), source)
+
+
+def test_half_precision_is_read_as_single(write, source: Bert) -> None:
+    found = load_encoder(write(lambda tensors: {name: tensor.half() for name, tensor in tensors.items()}))
+    same(found, source.half().float())
+    assert all(parameter.dtype == torch.float32 for parameter in found.parameters())
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_training_a_loaded_model_leaves_the_file_alone(write, source: Bert, file: str) -> None:
+    folder = write(file=file)
+    before = (folder / file).read_bytes()
+    with torch.no_grad():
+        for parameter in load_encoder(folder).parameters():
+            parameter.add_(1)
+    assert (folder / file).read_bytes() == before
+    same(load_encoder(folder), source)
+
+
+def test_a_missing_pooler_is_made_anew_from_the_default_generator(write, source: Bert) -> None:
+    folder = write(without("pooler"), initializer_range=0.5)
+    found = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        found.append(load_encoder(folder))
+        same(found[-1], source, but="pooler")
+    weights = [model.pooler.weight for model in found]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert weights[0].std().item() == pytest.approx(0.5, rel=0.2)
+    assert not found[0].pooler.bias.any()
+
+
+def test_dropout_rates_are_the_files_unless_overridden(write) -> None:
+    folder = write(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.3)
+    for given, (hidden, attention) in {None: (0.2, 0.3), 0.0: (0.0, 0.0), 0.4: (0.4, 0.4)}.items():
+        model = load_encoder(folder, dropout=given)
+        assert {model.dropout.rate, *(layer.dropout.rate for layer in model.layers)} == {hidden}
+        assert {layer.attention.rate for layer in model.layers} == {attention}
+        assert model.config.hidden_dropout_prob == hidden
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "embeddings.word_embeddings.weight",
+        "embeddings.LayerNorm.bias",
+        "encoder.layer.1.attention.self.key.bias",
+        "encoder.layer.0.attention.self.query.weight",
+        "encoder.layer.1.attention.output.LayerNorm.weight",
+        "encoder.layer.0.output.dense.weight",
+        "pooler.dense.bias",
+    ],
+)
+def test_a_tensor_that_is_missing_or_of_another_shape_is_named_as_in_the_file(write, name: str) -> None:
+    with pytest.raises(EncoderError, match=f"lacks the tensor '{name}'"):
+        load_encoder(write(without(name)))
+    for wrong in (lambda tensor: torch.ones(5, 4), lambda tensor: tensor[None]):
+        with pytest.raises(EncoderError, match=rf"'{name}' has shape \[(5, 4|1, .*)\]"):
+            load_encoder(write(lambda tensors, wrong=wrong: tensors | {f"bert.{name}": wrong(tensors[f"bert.{name}"])}))
+
+
+@pytest.mark.parametrize("shape", [(16, 8), (8, 16), (16,), ()], ids=str)
+def test_a_query_of_another_shape_is_not_hidden_by_key_and_value(write, shape: tuple[int, ...]) -> None:
+    with pytest.raises(EncoderError, match="query"):
+        load_encoder(write(lambda tensors: tensors | {QUERY: torch.ones(shape)}))
+    key = QUERY.replace("query", "key")
+    with pytest.raises(EncoderError, match="query"):  # together as many rows as they should have
+        load_encoder(write(lambda tensors: tensors | {QUERY: torch.ones(8, 16), key: torch.ones(24, 16)}))
+
+
+class Bomb:
+    """What unpickles to a call."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("form", ["archive", "old archive", "pickle"])
+def test_code_in_a_checkpoint_is_refused_and_never_run(write, tmp_path: Path, form: str) -> None:
+    mark = tmp_path / "it ran"
+    folder = write(lambda tensors: tensors | {"x": Bomb(mark)}, "pytorch_model.bin", new=form == "archive")
+    if form == "pickle":
+        (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"x": Bomb(mark)}, protocol=2))
+    with pytest.raises(EncoderError, match=r"pytorch_model\.bin") as caught:
+        load_encoder(folder)
+    assert not mark.exists()
+    assert not re.search("weights_only|can still be loaded", str(caught.value))  # what torch says would run it
+    pickle.loads(pickle.dumps(Bomb(mark)))
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], torch.ones(3), {0: torch.ones(3)}, {"model": {}}, {}, None], ids=repr)
+def test_a_pickle_of_anything_but_named_tensors_is_refused(write, content: object) -> None:
+    with pytest.raises(EncoderError):
+        load_encoder(write(lambda _: content, "pytorch_model.bin"))
+
+
+def test_what_is_no_tensor_counts_as_missing(write, source: Bert) -> None:
+    folder = write(lambda tensors: tensors | {"epoch": 3, 0: None}, "pytorch_model.bin")
+    same(load_encoder(folder), source)
+    with pytest.raises(EncoderError, match="query"):
+        load_encoder(write(lambda tensors: tensors | {QUERY: "text"}, "pytorch_model.bin"))
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.99])
+def test_a_truncated_file_is_named(write, file: str, share: float) -> None:
+    path = write(file=file) / file
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(EncoderError, match=file):
+        load_encoder(path.parent)
+
+
+@pytest.mark.parametrize(
+    "content", [b"text\n", b"\x80\x02.", b"(.", b"\x80\x02K\x01.", b"cos\nsystem\n.", b"PK\x03\x04"]
+)
+def test_garbage_in_place_of_a_pickle_is_named(write, content: bytes) -> None:
+    path = write(file="pytorch_model.bin") / "pytorch_model.bin"
+    path.write_bytes(content)
+    with pytest.raises(EncoderError, match=r"pytorch_model\.bin cannot be read: ."):
+        load_encoder(path.parent)
+
+
+def test_a_folder_without_weights_or_config_is_named(write, tmp_path: Path) -> None:
+    folder = write()
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(EncoderError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
+        load_encoder(folder)
+    (folder / "config.json").unlink()
+    for path in (folder, tmp_path / "nowhere"):
+        with pytest.raises(EncoderError, match=r"no config\.json"):
+            load_encoder(path)
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b"[" * 100_000], ids=["open", "empty", "bytes", "deep"])
+def test_a_config_that_is_not_json_is_named(write, content: bytes) -> None:
+    path = write() / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(EncoderError, match=r"config\.json cannot be read"):
+        load_encoder(path.parent)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"model_type": "roberta"}', '{"model_type": null}'])
+def test_a_config_of_anything_but_bert_is_refused(write, content: str) -> None:
+    path = write() / "config.json"
+    path.write_text(content)
+    with pytest.raises(EncoderError, match="model_type 'bert'"):
+        load_encoder(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hidden_size", -16),
+        ("hidden_size", "16"),
+        ("hidden_size", 16.5),
+        ("hidden_size", None),
+        ("hidden_size", [16]),
+        ("num_hidden_layers", 0),
+        ("num_attention_heads", 0),
+        ("num_attention_heads", 3),
+        ("type_vocab_size", True),
+        ("layer_norm_eps", -1e-12),
+        ("layer_norm_eps", "1e-12"),
+        ("layer_norm_eps", float("inf")),
+        ("hidden_dropout_prob", 1.5),
+        ("attention_probs_dropout_prob", float("nan")),
+        ("hidden_act", "swish"),
+        ("hidden_act", 3),
+        ("position_embedding_type", "relative_key"),
+    ],
+)
+def test_a_value_that_minbert_cannot_use_is_named(write, name: str, value: object) -> None:
+    with pytest.raises(EncoderError, match=name if name != "num_attention_heads" else r"heads"):
+        load_encoder(write(**{name: value}))
+
+
+def test_an_unknown_activation_is_answered_with_the_known_ones(write) -> None:
+    with pytest.raises(EncoderError, match=r"'gelu_now'\. Did you mean 'gelu_new'\? Available: gelu, gelu_new"):
+        read_config(write(hidden_act="gelu_now"))
+
+
+ABSURD = """
+import json, resource, sys
+from pathlib import Path
+from regkit.base.errors import EncoderError
+from regkit.model import load_encoder
+folder = Path(sys.argv[1])
+config = json.loads((folder / "config.json").read_text())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for change in json.loads(sys.argv[2]):
+    (folder / "config.json").write_text(json.dumps(config | change))
+    try:
+        load_encoder(folder)
+    except EncoderError:
+        print("refused", change)
+print("grew by", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits and measures memory as Linux does")
+def test_absurd_sizes_are_refused_at_once_and_without_taking_memory(write) -> None:
+    import resource
+
+    names = ["vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "max_position_embeddings"]
+    changes = [{name: size} for name in names for size in (10**5, 10**9, 10**18, 10**30)]
+    done = subprocess.run(
+        [sys.executable, "-c", ABSURD, str(write(without("pooler"))), json.dumps(changes)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33)),  # spares the machine when it fails
+    )
+    assert done.returncode == 0, done.stderr
+    *refused, grew = done.stdout.splitlines()
+    assert len(refused) == len(changes)
+    assert int(grew.split()[-1]) < 100_000  # KiB
+
+
+def test_a_saved_model_is_loaded_bit_for_bit(source: Bert, saved: Path) -> None:
+    found = load_encoder(saved)
+    same(found, source)
+    assert found.config == source.config
+
+
+def test_written_weights_share_no_memory_among_themselves(source: Bert) -> None:
+    tensors = save_encoder(source)[1].values()
+    assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == len(tensors)
+    assert all(tensor.is_contiguous() for tensor in tensors)
+
+
+@pytest.fixture
+def saved(source: Bert, tmp_path: Path) -> Path:
+    """A checkpoint as regkit writes it."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "word", "##s", "."]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    folder = tmp_path / "saved"
+    model = MultitaskModel(source, tiny_tasks(), Streams(0))
+    checkpoint.save(folder, model, Tokenizer.load(tmp_path))
+    return folder
+
+
+def hidden_states(ours: Bert, theirs: torch.nn.Module) -> tuple[Tensor, Tensor]:
+    tokens = torch.arange(1, 21)
+    batch = Batch.pack([tokens.numpy()], [(tokens > 9).numpy()])
+    found = theirs.eval()(input_ids=tokens[None], token_type_ids=(tokens > 9).long()[None])
+    return ours.eval().encode(ours.embed(batch), batch), found.last_hidden_state[0]
+
+
+def test_transformers_reads_what_regkit_writes(source: Bert, saved: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    found = AutoModel.from_pretrained(saved)
+    torch.testing.assert_close(*hidden_states(source, found), rtol=1e-5, atol=1e-5)
+    assert torch.equal(found.pooler.dense.weight, source.pooler.weight)
+    assert (found.config.hidden_dropout_prob, found.config.layer_norm_eps) == (0.1, 1e-12)
+    texts = ["A word.", "words a unknown", "word"]
+    theirs = AutoTokenizer.from_pretrained(saved)
+    assert theirs(texts, add_special_tokens=False)["input_ids"] == Tokenizer.load(saved).encode(texts)
+
+
+@pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM"])
+def test_regkit_reads_what_transformers_writes(tmp_path: Path, kind: str) -> None:
+    import transformers
+
+    shape = replace(TINY, layer_norm_eps=1e-3, hidden_act="gelu_new")
+    theirs = getattr(transformers, kind)(transformers.BertConfig(**vars(shape)))
+    theirs.save_pretrained(tmp_path)
+    ours = load_encoder(tmp_path)
+    torch.testing.assert_close(*hidden_states(ours, getattr(theirs, "bert", theirs)), rtol=1e-5, atol=1e-5)
+    assert ours.config == shape

@@ -1,0 +1,355 @@
+"""Whatever stops a run - a signal, a kill, a full disk, a damaged checkpoint, a plugin's error - it goes on where it was."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from regkit.runs import checkpoint
+from tests.cli.test_bad_input import is_one_sentence
+from tests.helpers import Ran, regkit, write_encoder, write_tasks
+from tests.runs.test_resume import same_run, with_stranger
+
+ARGUMENTS = ["--encoder", "encoder", "--data", "data", "--batch-size", "4", "--steps", "60", "--lr", "0.01"]
+ARGUMENTS += ["--save-steps", "7", "-p", "rrobin", "-p", "ema"]
+
+# A shell in the background lets its children ignore SIGINT, and so would pytest and the run below it.
+PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import regkit.cli; regkit.cli.main()"
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `encoder`, `data` and the run `whole`, which was not disturbed."""
+    folder = tmp_path_factory.mktemp("place")
+    write_encoder(folder / "encoder")
+    write_tasks(folder / "data")
+    ran = regkit("train", *ARGUMENTS, "--output", "whole", cwd=folder)
+    assert ran.status == 0, ran.err
+    return folder
+
+
+def start(place: Path, *more: object) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "COLUMNS")}
+    command = [sys.executable, "-c", PROGRAM, "train", *ARGUMENTS, *map(str, more)]
+    return subprocess.Popen(
+        command,
+        cwd=place,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def until(found: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait for something to be there."""
+    while not found() and process.poll() is None:
+        time.sleep(0.001)
+    assert process.poll() is None, process.communicate()
+
+
+def finish(place: Path, output: str) -> None:
+    """The same command again; the end is that of the run that was not disturbed."""
+    ran = regkit("train", *ARGUMENTS, "--output", output, "--resume", "auto", cwd=place)
+    assert (ran.status, ran.err) == (0, ""), ran.out
+    same_run(place / "whole", place / output)
+    assert not list((place / output).glob(".*"))
+    assert not list((place / output / "checkpoints").glob(".*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(place: Path, number: signal.Signals) -> None:
+    output = number.name
+    process = start(place, "--output", output)
+    until(lambda: (place / output / "checkpoints" / "finetune-7").exists(), process)
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == 128 + number
+    step = int((place / output / "last").resolve().name.removeprefix("finetune-"))
+    assert err == f"regkit: stopped by {number.name} after step {step}; to go on: regkit train --resume {output}.\n"
+    assert 7 <= step < 60
+    finish(place, output)
+
+
+def test_a_second_ctrl_c_stops_at_once() -> None:
+    """The handler is gone after the first: the second is an ordinary KeyboardInterrupt."""
+    from regkit.runs.interrupts import Interrupts
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in a shell's background it is ignored
+    try:
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGINT)
+            assert interrupts.asked is signal.SIGINT
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_sigterm_changes_nothing() -> None:
+    """torchrun sends several to a process that is about to save."""
+    from regkit.runs.interrupts import Interrupts
+
+    def stop(number: int, frame: object) -> None:
+        raise AssertionError("the step was not finished")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            assert interrupts.asked is signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_signals_that_were_ignored_stay_ignored() -> None:
+    from regkit.runs.interrupts import Interrupts
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            signal.raise_signal(signal.SIGINT)
+        assert interrupts.asked is None
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def writes(folder: Path, process: subprocess.Popen[str]) -> bool:
+    """Whether this process is writing a checkpoint."""
+    return any((folder / "checkpoints").glob(f".*.{process.pid}"))
+
+
+def kill(place: Path, output: str, found: Callable[[subprocess.Popen[str]], object]) -> bool:
+    """Start the run, or go on with it, and kill it as soon as something is found; whether that came before its end."""
+    process = start(place, "--output", output, "--resume", "auto")
+    try:
+        until(lambda: found(process), process)
+    except AssertionError:
+        return False
+    process.kill()
+    process.communicate()
+    return True
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_by_the_same_command(place: Path) -> None:
+    """Before its first checkpoint, in the middle, and while a checkpoint is being written."""
+    folder = place / "killed"
+    assert kill(place, "killed", lambda _: (folder / "lock").exists())
+    assert kill(place, "killed", lambda _: (folder / "checkpoints" / "finetune-21").exists())
+    assert kill(place, "killed", lambda process: writes(folder, process))
+    assert list((folder / "checkpoints").glob(".*")), "the kill came too late"
+    finish(place, "killed")
+
+
+@pytest.mark.slow
+def test_ten_kills_at_any_moment_some_of_them_while_a_checkpoint_is_written(place: Path) -> None:
+    folder, killed = place / "often", 0
+    while killed < 10:
+        shutil.rmtree(folder, ignore_errors=True)
+        for number in range(10):
+            began, wait = time.monotonic(), 2 + 0.35 * ((7 * number + killed) % 11)
+            writing = number % 3 == 0
+            killed += kill(
+                place,
+                "often",
+                lambda process, writing=writing, began=began, wait=wait: (
+                    writes(folder, process) if writing else time.monotonic() - began > wait
+                ),
+            )
+        finish(place, "often")
+
+
+# Damage
+
+
+@pytest.fixture
+def stopped(place: Path, tmp_path: Path) -> Path:
+    """A copy of a run that was interrupted, with two checkpoints beside the best."""
+    if not (place / "stopped").exists():
+        process = start(place, "--output", "stopped")
+        until(lambda: (place / "stopped" / "checkpoints" / "finetune-28").exists(), process)
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    shutil.copytree(place / "stopped", place / tmp_path.name, symlinks=True)
+    return place / tmp_path.name
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+FILES = ["model.safetensors", "training.safetensors", "training.json", "manifest.json"]
+SOME = {("model.safetensors", flip), ("training.safetensors", cut)}
+
+
+@pytest.mark.parametrize(
+    ("file", "harm"),
+    [
+        pytest.param(file, harm, marks=[] if (file, harm) in SOME else pytest.mark.slow)
+        for file in FILES
+        for harm in (flip, cut, Path.unlink)
+    ],
+)
+def test_a_damaged_checkpoint_is_said_and_the_one_before_it_is_used(
+    stopped: Path, place: Path, file: str, harm: Callable[[Path], None]
+) -> None:
+    last = (stopped / "last").resolve()
+    harm(last / file)
+    ran = regkit("train", "--resume", stopped.name, cwd=place)
+    assert ran.status == 0, ran.err
+    (said,) = [line for line in ran.out.splitlines() if " is damaged: " in line]
+    what = {flip: f"{file} is not what was written", cut: f"{file} has ", Path.unlink: f"{file} is missing"}[harm]
+    if file == "manifest.json" and harm is not Path.unlink:  # a flipped bit of it may be in a digest
+        what = ""
+    assert said.startswith(f"checkpoint {last.name} is damaged: {what}")
+    assert said.endswith("The one before it is used.")
+    same_run(place / "whole", stopped)
+
+
+def test_where_no_checkpoint_is_whole_the_run_is_left_alone(stopped: Path, place: Path) -> None:
+    for folder in (stopped / "checkpoints").iterdir():
+        cut(folder / "model.safetensors")
+    before = (stopped / "log.jsonl").read_bytes()
+    ran = regkit("train", "--resume", stopped.name, cwd=place)
+    is_one_sentence(ran)
+    assert f"no checkpoint of {stopped.name} is whole; remove the folder to begin anew" in ran.err
+    assert (stopped / "log.jsonl").read_bytes() == before
+
+
+def test_a_checkpoint_that_was_moved_away_when_the_run_was_killed_is_found(stopped: Path, place: Path) -> None:
+    """A checkpoint of the same step is replaced in two renames; a kill between them leaves it under a hidden name."""
+    last = (stopped / "last").resolve()
+    last.rename(last.with_name(f".{last.name}.123.old"))
+    ran = regkit("train", "--resume", stopped.name, cwd=place)
+    assert ran.status == 0, ran.err
+    assert f"goes on after step {last.name.removeprefix('finetune-')} of stage finetune" in ran.out
+    same_run(place / "whole", stopped)
+
+
+# Other causes
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder that holds three checkpoints and a bit."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=700k", "none", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_run_in_one_sentence_and_with_room_it_goes_on(place: Path, small_disk: Path) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(100_000))
+    process = start(place, "--output", small_disk / "run")
+    out, err = process.communicate()
+    is_one_sentence(Ran(process.returncode, out, err))
+    assert "No space left on device" in err
+    assert err.count("\n") == 1
+    whole = [path for path in (small_disk / "run" / "checkpoints").glob("finetune-*") if not checkpoint.damage(path)]
+    assert whole
+    assert f"regkit train --resume {small_disk / 'run'}" in err
+    ballast.unlink()
+    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
+    finish(place, str(small_disk / "run"))
+
+
+@pytest.mark.slow
+def test_two_processes_never_write_one_folder(place: Path) -> None:
+    process = start(place, "--output", "shared")
+    until(lambda: (place / "shared" / "config.toml").exists(), process)
+    for more in (["--resume", "shared"], [*ARGUMENTS, "--output", "shared", "--resume", "auto"]):
+        ran = regkit("train", *more, cwd=place)
+        is_one_sentence(ran)
+        assert f"shared is being written by process {process.pid} on " in ran.err
+    process.communicate()
+    same_run(place / "whole", place / "shared")
+
+
+FAILS = """
+from dataclasses import dataclass
+from pathlib import Path
+from regkit import hookimpl
+
+@dataclass
+class Plugin:
+    now: int = 0
+
+    @hookimpl(wrapper=True)
+    def choose_tasks(self, step):
+        self.step = step
+        return (yield)
+
+    @hookimpl
+    def extra_losses(self, output):
+        if self.step == 40 and not Path("mended").exists():
+            raise KeyError("no such word")
+        return {"bad": output.sum() * float("nan")} if self.step in (20, 21) else {}
+"""
+
+
+def test_a_plugin_that_raises_is_named_and_the_run_is_saved_first(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost: it goes on at that very step once the plugin is mended. Two steps before are not finite, and skipped."""
+    with_stranger(monkeypatch, tmp_path / "strangers", x=FAILS)
+    arguments = ["--encoder", place / "encoder", "--data", place / "data", "--batch-size", 4, "--steps", 50, "-p", "x"]
+    ran = regkit("train", *arguments, "--output", "run", cwd=tmp_path)
+    is_one_sentence(ran)
+    assert "plugin 'x' failed in extra_losses at finetune, 40, " in ran.err
+    assert "KeyError: 'no such word' (" in ran.err
+    assert "What was done until step 40 is saved; to go on: regkit train --resume run." in ran.err
+    (said, _) = [line for line in ran.out.splitlines() if "skipped" in line]
+    assert said.startswith("step 21 is skipped: the loss of 'bad' in task '")
+    assert "' (plugin 'x') is not finite; rows " in said
+    (tmp_path / "mended").touch()
+    ran = regkit("train", "--resume", "run", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert "goes on after step 40 of stage finetune" in ran.out
+    assert "warning: 2 steps were skipped" in ran.out
+    assert regkit("train", *arguments, "--output", "other", cwd=tmp_path).status == 0
+    same_run(tmp_path / "other", tmp_path / "run")
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    skipped = [record for record in records if "skipped" in record]
+    assert [record["step"] for record in skipped] == [20, 21]
+    for record in skipped:
+        (suspect,) = record["skipped"]
+        assert (suspect["what"], suspect["term"], suspect["plugins"], len(suspect["rows"])) == ("loss", "bad", ["x"], 4)
+
+
+def test_too_many_skipped_steps_leave_a_run_that_is_saved_without_a_nan(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_stranger(monkeypatch, tmp_path / "strangers", x=FAILS.replace("in (20, 21)", ">= 20"))
+    arguments = ["--encoder", place / "encoder", "--data", place / "data", "--batch-size", 4, "--steps", 50, "-p", "x"]
+    ran = regkit("train", *arguments, "--output", "run", cwd=tmp_path)
+    is_one_sentence(ran)
+    assert "no finite loss and gradient in 5 steps in a row" in ran.err
+    assert "until step 25 is saved" in ran.err
+    last = tmp_path / "run" / "last"
+    assert checkpoint.damage(last) == ""
+    assert "nan" not in json.dumps(checkpoint.load_training(last), default=lambda tensor: tensor.tolist()).lower()

@@ -1,0 +1,308 @@
+"""Objectives: losses and divergences are means over examples, equal to slow ones, and finite wherever outputs go."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from torch import Tensor
+from torch.distributions import Bernoulli, Categorical, kl_divergence
+from torch.nn import functional as F
+
+from regkit.tasks.batch import Batch
+from regkit.tasks.objectives import Binary, Classification, MaskedWords, Objective, Regression
+
+OBJECTIVES = [Classification(2), Classification(5), Binary(), Regression(0, 5), Regression(-1, 1)]
+EACH = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+
+
+def outputs(objective: Objective, examples: int, seed: int = 0, scale: float = 2.0) -> Tensor:
+    shape = (examples,) if objective.width == 1 else (examples, objective.width)
+    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def labels(objective: Objective, examples: int) -> Tensor:
+    """Every class in turn, or scores from one end of the range to the other."""
+    if isinstance(objective, Regression):
+        return torch.linspace(objective.low, objective.high, examples)
+    return torch.arange(examples) % max(objective.width, 2)
+
+
+def slow_divergence(objective: Objective, output: Tensor, other: Tensor) -> Tensor:
+    """Example by example, by torch's own distributions."""
+    found = []
+    for one, two in zip(output.double(), other.double(), strict=True):
+        if isinstance(objective, Regression):
+            found.append((one - two) ** 2)
+            continue
+        p, q = ((Bernoulli if objective.width == 1 else Categorical)(logits=logits) for logits in (one, two))
+        found.append(kl_divergence(p, q) + kl_divergence(q, p))
+    return sum(found) / len(found)
+
+
+@EACH
+def test_loss_is_torchs_own_mean_over_examples(objective: Objective) -> None:
+    output, truth = outputs(objective, 7), labels(objective, 7)
+    if isinstance(objective, Classification):
+        wanted = sum(F.cross_entropy(row, label) for row, label in zip(output, truth, strict=True)) / 7
+    elif isinstance(objective, Binary):
+        wanted = F.binary_cross_entropy(output.sigmoid(), truth.float())
+    else:
+        wanted = sum((score - label) ** 2 for score, label in zip(output, truth, strict=True)) / 7
+    torch.testing.assert_close(objective.loss(output, truth), wanted)
+    assert objective.loss(output, truth).shape == ()
+
+
+@EACH
+@given(examples=st.integers(1, 6), seed=st.integers(0, 1000), scale=st.sampled_from([0.01, 1.0, 10.0]))
+@settings(max_examples=25, deadline=None)
+def test_divergence_is_both_directions_summed_over_classes_and_averaged_over_examples(
+    objective: Objective, examples: int, seed: int, scale: float
+) -> None:
+    output, other = outputs(objective, examples, seed, scale), outputs(objective, examples, seed + 1, scale)
+    found, wanted = objective.divergence(output, other), slow_divergence(objective, output, other)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=3e-7 * scale)
+    assert found.shape == ()
+
+
+@EACH
+def test_divergence_is_zero_for_equal_outputs_symmetric_and_positive_for_others(objective: Objective) -> None:
+    output, other = outputs(objective, 6), outputs(objective, 6, seed=1)
+    assert objective.divergence(output, output.clone()) == 0
+    torch.testing.assert_close(objective.divergence(output, other), objective.divergence(other, output))
+    for example in range(6):
+        assert objective.divergence(output[[example]], other[[example]]) > 1e-3
+
+
+@EACH
+@pytest.mark.parametrize("term", ["loss", "divergence"])
+def test_what_a_batch_gives_is_the_mean_of_what_its_examples_give(objective: Objective, term: str) -> None:
+    output = outputs(objective, 6)
+    other = labels(objective, 6) if term == "loss" else outputs(objective, 6, seed=1)
+    measure = getattr(objective, term)
+    alone = torch.stack([measure(output[[row]], other[[row]]) for row in range(6)])
+    torch.testing.assert_close(measure(output, other), alone.mean())
+    torch.testing.assert_close(measure(output[2:], other[2:]), alone[2:].mean())
+
+
+@EACH
+def test_gradient_of_the_divergence_reaches_both_sides(objective: Objective) -> None:
+    output, other = (outputs(objective, 5, seed).double().requires_grad_() for seed in (0, 1))
+    found = torch.autograd.grad(objective.divergence(output, other), (output, other))
+    wanted = torch.autograd.grad(slow_divergence(objective, output, other), (output, other))
+    for one, two in zip(found, wanted, strict=True):
+        assert one.abs().min() > 0
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", [Binary(), Regression(0, 5)], ids=repr)
+@pytest.mark.parametrize("shape", [(4, 1), (1,), (3,), (), (1, 4)], ids=str)
+def test_shapes_that_would_broadcast_are_an_error(objective: Objective, shape: tuple[int, ...]) -> None:
+    for output, other in ((torch.zeros(4), torch.zeros(shape)), (torch.zeros(shape), torch.zeros(4))):
+        with pytest.raises(ValueError, match="shapes"):
+            objective.divergence(output, other)
+        with pytest.raises(ValueError, match="shapes"):
+            objective.loss(output, other)
+
+
+def test_class_outputs_of_different_shape_are_an_error() -> None:
+    for shape in ((1, 3), (4, 1), (3,), (4, 2)):
+        with pytest.raises(ValueError, match="shapes"):
+            Classification(3).divergence(torch.zeros(4, 3), torch.zeros(shape))
+
+
+@EACH
+@pytest.mark.parametrize("size", [1e4, 1e-4, 0.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_extreme_outputs_give_finite_numbers_and_gradients(
+    objective: Objective, size: float, dtype: torch.dtype
+) -> None:
+    signs = outputs(objective, 8).sign()
+    output, other = (
+        (size * part).to(dtype).requires_grad_() for part in (signs, signs.flip(0))
+    )  # opposite certainties among them
+    for value in (objective.divergence(output, other), objective.loss(output, labels(objective, 8))):
+        assert value.isfinite()
+        assert all(part is None or part.isfinite().all() for part in _slopes(value, output, other))
+
+
+def _slopes(value: Tensor, *inputs: Tensor) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(value, inputs, allow_unused=True)
+
+
+def test_divergence_of_opposite_certainties_is_their_distance() -> None:
+    sure = torch.tensor([1e4])
+    torch.testing.assert_close(Binary().divergence(sure, -sure), torch.tensor(2e4))
+    one, other = torch.tensor([[1e4, 0.0]]), torch.tensor([[0.0, 1e4]])
+    torch.testing.assert_close(Classification(2).divergence(one, other), torch.tensor(2e4))
+
+
+def test_a_certain_mistake_costs_its_certainty_and_still_has_a_gradient() -> None:
+    for objective, output in ((Binary(), torch.tensor([1e4])), (Classification(2), torch.tensor([[0.0, 1e4]]))):
+        output.requires_grad_()
+        loss = objective.loss(output, torch.tensor([0]))
+        loss.backward()
+        assert (loss.item(), output.grad.flatten()[-1].item()) == (1e4, 1)
+
+
+@EACH
+def test_low_precision_outputs_are_computed_in_single_precision(objective: Objective) -> None:
+    output, other = (outputs(objective, 64, seed).bfloat16() for seed in (0, 1))
+    truth = labels(objective, 64)
+    found, wanted = objective.divergence(output, other), objective.divergence(output.float(), other.float())
+    assert found.dtype == torch.float32
+    assert torch.equal(found, wanted)
+    assert torch.equal(objective.loss(output, truth), objective.loss(output.float(), truth))
+    assert objective.metrics(output, truth) == objective.metrics(output.float(), truth)
+
+
+@EACH
+def test_double_precision_outputs_keep_theirs(objective: Objective) -> None:
+    output, truth = outputs(objective, 8).double(), labels(objective, 8)
+    other = output + 1e-9 * outputs(objective, 8, seed=1)
+    found = objective.divergence(output, other)
+    torch.testing.assert_close(found, slow_divergence(objective, output, other), rtol=1e-4, atol=1e-20)
+    assert objective.loss(output, truth).dtype == torch.float64
+
+
+def test_two_classes_and_one_logit_agree_where_they_mean_the_same() -> None:
+    one, other = outputs(Binary(), 9), outputs(Binary(), 9, seed=1)
+    doubled = [torch.stack([torch.zeros(9), logit], dim=1) for logit in (one, other)]
+    found = Binary().divergence(one, other)
+    assert found > 0.1
+    torch.testing.assert_close(found, Classification(2).divergence(*doubled))
+    truth = labels(Binary(), 9)
+    torch.testing.assert_close(Binary().loss(one, truth), Classification(2).loss(doubled[0], truth))
+
+
+def test_a_score_in_five_times_the_unit_costs_twenty_five_times() -> None:
+    output, other = outputs(Binary(), 9), outputs(Binary(), 9, seed=1)
+    small, large = Regression(0, 1), Regression(0, 5)
+    torch.testing.assert_close(large.divergence(5 * output, 5 * other), 25 * small.divergence(output, other))
+
+
+@pytest.mark.parametrize("objective", [Classification(5), Classification(2), Binary()], ids=repr)
+def test_class_metrics_are_those_of_scikit_learn(objective: Objective) -> None:
+    output, truth = outputs(objective, 50), labels(objective, 50)
+    found, guess = objective.metrics(output, truth), objective.prediction(output)
+    wanted = {"accuracy": accuracy_score(truth, guess), "loss": float(objective.loss(output, truth))}
+    if isinstance(objective, Binary):
+        assert guess.tolist() == [int(logit > 0) for logit in output.tolist()]
+        wanted |= {"f1": f1_score(truth, guess), "auc": roc_auc_score(truth, output)}
+    else:
+        assert guess.tolist() == [row.index(max(row)) for row in output.tolist()]
+        wanted |= {"macro_f1": f1_score(truth, guess, average="macro")}
+    assert found == pytest.approx(wanted)
+    assert len(set(found.values())) == len(found)
+    assert objective.metric in found
+    assert guess.dtype == objective.label_type
+
+
+def test_metrics_of_cases_worked_by_hand() -> None:
+    found = Binary().metrics(torch.tensor([1.0, -1.0, 2.0, -2.0]), torch.tensor([1, 1, 0, 0]))
+    loss = sum(math.log(1 + math.exp(x)) for x in (-1, 1, 2, -2)) / 4
+    assert found == pytest.approx({"accuracy": 0.5, "f1": 0.5, "auc": 0.5, "loss": loss})
+    logits = torch.tensor([[9.0, 0, 0], [9, 0, 0], [0, 9, 0], [0, 9, 0]])
+    found = Classification(3).metrics(logits, torch.tensor([0, 0, 1, 2]))
+    loss = math.log(math.exp(9) + 2) - 0.75 * 9
+    assert found == pytest.approx({"accuracy": 0.75, "macro_f1": (1 + 2 / 3 + 0) / 3, "loss": loss})
+    found = Regression(0, 5).metrics(torch.tensor([1.0, 2, 30]), torch.tensor([0.0, 1, 2]))
+    assert found["spearman"] == pytest.approx(1)
+    assert 0.8 < found["pearson"] < 0.95
+
+
+def test_score_metrics_are_the_correlations_of_scipy_on_unclamped_output() -> None:
+    objective = Regression(0, 5)
+    output, truth = outputs(objective, 50, scale=5), labels(objective, 50)
+    found = objective.metrics(output, truth)
+    assert found["pearson"] == pytest.approx(pearsonr(output.double(), truth.double()).statistic)
+    assert found["spearman"] == pytest.approx(spearmanr(output, truth).statistic)
+    assert objective.metrics(-output, truth)["pearson"] == pytest.approx(-found["pearson"])
+    assert objective.metric == "pearson"
+    assert objective.prediction(torch.tensor([-1.0, 2.5, 7])).tolist() == [0, 2.5, 5]
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 2.5, 1e4])
+def test_a_constant_score_correlates_with_nothing(constant: float) -> None:
+    objective = Regression(0, 5)
+    found = objective.metrics(torch.full((50,), constant), labels(objective, 50))
+    assert (found["pearson"], found["spearman"]) == (0.0, 0.0)
+
+
+def test_one_class_guessed_throughout_warns_of_nothing() -> None:
+    found = Binary().metrics(-torch.ones(4), torch.tensor([0, 1, 0, 1]))
+    assert (found["accuracy"], found["f1"], found["auc"]) == (0.5, 0, 0.5)
+    assert Classification(3).metrics(torch.eye(3)[[0, 0]], torch.tensor([0, 1]))["accuracy"] == 0.5
+
+
+@EACH
+def test_labels_as_tables_write_them_are_read(objective: Objective) -> None:
+    texts = {"0": 0, "1": 1, "1.0": 1, "0.0": 0}
+    if isinstance(objective, Regression):
+        texts |= {str(objective.high): objective.high, "0.25": 0.25, "1e-1": 0.1}
+    assert {text: objective.label(text) for text in texts} == texts
+
+
+@EACH
+@pytest.mark.parametrize(
+    "text", ["", " ", "nan", "NaN", "inf", "-inf", "abc", "5.01", "-1.5", "1,0", "0x1", "True", "None"]
+)
+def test_what_is_no_label_is_refused_with_what_is_needed(objective: Objective, text: str) -> None:
+    needed = "a number from" if isinstance(objective, Regression) else "a whole number from 0 to 4|0 or 1"
+    with pytest.raises(ValueError, match=f"^({needed})"):
+        objective.label(text)
+
+
+WORDS = MaskedWords(7)
+
+
+def test_the_loss_of_masked_words_is_their_mean_and_of_none_is_nothing() -> None:
+    output, truth = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)), torch.arange(5)
+    torch.testing.assert_close(WORDS.loss(output, truth), F.cross_entropy(output, truth))
+    torch.testing.assert_close(WORDS.divergence(output, 2 * output), slow_divergence(WORDS, output, 2 * output).float())
+    none = torch.zeros(0, 7, requires_grad=True)
+    for loss in (WORDS.loss(none, truth[:0]), WORDS.divergence(none, none)):
+        assert loss.item() == 0
+        loss.backward()
+
+
+def test_metrics_of_masked_words_are_over_words_however_texts_share_them() -> None:
+    output = 3 * torch.randn(6, 7, generator=torch.Generator().manual_seed(0))
+    truth = torch.tensor([0, 1, 2, 3, 4, 5])
+    batch = Batch.pack([np.zeros(4)] * 3, [np.zeros(4)] * 3, labels=truth, targets=torch.tensor([1, 2, 3, 8, 9, 10]))
+    evidence = WORDS.evidence(output, batch)
+    assert evidence[:, 0].tolist() == [3, 0, 3]  # the second text has none
+    found = WORDS.metrics(evidence, torch.zeros(3))
+    loss = float(F.cross_entropy(output, truth))
+    assert found["loss"] == pytest.approx(loss)
+    assert found["perplexity"] == pytest.approx(math.exp(loss))
+    assert found["accuracy"] == pytest.approx(float((output.argmax(1) == truth).float().mean()))
+
+
+@pytest.mark.parametrize("text", ["5", "1.5", "-1", "0.5", "1e9"])
+def test_a_class_outside_the_range_or_between_two_is_refused(text: str) -> None:
+    for objective in (Classification(5), Binary()):
+        with pytest.raises(ValueError, match=r"from 0 to 4|0 or 1"):
+            objective.label(text)
+    assert Classification(6).label("5") == 5
+    assert Regression(-1, 1).label("-1") == -1
+
+
+def test_named_classes_are_labelled_by_name_only() -> None:
+    objective = Classification(3, ("bad", "fair", "good"))
+    assert [objective.label(name) for name in objective.names] == [0, 1, 2]
+    assert [objective.text(label) for label in (0, 1.0, 2)] == list(objective.names)
+    for text in ("0", "Bad", "", "bad "):
+        with pytest.raises(ValueError, match="one of bad, fair, good"):
+            objective.label(text)
+
+
+@EACH
+def test_a_label_survives_being_written_and_read(objective: Objective) -> None:
+    for label in labels(objective, 10).tolist():
+        assert objective.label(objective.text(label)) == pytest.approx(label, abs=1e-4)
+        assert math.isfinite(float(objective.text(label)))

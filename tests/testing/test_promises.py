@@ -1,0 +1,110 @@
+"""The promises of docs/design.md, over every installed plugin, alone and together."""
+
+from collections.abc import Callable
+from functools import cache
+from itertools import combinations, permutations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from regkit import Stage, Streams
+from regkit.hooks import catalog
+from regkit.hooks.compose import compose
+from regkit.hooks.defaults import Defaults
+from regkit.hooks.spec import DECIDE
+from regkit.testing import PROMISES, Factory, Tasks, tiny_tasks
+from tests.helpers import slow_but
+
+
+def patient(examples: int) -> settings:
+    return settings(deadline=None, max_examples=examples, suppress_health_check=[HealthCheck.too_slow])
+
+
+# What a plugin needs to be told on the tiny tasks of `regkit.testing`.
+NEEDED = {
+    "only": {"task": "binary"},
+    "domain": {"corpus": "tasks", "steps": 3},
+    "label_smoothing": {"tasks": ["classes", "binary", "features"]},
+    "weighted": {"weights": {"classes": 1, "binary": 2, "score": 0, "cosine": 1, "features": 0.5}},
+    "fixed_weights": {"weights": {"classes": 2, "score": 0.5}},
+}
+
+TOGETHER = ["pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "uncertainty", "dwa", "famo", "sam"]
+
+# Heads without weights: a frozen encoder leaves nothing to train, and there is nothing to constrain.
+NO_COSINE = {"freeze", "r4f"}
+
+
+def factory(*names: str) -> Factory:
+    return lambda: {name: catalog.make(name, needed(name, names)) for name in names}
+
+
+def needed(name: str, names: tuple[str, ...]) -> dict[str, object]:
+    """The options of a plugin beside these others; weights only of tasks that are there."""
+    there = {task.name for task in tasks_for(*names)()}
+    given = dict(NEEDED.get(name, {}))
+    if "weights" in given:
+        given["weights"] = {task: weight for task, weight in given["weights"].items() if task in there}
+    return given
+
+
+def ours() -> list[str]:
+    return [name for name, point in catalog.installed().items() if point.value.startswith("regkit_plugins.")]
+
+
+def tasks_for(*names: str) -> Tasks:
+    """All of `tiny_tasks` that the plugins can handle."""
+    return lambda: [task for task in tiny_tasks() if not NO_COSINE.intersection(names) or task.name != "cosine"]
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+@pytest.mark.parametrize("plugin", ours())
+def test_every_plugin_keeps_every_promise(plugin: str, promise: Callable[..., None]) -> None:
+    promise(factory(plugin), tasks_for(plugin))
+
+
+@cache
+def decides(name: str) -> frozenset[str]:
+    """The hooks that a plugin decides."""
+    composition = compose(factory(name)(), Defaults([], Stage("", [])), Streams(0))
+    return frozenset(hook for hook in DECIDE if composition.deciders(hook))
+
+
+def apart(names: tuple[str, ...]) -> bool:
+    """Whether these may be in one run: no hook is decided by two of them, and none forbids what another needs."""
+    clash = any(decides(one) & decides(other) for one, other in combinations(names, 2))
+    return not clash and not {"freeze", "reinit_top"} <= set(names)
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+@pytest.mark.parametrize("plugin", slow_but(TOGETHER, ["pcgrad", "famo"]))
+def test_with_several_tasks_a_step_every_promise_is_kept(plugin: str, promise: Callable[..., None]) -> None:
+    promise(lambda: {"rrobin": catalog.make("rrobin", {"per_step": 3}), plugin: catalog.make(plugin, {})}, tiny_tasks)
+
+
+PAIRS = st.sampled_from([pair for pair in permutations(ours(), 2) if apart(pair)])
+
+
+@patient(4)
+@given(names=PAIRS)
+def test_any_two_plugins_keep_every_promise_together(names: tuple[str, str]) -> None:
+    for promise in PROMISES:
+        promise(factory(*names), tasks_for(*names))
+
+
+@pytest.mark.slow
+@patient(25)
+@given(names=PAIRS)
+def test_many_more_pairs_keep_every_promise(names: tuple[str, str]) -> None:
+    for promise in PROMISES:
+        promise(factory(*names), tasks_for(*names))
+
+
+@pytest.mark.slow
+def test_everything_at_once_keeps_every_promise() -> None:
+    names: tuple[str, ...] = ("rrobin", "pcgrad")
+    for name in ours():
+        names += (name,) if name not in names and apart((*names, name)) else ()
+    for promise in PROMISES:
+        promise(factory(*names), tasks_for(*names))

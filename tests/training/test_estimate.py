@@ -1,0 +1,317 @@
+"""The estimate: what an update takes, told from smaller ones, and nothing is changed by finding out."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from regkit import Experiment
+from regkit.base.errors import ConfigError
+from regkit.hooks import catalog
+from regkit.model.modes import mode
+from regkit.runs.settings import Settings, size_in_bytes
+from regkit.tasks.task import Task
+from regkit.testing import exactly, same_weights, tiny_trainer
+from regkit.training import estimate
+from regkit.training.effects import Meter
+from regkit.training.estimate import Live, Try, state_bytes, tried
+from regkit.training.loop import Trainer
+from tests.helpers import regkit, slow_but
+from tests.runs.test_resume import SURGERY, go, log, same_run, settings
+from tests.testing.test_promises import factory, ours, tasks_for
+
+MUCH = 2**40
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_resident(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the tests' own process takes has nothing to do with it."""
+    monkeypatch.setattr(estimate, "taken", lambda device: 0)
+
+
+# Counting
+
+
+def test_tensors_are_counted_while_they_are_alive() -> None:
+    old = torch.zeros(100)
+    with Live() as live:
+        one = torch.zeros(1000)
+        two = one * 2
+        three = one.view(10, 100)[2:].add_(1)
+        old += 1
+        four = old[:10]
+        del one
+        assert live.now == 16000  # a view holds it
+        del three
+        assert live.now == 8000
+        del two
+        five = torch.stack([four, four])
+        large = torch.empty(2**23)  # none of the heap's
+    assert live.now == 2 * five.nbytes + large.nbytes
+    assert live.history == [0, 8000, 16000, 160, 160 + 2**25]
+
+
+def test_the_tensors_of_a_backward_pass_are_counted() -> None:
+    weight = torch.zeros(1000, requires_grad=True)
+    with Live() as live:
+        torch.autograd.backward(weight.square().sum())
+    assert live.now == 8000  # its gradient
+    assert max(live.history) >= 16000
+
+
+def prepared(
+    names: Sequence[str], tasks: Callable[[], Sequence[Task]], meter: bool = False
+) -> tuple[Trainer, Any, Any]:
+    """A trainer at the start of its stage, with an optimizer and the tasks of the stage."""
+    trainer = tiny_trainer(factory(*names)(), tasks=tasks(), dropout=0.1)
+    stage, together = trainer.stages()[-1]
+    trainer.prepare(stage, together)
+    return trainer, trainer.make_optimizer(stage), together
+
+
+PEAKS = ["smart", "bregman", "freelb", "rdrop", "sam", "mixout", "ema", "neftune", "r3f"]
+
+
+@pytest.mark.parametrize("name", slow_but(PEAKS, ["smart", "bregman"]))
+def test_the_peak_of_a_large_update_is_told_from_two_small_ones(name: str) -> None:
+    trainer, optimizer, tasks = prepared([name], tasks_for(name))
+    for task in tasks:
+        with trainer.streams.at("finetune"):
+            two, four, many = (tried(trainer.gradients, optimizer, [task], examples) for examples in (2, 4, 23))
+        most = max(many.history)
+        found = two.fits(four, most)
+        assert found == pytest.approx(many.tokens, rel=0.03)
+
+
+def test_what_is_tried_takes_as_much_as_an_update_in_many_micro_batches() -> None:
+    """Gradients of the first are there while the others are at work."""
+    trainer, optimizer, tasks = prepared(["smart"], tasks_for("smart"))
+    examples = tasks[0].splits["train"]
+    row, shortest = int(examples.lengths().argmax()), int(examples.lengths().argmin())
+    batch = examples.batch([row, shortest], keys=[1, 2])
+    with trainer.streams.at("finetune"):
+        two = tried(trainer.gradients, optimizer, tasks[:1], 2)
+        with Live() as live, mode(trainer.model, training=True):
+            trainer.gradients.compute(optimizer, [(tasks[0], [batch] * 5)])
+    assert two.most == pytest.approx(max(live.history), rel=0.001)
+
+
+def test_the_moment_of_the_most_memory_may_be_another_where_there_are_more_examples() -> None:
+    two, four = Try(20, [0, 100, 20]), Try(40, [0, 100, 40])
+    assert two.fits(four, 200) == 200
+    assert two.fits(Try(40, [0, 100, 40, 40]), 200) == 20 + 20 * 2  # from 0 to the peak
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda weights: torch.optim.AdamW(weights, fused=True),
+        lambda weights: torch.optim.SGD(weights, lr=0.1),
+        lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=0.9),
+        lambda weights: torch.optim.Adam([{"params": weights[:1], "lr": 1.0}, {"params": weights[1:]}], amsgrad=True),
+    ],
+    ids=["adamw", "sgd", "momentum", "amsgrad"],
+)
+def test_an_optimizers_state_is_told_before_it_is_made(make: Callable[[Any], torch.optim.Optimizer]) -> None:
+    weights = [torch.nn.Parameter(torch.ones(30, 10)), torch.nn.Parameter(torch.ones(10))]
+    optimizer = make(weights)
+    told = state_bytes(optimizer)
+    assert not optimizer.state
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    values = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+    assert told == sum(value.numel() * value.element_size() for value in values if value.numel() > 1)
+
+
+def test_an_optimizer_that_cannot_be_copied_is_taken_for_one_that_keeps_two_numbers_a_weight() -> None:
+    class Odd(torch.optim.SGD):
+        def __init__(self, weights: Any, more: int) -> None:
+            super().__init__(weights, lr=0.1)
+
+    assert state_bytes(Odd([torch.nn.Parameter(torch.ones(30))], 1)) == 240
+
+
+# The size that is found
+
+
+def found(trainer: Trainer, memory: int, meter: bool = False) -> int:
+    trainer.memory = memory
+    stage, tasks = trainer.stages()[-1]
+    with trainer.streams.at(stage.name):
+        trainer.prepare(stage, tasks)
+        return trainer.estimate(tasks, trainer.make_optimizer(stage))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plugins", [{}, {"smart": {}}, {"rrobin": {"per_step": 3}, "pcgrad": {}}], ids=", ".join)
+def test_more_memory_never_gives_smaller_micro_batches(plugins: dict[str, dict[str, Any]]) -> None:
+    sizes, refused = [], 0
+    for memory in (100_000, 300_000, 400_000, 500_000, 600_000, 700_000, 1_000_000, 2_000_000, 4_000_000):
+        trainer = tiny_trainer({name: catalog.make(name, options) for name, options in plugins.items()})
+        try:
+            sizes.append(found(trainer, memory))
+        except ConfigError:
+            refused += 1
+            assert not sizes
+    assert refused
+    assert sizes == sorted(sizes)
+    assert sizes[0] < 60
+    assert sizes[-1] > 4 * sizes[0]
+
+
+@pytest.mark.slow
+def test_more_plugins_never_give_larger_micro_batches() -> None:
+    sizes = [found(tiny_trainer(factory(*names)()), 1_500_000) for names in ([], ["smart"], ["smart", "freelb"])]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 3
+
+
+def test_an_update_that_is_measured_is_what_is_tried() -> None:
+    most: list[list[int]] = []
+    for every in (0, 16):
+        trainer, composition = tiny_trainer_and_composition({"smart": catalog.make("smart", {})})
+        composition.observe(Meter(trainer, composition, every))
+        stage, tasks = trainer.stages()[-1]
+        with trainer.streams.at(stage.name):
+            trainer.prepare(stage, tasks)
+            optimizer = trainer.make_optimizer(stage)
+            most.append([tried(trainer.gradients, optimizer, tasks[:1], examples).most for examples in (1, 2, 4)])
+    assert all(one < other for one, other in zip(*most, strict=True))
+
+
+def tiny_trainer_and_composition(plugins: dict[str, Any]) -> tuple[Trainer, Any]:
+    from regkit.testing import tiny_run
+
+    return tiny_run(plugins, None)
+
+
+@pytest.mark.parametrize("name", slow_but(ours(), ["smart"]))
+def test_the_estimate_leaves_no_trace(name: str) -> None:
+    """Weights, gradients, modes, random states, and a plugin's own state are as before; and so is the run that follows."""
+    names = ("rrobin", name) if name in SURGERY else (name,)
+    made = {
+        each: catalog.make(each, {"per_step": 3}) if each == "rrobin" else factory(*names)()[each] for each in names
+    }
+    trainer = tiny_trainer(made, tasks=tasks_for(*names)(), steps=3)
+    stage, tasks = trainer.stages()[-1]
+    trainer.memory = MUCH
+    with trainer.streams.at(stage.name):
+        trainer.prepare(stage, tasks)
+        optimizer = trainer.make_optimizer(stage)
+        held = {key: repr(vars(plugin)) for key, plugin in made.items()}
+        before = exactly(trainer.state_dict() | {"model": trainer.model.state_dict()})
+        state, modes = torch.get_rng_state(), [module.training for module in trainer.model.modules()]
+        assert trainer.estimate(tasks, optimizer) == trainer.budget
+        assert torch.equal(torch.get_rng_state(), state)
+        assert [module.training for module in trainer.model.modules()] == modes
+        assert exactly(trainer.state_dict() | {"model": trainer.model.state_dict()}) == before
+        assert {key: repr(vars(plugin)) for key, plugin in made.items()} == held
+    assert not any(parameter.grad is not None for parameter in trainer.model.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["smart", "mixout", "gradvac", "sam", "uncertainty"])
+def test_a_run_with_enough_memory_is_the_run_without_a_bound(name: str) -> None:
+    def run(memory: int | None) -> Trainer:
+        names = ("rrobin", name) if name in SURGERY else (name,)
+        made = {key: catalog.make(key, {"per_step": 3} if key == "rrobin" else {}) for key in names}
+        trainer = tiny_trainer(made, steps=4)
+        trainer.memory = memory
+        trainer.train()
+        return trainer
+
+    bounded = run(MUCH)
+    same_weights(bounded, run(None))
+    assert bounded.position.budget == bounded.budget
+
+
+# Whole runs
+
+
+def words(place: Path) -> tuple[object, ...]:
+    return ("--data", place / "data", "--encoder", place / "encoder", "--batch-size", 8, "--steps", 4)
+
+
+def test_a_bounded_run_says_and_keeps_its_size_and_the_plan_says_it_beforehand(place: Path, tmp_path: Path) -> None:
+    named = (*words(place), "-p", "smart", "--memory", "2MB")
+    planned = regkit("train", *named, "--dry-run", cwd=tmp_path)
+    assert planned.status == 0, planned.err
+    (size,) = re.findall(r"^micro-batches of finetune: at most (\d+) tokens, to stay within 2 MB$", planned.out, re.M)
+    ran = regkit("train", *named, "--output", "run", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert f"from step 1 on, micro-batches have at most {size} tokens, to fit in memory" in ran.out.splitlines()
+    (record,) = [record for record in log(tmp_path / "run") if "micro_batch_tokens" in record]
+    assert record["micro_batch_tokens"] == int(size) < 16384
+    assert Settings.read(tmp_path / "run" / "config.toml").memory == 2_000_000
+    assert json.loads((tmp_path / "run" / "last" / "manifest.json").read_text())["position"]["budget"] == int(size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [1, 5])
+def test_a_bounded_run_resumes_exactly_on_a_machine_where_more_is_taken(
+    stop: int, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = settings(place, {"smart": {}, "bregman": {}}, memory="2MB")
+    assert go(tmp_path / "whole", wanted)
+    assert not go(tmp_path / "stopped", wanted, stop=stop)
+    monkeypatch.setattr(estimate, "taken", lambda device: 500_000)
+    assert go(tmp_path / "stopped", wanted)
+    same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_too_little_memory_is_refused_with_what_is_needed(place: Path, tmp_path: Path) -> None:
+    for more in ((), ("--dry-run",)):
+        ran = regkit("train", *words(place), "--memory", "100kB", *more, cwd=tmp_path)
+        assert ran.status == 2
+        assert ran.err.count("\n") == 1
+        assert re.search(
+            r"memory = 0 MB is too little: .* take \d+ MB, and an update with one example of \d+ tok", ran.err
+        )
+        (needed,) = re.findall(r"Allow (\d+) MB", ran.err)
+        assert not list(tmp_path.iterdir())
+    assert regkit("train", *words(place), "--memory", f"{needed}MB", "--dry-run", cwd=tmp_path).status == 0
+
+
+def test_what_the_process_takes_is_counted_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    before = estimate.taken(torch.device("cpu"))
+    held = torch.ones(20_000_000)
+    assert estimate.taken(torch.device("cpu")) - before == pytest.approx(80_000_000, rel=0.1)
+    del held
+    experiment = Experiment.build(settings(place, {}, memory="50MB"))
+    with pytest.raises(ConfigError, match="memory = 50 MB is too little"):
+        experiment.trainer.train()
+
+
+# The option
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [("2GB", 2 * 10**9), ("1.5 GiB", 3 * 2**29), ("300MB", 3 * 10**8), ("12kB", 12_000), ("7", 7), (123456, 123456)],
+)
+def test_sizes_are_bytes_or_have_a_unit(given: object, size: int) -> None:
+    assert size_in_bytes(given) == size
+
+
+@pytest.mark.parametrize("given", ["", "2gb", "2 G", "GB", "-1GB", "1e9", "1.5", "two", "0", "2GB 3", "inf"])
+def test_other_sizes_are_refused_in_a_sentence(given: str, place: Path, tmp_path: Path) -> None:
+    ran = regkit("train", *words(place), "--memory", given, cwd=tmp_path)
+    assert ran.status == 2
+    assert ran.err.count("\n") == 1
+    assert ran.err.startswith(f"regkit: the command line: memory is {given!r}; ")
+    assert ("such as 2GB" in ran.err) or given == "0"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("given", ["true", "2.5", "inf", "[1]"])
+def test_other_kinds_of_values_are_refused_in_a_file(given: str, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(f"memory = {given}\n")
+    ran = regkit("train", "c.toml", cwd=tmp_path)
+    assert ran.status == 2
+    assert "c.toml: memory is" in ran.err
