@@ -24,7 +24,7 @@ from regkit.model.tokenizer import Tokenizer
 
 Result = TypeVar("Result")
 
-STARTED = "from pathlib import Path; from regkit.model.tokenizer import Tokenizer; from regkit.data.corpus import *; "
+STARTED = "from pathlib import Path; from regkit.model.tokenizer import Tokenizer; from regkit_plugins.domain.corpus import *; "
 LOAD = STARTED + "load_corpus(Corpus({!r}), Tokenizer.load(Path({!r})), root=Path({!r}))"
 
 

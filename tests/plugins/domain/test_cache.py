@@ -486,7 +486,7 @@ def test_a_cache_and_its_parts_come_back_from_a_pickle_without_their_tokens(text
 BUILDER = """
 import os, sys
 from pathlib import Path
-from regkit.data.corpus import Corpus, build, load_corpus
+from regkit_plugins.domain.corpus import Corpus, build, load_corpus
 from regkit.model.tokenizer import Tokenizer
 
 text, vocabulary, root = sys.argv[1:]
