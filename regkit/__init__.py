@@ -2,7 +2,6 @@
 
 from regkit.base.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
 from regkit.base.randomness import Streams, derive
-from regkit.distributed.sharding import in_parts, total_norm
 from regkit.hooks.spec import Predict, TaskLoss, hookimpl
 from regkit.model import Bert, BertConfig, Encoder, MultitaskModel, load_encoder
 from regkit.model.dropout import Dropout, dropout
@@ -49,9 +48,7 @@ __all__ = [
     "derive",
     "dropout",
     "hookimpl",
-    "in_parts",
     "load_encoder",
     "nearest",
-    "total_norm",
     "turn",
 ]

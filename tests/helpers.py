@@ -21,7 +21,12 @@ from safetensors.torch import save_file
 from regkit import Task, hookimpl
 from regkit.cli import app as cli
 from regkit.hooks import catalog
+from regkit.hooks.spec import Losses
 from regkit.model import Bert, BertConfig, encoders, save_encoder
+from regkit.tasks.task import Stage
+from regkit.training.loop import Trainer
+from regkit.training.stages import collect_stages
+from regkit.training.update import Chosen, Update
 
 T = TypeVar("T")
 
@@ -177,3 +182,21 @@ class Both:
     @hookimpl
     def epoch_steps(self) -> int:
         return 4
+
+
+def stages_of(trainer: Trainer) -> list[tuple[Stage, list[Task]]]:
+    """The stages of a run, each with its tasks."""
+    return collect_stages(trainer.hook, trainer.tasks)
+
+
+def compute(trainer: Trainer, optimizer: torch.optim.Optimizer, chosen: Chosen) -> Losses:
+    """Leave the gradient of one update in `.grad`, and give its losses."""
+    update = Update(trainer.passes, optimizer, chosen, trainer.processes)
+    update.compute()
+    return update.losses
+
+
+def reevaluate(trainer: Trainer, chosen: Chosen) -> dict[str, torch.Tensor]:
+    """What the clean losses of an update's batches are at the present weights."""
+    optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.0)
+    return Update(trainer.passes, optimizer, chosen, trainer.processes).reevaluate()

@@ -41,16 +41,16 @@ def masks_and_rows(plugins: dict[str, object], monkeypatch: pytest.MonkeyPatch) 
 
     probe = Probe()
     trainer = tiny_trainer({"probe": probe, **plugins}, dropout=0.2)
-    backward = trainer.gradients.backward
+    clean = trainer.passes.clean
 
-    def marked(*arguments: object) -> dict[str, Tensor]:
+    def marked(*arguments: object) -> object:
         steps.append([])
-        return backward(*arguments)  # type: ignore[arg-type]
+        return clean(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(dropout, "dropout", recording)
         patch.setattr(attention, "dropout", recording)
-        patch.setattr(trainer.gradients, "backward", marked)
+        patch.setattr(trainer.passes, "clean", marked)
         trainer.train()
     return steps, probe
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from regkit import MultitaskModel, PluginError, Task, hookimpl, in_parts
+from regkit import MultitaskModel, Task, hookimpl
 
 Strength = Annotated[float, Field(ge=0)]
 
@@ -29,8 +29,6 @@ class L2SP:
 
     @hookimpl(trylast=True)  # others may change the weights while they prepare
     def prepare(self, model: MultitaskModel) -> None:
-        if in_parts(model) and self.weight:
-            raise PluginError("'l2sp' pulls at whole weights; leave it out, or train without shard.")
         encoder = {name: each for name, each in model.named_parameters() if name.startswith("encoder.")}
         self.anchors = {name: each.detach().clone() for name, each in encoder.items() if each.requires_grad}
 

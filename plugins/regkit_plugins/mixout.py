@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regkit import Dropout, MultitaskModel, PluginError, Streams, Task, dropout, hookimpl, in_parts
+from regkit import Dropout, MultitaskModel, Streams, Task, dropout, hookimpl
 
 Tasks = Sequence[Task]
 
@@ -59,8 +59,6 @@ class Mixout:
     def prepare(self, model: MultitaskModel) -> None:
         if not self.p:
             return
-        if in_parts(model):
-            raise PluginError("'mixout' mixes whole weights; leave it out, or train without shard.")
         found = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
         for name, layer in found.items():
             weight = layer.weight.detach()

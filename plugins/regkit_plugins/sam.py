@@ -10,8 +10,9 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
+from torch.nn.utils import get_total_norm
 
-from regkit import MultitaskModel, hookimpl, total_norm
+from regkit import MultitaskModel, hookimpl
 
 
 @dataclass
@@ -27,7 +28,7 @@ class SAM:
             return
         gradients = {each: each.grad for each in model.parameters() if each.grad is not None}
         before = {parameter: parameter.detach().clone() for parameter in gradients}
-        step = self.rho / total_norm(gradients.values()).clamp(min=1e-12)
+        step = self.rho / get_total_norm(gradients.values()).clamp(min=1e-12)
         with torch.no_grad():
             for parameter, gradient in gradients.items():
                 parameter.add_(gradient * step)

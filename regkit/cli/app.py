@@ -72,9 +72,6 @@ def train(
     micro_batch_tokens: Annotated[
         int | None, typer.Option(help="Most tokens at once; 16384 unless said otherwise.")
     ] = None,
-    shard: Annotated[
-        bool | None, typer.Option("--shard/--no-shard", help="Deal the encoder's layers out to torchrun's processes.")
-    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(
@@ -111,7 +108,7 @@ def train(
     given |= {"learning_rate": lr, "seed": seed, "device": device, "tasks": chosen}
     given |= {"save_steps": save_steps, "save_minutes": save_minutes, "keep": keep}
     given |= {"monitor": monitor, "patience": patience, "memory": memory}
-    given |= {"micro_batch_tokens": micro_batch_tokens, "shard": shard}
+    given |= {"micro_batch_tokens": micro_batch_tokens}
     said = {name: value for name, value in given.items() if value is not None}
     commands.train(config, said, plugin or [], output, resume, dry_run)
 

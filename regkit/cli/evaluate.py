@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from regkit.distributed.launch import find_device, joined
 from regkit.runs import folders
 from regkit.runs.finished import load_run
 from regkit.tasks.task import Split, Task
-from regkit.training.evaluation import Scores, fitting_outputs, score
+from regkit.training.evaluation import Evaluator, Scores, score
 
 
 def evaluate(
@@ -25,7 +26,11 @@ def evaluate(
     folder = folders.find_run(run)
     with joined(find_device(device)) as processes:
         finished = load_run(folder, split, data=data, device=device)
-        found = {task.name: fitting_outputs(finished.model, task, split, processes) for task in finished.tasks}
+        evaluator = Evaluator(processes=processes)
+        found = {}
+        for task in finished.tasks:
+            work = partial(evaluator.outputs, finished.model, task, split)
+            found[task.name] = evaluator.fit.until_it_fits(work, f"on task '{task.name}'")
     if not processes.first:
         return
     scores: Scores = {}

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import torch
 from rich.console import Console
@@ -11,7 +10,6 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from regkit.base.errors import PluginError
-from regkit.distributed.processes import ALONE
 from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
 from regkit.hooks.spec import Hooks, hookimpl
@@ -20,8 +18,9 @@ from regkit.model.modes import mode
 from regkit.runs.experiment import Experiment
 from regkit.tasks.task import Stage, Task
 from regkit.training.effects import Meter
-from regkit.training.estimate import in_words
 from regkit.training.loop import Trainer
+from regkit.training.stages import collect_stages, measure_length, prepare
+from regkit.training.update import Update
 
 TRIED = 4  # examples of the batch on which a step is tried
 
@@ -36,12 +35,11 @@ def plan(experiment: Experiment) -> list[str]:
     """Encoder, tasks, plugins with the hooks they answer, and the number of updates."""
     settings, trainer = experiment.settings, experiment.trainer
     size = sum(parameter.numel() for parameter in experiment.model.parameters()) / 1e6
-    kind = "bf16" if trainer.gradients.precision == torch.bfloat16 else "fp32"
+    kind = "bf16" if trainer.passes.precision == torch.bfloat16 else "fp32"
     name, device = settings.encoder or "the demo (MiniLM)", trainer.streams.device
     lines = [f"encoder: {name}, {size:.1f} M parameters, on {device} in {kind}"]
     if trainer.processes.count > 1:
-        parts = " and a part of every layer" if trainer.processes.sharded else ""
-        lines.append(f"processes: {trainer.processes.count}, each with its share of every batch{parts}")
+        lines.append(f"processes: {trainer.processes.count}, each with its share of every batch")
     for task in trainer.tasks:
         lines += _task(task)
         if task.head_names:
@@ -53,8 +51,9 @@ def plan(experiment: Experiment) -> list[str]:
         named = experiment.composition.attached[name].named
         where = f", in {' and '.join(named)}" if named is not None else ""
         lines.append(f"plugin {name}{f' ({chosen})' if chosen else ''}: answers {hooks}{where}")
-    for stage, tasks in trainer.stages():
-        epoch, total = trainer.length(stage, tasks)
+    for stage, tasks in collect_stages(trainer.hook, trainer.tasks):
+        with trainer.streams.at(stage.name):
+            epoch, total = measure_length(trainer.hook, stage, tasks)
         lines.append(
             f"stage {stage.name}: {total} updates, {epoch} an epoch, peak learning rate {stage.learning_rate:g}"
         )
@@ -67,7 +66,7 @@ def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
 
     PluginError where gradients were to be combined, and no step has several.
     """
-    steps = experiment.trainer.first_epoch(stage, tasks)
+    steps = first_epoch(experiment.trainer, stage, tasks)
     batches = Counter(name for names in steps for name in names)
     together = max(map(len, steps))
     composition = experiment.composition
@@ -83,6 +82,18 @@ def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
     if len(tasks) == 1 and schedulers:
         lines.append(f"  there is one task only: '{schedulers[0]}' has nothing to choose from")
     return lines
+
+
+def first_epoch(trainer: Trainer, stage: Stage, tasks: Sequence[Task]) -> list[list[str]]:
+    """List the names of the tasks of each step of the first epoch, or of the stage where that is shorter."""
+    steps = []
+    with trainer.streams.at(stage.name):
+        length = measure_length(trainer.hook, stage, tasks)
+    for step in range(min(length)):
+        with trainer.streams.at(stage.name, step):
+            chosen = trainer.hook.choose_tasks(tasks=tasks, step=step, total_steps=length.total)
+            steps.append([task.name for task in chosen])
+    return steps
 
 
 def _seen(task: Task, batches: int, steps: int) -> str:
@@ -116,7 +127,7 @@ def details(experiment: Experiment) -> list[str]:
     """
     trainer, composition = experiment.trainer, experiment.composition
     lines = _answers(composition)
-    for stage, tasks in trainer.stages():
+    for stage, tasks in collect_stages(trainer.hook, trainer.tasks):
         with trainer.streams.at(stage.name):
             lines += _steps(experiment, stage, tasks)
     return lines
@@ -127,10 +138,9 @@ def _steps(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
     trainer, composition = experiment.trainer, experiment.composition
     nothing = compose({}, Defaults(tasks, stage), trainer.streams)
     plain = {task.name: Trial.of(experiment, nothing, stage, task) for task in tasks}  # before plugins change modules
-    meter = Meter(trainer, composition, experiment.settings.measure_every)
+    meter = Meter(trainer.state, composition, experiment.settings.measure_every)
     composition.observe(meter)  # an update that it measures takes most
-    trainer.prepare(stage, tasks)
-    sizes = _micro_batches(trainer, stage, tasks) if trainer.memory else []
+    prepare(trainer.hook, trainer.model, stage, tasks)
     composition.ignore(meter)
     alike: dict[str, list[str]] = {}  # tasks by what is said of their steps
     for task in tasks:
@@ -140,12 +150,7 @@ def _steps(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
             f"{_formula(trial.terms, composition)}; {_passes(trial.passes)}; {ratio:.1f} times the operations of plain"
         )
         alike.setdefault(said, []).append(task.name)
-    return sizes + [f"step of {', '.join(names)}: loss = {said}" for said, names in alike.items()]
-
-
-def _micro_batches(trainer: Trainer, stage: Stage, tasks: Sequence[Task]) -> list[str]:
-    tokens = trainer.estimate(tasks, trainer.make_optimizer(stage))
-    return [f"micro-batches of {stage.name}: at most {tokens} tokens, to stay within {in_words(trainer.memory or 0)}"]
+    return [f"step of {', '.join(names)}: loss = {said}" for said, names in alike.items()]
 
 
 def _answers(composition: Composition) -> list[str]:
@@ -183,11 +188,10 @@ class Trial:
     def of(cls, experiment: Experiment, composition: Composition, stage: Stage, task: Task) -> "Trial":
         """Try a step, up to and without the optimizer's own."""
         trainer, trial = experiment.trainer, cls(composition)
-        gradients = replace(trainer.gradients, hook=composition.hook, processes=ALONE)
         rows = list(range(min(TRIED, len(task.splits["train"]))))
         optimizer = composition.hook.make_optimizer(model=trainer.model, stage=stage)
         chosen = [(task, [task.splits["train"].batch(rows, keys=rows)])]
-        compute = partial(gradients.compute, optimizer, chosen)
+        update = Update(replace(trainer.passes, hook=composition.hook), optimizer, chosen)
         composition.observe(trial)
         composition.stopwatch.start()
         with (
@@ -195,8 +199,9 @@ class Trial:
             mode(trainer.model, training=True),
             FlopCounterMode(display=False) as count,
         ):
-            trial.terms = compute()[task.name]
-            composition.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=compute)
+            update.compute()
+            composition.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=update.compute)
+        trial.terms = update.losses[task.name]
         composition.ignore(trial)
         trial.passes, trial.operations = composition.stopwatch.passes, float(count.get_total_flops())
         return trial

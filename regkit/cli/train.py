@@ -7,8 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from regkit.base.errors import PluginError, RegkitError, RunError, StoppedError
-from regkit.base.failures import last_line
+from regkit.base.errors import PluginError
 from regkit.base.files import absolute
 from regkit.cli.display import Display, print_effects, print_scores
 from regkit.cli.plan import details, plan, print_plan
@@ -18,12 +17,12 @@ from regkit.hooks import catalog
 from regkit.runs import checkpoint, folders
 from regkit.runs import resume as resuming
 from regkit.runs.experiment import Experiment
-from regkit.runs.follower import Follower
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.lock import claim
-from regkit.runs.recorder import FINISHED, Recorder
+from regkit.runs.recorder import Recorder
 from regkit.runs.resume import Begun
 from regkit.runs.settings import Settings
+from regkit.runs.sinks import FINISHED, FolderSink, Sink
 from regkit.training.effects import Meter
 
 DOMAIN = "domain"  # the plugin behind `regkit pretrain`: the one that the command line knows by name
@@ -79,44 +78,31 @@ def _train(console: Console, experiment: Experiment, output: Path | None, begun:
     if dry_run:
         print_plan(console, details(experiment))
         return
-    meter = Meter(experiment.trainer, experiment.composition, experiment.settings.measure_every)
-    processes, interrupts = experiment.trainer.processes, Interrupts()
+    processes = experiment.trainer.processes
     display = Display(console, processes.count)
-    processes.wait()  # before the first one writes: all have seen the folder as it was
-    if not processes.first:
-        for follower in (Follower(experiment, meter, interrupts), meter):
-            experiment.composition.observe(follower)
-        with interrupts:
-            experiment.trainer.train()
-        return
-    recorder = Recorder(experiment, meter, output, begun, interrupts, display.say)
+    sink = FolderSink(experiment, output, begun, display.say) if processes.first else Sink()
+    meter = Meter(experiment.trainer.state, experiment.composition, experiment.settings.measure_every)
+    recorder = Recorder(experiment, meter, sink, Interrupts(), begun, display.say)
     for observer in (recorder, display, meter):
         experiment.composition.observe(observer)
-    with recorder, interrupts:
-        try:
-            with display:
-                experiment.trainer.train()
-        except StoppedError:
-            raise
-        except RegkitError as error:
-            error.remedy = recorder.rescue()
-            raise
-        except OSError as error:
-            raise RunError(f"{error.filename or 'writing'}: {error.strerror or error}.", recorder.rescue()) from error
-        except Exception as error:
-            if not (begun and begun.begins(experiment.trainer.position.step)):
-                raise
-            where = f"the checkpoint {begun.checkpoint} cannot be resumed from"  # its state was used for the first time
-            raise RunError(f"{where}: {last_line(error)}.") from error
+    processes.wait()  # before the first one writes: all have seen the folder as it was
+    with recorder, recorder.interrupts:
+        with recorder.rescuing(), display:
+            experiment.trainer.train()
         recorder.finish()
-        print_effects(console, recorder.effects())
-        print_scores(console, recorder.keeping.scores, "best checkpoint: dev")
-        folder = recorder.folder
-        if not experiment.settings.finetune:
-            checkpoint.export_encoder(folder / "best", folder)
-            print_plan(console, [f"encoder folder: {folder}", f"to build on it: regkit train --encoder {folder}"])
-            return
-    print_plan(console, [f"run folder: {folder}", f"to evaluate it: regkit eval {folder}"])
+        if sink.folder:
+            _report(console, experiment, recorder, sink.folder)
+
+
+def _report(console: Console, experiment: Experiment, recorder: Recorder, folder: Path) -> None:
+    """Print what the run came to and where it is. What was pretrained becomes an encoder folder."""
+    print_effects(console, recorder.effects())
+    print_scores(console, recorder.keeping.scores, "best checkpoint: dev")
+    if experiment.settings.finetune:
+        print_plan(console, [f"run folder: {folder}", f"to evaluate it: regkit eval {folder}"])
+        return
+    checkpoint.export_encoder(folder / "best", folder)
+    print_plan(console, [f"encoder folder: {folder}", f"to build on it: regkit train --encoder {folder}"])
 
 
 def gather(config: Path | None, given: Mapping[str, Any], plugins: Sequence[str]) -> Settings:

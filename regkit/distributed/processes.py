@@ -6,7 +6,7 @@ what only the first knows is told to the others. One process alone is the same c
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from regkit.base.errors import LostError, RegkitError, RunError
-from regkit.distributed.sharding import is_part
+from regkit.base.failures import ran_out
 
 T = TypeVar("T")
 
@@ -32,7 +32,6 @@ class Processes:
     rank: int = 0  # of this process, from 0
     count: int = 1
     device: torch.device = CPU
-    sharded: bool = False  # each holds a part of the layers' weights, so all make the same passes at the same time
 
     @property
     def first(self) -> bool:
@@ -69,28 +68,19 @@ class Processes:
         """Whether something holds for one process at least."""
         return bool(self.largest(int(holds))[0])
 
-    def joins(self, wanted: bool) -> bool:
-        """Whether there is something to do that the first wants, and to which all contribute where they hold parts."""
-        return self.any(wanted) if self.sharded else wanted
-
     def wait(self) -> None:
         """Until all of them are here."""
         self.largest(0)
 
     @contextmanager
-    def all_or_none(self, expected: Callable[[Exception], bool]) -> Iterator[None]:
-        """Work that each does alone, and that all get through or none: want of memory in one of them is in all.
-
-        `expected` tells want of memory from other errors. All of them have to be here.
-        """
+    def all_or_none(self) -> Iterator[None]:
+        """If one process runs out of memory inside, raise in all of them. All of them have to be here."""
         try:
             yield
         except Exception as error:
-            if expected(error) and not self.sharded:  # or else the others are waiting for a layer's weights
+            if ran_out(error):
                 self.any(True)
             raise
-        if self.sharded:
-            return
         if self.any(False):
             raise MemoryError("memory ran out in another process of this run")
 
@@ -134,7 +124,7 @@ class Processes:
         """Add up `.grad` over all processes, where one has any."""
         if self.count == 1:
             return
-        owners = [each for each in parameters if each.requires_grad and not is_part(each)]  # of parts, FSDP sums them
+        owners = [each for each in parameters if each.requires_grad]
         there = self.largest(*(int(owner.grad is not None) for owner in owners))
         gradients = []
         for owner, needed in zip(owners, there, strict=True):
@@ -146,19 +136,12 @@ class Processes:
             for gradient, part in zip(bucket, torch.split(flat, [each.numel() for each in bucket]), strict=True):
                 gradient.copy_(part.view_as(gradient))
 
-    def check_terms(self, terms: Iterable[str]) -> None:
-        """RunError where each term is to have a backward pass of its own, of parts, and some processes have other terms."""
-        if self.sharded and not self.alike(repr(sorted(terms)).encode()):
-            raise RunError(
-                "with shard, the loss has the same terms in every process; a plugin gave one to some of them only."
-            )
-
     def check_alike(self, parameters: Iterable[Tensor]) -> None:
         """RunError where the processes no longer have the same weights."""
         if self.count == 1:
             return
         with torch.no_grad():
-            sums = torch.stack([each.sum(dtype=torch.float64) for each in parameters if not is_part(each)])
+            sums = torch.stack([each.sum(dtype=torch.float64) for each in parameters])
         if not self.alike(sums.cpu().numpy().tobytes()):
             raise RunError(
                 "the processes of this run no longer have the same weights; a plugin did not do the same in each."

@@ -8,7 +8,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regkit.distributed.sharding import fill
 from regkit.model.attention import SelfAttention
 from regkit.model.dropout import Dropout
 from regkit.tasks.batch import Batch
@@ -152,7 +151,7 @@ class Bert(nn.Module):
 def initialise(module: nn.Module, spread: float) -> None:
     """BERT's own initial weights: normal in linear layers and embeddings, biases 0, layer norms the identity."""
     if isinstance(module, nn.Linear | nn.Embedding):
-        fill(module.weight, lambda weight: nn.init.normal_(weight, std=spread))
+        nn.init.normal_(module.weight, std=spread)
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)
     if isinstance(module, nn.LayerNorm):

@@ -1,14 +1,11 @@
 """The model: one encoder shared by all tasks, one head a task."""
 
-import copy
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
 from regkit.base.errors import ConfigError
 from regkit.base.randomness import Streams
-from regkit.distributed import sharding
 from regkit.model.bert import Encoder
 from regkit.model.heads import head_for
 from regkit.tasks.batch import Batch
@@ -30,14 +27,6 @@ class MultitaskModel(nn.Module):
                 raise ConfigError(f"a task cannot be called '{task.name}'; choose another name.")
             with streams.seeded("head", task.name):  # one more task leaves the other heads as they were
                 self.heads[task.name] = head_for(task, encoder, dropout)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "MultitaskModel":
-        """Also of a model whose layers are in parts."""
-        sharding.copy_layers(self.encoder.layers, memo)
-        copied = type(self).__new__(type(self))
-        memo[id(self)] = copied
-        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return copied
 
     def embed(self, batch: Batch) -> Tensor:
         """Word embeddings, `[tokens, width]`."""

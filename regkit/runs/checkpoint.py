@@ -33,17 +33,13 @@ def save(
     model: MultitaskModel,
     tokenizer: Tokenizer,
     training: Mapping[str, Any] | None = None,
-    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint; `training` is any nesting of dicts, lists, tensors and plain values.
-
-    `weights` are those of the model's `state_dict`, where its own are in parts.
-    """
+    """Write a checkpoint; `training` is any nesting of dicts, lists, tensors and plain values."""
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        _fill(unfinished, model, tokenizer, training, weights or model.state_dict())
+        _fill(unfinished, model, tokenizer, training, model.state_dict())
     except (SafetensorError, OSError) as error:  # safetensors' own is no OSError, even on a full disk
         shutil.rmtree(unfinished, ignore_errors=True)
         raise RunError(f"the checkpoint {folder} cannot be written: {error}.") from None

@@ -1,7 +1,7 @@
 """Experiment: from settings to everything that a run needs, checked before anything is written."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -11,7 +11,6 @@ from regkit.data.declare import choose, find_tasks
 from regkit.data.load import load_task
 from regkit.distributed.launch import find_device
 from regkit.distributed.processes import ALONE, Processes
-from regkit.distributed.sharding import shard
 from regkit.hooks import catalog
 from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
@@ -20,8 +19,11 @@ from regkit.model.encoders import check_vocabulary, find_encoder
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs.settings import Settings
 from regkit.tasks.task import FINETUNE, Stage, Task
+from regkit.training.fit import Fit
 from regkit.training.loop import Trainer
-from regkit.training.update import Gradients
+from regkit.training.passes import Passes
+from regkit.training.stages import collect_stages
+from regkit.training.state import State
 
 
 @dataclass
@@ -43,8 +45,6 @@ class Experiment:
 
         Raises RegkitError for whatever does not fit, before any training.
         """
-        processes = replace(processes, sharded=settings.shard)
-        _check_sharding(settings, processes)
         streams = Streams(settings.seed, find_device(settings.device))
         plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
         chosen = {name: catalog.acts_in(name, options) for name, options in settings.plugins.items()}
@@ -62,36 +62,22 @@ class Experiment:
         rate = 0.1 if settings.dropout is None else settings.dropout
         model = MultitaskModel(encoder, tasks, streams, dropout=rate)
         known = load_known_heads(find_encoder(settings.encoder), model.heads, model.head_names)
-        if settings.shard:
-            shard(
-                encoder.layers, streams.device, processes.count
-            )  # which takes no more room there than one whole layer
         model.to(streams.device)
         trainer = Trainer(
-            Gradients(model, composition.hook, streams, _precision(settings, streams.device), processes),
+            Passes(model, composition.hook, streams, _precision(settings, streams.device)),
+            State(model, composition.hook, streams, plugins, composition.acts),
             tasks,
-            budget=settings.micro_batch_tokens,
-            memory=settings.memory,
+            Fit(settings.micro_batch_tokens),
+            processes,
             clip=settings.clip,
             bucketing=settings.length_bucketing,
             max_skipped=settings.max_skipped,
-            plugins=plugins,
-            acts=composition.acts,
         )
-        if not trainer.stages():
+        stages = [stage.name for stage, _ in collect_stages(composition.hook, tasks)]
+        if not stages:
             raise ConfigError("there is no stage to train: fine-tuning is off, and no plugin adds one.")
-        composition.check_stages([stage.name for stage, _ in trainer.stages()])
+        composition.check_stages(stages)
         return cls(_resolved(settings, specs, plugins), tokenizer, tasks, model, composition, trainer, left_out, known)
-
-
-def _check_sharding(settings: Settings, processes: Processes) -> None:
-    if settings.shard and processes.count == 1:
-        raise ConfigError(
-            "shard deals the layers out to several processes, and there is one: "
-            "torchrun --nproc-per-node 2 -m regkit train ..., or --no-shard."
-        )
-    if settings.shard and settings.memory:
-        raise ConfigError("memory is an estimate for whole layers; leave it out, or do not shard.")
 
 
 def _read_encoder(settings: Settings, streams: Streams) -> tuple[Tokenizer, Bert]:

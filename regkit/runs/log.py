@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regkit.training.effects import Record
-from regkit.training.update import Losses
+from regkit.hooks.spec import Losses
 
 LOG = "log.jsonl"
 TOGETHER = 20  # updates whose losses are read at once: that waits for the GPU
@@ -20,9 +19,9 @@ class Log:
     """Appends to a file; updates wait for each other, and everything else is written at once, after them."""
 
     file: Path
-    pending: list[tuple[str, int, float, Losses, Record]] = field(default_factory=list)
+    pending: list[tuple[str, int, float, Losses, Mapping[str, Any]]] = field(default_factory=list)
 
-    def update(self, stage: str, step: int, rate: float, losses: Losses, effects: Record) -> None:
+    def update(self, stage: str, step: int, rate: float, losses: Losses, effects: Mapping[str, Any]) -> None:
         """Note an update: its learning rate, its losses by task and term, and what was measured in it."""
         self.pending.append((stage, step, rate, losses, effects))
         if len(self.pending) == TOGETHER:

@@ -28,7 +28,7 @@ from regkit.training.state import Position
 
 AUTO = "auto"
 # May differ: none of them changes what is learned, but for which values dropout sets to 0.
-FREE = {"data", "device", "keep", "save_steps", "save_minutes", "shard", "micro_batch_tokens"}
+FREE = {"data", "device", "keep", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
 WRITTEN = (LOG, "checkpoints", LOCK)  # what a run goes on writing in its folder, without replacing it
 Say = Callable[[str], None]
 
@@ -209,7 +209,7 @@ def build(begun: Begun, settings: Settings, processes: Processes = ALONE) -> Exp
     settings = settings.model_copy(update={"encoder": str(begun.checkpoint.resolve())})
     experiment = Experiment.build(settings, processes)
     checkpoint.load_heads(begun.checkpoint, experiment.model.heads)
-    experiment.trainer.load_state_dict(begun.training)
+    experiment.trainer.state.load(begun.training)
     for name, digest in fingerprints(experiment.tasks).items():
         if begun.records.data.get(name) != digest:
             raise RunError(

@@ -49,7 +49,6 @@ class Settings(BaseModel):
     length_bucketing: bool = True  # texts of like length in one batch
     micro_batch_tokens: Count = 16384  # most tokens in memory at once; does not change the result
     memory: Memory | None = None  # most that the process shall take, such as "2GB"; it finds a size of micro-batches
-    shard: bool = False  # of several processes each holds a part of the layers' weights (FSDP2): for large encoders
     save_steps: Count | None = None  # updates between two checkpoints; None: only after each epoch, and by the clock
     save_minutes: Annotated[float, Field(ge=0)] = 10.0  # minutes between two checkpoints; 0: not by the clock
     keep: Annotated[int, Field(ge=2)] = 2  # newest checkpoints on the disk, beside the best: one may turn out damaged

@@ -2,18 +2,18 @@
 
 import copy
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from regkit.data.order import Feed
-from regkit.distributed.sharding import agreed, whole
 from regkit.hooks.spec import hookimpl
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
 from regkit.training.loop import Trainer
+from regkit.training.stages import collect_stages, make_optimizer, prepare
+from regkit.training.update import Update
 
 
 class Snapshot:
@@ -30,8 +30,8 @@ class Snapshot:
     def after_step(self, step: int) -> None:
         if step + 1 == self.after:
             self.model = {name: tensor.clone() for name, tensor in self.trainer.model.state_dict().items()}
-            self.training = copy.deepcopy(self.trainer.state_dict())
-            self.trainer.position.ended = self.ends
+            self.training = copy.deepcopy(self.trainer.state.capture())
+            self.trainer.state.position.ended = self.ends
 
 
 class Probe:
@@ -62,17 +62,16 @@ def same_weights(one: Trainer, other: Trainer) -> None:
 
 def gradients_of(trainer: Trainer, task: Task, budget: int) -> dict[str, Tensor]:
     """The gradients of the task's second batch, in micro-batches of at most `budget` tokens, as a step would see them."""
-    *_, (stage, tasks) = trainer.stages()
-    trainer.prepare(stage, tasks)
-    optimizer = trainer.make_optimizer(stage)
+    *_, (stage, tasks) = collect_stages(trainer.hook, trainer.tasks)
+    prepare(trainer.hook, trainer.model, stage, tasks)
+    optimizer = make_optimizer(trainer.hook, trainer.model, stage)
     chosen = [(task, Feed(task, 0, stage.name).micro_batches(1, budget, trainer.processes.count))]
     trainer.model.train()
     with trainer.streams.at(stage.name, 0):
-        compute = partial(trainer.gradients.compute, optimizer, chosen)
-        compute()
-        with agreed():
-            trainer.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=compute)
-    found = {name: whole(parameter.grad) for name, parameter in trainer.model.named_parameters()}
+        update = Update(trainer.passes, optimizer, chosen, trainer.processes)
+        update.compute()
+        trainer.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=update.compute)
+    found = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}
     return {name: gradient.clone() for name, gradient in found.items() if gradient is not None}
 
 

@@ -14,6 +14,7 @@ from regkit.testing.observers import Probe, Snapshot, exactly, gradients_of, sam
 from regkit.testing.tiny import STEPS, Plugins, measured, tiny_run, tiny_tasks, tiny_trainer, unscored
 from regkit.training.effects import SHARE, summary
 from regkit.training.loop import Trainer
+from regkit.training.stages import collect_stages, prepare
 
 Factory = Callable[[], Plugins]
 Tasks = Callable[[], Sequence[Task]]
@@ -29,7 +30,7 @@ def resume_is_exact(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     first.train()
     second = tiny_trainer(factory(), tasks=tasks())
     second.model.load_state_dict(stop.model)
-    second.load_state_dict(stop.training)
+    second.state.load(stop.training)
     second.train()
     same_weights(second, whole)
 
@@ -61,13 +62,13 @@ def extra_passes_leave_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) -> 
     """Promise 6: before the backward pass, a plugin's losses change no gradient, no mode and no random state."""
     trainer = tiny_trainer(factory(), tasks=tasks())
     trainer.model.train()
-    *_, (stage, prepared) = trainer.stages()
-    trainer.prepare(stage, prepared)
+    *_, (stage, prepared) = collect_stages(trainer.hook, trainer.tasks)
+    prepare(trainer.hook, trainer.model, stage, prepared)
     modes = [module.training for module in trainer.model.modules()]
     weights = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
     for task in tasks():
         state = torch.get_rng_state()
-        trainer.gradients.losses(task, task.splits["train"].batch([0, 1, 2], keys=[7, 8, 9]))
+        trainer.passes.losses(task, task.splits["train"].batch([0, 1, 2], keys=[7, 8, 9]))
         assert torch.equal(torch.get_rng_state(), state), "the random state differs"
         assert [module.training for module in trainer.model.modules()] == modes, "a module's mode differs"
         for name, parameter in trainer.model.named_parameters():
@@ -119,7 +120,7 @@ def a_skipped_step_leaves_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) 
     spoiler.trainer = trainer = tiny_trainer(factory(), tasks=unscored(tasks()), observers=[spoiler])
     trainer.train()
     assert spoiler.before == spoiler.after, "a step that was skipped changed the state of training"
-    assert trainer.position.step == STEPS, "training did not go on"
+    assert trainer.state.position.step == STEPS, "training did not go on"
     for name, parameter in trainer.model.named_parameters():
         assert parameter.isfinite().all(), f"{name} is not finite"
 
@@ -176,6 +177,6 @@ class Spoiler:
 
     def _state(self) -> str:
         """Every number of the training state but the learning rate, which is the step's, as text."""
-        state = self.trainer.state_dict() | {"model": self.trainer.model.state_dict()}
+        state = self.trainer.state.capture() | {"model": self.trainer.model.state_dict()}
         groups = [{**group, "lr": 0} for group in state["optimizer"]["param_groups"]]
         return exactly(state | {"position": None, "optimizer": state["optimizer"] | {"param_groups": groups}})

@@ -12,7 +12,6 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from regkit.base.randomness import Streams
 from regkit.distributed.processes import ALONE, Processes
-from regkit.distributed.sharding import shard
 from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
 from regkit.hooks.spec import hookimpl
@@ -21,8 +20,10 @@ from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.objectives import Binary, Classification, Objective, Regression
 from regkit.tasks.task import FINETUNE, Examples, PairMode, Stage, Task
 from regkit.training.effects import Meter, Record
+from regkit.training.fit import Fit
 from regkit.training.loop import Trainer
-from regkit.training.update import Gradients
+from regkit.training.passes import Passes
+from regkit.training.state import State
 
 Plugins = Mapping[str, Any]
 
@@ -96,7 +97,7 @@ def tiny_trainer(
     steps: int = STEPS,
     seed: int = 0,
     dropout: float = 0.1,
-    budget: int = 10_000,
+    micro_batch_tokens: int = 10_000,
     observers: Sequence[object] = (),
     stages: Mapping[str, Sequence[str]] | None = None,
     processes: Processes = ALONE,
@@ -105,18 +106,18 @@ def tiny_trainer(
 
     `stages` says where some of the plugins act, as their option of that name does.
     """
-    trainer, composition = tiny_run(plugins, tasks, steps, seed, dropout, budget, stages, processes)
+    trainer, composition = tiny_run(plugins, tasks, steps, seed, dropout, micro_batch_tokens, stages, processes)
     for observer in observers:
         composition.observe(observer)
     return trainer
 
 
 def measured(
-    plugins: Plugins, *, tasks: Sequence[Task] | None = None, every: int = 1, budget: int = 10_000
+    plugins: Plugins, *, tasks: Sequence[Task] | None = None, every: int = 1, micro_batch_tokens: int = 10_000
 ) -> tuple[Trainer, Composition, list[Record]]:
     """A tiny run with the effect meter on: the trainer when it is done, and the records of the measured steps."""
-    trainer, composition = tiny_run(plugins, tasks, budget=budget)
-    meter = Meter(trainer, composition, every)
+    trainer, composition = tiny_run(plugins, tasks, micro_batch_tokens=micro_batch_tokens)
+    meter = Meter(trainer.state, composition, every)
     log = MeterLog(meter)
     composition.observe(log)
     composition.observe(meter)
@@ -130,7 +131,7 @@ def tiny_run(
     steps: int = STEPS,
     seed: int = 0,
     dropout: float = 0.1,
-    budget: int = 10_000,
+    micro_batch_tokens: int = 10_000,
     stages: Mapping[str, Sequence[str]] | None = None,
     processes: Processes = ALONE,
 ) -> tuple[Trainer, Composition]:
@@ -142,10 +143,9 @@ def tiny_run(
     composition = compose(plugins, Defaults(tasks, stage), streams, stages)
     tasks = composition.tasks(tasks, tiny_tokenizer(), encoder)
     model = MultitaskModel(encoder, tasks, streams, dropout=dropout)
-    if processes.sharded:
-        shard(encoder.layers, processes.device, processes.count)
-    gradients = Gradients(model, composition.hook, streams, processes=processes)
-    return Trainer(gradients, tasks, budget=budget, plugins=plugins, acts=composition.acts), composition
+    passes = Passes(model, composition.hook, streams)
+    state = State(model, composition.hook, streams, plugins, composition.acts)
+    return Trainer(passes, state, tasks, Fit(micro_batch_tokens), processes), composition
 
 
 class MeterLog:

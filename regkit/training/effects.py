@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
-from regkit.distributed.sharding import is_part, total_norm
 from regkit.hooks.catalog import strengths
 from regkit.hooks.compose import Composition
 from regkit.hooks.spec import Predict, hookimpl
@@ -22,8 +22,8 @@ from regkit.hooks.stopwatch import CORE
 from regkit.model import MultitaskModel
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
-from regkit.training.loop import Trainer
-from regkit.training.update import parameters_of
+from regkit.training.passes import terms
+from regkit.training.state import State
 
 LITTLE, MUCH = 0.001, 0.9  # shares of the gradient that earn a warning
 SHARE = "share of the gradient"
@@ -35,7 +35,7 @@ Answers = list[Mapping[str, Tensor]]
 class Meter:
     """An observer that measures every so many batches of a task; whoever logs a step calls `finish`."""
 
-    trainer: Trainer
+    state: State
     composition: Composition
     every: int = 16  # 0 never measures
     due: set[str] = field(default_factory=set)  # tasks to be measured in this step
@@ -54,7 +54,7 @@ class Meter:
         """A step begins."""
         chosen = yield
         self.trying = False
-        seen = self.trainer.position.seen
+        seen = self.state.position.seen
         if self.every:  # the second batch is the first to be measured: by then a teacher is no mere copy
             self._begin({task.name for task in chosen if seen.get(task.name, 0) % self.every == 1 % self.every})
         if self.due:
@@ -89,10 +89,7 @@ class Meter:
         if not self.trying:
             self.due.remove(task.name)
         with self.composition.stopwatch.paused():
-            terms = {"task": loss}
-            for answer in answers:
-                terms |= answer
-            self._gradients(model, task, batch, terms)
+            self._gradients(model, task, batch, terms(loss, answers))
             self.record["measures"][task.name] = {
                 plugin: {name: float(value) for name, value in found.items()}
                 for answer in self.composition.hook.measure(
@@ -102,20 +99,18 @@ class Meter:
             }
         return answers
 
-    def _gradients(self, model: MultitaskModel, task: Task, batch: Batch, terms: Mapping[str, Tensor]) -> None:
+    def _gradients(self, model: MultitaskModel, task: Task, batch: Batch, losses: Mapping[str, Tensor]) -> None:
         """Note the size and the gradient's norm of every term, and how much longer its backward pass is than the task's."""
         found = self.record["terms"].setdefault(task.name, {})
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        others = [each for each in parameters_of(model, self.trainer.optimizer) if each not in set(parameters)]
-        self.trainer.processes.check_terms(terms)
         clock, plain = self.composition.stopwatch.now, 0.0
         longer: dict[str, float] = {}  # by plugin: seconds that its terms add; several terms share one pass backward
-        for name, term in terms.items():
+        for name, term in losses.items():
             found[name] = {"size": float(term.detach())}
-            if len(terms) == 1 or not term.requires_grad:
+            if len(losses) == 1 or not term.requires_grad:
                 continue
             began = clock()
-            norm = gradient_norm(term, parameters, others)
+            norm = gradient_norm(term, parameters)
             took = clock() - began
             found[name]["gradient"] = float(norm)
             plain = plain or took
@@ -198,22 +193,7 @@ def warnings(found: Mapping[str, Mapping[str, Mapping[str, float]]], composition
     return said
 
 
-def gradient_norm(term: Tensor, parameters: Sequence[Tensor], others: Sequence[Tensor] = ()) -> Tensor:
-    """The L2 norm of a loss's gradient, all parameters together; the graph stays, and so does what is in `.grad`.
-
-    `others` are leaves of the graph whose gradient does not count.
-
-    Where weights are in parts, that of the sum over all processes, which have to be here: it is FSDP that puts together the
-    weights and the gradients, into `.grad` alone.
-    """
-    if not any(map(is_part, parameters)):
-        gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-        return total_norm(gradients)
-    before = [leaf.grad for leaf in (*parameters, *others)]
-    for leaf in (*parameters, *others):
-        leaf.grad = None
-    torch.autograd.backward(term, retain_graph=True)
-    norm = total_norm(parameter.grad for parameter in parameters)
-    for leaf, gradient in zip((*parameters, *others), before, strict=True):
-        leaf.grad = gradient
-    return norm
+def gradient_norm(term: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """Compute the L2 norm of a term's gradient over all parameters together; the graph and `.grad` stay as they are."""
+    gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+    return get_total_norm([gradient for gradient in gradients if gradient is not None])

@@ -1,49 +1,96 @@
-"""Memory: what to do where it runs out - the same again, in smaller micro-batches."""
+"""Fit: find micro-batches that fit in memory - where it runs out, halve them and do the same work again."""
 
 import gc
-from collections.abc import Iterable, Sequence
-from types import TracebackType
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from regkit.base.errors import RunError
-from regkit.data.order import size
+from regkit.base.errors import LostError, RunError
+from regkit.base.failures import gone, ran_out, where
+from regkit.data.order import Feed, cut, size
+from regkit.distributed.processes import LOST
+from regkit.tasks.batch import Batch
+from regkit.training.state import Position
+
+T = TypeVar("T")
 
 
-class SmallerError(Exception):
-    """Memory ran out, and micro-batches are smaller from now on: the same has to be done again."""
+@dataclass
+class Fit:
+    """Cuts batches into micro-batches. How a batch is cut never changes its gradient, apart from rounding and dropout."""
+
+    micro_batch_tokens: int = 16384  # most tokens in a micro-batch, at first
+    position: Position = field(default_factory=Position)  # which remembers that fewer were found to fit
+    sizes: list[tuple[int, int]] = field(default_factory=list)  # examples and tokens of what the present work has cut
+
+    @property
+    def tokens(self) -> int:
+        """Most tokens in a micro-batch, by what is known now."""
+        return min(self.micro_batch_tokens, self.position.micro_batch_tokens or self.micro_batch_tokens)
+
+    def batches(self, feed: Feed, shares: int) -> list[Batch]:
+        """Cut a task's next batch into micro-batches that fit, as many for each of the `shares`."""
+        found = feed.micro_batches(self.position.seen.get(feed.task.name, 0), self.tokens, shares)
+        self._note(batch.example_lengths for batch in found)
+        return found
+
+    def cut(self, rows: Sequence[int], lengths: np.ndarray, most: int) -> list[Sequence[int]]:
+        """Cut the rows of a split into passes that fit, each of at most `most` tokens in any case."""
+        parts = cut(rows, lengths, min(self.tokens, most))
+        self._note(lengths[part] for part in parts)
+        return parts
+
+    def _note(self, parts: Iterable[Sequence[int] | np.ndarray]) -> None:
+        self.sizes += [(len(lengths), size(lengths)) for lengths in parts]
+
+    def until_it_fits(self, work: Callable[[], T], when: str) -> T:
+        """Do the work; where memory runs out, halve the micro-batches and do it again from the start.
+
+        Raises RunError where every micro-batch that `work` has cut is a single example. `when` is for its sentence.
+        """
+        while True:
+            self.sizes.clear()
+            try:
+                return work()
+            except Exception as error:
+                if not ran_out(error):
+                    raise
+                self._halve(f"{when}{where(error)}")
+            free()  # only now: the tensors of the broken-off work hang on the frames that its error keeps
+
+    def _halve(self, when: str) -> None:
+        several = [tokens for examples, tokens in self.sizes if examples > 1]
+        if not several:
+            longest = max((tokens for _, tokens in self.sizes), default=0)
+            raise RunError(
+                f"memory ran out {when}, with one example at a time, the longest of {longest} tokens; "
+                "begin with a lower max_length, a smaller encoder, or without the plugins that need most."
+            )
+        self.position.micro_batch_tokens = max(several) // 2
 
 
-class Retry:
-    """A `with` block in a loop: SmallerError ends the block only, and what it held is freed before the next.
-
-    The tensors of a broken-off step hang on the frames that its error keeps, so they go only when the error is gone.
-    """
-
-    failed = False
-
-    def __enter__(self) -> None:
-        if self.failed:
-            gc.collect()  # frames that are in a cycle with their error
-            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-                torch.cuda.empty_cache()
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> bool:
-        self.failed = isinstance(error, SmallerError)
-        return self.failed
+def free() -> None:
+    """Give back memory that nothing uses any more."""
+    gc.collect()  # frames that are in a cycle with their error
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
 
 
-def halved(micro_batches: Iterable[Sequence[int] | np.ndarray], when: str) -> int:
-    """Half the size of the largest micro-batch that can be cut, from the lengths of the examples of each.
-
-    RunError where none can: then there is one example in each.
-    """
-    parts = list(micro_batches)
-    several = [size(lengths) for lengths in parts if len(lengths) > 1]
-    if not several:
-        raise RunError(
-            f"memory ran out {when}, with one example at a time, the longest of {max(map(size, parts))} tokens; "
-            "begin with a lower max_length, a smaller encoder, or without the plugins that need most."
-        )
-    return max(several) // 2
+@contextmanager
+def explained(when: Callable[[], str]) -> Iterator[None]:
+    """Say in one sentence why training cannot go on: another process is gone, or smaller micro-batches are no remedy."""
+    try:
+        yield
+    except Exception as error:
+        if gone(error):
+            raise LostError(f"{LOST}.") from error
+        if ran_out(error):
+            raise RunError(
+                f"memory ran out {when()}{where(error)}, where smaller micro-batches are no remedy; "
+                "take a smaller encoder, or leave out plugins that keep a copy of it."
+            ) from error
+        raise

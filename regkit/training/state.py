@@ -1,16 +1,24 @@
-"""State: where a run is, and putting weights, optimizer and plugins back to where they were."""
+"""State: what a checkpoint holds - model, optimizer, plugins and position - captured, restored, and when it may be saved."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from regkit.base.errors import RunError
-from regkit.distributed.sharding import like
+from regkit.base.randomness import Streams
 from regkit.model import MultitaskModel
+from regkit.tasks.task import Task
+
+
+class Length(NamedTuple):
+    """How long a stage is, in optimizer updates."""
+
+    epoch: int
+    total: int
 
 
 @dataclass
@@ -21,56 +29,123 @@ class Position:
     step: int = 0  # updates done in the stage
     seen: dict[str, int] = field(default_factory=dict)  # batches that each task has given in the stage
     evaluated: int = -1  # updates that were done when the dev splits were last scored
-    skipped: int = 0  # updates skipped in a row, for numbers that were not finite
+    skipped: int = 0  # updates skipped in a row, because a loss or gradient was not finite
     ended: bool = False  # the stage ends here, whatever its length
-    budget: int | None = None  # most tokens in a micro-batch, where fewer than the trainer's were found to fit
+    micro_batch_tokens: int | None = (
+        None  # most tokens in a micro-batch, where fewer than the setting's were found to fit
+    )
+
+    def needs_scores(self, length: Length) -> bool:
+        """Whether an epoch or the stage ends here, and the dev splits have not been scored yet."""
+        return self.evaluated != self.step and (self.step >= length.total or self.step % length.epoch == 0)
+
+    def is_at_the_end(self, length: Length) -> bool:
+        """Whether nothing is left to do in the stage."""
+        return self.ended or self.step >= length.total
+
+    def count(self, tasks: Iterable[Task], *, skipped: bool) -> None:
+        """Count an update for which each of these tasks gave a batch."""
+        self.step += 1
+        self.skipped = self.skipped + 1 if skipped else 0
+        self.seen |= {task.name: self.seen.get(task.name, 0) + 1 for task in tasks}
 
 
-def put_back(
-    state: Mapping[str, Any],
-    model: MultitaskModel,
-    optimizer: torch.optim.Optimizer,
-    plugins: Mapping[str, Any],
-    *,
-    in_parts: bool,
-) -> None:
-    """A state of a trainer, with the weights of its model; RunError names the part that cannot be taken in.
+@dataclass
+class State:
+    """The changing part of a run."""
 
-    Its tensors are whole, or `in_parts` where those are that they replace.
-    """
-    with _understood("the weights"):
-        model.load_state_dict(like(state["model"], model.state_dict()))  # `prepare` may have changed them
-    with _understood("the optimizer"):
-        optimizer.load_state_dict(in_place(state["optimizer"], optimizer))
-        for parameter, values in optimizer.state.items():
-            for name, value in values.items():  # torch looks at no shape, and a kernel may read beyond a tensor
-                if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
-                    raise ValueError(f"{name} has shape {list(value.shape)} instead of {list(parameter.shape)}")
-    for name, value in state["plugins"].items():
-        with _understood(f"plugin '{name}'"):
-            plugin = plugins[name]
-            plugin.load_state_dict(like(value, plugin.state_dict()) if in_parts else value)
+    model: MultitaskModel
+    hook: Any  # pluggy's relay: one callable a hook
+    streams: Streams
+    plugins: Mapping[str, Any] = field(default_factory=dict)  # by name; only their state is used
+    acts: Callable[[str, str], bool] = lambda plugin, stage: True  # whether a plugin acts in a stage
+    position: Position = field(default_factory=Position)
+    optimizer: torch.optim.Optimizer | None = None
+    entered: list[str] = field(default_factory=list)  # names of the stages so far, the present one last
+    loaded: Mapping[str, Any] | None = None  # what `load` was given, until `restore` puts it back
+    versions: list[int] | None = None  # of the weights, when all parts of the state last stood at `position`
+
+    def enter(self, number: int, stage: str) -> None:
+        """Begin a stage, or go on with one: the position is set back unless it is in this stage already."""
+        self.entered.append(stage)
+        if number > self.position.stage:
+            self.position, self.versions = Position(stage=number), None
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Mark the state as inconsistent until the block ends without an error: what is half changed is not saved."""
+        self.versions = None  # not their comparison alone: a fused optimizer leaves no mark on the weights' versions
+        yield
+        self.versions = self._versions()
+
+    @property
+    def consistent(self) -> bool:
+        """Whether nothing has changed since the last completed step, so that a checkpoint can be written after an error."""
+        return self.versions == self._versions()
+
+    def _versions(self) -> list[int]:
+        """A number for each parameter that grows with every change of its values in place."""
+        return [parameter._version for parameter in self.model.parameters()]
+
+    def evaluated_model(self) -> MultitaskModel:
+        """The model that is scored and kept: the one in training, unless a plugin decides otherwise."""
+        with self.streams.at(*(self.streams.place or self.entered[-1:])):
+            found: MultitaskModel = self.hook.model_to_evaluate(model=self.model)
+        return found
+
+    def capture(self) -> dict[str, Any]:
+        """Collect what training needs to go on, beside the weights of `evaluated_model`.
+
+        Only plugins that act in this stage, or have acted in an earlier one: the others hold nothing yet.
+        """
+        state = {
+            "position": asdict(self.position),
+            "optimizer": self.optimizer.state_dict() if self.optimizer else {},
+            "plugins": {
+                name: plugin.state_dict()
+                for name, plugin in self.plugins.items()
+                if hasattr(plugin, "state_dict") and any(self.acts(name, stage) for stage in self.entered)
+            },
+        }
+        return state if self.evaluated_model() is self.model else state | {"model": self.model.state_dict()}
+
+    def load(self, captured: Mapping[str, Any]) -> None:
+        """Go on from what `capture` gave, with the evaluated weights in the model: training continues at that very step."""
+        self.position = Position(**captured["position"])
+        weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.loaded = {"model": weights, **captured}
+
+    def restore(self) -> None:
+        """Put back what `load` was given, now that plugins are prepared and the optimizer is built.
+
+        Raises RunError naming the part that does not fit.
+        """
+        if self.loaded is None or self.optimizer is None:
+            return
+        with _named("the weights"):
+            self.model.load_state_dict(self.loaded["model"])  # `prepare` may have changed them
+        with _named("the optimizer"):
+            self.optimizer.load_state_dict(self.loaded["optimizer"])
+            _check_shapes(self.optimizer)
+        for name, value in self.loaded["plugins"].items():
+            with _named(f"plugin '{name}'"):
+                self.plugins[name].load_state_dict(value)
+        self.loaded = None
+
+
+def _check_shapes(optimizer: torch.optim.Optimizer) -> None:
+    """Compare the optimizer's tensors with its parameters: torch does not, and a kernel may read beyond a tensor."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
+                raise ValueError(f"{name} has shape {list(value.shape)} instead of {list(parameter.shape)}")
 
 
 @contextmanager
-def _understood(part: str) -> Iterator[None]:
-    """Whatever a part of the run makes of a state that is not its own is a RunError in its name."""
+def _named(part: str) -> Iterator[None]:
+    """Turn any error while loading into a RunError that names the part that failed."""
     try:
         yield
     except Exception as error:
         reason = (str(error) or type(error).__name__).strip().splitlines()[-1].strip()
         raise RunError(f"the checkpoint cannot be resumed from: {part}: {reason.rstrip('.')}.") from error
-
-
-def in_place(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The state of an optimizer, in parts where its parameters are."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    found = {
-        number: like(values, dict.fromkeys(values, parameters[number])) for number, values in state["state"].items()
-    }
-    return {**state, "state": found}
-
-
-def versions(model: MultitaskModel) -> list[int]:
-    """A number for each parameter that grows with every change of its values."""
-    return [parameter._version for parameter in model.parameters()]

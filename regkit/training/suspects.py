@@ -13,6 +13,7 @@ from regkit.hooks.spec import hookimpl
 from regkit.model import MultitaskModel
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
+from regkit.training.passes import terms
 
 SHOWN = 8  # row numbers in a sentence; the log has all
 
@@ -55,11 +56,7 @@ class Search:
         """All terms of the loss are at hand, and no backward pass was made."""
         answers = yield
         self.rows.setdefault(task.name, []).extend(batch.rows)
-        terms = {"task": loss}
-        for answer in answers:
-            terms |= answer
-        self.processes.check_terms(terms)
-        for name, term in terms.items():
+        for name, term in terms(loss, answers).items():
             if what := _trouble(term, model):
                 self._note(Suspect(what, [task.name], list(batch.rows), name, self._owner(name)))
         return answers
@@ -120,7 +117,7 @@ def _trouble(term: Tensor, model: MultitaskModel) -> str:
     gradients: Sequence[Tensor | None] = []
     if term.requires_grad:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        gradients = torch.autograd.grad(term, trained, retain_graph=True, allow_unused=True)  # none of those in parts
+        gradients = torch.autograd.grad(term, trained, retain_graph=True, allow_unused=True)
     if not term.isfinite():
         return "loss"
     return "" if _all_finite(gradients) else "gradient"

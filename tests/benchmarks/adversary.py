@@ -38,7 +38,7 @@ def compare(experiment: Experiment, task: Task, batch: Batch, smart: Smart) -> t
     """R_s of a batch at the found point, and at random corners of the box."""
     embeddings = experiment.model.embed(batch).detach()
     output = experiment.model.predict(task, batch, embeddings).detach()
-    predict = experiment.trainer.gradients.predict_again(task, batch, embeddings, output)
+    predict = experiment.trainer.passes.predict_again(task, batch, embeddings, output)
     nudge = smart.adversary(task, batch, embeddings, output, predict).detach()
     radius = batch.to_tokens(batch.per_example(nudge.abs(), "amax"))[:, None]
     with torch.no_grad():

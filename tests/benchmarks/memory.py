@@ -22,7 +22,9 @@ from regkit.data.order import Feed
 from regkit.runs.settings import size_in_bytes
 from regkit.training.effects import Meter
 from regkit.training.estimate import taken
+from regkit.training.stages import make_optimizer, prepare
 from tests.benchmarks.step import Step, padded_step, seconds
+from tests.helpers import reevaluate, stages_of
 
 Plugins = Mapping[str, Mapping[str, Any]]
 
@@ -57,32 +59,32 @@ def bounded_step(
     )
     experiment = Experiment.build(settings)
     trainer = experiment.trainer
-    meter = Meter(trainer, experiment.composition, settings.measure_every)
+    meter = Meter(trainer.state, experiment.composition, settings.measure_every)
     experiment.composition.observe(meter)
-    ((stage, together),) = trainer.stages()
+    ((stage, together),) = stages_of(trainer)
     with trainer.streams.at(stage.name):
-        trainer.prepare(stage, together)
-        trainer.optimizer = optimizer = trainer.make_optimizer(stage)
-        trainer.position.budget = trainer.estimate(together, optimizer) if memory else tokens
+        prepare(trainer.hook, trainer.model, stage, together)
+        trainer.state.optimizer = optimizer = make_optimizer(trainer.hook, trainer.model, stage)
+        trainer.state.position.micro_batch_tokens = trainer.estimate(together, optimizer) if memory else tokens
     feeds = {task.name: Feed(task, 0, stage.name, bucketing=trainer.bucketing) for task in together}
     trainer.model.train()
 
     def step(number: int) -> None:
         with trainer.streams.at(stage.name, number):
             asked = trainer.hook.choose_tasks(tasks=together, step=number, total_steps=10**6)
-            batches = [(task, feeds[task.name].micro_batches(number, trainer.fitting)) for task in asked]
-            trainer.position.seen |= {task.name: number + 1 for task in asked}
+            batches = [(task, feeds[task.name].micro_batches(number, trainer.fit.tokens)) for task in asked]
+            trainer.state.position.seen |= {task.name: number + 1 for task in asked}
             losses = trainer.update(optimizer, batches)
             trainer.hook.after_step(
                 model=trainer.model,
                 step=number,
                 total_steps=10**6,
                 losses=losses,
-                reevaluate=lambda: trainer.gradients.reevaluate(batches),
+                reevaluate=lambda: reevaluate(trainer, batches),
             )
             meter.finish()
 
-    return step, lambda: trainer.fitting
+    return step, lambda: trainer.fit.tokens
 
 
 def make(

@@ -19,6 +19,8 @@ from regkit.data.order import Feed
 from regkit.model.modes import autocast
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
+from regkit.training.stages import make_optimizer, prepare
+from tests.helpers import stages_of
 
 Step = Callable[[int], None]
 
@@ -31,9 +33,9 @@ def regkit_step(
     values = {"data": data, "encoder": str(encoder), "tasks": [task], "batch_size": chosen.batch_size}
     settings = Settings(**values, plugins=plugins, precision=precision)
     trainer = Experiment.build(settings).trainer
-    ((stage, tasks),) = trainer.stages()
-    trainer.prepare(stage, tasks)
-    optimizer = trainer.make_optimizer(stage)
+    ((stage, tasks),) = stages_of(trainer)
+    prepare(trainer.hook, trainer.model, stage, tasks)
+    optimizer = make_optimizer(trainer.hook, trainer.model, stage)
     feed = Feed(tasks[0], 0, stage.name, bucketing=not chosen.random_batches)
     trainer.model.train()
 

@@ -16,7 +16,9 @@ import torch
 
 from regkit import Experiment, Settings
 from regkit.data.order import Feed
+from regkit.training.stages import make_optimizer, prepare
 from tests.benchmarks.step import Step, seconds
+from tests.helpers import reevaluate, stages_of
 
 PLUGINS = ("pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo")
 
@@ -25,9 +27,9 @@ def step_of_all_tasks(encoder: Path, data: Path, plugin: str | None, precision: 
     """A whole update of regkit's loop on batch n of every task."""
     plugins: dict[str, dict[str, object]] = {} if plugin is None else {plugin: {}}
     trainer = Experiment.build(Settings(data=data, encoder=str(encoder), plugins=plugins, precision=precision)).trainer
-    ((stage, tasks),) = trainer.stages()
-    trainer.prepare(stage, tasks)
-    optimizer = trainer.make_optimizer(stage)
+    ((stage, tasks),) = stages_of(trainer)
+    prepare(trainer.hook, trainer.model, stage, tasks)
+    optimizer = make_optimizer(trainer.hook, trainer.model, stage)
     feeds = [Feed(task, 0, stage.name) for task in tasks]
     trainer.model.train()
 
@@ -35,7 +37,7 @@ def step_of_all_tasks(encoder: Path, data: Path, plugin: str | None, precision: 
         with trainer.streams.at(stage.name, number):
             chosen = [(feed.task, feed.micro_batches(number, 16384)) for feed in feeds]
             losses = trainer.update(optimizer, chosen)
-            again = partial(trainer.gradients.reevaluate, chosen)
+            again = partial(reevaluate, trainer, chosen)
             trainer.hook.after_step(
                 model=trainer.model, step=number, total_steps=10**6, losses=losses, reevaluate=again
             )

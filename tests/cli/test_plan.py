@@ -11,7 +11,7 @@ import pytest
 
 from regkit import Experiment, PluginError, Settings
 from regkit.cli.plan import plan
-from tests.helpers import TASKS, regkit, write_tasks
+from tests.helpers import TASKS, regkit, stages_of, write_tasks
 
 
 def steps(place: Path, *plugins: str) -> dict[str, tuple[str, str, float]]:
@@ -167,7 +167,7 @@ def test_what_the_plan_says_is_what_happens(uneven: Path, tmp_path: Path, plugin
     records = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf8").splitlines()]
     logged = [list(record["losses"]) for record in records if "losses" in record]
     again = Experiment.build(Settings.read(run / "config.toml"))
-    ((stage, tasks),) = again.trainer.stages()
+    ((stage, tasks),) = stages_of(again.trainer)
     foreseen = again.trainer.first_epoch(stage, tasks)
     length, total = again.trainer.length(stage, tasks)
     assert (length, total) == (len(foreseen), len(logged))

@@ -4,7 +4,6 @@
 plugin, what all of them come to with what it comes to alone.
 """
 
-import copy
 import json
 import os
 import signal
@@ -14,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +21,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
 from regkit import hookimpl
 from regkit.base.errors import LostError
 from regkit.data.order import Feed, cut
 from regkit.distributed.launch import joined
 from regkit.distributed.processes import ALONE, Processes, _buckets
-from regkit.distributed.sharding import in_parts, is_part, whole
 from regkit.hooks import catalog
 from regkit.model import MultitaskModel
-from regkit.tasks.batch import Batch
-from regkit.tasks.task import Task
 from regkit.testing import gradients_of, tiny_tasks, tiny_trainer
-from regkit.training.effects import gradient_norm
 from tests.cli.test_bad_input import is_one_sentence
-from tests.helpers import Ran, regkit, write_encoder, write_tasks
+from tests.helpers import Ran, reevaluate, regkit, write_encoder, write_tasks
 from tests.testing.test_promises import decides, factory, ours, tasks_for
 
 
@@ -69,11 +62,8 @@ def compare(names: Sequence[str], processes: Processes) -> None:
     runs = [tiny_trainer(plugins(), tasks=tasks(), dropout=0.0, processes=each) for each in (ALONE, processes)]
     for run in runs:
         run.train()
-    if processes.sharded:
-        gradients = [parameter.grad for parameter in runs[1].model.encoder.layers.parameters()]
-        assert all(gradient is None or is_part(gradient) for gradient in gradients)
     loose = 1e-3 if "layerwise_lr" in names else 1e-5
-    close(f"{names}: weights", *(whole(dict(run.model.named_parameters())) for run in runs), least=loose)
+    close(f"{names}: weights", *(dict(run.model.named_parameters()) for run in runs), least=loose)
 
 
 def close(what: str, ones: dict[str, torch.Tensor], others: dict[str, torch.Tensor], least: float = 1e-6) -> None:
@@ -108,55 +98,10 @@ def ends(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
 
 
-SHARDED = "sharded"
-WHOLE_ALONE = ("l2sp", "mixout")  # plugins that need all of a layer's weights at once
-
-
 def compared(count: int, *names: str) -> None:
-    """Run `compare` in so many processes; for what is named after SHARDED, each holds a part of the layers."""
+    """Run `compare` in so many processes."""
     found = ends(start(["-m", "tests.distributed.test_processes", *names], count))
     assert [status for status, _ in found] == [0] * count, max(error for _, error in found)
-
-
-def check_parts(processes: Processes) -> None:
-    """AssertionError where a process holds more than its part, or a copy of a model is not in parts as the model is."""
-    alone, shared = (tiny_trainer({}, processes=each).model for each in (ALONE, processes))
-    assert not in_parts(alone)
-    for model in (shared, copy.deepcopy(shared)):
-        sides = {name: each.shape[0] for name, each in model.encoder.layers.named_parameters()}
-        held = {name: each.to_local().shape[0] for name, each in model.encoder.layers.named_parameters()}
-        assert all(held[name] <= -(-side // processes.count) for name, side in sides.items())
-        for name, whole_side in sides.items():
-            assert sum(processes.gather(held[name])) == whole_side
-        assert not in_parts(model.heads)
-        close("whole weights", *(whole(dict(each.named_parameters())) for each in (alone, model)), least=0.0)
-        found = [each.predict(*a_batch(each)) for each in (alone, model)]
-        torch.testing.assert_close(*found)
-    found[1].sum().backward()  # and of a model with gradients, as at the end of a stage
-    copied = copy.deepcopy(model)
-    assert all(parameter.grad is None for parameter in copied.parameters())
-    with torch.no_grad():
-        for parameter in copied.parameters():
-            parameter.zero_()
-    close("the copied", *(whole(dict(each.named_parameters())) for each in (alone, model)), least=0.0)
-
-
-def check_measuring(processes: Processes) -> None:
-    """AssertionError where measuring a term's gradient gives another norm than alone, or changes what is in `.grad`."""
-    norms = []
-    for each in (ALONE, processes):
-        model = tiny_trainer({}, processes=each).model
-        loss = model.predict(*a_batch(model)).square().mean()
-        parameters = list(model.parameters())
-        loss.backward(retain_graph=True)
-        before = [whole(parameter.grad) for parameter in parameters]
-        norms.append(float(gradient_norm(loss, parameters)))
-        for one, parameter in zip(before, parameters, strict=True):
-            torch.testing.assert_close(whole(parameter.grad), one, rtol=0, atol=0)
-    assert norms[1] > norms[0]  # of layers that of the sum over all processes; the rest was not summed yet
-    layers = [sum(float(whole(each.grad).square().sum()) for each in model.encoder.layers.parameters())]
-    rest = norms[1] ** 2 - layers[0]
-    assert rest + layers[0] / processes.count**2 == pytest.approx(norms[0] ** 2, rel=1e-4)
 
 
 def check_reevaluating(processes: Processes) -> None:
@@ -168,21 +113,15 @@ def check_reevaluating(processes: Processes) -> None:
             trainer = tiny_trainer({}, dropout=0.0, processes=each)
             batches = Feed(task, 0, "finetune").micro_batches(number, 12, each.count)
             with trainer.streams.at("finetune", 0):
-                losses.append(trainer.gradients.reevaluate([(task, batches)])[task.name])
+                losses.append(reevaluate(trainer, [(task, batches)])[task.name])
         torch.testing.assert_close(*losses)
-
-
-def a_batch(model: MultitaskModel) -> tuple[Task, Batch, torch.Tensor]:
-    task = tiny_tasks()[0]
-    batch = task.splits["train"].batch([0, 1, 2])
-    return task, batch, model.eval().embed(batch)
 
 
 SURGERY = [f"rrobin+{name}" for name in ("pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo", "uncertainty")]
 
 
-def test_two_processes_come_to_what_one_does_also_with_half_of_each_layer() -> None:
-    compared(2, "rrobin+pcgrad+rdrop", SHARDED, "smart", "rrobin+pcgrad+bregman")
+def test_two_processes_come_to_what_one_does() -> None:
+    compared(2, "rrobin+pcgrad+rdrop")
 
 
 @pytest.mark.slow
@@ -194,17 +133,6 @@ def test_more_processes_than_examples_in_a_batch() -> None:
 @pytest.mark.slow
 def test_every_plugin_comes_to_the_same_with_two_processes() -> None:
     compared(2, *ours(), *SURGERY)
-
-
-@pytest.mark.slow
-def test_every_plugin_comes_to_the_same_with_half_of_each_layer() -> None:
-    compared(2, SHARDED, *(name for name in ours() if name not in WHOLE_ALONE), *SURGERY, "domain+bregman+ema")
-
-
-@pytest.mark.slow
-def test_parts_need_not_be_of_one_size() -> None:
-    """A third of 16 and of 32 rows; and batches with fewer examples than there are processes."""
-    compared(3, SHARDED, "smart", "sam", "reinit_top", "rrobin+pcgrad+ema")
 
 
 def test_a_plugin_is_not_blamed_for_a_process_that_is_gone() -> None:
@@ -252,8 +180,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 TRAIN = ["-m", "regkit", "train"]
-SHARD = ["--shard"]
-TEACHERS = ["-p", "bregman", "-p", "ema"]
 ARGUMENTS = ["run.toml", "--steps", "30", "-p", "rrobin", "-p", "smart", "--save-steps", "5"]
 
 
@@ -292,40 +218,6 @@ def interrupted(place: Path, count: int, output: str, until: str, *more: str) ->
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_and_without_sharding(place: Path) -> None:
-    """In parts, whole, in parts: the losses of one process alone. In parts all along: bit for bit, whatever stopped it."""
-    ran = regkit("train", *ARGUMENTS, *TEACHERS, "--output", "never", cwd=place)
-    assert ran.status == 0, ran.err
-    for count, until, more in ((2, "finetune-5", SHARD), (2, "finetune-10", []), (3, "finetune-15", SHARD)):
-        interrupted(place, count, "changing", until, *TEACHERS, *more)
-    ran = regkit("train", *ARGUMENTS, *TEACHERS, "--output", "changing", "--resume", "auto", cwd=place)
-    assert ran.status == 0, ran.err
-    like(place / "never", place / "changing")
-    interrupted(place, 2, "parts", "finetune-10", *TEACHERS, *SHARD)
-    for output in ("parts", "all-along"):
-        again = ["--output", output, "--resume", "auto", *TEACHERS, *SHARD]
-        assert ends(start([*TRAIN, *ARGUMENTS, *again], 2, place)) == [(0, ""), (0, "")]
-    for file in ("model", "training"):
-        one, other = (load_file(place / output / "last" / f"{file}.safetensors") for output in ("parts", "all-along"))
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[name], other[name]) for name in one)
-    assert losses(place / "parts") == losses(place / "all-along")
-
-
-@pytest.mark.slow
-def test_what_needs_whole_layers_is_refused(place: Path) -> None:
-    for plugin, more in (("l2sp", "pulls at whole weights"), ("mixout", "mixes whole weights")):
-        found = ends(start([*TRAIN, *ARGUMENTS, *SHARD, "-p", plugin], 2, place))
-        assert [status for status, _ in found] == [2, 2]
-        assert any(f"regkit: '{plugin}' {more}; leave it out, or train without shard." in err for _, err in found)
-    found = ends(start([*TRAIN, *ARGUMENTS, *SHARD, "--memory", "2GB"], 2, place))
-    assert any("regkit: memory is an estimate for whole layers; leave it out, or do" in err for _, err in found)
-    ran = regkit("train", *ARGUMENTS, *SHARD, cwd=place)
-    is_one_sentence(ran)
-    assert "there is one: torchrun --nproc-per-node 2 -m regkit train ..., or --no-shard." in ran.err
-
-
-@pytest.mark.slow
 def test_a_run_goes_on_with_other_numbers_of_processes(place: Path) -> None:
     """One process, then two, then one again: the steps, the examples and, without dropout, the losses of one alone."""
     ran = regkit("train", *ARGUMENTS, "--output", "whole", cwd=place)
@@ -352,12 +244,10 @@ def test_a_finished_run_is_scored_by_several_processes_and_said_by_one(place: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [[], SHARD], ids=["whole", SHARDED])
-def test_a_process_that_dies_ends_the_run_in_one_sentence(place: Path, more: list[str]) -> None:
-    """Killed: the first saves what was done and says how to go on. Who holds a part only has nothing to save."""
-    died = f"died{len(more)}"
-    processes = start([*TRAIN, *ARGUMENTS, *more, "--steps", "3000", "--output", died], 3, place)
-    while not (place / died / "checkpoints" / "finetune-5").exists() and processes[0].poll() is None:
+def test_a_process_that_dies_ends_the_run_in_one_sentence(place: Path) -> None:
+    """Killed: the first saves what was done and says how to go on."""
+    processes = start([*TRAIN, *ARGUMENTS, "--steps", "3000", "--output", "died"], 3, place)
+    while not (place / "died" / "checkpoints" / "finetune-5").exists() and processes[0].poll() is None:
         time.sleep(0.01)
     processes[1].kill()
     began = time.monotonic()
@@ -366,8 +256,8 @@ def test_a_process_that_dies_ends_the_run_in_one_sentence(place: Path, more: lis
     assert [status for status, _ in found] == [2, -signal.SIGKILL, 2]
     is_one_sentence(Ran(*found[0][:1], "", found[0][1]))
     assert found[0][1].startswith("regkit: another process of this run has ended, so this one ends too. What was done")
-    assert found[0][1].endswith(f"is saved; to go on: regkit train --resume {died}.\n")
-    ran = regkit("train", "--resume", died, "--no-shard", "--dry-run", cwd=place)
+    assert found[0][1].endswith("is saved; to go on: regkit train --resume died.\n")
+    ran = regkit("train", "--resume", "died", "--dry-run", cwd=place)
     assert ran.status == 0, ran.err
 
 
@@ -379,13 +269,12 @@ from regkit import hookimpl
 
 @dataclass
 class Spoiler:
-    everywhere: bool = False
     done: int = field(default=0, init=False)
 
     @hookimpl
     def extra_losses(self, loss):
         spoils = os.environ["RANK"] == "1" and self.done == 6
-        return {"spoilt": loss * (float("nan") if spoils else 0.0)} if spoils or self.everywhere else {}
+        return {"spoilt": loss * float("nan")} if spoils else {}
 
     @hookimpl
     def after_step(self):
@@ -436,13 +325,10 @@ def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("strangers")
-@pytest.mark.parametrize("more", [[], SHARD], ids=["whole", SHARDED])
-def test_a_loss_of_one_process_that_is_not_finite_is_skipped_and_named_by_all(place: Path, more: list[str]) -> None:
-    spoilt = f"spoilt{len(more)}"
-    everywhere = ":everywhere=true" if more else ""  # there, all have the same terms of the loss
-    found = ends(start([*TRAIN, *ARGUMENTS, *more, "-p", f"spoiler{everywhere}", "--output", spoilt], 2, place))
+def test_a_loss_of_one_process_that_is_not_finite_is_skipped_and_named_by_all(place: Path) -> None:
+    found = ends(start([*TRAIN, *ARGUMENTS, "-p", "spoiler", "--output", "spoilt"], 2, place))
     assert [status for status, _ in found] == [0, 0], found
-    log = log_of(place / spoilt)
+    log = log_of(place / "spoilt")
     skipped = [line for line in log if "skipped" in line]
     assert [line["step"] for line in skipped] == [6]
     (suspect,) = skipped[0]["skipped"]
@@ -462,28 +348,6 @@ def test_where_one_process_runs_out_of_memory_all_halve_their_micro_batches(plac
     ran = regkit("train", *ARGUMENTS, "--output", "sated", cwd=place)
     assert ran.status == 0, ran.err
     like(place / "sated", place / "hungry")
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("strangers")
-def test_a_term_of_some_processes_only_is_refused_where_weights_are_in_parts(place: Path) -> None:
-    found = ends(start([*TRAIN, *ARGUMENTS, *SHARD, "-p", "spoiler", "--output", "lopsided"], 2, place))
-    assert [status for status, _ in found] == [2, 2]
-    assert any(error.startswith("regkit: with shard, the loss has the same terms in every") for _, error in found)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("strangers")
-def test_where_weights_are_in_parts_want_of_memory_ends_the_run(place: Path) -> None:
-    """The others wait for a layer's weights, so there is nothing to agree on; what is said can be done."""
-    found = ends(start([*TRAIN, *ARGUMENTS, *SHARD, "-p", "glutton", "--output", "starved"], 2, place))
-    assert [status for status, _ in found] == [2, 2]
-    said = (
-        "regkit: memory ran out after 0 steps, in extra_losses of plugin 'glutton', with micro-batches of at most 150 "
-    )
-    assert found[1][1].startswith(f"{said}tokens; go on with fewer of them: --micro-batch-tokens 75."), found[1][1]
-    again = [*TRAIN, *ARGUMENTS, *SHARD, "-p", "glutton", "--output", "starved", "--resume", "auto"]
-    assert ends(start([*again, "--micro-batch-tokens", "15"], 2, place)) == [(0, ""), (0, "")]
 
 
 @pytest.mark.slow
@@ -523,14 +387,9 @@ def test_what_is_refused_is_said_once(place: Path) -> None:
 
 def main() -> None:
     with joined(torch.device("cpu")) as processes:
+        check_reevaluating(processes)
         for names in sys.argv[1:]:
-            if names == SHARDED:
-                processes = replace(processes, sharded=True)
-                check_parts(processes)
-                check_measuring(processes)
-                check_reevaluating(processes)
-            else:
-                compare(names.split("+"), processes)
+            compare(names.split("+"), processes)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
 from regkit.testing import Snapshot, tiny_tasks, tiny_trainer
 from regkit.training.loop import Trainer
+from regkit.training.stages import make_optimizer, prepare
+from tests.helpers import stages_of
 from tests.plugins.oracle import KEYS, Oracle, examples, same_value_and_gradients
 
 TASKS = pytest.mark.parametrize("task", tiny_tasks(), ids=lambda task: task.name)
@@ -25,8 +27,8 @@ TASKS = pytest.mark.parametrize("task", tiny_tasks(), ids=lambda task: task.name
 def prepared(bregman: Bregman, *, dropout: float = 0.0, **others: Any) -> Trainer:
     """A trainer at the start of its stage."""
     trainer = tiny_trainer({"bregman": bregman, **others}, dropout=dropout)
-    ((stage, tasks),) = trainer.stages()
-    trainer.prepare(stage, tasks)
+    ((stage, tasks),) = stages_of(trainer)
+    prepare(trainer.hook, trainer.model, stage, tasks)
     return trainer
 
 
@@ -49,7 +51,7 @@ def test_the_term_and_its_gradients_are_those_of_the_oracle(task: Task) -> None:
     trainer.model.double()
     shake(bregman.teacher.double())
     batch = batch_of(task)
-    term = trainer.gradients.losses(task, batch)["bregman"]
+    term = trainer.passes.losses(task, batch)["bregman"]
 
     student, teacher = Oracle(trainer), Oracle(SimpleNamespace(model=bregman.teacher))
     terms = []
@@ -65,7 +67,7 @@ def test_the_term_and_its_gradients_are_those_of_the_oracle(task: Task) -> None:
 @TASKS
 def test_at_the_first_step_without_dropout_the_term_and_its_gradient_are_0(task: Task) -> None:
     trainer = prepared(Bregman())
-    term = trainer.gradients.losses(task, batch_of(task))["bregman"]
+    term = trainer.passes.losses(task, batch_of(task))["bregman"]
     torch.autograd.backward(term)
     assert float(term.detach()) == 0
     for name, parameter in trainer.model.named_parameters():
@@ -83,7 +85,7 @@ def test_weights_that_differ_but_predict_the_same_cost_nothing() -> None:
         inner.up.bias.copy_(inner.up.bias.flip(0))
         inner.down.weight.copy_(inner.down.weight.flip(1))
     for task in tiny_tasks():
-        assert abs(float(trainer.gradients.losses(task, batch_of(task))["bregman"].detach())) < 1e-20
+        assert abs(float(trainer.passes.losses(task, batch_of(task))["bregman"].detach())) < 1e-20
 
 
 @TASKS
@@ -92,7 +94,7 @@ def test_every_example_twice_gives_the_same_term(task: Task) -> None:
     trainer = prepared(bregman)
     shake(bregman.teacher)
     once, twice = (
-        trainer.gradients.losses(task, task.splits["train"].batch(rows, KEYS))["bregman"]
+        trainer.passes.losses(task, task.splits["train"].batch(rows, KEYS))["bregman"]
         for rows in ([0, 3], [0, 3, 3, 0])
     )
     torch.testing.assert_close(twice, once)
@@ -119,7 +121,7 @@ def test_the_teacher_predicts_without_dropout_and_the_student_with_it(task: Task
     trainer.model.train()
     bregman.teacher.train()
     batch = batch_of(task)
-    term = trainer.gradients.losses(task, batch)["bregman"]
+    term = trainer.passes.losses(task, batch)["bregman"]
     student, teacher = watch.passes
     assert (student.model, student.modes) == (trainer.model, {True})
     assert (teacher.model, teacher.modes) == (bregman.teacher, {False})
@@ -143,11 +145,11 @@ def test_the_teacher_reads_the_clean_text_with_word_embeddings_of_its_own(order:
     bregman, watch = Bregman(), Watch()
     plugins = {name: {"bregman": bregman, "noise": Noise()}[name] for name in order}
     trainer = tiny_trainer(plugins | {"watch": watch})
-    ((stage, tasks),) = trainer.stages()
-    trainer.prepare(stage, tasks)
+    ((stage, tasks),) = stages_of(trainer)
+    prepare(trainer.hook, trainer.model, stage, tasks)
     shake(bregman.teacher)
     batch = batch_of(tasks[0])
-    trainer.gradients.losses(tasks[0], batch)
+    trainer.passes.losses(tasks[0], batch)
     student, teacher = watch.passes
     assert torch.equal(student.embeddings, trainer.model.encoder.word.weight[batch.tokens] + 1)
     assert torch.equal(teacher.embeddings, bregman.teacher.encoder.word.weight[batch.tokens])
@@ -158,12 +160,16 @@ def test_no_gradient_reaches_the_teacher_and_no_optimizer_knows_it() -> None:
     trainer = prepared(bregman, dropout=0.1)
     shake(bregman.teacher)
     for task in tiny_tasks():
-        torch.autograd.backward(trainer.gradients.losses(task, batch_of(task))["bregman"])
+        torch.autograd.backward(trainer.passes.losses(task, batch_of(task))["bregman"])
     assert all(parameter.grad is None for parameter in bregman.teacher.parameters())
     assert not any(parameter.requires_grad for parameter in bregman.teacher.parameters())
     assert any(parameter.grad is not None for parameter in trainer.model.parameters())
-    ((stage, _),) = trainer.stages()
-    stepped = {id(each) for group in trainer.make_optimizer(stage).param_groups for each in group["params"]}
+    ((stage, _),) = stages_of(trainer)
+    stepped = {
+        id(each)
+        for group in make_optimizer(trainer.hook, trainer.model, stage).param_groups
+        for each in group["params"]
+    }
     assert stepped == {id(parameter) for parameter in trainer.model.parameters()}
 
 
@@ -195,8 +201,8 @@ class Reset:
 def test_the_teacher_starts_where_training_starts_whatever_others_prepare(order: tuple[str, str]) -> None:
     plugins = {name: {"bregman": Bregman(), "reset": Reset()}[name] for name in order}
     trainer = tiny_trainer(plugins)
-    ((stage, tasks),) = trainer.stages()
-    trainer.prepare(stage, tasks)
+    ((stage, tasks),) = stages_of(trainer)
+    prepare(trainer.hook, trainer.model, stage, tasks)
     for name, copy in plugins["bregman"].teacher.named_parameters():
         assert torch.equal(copy, trainer.model.get_parameter(name)), name
 
@@ -242,7 +248,7 @@ def test_the_teacher_moves_once_an_update_as_an_average_kept_by_hand(others: Seq
     bregman = Bregman(beta=0.8, early_beta=0.4)
     diary = Diary(bregman=bregman)
     plugins = {"bregman": bregman} | {kind.__name__: kind() for kind in others}
-    trainer = tiny_trainer(plugins, steps=20, budget=budget, observers=[diary])
+    trainer = tiny_trainer(plugins, steps=20, micro_batch_tokens=budget, observers=[diary])
     average = copied(trainer.model)
     trainer.train()
     assert len(diary.weights) == 20
@@ -304,4 +310,4 @@ def test_the_teacher_is_not_what_is_evaluated_and_kept() -> None:
     bregman = Bregman()
     trainer = tiny_trainer({"bregman": bregman})
     trainer.train()
-    assert trainer.scored() is trainer.model
+    assert trainer.state.evaluated_model() is trainer.model

@@ -17,8 +17,9 @@ from regkit.hooks import catalog
 from regkit.model import load_encoder
 from regkit.runs import checkpoint
 from regkit.testing import STEPS, Snapshot, same_weights, tiny_tasks, tiny_trainer
-from regkit.training.evaluation import evaluate
-from tests.helpers import regkit
+from regkit.training.evaluation import Evaluator
+from regkit.training.stages import prepare
+from tests.helpers import regkit, stages_of
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -116,7 +117,7 @@ def test_the_scores_are_those_of_the_average_from_the_beginning_to_the_end() -> 
     tiny_trainer({"watch": plain}).train()
 
     def scored(model: MultitaskModel) -> Scores:
-        return evaluate(model, tiny_tasks(), "dev", budget=10_000, precision=torch.float32)
+        return Evaluator().scores(model, tiny_tasks(), "dev")
 
     assert watch.scores[0] == plain.scores[0]
     assert watch.scores[-1] == scored(ema.average)
@@ -135,9 +136,9 @@ class Renew:
 def test_the_average_begins_with_what_others_make_of_the_model(order: list[str]) -> None:
     plugins = {"ema": EMA(0.9), "renew": Renew()}
     trainer = tiny_trainer({name: plugins[name] for name in order})
-    ((stage, tasks),) = trainer.stages()
-    trainer.prepare(stage, tasks)
-    for name, weight in trainer.scored().named_parameters():
+    ((stage, tasks),) = stages_of(trainer)
+    prepare(trainer.hook, trainer.model, stage, tasks)
+    for name, weight in trainer.state.evaluated_model().named_parameters():
         assert torch.equal(weight, trainer.model.get_parameter(name)), name
 
 
@@ -167,7 +168,7 @@ def test_a_resumed_run_has_the_average_of_the_run_that_never_stopped() -> None:
     stop.trainer = first
     first.train()
     second = tiny_trainer({"ema": resumed})
-    second.load_state_dict(stop.training)
+    second.state.load(stop.training)
     second.train()
     for name, weight in resumed.average.named_parameters():
         assert torch.equal(weight, whole.average.get_parameter(name)), name
@@ -204,7 +205,9 @@ class Halt:
     def evaluated(self, step: int) -> None:
         if step:
             trainer = self.experiment.trainer
-            checkpoint.save(self.folder, trainer.scored(), self.experiment.tokenizer, trainer.state_dict())
+            checkpoint.save(
+                self.folder, trainer.state.evaluated_model(), self.experiment.tokenizer, trainer.state.capture()
+            )
             raise KeyboardInterrupt
 
 
@@ -228,8 +231,8 @@ def test_a_run_resumed_from_a_checkpoint_on_disk_has_the_weights_and_the_average
     resumed.model.encoder.load_state_dict(load_encoder(halt.folder).state_dict())
     checkpoint.load_heads(halt.folder, resumed.model.heads)
     resumed.trainer.load_state_dict(checkpoint.load_training(halt.folder))
-    assert 0 < resumed.trainer.position.step < whole.trainer.position.step
+    assert 0 < resumed.trainer.state.position.step < whole.trainer.state.position.step
     resumed.trainer.train()
     same_weights(resumed.trainer, whole.trainer)
-    for name, weight in resumed.trainer.scored().named_parameters():
-        assert torch.equal(weight, whole.trainer.scored().get_parameter(name)), name
+    for name, weight in resumed.trainer.state.evaluated_model().named_parameters():
+        assert torch.equal(weight, whole.trainer.state.evaluated_model().get_parameter(name)), name

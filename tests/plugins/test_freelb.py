@@ -77,7 +77,7 @@ def test_the_points_the_loss_and_its_gradients_are_those_of_the_oracle(task: Tas
     trainer = tiny_trainer({"freelb": freelb, "seen": seen}, dropout=0.0)
     trainer.model.double()
     batch = task.splits["train"].batch([0, 3, 5, 6], KEYS)
-    losses = trainer.gradients.losses(task, batch)
+    losses = trainer.passes.losses(task, batch)
 
     oracle, terms, found = Oracle(trainer), [], []
     uniform = batch.noise(torch.empty(len(batch.tokens), TINY.hidden_size, dtype=torch.float64), "freelb", "uniform")
@@ -115,7 +115,7 @@ def passes(
     trainer = tiny_trainer({"freelb": freelb, "seen": seen}, dropout=dropout)
     trainer.model.double()
     batch = task.splits["train"].batch([0, 1, 2, 3], KEYS)
-    trainer.gradients.losses(task, batch)
+    trainer.passes.losses(task, batch)
     return trainer, batch, seen
 
 
@@ -140,7 +140,7 @@ def test_in_a_ball_of_no_size_it_is_plain_training_however_many_steps(task: Task
     for plugins in ({"freelb": FreeLB(epsilon=1e-9, eta=1e-9, steps=steps)}, {}):
         trainer = tiny_trainer(plugins, dropout=0.3)
         trainer.model.double()
-        torch.autograd.backward(total(trainer.gradients.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS))))
+        torch.autograd.backward(total(trainer.passes.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS))))
         gradients.append([p.grad for p in trainer.model.parameters() if p.grad is not None])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
@@ -174,7 +174,7 @@ def test_an_ascent_goes_up(task: Task) -> None:
     losses = Losses()
     trainer = tiny_trainer({"freelb": FreeLB(epsilon=1.0, eta=0.002, steps=5), "losses": losses})
     trainer.model.double()
-    trainer.gradients.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS))
+    trainer.passes.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS))
     _, *climbed = losses.found
     assert len(climbed) == 5
     assert all(before < after for before, after in pairwise(climbed))
@@ -214,7 +214,7 @@ def test_each_example_starts_elsewhere() -> None:
     task = tiny_tasks()[0]
     trainer, _, seen = passes(FreeLB(steps=1), task)
     again = task.splits["train"].batch([0, 1, 2, 3], [key + 100 for key in KEYS])
-    trainer.gradients.losses(task, again)
+    trainer.passes.losses(task, again)
     one, other = nudges_of(seen)[0], (seen.inputs[3] - seen.inputs[2]).detach()
     assert (one - other).abs().max() > 0.1 * one.abs().max()
 
@@ -250,7 +250,7 @@ def test_with_weight_1_the_loss_is_the_mean_over_the_points_and_else_the_clean_o
     for weight in (0.25, 1.0):
         losses = Losses()
         trainer = tiny_trainer({"freelb": FreeLB(weight=weight, epsilon=0.5, eta=0.3, steps=4), "losses": losses})
-        found = total(trainer.gradients.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS)))
+        found = total(trainer.passes.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS)))
         clean, *climbed = losses.found
         assert max(climbed) - min(climbed) > 1e-3
         wanted = (1 - weight) * clean + weight * sum(climbed) / 4
@@ -280,8 +280,8 @@ def test_the_clean_output_gets_no_gradient_with_weight_1() -> None:
 def test_the_losses_at_the_points_go_through_the_wrappers_of_the_clean_one() -> None:
     for task in tiny_tasks():
         batch = task.splits["train"].batch([0, 1, 2, 3], KEYS)
-        plain = total(tiny_trainer({"freelb": FreeLB()}).gradients.losses(task, batch))
-        doubled = total(tiny_trainer({"freelb": FreeLB(), "double": Double()}).gradients.losses(task, batch))
+        plain = total(tiny_trainer({"freelb": FreeLB()}).passes.losses(task, batch))
+        doubled = total(tiny_trainer({"freelb": FreeLB(), "double": Double()}).passes.losses(task, batch))
         torch.testing.assert_close(doubled, 2 * plain)
 
 
@@ -293,8 +293,8 @@ def test_a_radius_too_fine_for_bf16_is_worked_on_in_float32(options: dict[str, A
     batch = task.splits["train"].batch([0, 1, 2, 3], KEYS)
     exact = tiny_trainer({"freelb": FreeLB(**options)}, dropout=0.0)
     halved = tiny_trainer({"freelb": FreeLB(**options)}, dropout=0.0)
-    halved.gradients.precision = torch.bfloat16
-    wanted, found = (total(trainer.gradients.losses(task, batch)) for trainer in (exact, halved))
+    halved.passes.precision = torch.bfloat16
+    wanted, found = (total(trainer.passes.losses(task, batch)) for trainer in (exact, halved))
     torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
 
 
@@ -304,7 +304,7 @@ def test_the_meter_hears_how_the_loss_rises_there_and_elsewhere() -> None:
     batch = task.splits["train"].batch([0, 1, 2, 3], KEYS)
     embeddings = trainer.model.embed(batch).detach()
     output = trainer.model.predict(task, batch, embeddings)
-    predict = trainer.gradients.predict_again(task, batch, embeddings, output)
+    predict = trainer.passes.predict_again(task, batch, embeddings, output)
     asked = {"model": trainer.model, "task": task, "batch": batch, "embeddings": embeddings, "output": output}
     (answer,) = trainer.hook.measure(**asked, predict=predict)
     found = answer["freelb"]

@@ -11,15 +11,17 @@ from torch import Tensor, nn
 from regkit import Task
 from regkit.testing import Snapshot, gradients_of, tiny_tasks, tiny_trainer
 from regkit.training.loop import Trainer
+from regkit.training.stages import make_optimizer, prepare
+from tests.helpers import stages_of
 
 KEYS = [11, 12, 13]
 
 
 def prepared(trainer: Trainer) -> Trainer:
     """The trainer as it is when the optimizer is about to be built."""
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     with trainer.streams.at(stage.name):
-        trainer.prepare(stage, tasks)
+        prepare(trainer.hook, trainer.model, stage, tasks)
     return trainer
 
 
@@ -29,7 +31,7 @@ def copied(model: nn.Module) -> dict[str, Tensor]:
 
 def held(trainer: Trainer) -> dict[str, Tensor]:
     """What the plugin holds the encoder to, by parameter."""
-    return {name.removeprefix("encoder."): anchor for name, anchor in trainer.plugins["l2sp"].anchors.items()}
+    return {name.removeprefix("encoder."): anchor for name, anchor in trainer.state.plugins["l2sp"].anchors.items()}
 
 
 def move(model: nn.Module) -> None:
@@ -41,7 +43,7 @@ def move(model: nn.Module) -> None:
 
 def terms(trainer: Trainer, task: Task) -> dict[str, Tensor]:
     """The plugin's terms of the loss."""
-    losses = trainer.gradients.losses(task, task.splits["train"].batch([0, 1, 2], KEYS))
+    losses = trainer.passes.losses(task, task.splits["train"].batch([0, 1, 2], KEYS))
     return {name: loss for name, loss in losses.items() if name.startswith("l2sp")}
 
 
@@ -139,10 +141,10 @@ def test_a_resumed_run_holds_to_the_original_weights_and_not_to_those_at_resume(
     first.train()
     second = tiny_trainer({"l2sp": L2SP()})
     second.model.load_state_dict(stop.model)  # what reading a checkpoint does, before plugins prepare
-    second.load_state_dict(stop.training)
+    second.state.load(stop.training)
     prepared(second)
-    ((stage, _),) = second.stages()
-    second.optimizer = second.make_optimizer(stage)
+    ((stage, _),) = stages_of(second)
+    second.state.optimizer = make_optimizer(second.hook, second.model, stage)
     second.restore()
     for name, anchor in held(second).items():
         assert torch.equal(anchor, original[name]), name

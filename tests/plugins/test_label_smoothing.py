@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from regkit import Batch, PluginError, Stage, Task, hookimpl
 from regkit.hooks import catalog
 from regkit.testing import tiny_tasks, tiny_trainer
-from tests.helpers import regkit, write_encoder, write_tasks
+from tests.helpers import regkit, stages_of, write_encoder, write_tasks
 
 TASKS = {task.name: task for task in tiny_tasks()}
 ABLE = ["classes", "binary", "features"]
@@ -28,8 +28,8 @@ def batch_of(task: Task) -> Batch:
 def prepare(plugin: LabelSmoothing, tasks: Sequence[Task]) -> None:
     """As at the beginning of a stage of these tasks; the run has no others."""
     trainer = tiny_trainer({"label_smoothing": plugin}, tasks=tasks)
-    ((stage, found),) = trainer.stages()
-    trainer.prepare(stage, found)
+    ((stage, found),) = stages_of(trainer)
+    prepare(trainer.hook, trainer.model, stage, found)
 
 
 def loss_of(plugin: LabelSmoothing, task: Task, output: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ def test_a_plugin_that_weighs_losses_is_given_the_smoothed_one(order: list[str],
     double = Double()
     plugins = {"double": double, "label_smoothing": LabelSmoothing(0.3, ABLE)}
     trainer = tiny_trainer({name: plugins[name] for name in order}, dropout=0.0)
-    loss = trainer.gradients.losses(task, batch_of(task))["task"]
+    loss = trainer.passes.losses(task, batch_of(task))["task"]
     output = trainer.model.predict(task, batch_of(task), trainer.model.embed(batch_of(task)))
     smoothed = loss_of(LabelSmoothing(0.3, ABLE), task, output)
     torch.testing.assert_close(double.seen, [smoothed])
@@ -214,7 +214,7 @@ class Elsewhere:
 def test_the_loss_that_other_plugins_ask_for_is_smoothed_too() -> None:
     elsewhere = Elsewhere()
     plugins = {"elsewhere": elsewhere, "label_smoothing": LabelSmoothing(0.3, ABLE)}
-    tiny_trainer(plugins).gradients.losses(TASKS["classes"], batch_of(TASKS["classes"]))
+    tiny_trainer(plugins).passes.losses(TASKS["classes"], batch_of(TASKS["classes"]))
     ((output, loss),) = elsewhere.found
     torch.testing.assert_close(loss, loss_of(LabelSmoothing(0.3, ABLE), TASKS["classes"], output))
 

@@ -13,6 +13,8 @@ from regkit_plugins.mixout import Mixout
 from regkit import MultitaskModel, Stage, hookimpl
 from regkit.testing import same_weights, tiny_tasks, tiny_trainer
 from regkit.training.loop import Trainer
+from regkit.training.stages import make_optimizer, prepare
+from tests.helpers import stages_of
 
 PEAK = 1e-2  # of `tiny_trainer`
 
@@ -26,9 +28,9 @@ def depth(name: str) -> int:
 
 def prepared(trainer: Trainer) -> torch.optim.Optimizer:
     """The optimizer of the run's one stage."""
-    ((stage, tasks),) = trainer.stages()
-    trainer.prepare(stage, tasks)
-    return trainer.make_optimizer(stage)
+    ((stage, tasks),) = stages_of(trainer)
+    prepare(trainer.hook, trainer.model, stage, tasks)
+    return make_optimizer(trainer.hook, trainer.model, stage)
 
 
 def groups_of(trainer: Trainer, optimizer: torch.optim.Optimizer) -> Mapping[str, Mapping[str, float]]:

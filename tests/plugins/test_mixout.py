@@ -18,15 +18,17 @@ from regkit.model import save_encoder
 from regkit.model.attention import SelfAttention
 from regkit.testing import STEPS, Snapshot, tiny_tasks, tiny_trainer
 from regkit.training.loop import Trainer
+from regkit.training.stages import make_optimizer, prepare
+from tests.helpers import stages_of
 
 KEYS = [11, 12, 13, 14]
 
 
 def prepared(trainer: Trainer) -> Trainer:
     """The trainer as it is when the optimizer is about to be built."""
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     with trainer.streams.at(stage.name):
-        trainer.prepare(stage, tasks)
+        prepare(trainer.hook, trainer.model, stage, tasks)
     return trainer
 
 
@@ -175,7 +177,7 @@ def test_the_optimizer_holds_the_very_parameters_that_the_forward_pass_uses() ->
     original = {name: id(parameter) for name, parameter in trainer.model.named_parameters()}
     start = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
     trainer.train()
-    held = [parameter for group in trainer.optimizer.param_groups for parameter in group["params"]]
+    held = [parameter for group in trainer.state.optimizer.param_groups for parameter in group["params"]]
     assert {name: id(parameter) for name, parameter in trainer.model.named_parameters()} == original
     assert {id(parameter) for parameter in held} == set(original.values())
     trainer.model.eval()
@@ -218,7 +220,7 @@ def test_evaluation_uses_the_weights_themselves() -> None:
         wanted = plain.predict(task, batch, embeddings)
         trainer.model.train()
         output = trainer.model.predict(task, batch, embeddings)
-        asked = trainer.gradients.predict_again(task, batch, embeddings, output)
+        asked = trainer.passes.predict_again(task, batch, embeddings, output)
         assert torch.equal(asked(embeddings, dropout="off"), wanted)
         assert not torch.equal(output, wanted)
         trainer.model.eval()
@@ -253,7 +255,7 @@ class Spy:
 def updates() -> list[list[dict[str, Tensor]]]:
     """The weights that layers used, by update and moment, in a run of several tasks, micro-batches and second passes."""
     spy = Spy()
-    tiny_trainer({"spy": spy, "mixout": Mixout(p=0.5), "sam": SAM(rho=1e-12)}, steps=2, budget=40).train()
+    tiny_trainer({"spy": spy, "mixout": Mixout(p=0.5), "sam": SAM(rho=1e-12)}, steps=2, micro_batch_tokens=40).train()
     return spy.seen[:-1]
 
 
@@ -311,7 +313,7 @@ def test_replayed_passes_are_equal_to_the_last_bit_with_its_masks_and_those_of_a
     trainer.model.train()
     for task in tiny_tasks():
         begin(trainer, step=0)
-        term = trainer.gradients.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS))["r3f"]
+        term = trainer.passes.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS))["r3f"]
         assert abs(float(term.detach())) < 1e-8
 
 
@@ -322,10 +324,10 @@ def test_a_resumed_run_mixes_towards_the_original_weights_and_not_those_at_resum
     first.train()
     second = tiny_trainer({"mixout": Mixout(p=0.5)})
     second.model.load_state_dict(stop.model)  # what reading a checkpoint does, before plugins prepare
-    second.load_state_dict(stop.training)
+    second.state.load(stop.training)
     prepared(second)
-    ((stage, _),) = second.stages()
-    second.optimizer = second.make_optimizer(stage)
+    ((stage, _),) = stages_of(second)
+    second.state.optimizer = make_optimizer(second.hook, second.model, stage)
     second.restore()
     begin(second, step=3)
     second.model.train()
@@ -347,7 +349,7 @@ def test_at_p_0_nothing_is_touched() -> None:
     plain = tiny_trainer({}, dropout=0.3)
     assert [type(module) for module in trainer.model.modules()] == [type(module) for module in plain.model.modules()]
     assert {module.rate for module in trainer.model.modules() if isinstance(module, Dropout)} == {0.3}
-    assert trainer.plugins["mixout"].state_dict() == {}
+    assert trainer.state.plugins["mixout"].state_dict() == {}
 
 
 @pytest.mark.parametrize("order", [("mixout", "reinit_top"), ("reinit_top", "mixout")])

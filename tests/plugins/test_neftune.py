@@ -15,6 +15,8 @@ from regkit import Batch, MultitaskModel, Task, hookimpl
 from regkit.base.randomness import derive
 from regkit.tasks.objectives import Classification
 from regkit.testing import TINY, tiny_task, tiny_tasks, tiny_trainer
+from regkit.training.stages import prepare
+from tests.helpers import stages_of
 
 KEYS = [11, 12, 13, 14]
 
@@ -120,7 +122,7 @@ def test_an_adversary_starts_from_the_noised_embeddings(order: list[str]) -> Non
     plugins = {"watch": watch, "neftune": NEFTune(20.0), "smart": Smart(epsilon=0.01, sigma=0.01, eta=1.0)}
     trainer = tiny_trainer({name: plugins[name] for name in order}, dropout=0.0)
     batch = tiny_tasks()[0].splits["train"].batch([0, 1, 2, 3], KEYS)
-    trainer.gradients.losses(tiny_tasks()[0], batch)
+    trainer.passes.losses(tiny_tasks()[0], batch)
     noised, *moved = (embeddings for _, embeddings in watch.predicted)
     assert len(moved) == 2  # one ascent, and the term; the clean output is not computed again
     assert (noised - trainer.model.embed(batch)).abs().max() > 0.5
@@ -130,10 +132,10 @@ def test_an_adversary_starts_from_the_noised_embeddings(order: list[str]) -> Non
 def test_a_teacher_reads_clean_embeddings() -> None:
     watch, bregman = Watch(), Bregman()
     trainer = tiny_trainer({"watch": watch, "neftune": NEFTune(), "bregman": bregman})
-    ((stage, tasks),) = trainer.stages()
-    trainer.prepare(stage, tasks)
+    ((stage, tasks),) = stages_of(trainer)
+    prepare(trainer.hook, trainer.model, stage, tasks)
     batch = tasks[0].splits["train"].batch([0, 1], KEYS[:2])
-    trainer.gradients.losses(tasks[0], batch)
+    trainer.passes.losses(tasks[0], batch)
     (model, _), (teacher, embeddings) = watch.predicted
     assert (model, teacher) == (trainer.model, bregman.teacher)
     assert torch.equal(embeddings, teacher.embed(batch))

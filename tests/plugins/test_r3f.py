@@ -57,7 +57,7 @@ def batch_of(task: Task) -> Batch:
 def term(r3f: R3F, task: Task, **options) -> Tensor:
     trainer = tiny_trainer({"r3f": r3f}, **options)
     trainer.model.train()
-    found: Tensor = trainer.gradients.losses(task, batch_of(task))["r3f"]
+    found: Tensor = trainer.passes.losses(task, batch_of(task))["r3f"]
     return found
 
 
@@ -85,7 +85,7 @@ def test_the_term_and_its_gradients_are_those_of_the_oracle(task: Task, unit: st
     expected = oracle(r3f, model, task)
     wanted = torch.autograd.grad(expected, list(model.parameters()), allow_unused=True)
 
-    found = trainer.gradients.losses(task, batch_of(task))["r3f"]
+    found = trainer.passes.losses(task, batch_of(task))["r3f"]
     assert found > 1e-6
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-14)
     ours = torch.autograd.grad(found, list(model.parameters()), allow_unused=True)
@@ -184,7 +184,7 @@ def test_the_noise_of_the_next_update_and_of_another_example_is_another() -> Non
 
 def test_the_term_goes_through_the_head_of_its_own_task_and_reaches_the_word_embeddings() -> None:
     trainer, task = tiny_trainer({"r3f": R3F()}), tiny_tasks()[1]
-    torch.autograd.backward(trainer.gradients.losses(task, batch_of(task))["r3f"])
+    torch.autograd.backward(trainer.passes.losses(task, batch_of(task))["r3f"])
     heads = {name for name, head in trainer.model.heads.items() if any(p.grad is not None for p in head.parameters())}
     assert heads == {task.name}
     assert float(trainer.model.encoder.word.weight.grad.abs().max()) > 0
@@ -193,10 +193,10 @@ def test_the_term_goes_through_the_head_of_its_own_task_and_reaches_the_word_emb
 @pytest.mark.parametrize(("unit", "sigma"), [("absolute", 1e-5), ("rms", 0.01)])
 def test_noise_too_fine_for_bf16_is_worked_on_in_float32(unit: str, sigma: float) -> None:
     task, r3f = tiny_tasks()[0], R3F(sigma=sigma, unit=unit, weight=1e4)
-    exact = tiny_trainer({"r3f": r3f}, dropout=0.0).gradients.losses(task, batch_of(task))["r3f"]
+    exact = tiny_trainer({"r3f": r3f}, dropout=0.0).passes.losses(task, batch_of(task))["r3f"]
     halved = tiny_trainer({"r3f": r3f}, dropout=0.0)
-    halved.gradients.precision = torch.bfloat16
-    rounded = halved.gradients.losses(task, batch_of(task))["r3f"]
+    halved.passes.precision = torch.bfloat16
+    rounded = halved.passes.losses(task, batch_of(task))["r3f"]
     torch.testing.assert_close(rounded, exact, rtol=1e-4, atol=0)
 
 
@@ -208,5 +208,5 @@ def test_the_measured_floor_is_0_because_masks_are_replayed() -> None:
     embeddings = trainer.model.embed(batch)
     with trainer.streams.seeded("dropout"):
         output = trainer.model.predict(task, batch, embeddings)
-    predict = trainer.gradients.predict_again(task, batch, embeddings, output)
+    predict = trainer.passes.predict_again(task, batch, embeddings, output)
     assert float(R3F().measure(task, embeddings, predict)["floor"]) == 0.0

@@ -14,6 +14,8 @@ from torch import Tensor
 from regkit import MultitaskModel, PluginError, Task, hookimpl
 from regkit.testing import tiny_tasks, tiny_trainer
 from regkit.training.loop import Trainer
+from regkit.training.stages import prepare
+from tests.helpers import stages_of
 
 
 def tasks() -> list[Task]:
@@ -22,8 +24,8 @@ def tasks() -> list[Task]:
 
 
 def prepared(trainer: Trainer) -> Trainer:
-    ((stage, found),) = trainer.stages()
-    trainer.prepare(stage, found)
+    ((stage, found),) = stages_of(trainer)
+    prepare(trainer.hook, trainer.model, stage, found)
     return trainer
 
 
@@ -163,7 +165,7 @@ def test_the_model_that_is_kept_has_the_bound_beside_other_plugins_whoever_is_na
     made = {"r4f": R4F(bound=0.05), "ema": EMA(decay=0.5), "mixout": Mixout(p=0.5)}
     trainer = tiny_trainer({name: made[name] for name in order}, tasks=tasks(), steps=3)
     trainer.train()
-    assert all(largest(weight) <= 0.05 * (1 + 1e-4) for weight in weights(trainer.scored()).values())
+    assert all(largest(weight) <= 0.05 * (1 + 1e-4) for weight in weights(trainer.state.evaluated_model()).values())
 
 
 def test_an_infinite_bound_is_no_bound() -> None:

@@ -29,7 +29,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_oracle(task: Task) -> None:
     trainer = tiny_trainer({"rdrop": RDrop(weight=0.7), "masks": masks}, dropout=0.0)
     trainer.model.double()
     batch = task.splits["train"].batch([0, 3, 5, 6], KEYS)
-    losses = trainer.gradients.losses(task, batch)
+    losses = trainer.passes.losses(task, batch)
 
     oracle, terms = Oracle(trainer), []
     both = zip(*(examples(batch, mask) for mask in masks.masks), batch.labels, strict=True)
@@ -48,7 +48,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_oracle(task: Task) -> None:
 def test_the_second_pass_draws_masks_of_its_own(task: Task) -> None:
     masks = InputDropout()
     trainer = tiny_trainer({"rdrop": RDrop(), "masks": masks})
-    losses = trainer.gradients.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS))
+    losses = trainer.passes.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS))
     first, second = masks.masks
     assert not torch.equal(first, second)
     assert float(losses["rdrop"].detach()) > 1e-6
@@ -62,7 +62,7 @@ def test_the_second_pass_has_as_much_dropout_as_the_first() -> None:
     trainer.model.encoder.register_forward_pre_hook(lambda module, _: modes.append(module.training))
     trainer.model.heads["classes"].register_forward_pre_hook(lambda module, _: modes.append(module.training))
     task = tiny_tasks()[0]
-    trainer.gradients.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS))
+    trainer.passes.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS))
     assert modes == [True, True]
     assert [mask.bool().all().item() for mask in masks.masks] == [False, False]
 
@@ -70,13 +70,13 @@ def test_the_second_pass_has_as_much_dropout_as_the_first() -> None:
 def test_the_clean_pass_and_its_loss_are_as_without_the_plugin() -> None:
     task = tiny_tasks()[0]
     batch = task.splits["train"].batch([0, 1, 2, 3], KEYS)
-    with_it = tiny_trainer({"rdrop": RDrop()}).gradients.losses(task, batch)["task"]
-    assert torch.equal(with_it, tiny_trainer({}).gradients.losses(task, batch)["task"])
+    with_it = tiny_trainer({"rdrop": RDrop()}).passes.losses(task, batch)["task"]
+    assert torch.equal(with_it, tiny_trainer({}).passes.losses(task, batch)["task"])
 
 
 def test_without_dropout_it_is_the_plain_loss() -> None:
     for task in tiny_tasks():
-        losses = tiny_trainer({"rdrop": RDrop()}, dropout=0.0).gradients.losses(
+        losses = tiny_trainer({"rdrop": RDrop()}, dropout=0.0).passes.losses(
             task, task.splits["train"].batch([0, 1, 2, 3], KEYS)
         )
         assert float(losses["rdrop"].detach()) == float(losses["rdrop second"].detach()) == 0
@@ -158,9 +158,9 @@ def test_the_divergence_is_half_the_sum_of_both_directions_times_the_weight() ->
 def test_the_second_loss_goes_through_the_wrappers_of_the_first() -> None:
     for task in tiny_tasks():
         batch = task.splits["train"].batch([0, 1, 2, 3], KEYS)
-        plain = tiny_trainer({"rdrop": RDrop()}).gradients.losses(task, batch)
+        plain = tiny_trainer({"rdrop": RDrop()}).passes.losses(task, batch)
         for plugins in ({"rdrop": RDrop(), "double": Double()}, {"double": Double(), "rdrop": RDrop()}):
-            doubled = tiny_trainer(plugins).gradients.losses(task, batch)
+            doubled = tiny_trainer(plugins).passes.losses(task, batch)
             for term, times in {"task": 2, "rdrop second": 2, "rdrop": 1}.items():
                 torch.testing.assert_close(doubled[term], times * plain[term])
 
@@ -168,7 +168,7 @@ def test_the_second_loss_goes_through_the_wrappers_of_the_first() -> None:
 def test_no_update_has_the_masks_of_another() -> None:
     masks = InputDropout()
     task = tiny_tasks()[0]
-    trainer = tiny_trainer({"rdrop": RDrop(), "masks": masks}, tasks=[task], steps=3, budget=20)
+    trainer = tiny_trainer({"rdrop": RDrop(), "masks": masks}, tasks=[task], steps=3, micro_batch_tokens=20)
     trainer.train()
     found = [tuple(mask.flatten()[:32].tolist()) for mask in masks.masks]
     assert len(found) > 6  # micro-batches, two passes each

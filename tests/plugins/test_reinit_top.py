@@ -16,6 +16,7 @@ from regkit import MultitaskModel, PluginError, Streams, hookimpl
 from regkit.hooks import catalog
 from regkit.testing import TINY, Snapshot, tiny_tasks, tiny_trainer
 from regkit.training.loop import Trainer
+from tests.helpers import stages_of
 
 POOLER, TOP, BOTTOM = "encoder.pooler.", "encoder.layers.1.", "encoder.layers.0."
 
@@ -36,9 +37,9 @@ def used(plugins: Mapping[str, object], seed: int = 0) -> Trainer:
 
 def prepare(trainer: Trainer) -> None:
     """As at the beginning of the run's one stage."""
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     with trainer.streams.at(stage.name):
-        trainer.prepare(stage, tasks)
+        prepare(trainer.hook, trainer.model, stage, tasks)
 
 
 def renewed(layers: int, seed: int = 0, **others: object) -> dict[str, Tensor]:
@@ -162,7 +163,7 @@ def test_a_resumed_run_goes_on_with_its_layers_and_does_not_renew_them_again() -
     stopped.train()
     resumed = tiny_trainer({"reinit_top": ReinitTop(2), "before": before})
     resumed.model.load_state_dict(stop.model)
-    resumed.load_state_dict(stop.training)
+    resumed.state.load(stop.training)
     resumed.train()
     assert len(before.updates) == 3
     for name, weight in before.updates[0].items():

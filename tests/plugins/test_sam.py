@@ -18,7 +18,9 @@ from regkit.data.order import Feed
 from regkit.tasks.task import Stage, Task
 from regkit.testing import tiny_task, tiny_tasks, tiny_trainer
 from regkit.training.loop import Trainer
+from regkit.training.stages import make_optimizer, prepare
 from regkit.training.update import Chosen
+from tests.helpers import stages_of
 
 WHOLE, CUT = 10_000, 15  # tokens in a micro-batch
 
@@ -34,10 +36,10 @@ OTHERS = {
 def prepared(trainer: Trainer) -> Trainer:
     """The trainer in float64, as it is when its first update begins."""
     trainer.model.double().train()
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     with trainer.streams.at(stage.name):
-        trainer.prepare(stage, tasks)
-        trainer.optimizer = trainer.make_optimizer(stage)
+        prepare(trainer.hook, trainer.model, stage, tasks)
+        trainer.state.optimizer = make_optimizer(trainer.hook, trainer.model, stage)
     return trainer
 
 
@@ -49,11 +51,11 @@ def before_step(trainer: Trainer, chosen: Chosen) -> dict[str, Tensor]:
     """Compute an update's gradient and hand it to the plugins, as the loop does; what the optimizer would step with."""
 
     def compute() -> None:
-        trainer.gradients.compute(trainer.optimizer, chosen)
+        compute(trainer, trainer.state.optimizer, chosen)
 
     with trainer.streams.at("finetune", 0):
         compute()
-        trainer.hook.before_step(model=trainer.model, optimizer=trainer.optimizer, recompute=compute)
+        trainer.hook.before_step(model=trainer.model, optimizer=trainer.state.optimizer, recompute=compute)
     return gradients(trainer.model)
 
 
@@ -71,7 +73,7 @@ def ascent(trainer: Trainer, chosen: Chosen, rho: float) -> dict[str, Tensor]:
             examples = sum(len(part) for part in parts)
             for number, batch in enumerate(parts):
                 with trainer.streams.within(task.name, number):  # where the masks come from
-                    loss = sum(trainer.gradients.losses(task, batch).values())
+                    loss = sum(trainer.passes.losses(task, batch).values())
                 (loss * len(batch) / examples).backward()
         return gradients(trainer.model)
 
@@ -166,8 +168,8 @@ def test_what_is_clipped_is_the_second_gradient(clip: float) -> None:
     trainer = tiny_trainer({"sam": SAM(rho=2.0), "noted": Noted()}, steps=2)
     trainer.clip = clip
     trainer.train()
-    assert len(trainer.optimizer.lengths) == 2
-    for length in trainer.optimizer.lengths:
+    assert len(trainer.state.optimizer.lengths) == 2
+    for length in trainer.state.optimizer.lengths:
         assert length == pytest.approx(clip, rel=2e-3) if clip else length > 0.01
 
 
@@ -254,8 +256,8 @@ class Witness:
 def test_both_passes_read_the_same_batches_and_the_loss_that_is_told_is_that_of_the_weights_themselves() -> None:
     task = tiny_task("classes", tiny_tasks()[0].objective, batch_size=8)
     climbing, plain = Witness(), Witness()
-    tiny_trainer({"sam": SAM(rho=1.0), "witness": climbing}, tasks=[task], steps=1, budget=CUT).train()
-    tiny_trainer({"witness": plain}, tasks=[task], steps=1, budget=CUT).train()
+    tiny_trainer({"sam": SAM(rho=1.0), "witness": climbing}, tasks=[task], steps=1, micro_batch_tokens=CUT).train()
+    tiny_trainer({"witness": plain}, tasks=[task], steps=1, micro_batch_tokens=CUT).train()
     assert len(plain.rows) > 1
     assert climbing.rows == 2 * plain.rows
     assert climbing.losses == plain.losses
@@ -264,11 +266,11 @@ def test_both_passes_read_the_same_batches_and_the_loss_that_is_told_is_that_of_
 def test_the_state_of_the_optimizer_is_not_touched() -> None:
     trainer = tiny_trainer({"sam": SAM(rho=0.5)}, steps=2)
     trainer.train()
-    before = copy.deepcopy(trainer.optimizer.state_dict())
+    before = copy.deepcopy(trainer.state.optimizer.state_dict())
     assert before["state"]
     trainer.model.train()
     before_step(trainer, batches([tiny_tasks()[1]]))
-    after = trainer.optimizer.state_dict()
+    after = trainer.state.optimizer.state_dict()
     assert after["param_groups"] == before["param_groups"]
     assert after["state"].keys() == before["state"].keys()
     for number, values in before["state"].items():

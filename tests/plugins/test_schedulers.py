@@ -35,8 +35,9 @@ from regkit.model import Bert
 from regkit.tasks.objectives import Binary, Classification, Regression
 from regkit.testing import TINY, Probe, Snapshot, same_weights, tiny_task
 from regkit.training.loop import Trainer
-from regkit.training.update import Gradients
-from tests.helpers import slow_but
+from regkit.training.passes import Passes
+from regkit.training.state import State
+from tests.helpers import slow_but, stages_of
 
 Scores = Mapping[str, Mapping[str, float]]
 Counts = tuple[int, ...]
@@ -95,14 +96,18 @@ def trainer_of(
     composition = compose(together, Defaults(tasks, stage), streams)
     for observer in observers:
         composition.observe(observer)
-    return Trainer(Gradients(model, composition.hook, streams), tasks, plugins=together)
+    return Trainer(
+        Passes(model, composition.hook, streams),
+        State(model, composition.hook, streams, together, composition.acts),
+        tasks,
+    )
 
 
 def epochs_of(trainer: Trainer) -> list[list[tuple[str, ...]]]:
     """By epoch and step, the names of the tasks; the scheduler itself is asked, for a call of a hook takes long."""
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     length, total = trainer.length(stage, tasks)
-    (choose,) = (plugin.choose_tasks for plugin in trainer.plugins.values() if hasattr(plugin, "choose_tasks"))
+    (choose,) = (plugin.choose_tasks for plugin in trainer.state.plugins.values() if hasattr(plugin, "choose_tasks"))
     known = {"tasks": tasks, "total_steps": total}
     wanted = inspect.signature(choose).parameters
     named = {name: value for name, value in known.items() if name in wanted}
@@ -143,7 +148,7 @@ def made(name: str) -> dict[str, Any]:
 )
 def test_without_options_an_epoch_is_as_counted_by_hand(name: str, expected: Counts) -> None:
     trainer = trainer_of(made(name))
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     assert trainer.length(stage, tasks) == (sum(expected), sum(expected))
     (epoch,) = epochs_of(trainer)
     assert counts(epoch) == expected
@@ -175,7 +180,7 @@ def test_another_process_agrees_on_the_task_at_every_step() -> None:
 def test_what_is_drawn_elsewhere_changes_no_turn(name: str) -> None:
     expected = epochs_of(trainer_of(made(name), epochs=2))
     trainer = trainer_of(made(name), epochs=2)
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     for seed, step in enumerate([1257, 0, 1300, 1, 700]):  # a run that is resumed begins in the middle
         torch.manual_seed(seed)
         np.random.seed(seed)
@@ -223,7 +228,7 @@ class Log:
 def test_a_run_trains_the_tasks_that_its_plan_foresaw_and_is_scored_at_the_end_of_each_epoch(name: str) -> None:
     log = Log()
     trainer = trainer_of(made(name), tasks=small(), epochs=2, observers=[log])
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     foreseen = trainer.first_epoch(stage, tasks)
     torch.manual_seed(99)
     trainer.train()
@@ -239,7 +244,7 @@ def test_a_run_trains_the_tasks_that_its_plan_foresaw_and_is_scored_at_the_end_o
 def test_a_stage_shorter_than_an_epoch_is_the_beginning_of_it(name: str) -> None:
     whole, log = trainer_of(made(name), tasks=small()), Log()
     short = trainer_of(made(name), tasks=small(), steps=2, observers=[log])
-    ((stage, tasks),) = short.stages()
+    ((stage, tasks),) = stages_of(short)
     foreseen = short.first_epoch(stage, tasks)
     assert len(foreseen) == 2
     assert [tuple(step) for step in foreseen] == epochs_of(whole)[0][:2]
@@ -303,7 +308,7 @@ def test_a_run_of_several_epochs_resumes_bit_for_bit(name: str) -> None:
         rest = Log()
         resumed = trainer_of({name: catalog.make(name, options)}, tasks=small(), epochs=3, observers=[rest])
         resumed.model.load_state_dict(stop.model)
-        resumed.load_state_dict(stop.training)
+        resumed.state.load(stop.training)
         torch.manual_seed(12)
         resumed.train()
         assert rest.steps == log.steps[stop.after :]
@@ -350,7 +355,7 @@ def test_several_tasks_a_step_are_each_trained_on_a_batch_of_their_own() -> None
 
 def test_more_tasks_a_step_than_there_are_is_refused() -> None:
     trainer = trainer_of({"rrobin": RoundRobin(per_step=4)})
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     with pytest.raises(PluginError) as refused:
         trainer.first_epoch(stage, tasks)
     assert str(refused.value) == "'rrobin' is to take 4 tasks a step; the stage has 3."
@@ -409,7 +414,7 @@ def test_temperature_by_hand(options: Mapping[str, Any], expected: Counts) -> No
 
 def test_a_cap_below_a_batch_is_refused() -> None:
     trainer = trainer_of({"temperature": Temperature(cap=31)})
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     with pytest.raises(PluginError) as refused:
         trainer.first_epoch(stage, tasks)
     assert str(refused.value) == "'temperature' has a cap of 31, below a batch of task 'sst' (32)."
@@ -477,7 +482,7 @@ def test_weighted_by_hand(weights: tuple[float, ...], expected: Counts) -> None:
 )
 def test_weights_that_do_not_fit_the_tasks_are_refused(weights: dict[str, float], said: str) -> None:
     trainer = trainer_of({"weighted": Weighted(weights)})
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     with pytest.raises(PluginError) as refused:
         trainer.first_epoch(stage, tasks)
     assert str(refused.value) == said
@@ -522,7 +527,7 @@ def oracle(given: Mapping[str, float], past: Sequence[Mapping[str, float]], alph
 
 def tell(trainer: Trainer, step: int, scores: Mapping[str, float]) -> None:
     """The dev splits were scored; what is not the task's own metric counts for nothing."""
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     trainer.length(stage, tasks)  # as every run begins
     told = {task.name: {"loss": 0.5, "spearman": -1.0, task.objective.metric: scores[task.name]} for task in tasks}
     trainer.hook.evaluated(stage=stage, step=step, scores=told)
@@ -591,7 +596,7 @@ def test_a_negative_correlation_counts_as_none() -> None:
 
 def test_a_task_that_is_not_scored_keeps_its_share() -> None:
     trainer = trainer_of({"adaptive": Adaptive({"sst": 0.5})})
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     trainer.length(stage, tasks)
     trainer.hook.evaluated(stage=stage, step=TOTAL, scores={"sst": {tasks[0].objective.metric: 0.5}})
     (epoch,) = epochs_of(trainer)
@@ -600,7 +605,7 @@ def test_a_task_that_is_not_scored_keeps_its_share() -> None:
 
 def test_a_reference_of_an_unknown_task_is_refused() -> None:
     trainer = trainer_of({"adaptive": Adaptive({"qora": 0.5})})
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     with pytest.raises(PluginError) as refused:
         trainer.first_epoch(stage, tasks)
     assert str(refused.value) == "'adaptive' knows no task 'qora'. Did you mean 'quora'? Available: quora, sst, sts."
@@ -628,13 +633,13 @@ def test_what_adaptive_knows_travels_in_its_state() -> None:
     trainer, other = (trainer_of({"adaptive": Adaptive({"sst": 0.5})}) for _ in range(2))
     epochs_of(trainer)
     tell(trainer, TOTAL, {"sst": 0.4, "quora": 0.8, "sts": 0.5})
-    state = json.loads(json.dumps(trainer.plugins["adaptive"].state_dict()))
-    other.plugins["adaptive"].load_state_dict(state)
+    state = json.loads(json.dumps(trainer.state.plugins["adaptive"].state_dict()))
+    other.state.plugins["adaptive"].load_state_dict(state)
     for each in (trainer, other):
         epochs_of(each)
         tell(each, 2 * TOTAL, {"sst": 0.45, "quora": 0.4, "sts": 0.6})
     assert epochs_of(other) == epochs_of(trainer)
-    other.plugins["adaptive"].load_state_dict(state)
+    other.state.plugins["adaptive"].load_state_dict(state)
     assert state["best"]["quora"] == 0.8  # the state that was loaded is nobody's to change
 
 
@@ -658,7 +663,7 @@ def test_an_epoch_of_only_is_that_of_its_task(name: str, batches: int) -> None:
 
 def test_only_an_unknown_task_is_refused() -> None:
     trainer = trainer_of({"only": Only("sts2")})
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     with pytest.raises(PluginError) as refused:
         trainer.first_epoch(stage, tasks)
     assert str(refused.value) == "'only' knows no task 'sts2'. Did you mean 'sts'? Available: quora, sst, sts."

@@ -26,12 +26,12 @@ def test_the_perturbation_the_term_and_the_gradients_are_those_of_the_oracle(tas
     head = list(trainer.model.heads[task.name].parameters())
     expected_head = torch.autograd.grad(2.0 * expected, [*oracle.bert.parameters(), *head], allow_unused=True)
 
-    term = trainer.gradients.losses(task, batch)["smart"]
+    term = trainer.passes.losses(task, batch)["smart"]
     torch.testing.assert_close(term, 2.0 * expected, rtol=1e-8, atol=1e-12)
     embeddings = trainer.model.embed(batch).detach()
     output = trainer.model.predict(task, batch, embeddings).detach()
     found = smart.adversary(
-        task, batch, embeddings, output, trainer.gradients.predict_again(task, batch, embeddings, output)
+        task, batch, embeddings, output, trainer.passes.predict_again(task, batch, embeddings, output)
     )
     torch.testing.assert_close(found.detach(), nudge, rtol=1e-7, atol=1e-10)
 
@@ -53,7 +53,7 @@ def test_no_coordinate_leaves_the_box_of_its_example() -> None:
         embeddings = trainer.model.embed(batch).detach()
         output = trainer.model.predict(task, batch, embeddings).detach()
         nudge = smart.adversary(
-            task, batch, embeddings, output, trainer.gradients.predict_again(task, batch, embeddings, output)
+            task, batch, embeddings, output, trainer.passes.predict_again(task, batch, embeddings, output)
         )
         assert not nudge.requires_grad
         root = batch.per_example(embeddings.square(), "mean").sqrt()
@@ -68,7 +68,7 @@ def test_with_dropout_on_the_term_is_the_adversary_and_not_the_dropout() -> None
     sizes = []
     for radius in (0.5, 1e-6):
         trainer = tiny_trainer({"smart": Smart(epsilon=radius, sigma=radius, eta=100 * radius)}, dropout=0.3)
-        sizes.append(float(trainer.gradients.losses(task, batch)["smart"].detach()))
+        sizes.append(float(trainer.passes.losses(task, batch)["smart"].detach()))
     assert abs(sizes[1]) < 1e-4 * sizes[0]
 
 
@@ -78,7 +78,7 @@ def test_every_pass_replays_the_masks_of_the_clean_one() -> None:
     batch = task.splits["train"].batch([0, 1], KEYS[:2])
     embeddings = trainer.model.embed(batch)
     output = trainer.model.predict(task, batch, embeddings)
-    again = trainer.gradients.predict_again(task, batch, embeddings, output)
+    again = trainer.passes.predict_again(task, batch, embeddings, output)
 
     def predict(embeddings: Tensor, *, dropout: str = "replay", radius: float | None = None) -> Tensor:
         asked.append(dropout)
@@ -91,7 +91,7 @@ def test_every_pass_replays_the_masks_of_the_clean_one() -> None:
 def test_the_term_goes_through_the_head_of_its_own_task() -> None:
     trainer = tiny_trainer({"smart": Smart()})
     task = tiny_tasks()[1]
-    torch.autograd.backward(trainer.gradients.losses(task, task.splits["train"].batch([0, 1], KEYS[:2]))["smart"])
+    torch.autograd.backward(trainer.passes.losses(task, task.splits["train"].batch([0, 1], KEYS[:2]))["smart"])
     with_gradient = {
         name for name, head in trainer.model.heads.items() if any(p.grad is not None for p in head.parameters())
     }
@@ -103,10 +103,10 @@ def test_a_radius_too_fine_for_bf16_is_worked_on_in_float32(unit: str, radius: f
     task = tiny_tasks()[0]
     batch = task.splits["train"].batch([0, 1, 2, 3], KEYS)
     smart = Smart(unit=unit, epsilon=radius, sigma=radius, eta=100 * radius)
-    exact = tiny_trainer({"smart": smart}, dropout=0.0).gradients.losses(task, batch)["smart"]
+    exact = tiny_trainer({"smart": smart}, dropout=0.0).passes.losses(task, batch)["smart"]
     halved = tiny_trainer({"smart": smart}, dropout=0.0)
-    halved.gradients.precision = torch.bfloat16
-    rounded = halved.gradients.losses(task, batch)["smart"]
+    halved.passes.precision = torch.bfloat16
+    rounded = halved.passes.losses(task, batch)["smart"]
     torch.testing.assert_close(rounded, exact, rtol=1e-4, atol=0)
 
 

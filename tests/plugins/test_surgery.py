@@ -31,7 +31,8 @@ from regkit.tasks.task import Stage, Task
 from regkit.testing import Snapshot, measured, resume_is_exact, same_weights, tiny_tasks, tiny_trainer
 from regkit.training.effects import summary
 from regkit.training.loop import Trainer
-from tests.helpers import Both
+from regkit.training.stages import make_optimizer, prepare
+from tests.helpers import Both, compute, stages_of
 
 aggregation = pytest.importorskip("torchjd.aggregation")
 
@@ -559,10 +560,10 @@ def prepared(plugins: Mapping[str, Any], dropout: float) -> Trainer:
     """A trainer in float64 whose first update is to begin, at weights that a run has moved."""
     trainer = tiny_trainer({"both": Both(), **plugins}, tasks=three(), dropout=dropout)
     trainer.model.double().train()
-    ((stage, tasks),) = trainer.stages()
+    ((stage, tasks),) = stages_of(trainer)
     with trainer.streams.at(stage.name):
-        trainer.prepare(stage, tasks)
-        trainer.optimizer = trainer.make_optimizer(stage)
+        prepare(trainer.hook, trainer.model, stage, tasks)
+        trainer.state.optimizer = make_optimizer(trainer.hook, trainer.model, stage)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in trainer.model.parameters():
@@ -574,7 +575,7 @@ def gradients(trainer: Trainer, tasks: Sequence[Task], budget: int) -> tuple[Ten
     """The gradient of the shared parameters as one vector, and those of the heads by name."""
     chosen = [(task, Feed(task, 0, "finetune").micro_batches(0, budget)) for task in tasks]
     with trainer.streams.at("finetune", 0):
-        trainer.gradients.compute(trainer.optimizer, chosen)
+        compute(trainer, trainer.state.optimizer, chosen)
     shared = [
         torch.zeros_like(each).flatten() if each.grad is None else each.grad.flatten()
         for each in trainer.model.encoder.parameters()
@@ -695,7 +696,7 @@ def test_a_resumed_gradvac_has_the_aims_it_stopped_with() -> None:
     stop.trainer.train()
     trainer = tiny_trainer({"both": Both(), "gradvac": resumed}, tasks=three())
     trainer.model.load_state_dict(stop.model)
-    trainer.load_state_dict(stop.training)
+    trainer.state.load(stop.training)
     assert len(stop.training["plugins"]["gradvac"]["aims"]) == 6
     trainer.train()
     assert resumed.aims == whole.aims == part.aims
@@ -744,8 +745,8 @@ def test_measuring_changes_no_weight_with_surgery_on(surgeon: str) -> None:
     def plugins() -> dict[str, Any]:
         return {"both": Both(), "l2sp": L2SP(), surgeon: SURGEONS[surgeon][0]()}
 
-    watched, _, records = measured(plugins(), tasks=three(), budget=60)
-    unwatched = tiny_trainer(plugins(), tasks=three(), budget=60)
+    watched, _, records = measured(plugins(), tasks=three(), micro_batch_tokens=60)
+    unwatched = tiny_trainer(plugins(), tasks=three(), micro_batch_tokens=60)
     unwatched.train()
     assert records
     same_weights(watched, unwatched)

@@ -28,7 +28,8 @@ from regkit.tasks.objectives import Classification, Regression
 from regkit.tasks.task import Stage, Task
 from regkit.testing import Snapshot, measured, resume_is_exact, same_weights, tiny_task, tiny_tasks, tiny_trainer
 from regkit.training.loop import Trainer, schedule
-from tests.helpers import Both
+from regkit.training.stages import make_optimizer, prepare
+from tests.helpers import Both, reevaluate, stages_of
 
 WHOLE, CUT = 10_000, 15  # tokens in a micro-batch
 
@@ -89,10 +90,10 @@ def prepared(plugins: Mapping[str, Any], tasks: Sequence[Task], dropout: float =
     """A trainer in float64, as it is when its first update begins."""
     trainer = tiny_trainer(plugins, tasks=tasks, dropout=dropout)
     trainer.model.double().train()
-    ((stage, found),) = trainer.stages()
+    ((stage, found),) = stages_of(trainer)
     with trainer.streams.at(stage.name):
-        trainer.prepare(stage, found)
-        trainer.optimizer = trainer.make_optimizer(stage)
+        prepare(trainer.hook, trainer.model, stage, found)
+        trainer.state.optimizer = make_optimizer(trainer.hook, trainer.model, stage)
     return trainer
 
 
@@ -100,7 +101,7 @@ def compute(trainer: Trainer, tasks: Sequence[Task], budget: int = WHOLE) -> dic
     """Leave the gradient of the first update in `.grad`; the losses."""
     chosen = [(task, Feed(task, 0, "finetune").micro_batches(0, budget)) for task in tasks]
     with trainer.streams.at("finetune", 0):
-        return trainer.gradients.compute(trainer.optimizer, chosen)
+        return compute(trainer, trainer.state.optimizer, chosen)
 
 
 def gradients(trainer: Trainer) -> dict[str, Tensor]:
@@ -138,7 +139,7 @@ def resumed(plugins: Any, tasks: Any, after: int, names: Sequence[str]) -> tuple
     again = plugins()
     second = tiny_trainer(again, tasks=tasks())
     second.model.load_state_dict(stop.model)
-    second.load_state_dict(stop.training)
+    second.state.load(stop.training)
     for name in names:
         assert stop.training["plugins"][name]
     second.train()
@@ -186,14 +187,14 @@ def test_levels_are_in_the_optimizer_without_weight_decay_and_follow_the_schedul
     plugin = Uncertainty(learning_rate=0.3)
     trainer = prepared({"uncertainty": plugin}, two())
     levels = {id(s) for s in plugin.levels.values()}
-    (group,) = [g for g in trainer.optimizer.param_groups if levels & {id(each) for each in g["params"]}]
+    (group,) = [g for g in trainer.state.optimizer.param_groups if levels & {id(each) for each in g["params"]}]
     assert {id(each) for each in group["params"]} == levels
     assert group["weight_decay"] == 0
-    stage = trainer.stages()[0][0]
+    stage = stages_of(trainer)[0][0]
     rates = []
     for step in range(20):
-        schedule(trainer.optimizer, stage, step, 20)
-        rates.append([each["lr"] for each in trainer.optimizer.param_groups])
+        schedule(trainer.state.optimizer, stage, step, 20)
+        rates.append([each["lr"] for each in trainer.state.optimizer.param_groups])
     assert max(rate[-1] for rate in rates) == pytest.approx(0.3)
     for first, _, last in rates:
         assert last == pytest.approx(first * 0.3 / stage.learning_rate)
@@ -378,7 +379,7 @@ def test_the_model_has_the_gradient_of_the_weighed_losses_and_nothing_of_the_wei
     assert plugin.weights != {"classes": 0.25, "score": 1.75}
     same(gradients(trainer), ours)
     assert all(torch.equal(each, before[name]) for name, each in trainer.model.named_parameters())
-    assert len(trainer.optimizer.param_groups) == 2  # the weights are not in it
+    assert len(trainer.state.optimizer.param_groups) == 2  # the weights are not in it
 
 
 def test_gradnorm_resumes_with_the_weights_and_the_first_losses() -> None:
@@ -568,7 +569,7 @@ def test_the_xi_of_a_run_are_those_of_algorithm_1(others: Mapping[str, Any]) -> 
 
         @torch.no_grad()
         def losses(self) -> Tensor:
-            step, values = trainer.position.step - ("before" in vars(self)), []
+            step, values = trainer.state.position.step - ("before" in vars(self)), []
             for task in two():
                 ((batch,),) = [Feed(task, 0, "finetune").micro_batches(step, WHOLE)]
                 with trainer.streams.at("finetune", step, task.name, 0), trainer.streams.seeded("dropout"):
@@ -604,7 +605,7 @@ def test_a_batch_in_parts_is_reevaluated_to_the_loss_of_the_whole_and_leaves_no_
     trainer, losses = prepared({}, two(), dropout=0.0), {}
     for budget in (WHOLE, CUT):
         chosen = [(task, Feed(task, 0, "finetune").micro_batches(0, budget)) for task in two()]
-        losses[budget] = trainer.gradients.reevaluate(chosen)
+        losses[budget] = reevaluate(trainer, chosen)
         assert not any(loss.requires_grad for loss in losses[budget].values())
     torch.testing.assert_close(losses[CUT], losses[WHOLE], rtol=1e-6, atol=0)
 

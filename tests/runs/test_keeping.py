@@ -130,7 +130,9 @@ class Spoils:
 @pytest.mark.parametrize("where", ["loss", "gradient", "combine_gradients", "before_step"])
 def test_a_suspect_is_named_by_term_plugin_and_rows(where: str) -> None:
     given = [tiny_task("classes", Classification(3), size=20), tiny_task("binary", Binary(), "cross_encoder", size=20)]
-    trainer, composition = tiny_run({"spoils": Spoils(where)}, given, budget=20)  # so that there are micro-batches
+    trainer, composition = tiny_run(
+        {"spoils": Spoils(where)}, given, micro_batch_tokens=20
+    )  # so that there are micro-batches
     told: list[suspects.Suspect] = []
 
     class Ask:

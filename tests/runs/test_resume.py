@@ -21,6 +21,7 @@ from regkit.hooks import catalog
 from regkit.runs import checkpoint, folders, resume
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.recorder import Recorder
+from regkit.runs.sinks import FolderSink
 from regkit.training.effects import Meter
 from tests.helpers import PATIENT, install, regkit, slow_but, write_encoder, write_tasks
 from tests.testing.test_promises import apart, decides, ours
@@ -84,17 +85,17 @@ def go(folder: Path, wanted: Settings, *, stop: int | None = None, scoring: int 
     begun = resume.newest(folder, lambda line: None) if folders.begun(folder) else None
     experiment = resume.build(begun, wanted) if begun else Experiment.build(wanted)
     interrupts = Interrupts()
-    meter = Meter(experiment.trainer, experiment.composition, wanted.measure_every)
-    recorder = Recorder(experiment, meter, folder, begun, interrupts)
+    meter = Meter(experiment.trainer.state, experiment.composition, wanted.measure_every)
+    recorder = Recorder(experiment, meter, FolderSink(experiment, folder, begun), interrupts, begun)
     for observer in (recorder, meter, Stop(interrupts, stop)):
         experiment.composition.observe(observer)
-    trainer, between = experiment.trainer, experiment.trainer.between
+    trainer, between = experiment.trainer, experiment.trainer.evaluator.between
 
     def signalled() -> None:
-        interrupts.asked = signal.SIGINT if trainer.position.step == scoring else interrupts.asked
+        interrupts.asked = signal.SIGINT if trainer.state.position.step == scoring else interrupts.asked
         between()
 
-    trainer.between = signalled
+    trainer.evaluator.between = signalled
     with recorder:
         try:
             trainer.train()

@@ -14,19 +14,20 @@ from regkit.data.order import Feed
 from regkit.hooks.stopwatch import CORE, Stopwatch
 from regkit.testing import measured, tiny_trainer
 from regkit.training.effects import summary, warnings
-from tests.helpers import regkit, write_encoder, write_tasks
+from regkit.training.stages import prepare
+from tests.helpers import regkit, stages_of, write_encoder, write_tasks
 
 
 def test_the_shares_of_the_gradient_are_those_of_each_terms_own_gradient() -> None:
     _, _, records = measured({"smart": Smart(weight=3.0), "rdrop": RDrop()})
     trainer = tiny_trainer({"smart": Smart(weight=3.0), "rdrop": RDrop()})
-    ((stage, tasks),) = trainer.stages()
-    trainer.prepare(stage, tasks)
+    ((stage, tasks),) = stages_of(trainer)
+    prepare(trainer.hook, trainer.model, stage, tasks)
     trainer.model.train()
     (first,) = trainer.hook.choose_tasks(tasks=tasks, step=0, total_steps=6)
     (batch,) = Feed(first, 0, stage.name).micro_batches(0, 10_000)
     with trainer.streams.at(stage.name, 0), trainer.streams.within(first.name, 0):
-        terms = trainer.gradients.losses(first, batch)
+        terms = trainer.passes.losses(first, batch)
     for name, term in terms.items():
         trainer.model.zero_grad()
         term.backward(retain_graph=True)

@@ -20,7 +20,8 @@ from regkit.training import estimate
 from regkit.training.effects import Meter
 from regkit.training.estimate import Live, Try, state_bytes, tried
 from regkit.training.loop import Trainer
-from tests.helpers import regkit, slow_but
+from regkit.training.stages import make_optimizer, prepare
+from tests.helpers import compute, regkit, slow_but, stages_of
 from tests.runs.test_resume import SURGERY, go, log, same_run, settings
 from tests.testing.test_promises import factory, ours, tasks_for
 
@@ -68,9 +69,9 @@ def prepared(
 ) -> tuple[Trainer, Any, Any]:
     """A trainer at the start of its stage, with an optimizer and the tasks of the stage."""
     trainer = tiny_trainer(factory(*names)(), tasks=tasks(), dropout=0.1)
-    stage, together = trainer.stages()[-1]
-    trainer.prepare(stage, together)
-    return trainer, trainer.make_optimizer(stage), together
+    stage, together = stages_of(trainer)[-1]
+    prepare(trainer.hook, trainer.model, stage, together)
+    return trainer, make_optimizer(trainer.hook, trainer.model, stage), together
 
 
 PEAKS = ["smart", "bregman", "freelb", "rdrop", "sam", "mixout", "ema", "neftune", "r3f"]
@@ -96,7 +97,7 @@ def test_what_is_tried_takes_as_much_as_an_update_in_many_micro_batches() -> Non
     with trainer.streams.at("finetune"):
         two = tried(trainer.gradients, optimizer, tasks[:1], 2)
         with Live() as live, mode(trainer.model, training=True):
-            trainer.gradients.compute(optimizer, [(tasks[0], [batch] * 5)])
+            compute(trainer, optimizer, [(tasks[0], [batch] * 5)])
     assert two.most == pytest.approx(max(live.history), rel=0.001)
 
 
@@ -141,10 +142,10 @@ def test_an_optimizer_that_cannot_be_copied_is_taken_for_one_that_keeps_two_numb
 
 def found(trainer: Trainer, memory: int, meter: bool = False) -> int:
     trainer.memory = memory
-    stage, tasks = trainer.stages()[-1]
+    stage, tasks = stages_of(trainer)[-1]
     with trainer.streams.at(stage.name):
-        trainer.prepare(stage, tasks)
-        return trainer.estimate(tasks, trainer.make_optimizer(stage))
+        prepare(trainer.hook, trainer.model, stage, tasks)
+        return trainer.estimate(tasks, make_optimizer(trainer.hook, trainer.model, stage))
 
 
 @pytest.mark.slow
@@ -175,11 +176,11 @@ def test_an_update_that_is_measured_is_what_is_tried() -> None:
     most: list[list[int]] = []
     for every in (0, 16):
         trainer, composition = tiny_trainer_and_composition({"smart": catalog.make("smart", {})})
-        composition.observe(Meter(trainer, composition, every))
-        stage, tasks = trainer.stages()[-1]
+        composition.observe(Meter(trainer.state, composition, every))
+        stage, tasks = stages_of(trainer)[-1]
         with trainer.streams.at(stage.name):
-            trainer.prepare(stage, tasks)
-            optimizer = trainer.make_optimizer(stage)
+            prepare(trainer.hook, trainer.model, stage, tasks)
+            optimizer = make_optimizer(trainer.hook, trainer.model, stage)
             most.append([tried(trainer.gradients, optimizer, tasks[:1], examples).most for examples in (1, 2, 4)])
     assert all(one < other for one, other in zip(*most, strict=True))
 
@@ -198,18 +199,18 @@ def test_the_estimate_leaves_no_trace(name: str) -> None:
         each: catalog.make(each, {"per_step": 3}) if each == "rrobin" else factory(*names)()[each] for each in names
     }
     trainer = tiny_trainer(made, tasks=tasks_for(*names)(), steps=3)
-    stage, tasks = trainer.stages()[-1]
+    stage, tasks = stages_of(trainer)[-1]
     trainer.memory = MUCH
     with trainer.streams.at(stage.name):
-        trainer.prepare(stage, tasks)
-        optimizer = trainer.make_optimizer(stage)
+        prepare(trainer.hook, trainer.model, stage, tasks)
+        optimizer = make_optimizer(trainer.hook, trainer.model, stage)
         held = {key: repr(vars(plugin)) for key, plugin in made.items()}
-        before = exactly(trainer.state_dict() | {"model": trainer.model.state_dict()})
+        before = exactly(trainer.state.capture() | {"model": trainer.model.state_dict()})
         state, modes = torch.get_rng_state(), [module.training for module in trainer.model.modules()]
         assert trainer.estimate(tasks, optimizer) == trainer.budget
         assert torch.equal(torch.get_rng_state(), state)
         assert [module.training for module in trainer.model.modules()] == modes
-        assert exactly(trainer.state_dict() | {"model": trainer.model.state_dict()}) == before
+        assert exactly(trainer.state.capture() | {"model": trainer.model.state_dict()}) == before
         assert {key: repr(vars(plugin)) for key, plugin in made.items()} == held
     assert not any(parameter.grad is not None for parameter in trainer.model.parameters())
 
@@ -227,7 +228,7 @@ def test_a_run_with_enough_memory_is_the_run_without_a_bound(name: str) -> None:
 
     bounded = run(MUCH)
     same_weights(bounded, run(None))
-    assert bounded.position.budget == bounded.budget
+    assert bounded.state.position.micro_batch_tokens == bounded.budget
 
 
 # Whole runs
@@ -248,7 +249,9 @@ def test_a_bounded_run_says_and_keeps_its_size_and_the_plan_says_it_beforehand(p
     (record,) = [record for record in log(tmp_path / "run") if "micro_batch_tokens" in record]
     assert record["micro_batch_tokens"] == int(size) < 16384
     assert Settings.read(tmp_path / "run" / "config.toml").memory == 2_000_000
-    assert json.loads((tmp_path / "run" / "last" / "manifest.json").read_text())["position"]["budget"] == int(size)
+    assert json.loads((tmp_path / "run" / "last" / "manifest.json").read_text())["position"][
+        "micro_batch_tokens"
+    ] == int(size)
 
 
 @pytest.mark.slow

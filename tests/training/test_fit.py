@@ -123,7 +123,9 @@ def test_a_step_that_does_not_fit_is_done_again_with_the_same_result(
         options = {"rrobin": {"per_step": 3}}
         named = {name: catalog.make(name, options.get(name, {})) for name in ("sam", *plugins)}
         named["plain"] = Plain()
-        trainer = tiny_trainer(named, steps=4, dropout=0.0, budget=budget, observers=[scarce] if scarce else [])
+        trainer = tiny_trainer(
+            named, steps=4, dropout=0.0, micro_batch_tokens=budget, observers=[scarce] if scarce else []
+        )
         trainer.train()
         return trainer
 
@@ -132,9 +134,9 @@ def test_a_step_that_does_not_fit_is_done_again_with_the_same_result(
         scarce.watch(patch)
         halved = run(scarce, 10_000)
     assert scarce.failures
-    assert halved.position.budget is not None
-    assert halved.position.budget <= LIMIT
-    for other in (run(None, 10_000), run(None, halved.position.budget)):
+    assert halved.state.position.micro_batch_tokens is not None
+    assert halved.state.position.micro_batch_tokens <= LIMIT
+    for other in (run(None, 10_000), run(None, halved.state.position.micro_batch_tokens)):
         for (name, one), two in zip(halved.model.named_parameters(), other.model.parameters(), strict=True):
             torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5, msg=f"{name}: {{}}".format)
 
@@ -147,14 +149,14 @@ def test_a_step_that_is_done_again_is_bit_for_bit_that_of_smaller_micro_batches(
 
     def run(budget: int, observers: Sequence[object]) -> Trainer:
         plugins = {"sam": catalog.make("sam", {}), plugin: catalog.make(plugin, {})}
-        return tiny_trainer(plugins, steps=4, budget=budget, observers=observers)
+        return tiny_trainer(plugins, steps=4, micro_batch_tokens=budget, observers=observers)
 
-    scarce = Scarce(where, lambda batch: trainer.fitting <= LIMIT)  # found in the first step, and kept
+    scarce = Scarce(where, lambda batch: trainer.fit.tokens <= LIMIT)  # found in the first step, and kept
     trainer = run(10_000, [scarce])
     trainer.train()
     assert scarce.failures > 1
-    assert trainer.position.budget is not None
-    other = run(trainer.position.budget, [Scarce("nowhere", small)])
+    assert trainer.state.position.micro_batch_tokens is not None
+    other = run(trainer.state.position.micro_batch_tokens, [Scarce("nowhere", small)])
     other.train()
     same_weights(trainer, other)
 
@@ -165,10 +167,10 @@ def test_the_size_is_halved_from_that_of_the_largest_micro_batch() -> None:
     class Notes:
         @hookimpl
         def choose_tasks(self, tasks: Sequence[Task]) -> Sequence[Task]:
-            sizes.append(trainer.fitting)
+            sizes.append(trainer.fit.tokens)
             return tasks[:1]
 
-    scarce = Scarce("forward", lambda batch: trainer.fitting <= 20)
+    scarce = Scarce("forward", lambda batch: trainer.fit.tokens <= 20)
     trainer = tiny_trainer({}, steps=1, observers=[Notes(), scarce])
     task = trainer.tasks[0]
     parts = Feed(task, 0, FINETUNE)
@@ -190,7 +192,7 @@ def test_a_stage_begins_with_the_size_of_the_settings() -> None:
 
         @hookimpl(trylast=True)
         def evaluated(self, stage: Stage) -> None:
-            seen.append((stage.name, trainer.position.budget))
+            seen.append((stage.name, trainer.state.position.micro_batch_tokens))
 
     scarce = Scarce("forward", lambda batch: trainer.streams.place[0] != "warm" or small(batch))
     trainer = tiny_trainer({"two": Two()}, steps=1, observers=[scarce])
@@ -242,11 +244,11 @@ def test_gradients_of_a_broken_off_step_are_gone_before_it_is_done_again() -> No
             if not self.parts:
                 left.append(any(each.grad is not None for each in trainer.model.parameters()))
             self.parts += 1
-            if self.parts == 2 and trainer.fitting > 20:
+            if self.parts == 2 and trainer.fit.tokens > 20:
                 raise torch.OutOfMemoryError("out of memory")
             return (yield)
 
-    trainer = tiny_trainer({}, budget=40, steps=1, observers=[Last()])
+    trainer = tiny_trainer({}, micro_batch_tokens=40, steps=1, observers=[Last()])
     trainer.train()
     assert len(left) > 1
     assert not any(left)
@@ -305,7 +307,7 @@ def test_where_smaller_micro_batches_are_no_remedy_the_run_ends(hook: str) -> No
     trainer = tiny_trainer({"late": Late(hook)}, steps=2)
     with pytest.raises(RunError, match=rf"in {hook} of plugin 'late', where smaller micro-batches are no remedy; "):
         trainer.train()
-    assert trainer.position.budget is None
+    assert trainer.state.position.micro_batch_tokens is None
 
 
 def test_an_optimizer_that_does_not_fit_ends_the_run_and_no_step_is_done_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,7 +404,7 @@ def test_the_size_is_said_and_logged_once(place: Path, tmp_path: Path) -> None:
     said = [line for line in ran.out.splitlines() if "memory" in line]
     assert said == [f"from step 1 on, micro-batches have at most {found} tokens, to fit in memory"]
     position = json.loads((tmp_path / "run" / "last" / "manifest.json").read_text())["position"]
-    assert position["budget"] == found
+    assert position["micro_batch_tokens"] == found
 
 
 @pytest.mark.usefixtures("scarce")

@@ -16,8 +16,8 @@ from regkit.hooks.defaults import spread
 from regkit.hooks.spec import Predict
 from regkit.tasks.task import Stage, Task
 from regkit.testing import resume_is_exact, same_weights, tiny_tasks, tiny_trainer
-from regkit.training.loop import schedule
 from regkit.training.rows import give_gradient, room_for_gradients, take_gradient
+from regkit.training.stages import schedule
 from tests.helpers import Both
 
 
@@ -143,7 +143,7 @@ def test_predict_replays_the_dropout_draws_it_anew_or_leaves_it_out() -> None:
     trainer = tiny_trainer({"asks": asks}, dropout=0.3)
     trainer.model.train()
     batch = task.splits["train"].batch([0, 1, 2])
-    trainer.gradients.losses(task, batch)
+    trainer.passes.losses(task, batch)
     assert torch.equal(asks.found["replay"], asks.found["clean"])
     for one, other in (("fresh", "clean"), ("fresher", "fresh"), ("off", "clean")):
         assert not torch.allclose(asks.found[one], asks.found[other])
@@ -335,7 +335,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_training_goes_on(what: str, cl
     trainer.clip = clip
     trainer.train()
     assert bad.told == ["after 0", "after 1", "skipped 2", "skipped 3", "after 4"]
-    assert sum(trainer.position.seen.values()) == 5
+    assert sum(trainer.state.position.seen.values()) == 5
     assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
 
 
@@ -360,7 +360,7 @@ def test_too_many_skipped_steps_in_a_row_end_training_with_the_task_named() -> N
     trainer = tiny_trainer({"bad": Bad(range(3, 99))}, steps=20)
     with pytest.raises(RunError, match=r"in 5 steps in a row, the last of them step 8 with task '\w+'; try a lower"):
         trainer.train()
-    assert trainer.at_rest()
+    assert trainer.state.consistent
     fine = Bad([1, 2, 3, 4, 6, 7, 8, 9])  # four in a row, twice
     tiny_trainer({"bad": fine}, steps=12).train()
     assert len(fine.told) == 12
@@ -375,13 +375,13 @@ def test_an_error_leaves_the_run_at_rest_unless_something_was_changed() -> None:
 
         @hookimpl
         def extra_losses(self) -> Mapping[str, Tensor]:
-            if self.hook == "extra_losses" and trainer.position.step == 2:
+            if self.hook == "extra_losses" and trainer.state.position.step == 2:
                 raise ValueError
             return {}
 
         @hookimpl
         def before_step(self, model: torch.nn.Module) -> None:
-            if self.hook in ("before_step", "harm") and trainer.position.step == 2:
+            if self.hook in ("before_step", "harm") and trainer.state.position.step == 2:
                 if self.hook == "harm":
                     with torch.no_grad():
                         next(model.parameters()).add_(1.0)
@@ -402,8 +402,8 @@ def test_an_error_leaves_the_run_at_rest_unless_something_was_changed() -> None:
         trainer = tiny_trainer({"both": Both()}, steps=2 if hook == "evaluated" else 4, observers=[Fails(hook)])
         with pytest.raises(ValueError):  # noqa: PT011
             trainer.train()
-        assert trainer.position.step == 2
-        rests[hook] = trainer.at_rest()
+        assert trainer.state.position.step == 2
+        rests[hook] = trainer.state.consistent
     assert rests == {
         "extra_losses": True,
         "before_step": True,

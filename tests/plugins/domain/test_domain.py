@@ -45,8 +45,21 @@ from regkit.tasks.batch import Batch
 from regkit.tasks.task import Examples, Stage
 from regkit.testing import TINY, Snapshot, same_weights, tiny_tasks, tiny_tokenizer, tiny_trainer
 from regkit.training.loop import Trainer
-from regkit.training.update import Gradients
-from tests.helpers import PATIENT, SPECIAL, VOCABULARY, regkit, sentence, slow_but, write_encoder, write_tasks
+from regkit.training.passes import Passes
+from regkit.training.stages import make_optimizer, prepare
+from regkit.training.update import Update
+from tests.helpers import (
+    PATIENT,
+    SPECIAL,
+    VOCABULARY,
+    compute,
+    regkit,
+    sentence,
+    slow_but,
+    stages_of,
+    write_encoder,
+    write_tasks,
+)
 from tests.plugins.oracle import gradients_by_their_names
 
 Documents = Sequence[Sequence[Sequence[int]]]
@@ -146,7 +159,10 @@ def gradients(model: MultitaskModel, task: Task, parts: Sequence[Batch]) -> Tens
     """The loss of a batch in parts; its gradient is left in the model."""
     hook = compose({}, Defaults([task], Stage("domain", [task.name])), Streams(0)).hook
     model.eval()
-    return Gradients(model, hook, Streams(0)).backward(task, parts)["task"]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    update = Update(Passes(model, hook, Streams(0)), optimizer, [(task, parts)])
+    update.compute()
+    return update.losses[task.name]["task"]
 
 
 def same_gradients(model: MultitaskModel, name: str, names: Mapping[str, str], theirs: torch.nn.Module) -> None:
@@ -613,7 +629,7 @@ def test_the_options_reach_what_they_are_of(corpus: str) -> None:
         assert (part.words.share, part.words.whole, part.words.count, part.room) == (0.5, True, TINY.vocab_size, 20)
     assert [task.batch_size for task in tasks.values()] == [7, 7]
     assert [tasks["nsp"].objective.text(label) for label in (0, 1)] == ["follows", "from_another_document"]
-    ((stage, _), _) = trainer.stages()
+    ((stage, _), _) = stages_of(trainer)
     assert (stage.name, stage.epochs, stage.steps, stage.learning_rate) == ("domain", 3, None, 5e-5)
 
 
@@ -694,7 +710,7 @@ def test_the_stage_comes_before_fine_tuning_and_has_its_own_tasks_and_learning_r
     assert [stage for stage, _ in watch.steps] == ["domain"] * STEPS + ["finetune"] * FEW
     assert {name for stage, names in watch.steps if stage == "domain" for name in names} == {"mlm", "nsp"}
     assert not {name for stage, names in watch.steps if stage == "finetune" for name in names} & {"mlm", "nsp"}
-    assert [stage.learning_rate for stage, _ in trainer.stages()] == [1e-2, 1e-2]
+    assert [stage.learning_rate for stage, _ in stages_of(trainer)] == [1e-2, 1e-2]
     other, _ = watched({"domain": domain(corpus, learning_rate=2e-2)})
     assert other.rates["domain"] == [2 * rate for rate in watch.rates["domain"]]
     assert other.rates["finetune"] == watch.rates["finetune"]
@@ -702,7 +718,7 @@ def test_the_stage_comes_before_fine_tuning_and_has_its_own_tasks_and_learning_r
 
 def test_masked_words_and_pairs_are_scored_before_and_after_each_epoch(corpus: str) -> None:
     watch, trainer = watched({"domain": domain(corpus, steps=None, epochs=2)})
-    (stage, tasks), _ = trainer.stages()
+    (stage, tasks), _ = stages_of(trainer)
     epoch, total = trainer.length(stage, tasks)
     assert total == 2 * epoch == 2 * sum(task.batches for task in tasks)
     assert len(watch.scores["domain"]) == 3
@@ -725,11 +741,11 @@ def test_a_batch_in_micro_batches_gives_the_gradient_of_the_whole_though_their_m
     found = []
     for budget in (10_000, 40):
         trainer = tiny_trainer({"domain": domain(corpus, mask=0.4, batch_size=8)}, dropout=0.0)
-        (stage, (task, _)), _ = trainer.stages()
-        trainer.prepare(stage, [task])
+        (stage, (task, _)), _ = stages_of(trainer)
+        prepare(trainer.hook, trainer.model, stage, [task])
         parts = Feed(task, 0, stage.name).micro_batches(1, budget)
         with trainer.streams.at(stage.name, 0):
-            losses = trainer.gradients.compute(trainer.make_optimizer(stage), [(task, parts)])
+            losses = compute(trainer, make_optimizer(trainer.hook, trainer.model, stage), [(task, parts)])
         found.append((losses["mlm"]["task"], parts, trainer))
     (whole, (batch,), one), (summed, parts, other) = found
     assert len({part.predictions / len(part) for part in parts}) > 1
@@ -810,7 +826,7 @@ def test_a_run_stopped_in_either_stage_resumes_exactly(beside: str, corpus: str)
     assert stop.training["plugins"].keys() == acting - {"smart"}  # which has no state
     second = trainer()
     second.model.load_state_dict(stop.model)
-    second.load_state_dict(stop.training)
+    second.state.load(stop.training)
     second.train()
     same_weights(second, whole)
 

@@ -1,0 +1,148 @@
+"""Sinks: write what a recorder gives - into the run's folder in the first process, nowhere in the others."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+from regkit.base.errors import RunError
+from regkit.base.files import point, write
+from regkit.hooks.spec import Losses
+from regkit.runs import checkpoint, environment
+from regkit.runs.experiment import Experiment
+from regkit.runs.finished import declared
+from regkit.runs.folders import CONFIG, new_folder, note_latest
+from regkit.runs.log import LOG, Log
+from regkit.runs.resume import Begun, Records, fingerprints, leftovers
+
+FINISHED = "finished.json"
+ENVIRONMENT = "environment.json"
+
+
+class Sink:
+    """Writes nothing. Every process's recorder calls the same verbs in the same order; only the first one's are heard."""
+
+    folder: Path | None = None  # where it writes, once it has begun
+
+    def begin(self) -> None:
+        """Make the run's folder, or bring it back to the moment of the checkpoint from which the run goes on."""
+        return
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append a line to the log."""
+        return
+
+    def log_update(self, stage: str, step: int, rate: float, losses: Losses, effects: Mapping[str, Any]) -> None:
+        """Append the line of an update to the log, later and together with others: its losses may be on a GPU."""
+        return
+
+    def save(self, name: str, records: Records) -> None:
+        """Write a checkpoint of this very moment, let `last` point to it, and remove those that are no longer kept."""
+        return
+
+    def best(self, name: str) -> None:
+        """Let `best` point to this checkpoint."""
+        return
+
+    def write(self, name: str, value: object) -> None:
+        """Write a JSON file."""
+        return
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Read every line of the log."""
+        return []
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        return
+
+
+@dataclass
+class FolderSink(Sink):
+    """Writes the run's folder, which `begin` makes: a run that is refused before it trains leaves none."""
+
+    experiment: Experiment
+    output: Path | None = None  # the folder; None: a new one in runs/
+    begun: Begun | None = None  # the run to go on with
+    say: Callable[[str], None] = lambda line: None  # prints what the user must know
+    folder: Path | None = None
+    held: list[IO[str]] = field(default_factory=list)  # the folder's lock
+
+    def begin(self) -> None:
+        if self.begun:
+            self._go_on(self.begun)
+            return
+        folder, lock = new_folder(self.experiment.settings, self.output)
+        self.held.append(lock)
+        write(folder / ENVIRONMENT, json.dumps(self._environment, indent=2))
+        write(folder / "tasks.json", json.dumps(declared(self.experiment.tasks), indent=2))
+        write(folder / CONFIG, self.experiment.settings.toml())  # the last: with it, the run has begun
+        self.folder = folder
+
+    def _go_on(self, begun: Begun) -> None:
+        folder, records = begun.folder, begun.records
+        for path in leftovers(folder):
+            if path != begun.checkpoint:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        self.folder = folder
+        if begun.checkpoint:
+            if different := environment.changed(folder / ENVIRONMENT, self._environment):
+                names = ", ".join(different)
+                self.say(f"no longer as when the run began: {names}; the last digits of its numbers may differ")
+            point(folder / "last", begun.checkpoint)
+            if records.keeping.best:
+                self.best(records.keeping.best)
+            self.write("scores.json", {"dev": records.keeping.scores})
+        Log(folder / LOG).cut(records.log)
+        note_latest(folder)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        self._log.write(record)
+
+    def log_update(self, stage: str, step: int, rate: float, losses: Losses, effects: Mapping[str, Any]) -> None:
+        self._log.update(stage, step, rate, losses, effects)
+
+    def save(self, name: str, records: Records) -> None:
+        state = self.experiment.trainer.state
+        model, training = state.evaluated_model(), state.capture()
+        records.log, records.data = self._log.flushed(), self._data
+        if trouble := checkpoint.not_finite(model.state_dict(), training):
+            raise RunError(f"{trouble} is not finite at step {state.position.step}; no checkpoint was written.")
+        folder = self._inside("checkpoints") / name
+        checkpoint.save(folder, model, self.experiment.tokenizer, {**training, "run": asdict(records)})
+        point(self._inside("last"), folder)
+        for other in folder.parent.iterdir():
+            if other.name not in records.keeping.kept():
+                shutil.rmtree(other)
+
+    def best(self, name: str) -> None:
+        point(self._inside("best"), self._inside("checkpoints") / Path(name).name)
+
+    def write(self, name: str, value: object) -> None:
+        write(self._inside(name), json.dumps(value, indent=2))
+
+    def lines(self) -> list[dict[str, Any]]:
+        return self._log.records()
+
+    def close(self) -> None:
+        while self.held:
+            self.held.pop().close()
+
+    def _inside(self, name: str) -> Path:
+        assert self.folder is not None  # it has begun
+        return self.folder / name
+
+    @cached_property
+    def _log(self) -> Log:
+        return Log(self._inside(LOG))
+
+    @cached_property
+    def _data(self) -> dict[str, str]:
+        return fingerprints(self.experiment.tasks)
+
+    @cached_property
+    def _environment(self) -> dict[str, Any]:
+        return environment.present(self.experiment.trainer.streams.device, self.experiment.composition.plugins)

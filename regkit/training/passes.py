@@ -1,0 +1,88 @@
+"""Passes: the forward passes and the terms of the loss of one micro-batch."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from regkit.base.errors import PluginError
+from regkit.base.randomness import Streams
+from regkit.hooks.spec import Predict
+from regkit.model import MultitaskModel
+from regkit.model.modes import autocast, mode
+from regkit.tasks.batch import Batch
+from regkit.tasks.task import Task
+
+FINEST = 2**-5  # of the RMS of embeddings: below this, bf16 would round most of a perturbation away
+
+
+def terms(loss: Tensor, answers: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Name the terms of a loss: the clean loss is `task`, and extra losses keep the names that plugins gave them."""
+    found = {"task": loss}
+    for answer in answers:
+        if taken := found.keys() & answer.keys():
+            raise PluginError(f"two plugins give a loss named '{min(taken)}'; each needs a name of its own.")
+        found |= answer
+    return found
+
+
+@dataclass
+class Passes:
+    """Runs the model as the plugins behind `hook` say. Only forward passes are in `precision`; losses are in float32."""
+
+    model: MultitaskModel
+    hook: Any  # pluggy's relay: one callable a hook
+    streams: Streams
+    precision: torch.dtype = torch.float32
+
+    def losses(self, task: Task, batch: Batch) -> dict[str, Tensor]:
+        """Compute every term of the loss of a micro-batch, by name."""
+        embeddings, output, loss = self.clean(task, batch)
+        answers = self.hook.extra_losses(
+            model=self.model,
+            task=task,
+            batch=batch,
+            embeddings=embeddings,
+            output=output,
+            loss=loss,
+            predict=self.predict_again(task, batch, embeddings, output),
+            task_loss=lambda other: self.hook.task_loss(task=task, batch=batch, output=other),
+        )
+        return terms(loss, answers)
+
+    def clean(self, task: Task, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Make the clean pass: embeddings, output and loss."""
+        embeddings = self.hook.embed(model=self.model, batch=batch)
+        with self.streams.seeded("dropout"), autocast(embeddings.device, self.precision):
+            output = self.hook.predict(model=self.model, task=task, batch=batch, embeddings=embeddings)
+        return embeddings, output, self.hook.task_loss(task=task, batch=batch, output=output)
+
+    def predict_again(self, task: Task, batch: Batch, clean: Tensor, output: Tensor) -> Predict:
+        """Make the `predict` that plugins are handed, of a clean pass from embeddings to output; see `spec.Predict`."""
+        here = self.streams.place
+
+        def predict(
+            embeddings: Tensor,
+            *,
+            dropout: Literal["replay", "fresh", "off"] = "replay",
+            model: MultitaskModel | None = None,
+            radius: float | None = None,
+        ) -> Tensor:
+            asked = model or self.model
+            if dropout not in ("replay", "fresh", "off"):
+                raise PluginError(f"predict has no dropout='{dropout}'. Available: replay, fresh, off.")
+            fine = radius is not None and radius < FINEST
+            precision = torch.float32 if fine else self.precision
+            if embeddings is clean and asked is self.model and dropout == "replay" and precision == self.precision:
+                return output
+            place = (*here, int(torch.randint(2**62, ()))) if dropout == "fresh" else here
+            quiet = mode(asked, training=False) if dropout == "off" else nullcontext()
+            carried = autocast(embeddings.device, precision)
+            with self.streams.at(*place), self.streams.seeded("dropout"), quiet, carried:
+                found: Tensor = self.hook.predict(model=asked, task=task, batch=batch, embeddings=embeddings)
+            return found
+
+        return predict

@@ -1,0 +1,74 @@
+"""Stages: what happens at the beginning of a stage - its tasks, its length, its trainable part, its optimizer."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from regkit.base.errors import ConfigError
+from regkit.data.order import Feed
+from regkit.model import MultitaskModel
+from regkit.tasks.task import Stage, Task
+from regkit.training.state import Length
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stage as it runs."""
+
+    stage: Stage
+    tasks: Sequence[Task]
+    feeds: Mapping[str, Feed]  # each task's batches, by name
+    length: Length
+    optimizer: torch.optim.Optimizer
+
+
+def collect_stages(hook: Any, tasks: Sequence[Task]) -> list[tuple[Stage, list[Task]]]:
+    """Collect the stages of the run, each with its tasks. Raises ConfigError for a name that no checkpoint could have."""
+    stages = [stage for answer in hook.stages(tasks=tasks) for stage in answer]
+    for stage in stages:
+        if not re.fullmatch(r"[\w-]+", stage.name):  # it is part of the names of checkpoints
+            raise ConfigError(f"a stage cannot be called '{stage.name}'; its name is letters, digits, _ and -.")
+    return [(stage, [task for task in tasks if task.name in stage.tasks]) for stage in stages]
+
+
+def measure_length(hook: Any, stage: Stage, tasks: Sequence[Task]) -> Length:
+    """Count the updates in an epoch and in the stage. Raises ConfigError for a task without training examples."""
+    for task in tasks:
+        if "train" not in task.splits or not len(task.splits["train"]):
+            raise ConfigError(f"task '{task.name}' has no examples to train on.")
+    epoch = hook.epoch_steps(tasks=tasks)
+    return Length(epoch, stage.steps or stage.epochs * epoch)
+
+
+def prepare(hook: Any, model: MultitaskModel, stage: Stage, tasks: Sequence[Task]) -> None:
+    """Freeze or unfreeze the encoder for this stage, then call the `prepare` hook.
+
+    Raises ConfigError if a task would have no trainable weights.
+    """
+    model.encoder.requires_grad_(stage.trainable == "all")
+    for task in tasks:
+        if stage.trainable == "heads" and not list(model.heads[task.name].parameters()):
+            raise ConfigError(
+                f"task '{task.name}' has nothing to train while the encoder is frozen: a cosine has no weights. "
+                "Read its pairs as cross_encoder, or leave the task out."
+            )
+    hook.prepare(model=model, stage=stage, tasks=tasks)
+
+
+def make_optimizer(hook: Any, model: MultitaskModel, stage: Stage) -> torch.optim.Optimizer:
+    """Make the stage's optimizer, and note the peak of each group's learning rate in it."""
+    optimizer: torch.optim.Optimizer = hook.make_optimizer(model=model, stage=stage)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+def schedule(optimizer: torch.optim.Optimizer, stage: Stage, step: int, total_steps: int) -> None:
+    """Set the learning rate of this step: a straight line up over the warm-up, and a straight line down to 0."""
+    warmup = stage.warmup * total_steps
+    factor = min((step + 1) / max(warmup, 1), (total_steps - step) / max(total_steps - warmup, 1))
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * min(factor, 1.0)
