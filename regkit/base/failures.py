@@ -15,8 +15,16 @@ def last_line(error: BaseException) -> str:
     return f"{said} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else said
 
 
-# What is said where the error is none of torch's own: by its allocator on the CPU, by Apple's, and by CUDA's libraries.
-SAID = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+# What is said where the error is none of torch's own: by its allocator on the CPU, by Apple's, by CUDA's libraries, by
+# oneDNN, which has no other words for it, and by C++.
+SAID = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "ALLOC_FAILED",
+    "create a primitive",
+    "bad_alloc",
+)
 
 
 def ran_out(error: Exception) -> bool:

@@ -18,8 +18,9 @@ from regkit.model.modes import mode
 from regkit.runs.experiment import Experiment
 from regkit.tasks.task import Stage, Task
 from regkit.training.effects import Meter
+from regkit.training.estimate import in_words
 from regkit.training.loop import Trainer
-from regkit.training.stages import collect_stages, measure_length, prepare
+from regkit.training.stages import collect_stages, make_optimizer, measure_length, prepare
 from regkit.training.update import Update
 
 TRIED = 4  # examples of the batch on which a step is tried
@@ -141,6 +142,7 @@ def _steps(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
     meter = Meter(trainer.state, composition, experiment.settings.measure_every)
     composition.observe(meter)  # an update that it measures takes most
     prepare(trainer.hook, trainer.model, stage, tasks)
+    sizes = _micro_batches(trainer, stage, tasks) if trainer.fit.memory else []
     composition.ignore(meter)
     alike: dict[str, list[str]] = {}  # tasks by what is said of their steps
     for task in tasks:
@@ -150,7 +152,14 @@ def _steps(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
             f"{_formula(trial.terms, composition)}; {_passes(trial.passes)}; {ratio:.1f} times the operations of plain"
         )
         alike.setdefault(said, []).append(task.name)
-    return [f"step of {', '.join(names)}: loss = {said}" for said, names in alike.items()]
+    return sizes + [f"step of {', '.join(names)}: loss = {said}" for said, names in alike.items()]
+
+
+def _micro_batches(trainer: Trainer, stage: Stage, tasks: Sequence[Task]) -> list[str]:
+    trainer.state.optimizer = make_optimizer(trainer.hook, trainer.model, stage)
+    tokens = trainer.fit.estimate(trainer.state, trainer.passes, tasks, trainer.processes)
+    bound = in_words(trainer.fit.memory or 0)
+    return [f"micro-batches of {stage.name}: at most {tokens} tokens, to stay within {bound}"]
 
 
 def _answers(composition: Composition) -> list[str]:

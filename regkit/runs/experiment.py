@@ -67,7 +67,7 @@ class Experiment:
             Passes(model, composition.hook, streams, _precision(settings, streams.device)),
             State(model, composition.hook, streams, plugins, composition.acts),
             tasks,
-            Fit(settings.micro_batch_tokens),
+            Fit(settings.micro_batch_tokens, settings.memory),
             processes,
             clip=settings.clip,
             bucketing=settings.length_bucketing,

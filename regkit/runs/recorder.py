@@ -146,6 +146,7 @@ class Recorder:
 
     def finish(self) -> None:
         """Note that there is nothing left to do."""
+        self._open()  # there was nothing to do for a run that was stopped at its very end
         self.sink.write(FINISHED, {"stage": self.stage, "step": self.state.position.step})
 
     def effects(self) -> dict[str, Any]:
@@ -160,6 +161,9 @@ class Recorder:
     def _begin(self) -> None:
         """Note the stage; when training begins, and nothing can be refused any more, open the sink."""
         self.stage = str(self.trainer.streams.place[0])
+        self._open()
+
+    def _open(self) -> None:
         if not self.sink.folder:
             self.sink.begin()
 

@@ -210,6 +210,8 @@ def build(begun: Begun, settings: Settings, processes: Processes = ALONE) -> Exp
     experiment = Experiment.build(settings, processes)
     checkpoint.load_heads(begun.checkpoint, experiment.model.heads)
     experiment.trainer.state.load(begun.training)
+    if settings.memory != Settings.read(begun.folder / folders.CONFIG).memory:
+        experiment.trainer.state.position.micro_batch_tokens = None  # what was found to fit in another bound
     for name, digest in fingerprints(experiment.tasks).items():
         if begun.records.data.get(name) != digest:
             raise RunError(

@@ -1,7 +1,7 @@
 """Tasks and stages: what is learned, from which examples, for how long."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -126,3 +126,9 @@ class Stage:
     )
     weight_decay: float = 0.01  # not on biases and layer norms
     trainable: Literal["all", "heads"] = "all"
+
+
+def scorable(tasks: Iterable[Task], split: Split) -> list[tuple[Task, Tensor]]:
+    """Find the tasks that have the split with labels, and these."""
+    found = [(task, task.splits[split].labels) for task in tasks if split in task.splits]
+    return [(task, labels) for task, labels in found if labels is not None]

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import finalize
@@ -28,8 +27,9 @@ from regkit.data.order import size
 from regkit.model.modes import mode
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
-from regkit.training.evaluation import scorable
-from regkit.training.update import Gradients
+from regkit.tasks.task import scorable
+from regkit.training.passes import Passes
+from regkit.training.update import Update, combines
 
 HEAP = 2**25  # bytes below which a tensor is on the C library's heap
 FRAGMENTED = 2  # bytes that the heap takes for each byte on it, where its holes are worst
@@ -89,8 +89,8 @@ class Try:
         return min(int(self.tokens + (left - one) / (two - one) * more) for one, two in pairs if two > one)
 
 
-def budget(
-    gradients: Gradients,
+def estimate_tokens(
+    passes: Passes,
     optimizer: torch.optim.Optimizer,
     tasks: Sequence[Task],
     memory: int,
@@ -100,11 +100,11 @@ def budget(
 
     Where gradients are combined, all tasks are taken to share an update. ConfigError where one example is too much.
     """
-    steps = [tasks] if gradients.combined else [[task] for task in tasks]
-    with untouched(gradients, plugins):
-        single = [tried(gradients, optimizer, tasks, 1) for tasks in steps]
-        _load_metrics(gradients, tasks)
-        resident = taken(gradients.streams.device) + state_bytes(optimizer)
+    steps = [tasks] if combines(passes) else [[task] for task in tasks]
+    with untouched(passes, plugins):
+        single = [tried(passes, optimizer, tasks, 1) for tasks in steps]
+        _load_metrics(passes, tasks)
+        resident = taken(passes.streams.device) + state_bytes(optimizer)
         left, most = memory - resident, max(single, key=lambda each: each.most)
         if most.most > left:
             raise ConfigError(
@@ -112,23 +112,21 @@ def budget(
                 f"an update with one example of {most.tokens} tokens {in_words(most.most)} more. Allow "
                 f"{in_words(resident + most.most, up=True)}, set a lower max_length, or leave out plugins."
             )
-        return _round(min(_tokens(gradients, optimizer, *each, left) for each in zip(steps, single, strict=True)))
+        return _round(min(_tokens(passes, optimizer, *each, left) for each in zip(steps, single, strict=True)))
 
 
-def _tokens(
-    gradients: Gradients, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], single: Try, left: int
-) -> int:
+def _tokens(passes: Passes, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], single: Try, left: int) -> int:
     """Tokens of a micro-batch for which `left` bytes are enough, in updates of these tasks, where one example fits.
 
     A try of twice the examples is safe where `left` is enough for half of them: the heap has no holes yet.
     """
-    two = tried(gradients, optimizer, tasks, 2)  # of one alone, attention has nothing to pad
+    two = tried(passes, optimizer, tasks, 2)  # of one alone, attention has nothing to pad
     if two.most > left:
         return single.tokens
-    return two.fits(tried(gradients, optimizer, tasks, 4), left)
+    return two.fits(tried(passes, optimizer, tasks, 4), left)
 
 
-def tried(gradients: Gradients, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], examples: int) -> Try:
+def tried(passes: Passes, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], examples: int) -> Try:
     """Try an update with so many of the longest examples, in two micro-batches of each task.
 
     So gradients are there already while the second is at work.
@@ -136,11 +134,11 @@ def tried(gradients: Gradients, optimizer: torch.optim.Optimizer, tasks: Sequenc
     tokens = examples * max(int(task.splits["train"].lengths().max()) for task in tasks)
     batches = [_filled(task, tokens) for task in tasks]
     chosen = [(task, [batch, batch]) for task, batch in zip(tasks, batches, strict=True)]
-    compute = partial(gradients.compute, optimizer, chosen)
-    with Live() as live, mode(gradients.model, training=True):
-        compute()
-        gradients.hook.before_step(model=gradients.model, optimizer=optimizer, recompute=compute)
-    gradients.model.zero_grad()
+    update = Update(passes, optimizer, chosen)
+    with Live() as live, mode(passes.model, training=True):
+        update.compute()
+        passes.hook.before_step(model=passes.model, optimizer=optimizer, recompute=update.compute)
+    passes.model.zero_grad()
     optimizer.zero_grad()
     return Try(max(size(batch.example_lengths) for batch in batches), live.history)
 
@@ -155,14 +153,14 @@ def _filled(task: Task, tokens: int) -> Batch:
 
 
 @contextmanager
-def untouched(gradients: Gradients, plugins: Mapping[str, Any]) -> Iterator[None]:
+def untouched(passes: Passes, plugins: Mapping[str, Any]) -> Iterator[None]:
     """Whatever is tried inside, plugins and random states are as before; weights no plugin may leave changed anyway."""
     kept = {
         name: {key: copy.copy(value) if isinstance(value, dict | list | set) else value for key, value in held.items()}
         for name, held in ((name, getattr(plugin, "__dict__", {})) for name, plugin in plugins.items())
     }
     try:
-        with gradients.streams.within("memory"), gradients.streams.seeded("memory"):
+        with passes.streams.within("memory"), passes.streams.seeded("memory"):
             yield
     finally:
         for name, held in kept.items():
@@ -171,9 +169,9 @@ def untouched(gradients: Gradients, plugins: Mapping[str, Any]) -> Iterator[None
                 vars(plugins[name]).update(held)
 
 
-def _load_metrics(gradients: Gradients, tasks: Sequence[Task]) -> None:
+def _load_metrics(passes: Passes, tasks: Sequence[Task]) -> None:
     """Score two examples of each task, for the sake of the libraries that this imports: they stay."""
-    model, device = gradients.model, gradients.streams.device
+    model, device = passes.model, passes.streams.device
     with torch.no_grad(), mode(model, training=False), warnings.catch_warnings(action="ignore"):
         for task, labels in scorable(tasks, "dev"):
             batch = task.splits["dev"].batch([0, 1][: len(labels)]).to(device)

@@ -11,7 +11,7 @@ from regkit.base.errors import RunError
 from regkit.distributed.processes import ALONE, Processes
 from regkit.model import MultitaskModel
 from regkit.model.modes import autocast, mode
-from regkit.tasks.task import Split, Task
+from regkit.tasks.task import Split, Task, scorable
 from regkit.training.fit import Fit
 
 Scores = dict[str, dict[str, float]]  # by task and metric
@@ -53,12 +53,6 @@ class Evaluator:
         return {
             task.name: score(task, self.outputs(model, task, split), labels) for task, labels in scorable(tasks, split)
         }
-
-
-def scorable(tasks: Iterable[Task], split: Split) -> list[tuple[Task, Tensor]]:
-    """Find the tasks that have the split with labels, and these."""
-    found = [(task, task.splits[split].labels) for task in tasks if split in task.splits]
-    return [(task, labels) for task, labels in found if labels is not None]
 
 
 def score(task: Task, output: Tensor, labels: Tensor) -> dict[str, float]:

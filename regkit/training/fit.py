@@ -12,9 +12,12 @@ import torch
 from regkit.base.errors import LostError, RunError
 from regkit.base.failures import gone, ran_out, where
 from regkit.data.order import Feed, cut, size
-from regkit.distributed.processes import LOST
+from regkit.distributed.processes import LOST, Processes
 from regkit.tasks.batch import Batch
-from regkit.training.state import Position
+from regkit.tasks.task import Task
+from regkit.training.estimate import estimate_tokens
+from regkit.training.passes import Passes
+from regkit.training.state import Position, State
 
 T = TypeVar("T")
 
@@ -24,8 +27,21 @@ class Fit:
     """Cuts batches into micro-batches. How a batch is cut never changes its gradient, apart from rounding and dropout."""
 
     micro_batch_tokens: int = 16384  # most tokens in a micro-batch, at first
+    memory: int | None = None  # bytes: most to take; at the start of a stage it makes a smaller number of tokens
     position: Position = field(default_factory=Position)  # which remembers that fewer were found to fit
     sizes: list[tuple[int, int]] = field(default_factory=list)  # examples and tokens of what the present work has cut
+
+    def begin(self, state: State, passes: Passes, tasks: Sequence[Task], processes: Processes) -> None:
+        """Begin a stage, or go on with one: with a bound on memory, estimate what fits unless the position remembers it."""
+        self.position = state.position
+        if self.memory and self.position.micro_batch_tokens is None:
+            self.position.micro_batch_tokens = self.estimate(state, passes, tasks, processes)
+
+    def estimate(self, state: State, passes: Passes, tasks: Sequence[Task], processes: Processes) -> int:
+        """Estimate how many tokens a micro-batch may have for each of the processes to stay within `memory`."""
+        assert state.optimizer is not None  # it is built when a stage begins
+        found = estimate_tokens(passes, state.optimizer, tasks, self.memory or 0, state.plugins)
+        return min(self.micro_batch_tokens, -processes.largest(-found)[0])
 
     @property
     def tokens(self) -> int:

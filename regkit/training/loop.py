@@ -55,7 +55,7 @@ class Trainer:
             optimizer = self.state.optimizer = make_optimizer(self.hook, self.model, stage)
             self.state.restore()  # nothing to do in a new run
             length = measure_length(self.hook, stage, tasks)
-        self.fit.position = self.state.position
+            self.fit.begin(self.state, self.passes, tasks, self.processes)  # nothing to do without a bound on memory
         feeds = {task.name: Feed(task, self.streams.seed, stage.name, bucketing=self.bucketing) for task in tasks}
         span = Span(stage, tasks, feeds, length, optimizer)
         while True:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from regkit import Experiment, PluginError, Settings
-from regkit.cli.plan import plan
+from regkit.cli.plan import first_epoch, plan
+from regkit.training.stages import measure_length
 from tests.helpers import TASKS, regkit, stages_of, write_tasks
 
 
@@ -168,8 +169,8 @@ def test_what_the_plan_says_is_what_happens(uneven: Path, tmp_path: Path, plugin
     logged = [list(record["losses"]) for record in records if "losses" in record]
     again = Experiment.build(Settings.read(run / "config.toml"))
     ((stage, tasks),) = stages_of(again.trainer)
-    foreseen = again.trainer.first_epoch(stage, tasks)
-    length, total = again.trainer.length(stage, tasks)
+    foreseen = first_epoch(again.trainer, stage, tasks)
+    length, total = measure_length(again.trainer.hook, stage, tasks)
     assert (length, total) == (len(foreseen), len(logged))
     assert logged[:length] == foreseen
     printed = re.findall(r"^  (\w+): in (\d+) of the first (\d+) updates", ran.out, re.MULTILINE)

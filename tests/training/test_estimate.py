@@ -82,7 +82,7 @@ def test_the_peak_of_a_large_update_is_told_from_two_small_ones(name: str) -> No
     trainer, optimizer, tasks = prepared([name], tasks_for(name))
     for task in tasks:
         with trainer.streams.at("finetune"):
-            two, four, many = (tried(trainer.gradients, optimizer, [task], examples) for examples in (2, 4, 23))
+            two, four, many = (tried(trainer.passes, optimizer, [task], examples) for examples in (2, 4, 23))
         most = max(many.history)
         found = two.fits(four, most)
         assert found == pytest.approx(many.tokens, rel=0.03)
@@ -95,7 +95,7 @@ def test_what_is_tried_takes_as_much_as_an_update_in_many_micro_batches() -> Non
     row, shortest = int(examples.lengths().argmax()), int(examples.lengths().argmin())
     batch = examples.batch([row, shortest], keys=[1, 2])
     with trainer.streams.at("finetune"):
-        two = tried(trainer.gradients, optimizer, tasks[:1], 2)
+        two = tried(trainer.passes, optimizer, tasks[:1], 2)
         with Live() as live, mode(trainer.model, training=True):
             compute(trainer, optimizer, [(tasks[0], [batch] * 5)])
     assert two.most == pytest.approx(max(live.history), rel=0.001)
@@ -141,11 +141,12 @@ def test_an_optimizer_that_cannot_be_copied_is_taken_for_one_that_keeps_two_numb
 
 
 def found(trainer: Trainer, memory: int, meter: bool = False) -> int:
-    trainer.memory = memory
+    trainer.fit.memory = memory
     stage, tasks = stages_of(trainer)[-1]
     with trainer.streams.at(stage.name):
         prepare(trainer.hook, trainer.model, stage, tasks)
-        return trainer.estimate(tasks, make_optimizer(trainer.hook, trainer.model, stage))
+        trainer.state.optimizer = make_optimizer(trainer.hook, trainer.model, stage)
+        return trainer.fit.estimate(trainer.state, trainer.passes, tasks, trainer.processes)
 
 
 @pytest.mark.slow
@@ -181,7 +182,7 @@ def test_an_update_that_is_measured_is_what_is_tried() -> None:
         with trainer.streams.at(stage.name):
             prepare(trainer.hook, trainer.model, stage, tasks)
             optimizer = make_optimizer(trainer.hook, trainer.model, stage)
-            most.append([tried(trainer.gradients, optimizer, tasks[:1], examples).most for examples in (1, 2, 4)])
+            most.append([tried(trainer.passes, optimizer, tasks[:1], examples).most for examples in (1, 2, 4)])
     assert all(one < other for one, other in zip(*most, strict=True))
 
 
@@ -200,14 +201,15 @@ def test_the_estimate_leaves_no_trace(name: str) -> None:
     }
     trainer = tiny_trainer(made, tasks=tasks_for(*names)(), steps=3)
     stage, tasks = stages_of(trainer)[-1]
-    trainer.memory = MUCH
+    trainer.fit.memory = MUCH
     with trainer.streams.at(stage.name):
         prepare(trainer.hook, trainer.model, stage, tasks)
-        optimizer = make_optimizer(trainer.hook, trainer.model, stage)
+        trainer.state.optimizer = make_optimizer(trainer.hook, trainer.model, stage)
         held = {key: repr(vars(plugin)) for key, plugin in made.items()}
         before = exactly(trainer.state.capture() | {"model": trainer.model.state_dict()})
         state, modes = torch.get_rng_state(), [module.training for module in trainer.model.modules()]
-        assert trainer.estimate(tasks, optimizer) == trainer.budget
+        found = trainer.fit.estimate(trainer.state, trainer.passes, tasks, trainer.processes)
+        assert found == trainer.fit.micro_batch_tokens
         assert torch.equal(torch.get_rng_state(), state)
         assert [module.training for module in trainer.model.modules()] == modes
         assert exactly(trainer.state.capture() | {"model": trainer.model.state_dict()}) == before
@@ -222,13 +224,13 @@ def test_a_run_with_enough_memory_is_the_run_without_a_bound(name: str) -> None:
         names = ("rrobin", name) if name in SURGERY else (name,)
         made = {key: catalog.make(key, {"per_step": 3} if key == "rrobin" else {}) for key in names}
         trainer = tiny_trainer(made, steps=4)
-        trainer.memory = memory
+        trainer.fit.memory = memory
         trainer.train()
         return trainer
 
     bounded = run(MUCH)
     same_weights(bounded, run(None))
-    assert bounded.state.position.micro_batch_tokens == bounded.budget
+    assert bounded.state.position.micro_batch_tokens == bounded.fit.micro_batch_tokens
 
 
 # Whole runs
