@@ -1,4 +1,4 @@
-"""Launch: how torchrun started this process, on which device it runs, and whether it may speak for the others."""
+"""Launch: find this process's device, join the processes that torchrun started, choose who speaks."""
 
 import hashlib
 import os
@@ -17,7 +17,10 @@ from regkit.distributed.processes import Processes, lost
 
 
 def find_device(name: str) -> torch.device:
-    """The device of this name; for `auto`, CUDA where there is one, or else Apple's MPS, or else the CPU."""
+    """Find the device of this name. `auto` takes CUDA, else Apple's MPS, else the CPU.
+
+    Raises ConfigError for a device that is not here or cannot be used.
+    """
     present = ["cpu"]
     if torch.backends.mps.is_available():
         present.insert(0, "mps")
@@ -39,13 +42,13 @@ PATIENCE = timedelta(minutes=60)  # how long one process may be ahead: while the
 
 
 def started() -> int:
-    """How many processes `torchrun` started for this run; 1 without it."""
+    """Count the processes that torchrun started for this run; 1 without it."""
     count = os.environ.get("WORLD_SIZE", "1")
     return int(count) if count.isdecimal() and "RANK" in os.environ else 1
 
 
 def place(device: torch.device) -> torch.device:
-    """This process's own card of this machine, where the device is CUDA and no card was named."""
+    """Choose this process's own card of this machine, if the device is CUDA and no card was named."""
     if device.type != "cuda" or device.index is not None or started() == 1:
         return device
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -53,7 +56,7 @@ def place(device: torch.device) -> torch.device:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """All processes of this run, until the block ends; this one alone where `torchrun` did not start it."""
+    """Join the processes of this run until the block ends; without torchrun there is this one alone."""
     count = started()
     if count == 1:
         yield Processes(device=device)
@@ -67,9 +70,9 @@ def joined(device: torch.device) -> Iterator[Processes]:
 
 
 def speaks(message: str, *, waits: bool) -> bool:
-    """Whether this process shall print why it ends. Of several, one says a thing, the first if it can: it knows most.
+    """Decide whether this process prints why its run ends: of several, only one says a thing.
 
-    One that `waits` says it only if no other says anything.
+    The first process speaks if it can, because it knows most. One that `waits` speaks only if no other does.
     """
     if started() == 1 or (os.environ["RANK"] == "0" and waits):
         return True
@@ -91,7 +94,7 @@ def speaks(message: str, *, waits: bool) -> bool:
 
 
 def _appears(store: Any, key: str) -> bool:
-    """Whether a key is there within a while. torch's own waiting prints a stack trace when it ends without."""
+    """Wait for a key for a while. torch's own waiting prints a stack trace when the key does not come."""
     until = time.monotonic() + WAIT
     while not store.check([key]):
         if time.monotonic() > until:

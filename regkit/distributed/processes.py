@@ -1,7 +1,7 @@
-"""Processes: several that train one model together, each with its share of every batch, as `torchrun` starts them.
+"""Processes: share every batch among the processes of a run, and add up what they computed.
 
-Every process holds the whole model and sees the same numbers: gradients, losses and outputs are summed over all of them, and
-what only the first knows is told to the others. One process alone is the same code with nothing to sum.
+Every process holds the whole model and sees the same numbers: gradients, losses and outputs are summed over all of them,
+and what only the first knows is told to the others. One process alone is the same code with nothing to sum.
 """
 
 import hashlib
@@ -39,9 +39,9 @@ class Processes:
         return self.rank == 0
 
     def own(self, parts: Sequence[T]) -> Iterator[tuple[int, T, bool]]:
-        """The numbered parts that are this process's: part n is that of process n modulo `count`.
+        """Iterate over the numbered parts of this process: part n belongs to process n modulo `count`.
 
-        All get as many: who has none left is given another's, which does not count.
+        All processes get equally many: one that has none left repeats another's part, which then does not count.
         """
         for first in range(0, len(parts), self.count):
             number = first + self.rank
@@ -49,14 +49,14 @@ class Processes:
             yield (number, parts[number], True) if counts else (first, parts[first], False)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Add up a tensor of one shape over all processes, in place."""
+        """Add up a tensor over all processes, in place."""
         if self.count > 1:
             with lost():
                 dist.all_reduce(values)
         return values
 
     def largest(self, *numbers: int) -> list[int]:
-        """The largest of each number over all processes."""
+        """Find the largest of each number over all processes."""
         if self.count == 1:
             return list(numbers)
         found = torch.tensor(numbers, dtype=torch.int64, device=self.device)
@@ -65,16 +65,16 @@ class Processes:
         return found.tolist()
 
     def any(self, holds: bool) -> bool:
-        """Whether something holds for one process at least."""
+        """Whether something holds for at least one process."""
         return bool(self.largest(int(holds))[0])
 
     def wait(self) -> None:
-        """Until all of them are here."""
+        """Wait until all processes are here."""
         self.largest(0)
 
     @contextmanager
     def all_or_none(self) -> Iterator[None]:
-        """If one process runs out of memory inside, raise in all of them. All of them have to be here."""
+        """If one process runs out of memory inside, raise in all of them. All have to enter this block."""
         try:
             yield
         except Exception as error:
@@ -91,7 +91,7 @@ class Processes:
         return highest == -lowest
 
     def gather(self, value: Any) -> list[Any]:
-        """What each process has to say, as JSON carries it; in the order of their ranks."""
+        """Collect a value from each process, as JSON carries it, in the order of their ranks."""
         if self.count == 1:
             return [value]
         said = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
@@ -107,7 +107,7 @@ class Processes:
         return [json.loads(row[8 : 8 + int.from_bytes(row[:8], "little")]) for row in found]
 
     def sum_losses(self, losses: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
-        """The losses of whole batches, by task and term, from those of each process's share."""
+        """Add up the losses of each process's share to those of whole batches, by task and term."""
         plain = {task: dict(terms) for task, terms in losses.items()}
         if self.count == 1:
             return plain
@@ -121,7 +121,7 @@ class Processes:
         return plain
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Add up `.grad` over all processes, where one has any."""
+        """Add up `.grad` over all processes, for each parameter that has one in any of them."""
         if self.count == 1:
             return
         owners = [each for each in parameters if each.requires_grad]
@@ -137,7 +137,7 @@ class Processes:
                 gradient.copy_(part.view_as(gradient))
 
     def check_alike(self, parameters: Iterable[Tensor]) -> None:
-        """RunError where the processes no longer have the same weights."""
+        """Raise RunError if the processes no longer have the same weights."""
         if self.count == 1:
             return
         with torch.no_grad():
@@ -149,7 +149,7 @@ class Processes:
 
 
 def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Neighbours of one type, together of at most `BUCKET` numbers, or one that is larger."""
+    """Group neighbouring gradients of one type, each group of at most `BUCKET` numbers or a single tensor."""
     bucket: list[Tensor] = []
     for gradient in gradients:
         size = sum(each.numel() for each in bucket) + gradient.numel()
@@ -166,7 +166,7 @@ ALONE = Processes()
 
 @contextmanager
 def lost() -> Iterator[None]:
-    """What torch says of a process that is gone, as a sentence."""
+    """Turn torch's error about a process that is gone into one sentence."""
     try:
         yield
     except RegkitError:

@@ -1,4 +1,4 @@
-"""Attach: wrap a plugin's hooks so that each draws its own random numbers, is timed, and fails under its name."""
+"""Attach: give each hook of a plugin its own random stream, its time, and the plugin's name on errors."""
 
 import inspect
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -34,11 +34,11 @@ class Attached:
     added: set[str] = field(default_factory=set)  # the stages that it has added
 
     def acts(self, stage: str) -> bool:
-        """Whether the plugin acts in a stage: in fine-tuning and those it adds, unless the user has named others."""
+        """Whether the plugin acts in a stage: one that the user named, else fine-tuning and those it adds."""
         return stage in ({FINETUNE, *self.added} if self.named is None else self.named)
 
     def acts_now(self, hook: str) -> bool:
-        """Whether the plugin answers a hook at this moment. Outside of stages, and when the run is made, it always does."""
+        """Whether the plugin answers a hook now: always outside of stages, and while the run is made."""
         stage, *_ = self.streams.place or (None,)
         return not isinstance(stage, str) or hook in OF_THE_RUN or self.acts(stage)
 
@@ -49,11 +49,11 @@ class Attached:
         return [hook for hook in vars(Hooks) if hook in answered]
 
     def wraps(self, hook: str) -> bool:
-        """Whether the plugin goes around the others' answers, where others only answer."""
+        """Whether the plugin wraps the others' answers to a hook, instead of giving one."""
         return is_wrapper(implementations(self.plugin)[hook])
 
     def methods(self) -> SimpleNamespace:
-        """Wrap the plugin's hook implementations, for pluggy to call. PluginError for one that fits no hook."""
+        """Wrap the plugin's hook implementations for pluggy. Raises PluginError for one that fits no hook."""
         found = implementations(self.plugin)
         if not found:
             raise PluginError(f"plugin '{self.name}' attaches to no hook; mark its methods with @hookimpl.")
@@ -103,9 +103,9 @@ class Attached:
 
     @contextmanager
     def _alone(self, hook: str, *when: str) -> Iterator[None]:
-        """Run a hook: on the plugin's own time, from its own random stream, and with its name on what goes wrong.
+        """Run a hook on the plugin's own time, from its own random stream, and name the plugin in any error.
 
-        Running out of memory is nobody's fault, and the loop has a remedy: that error goes on as it is, with a note. Nor is
+        Running out of memory is nobody's fault, and the loop has a remedy: that error passes as it is, with a note. Nor is
         it a plugin's fault that another process is gone.
         """
         with self.stopwatch.on(self.name), self.streams.seeded(self.name, hook, *when):
@@ -140,7 +140,7 @@ def implementations(plugin: object) -> dict[str, Method]:
 
 
 def is_wrapper(method: Any) -> bool:
-    """Whether a hook implementation goes around the others' answers."""
+    """Whether a hook implementation wraps the others' answers."""
     return bool(method.regkit_impl["wrapper"])
 
 

@@ -1,4 +1,4 @@
-"""Compose: attach plugins to the hooks in order, and refuse what contradicts itself before anything runs."""
+"""Compose: attach plugins to the hooks in order, and refuse contradictions before anything runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Composition:
         return self.attached[name].acts(stage)
 
     def tasks(self, given: Sequence[Task], tokenizer: Tokenizer, encoder: Encoder) -> list[Task]:
-        """Collect the tasks of the run's data and those of plugins. Raises PluginError where two have one name."""
+        """Collect the tasks of the run's data and of plugins. Raises PluginError if two have one name."""
         answers = self.hook.tasks(given=given, tokenizer=tokenizer, encoder=encoder)
         tasks = [task for answer in answers for task in answer]
         for name in {task.name for task in tasks}:
@@ -48,7 +48,8 @@ class Composition:
     def check_stages(self, stages: Sequence[str]) -> None:
         """Check the plugins against the run's stages, now that plugins have added theirs.
 
-        Raises PluginError where a plugin shall act in a stage that the run has not, or two decide a hook in one that it has.
+        Raises PluginError where a plugin shall act in a stage that the run has not, or two decide a hook in one that it
+        has.
         """
         for name, each in self.attached.items():
             for stage in each.named or ():
@@ -57,7 +58,7 @@ class Composition:
         self.check_deciders(stages)
 
     def check_deciders(self, stages: Iterable[str]) -> None:
-        """Raise PluginError for two plugins that decide one hook in one stage, naming all hooks that the same two decide."""
+        """Raise PluginError if two plugins decide one hook in one stage; it names all hooks that they share."""
         shared: dict[str, dict[str, None]] = {}  # hooks by their deciders
         for hook, stage in product(DECIDE, stages):
             owners = [f"'{name}'" for name in self.deciders(hook) if self.acts(name, stage)]
@@ -67,15 +68,15 @@ class Composition:
             raise PluginError(f"{both} both decide {' and '.join(hooks)}; keep one of them.")
 
     def hooks_of(self, name: str) -> list[str]:
-        """The hooks that a plugin answers, in the loop's order."""
+        """List the hooks that a plugin answers, in the loop's order."""
         return self.attached[name].hooks
 
     def wraps(self, name: str, hook: str) -> bool:
-        """Whether a plugin goes around the others' answers to a hook."""
+        """Whether a plugin wraps the others' answers to a hook."""
         return self.attached[name].wraps(hook)
 
     def deciders(self, hook: str) -> list[str]:
-        """The plugins that answer a hook without going around others: at most one, where the hook is one that decides."""
+        """List the plugins that answer a hook without wrapping others; of a deciding hook, at most one."""
         return [name for name, each in self.attached.items() if hook in each.hooks and not each.wraps(hook)]
 
     def observe(self, observer: object) -> None:
@@ -93,9 +94,10 @@ def compose(
     streams: Streams,
     stages: Mapping[str, Sequence[str]] | None = None,
 ) -> Composition:
-    """Attach plugins above the defaults, the first named being the outermost wrapper. `stages` says where some of them act.
+    """Attach plugins above the defaults; the first named is the outermost wrapper.
 
-    Raises PluginError for a hook or an argument that does not exist, and for two deciders of one hook.
+    `stages` says in which stages some of them act. Raises PluginError for a hook or an argument that does not exist, and
+    for two deciders of one hook.
     """
     named = stages or {}
     manager = pluggy.PluginManager("regkit")

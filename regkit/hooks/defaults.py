@@ -1,4 +1,4 @@
-"""Defaults: what happens at each hook where no plugin decides otherwise."""
+"""Defaults: answer each hook where no plugin decides otherwise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Defaults:
 
     @hookimpl(trylast=True)
     def make_optimizer(self, model: MultitaskModel, stage: Stage) -> torch.optim.Optimizer:
-        """AdamW (Loshchilov and Hutter, 2019), fused; no decay of biases and layer norms, as in BERT."""
+        """Make a fused AdamW (Loshchilov and Hutter, 2019); biases and layer norms do not decay, as in BERT."""
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         groups = [
             {"params": [parameter for parameter in trained if parameter.dim() > 1], "weight_decay": stage.weight_decay},
@@ -71,6 +71,6 @@ class Defaults:
 
 @lru_cache
 def spread(counts: tuple[int, ...]) -> tuple[int, ...]:
-    """Numbers 0, 1, ..., each as often as its count says, evenly spread: (3, 1) gives 0, 0, 1, 0."""
+    """Spread numbers evenly, each as often as its count says: (3, 1) gives 0, 0, 1, 0."""
     places = [((turn + 0.5) / count, number) for number, count in enumerate(counts) for turn in range(count)]
     return tuple(number for _, number in sorted(places))

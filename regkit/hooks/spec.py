@@ -1,4 +1,4 @@
-"""The contract: the training loop in pseudocode, and the hooks that plugins attach to, in the loop's order.
+"""The contract: the training loop in pseudocode, and the hooks that plugins attach to, in its order.
 
     tasks(given, tokenizer, encoder)                         # collect
     stages(tasks)                                            # collect
@@ -33,8 +33,8 @@ Three kinds of hook:
 
 A method attaches by its name and the decorator `regkit.hookimpl`, and names only the arguments it uses. With
 `@hookimpl(wrapper=True)` it goes around the others: `answer = yield`, then `return` what the caller shall see. The plugin
-named first on the command line is the outermost wrapper and is told first; one marked `tryfirst` or `trylast` is told before
-or after all that are not. Every reduction is a mean over examples.
+named first on the command line is the outermost wrapper and is told first; one marked `tryfirst` or `trylast` is told
+before or after all that are not. Every reduction is a mean over examples.
 
 Random numbers drawn inside a hook with torch's default generators come from a stream of the plugin's own, derived from
 the seed, the stage, the step, the task, the micro-batch and the hook: nothing to seed, nothing to save.
@@ -66,7 +66,7 @@ notify = pluggy.HookspecMarker("regkit")
 
 
 class Predict(Protocol):
-    """The forward pass again, for the same task and batch, from embeddings of one's own."""
+    """Runs the forward pass again, for the same task and batch, from other embeddings."""
 
     def __call__(
         self,
@@ -76,7 +76,7 @@ class Predict(Protocol):
         model: MultitaskModel | None = None,
         radius: float | None = None,
     ) -> Tensor:
-        """The output for `embeddings`, `[tokens, width]`; for those of the clean pass it is the clean output, without a pass.
+        """Compute the output for `embeddings`, `[tokens, width]`. Those of the clean pass cost no pass.
 
         dropout: `replay` uses the very masks of the clean pass, `fresh` draws new ones, `off` is evaluation mode.
         model: another model to ask, such as a teacher; None is the one in training.
@@ -88,10 +88,13 @@ class Predict(Protocol):
 
 
 class TaskLoss(Protocol):
-    """The task's loss of an output, for the same task and batch, as the loop computes it: weighted, smoothed, and so on."""
+    """Computes the task's loss of an output, for the same task and batch, as the loop does.
+
+    Wrappers apply: the loss is weighted, smoothed, and so on.
+    """
 
     def __call__(self, output: Tensor) -> Tensor:
-        """A scalar, the mean over the batch's examples."""
+        """Compute a scalar, the mean over the batch's examples."""
         ...
 
 
@@ -103,39 +106,39 @@ class Hooks:
 
     @collect
     def tasks(self, given: Sequence[Task], tokenizer: Tokenizer, encoder: Encoder) -> Sequence[Task]:
-        """More tasks, beside those `given` by the run's data; for stages that the plugin adds."""
+        """Add tasks to those `given` by the run's data, for stages that the plugin adds."""
 
     @collect
     def stages(self, tasks: Sequence[Task]) -> Sequence[Stage]:
-        """Spans of training, in order; those of plugins come before fine-tuning. A wrapper may change all of them."""
+        """Add spans of training before fine-tuning, in order. A wrapper may change all stages."""
 
     @notify
     def prepare(self, model: MultitaskModel, stage: Stage, tasks: Sequence[Task]) -> None:
-        """A stage begins; the optimizer is not built yet, so modules may be swapped. The place to refuse a composition."""
+        """Begin a stage. The optimizer is not built yet, so modules may be swapped; refuse a composition here."""
 
     @decide
     def make_optimizer(self, model: MultitaskModel, stage: Stage) -> torch.optim.Optimizer:
-        """The stage's optimizer. Each group's learning rate is its peak; the loop applies the schedule to all of them."""
+        """Make the stage's optimizer. A group's learning rate is its peak: the loop applies the schedule."""
 
     @decide
     def epoch_steps(self, tasks: Sequence[Task]) -> int:
-        """Optimizer updates in one epoch. Who decides `choose_tasks` decides this too."""
+        """Say how many optimizer updates an epoch has. Who decides `choose_tasks` decides this too."""
 
     @decide
     def choose_tasks(self, tasks: Sequence[Task], step: int, total_steps: int) -> Sequence[Task]:
-        """The tasks of this update, each of which gives its next batch; `step` counts from 0 in the stage."""
+        """Choose the tasks of this update; each gives its next batch. `step` counts from 0 in the stage."""
 
     @decide
     def embed(self, model: MultitaskModel, batch: Batch) -> Tensor:
-        """Word embeddings of the batch, `[tokens, width]`. A wrapper may add to them."""
+        """Compute the word embeddings of the batch, `[tokens, width]`. A wrapper may add to them."""
 
     @decide
     def predict(self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
-        """The task's output: `[examples, width]`, or `[examples]` where the objective's width is 1."""
+        """Compute the task's output, `[examples, width]`, or `[examples]` if the objective's width is 1."""
 
     @decide
     def task_loss(self, task: Task, batch: Batch, output: Tensor) -> Tensor:
-        """The loss of the clean output: a scalar, the mean over the batch's examples. A wrapper may weigh it."""
+        """Compute the loss of the clean output: a scalar, the mean over examples. A wrapper may weigh it."""
 
     @collect
     def extra_losses(
@@ -149,7 +152,7 @@ class Hooks:
         predict: Predict,
         task_loss: TaskLoss,
     ) -> Mapping[str, Tensor]:
-        """Terms to add to the loss: name to weighted scalar, each a mean over the batch's examples.
+        """Give terms to add to the loss: name to weighted scalar, each a mean over the batch's examples.
 
         `loss` is the clean loss, and `task_loss(other_output)` what it would be for another output.
         """
@@ -158,25 +161,26 @@ class Hooks:
     def measure(
         self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor, output: Tensor, predict: Predict
     ) -> Mapping[str, Tensor | float]:
-        """What the log and the run's last table shall say of a plugin: name to number. Asked on one in many batches."""
+        """Report numbers for the log and the run's last table, by name. Asked on one in many batches."""
 
     @decide
     def combine_gradients(self, tasks: Sequence[Task], gradients: Tensor, losses: Losses) -> Tensor:
-        """One gradient, `[parameters]`, from `[tasks, parameters]`: of the shared parameters, when a step has several tasks.
+        """Combine the tasks' gradients, `[tasks, parameters]`, into one, `[parameters]`.
 
-        `tasks` are those of the rows, in the order of `choose_tasks`. A row holds the task's loss and the extra losses on its
-        batch. The tensor may be changed in place. By default the rows are summed. `losses` are as in `after_step`.
+        Of the shared parameters, if a step has several tasks; `tasks` are those of the rows, in the order of
+        `choose_tasks`. A row holds the task's loss and the extra losses on its batch. The tensor may be changed in place.
+        By default the rows are summed. `losses` are as in `after_step`.
         """
 
     @notify
     def before_step(
         self, model: MultitaskModel, optimizer: torch.optim.Optimizer, recompute: Callable[[], None]
     ) -> None:
-        """The gradient is in place, not yet clipped. `recompute()` makes it anew at the present weights."""
+        """Look at or change the gradient, not yet clipped. `recompute()` computes it at the present weights."""
 
     @notify
     def skipped(self, model: MultitaskModel, step: int, recompute: Callable[[], None]) -> None:
-        """A loss or the gradient was not finite, so no update was done. `recompute()` makes the gradients once more."""
+        """Learn that an update was skipped: a number was not finite. `recompute()` computes it again."""
 
     @notify
     def after_step(
@@ -187,18 +191,18 @@ class Hooks:
         losses: Losses,
         reevaluate: Callable[[], Mapping[str, Tensor]],
     ) -> None:
-        """An update is done. `losses[task][term]` are detached scalars on the model's device; `task` is the clean loss.
+        """Learn from an update. `losses[task][term]` are detached scalars; `task` is the clean loss.
 
         `reevaluate()` gives what the clean losses of the same batches are now, by task, for one forward pass each.
         """
 
     @decide
     def model_to_evaluate(self, model: MultitaskModel) -> MultitaskModel:
-        """The model that is scored and kept: the one in training, or another of the same form, such as its average."""
+        """Choose the model that is scored and kept: the one in training, or one of the same form."""
 
     @notify
     def evaluated(self, stage: Stage, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
-        """The dev splits were scored after `step` updates of the stage: `scores[task][metric]`."""
+        """Learn the dev scores after `step` updates of the stage: `scores[task][metric]`."""
 
 
 DECIDE = tuple(name for name in vars(Hooks) if getattr(getattr(Hooks, name), "regkit_spec", {}).get("firstresult"))

@@ -1,4 +1,4 @@
-"""Stopwatch: how long each plugin works, without the time of the plugins that it sets to work itself."""
+"""Stopwatch: measure how long each plugin works, without the time of plugins that it calls itself."""
 
 import time
 from collections import Counter, defaultdict
@@ -23,7 +23,7 @@ class Stopwatch:
 
     @contextmanager
     def on(self, owner: str) -> Iterator[None]:
-        """Whatever happens inside is the work of this owner."""
+        """Charge the time inside to this owner."""
         self.lap()
         self.owners.append(owner)
         try:
@@ -34,7 +34,7 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Whatever happens inside is not counted."""
+        """Count nothing inside."""
         self.lap()
         found, self.running = self.running, False
         try:
@@ -44,29 +44,29 @@ class Stopwatch:
             self.since = self.now() if found else 0.0
 
     def start(self) -> None:
-        """Count from nothing."""
+        """Start counting from zero."""
         self.seconds, self.passes = defaultdict(float), Counter()
         self.running, self.since = True, self.now()
 
     def stop(self) -> None:
-        """Count no more."""
+        """Stop counting."""
         self.lap()
         self.running = False
 
     def count(self) -> None:
-        """A forward pass of the present owner begins."""
+        """Count a forward pass of the present owner."""
         if self.running:
             self.passes[self.owners[-1]] += 1
 
     def lap(self) -> None:
-        """The time since the last lap goes to the present owner."""
+        """Charge the time since the last lap to the present owner."""
         if self.running:
             now = self.now()
             self.seconds[self.owners[-1]] += now - self.since
             self.since = now
 
     def now(self) -> float:
-        """Seconds on a clock, once the device has done all its work."""
+        """Read the clock, in seconds, once the device has done all its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.perf_counter()

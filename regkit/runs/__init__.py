@@ -1,1 +1,1 @@
-"""Runs: a run's folder, what is written there as training goes, and how a run goes on."""
+"""Runs: the folder of a run, what is written there while it trains, and how a run goes on."""

@@ -1,4 +1,4 @@
-"""Checkpoint: a folder with the model in Hugging Face form, its heads, its tokenizer and what training needs to go on.
+"""Checkpoint: write and read a folder with model, heads, tokenizer and what training needs to go on.
 
 Tensors are safetensors, everything else is JSON: reading a checkpoint runs nothing. A folder is written under a
 temporary name, flushed and renamed, so it is whole or not there. What happens to it later is found out: manifest.json has
@@ -81,12 +81,12 @@ def _fill(
 
 
 def _inside(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose names begin so, by the rest of their names."""
+    """Select the tensors whose names begin with a prefix, and strip it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def damage(folder: Path) -> str:
-    """What is wrong with a checkpoint, in a few words; nothing where every file is as it was written."""
+    """Say in a few words how a checkpoint is damaged; nothing if every file is as it was written."""
     present = {path.name: path for path in folder.iterdir() if path.is_file() and not path.is_symlink()}
     try:
         files = read_json(folder / MANIFEST)["files"]
@@ -106,7 +106,7 @@ def damage(folder: Path) -> str:
 
 
 def place(folder: Path) -> tuple[int, int, int]:
-    """Where in a run a checkpoint was written, for putting several in order; after all others, where it cannot be read."""
+    """Read where in a run a checkpoint was written, to sort several; an unreadable one comes last."""
     try:
         position = read_json(folder / MANIFEST)["position"]
         return int(position["stage"]), int(position["step"]), int(position["evaluated"])
@@ -115,7 +115,7 @@ def place(folder: Path) -> tuple[int, int, int]:
 
 
 def not_finite(weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> str:
-    """The first weight that is not finite, or number in the training state that is none; nothing where all is well."""
+    """Name the first weight or number of the training state that is not finite; nothing if all are."""
     for name, tensor in (weights | training.get("model", {})).items():
         if not tensor.isfinite().all():
             return f"the weight {name}"
@@ -123,7 +123,7 @@ def not_finite(weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> st
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Every plain number with its name; for a tensor, NaN where one of its values is."""
+    """Iterate over all plain numbers with their names; a tensor counts as NaN if one of its values is."""
     if isinstance(value, Tensor):
         yield name, torch.nan if value.isnan().any() else 0.0
     elif isinstance(value, Mapping):
@@ -142,7 +142,7 @@ def _digest(path: Path) -> str:
 
 
 def export_encoder(checkpoint: Path, folder: Path) -> None:
-    """Put the encoder of a checkpoint, its tokenizer and what heads others know into a folder, where transformers finds them.
+    """Copy the encoder of a checkpoint, its tokenizer and known heads to where transformers finds them.
 
     config.json comes last: before it is there, the folder is no encoder.
     """
@@ -165,7 +165,7 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
 
 
 def load_heads(folder: Path, heads: nn.ModuleDict) -> None:
-    """Fill the heads from a checkpoint; RunError names the task whose head is missing or of another shape."""
+    """Fill the heads from a checkpoint. Raises RunError naming a task whose head is missing or differs."""
     try:
         tensors = load_tensors(folder / "model.safetensors")
     except (OSError, ValueError) as error:
@@ -184,7 +184,7 @@ def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.d
 
 
 def load_training(folder: Path) -> Any:
-    """What `save` was given as `training`."""
+    """Read what `save` was given as `training`."""
     try:
         plain = read_json(folder / "training.json")
         return _unpack(plain, load_tensors(folder / "training.safetensors"))
@@ -195,7 +195,7 @@ def load_training(folder: Path) -> Any:
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """The value as JSON can hold it, its tensors moved into `tensors`."""
+    """Turn the value into what JSON can hold, and move its tensors into `tensors`."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""Environment: what else a run's numbers depend on, and whether it is still as it was."""
+"""Environment: record what else a run's numbers depend on, and find what has changed."""
 
 import platform
 import sys
@@ -17,7 +17,7 @@ COMPARED = ("python", "device", "threads", "packages", "plugins")  # what may sh
 
 
 def present(device: torch.device, plugins: Mapping[str, Any]) -> dict[str, Any]:
-    """As it is now."""
+    """Collect the versions, the device and the plugins of this process."""
     points = catalog.installed()
     sources = {name: points[name].dist for name in plugins if name in points}
     return {
@@ -32,7 +32,7 @@ def present(device: torch.device, plugins: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changed(file: Path, now: Mapping[str, Any]) -> list[str]:
-    """What is no longer as it was written into a file; nothing, where that cannot be read."""
+    """List what is no longer as a file says; nothing if the file cannot be read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         before = read_json(file)
         return [name for name in COMPARED if before[name] != now[name]]

@@ -1,4 +1,4 @@
-"""Experiment: from settings to everything that a run needs, checked before anything is written."""
+"""Experiment: build everything that a run needs from its settings, and check it before anything is written."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -95,7 +95,7 @@ def _precision(settings: Settings, device: torch.device) -> torch.dtype:
 
 
 def _resolved(settings: Settings, tasks: Iterable[str], plugins: Mapping[str, object]) -> Settings:
-    """The settings with their tasks named, and their plugins' options as the plugins have them: numbers, not text."""
+    """Complete the settings: tasks are named, and options are as the plugins have them, not text."""
     options = {name: catalog.chosen(name, plugins[name], given) for name, given in settings.plugins.items()}
     return settings.model_copy(update={"tasks": list(tasks), "plugins": options})
 

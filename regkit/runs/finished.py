@@ -20,7 +20,7 @@ from regkit.tasks.task import Split, Task
 
 
 def declared(tasks: Iterable[Task]) -> dict[str, list[str | None]]:
-    """What a head's numbers mean: each task's objective and pair mode. Their shapes alone would not tell."""
+    """Describe what each head's numbers mean, by objective and pair mode: their shapes would not tell."""
     return {task.name: [repr(task.objective), task.pair_mode] for task in tasks}
 
 
@@ -35,7 +35,7 @@ class Finished:
 
 
 def load_run(folder: Path, split: Split, *, data: Path | None = None, device: str = "auto") -> Finished:
-    """The run's best model with a split of its own data, or of other data with the same tasks."""
+    """Load the run's best model with a split of its own data, or of other data with the same tasks."""
     settings = Settings.read(folder / CONFIG)
     if not settings.finetune:
         raise RunError(f"{folder} was pretrained, and has no task to score; its dev scores are in scores.json.")
@@ -60,7 +60,7 @@ def load_run(folder: Path, split: Split, *, data: Path | None = None, device: st
 
 
 def _check_declared(folder: Path, tasks: Iterable[Task]) -> None:
-    """RunError where a task is not what the run was trained on."""
+    """Raise RunError if a task is not what the run was trained on."""
     path = folder / "tasks.json"
     try:
         found = read_json(path)

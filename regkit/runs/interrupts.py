@@ -1,4 +1,4 @@
-"""Interrupts: Ctrl-C and SIGTERM, noted until the step is done; a second Ctrl-C stops at once."""
+"""Interrupts: note Ctrl-C and SIGTERM until the step is done; a second Ctrl-C stops at once."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Inside a `with` block, the first signal is noted in `asked`, and whoever trains looks there between two steps."""
+    """Notes the first signal in `asked` inside a `with` block; the recorder looks there between steps."""
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
@@ -30,7 +30,7 @@ class Interrupts:
         self.before.clear()
 
     def agreed(self, processes: Processes) -> signal.Signals | None:
-        """What any of the processes was asked: all of them stop after the same step. All of them have to call this."""
+        """Tell all processes what any of them was asked, so that they stop after the same step. All must call it."""
         asked = processes.largest(self.asked or 0)[0]
         return signal.Signals(asked) if asked else None
 

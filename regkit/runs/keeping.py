@@ -1,4 +1,4 @@
-"""Keeping: which checkpoint is the best, when to stop waiting for a better one, and which ones stay on the disk."""
+"""Keeping: decide which checkpoint is the best, when to stop early, and which ones stay on the disk."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ CheckpointName = Annotated[str, Field(pattern=r"^[\w-]*$")]  # that of its folde
 
 @dataclass
 class Keeping:
-    """Judges checkpoints by name. All of it travels in each of them."""
+    """Judges checkpoints by name. All of it is saved in each of them."""
 
     stage: str = ""
     value: float = -float("inf")  # of the best checkpoint of the stage
@@ -26,7 +26,7 @@ class Keeping:
     saved: list[tuple[str, str]] = field(default_factory=list)  # the newest, each with the best one of its time
 
     def judge(self, stage: str, name: str, value: float, scores: Scores) -> bool:
-        """Whether this checkpoint is the best of its stage so far; without scores, each is better than the last."""
+        """Whether this checkpoint is the best of its stage so far; without scores, the newest is."""
         if stage != self.stage:  # scores of another stage are of other tasks
             self.stage, self.value, self.since = stage, -float("inf"), 0
         better = value > self.value or not scores
@@ -36,16 +36,19 @@ class Keeping:
         return better
 
     def note(self, name: str, keep: int) -> None:
-        """A checkpoint is about to be written: of those in `saved`, only the newest `keep` are remembered."""
+        """Record that a checkpoint is about to be written; only the newest `keep` are remembered."""
         self.saved = [*(each for each in self.saved if each[0] != name), (name, self.best)][-keep:]
 
     def kept(self) -> set[str]:
-        """The newest checkpoints, and those that were the best when they were written: going back to one needs its best."""
+        """List the newest checkpoints, and those that were the best when they were written.
+
+        Going back to a checkpoint needs the best one of its time.
+        """
         return {name for pair in self.saved for name in pair}
 
 
 def monitored(monitor: str, stage: Stage, tasks: Sequence[Task], scores: Scores) -> float:
-    """The score that decides, higher being better: `mean` over tasks, or one metric, `task.metric`.
+    """Compute the score that decides, higher being better: `mean` over tasks, or `task.metric`.
 
     ConfigError where there is no such score. A stage without that task goes by the mean.
     """

@@ -1,4 +1,4 @@
-"""Lock: one process at a time writes a run's folder. The system lets go of it when the process ends, however it ends."""
+"""Lock: let one process at a time write a run's folder; the system releases it when the process ends."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ LOCK = "lock"  # the file; it stays in the folder, and means nothing while nobod
 
 
 def claim(folder: Path) -> IO[str]:
-    """The folder for this process alone, until what is returned is closed. RunError names the process that has it."""
+    """Lock a folder until the returned file is closed. Raises RunError naming the process that has it."""
     import fcntl  # not on Windows, where the rest of regkit can be imported all the same
 
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)

@@ -1,4 +1,4 @@
-"""Log: a line of JSON for every update, evaluation and skipped step of a run."""
+"""Log: write a line of JSON for every update, evaluation and skipped step of a run."""
 
 import json
 import os
@@ -16,36 +16,36 @@ TOGETHER = 20  # updates whose losses are read at once: that waits for the GPU
 
 @dataclass
 class Log:
-    """Appends to a file; updates wait for each other, and everything else is written at once, after them."""
+    """Appends to a file. Updates are written together; anything else is written at once, after them."""
 
     file: Path
     pending: list[tuple[str, int, float, Losses, Mapping[str, Any]]] = field(default_factory=list)
 
     def update(self, stage: str, step: int, rate: float, losses: Losses, effects: Mapping[str, Any]) -> None:
-        """Note an update: its learning rate, its losses by task and term, and what was measured in it."""
+        """Record an update: its learning rate, its losses by task and term, and what was measured in it."""
         self.pending.append((stage, step, rate, losses, effects))
         if len(self.pending) == TOGETHER:
             self._catch_up()
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """A line, with the time."""
+        """Append a line, with the time."""
         self._catch_up()
         self._append(record)
 
     def flushed(self) -> int:
-        """The size of the file in bytes, with everything noted so far in it, on the disk."""
+        """Write everything to the disk, and return the size of the file in bytes."""
         self._catch_up()
         with self.file.open("ab") as file:
             os.fsync(file.fileno())
             return file.tell()
 
     def cut(self, size: int) -> None:
-        """Go back to when the file had so many bytes."""
+        """Truncate the log to this size."""
         with self.file.open("ab") as file:
             file.truncate(min(size, file.tell()))
 
     def records(self) -> list[dict[str, Any]]:
-        """Every line."""
+        """Read every line."""
         self._catch_up()
         return [json.loads(line) for line in self.file.read_text(encoding="utf8").splitlines()]
 

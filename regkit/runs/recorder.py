@@ -25,7 +25,7 @@ from regkit.training.evaluation import Scores
 
 @dataclass
 class Recorder:
-    """An observer that records a run. There is one in every process: some of what it does, all of them do together."""
+    """An observer that records a run. There is one in every process: some things all do together."""
 
     experiment: Experiment
     meter: Meter
@@ -57,7 +57,7 @@ class Recorder:
 
     @hookimpl(wrapper=True)
     def choose_tasks(self, step: int) -> Generator[None, Sequence[Task], Sequence[Task]]:
-        """A step begins and nothing of it is done: a moment to save."""
+        """Save here if it is time: a step begins and nothing of it is done."""
         self._begin()
         self._tell_micro_batches()
         settings = self.experiment.settings
@@ -78,7 +78,7 @@ class Recorder:
 
     @hookimpl(wrapper=True)
     def skipped(self, model: MultitaskModel, step: int, recompute: Callable[[], None]) -> Generator[None, None, None]:
-        """The cause is searched before the plugins are told, and saved after."""
+        """Search for the cause before the plugins are told, and stop after, if asked."""
         self.meter.finish()  # of numbers that are not finite
         found = suspects.find(self.experiment.composition, model, recompute, self.trainer.processes)
         self.sink.log({"stage": self.stage, "step": step, "skipped": [asdict(suspect) for suspect in found]})
@@ -117,7 +117,7 @@ class Recorder:
 
     @contextmanager
     def rescuing(self) -> Iterator[None]:
-        """Save what can be saved after an error inside, and let the error say how to go on."""
+        """After an error inside, save what can be saved and let the error say how to go on."""
         try:
             yield
         except StoppedError:
@@ -134,7 +134,7 @@ class Recorder:
             raise RunError(f"{where}: {last_line(error)}.") from error
 
     def rescue(self) -> str:
-        """Save what can be saved after an error, and say how to go on; nothing to say where training had not begun."""
+        """Save what can be saved after an error, and say how to go on; nothing before training began."""
         if not self.sink.folder:
             return ""
         if self.state.consistent:
@@ -174,7 +174,10 @@ class Recorder:
             self.save()
 
     def _tell_micro_batches(self) -> None:
-        """Say and log what size of micro-batches was found to fit, once; a new stage begins with that of the settings."""
+        """Say and log, once, what size of micro-batches was found to fit.
+
+        A new stage begins with that of the settings.
+        """
         step, tokens = self.state.position.step, self.state.position.micro_batch_tokens
         if tokens and tokens != self.micro_batch_tokens:
             self.sink.log({"stage": self.stage, "step": step, "micro_batch_tokens": tokens})

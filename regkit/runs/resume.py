@@ -1,4 +1,4 @@
-"""Resume: going on with a run - that it is the same run, and its newest whole checkpoint."""
+"""Resume: go on with a run - check that it is the same run, and build it as it stood."""
 
 import hashlib
 import json
@@ -55,11 +55,11 @@ class Begun:
     records: Records = field(default_factory=Records)
 
     def begins(self, step: int) -> bool:
-        """Whether nothing was done since its checkpoint, where one is at this step."""
+        """Whether nothing was done since its checkpoint, which is at this step."""
         return self.checkpoint is not None and self.training["position"]["step"] == step
 
     def told(self, processes: int = 1) -> str:
-        """One line on where it goes on, with so many processes."""
+        """Say in one line where the run goes on, with so many processes."""
         if self.checkpoint is None:
             return f"{self.folder} has no checkpoint yet: it begins anew"
         step = self.training["position"]["step"]
@@ -72,7 +72,7 @@ class Begun:
 
 
 def find(resume: str | None, output: Path | None) -> Path | None:
-    """The folder of the run that `--resume` and `--output` mean; None for a new one."""
+    """Find the run that `--resume` and `--output` mean; None for a new one."""
     if resume is None:
         return None
     if resume == AUTO:
@@ -86,7 +86,7 @@ def find(resume: str | None, output: Path | None) -> Path | None:
 
 
 def same(folder: Path, ran: Settings, given: Settings) -> Settings:
-    """The settings to go on with: the run's, with those of the given ones that change no result.
+    """Choose the settings to go on with: the run's, with given ones that change no result.
 
     ConfigError names the first of the others that differs.
     """
@@ -104,7 +104,7 @@ def same(folder: Path, ran: Settings, given: Settings) -> Settings:
 
 
 def _plain(settings: Settings) -> dict[str, Any]:
-    """As values that can be compared: tasks by name, options as the plugins have them."""
+    """Turn settings into values that can be compared: tasks by name, options as the plugins have them."""
     found: dict[str, Any] = settings.model_dump(mode="json")
     found["tasks"] = settings.tasks or list(choose(find_tasks(settings.data), None))
     found["plugins"] = [
@@ -114,7 +114,7 @@ def _plain(settings: Settings) -> dict[str, Any]:
 
 
 def _difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
-    """The place of a difference and what is there; of plugins, the first option."""
+    """Find where two settings differ and what is there; of plugins, the first option."""
     if name != "plugins":
         return name, old, new
     if [each for each, _ in old] != [each for each, _ in new]:
@@ -129,7 +129,10 @@ def _difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
 
 
 def newest(folder: Path, say: Say) -> Begun:
-    """The run at its newest checkpoint that is whole; each newer one that is damaged is said. Runs nothing."""
+    """Read the run at its newest whole checkpoint, and say which newer ones are damaged.
+
+    Nothing of the run is executed to find out.
+    """
     for path in (folder / name for name in WRITTEN):
         if path.is_symlink():
             raise RunError(f"{path} leads out of the run's folder; a run writes in its own folder only.")
@@ -153,7 +156,7 @@ def newest(folder: Path, say: Say) -> Begun:
 
 
 def _begun(folder: Path, path: Path) -> Begun:
-    """The run at this checkpoint, whose contents are what they must be."""
+    """Read the run at this checkpoint, and check its contents."""
     state = checkpoint.load_training(path)
     try:
         position = asdict(TypeAdapter(Position).validate_python(state["position"]))
@@ -173,7 +176,7 @@ def _begun(folder: Path, path: Path) -> Begun:
 
 
 def _check_optimizer(found: Mapping[str, Any]) -> None:
-    """TypeError where a value of its state is no number, or the parameters of a group have not the same ones.
+    """Raise TypeError for state that is no number, or that differs between parameters of a group.
 
     torch takes all of it, and fails when the parameter has its next gradient.
     """
@@ -187,7 +190,7 @@ def _check_optimizer(found: Mapping[str, Any]) -> None:
 
 
 def _check_log(path: Path, size: int) -> None:
-    """RunError where the log up to the checkpoint is not what a run writes: at the end, its effects are summed up."""
+    """Raise RunError if the log up to the checkpoint is not what a run writes: it is summed up at the end."""
     found = []
     try:
         with path.open("rb") as file:
@@ -203,7 +206,7 @@ def _check_log(path: Path, size: int) -> None:
 
 
 def build(begun: Begun, settings: Settings, processes: Processes = ALONE) -> Experiment:
-    """The run in memory, as it stood at its checkpoint; the encoder that it began with is not needed."""
+    """Build the run as it stood at its checkpoint; the encoder that it began with is not needed."""
     if begun.checkpoint is None:
         return Experiment.build(settings, processes)
     settings = settings.model_copy(update={"encoder": str(begun.checkpoint.resolve())})
@@ -221,7 +224,7 @@ def build(begun: Begun, settings: Settings, processes: Processes = ALONE) -> Exp
 
 
 def fingerprints(tasks: Sequence[Task]) -> dict[str, str]:
-    """A digest of what is trained and scored, by task."""
+    """Compute a digest of what is trained and scored, by task."""
     return {task.name: _fingerprint(task) for task in tasks}
 
 
@@ -234,12 +237,12 @@ def _fingerprint(task: Task) -> str:
 
 
 def sources(settings: Settings) -> str:
-    """Which plugins a configuration asks for, and from which modules they come; nothing is imported to find out."""
+    """Name the modules of the plugins that a configuration asks for, without importing them."""
     points = catalog.installed()
     return ", ".join(f"{name} ({points[name].value})" for name in settings.plugins if name in points)
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What a killed process was about to write into a run's folder."""
+    """List what a killed process was about to write into a run's folder."""
     inside = [*folder.iterdir(), *(folder / "checkpoints").glob(".*")]
     return [path for path in inside if re.fullmatch(r"\.[\w.-]+\.\d+(\.old)?", path.name)]

@@ -1,4 +1,4 @@
-"""Sinks: write what a recorder gives - into the run's folder in the first process, nowhere in the others."""
+"""Sinks: write what a recorder gives - into the run's folder in the first process, else nowhere."""
 
 import json
 import shutil
@@ -23,7 +23,10 @@ ENVIRONMENT = "environment.json"
 
 
 class Sink:
-    """Writes nothing. Every process's recorder calls the same verbs in the same order; only the first one's are heard."""
+    """Writes nothing. Every process's recorder calls the same verbs in the same order.
+
+    The first process has a sink that writes, so the processes cannot drift apart.
+    """
 
     folder: Path | None = None  # where it writes, once it has begun
 
@@ -40,11 +43,11 @@ class Sink:
         return
 
     def save(self, name: str, records: Records) -> None:
-        """Write a checkpoint of this very moment, let `last` point to it, and remove those that are no longer kept."""
+        """Write a checkpoint of this moment, point `last` to it, and remove those that are not kept."""
         return
 
     def best(self, name: str) -> None:
-        """Let `best` point to this checkpoint."""
+        """Point `best` to this checkpoint."""
         return
 
     def write(self, name: str, value: object) -> None:
@@ -56,7 +59,7 @@ class Sink:
         return []
 
     def close(self) -> None:
-        """Let other processes have the folder."""
+        """Unlock the folder."""
         return
 
 

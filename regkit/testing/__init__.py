@@ -1,4 +1,4 @@
-"""Testing: regkit's promises as checks, on a tiny model, for the tests of any plugin.
+"""Testing: check regkit's promises on a tiny model, in the tests of any plugin.
 
     import pytest
     from regkit.testing import PROMISES

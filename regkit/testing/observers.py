@@ -1,4 +1,4 @@
-"""Observers of a tiny run, and what is compared of two."""
+"""Observers: watch a tiny run, and compare two."""
 
 import copy
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Snapshot:
 
 
 class Probe:
-    """A plugin that notes what it draws at every place, and the batches of every task."""
+    """A plugin that records what it draws at every place, and the batches of every task."""
 
     def __init__(self) -> None:
         self.step = 0
@@ -54,14 +54,14 @@ class Probe:
 
 
 def same_weights(one: Trainer, other: Trainer) -> None:
-    """AssertionError where a parameter differs in a single bit."""
+    """Raise AssertionError if a parameter differs in a single bit."""
     theirs = dict(other.model.named_parameters())
     for name, parameter in one.model.named_parameters():
         assert torch.equal(parameter, theirs[name]), f"{name} differs"
 
 
 def gradients_of(trainer: Trainer, task: Task, budget: int) -> dict[str, Tensor]:
-    """The gradients of the task's second batch, in micro-batches of at most `budget` tokens, as a step would see them."""
+    """Compute the gradients of the task's second batch, cut into micro-batches, as a step would."""
     *_, (stage, tasks) = collect_stages(trainer.hook, trainer.tasks)
     prepare(trainer.hook, trainer.model, stage, tasks)
     optimizer = make_optimizer(trainer.hook, trainer.model, stage)
@@ -76,7 +76,7 @@ def gradients_of(trainer: Trainer, task: Task, budget: int) -> dict[str, Tensor]
 
 
 def exactly(value: Any) -> str:
-    """Every bit of a nesting of dicts, lists, tensors and plain values, as text that can be compared."""
+    """Write every bit of a nesting of dicts, lists, tensors and plain values as text, to be compared."""
     if isinstance(value, Tensor):
         return f"{value.dtype} {value.tolist()}"
     if isinstance(value, Mapping):

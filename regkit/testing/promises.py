@@ -1,4 +1,4 @@
-"""Promises: each a check that takes what makes the plugins of a run, and raises AssertionError with what differed."""
+"""Promises: checks that take what makes the plugins of a run, and raise AssertionError on a difference."""
 
 from collections.abc import Callable, Generator, Sequence
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ Tasks = Callable[[], Sequence[Task]]
 
 
 def resume_is_exact(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
-    """Promise 1: a run stopped in the middle and resumed has the weights of the run that never stopped."""
+    """Check promise 1: a run stopped and resumed has the weights of the run that never stopped."""
     whole = tiny_trainer(factory(), tasks=tasks())
     whole.train()
     stop = Snapshot(after=STEPS // 2, ends=True)
@@ -36,7 +36,7 @@ def resume_is_exact(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
 
 
 def draws_are_its_own(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
-    """Promise 1: with the plugin or without, others draw the same numbers, and the data comes in the same order."""
+    """Check promise 1: the plugin changes neither what others draw nor the order of the data."""
     alone, beside = Probe(), Probe()
     tiny_trainer({"probe": alone}, tasks=unscored(tasks())).train()
     tiny_trainer({"probe": beside, **factory()}, tasks=unscored(tasks())).train()
@@ -48,7 +48,7 @@ def draws_are_its_own(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
 
 
 def micro_batches_do_not_show(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
-    """Promise 4: whole batches and batches cut into micro-batches give the same gradients, dropout off."""
+    """Check promise 4: batches cut into micro-batches give the same gradients, dropout off."""
     for task in tasks():
         whole = gradients_of(tiny_trainer(factory(), tasks=tasks(), dropout=0.0), task, budget=10_000)
         parts = gradients_of(tiny_trainer(factory(), tasks=tasks(), dropout=0.0), task, budget=12)
@@ -59,7 +59,7 @@ def micro_batches_do_not_show(factory: Factory, tasks: Tasks = tiny_tasks) -> No
 
 
 def extra_passes_leave_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
-    """Promise 6: before the backward pass, a plugin's losses change no gradient, no mode and no random state."""
+    """Check promise 6: before the backward pass, losses change no gradient, mode or random state."""
     trainer = tiny_trainer(factory(), tasks=tasks())
     trainer.model.train()
     *_, (stage, prepared) = collect_stages(trainer.hook, trainer.tasks)
@@ -77,7 +77,7 @@ def extra_passes_leave_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) -> 
 
 
 def strength_zero_is_no_plugin(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
-    """Promise 3: with every plugin's strength at 0, a run is that of no plugin, bit for bit.
+    """Check promise 3: with every strength at 0, a run is that of no plugin, bit for bit.
 
     Strengths are the options in the class attribute `neutral`, each with the value that alone makes the plugin do nothing;
     without one, `weight` at 0. Plugins that have neither, such as schedulers, are left out.
@@ -95,7 +95,7 @@ def strength_zero_is_no_plugin(factory: Factory, tasks: Tasks = tiny_tasks) -> N
 
 
 def contradictions_do_not_start(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
-    """Promise 7: whatever the plugin decides, another that decides it too is refused, and both are named."""
+    """Check promise 7: a second plugin that decides the same is refused, and both are named."""
     composition = tiny_run(factory(), tasks())[1]
     for name in composition.plugins:
         for hook in composition.hooks_of(name):
@@ -105,7 +105,7 @@ def contradictions_do_not_start(factory: Factory, tasks: Tasks = tiny_tasks) -> 
 
 
 def refusal(plugins: Plugins, hook: str, tasks: Sequence[Task]) -> str:
-    """What is said where one more plugin decides a hook; nothing where the run would start."""
+    """Return what is said of one more plugin that decides a hook; nothing if the run would start."""
     rival = SimpleNamespace(**{hook: hookimpl(lambda: None)})
     try:
         tiny_run({**plugins, "rival": rival}, tasks)
@@ -115,7 +115,7 @@ def refusal(plugins: Plugins, hook: str, tasks: Sequence[Task]) -> str:
 
 
 def a_skipped_step_leaves_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
-    """Promise 9: where a loss is not finite, weights, optimizer and plugin state are what they were before the step."""
+    """Check promise 9: a skipped step changes no weight, no optimizer and no plugin state."""
     spoiler = Spoiler(at=STEPS // 2)
     spoiler.trainer = trainer = tiny_trainer(factory(), tasks=unscored(tasks()), observers=[spoiler])
     trainer.train()
@@ -126,7 +126,7 @@ def a_skipped_step_leaves_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) 
 
 
 def effects_are_measured(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
-    """Promise 8: the time, the passes and every term of a plugin are reported, and measuring changes no weight."""
+    """Check promise 8: a plugin's time, passes and terms are reported; measuring changes no weight."""
     watched, composition, records = measured(factory(), tasks=unscored(tasks()))
     unwatched = tiny_trainer(factory(), tasks=unscored(tasks()))
     unwatched.train()
@@ -176,7 +176,7 @@ class Spoiler:
         self.after = self._state()
 
     def _state(self) -> str:
-        """Every number of the training state but the learning rate, which is the step's, as text."""
+        """Write the training state as text, without the learning rate, which belongs to the step."""
         state = self.trainer.state.capture() | {"model": self.trainer.model.state_dict()}
         groups = [{**group, "lr": 0} for group in state["optimizer"]["param_groups"]]
         return exactly(state | {"position": None, "optimizer": state["optimizer"] | {"param_groups": groups}})

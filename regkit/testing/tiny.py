@@ -42,7 +42,7 @@ STEPS = 6
 def tiny_task(
     name: str, objective: Objective, pair_mode: PairMode | None = None, *, size: int = 24, batch_size: int = 5
 ) -> Task:
-    """A task of random tokens in sequences of 3 to 14, with labels that depend on the first token."""
+    """Make a task of random sequences of 3 to 14 tokens; labels depend on the first token."""
     random = np.random.default_rng(sum(map(ord, name)))
     sides = 2 if pair_mode == "bi_encoder" else 1
     lengths = random.integers(3, 15, size * sides)
@@ -66,7 +66,7 @@ def tiny_task(
 
 
 def tiny_tokenizer() -> Tokenizer:
-    """A vocabulary of the size of the tiny model's: special tokens, and then numbers."""
+    """Make a vocabulary of the tiny model's size: special tokens, and then numbers."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words = special + [str(number) for number in range(TINY.vocab_size - len(special))]
     backend = Backend(WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
@@ -75,7 +75,7 @@ def tiny_tokenizer() -> Tokenizer:
 
 
 def tiny_tasks() -> list[Task]:
-    """One task of each objective, and of each way to read a pair."""
+    """Make one task of each objective, and of each way to read a pair."""
     return [
         tiny_task("classes", Classification(3)),
         tiny_task("binary", Binary(), "cross_encoder", size=18),
@@ -86,7 +86,7 @@ def tiny_tasks() -> list[Task]:
 
 
 def unscored(tasks: Sequence[Task]) -> list[Task]:
-    """The tasks without dev splits: scoring a tiny model takes longer than training it."""
+    """Leave out the dev splits: scoring a tiny model takes longer than training it."""
     return [replace(task, splits={"train": task.splits["train"]}) for task in tasks]
 
 
@@ -102,7 +102,7 @@ def tiny_trainer(
     stages: Mapping[str, Sequence[str]] | None = None,
     processes: Processes = ALONE,
 ) -> Trainer:
-    """A trainer of a fresh tiny model on tiny tasks; `trainer.train()` takes a moment.
+    """Make a trainer of a fresh tiny model on tiny tasks; `trainer.train()` takes a moment.
 
     `stages` says where some of the plugins act, as their option of that name does.
     """
@@ -115,7 +115,7 @@ def tiny_trainer(
 def measured(
     plugins: Plugins, *, tasks: Sequence[Task] | None = None, every: int = 1, micro_batch_tokens: int = 10_000
 ) -> tuple[Trainer, Composition, list[Record]]:
-    """A tiny run with the effect meter on: the trainer when it is done, and the records of the measured steps."""
+    """Run a tiny training with the effect meter on; also returns the records of the measured steps."""
     trainer, composition = tiny_run(plugins, tasks, micro_batch_tokens=micro_batch_tokens)
     meter = Meter(trainer.state, composition, every)
     log = MeterLog(meter)

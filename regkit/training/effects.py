@@ -1,7 +1,7 @@
-"""Effects: what each plugin does to the gradient and what it takes, measured on one in many batches of each task.
+"""Effects: measure each plugin's share of the gradient and of the time, on one in many batches.
 
-A measured batch costs one more backward pass for each term of the loss, and whatever the plugins' `measure` costs; its first
-micro-batch stands for all. Measuring changes nothing: the step is the one that would have been made without.
+A measured batch costs one more backward pass for each term of the loss, and whatever the plugins' `measure` costs; its
+first micro-batch stands for all. Measuring changes nothing: the step is the one that would have been made without.
 """
 
 from collections import Counter, defaultdict
@@ -33,7 +33,7 @@ Answers = list[Mapping[str, Tensor]]
 
 @dataclass
 class Meter:
-    """An observer that measures every so many batches of a task; whoever logs a step calls `finish`."""
+    """An observer that measures one in `every` batches of a task. Whoever logs a step calls `finish`."""
 
     state: State
     composition: Composition
@@ -45,13 +45,13 @@ class Meter:
 
     @hookimpl(trylast=True)
     def prepare(self, tasks: Sequence[Task]) -> None:
-        """Steps that are tried before the first, for their memory, are to be like one that is measured: those take most."""
+        """Measure trial steps too: a measured step needs the most memory."""
         self.trying = True
         self._begin({task.name for task in tasks} if self.every else set())
 
     @hookimpl(wrapper=True)
     def choose_tasks(self) -> Generator[None, Sequence[Task], Sequence[Task]]:
-        """A step begins."""
+        """Decide whether this step is measured."""
         chosen = yield
         self.trying = False
         seen = self.state.position.seen
@@ -67,7 +67,7 @@ class Meter:
 
     @hookimpl(wrapper=True)
     def predict(self) -> Generator[None, Tensor, Tensor]:
-        """A forward pass."""
+        """Count a forward pass."""
         self.composition.stopwatch.count()
         return (yield)
 
@@ -82,7 +82,7 @@ class Meter:
         loss: Tensor,
         predict: Predict,
     ) -> Generator[None, Answers, Answers]:
-        """All terms of the loss are at hand, and no backward pass was made."""
+        """Measure the terms of the loss: all are at hand, and no backward pass was made."""
         answers = yield
         if task.name not in self.due:
             return answers
@@ -100,7 +100,7 @@ class Meter:
         return answers
 
     def _gradients(self, model: MultitaskModel, task: Task, batch: Batch, losses: Mapping[str, Tensor]) -> None:
-        """Note the size and the gradient's norm of every term, and how much longer its backward pass is than the task's."""
+        """Record each term's size, gradient norm, and extra time of its backward pass over the task's."""
         found = self.record["terms"].setdefault(task.name, {})
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         clock, plain = self.composition.stopwatch.now, 0.0
@@ -121,7 +121,7 @@ class Meter:
 
     @hookimpl(wrapper=True, trylast=True)  # which marks the core's: no reason to keep the tasks' gradients apart
     def combine_gradients(self, tasks: Sequence[Task], gradients: Tensor) -> Generator[None, Tensor, Tensor]:
-        """Several tasks share the step, and somebody looks at their gradients apart."""
+        """Record the cosines between the tasks' gradients, if several share the step."""
         if self.composition.stopwatch.running:
             with self.composition.stopwatch.paused():
                 alike = torch.nn.functional.normalize(gradients.float(), dim=1)
@@ -131,7 +131,7 @@ class Meter:
         return (yield)
 
     def finish(self) -> Record:
-        """What was measured in the step that ends here; empty for most."""
+        """Return what was measured in the step that ends here; nothing for most steps."""
         stopwatch = self.composition.stopwatch
         if not stopwatch.running:
             return {}
@@ -143,7 +143,7 @@ class Meter:
 
 
 def summary(records: Sequence[Record]) -> dict[str, dict[str, dict[str, float]]]:
-    """Means over the records of a run: `terms`, `measures`, `plugins` and `cosines`, each by name."""
+    """Average the records of a run: `terms`, `measures`, `plugins` and `cosines`, each by name."""
     terms, measures, cosines = defaultdict(list), defaultdict(list), defaultdict(list)
     seconds, passes = defaultdict[str, float](float), Counter[str]()
     for record in records:
@@ -179,7 +179,7 @@ def _means(lists: Mapping[tuple[str, str], Sequence[float]]) -> dict[str, dict[s
 
 
 def warnings(found: Mapping[str, Mapping[str, Mapping[str, float]]], composition: Composition) -> list[str]:
-    """A sentence for every extra term that does next to nothing, or drowns the rest, naming the options to change."""
+    """Write a sentence for each extra term that does next to nothing or drowns the rest, with a remedy."""
     said = []
     for term, values in found["terms"].items():
         owner, share = composition.owners.get(term), values[SHARE]
@@ -194,6 +194,6 @@ def warnings(found: Mapping[str, Mapping[str, Mapping[str, float]]], composition
 
 
 def gradient_norm(term: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """Compute the L2 norm of a term's gradient over all parameters together; the graph and `.grad` stay as they are."""
+    """Compute the L2 norm of a term's gradient over all parameters; the graph and `.grad` stay."""
     gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
     return get_total_norm([gradient for gradient in gradients if gradient is not None])

@@ -1,7 +1,8 @@
-"""Estimate: how large micro-batches may be for a process to stay within so much memory.
+"""Estimate: find how large micro-batches may be for a process to stay within a bound on memory.
 
-An update is tried with one of the longest examples, and with a few, with all plugins at work, and the tensors that are alive
-at once are counted; more examples take more in proportion. Neither weights nor plugins nor random states are changed by it.
+An update is tried with one of the longest examples, and with a few, with all plugins at work, and the tensors that are
+alive at once are counted; more examples take more in proportion. Neither weights nor plugins nor random states are changed
+by it.
 """
 
 import copy
@@ -26,8 +27,7 @@ from regkit.base.errors import ConfigError
 from regkit.data.order import size
 from regkit.model.modes import mode
 from regkit.tasks.batch import Batch
-from regkit.tasks.task import Task
-from regkit.tasks.task import scorable
+from regkit.tasks.task import Task, scorable
 from regkit.training.passes import Passes
 from regkit.training.update import Update, combines
 
@@ -36,7 +36,7 @@ FRAGMENTED = 2  # bytes that the heap takes for each byte on it, where its holes
 
 
 class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes that tensors made inside take while they live: `history` has the sum after each that was made."""
+    """Counts the bytes of the tensors made inside while they live: `history` has the sum after each."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -67,7 +67,7 @@ def _tensors(values: Any) -> list[Tensor]:
 
 @dataclass
 class Try:
-    """An update that was tried: tokens of its largest micro-batch, and bytes taken after each tensor that it made."""
+    """One trial update: its largest micro-batch in tokens, and its memory after every allocation."""
 
     tokens: int
     history: list[int]
@@ -77,11 +77,11 @@ class Try:
         return max(self.history)
 
     def fits(self, other: "Try", left: int) -> int:
-        """Tokens of a micro-batch for which `left` bytes are enough, by this try and one with more examples.
+        """Extrapolate to how many tokens a micro-batch may have for `left` bytes, from two trial updates.
 
         At every moment of an update memory grows in a straight line, but the moment of the most memory is not always the
-        same: gradients weigh most where examples are few. So each moment is prolonged by itself. Tries that do not make the
-        same tensors, as where a plugin goes through the examples, have none in common: they are prolonged from nothing.
+        same: gradients weigh most when examples are few. So each moment is extrapolated by itself. If the two did not make
+        the same tensors, as when a plugin loops over examples, they have no moments in common, and the line starts at zero.
         """
         pairs = list(zip(self.history, other.history, strict=True)) if len(self.history) == len(other.history) else []
         pairs = pairs or [(0, max(other.history))]
@@ -96,9 +96,9 @@ def estimate_tokens(
     memory: int,
     plugins: Mapping[str, Any],
 ) -> int:
-    """Tokens of a micro-batch with which an update stays within `memory` bytes.
+    """Estimate how many tokens a micro-batch may have for an update to stay within `memory` bytes.
 
-    Where gradients are combined, all tasks are taken to share an update. ConfigError where one example is too much.
+    If gradients are combined, all tasks are taken to share an update. Raises ConfigError if one example is too much.
     """
     steps = [tasks] if combines(passes) else [[task] for task in tasks]
     with untouched(passes, plugins):
@@ -116,7 +116,7 @@ def estimate_tokens(
 
 
 def _tokens(passes: Passes, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], single: Try, left: int) -> int:
-    """Tokens of a micro-batch for which `left` bytes are enough, in updates of these tasks, where one example fits.
+    """Estimate the tokens of a micro-batch in updates of these tasks, of which one example fits.
 
     A try of twice the examples is safe where `left` is enough for half of them: the heap has no holes yet.
     """
@@ -144,7 +144,7 @@ def tried(passes: Passes, optimizer: torch.optim.Optimizer, tasks: Sequence[Task
 
 
 def _filled(task: Task, tokens: int) -> Batch:
-    """A micro-batch of so many tokens, all of the longest example but one of the shortest: attention has to pad that."""
+    """Make a micro-batch of the longest examples and one of the shortest: attention has to pad that."""
     lengths = task.splits["train"].lengths()
     count = max(tokens // int(lengths.max()), 1)
     rows = [int(lengths.argmax())] * count
@@ -154,7 +154,7 @@ def _filled(task: Task, tokens: int) -> Batch:
 
 @contextmanager
 def untouched(passes: Passes, plugins: Mapping[str, Any]) -> Iterator[None]:
-    """Whatever is tried inside, plugins and random states are as before; weights no plugin may leave changed anyway."""
+    """Put plugins and random states back afterwards; no plugin may leave weights changed anyway."""
     kept = {
         name: {key: copy.copy(value) if isinstance(value, dict | list | set) else value for key, value in held.items()}
         for name, held in ((name, getattr(plugin, "__dict__", {})) for name, plugin in plugins.items())
@@ -170,7 +170,7 @@ def untouched(passes: Passes, plugins: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _load_metrics(passes: Passes, tasks: Sequence[Task]) -> None:
-    """Score two examples of each task, for the sake of the libraries that this imports: they stay."""
+    """Import the metric libraries now, so that their memory is counted."""
     model, device = passes.model, passes.streams.device
     with torch.no_grad(), mode(model, training=False), warnings.catch_warnings(action="ignore"):
         for task, labels in scorable(tasks, "dev"):
@@ -180,7 +180,7 @@ def _load_metrics(passes: Passes, tasks: Sequence[Task]) -> None:
 
 
 def taken(device: torch.device) -> int:
-    """Bytes that the process takes now: of the GPU, or of the machine's memory."""
+    """Measure the bytes that the process takes now: of the GPU, or of the machine's memory."""
     gc.collect()
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
@@ -197,7 +197,7 @@ def taken(device: torch.device) -> int:
 
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of the state that the optimizer is going to keep: as one of its kind has for a small parameter of each group."""
+    """Predict the bytes of the optimizer's state, from one of its kind for a small parameter per group."""
     found = 0
     try:
         for group in optimizer.param_groups:
@@ -215,11 +215,11 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
 
 
 def in_words(amount: int, *, up: bool = False) -> str:
-    """`1250 MB`; rounded to the nearest, or up."""
+    """Write bytes as megabytes, `1250 MB`, rounded to the nearest or up."""
     return f"{math.ceil(amount / 1e6) if up else round(amount / 1e6)} MB"
 
 
 def _round(tokens: int) -> int:
-    """Down to three binary digits: what a process takes differs a little from run to run, the size should not."""
+    """Round down to three significant bits, so that small differences in memory give the same size."""
     step = 1 << max(tokens.bit_length() - 3, 0)
     return tokens // step * step

@@ -21,7 +21,7 @@ MOST_LOGITS = 2**26  # at a time: 256 MiB
 
 @dataclass
 class Evaluator:
-    """Scores a model in passes that fit in memory. Several processes share the passes, and all have the answer."""
+    """Scores a model in passes that fit in memory; several processes share them and all have the answer."""
 
     fit: Fit = field(default_factory=Fit)
     precision: torch.dtype = torch.float32
@@ -30,7 +30,7 @@ class Evaluator:
 
     @torch.no_grad()
     def outputs(self, model: MultitaskModel, task: Task, split: Split) -> Tensor:
-        """Compute what the objective keeps of the output for every example of a split, in its order, on the CPU."""
+        """Compute what the objective keeps of the output for each example of a split, in order, on the CPU."""
         examples, device = task.splits[split], next(model.parameters()).device
         lengths = examples.lengths()
         rows = np.argsort(lengths, kind="stable").tolist()  # texts of like length together: scores do not depend on it

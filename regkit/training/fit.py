@@ -1,4 +1,4 @@
-"""Fit: find micro-batches that fit in memory - where it runs out, halve them and do the same work again."""
+"""Fit: find micro-batches that fit in memory; if it runs out, halve them and do the same work again."""
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass
 class Fit:
-    """Cuts batches into micro-batches. How a batch is cut never changes its gradient, apart from rounding and dropout."""
+    """Cuts batches into micro-batches. The cut never changes a gradient, but for rounding and dropout."""
 
     micro_batch_tokens: int = 16384  # most tokens in a micro-batch, at first
     memory: int | None = None  # bytes: most to take; at the start of a stage it makes a smaller number of tokens
@@ -32,7 +32,7 @@ class Fit:
     sizes: list[tuple[int, int]] = field(default_factory=list)  # examples and tokens of what the present work has cut
 
     def begin(self, state: State, passes: Passes, tasks: Sequence[Task], processes: Processes) -> None:
-        """Begin a stage, or go on with one: with a bound on memory, estimate what fits unless the position remembers it."""
+        """Begin or resume a stage: with a bound on memory, estimate what fits unless the position knows it."""
         self.position = state.position
         if self.memory and self.position.micro_batch_tokens is None:
             self.position.micro_batch_tokens = self.estimate(state, passes, tasks, processes)
@@ -55,7 +55,7 @@ class Fit:
         return found
 
     def cut(self, rows: Sequence[int], lengths: np.ndarray, most: int) -> list[Sequence[int]]:
-        """Cut the rows of a split into passes that fit, each of at most `most` tokens in any case."""
+        """Cut the rows of a split into passes that fit, each of at most `most` tokens."""
         parts = cut(rows, lengths, min(self.tokens, most))
         self._note(lengths[part] for part in parts)
         return parts
@@ -64,7 +64,7 @@ class Fit:
         self.sizes += [(len(lengths), size(lengths)) for lengths in parts]
 
     def until_it_fits(self, work: Callable[[], T], when: str) -> T:
-        """Do the work; where memory runs out, halve the micro-batches and do it again from the start.
+        """Do the work; if memory runs out, halve the micro-batches and do it again from the start.
 
         Raises RunError where every micro-batch that `work` has cut is a single example. `when` is for its sentence.
         """
@@ -98,7 +98,7 @@ def free() -> None:
 
 @contextmanager
 def explained(when: Callable[[], str]) -> Iterator[None]:
-    """Say in one sentence why training cannot go on: another process is gone, or smaller micro-batches are no remedy."""
+    """Say in one sentence why training cannot go on: a process is gone, or memory ran out for good."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Loop: train a model through the stages of a run, as the docstring of `regkit.hooks.spec` draws it, in the same words."""
+"""Loop: train a model through the stages of a run, in the words of the contract, `regkit.hooks.spec`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from regkit.training.update import Update, finite, parameters_of
 
 @dataclass
 class Trainer:
-    """Trains the model of `passes` as the plugins behind its `hook` say. `train` goes on from the state's position."""
+    """Trains the model of `passes` as the plugins behind its `hook` say, from the state's position on."""
 
     passes: Passes  # forward passes and losses
     state: State  # model, optimizer, plugins and position: what a checkpoint holds
@@ -38,7 +38,7 @@ class Trainer:
         self.evaluator = Evaluator(self.fit, self.passes.precision, self.processes)
 
     def train(self) -> None:
-        """Run the stages. Raises RunError where training cannot go on: numbers that are not finite, no memory."""
+        """Run the stages. Raises RunError if training cannot go on: losses not finite, or out of memory."""
         with explained(lambda: f"after {self.state.position.step} steps"):
             for number, (stage, tasks) in enumerate(collect_stages(self.hook, self.tasks)):
                 self.state.enter(number, stage.name)
@@ -93,7 +93,7 @@ class Trainer:
         return update
 
     def apply(self, update: Update) -> Losses:
-        """Clip the gradient and make the optimizer's step. Does nothing, and returns no losses, if a number is not finite."""
+        """Clip the gradient and step the optimizer, unless a number is not finite: then return no losses."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         norm = get_total_norm(parameter.grad for parameter in parameters if parameter.grad is not None)
         if not finite(update, norm):

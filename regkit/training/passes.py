@@ -1,4 +1,4 @@
-"""Passes: the forward passes and the terms of the loss of one micro-batch."""
+"""Passes: run the forward passes of one micro-batch and compute the terms of its loss."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
@@ -20,7 +20,7 @@ FINEST = 2**-5  # of the RMS of embeddings: below this, bf16 would round most of
 
 
 def terms(loss: Tensor, answers: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Name the terms of a loss: the clean loss is `task`, and extra losses keep the names that plugins gave them."""
+    """Name the terms of a loss: the clean one is `task`, extra losses have the names of their plugins."""
     found = {"task": loss}
     for answer in answers:
         if taken := found.keys() & answer.keys():
@@ -31,7 +31,7 @@ def terms(loss: Tensor, answers: Iterable[Mapping[str, Tensor]]) -> dict[str, Te
 
 @dataclass
 class Passes:
-    """Runs the model as the plugins behind `hook` say. Only forward passes are in `precision`; losses are in float32."""
+    """Runs the model as the plugins behind `hook` say. Only forward passes are in `precision`."""
 
     model: MultitaskModel
     hook: Any  # pluggy's relay: one callable a hook
@@ -61,7 +61,7 @@ class Passes:
         return embeddings, output, self.hook.task_loss(task=task, batch=batch, output=output)
 
     def predict_again(self, task: Task, batch: Batch, clean: Tensor, output: Tensor) -> Predict:
-        """Make the `predict` that plugins are handed, of a clean pass from embeddings to output; see `spec.Predict`."""
+        """Make the `predict` that plugins are handed, for a clean pass; see `spec.Predict`."""
         here = self.streams.place
 
         def predict(

@@ -1,4 +1,4 @@
-"""Stages: what happens at the beginning of a stage - its tasks, its length, its trainable part, its optimizer."""
+"""Stages: begin a stage - collect it, measure its length, prepare the model, make the optimizer."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class Span:
 
 
 def collect_stages(hook: Any, tasks: Sequence[Task]) -> list[tuple[Stage, list[Task]]]:
-    """Collect the stages of the run, each with its tasks. Raises ConfigError for a name that no checkpoint could have."""
+    """Collect the stages of the run, each with its tasks. Raises ConfigError for an unusable name."""
     stages = [stage for answer in hook.stages(tasks=tasks) for stage in answer]
     for stage in stages:
         if not re.fullmatch(r"[\w-]+", stage.name):  # it is part of the names of checkpoints
@@ -35,7 +35,7 @@ def collect_stages(hook: Any, tasks: Sequence[Task]) -> list[tuple[Stage, list[T
 
 
 def measure_length(hook: Any, stage: Stage, tasks: Sequence[Task]) -> Length:
-    """Count the updates in an epoch and in the stage. Raises ConfigError for a task without training examples."""
+    """Count the updates of an epoch and of the stage. Raises ConfigError if a task has no examples."""
     for task in tasks:
         if "train" not in task.splits or not len(task.splits["train"]):
             raise ConfigError(f"task '{task.name}' has no examples to train on.")
@@ -67,7 +67,7 @@ def make_optimizer(hook: Any, model: MultitaskModel, stage: Stage) -> torch.opti
 
 
 def schedule(optimizer: torch.optim.Optimizer, stage: Stage, step: int, total_steps: int) -> None:
-    """Set the learning rate of this step: a straight line up over the warm-up, and a straight line down to 0."""
+    """Set this step's learning rate: up in a straight line while warming up, then down to 0 in another."""
     warmup = stage.warmup * total_steps
     factor = min((step + 1) / max(warmup, 1), (total_steps - step) / max(total_steps - warmup, 1))
     for group in optimizer.param_groups:

@@ -1,4 +1,4 @@
-"""State: what a checkpoint holds - model, optimizer, plugins and position - captured, restored, and when it may be saved."""
+"""State: capture and restore what a checkpoint holds, and know when it may be saved."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ class Length(NamedTuple):
 
 @dataclass
 class Position:
-    """Where a run is: all that a checkpoint needs beside weights, optimizer and plugin state."""
+    """Where a run is: what a checkpoint needs beside weights, optimizer and plugin state."""
 
     stage: int = 0
     step: int = 0  # updates done in the stage
@@ -52,7 +52,7 @@ class Position:
 
 @dataclass
 class State:
-    """The changing part of a run."""
+    """The changing part of a run: model, optimizer, plugins and position."""
 
     model: MultitaskModel
     hook: Any  # pluggy's relay: one callable a hook
@@ -66,21 +66,21 @@ class State:
     versions: list[int] | None = None  # of the weights, when all parts of the state last stood at `position`
 
     def enter(self, number: int, stage: str) -> None:
-        """Begin a stage, or go on with one: the position is set back unless it is in this stage already."""
+        """Enter a stage: the position is set to its start, unless it is in this stage already."""
         self.entered.append(stage)
         if number > self.position.stage:
             self.position, self.versions = Position(stage=number), None
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Mark the state as inconsistent until the block ends without an error: what is half changed is not saved."""
+        """Mark the state as inconsistent inside the block, and after an error in it: it is not saved then."""
         self.versions = None  # not their comparison alone: a fused optimizer leaves no mark on the weights' versions
         yield
         self.versions = self._versions()
 
     @property
     def consistent(self) -> bool:
-        """Whether nothing has changed since the last completed step, so that a checkpoint can be written after an error."""
+        """Whether nothing changed since the last completed step, so that it can be saved after an error."""
         return self.versions == self._versions()
 
     def _versions(self) -> list[int]:
@@ -110,7 +110,7 @@ class State:
         return state if self.evaluated_model() is self.model else state | {"model": self.model.state_dict()}
 
     def load(self, captured: Mapping[str, Any]) -> None:
-        """Go on from what `capture` gave, with the evaluated weights in the model: training continues at that very step."""
+        """Go on from what `capture` gave; the model already has the evaluated weights."""
         self.position = Position(**captured["position"])
         weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.loaded = {"model": weights, **captured}
@@ -134,7 +134,7 @@ class State:
 
 
 def _check_shapes(optimizer: torch.optim.Optimizer) -> None:
-    """Compare the optimizer's tensors with its parameters: torch does not, and a kernel may read beyond a tensor."""
+    """Compare the optimizer's tensors with its parameters: torch does not, and a kernel would misread."""
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:

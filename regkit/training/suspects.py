@@ -1,4 +1,4 @@
-"""Suspects: where a number that is not finite came from - its task, the term of the loss or the hook, and the rows."""
+"""Suspects: find where a number that is not finite came from - task, term or hook, and rows."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -42,7 +42,7 @@ class Suspect:
 
 @dataclass
 class Search:
-    """An observer of a step that is done once more: each term of each micro-batch, and its gradient alone."""
+    """An observer of a step that is computed again: it checks each term of each micro-batch alone."""
 
     composition: Composition
     processes: Processes = ALONE
@@ -53,7 +53,7 @@ class Search:
     def extra_losses(
         self, model: MultitaskModel, task: Task, batch: Batch, loss: Tensor
     ) -> Generator[None, Answers, Answers]:
-        """All terms of the loss are at hand, and no backward pass was made."""
+        """Check the terms of the loss: all are at hand, and no backward pass was made."""
         answers = yield
         self.rows.setdefault(task.name, []).extend(batch.rows)
         for name, term in terms(loss, answers).items():
@@ -62,7 +62,7 @@ class Search:
         return answers
 
     def joined(self) -> "Search":
-        """What all of the processes have found."""
+        """Collect what all processes have found."""
         everyone = Search(self.composition)
         for found, rows in self.processes.gather([[asdict(suspect) for suspect in self.found], self.rows]):
             for suspect in found:
@@ -75,7 +75,7 @@ class Search:
         return [self.composition.owners[term]] if term in self.composition.owners else []
 
     def _note(self, new: Suspect) -> None:
-        """One suspect a term, whatever number of micro-batches it spoils."""
+        """Record one suspect a term, however many micro-batches it spoils."""
         for suspect in self.found:
             if (suspect.tasks, suspect.term) == (new.tasks, new.term):
                 suspect.rows += new.rows
@@ -86,9 +86,9 @@ class Search:
 def find(
     composition: Composition, model: MultitaskModel, recompute: Callable[[], object], processes: Processes = ALONE
 ) -> list[Suspect]:
-    """Make a step's gradients once more and look at each term, in all of the processes; never empty.
+    """Compute a step's gradient again and check each term, in all of the processes; never empty.
 
-    Where every term is fine, whoever combines the gradients or changes them before the step is named.
+    If every term is finite, the plugins that combine the gradients or change them before the step are named.
     """
     search = Search(composition, processes)
     composition.observe(search)
@@ -113,7 +113,7 @@ def _all(rows: Mapping[str, Sequence[int]]) -> list[int]:
 
 
 def _trouble(term: Tensor, model: MultitaskModel) -> str:
-    """What of a term is not finite: its value, or else its gradient, or nothing."""
+    """Return "loss", "gradient" or "": the part of this term that is not finite."""
     gradients: Sequence[Tensor | None] = []
     if term.requires_grad:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
