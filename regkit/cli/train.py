@@ -20,7 +20,7 @@ from regkit.runs.experiment import Experiment
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.lock import claim
 from regkit.runs.recorder import Recorder
-from regkit.runs.resume import Begun
+from regkit.runs.resumable import Resumable, newest
 from regkit.runs.settings import Settings
 from regkit.runs.sinks import FINISHED, FolderSink, Sink
 from regkit.training.effects import Meter
@@ -37,7 +37,7 @@ def train(
     dry_run: bool,
 ) -> None:
     """Train as the file and the options say, into a new run folder, or go on with the run that `resume` means."""
-    run = resuming.find(resume, output)
+    run = resuming.run_to_resume(resume, output)
     base = run / folders.CONFIG if run and resume != resuming.AUTO and not config else config
     settings = gather(base, given, plugins)
     with joined(find_device(settings.device)) as processes:
@@ -53,8 +53,8 @@ def train(
             if (run / FINISHED).is_file():
                 print_plan(console, [f"{run} is finished", f"to evaluate it: regkit eval {run}"])
                 return
-            begun = resuming.newest(run, lambda line: print_plan(console, [line]))
-            _train(console, resuming.build(begun, settings, processes), run, begun, dry_run)
+            resumable = newest(run, lambda line: print_plan(console, [line]))
+            _train(console, resuming.build(resumable, settings, processes), run, resumable, dry_run)
 
 
 def pretrain(
@@ -70,19 +70,21 @@ def pretrain(
         _train(console, Experiment.build(settings, processes), output, None, dry_run)
 
 
-def _train(console: Console, experiment: Experiment, output: Path | None, begun: Begun | None, dry_run: bool) -> None:
+def _train(
+    console: Console, experiment: Experiment, output: Path | None, resumable: Resumable | None, dry_run: bool
+) -> None:
     """Print the plan, and train."""
     print_plan(console, plan(experiment))
-    if begun:
-        print_plan(console, [begun.told(experiment.trainer.processes.count)])
+    if resumable:
+        print_plan(console, [resumable.describe(experiment.trainer.processes.count)])
     if dry_run:
         print_plan(console, details(experiment))
         return
     processes = experiment.trainer.processes
     display = Display(console, processes.count)
-    sink = FolderSink(experiment, output, begun, display.say) if processes.first else Sink()
+    sink = FolderSink(experiment, output, resumable, display.say) if processes.first else Sink()
     meter = Meter(experiment.trainer.state, experiment.composition, experiment.settings.measure_every)
-    recorder = Recorder(experiment, meter, sink, Interrupts(), begun, display.say)
+    recorder = Recorder(experiment, meter, sink, Interrupts(), resumable, display.say)
     for observer in (recorder, display, meter):
         experiment.composition.observe(observer)
     processes.wait()  # before the first one writes: all have seen the folder as it was

@@ -30,7 +30,7 @@ def find_device(name: str) -> torch.device:
     if kind not in present:
         raise ConfigError(f"there is no device '{name}' here. {nearest(name, [*present, 'auto'])}")
     try:
-        device = place(torch.device(kind if name == "auto" else name))
+        device = own_card(torch.device(kind if name == "auto" else name))
         torch.empty(1, device=device)
     except RuntimeError as error:
         raise ConfigError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}.") from None
@@ -47,7 +47,7 @@ def started() -> int:
     return int(count) if count.isdecimal() and "RANK" in os.environ else 1
 
 
-def place(device: torch.device) -> torch.device:
+def own_card(device: torch.device) -> torch.device:
     """Choose this process's own card of this machine, if the device is CUDA and no card was named."""
     if device.type != "cuda" or device.index is not None or started() == 1:
         return device

@@ -105,7 +105,7 @@ def damage(folder: Path) -> str:
     return next((f"{MANIFEST} does not have {name}" for name in NEEDED if name not in wanted), "")
 
 
-def place(folder: Path) -> tuple[int, int, int]:
+def order(folder: Path) -> tuple[int, int, int]:
     """Read where in a run a checkpoint was written, to sort several; an unreadable one comes last."""
     try:
         position = read_json(folder / MANIFEST)["position"]

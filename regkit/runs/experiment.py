@@ -1,4 +1,4 @@
-"""Experiment: build everything that a run needs from its settings, and check it before anything is written."""
+"""Experiment: build everything that a run needs from its settings, and check it first."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

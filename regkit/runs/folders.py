@@ -22,13 +22,13 @@ def check_free(folder: Path) -> None:
         above = next(each for each in [path.absolute(), *path.absolute().parents] if each.exists())
         if not above.is_dir() and above != folder.absolute():
             raise RunError(f"{above} is a file, so {path} cannot be made.")
-    if begun(folder):
+    if is_run(folder):
         raise RunError(f"{folder} is a run already; go on with it by --resume {folder}, or name another --output.")
     if folder.exists() and (not folder.is_dir() or any(map(_counts, folder.iterdir()))):
         raise RunError(f"{folder} exists already; name another --output, or remove it.")
 
 
-def begun(folder: Path) -> bool:
+def is_run(folder: Path) -> bool:
     """Whether a run has begun in this folder."""
     return (folder / CONFIG).is_file()
 
@@ -83,6 +83,6 @@ def find_folder(run: Path | None) -> Path:
             raise RunError("there is no run yet: `regkit train` makes one, and runs/latest points to it.")
         others = [path.name for path in run.parent.iterdir() if path.is_dir()] if run.parent.is_dir() else []
         raise RunError(f"there is no run {run}. {nearest(run.name, others)}")
-    if not begun(folder):
+    if not is_run(folder):
         raise RunError(f"{folder} is not a run: it has no {CONFIG}.")
     return folder

@@ -30,7 +30,7 @@ class Interrupts:
         self.before.clear()
 
     def agreed(self, processes: Processes) -> signal.Signals | None:
-        """Tell all processes what any of them was asked, so that they stop after the same step. All must call it."""
+        """Agree on what any of the processes was asked, and stop after the same step. All must call it."""
         asked = processes.largest(self.asked or 0)[0]
         return signal.Signals(asked) if asked else None
 

@@ -15,7 +15,7 @@ from regkit.model import MultitaskModel
 from regkit.runs.experiment import Experiment
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.keeping import Keeping, monitored
-from regkit.runs.resume import Begun, Records
+from regkit.runs.resumable import FolderState, Resumable
 from regkit.runs.sinks import FINISHED, Sink
 from regkit.tasks.task import Stage, Task
 from regkit.training import suspects
@@ -31,7 +31,7 @@ class Recorder:
     meter: Meter
     sink: Sink
     interrupts: Interrupts = field(default_factory=Interrupts)
-    begun: Begun | None = None  # the run to go on with
+    resumable: Resumable | None = None  # the run to go on with
     say: Callable[[str], None] = lambda line: None  # prints what the user must know
     keeping: Keeping = field(default_factory=Keeping)
     stage: str = ""
@@ -43,8 +43,8 @@ class Recorder:
     def __post_init__(self) -> None:
         self.trainer, self.state = self.experiment.trainer, self.experiment.trainer.state
         self.trainer.evaluator.between = self._stop_if_asked
-        if self.begun and self.begun.checkpoint:
-            records, position = self.begun.records, self.state.position
+        if self.resumable and self.resumable.checkpoint:
+            records, position = self.resumable.records, self.state.position
             self.keeping, self.stage = records.keeping, records.stage
             self.saved, self.micro_batch_tokens = (self.stage, position.step), position.micro_batch_tokens
             self.experiment.composition.owners.update(records.owners)
@@ -80,7 +80,7 @@ class Recorder:
     def skipped(self, model: MultitaskModel, step: int, recompute: Callable[[], None]) -> Generator[None, None, None]:
         """Search for the cause before the plugins are told, and stop after, if asked."""
         self.meter.finish()  # of numbers that are not finite
-        found = suspects.find(self.experiment.composition, model, recompute, self.trainer.processes)
+        found = suspects.find_suspects(self.experiment.composition, model, recompute, self.trainer.processes)
         self.sink.log({"stage": self.stage, "step": step, "skipped": [asdict(suspect) for suspect in found]})
         self.say(f"step {step + 1} is skipped: {'; '.join(map(str, found))}")
         yield
@@ -112,7 +112,7 @@ class Recorder:
         name = f"{self.stage}-{step}"
         self.keeping.note(name, self.experiment.settings.keep)
         owners = self.experiment.composition.owners
-        self.sink.save(name, Records(self.stage, keeping=self.keeping, owners=owners, processes=processes))
+        self.sink.save(name, FolderState(self.stage, keeping=self.keeping, owners=owners, processes=processes))
         self.saved, self.saved_at = (self.stage, step), time.monotonic()
 
     @contextmanager
@@ -128,9 +128,10 @@ class Recorder:
         except OSError as error:
             raise RunError(f"{error.filename or 'writing'}: {error.strerror or error}.", self.rescue()) from error
         except Exception as error:
-            if not (self.begun and self.begun.begins(self.state.position.step)):
+            if not (self.resumable and self.resumable.stands_at(self.state.position.step)):
                 raise
-            where = f"the checkpoint {self.begun.checkpoint} cannot be resumed from"  # its state was used for the first time
+            # The state of the checkpoint was used for the first time.
+            where = f"the checkpoint {self.resumable.checkpoint} cannot be resumed from"
             raise RunError(f"{where}: {last_line(error)}.") from error
 
     def rescue(self) -> str:

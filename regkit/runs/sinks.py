@@ -16,7 +16,8 @@ from regkit.runs.experiment import Experiment
 from regkit.runs.finished import declared
 from regkit.runs.folders import CONFIG, new_folder, note_latest
 from regkit.runs.log import LOG, Log
-from regkit.runs.resume import Begun, Records, fingerprints, leftovers
+from regkit.runs.resumable import FolderState, Resumable, leftovers
+from regkit.runs.resume import fingerprints
 
 FINISHED = "finished.json"
 ENVIRONMENT = "environment.json"
@@ -42,7 +43,7 @@ class Sink:
         """Append the line of an update to the log, later and together with others: its losses may be on a GPU."""
         return
 
-    def save(self, name: str, records: Records) -> None:
+    def save(self, name: str, records: FolderState) -> None:
         """Write a checkpoint of this moment, point `last` to it, and remove those that are not kept."""
         return
 
@@ -69,14 +70,14 @@ class FolderSink(Sink):
 
     experiment: Experiment
     output: Path | None = None  # the folder; None: a new one in runs/
-    begun: Begun | None = None  # the run to go on with
+    resumable: Resumable | None = None  # the run to go on with
     say: Callable[[str], None] = lambda line: None  # prints what the user must know
     folder: Path | None = None
     held: list[IO[str]] = field(default_factory=list)  # the folder's lock
 
     def begin(self) -> None:
-        if self.begun:
-            self._go_on(self.begun)
+        if self.resumable:
+            self._go_on(self.resumable)
             return
         folder, lock = new_folder(self.experiment.settings, self.output)
         self.held.append(lock)
@@ -85,17 +86,17 @@ class FolderSink(Sink):
         write(folder / CONFIG, self.experiment.settings.toml())  # the last: with it, the run has begun
         self.folder = folder
 
-    def _go_on(self, begun: Begun) -> None:
-        folder, records = begun.folder, begun.records
+    def _go_on(self, resumable: Resumable) -> None:
+        folder, records = resumable.folder, resumable.records
         for path in leftovers(folder):
-            if path != begun.checkpoint:
+            if path != resumable.checkpoint:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         self.folder = folder
-        if begun.checkpoint:
+        if resumable.checkpoint:
             if different := environment.changed(folder / ENVIRONMENT, self._environment):
                 names = ", ".join(different)
                 self.say(f"no longer as when the run began: {names}; the last digits of its numbers may differ")
-            point(folder / "last", begun.checkpoint)
+            point(folder / "last", resumable.checkpoint)
             if records.keeping.best:
                 self.best(records.keeping.best)
             self.write("scores.json", {"dev": records.keeping.scores})
@@ -108,7 +109,7 @@ class FolderSink(Sink):
     def log_update(self, stage: str, step: int, rate: float, losses: Losses, effects: Mapping[str, Any]) -> None:
         self._log.update(stage, step, rate, losses, effects)
 
-    def save(self, name: str, records: Records) -> None:
+    def save(self, name: str, records: FolderState) -> None:
         state = self.experiment.trainer.state
         model, training = state.evaluated_model(), state.capture()
         records.log, records.data = self._log.flushed(), self._data

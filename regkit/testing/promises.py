@@ -1,4 +1,4 @@
-"""Promises: checks that take what makes the plugins of a run, and raise AssertionError on a difference."""
+"""Promises: checks that take what makes a run's plugins, and raise AssertionError on a difference."""
 
 from collections.abc import Callable, Generator, Sequence
 from types import SimpleNamespace

@@ -66,7 +66,7 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 @dataclass
-class Try:
+class TrialUpdate:
     """One trial update: its largest micro-batch in tokens, and its memory after every allocation."""
 
     tokens: int
@@ -76,7 +76,7 @@ class Try:
     def most(self) -> int:
         return max(self.history)
 
-    def fits(self, other: "Try", left: int) -> int:
+    def fits(self, other: "TrialUpdate", left: int) -> int:
         """Extrapolate to how many tokens a micro-batch may have for `left` bytes, from two trial updates.
 
         At every moment of an update memory grows in a straight line, but the moment of the most memory is not always the
@@ -101,10 +101,10 @@ def estimate_tokens(
     If gradients are combined, all tasks are taken to share an update. Raises ConfigError if one example is too much.
     """
     steps = [tasks] if combines(passes) else [[task] for task in tasks]
-    with untouched(passes, plugins):
-        single = [tried(passes, optimizer, tasks, 1) for tasks in steps]
+    with leaving_no_trace(passes, plugins):
+        single = [try_update(passes, optimizer, tasks, 1) for tasks in steps]
         _load_metrics(passes, tasks)
-        resident = taken(passes.streams.device) + state_bytes(optimizer)
+        resident = memory_in_use(passes.streams.device) + state_bytes(optimizer)
         left, most = memory - resident, max(single, key=lambda each: each.most)
         if most.most > left:
             raise ConfigError(
@@ -115,18 +115,20 @@ def estimate_tokens(
         return _round(min(_tokens(passes, optimizer, *each, left) for each in zip(steps, single, strict=True)))
 
 
-def _tokens(passes: Passes, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], single: Try, left: int) -> int:
+def _tokens(
+    passes: Passes, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], single: TrialUpdate, left: int
+) -> int:
     """Estimate the tokens of a micro-batch in updates of these tasks, of which one example fits.
 
     A try of twice the examples is safe where `left` is enough for half of them: the heap has no holes yet.
     """
-    two = tried(passes, optimizer, tasks, 2)  # of one alone, attention has nothing to pad
+    two = try_update(passes, optimizer, tasks, 2)  # of one alone, attention has nothing to pad
     if two.most > left:
         return single.tokens
-    return two.fits(tried(passes, optimizer, tasks, 4), left)
+    return two.fits(try_update(passes, optimizer, tasks, 4), left)
 
 
-def tried(passes: Passes, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], examples: int) -> Try:
+def try_update(passes: Passes, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], examples: int) -> TrialUpdate:
     """Try an update with so many of the longest examples, in two micro-batches of each task.
 
     So gradients are there already while the second is at work.
@@ -140,7 +142,7 @@ def tried(passes: Passes, optimizer: torch.optim.Optimizer, tasks: Sequence[Task
         passes.hook.before_step(model=passes.model, optimizer=optimizer, recompute=update.compute)
     passes.model.zero_grad()
     optimizer.zero_grad()
-    return Try(max(size(batch.example_lengths) for batch in batches), live.history)
+    return TrialUpdate(max(size(batch.example_lengths) for batch in batches), live.history)
 
 
 def _filled(task: Task, tokens: int) -> Batch:
@@ -153,7 +155,7 @@ def _filled(task: Task, tokens: int) -> Batch:
 
 
 @contextmanager
-def untouched(passes: Passes, plugins: Mapping[str, Any]) -> Iterator[None]:
+def leaving_no_trace(passes: Passes, plugins: Mapping[str, Any]) -> Iterator[None]:
     """Put plugins and random states back afterwards; no plugin may leave weights changed anyway."""
     kept = {
         name: {key: copy.copy(value) if isinstance(value, dict | list | set) else value for key, value in held.items()}
@@ -179,7 +181,7 @@ def _load_metrics(passes: Passes, tasks: Sequence[Task]) -> None:
             task.objective.metrics(evidence.cpu(), labels[:2])
 
 
-def taken(device: torch.device) -> int:
+def memory_in_use(device: torch.device) -> int:
     """Measure the bytes that the process takes now: of the GPU, or of the machine's memory."""
     gc.collect()
     if device.type == "cuda":

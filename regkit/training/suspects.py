@@ -83,7 +83,7 @@ class Search:
         self.found.append(new)
 
 
-def find(
+def find_suspects(
     composition: Composition, model: MultitaskModel, recompute: Callable[[], object], processes: Processes = ALONE
 ) -> list[Suspect]:
     """Compute a step's gradient again and check each term, in all of the processes; never empty.

@@ -19,7 +19,7 @@ Chosen = Sequence[tuple[Task, Sequence[Batch]]]  # the tasks of an update, each 
 
 @dataclass
 class Update:
-    """One optimizer update. Of several processes each passes its own micro-batches, and all of them see the sums."""
+    """One optimizer update. Each process passes its own micro-batches, and all of them see the sums."""
 
     passes: Passes
     optimizer: torch.optim.Optimizer
@@ -58,7 +58,7 @@ class Update:
         return combined
 
     def _backward(self, task: Task, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """Add the gradient of a task's batch to `.grad`, one micro-batch after the other; each counts by its share."""
+        """Add the gradient of a task's batch to `.grad`; each micro-batch counts by its share."""
         totals: dict[str, Tensor] = {}
         for part, batch, counts in self.processes.own(batches):
             with self.passes.streams.within(task.name, part):
@@ -71,7 +71,7 @@ class Update:
 
     @torch.no_grad()
     def reevaluate(self) -> dict[str, Tensor]:
-        """Compute the clean loss of each task's batch at the present weights, under the dropout masks of the update."""
+        """Compute each task's clean loss of its batch at the present weights, under the same dropout masks."""
         found = {}
         for task, batches in self.chosen:
             total = torch.zeros((), device=self._device)

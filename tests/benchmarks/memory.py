@@ -21,7 +21,7 @@ from regkit import Experiment, Settings
 from regkit.data.order import Feed
 from regkit.runs.settings import size_in_bytes
 from regkit.training.effects import Meter
-from regkit.training.estimate import taken
+from regkit.training.estimate import memory_in_use
 from regkit.training.stages import make_optimizer, prepare
 from tests.benchmarks.step import Step, padded_step, seconds
 from tests.helpers import reevaluate, stages_of
@@ -99,7 +99,7 @@ def peak(chosen: argparse.Namespace, plugins: Plugins | None, memory: int | None
     """Bytes when all is loaded, bytes at the peak of some steps, and the size of micro-batches."""
     torch.set_num_threads(chosen.threads)
     step, fitting = make(chosen, plugins, memory)
-    loaded = taken(torch.device("cpu"))
+    loaded = memory_in_use(torch.device("cpu"))
     for number in range(chosen.rounds):
         step(number)
     status = Path("/proc/self/status").read_text()  # not getrusage, which begins with the peak of the parent

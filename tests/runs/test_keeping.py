@@ -138,7 +138,7 @@ def test_a_suspect_is_named_by_term_plugin_and_rows(where: str) -> None:
     class Ask:
         @hookimpl
         def skipped(self, model: torch.nn.Module, recompute: Callable[[], None]) -> None:
-            told.extend(suspects.find(composition, model, recompute))
+            told.extend(suspects.find_suspects(composition, model, recompute))
             raise PluginError("enough")
 
     composition.observe(Ask())

@@ -21,6 +21,7 @@ from regkit.hooks import catalog
 from regkit.runs import checkpoint, folders, resume
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.recorder import Recorder
+from regkit.runs.resumable import newest
 from regkit.runs.sinks import FolderSink
 from regkit.training.effects import Meter
 from tests.helpers import PATIENT, install, regkit, slow_but, write_encoder, write_tasks
@@ -82,7 +83,7 @@ def go(folder: Path, wanted: Settings, *, stop: int | None = None, scoring: int 
 
     A signal comes after so many steps (`stop`), or while the weights after so many updates are scored (`scoring`).
     """
-    begun = resume.newest(folder, lambda line: None) if folders.begun(folder) else None
+    begun = newest(folder, lambda line: None) if folders.is_run(folder) else None
     experiment = resume.build(begun, wanted) if begun else Experiment.build(wanted)
     interrupts = Interrupts()
     meter = Meter(experiment.trainer.state, experiment.composition, wanted.measure_every)
@@ -308,6 +309,20 @@ def resumed(folder: Path, *more: object) -> str:
     assert "Traceback" not in ran.err
     assert (folder / "log.jsonl").read_bytes() == before
     return ran.err
+
+
+def test_a_run_goes_on_with_another_bound_on_memory(place: Path, tmp_path: Path) -> None:
+    """What was found to fit is found again, for the new bound; with the same bound it is remembered."""
+    folder = tmp_path / "run"
+    assert not go(folder, settings(place, {}, memory=4 * 10**9), stop=4)
+    ran, found = Settings.read(folder / "config.toml"), newest(folder, lambda line: None)
+    tokens = found.training["position"]["micro_batch_tokens"]
+    assert tokens
+    more = resume.same(folder, ran, ran.model_copy(update={"memory": 5 * 10**9}))
+    assert more.memory == 5 * 10**9
+    assert resume.build(found, ran).trainer.state.position.micro_batch_tokens == tokens
+    assert resume.build(found, more).trainer.state.position.micro_batch_tokens is None
+    assert go(folder, more)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from regkit.hooks import catalog
 from regkit.model.modes import mode
 from regkit.runs.settings import Settings, size_in_bytes
 from regkit.tasks.task import Task
-from regkit.testing import exactly, same_weights, tiny_trainer
+from regkit.testing import exactly, same_weights, tiny_run, tiny_trainer
 from regkit.training import estimate
 from regkit.training.effects import Meter
-from regkit.training.estimate import Live, Try, state_bytes, tried
+from regkit.training.estimate import Live, TrialUpdate, state_bytes, try_update
 from regkit.training.loop import Trainer
 from regkit.training.stages import make_optimizer, prepare
 from tests.helpers import compute, regkit, slow_but, stages_of
@@ -31,7 +31,7 @@ MUCH = 2**40
 @pytest.fixture(autouse=True)
 def _nothing_is_resident(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the tests' own process takes has nothing to do with it."""
-    monkeypatch.setattr(estimate, "taken", lambda device: 0)
+    monkeypatch.setattr(estimate, "memory_in_use", lambda device: 0)
 
 
 # Counting
@@ -82,7 +82,7 @@ def test_the_peak_of_a_large_update_is_told_from_two_small_ones(name: str) -> No
     trainer, optimizer, tasks = prepared([name], tasks_for(name))
     for task in tasks:
         with trainer.streams.at("finetune"):
-            two, four, many = (tried(trainer.passes, optimizer, [task], examples) for examples in (2, 4, 23))
+            two, four, many = (try_update(trainer.passes, optimizer, [task], examples) for examples in (2, 4, 23))
         most = max(many.history)
         found = two.fits(four, most)
         assert found == pytest.approx(many.tokens, rel=0.03)
@@ -95,16 +95,16 @@ def test_what_is_tried_takes_as_much_as_an_update_in_many_micro_batches() -> Non
     row, shortest = int(examples.lengths().argmax()), int(examples.lengths().argmin())
     batch = examples.batch([row, shortest], keys=[1, 2])
     with trainer.streams.at("finetune"):
-        two = tried(trainer.passes, optimizer, tasks[:1], 2)
+        two = try_update(trainer.passes, optimizer, tasks[:1], 2)
         with Live() as live, mode(trainer.model, training=True):
             compute(trainer, optimizer, [(tasks[0], [batch] * 5)])
     assert two.most == pytest.approx(max(live.history), rel=0.001)
 
 
 def test_the_moment_of_the_most_memory_may_be_another_where_there_are_more_examples() -> None:
-    two, four = Try(20, [0, 100, 20]), Try(40, [0, 100, 40])
+    two, four = TrialUpdate(20, [0, 100, 20]), TrialUpdate(40, [0, 100, 40])
     assert two.fits(four, 200) == 200
-    assert two.fits(Try(40, [0, 100, 40, 40]), 200) == 20 + 20 * 2  # from 0 to the peak
+    assert two.fits(TrialUpdate(40, [0, 100, 40, 40]), 200) == 20 + 20 * 2  # from 0 to the peak
 
 
 @pytest.mark.parametrize(
@@ -182,13 +182,11 @@ def test_an_update_that_is_measured_is_what_is_tried() -> None:
         with trainer.streams.at(stage.name):
             prepare(trainer.hook, trainer.model, stage, tasks)
             optimizer = make_optimizer(trainer.hook, trainer.model, stage)
-            most.append([tried(trainer.passes, optimizer, tasks[:1], examples).most for examples in (1, 2, 4)])
+            most.append([try_update(trainer.passes, optimizer, tasks[:1], examples).most for examples in (1, 2, 4)])
     assert all(one < other for one, other in zip(*most, strict=True))
 
 
 def tiny_trainer_and_composition(plugins: dict[str, Any]) -> tuple[Trainer, Any]:
-    from regkit.testing import tiny_run
-
     return tiny_run(plugins, None)
 
 
@@ -264,7 +262,7 @@ def test_a_bounded_run_resumes_exactly_on_a_machine_where_more_is_taken(
     wanted = settings(place, {"smart": {}, "bregman": {}}, memory="2MB")
     assert go(tmp_path / "whole", wanted)
     assert not go(tmp_path / "stopped", wanted, stop=stop)
-    monkeypatch.setattr(estimate, "taken", lambda device: 500_000)
+    monkeypatch.setattr(estimate, "memory_in_use", lambda device: 500_000)
     assert go(tmp_path / "stopped", wanted)
     same_run(tmp_path / "whole", tmp_path / "stopped")
 
@@ -284,9 +282,9 @@ def test_too_little_memory_is_refused_with_what_is_needed(place: Path, tmp_path:
 
 def test_what_the_process_takes_is_counted_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    before = estimate.taken(torch.device("cpu"))
+    before = estimate.memory_in_use(torch.device("cpu"))
     held = torch.ones(20_000_000)
-    assert estimate.taken(torch.device("cpu")) - before == pytest.approx(80_000_000, rel=0.1)
+    assert estimate.memory_in_use(torch.device("cpu")) - before == pytest.approx(80_000_000, rel=0.1)
     del held
     experiment = Experiment.build(settings(place, {}, memory="50MB"))
     with pytest.raises(ConfigError, match="memory = 50 MB is too little"):

@@ -330,7 +330,7 @@ def test_a_search_for_the_culprit_that_does_not_fit_tells_what_it_can() -> None:
     def recompute() -> None:
         raise torch.OutOfMemoryError("out of memory")
 
-    (suspect,) = suspects.find(composition, model, recompute)
+    (suspect,) = suspects.find_suspects(composition, model, recompute)
     assert (suspect.what, suspect.term) == ("gradient", None)
 
 
