@@ -18,13 +18,10 @@ from typing import Any
 import torch
 
 from regkit import Experiment, Settings
-from regkit.data.order import Feed
 from regkit.runs.settings import size_in_bytes
 from regkit.training.effects import Meter
 from regkit.training.estimate import memory_in_use
-from regkit.training.stages import make_optimizer, prepare
-from tests.benchmarks.step import Step, padded_step, seconds
-from tests.helpers import reevaluate, stages_of
+from tests.benchmarks.step import Step, padded_step, seconds, step_of
 
 Plugins = Mapping[str, Mapping[str, Any]]
 
@@ -61,28 +58,12 @@ def bounded_step(
     trainer = experiment.trainer
     meter = Meter(trainer.state, experiment.composition, settings.measure_every)
     experiment.composition.observe(meter)
-    ((stage, together),) = stages_of(trainer)
-    with trainer.streams.at(stage.name):
-        prepare(trainer.hook, trainer.model, stage, together)
-        trainer.state.optimizer = optimizer = make_optimizer(trainer.hook, trainer.model, stage)
-        trainer.state.position.micro_batch_tokens = trainer.estimate(together, optimizer) if memory else tokens
-    feeds = {task.name: Feed(task, 0, stage.name, bucketing=trainer.bucketing) for task in together}
-    trainer.model.train()
+    trainer.state.position.micro_batch_tokens = tokens
+    plain = step_of(trainer)
 
     def step(number: int) -> None:
-        with trainer.streams.at(stage.name, number):
-            asked = trainer.hook.choose_tasks(tasks=together, step=number, total_steps=10**6)
-            batches = [(task, feeds[task.name].micro_batches(number, trainer.fit.tokens)) for task in asked]
-            trainer.state.position.seen |= {task.name: number + 1 for task in asked}
-            losses = trainer.update(optimizer, batches)
-            trainer.hook.after_step(
-                model=trainer.model,
-                step=number,
-                total_steps=10**6,
-                losses=losses,
-                reevaluate=lambda: reevaluate(trainer, batches),
-            )
-            meter.finish()
+        plain(number)
+        meter.finish()
 
     return step, lambda: trainer.fit.tokens
 

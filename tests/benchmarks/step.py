@@ -19,7 +19,9 @@ from regkit.data.order import Feed
 from regkit.model.modes import autocast
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
-from regkit.training.stages import make_optimizer, prepare
+from regkit.training.loop import Trainer
+from regkit.training.stages import Span, make_optimizer, prepare
+from regkit.training.state import Length
 from tests.helpers import stages_of
 
 Step = Callable[[int], None]
@@ -33,15 +35,23 @@ def regkit_step(
     values = {"data": data, "encoder": str(encoder), "tasks": [task], "batch_size": chosen.batch_size}
     settings = Settings(**values, plugins=plugins, precision=precision)
     trainer = Experiment.build(settings).trainer
+    trainer.bucketing = not chosen.random_batches
+    return step_of(trainer)
+
+
+def step_of(trainer: Trainer) -> Step:
+    """What makes the update of the trainer's one stage on batch n."""
     ((stage, tasks),) = stages_of(trainer)
-    prepare(trainer.hook, trainer.model, stage, tasks)
-    optimizer = make_optimizer(trainer.hook, trainer.model, stage)
-    feed = Feed(tasks[0], 0, stage.name, bucketing=not chosen.random_batches)
-    trainer.model.train()
+    with trainer.streams.at(stage.name):
+        prepare(trainer.hook, trainer.model, stage, tasks)
+        optimizer = trainer.state.optimizer = make_optimizer(trainer.hook, trainer.model, stage)
+        trainer.fit.begin(trainer.state, trainer.passes, tasks, trainer.processes)
+    feeds = {task.name: Feed(task, 0, stage.name, bucketing=trainer.bucketing) for task in tasks}
+    span, position = Span(stage, tasks, feeds, Length(10**6, 10**6), optimizer), trainer.state.position
 
     def step(number: int) -> None:
-        with trainer.streams.at(stage.name, number):
-            trainer.update(optimizer, [(tasks[0], feed.micro_batches(number, 16384))])
+        position.step, position.seen = number, dict.fromkeys(feeds, number)
+        trainer.step(span)
 
     return step
 

@@ -8,41 +8,22 @@ each in a process of its own.
 
 import argparse
 import statistics
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
 from regkit import Experiment, Settings
-from regkit.data.order import Feed
-from regkit.training.stages import make_optimizer, prepare
-from tests.benchmarks.step import Step, seconds
-from tests.helpers import reevaluate, stages_of
+from tests.benchmarks.step import Step, seconds, step_of
 
 PLUGINS = ("pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo")
 
 
 def step_of_all_tasks(encoder: Path, data: Path, plugin: str | None, precision: str) -> Step:
     """A whole update of regkit's loop on batch n of every task."""
-    plugins: dict[str, dict[str, object]] = {} if plugin is None else {plugin: {}}
-    trainer = Experiment.build(Settings(data=data, encoder=str(encoder), plugins=plugins, precision=precision)).trainer
-    ((stage, tasks),) = stages_of(trainer)
-    prepare(trainer.hook, trainer.model, stage, tasks)
-    optimizer = make_optimizer(trainer.hook, trainer.model, stage)
-    feeds = [Feed(task, 0, stage.name) for task in tasks]
-    trainer.model.train()
-
-    def step(number: int) -> None:
-        with trainer.streams.at(stage.name, number):
-            chosen = [(feed.task, feed.micro_batches(number, 16384)) for feed in feeds]
-            losses = trainer.update(optimizer, chosen)
-            again = partial(reevaluate, trainer, chosen)
-            trainer.hook.after_step(
-                model=trainer.model, step=number, total_steps=10**6, losses=losses, reevaluate=again
-            )
-
-    return step
+    plugins: dict[str, dict[str, object]] = {"rrobin": {"per_step": 3}} | ({} if plugin is None else {plugin: {}})
+    settings = Settings(data=data, encoder=str(encoder), plugins=plugins, precision=precision)
+    return step_of(Experiment.build(settings).trainer)
 
 
 def peak(encoder: Path, data: Path, plugin: str | None, precision: str, threads: int) -> float:
