@@ -42,8 +42,10 @@ FALLING = [
 ]
 
 
-@pytest.mark.parametrize("given", [{}, {"sst": 0.5}, {"sst": 0.55, "quora": 0.9, "sts": 0.85}])
-@pytest.mark.parametrize(("alpha", "floor"), [(5.0, 0.05), (1.0, 0.5)])
+@pytest.mark.parametrize(
+    ("given", "alpha", "floor"),
+    [({}, 5.0, 0.05), ({"sst": 0.5}, 1.0, 0.5), ({"sst": 0.55, "quora": 0.9, "sts": 0.85}, 5.0, 0.05)],
+)
 def test_adaptive_shares_are_those_of_the_formula(given: dict[str, float], alpha: float, floor: float) -> None:
     trainer = trainer_of({"adaptive": Adaptive(given, alpha, floor)})
     assert [counts(epoch) for epoch in epochs_of(trainer)] == [ALIKE]

@@ -10,6 +10,7 @@ from regkit_plugins.dwa import DWA
 from regkit import hookimpl
 from regkit.tasks.task import Stage
 from regkit.testing import tiny_trainer
+from tests.helpers import slow_but
 from tests.plugins.updates import Noting, Raw, resumed, told, two
 
 
@@ -57,7 +58,7 @@ def test_dwa_weighs_each_epoch_by_the_two_before_it(temperature: float) -> None:
     assert abs(plugin.weights["classes"] - 1) > 1e-3
 
 
-@pytest.mark.parametrize("after", [3, 5, 8, 12, 17])
+@pytest.mark.parametrize("after", slow_but([3, 5, 8, 12, 17], [5, 12]))
 def test_a_dwa_stopped_anywhere_in_an_epoch_is_resumed_exactly(after: int) -> None:
     whole, again = resumed(lambda: {"dwa": DWA(T=0.5), "epochs": Epochs(4)}, two, after, ["dwa"])
     assert again["dwa"].weights == whole["dwa"].weights

@@ -64,7 +64,7 @@ def test_famo_follows_the_weighed_sum_of_the_tasks_own_gradients_heads_included(
     }
 
 
-@pytest.mark.parametrize("others", [{}, {"sam": SAM()}, {"pcgrad": PCGrad()}])
+@pytest.mark.parametrize("others", [{}, {"sam": SAM(), "pcgrad": PCGrad()}])
 def test_the_xi_of_a_run_are_those_of_algorithm_1(others: Mapping[str, Any]) -> None:
     """The losses before and after every update are measured by the test's own passes, under the masks of the update."""
     plugin, hand = FAMO(learning_rate=0.2, weight_decay=0.01), ByHand(2, 0.2, 0.01)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from regkit import PluginError, hookimpl
 from regkit.tasks.task import Task
-from regkit.testing import same_weights, tiny_trainer
+from regkit.testing import same_weights, tiny_tasks, tiny_trainer
+from regkit.testing.tiny import unscored
 from tests.helpers import Both
 from tests.plugins.updates import compute, gradients, prepared, same, two, weighed
 
@@ -23,8 +24,10 @@ def test_a_run_with_fixed_weights_is_that_of_losses_times_their_weights() -> Non
             loss = yield
             return 0.25 * loss if task.name == "score" else loss
 
-    ours, theirs = tiny_trainer({"it": FixedWeights({"score": 0.25})}), tiny_trainer({"it": Times()})
-    plain = tiny_trainer({})
+    ours, theirs, plain = (
+        tiny_trainer(plugins, tasks=unscored(tiny_tasks()))
+        for plugins in ({"it": FixedWeights({"score": 0.25})}, {"it": Times()}, {})
+    )
     for trainer in (ours, theirs, plain):
         trainer.train()
     same_weights(ours, theirs)

@@ -13,6 +13,7 @@ from torch import Tensor
 from regkit import hookimpl
 from regkit.tasks.task import Task
 from regkit.testing import tiny_tasks, tiny_trainer
+from regkit.testing.tiny import unscored
 from tests.helpers import Both
 from tests.plugins.updates import (
     CUT,
@@ -119,7 +120,7 @@ def test_in_a_run_gradnorm_has_the_gradients_and_losses_of_the_tasks_alone() -> 
 
     plugins = {"both": Both(), "gradnorm": plugin, "pcgrad": PCGrad(), "rows": Rows(), "raw": raw}
     noting = Noting(plugin)
-    trainer = tiny_trainer(plugins, tasks=tiny_tasks()[:3], observers=[noting])
+    trainer = tiny_trainer(plugins, tasks=unscored(tiny_tasks()[:3]), observers=[noting])
     trainer.train()
     names = [task.name for task in tiny_tasks()[:3]]
     losses = torch.tensor([loss for _, loss in raw.losses]).double().view(-1, 3)

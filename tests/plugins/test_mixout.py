@@ -17,6 +17,7 @@ from regkit import Batch, Dropout, MultitaskModel, Predict, Task, hookimpl
 from regkit.model import save_encoder
 from regkit.model.attention import SelfAttention
 from regkit.testing import STEPS, Snapshot, tiny_tasks, tiny_trainer
+from regkit.testing.tiny import unscored
 from regkit.training.loop import Trainer
 
 KEYS = [11, 12, 13, 14]
@@ -253,7 +254,9 @@ class Spy:
 def updates() -> list[list[dict[str, Tensor]]]:
     """The weights that layers used, by update and moment, in a run of several tasks, micro-batches and second passes."""
     spy = Spy()
-    tiny_trainer({"spy": spy, "mixout": Mixout(p=0.5), "sam": SAM(rho=1e-12)}, steps=2, budget=40).train()
+    tiny_trainer(
+        {"spy": spy, "mixout": Mixout(p=0.5), "sam": SAM(rho=1e-12)}, tasks=unscored(tiny_tasks()), steps=2, budget=40
+    ).train()
     return spy.seen[:-1]
 
 

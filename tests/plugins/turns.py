@@ -51,6 +51,10 @@ def course() -> list[Task]:
     return [large("sst", 8_500), large("quora", 25_700), large("sts", 6_000)]
 
 
+def tenth() -> list[Task]:
+    return [large("sst", 850), large("quora", 2_570), large("sts", 600)]
+
+
 def small() -> list[Task]:
     """Tasks to train on, of 5, 3 and 2 batches, under the names of the large ones."""
     return [
@@ -110,8 +114,7 @@ def made(name: str) -> dict[str, Any]:
 
 def everybody() -> dict[str, list[list[tuple[str, ...]]]]:
     """Every scheduler's turns over two epochs of tasks a tenth as large."""
-    tenth = [large("sst", 850), large("quora", 2_570), large("sts", 600)]
-    return {name: epochs_of(trainer_of(made(name), tasks=tenth, epochs=2)) for name in EACH}
+    return {name: epochs_of(trainer_of(made(name), tasks=tenth(), epochs=2)) for name in EACH}
 
 
 class Log:

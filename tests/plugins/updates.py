@@ -12,6 +12,7 @@ from regkit.data.order import Feed
 from regkit.tasks.objectives import Classification, Regression
 from regkit.tasks.task import Task
 from regkit.testing import Snapshot, same_weights, tiny_task, tiny_trainer
+from regkit.testing.tiny import unscored
 from regkit.training.loop import Trainer
 
 WHOLE, CUT = 10_000, 15  # tokens in a micro-batch: every batch in one, or in several
@@ -51,10 +52,12 @@ class Stop(Snapshot):
 
 
 def two() -> list[Task]:
-    return [
-        tiny_task("classes", Classification(3), size=10),
-        tiny_task("score", Regression(0, 5), "cross_encoder", size=15),
-    ]
+    return unscored(
+        [
+            tiny_task("classes", Classification(3), size=10),
+            tiny_task("score", Regression(0, 5), "cross_encoder", size=15),
+        ]
+    )
 
 
 def prepared(plugins: Mapping[str, Any], tasks: Sequence[Task], dropout: float = 0.1) -> Trainer:
@@ -101,13 +104,9 @@ def same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
 
 def resumed(plugins: Any, tasks: Any, after: int, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The plugins of a run that never stopped and of one that did, after their last step; the weights are held equal."""
-    whole = plugins()
-    first = tiny_trainer(whole, tasks=tasks())
+    whole, again, stop = plugins(), plugins(), Stop(after=after)
+    stop.trainer = first = tiny_trainer(whole, tasks=tasks(), observers=[stop])
     first.train()
-    stop = Stop(after=after)
-    stop.trainer = tiny_trainer(plugins(), tasks=tasks(), observers=[stop])
-    stop.trainer.train()
-    again = plugins()
     second = tiny_trainer(again, tasks=tasks())
     second.model.load_state_dict(stop.model)
     second.load_state_dict(stop.training)

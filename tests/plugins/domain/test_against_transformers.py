@@ -24,6 +24,7 @@ from regkit.runs import checkpoint
 from regkit.tasks.batch import Batch
 from regkit.testing import tiny_tasks, tiny_tokenizer
 from tests.helpers import regkit, sentence, write_encoder, write_tasks
+from tests.plugins.cases import table
 from tests.plugins.domain.helpers import both, gradients, heads, random_documents
 from tests.plugins.oracle import gradients_by_their_names
 
@@ -67,13 +68,18 @@ def same_gradients(model: MultitaskModel, name: str, names: Mapping[str, str], t
         torch.testing.assert_close(found[key], gradient, **CLOSE, msg=(key + ": {}").format)
 
 
+KINDS = [(0, "BertForMaskedLM"), (0, "BertForPreTraining"), (1, "BertForNextSentencePrediction")]
+CHANGES = [{}, {"hidden_act": "relu"}, {"hidden_act": "gelu_new", "layer_norm_eps": 0.1}]
 CUTS = pytest.mark.parametrize("cuts", [[0, 9], [0, 1, 4, 9]], ids=["whole", "in micro-batches"])
 
 
 @CUTS
-@pytest.mark.parametrize("changes", [{}, {"hidden_act": "relu"}, {"hidden_act": "gelu_new", "layer_norm_eps": 0.1}])
 @pytest.mark.parametrize(
-    ("number", "kind"), [(0, "BertForMaskedLM"), (0, "BertForPreTraining"), (1, "BertForNextSentencePrediction")]
+    ("number", "kind", "changes"),
+    table(
+        [(number, kind, changes) for number, kind in KINDS for changes in CHANGES],
+        [(*KINDS[0], CHANGES[2]), (*KINDS[1], CHANGES[1]), (*KINDS[2], CHANGES[0])],
+    ),
 )
 def test_loss_logits_and_every_gradient_are_those_of_transformers(
     number: int, kind: str, changes: dict[str, Any], cuts: list[int], tmp_path: Path

@@ -40,11 +40,11 @@ def letters() -> Tokenizer:
     return Tokenizer(backend)
 
 
-def test_a_million_tokens_are_chosen_and_replaced_in_their_shares() -> None:
+def test_a_quarter_of_a_million_tokens_are_chosen_and_replaced_in_their_shares() -> None:
     chooser, random = words(), np.random.default_rng(0)
     kinds, drawn, places = Counter[str](), np.zeros(TINY.vocab_size, int), np.zeros(126, int)
     chosen_of_special = candidates = 0
-    for _ in range(8000):
+    for _ in range(2000):
         tokens = np.concatenate([[2], random.integers(1, TINY.vocab_size, 126), [3]])
         tokens[tokens == 4] = 5  # so that every [MASK] is one of ours
         chosen = chooser.choose(tokens, random)
@@ -60,7 +60,7 @@ def test_a_million_tokens_are_chosen_and_replaced_in_their_shares() -> None:
         kinds.update({"mask": int((now == 4).sum()), "same": int((now == was).sum()), "all": len(now)})
         others = now[(now != 4) & (now != was)]
         drawn += np.bincount(others, minlength=TINY.vocab_size)
-    assert candidates > 900_000
+    assert candidates > 225_000
     assert chosen_of_special == 0
     uniform(places)
     by_chance = 0.1 / TINY.vocab_size  # any word may be drawn, [MASK] and the word itself too
@@ -92,7 +92,7 @@ def test_of_a_whole_word_all_pieces_are_chosen_or_none(share: float) -> None:
     tokenizer, random = letters(), np.random.default_rng(0)
     chooser = words(share, True, tokenizer)
     chosen_words, chosen_tokens, free = np.zeros(6, int), 0, 0
-    for _ in range(600):
+    for _ in range(300):
         sizes = random.permutation(np.tile([1, 2, 3, 4, 5, 6], 5))
         text = " ".join("".join(random.choice(list("abcdef"), size)) for size in sizes)
         tokens = np.concatenate([[2], tokenizer.encode([text])[0], [3]])
