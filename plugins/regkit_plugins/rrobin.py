@@ -1,4 +1,4 @@
-"""Round robin: the tasks take turns, one update each (the CS224N report that regkit starts from)."""
+"""Round robin: let the tasks take turns, one update each (the CS224N report that regkit starts from)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from regkit import PluginError, Task, hookimpl
 
 @dataclass
 class RoundRobin:
-    """Which examples are seen: `longest` repeats the small tasks, `shortest` leaves out a part of the large ones."""
+    """Train the tasks in turn: `longest` repeats small tasks, `shortest` skips a part of the large ones."""
 
     stop: Literal["longest", "shortest"] = "longest"
-    """The epoch ends when this task has been seen once."""
+    """Task that ends the epoch, once all its examples were seen."""
     per_step: Annotated[int, Field(ge=1)] = 1
-    """Tasks that share an update."""
+    """Number of tasks that share an update."""
 
     @hookimpl
     def epoch_steps(self, tasks: Sequence[Task]) -> int:
