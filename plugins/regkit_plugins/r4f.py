@@ -28,7 +28,7 @@ class R4F:
         for task in tasks:
             if not _matrices(model.heads[task.name]):
                 raise PluginError(
-                    f"'r4f' cannot hold the head of task '{task.name}', a cosine without weights. "
+                    f"'r4f' cannot bound the head of task '{task.name}', a cosine without weights. "
                     "Read its pairs as cross_encoder, or leave 'r4f' out."
                 )
         self._hold(model)

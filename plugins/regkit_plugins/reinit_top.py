@@ -23,10 +23,10 @@ class ReinitTop:
     def prepare(self, model: MultitaskModel, stage: Stage) -> None:
         encoder = model.encoder
         if self.layers > len(encoder.layers):
-            raise PluginError(f"'reinit_top' is to renew {self.layers} layers; the encoder has {len(encoder.layers)}.")
+            raise PluginError(f"'reinit_top' has layers={self.layers}, but the encoder has {len(encoder.layers)}.")
         if self.layers and stage.trainable == "heads":
             raise PluginError(
-                "'reinit_top' makes fresh layers, but only the heads are trained; leave one of the two out."
+                "'reinit_top' resets layers, but the encoder is frozen; leave one of the two plugins out."
             )
         if self.layers:
             for module in (encoder.pooler, *encoder.layers[-self.layers :]):

@@ -21,7 +21,7 @@ class RoundRobin:
     @hookimpl
     def epoch_steps(self, tasks: Sequence[Task]) -> int:
         if self.per_step > len(tasks):
-            raise PluginError(f"'rrobin' is to take {self.per_step} tasks a step; the stage has {len(tasks)}.")
+            raise PluginError(f"'rrobin' has per_step={self.per_step}, but the stage has {len(tasks)} tasks.")
         batches = [task.batches for task in tasks]
         turns = len(tasks) * (max(batches) if self.stop == "longest" else min(batches))
         return -(-turns // self.per_step)

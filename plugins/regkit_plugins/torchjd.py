@@ -29,7 +29,7 @@ class TorchJD:
             raise PluginError(f"'torchjd' has no aggregator '{self.aggregator}'. {nearest(self.aggregator, kinds)}")
         if hasattr(kinds[self.aggregator], "reset"):  # only aggregators that remember steps have it
             raise PluginError(
-                f"'torchjd': {self.aggregator} keeps a state that no checkpoint could hold; choose another."
+                f"'torchjd': {self.aggregator} keeps a state that cannot be saved in a checkpoint; choose another."
             )
         try:
             self.combine = kinds[self.aggregator]()

@@ -113,7 +113,7 @@ def test_torchs_own_generator_is_left_as_it_was() -> None:
 def test_more_layers_than_there_are_is_refused_in_a_sentence() -> None:
     with pytest.raises(PluginError) as caught:
         renewed(3)
-    assert str(caught.value) == "'reinit_top' is to renew 3 layers; the encoder has 2."
+    assert str(caught.value) == "'reinit_top' has layers=3, but the encoder has 2."
     with pytest.raises(PluginError, match="layers"):
         catalog.make("reinit_top", {"layers": -1})
 
@@ -126,7 +126,7 @@ def test_a_frozen_encoder_is_refused_in_a_sentence_unless_nothing_is_renewed(ord
         prepare(tiny_trainer({name: plugins[name] for name in order}, tasks=tasks))
     assert (
         str(caught.value)
-        == "'reinit_top' makes fresh layers, but only the heads are trained; leave one of the two out."
+        == "'reinit_top' resets layers, but the encoder is frozen; leave one of the two plugins out."
     )
     plugins["reinit_top"] = ReinitTop(0)
     prepare(tiny_trainer({name: plugins[name] for name in order}, tasks=tasks))

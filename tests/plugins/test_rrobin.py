@@ -51,7 +51,7 @@ def test_more_tasks_a_step_than_there_are_is_refused() -> None:
     ((stage, tasks),) = trainer.stages()
     with pytest.raises(PluginError) as refused:
         trainer.first_epoch(stage, tasks)
-    assert str(refused.value) == "'rrobin' is to take 4 tasks a step; the stage has 3."
+    assert str(refused.value) == "'rrobin' has per_step=4, but the stage has 3 tasks."
     for wrong in ({"per_step": 0}, {"per_step": "1.5"}, {"stop": "short"}):
         with pytest.raises(PluginError, match=r"^'rrobin': "):
             catalog.make("rrobin", wrong)

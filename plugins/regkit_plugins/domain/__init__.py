@@ -137,7 +137,7 @@ class Domain:
         if not len(leaks.passages):
             return cache
         if self.leaks == "keep":
-            notes.append(f"They stand in {len(leaks.passages)} passages, which are kept; domain:leaks=drop drops them.")
+            notes.append(f"They are in {len(leaks.passages)} passages, which are kept; domain:leaks=drop drops them.")
             return cache
         notes.append(f"The {len(leaks.passages)} passages that hold them are dropped.")
         return cache.without(leaks.passages)

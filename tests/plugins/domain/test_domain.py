@@ -76,7 +76,7 @@ def test_texts_that_will_be_scored_are_counted_by_task_and_dropped_if_asked(leak
         assert "The 3 passages that hold them are dropped." in notes
         kept = [passage for passage in kept if passage[:9] not in LEAKED]
     else:
-        assert "They stand in 3 passages, which are kept; domain:leaks=drop drops them." in notes
+        assert "They are in 3 passages, which are kept; domain:leaks=drop drops them." in notes
     found = [token for sequence in everything(tasks["mlm"]) for token in sequence]
     assert Counter(found) == Counter(token for passage in kept for token in passage)
 
