@@ -1,4 +1,4 @@
-"""regkit as a library: the same run as `regkit train -p rrobin`, with a plugin written on the spot.
+"""Use regkit as a library: train as `regkit train -p rrobin` does, with an observer of your own.
 
 python examples/without_the_cli.py --steps 30
 """
@@ -10,7 +10,7 @@ import regkit
 
 
 class PrintScores:
-    """An observer: it attaches to hooks like a plugin, but has no name and no options."""
+    """Prints the dev scores. An observer attaches to hooks like a plugin, but has no name and no options."""
 
     @regkit.hookimpl(trylast=True)
     def evaluated(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:

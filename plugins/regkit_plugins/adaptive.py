@@ -1,8 +1,8 @@
-"""Adaptive: more updates for the tasks whose dev score is furthest below their reference (Jean et al., 2019).
+"""Adaptive: give more updates to the tasks whose dev score is furthest below their reference (Jean et al., 2019).
 
 The explicit schedule of arXiv 1909.06434: a task's share is 1 / (min(1, score / reference)^alpha + floor), where the
-reference is the best score so far, or one you give, such as that of the task trained alone. Shares change when the dev splits
-are scored; until then all tasks are alike. An epoch has as many updates as the tasks have batches together.
+reference is the best score so far, or one you give, such as the score of the task trained alone. Shares change when the dev
+splits are scored; until then all tasks have the same share. An epoch has as many updates as the tasks have batches together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,15 +20,15 @@ Positive = Annotated[float, Field(gt=0)]
 @dataclass
 class Adaptive:
     reference: dict[str, Positive] = field(default_factory=dict)
-    """Scores to reach, such as {"sst": 0.5}; a task without one is held to its own best."""
+    """Scores to reach, such as {"sst": 0.5}; a task without one is compared with its own best score."""
     alpha: Positive = 5.0
-    """How sharply a task that falls behind is preferred."""
+    """How strongly a task that falls behind is preferred."""
     floor: Positive = 0.05
     """Keeps the share of a task with a score of 0 finite."""
-    draw: int = field(init=False, repr=False, default=0)  # where the orders of all epochs come from
+    draw: int = field(init=False, repr=False, default=0)  # seed of the order of all epochs
     best: dict[str, float] = field(init=False, repr=False, default_factory=dict)
-    shares: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # by task, since the last scores
-    metrics: dict[str, str] = field(init=False, repr=False, default_factory=dict)  # by task, which score counts
+    shares: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # by task, from the last scores
+    metrics: dict[str, str] = field(init=False, repr=False, default_factory=dict)  # which score counts, by task
 
     @hookimpl
     def epoch_steps(self, tasks: Sequence[Task]) -> int:
@@ -48,7 +48,7 @@ class Adaptive:
     @hookimpl
     def evaluated(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
         if not step:
-            return  # nothing was trained yet: nobody has fallen behind
+            return  # nothing was trained yet, so no task has fallen behind
         for name, metric in self.metrics.items():
             if name in scores:
                 score = max(scores[name][metric], 0.0)

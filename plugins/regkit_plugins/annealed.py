@@ -1,6 +1,6 @@
-"""Annealed: in proportion to size at first, more and more alike towards the end (Stickland and Murray, ICML 2019).
+"""Annealed: train tasks in proportion to size at first, more and more equally later (Stickland and Murray, ICML 2019).
 
-Section 4.1 of arXiv 1902.02671: in epoch e of E, tasks come in proportion to n^a of their n examples, with
+Section 4.1 of arXiv 1902.02671: in epoch e of E, a task with n examples is trained in proportion to n^a, with
 a = 1 - 0.8 (e - 1) / (E - 1). An epoch has as many updates as the tasks have batches together; the counts are exact.
 """
 
@@ -18,7 +18,7 @@ from regkit import Task, apportion, hookimpl, turn
 class Annealed:
     fall: Annotated[float, Field(ge=0, le=1)] = 0.8
     """How far the exponent falls below 1 by the last epoch."""
-    draw: int = field(init=False, repr=False, default=0)  # where the orders of all epochs come from
+    draw: int = field(init=False, repr=False, default=0)  # seed of the order of all epochs
 
     @hookimpl
     def epoch_steps(self, tasks: Sequence[Task]) -> int:

@@ -1,7 +1,7 @@
-"""Momentum Bregman proximal point: predictions stay near those of a slower copy of the model (Jiang et al., ACL 2020).
+"""Momentum Bregman proximal point: keep predictions near those of a slower copy of the model (Jiang et al., ACL 2020).
 
-Section 3.2 of arXiv 1911.03437, the momentum form. With `smart` it is the whole of that paper's method. The teacher is the
-exponential moving average of the weights, heads included, in evaluation mode and float32; it moves once an update.
+Section 3.2 of arXiv 1911.03437, the momentum form. Together with `smart` it is that paper's complete method. The teacher
+is the exponential moving average of the weights, heads included, in evaluation mode and float32. It is updated once per step.
 """
 
 import copy
@@ -23,9 +23,9 @@ class Bregman:
     weight: Annotated[float, Field(ge=0)] = 1.0
     """Strength of the term (mu)."""
     beta: Share = 0.999
-    """How much of the teacher stays at each update."""
+    """Decay of the teacher: how much of it is kept at each update."""
     early_beta: Share = 0.99
-    """The same, in the first tenth of the updates; give both the same value for a constant one."""
+    """Decay in the first tenth of the updates; set both to the same value for a constant decay."""
     teacher: MultitaskModel = field(init=False, repr=False)
 
     neutral: ClassVar[Mapping[str, float]] = {"weight": 0.0}

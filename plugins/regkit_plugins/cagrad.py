@@ -1,8 +1,8 @@
-"""CAGrad: of all directions near the mean gradient, the one that serves the worst-off task best (Liu et al., NeurIPS 2021).
+"""CAGrad: step in the direction near the mean gradient that helps the worst-off task most (Liu et al., NeurIPS 2021).
 
-Algorithm 1 of arXiv 2110.14048: within a ball of radius c times the mean gradient's norm around it, the direction whose
-smallest inner product with a task's gradient is largest; times the number of tasks, so that c = 0 is the plain sum. Shared
-parameters only. The rows' inner products are all it needs; its convex program over the tasks' shares is solved by SciPy.
+Algorithm 1 of arXiv 2110.14048: around the mean gradient lies a ball of radius c times its norm. Take the direction in
+it whose smallest inner product with a task's gradient is largest, times the number of tasks, so that c = 0 is the plain sum.
+Only shared parameters take part. SciPy solves the convex program over the tasks' shares from the rows' inner products.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from regkit import hookimpl
 @dataclass
 class CAGrad:
     c: Annotated[float, Field(ge=0, lt=1)] = 0.4
-    """Radius of the ball, in norms of the mean gradient."""
+    """Radius of the ball around the mean gradient, in units of that gradient's norm."""
 
     neutral: ClassVar[Mapping[str, float]] = {"c": 0.0}
 
@@ -34,20 +34,20 @@ class CAGrad:
 
 
 def shares(products: np.ndarray, c: float) -> np.ndarray:
-    """How much of each row the combined gradient has, `[tasks]`, from the rows' inner products, `[tasks, tasks]`."""
+    """Compute each row's factor in the combined gradient, `[tasks]`, from inner products `[tasks, tasks]`."""
     count = len(products)
     even = np.full(count, 1 / count)
     size = np.sqrt(max(even @ products @ even, 0.0))
     if size == 0:
         return np.ones(count)
-    scaled = products / size**2  # the program does not depend on the scale, its solver's tolerance does
+    scaled = products / size**2  # the solver's tolerance depends on the scale, the program does not
 
     def worst(weights: np.ndarray) -> float:
         return float(weights @ scaled @ even + c * np.sqrt(max(weights @ scaled @ weights, 1e-16)))
 
     simplex = {"type": "eq", "fun": lambda weights: weights.sum() - 1}
     found = minimize(worst, even, bounds=[(0, 1)] * count, constraints=simplex, options={"ftol": 1e-12, "maxiter": 500})
-    rounding = 1e-6 * (found.x**2 @ scaled.diagonal())  # what inner products in float32 cannot tell from 0
+    rounding = 1e-6 * (found.x**2 @ scaled.diagonal())  # inner products in float32 cannot tell this from 0
     length = np.sqrt(max(found.x @ scaled @ found.x, rounding, 1e-16))
     combined: np.ndarray = count * (even + c / length * found.x)
     return combined

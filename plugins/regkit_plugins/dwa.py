@@ -1,7 +1,7 @@
-"""Dynamic weight average: the tasks whose loss falls slowest weigh most (Liu et al., CVPR 2019).
+"""Dynamic weight average: give the largest weight to the tasks whose loss falls slowest (Liu et al., CVPR 2019).
 
-From arXiv 1803.10704: a task's weight is the softmax over tasks of r / T, times their number, where r is its mean
-loss of the last epoch over that of the epoch before. In the first two epochs all weights are 1.
+From arXiv 1803.10704: a task's weight is the softmax over tasks of r / T, times the number of tasks, where r is its
+mean loss of the last epoch divided by its mean loss of the epoch before. In the first two epochs all weights are 1.
 """
 
 from collections.abc import Generator, Mapping
@@ -20,8 +20,8 @@ Losses = Mapping[str, Mapping[str, Tensor]]
 @dataclass
 class DWA:
     T: Annotated[float, Field(gt=0)] = 2.0
-    """Temperature: the larger, the more alike the weights."""
-    weights: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # 1 where a task is not here
+    """Temperature: the larger, the more equal the weights."""
+    weights: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # 1 if a task is not listed
     sums: dict[str, Tensor] = field(init=False, repr=False, default_factory=dict)  # of this epoch's losses, by task
     counts: dict[str, int] = field(init=False, repr=False, default_factory=dict)
     before: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # mean losses of the epoch before
@@ -39,7 +39,7 @@ class DWA:
 
     @hookimpl
     def evaluated(self) -> None:
-        """An epoch ends; before the first there is nothing to sum up."""
+        """Compute the next epoch's weights from the mean losses of the epoch that ends, if any."""
         now = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
         both = [name for name in now if self.before.get(name)]
         if both:
@@ -49,7 +49,7 @@ class DWA:
 
     @hookimpl
     def measure(self, task: Task) -> Mapping[str, float]:
-        """The factor of the task's loss."""
+        """Report the factor of the task's loss."""
         return {f"weight of {task.name}": self.weights.get(task.name, 1.0)}
 
     def state_dict(self) -> dict[str, Any]:

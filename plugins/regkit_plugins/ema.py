@@ -1,7 +1,7 @@
-"""EMA: what is evaluated and kept is an exponential moving average of the weights (Polyak and Juditsky, 1992).
+"""EMA: evaluate and keep an exponential moving average of the weights (Polyak and Juditsky, 1992).
 
-The average follows the weights after every update, heads included, in float32. At update t it keeps min(decay, (1 + t) /
-(10 + t)) of itself, so that a short run is not an average of where it began.
+The average is updated after every step, heads included, in float32. At update t its decay is min(decay, (1 + t) / (10 + t)),
+so that the initial weights do not dominate the average of a short run.
 """
 
 import copy
@@ -18,7 +18,7 @@ from regkit import MultitaskModel, hookimpl
 @dataclass
 class EMA:
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """How much of the average stays at an update, once it is warm."""
+    """Decay after the warm-up: how much of the average is kept at an update."""
     average: MultitaskModel = field(init=False, repr=False)
 
     neutral: ClassVar[Mapping[str, float]] = {"decay": 0.0}

@@ -1,7 +1,7 @@
-"""FAMO: weights under which the losses of all tasks fall at the same rate (Liu et al., NeurIPS 2023).
+"""FAMO: weigh the losses so that those of all tasks fall at the same rate (Liu et al., NeurIPS 2023).
 
-Algorithm 1 of arXiv 2306.03792. An update follows the sum of w L with w = c z / L, z being a softmax over the tasks of
-numbers xi, and c making the w add up to 1. Then a forward pass computes the losses of the same batches again, and the xi
+Algorithm 1 of arXiv 2306.03792. An update follows the sum of w L with w = c z / L. Here z is the softmax over the tasks of
+numbers xi, and c makes the w add up to 1. Then a forward pass computes the losses of the same batches again, and the xi
 descend along the transposed Jacobian of z times (log L before - log L after), by Adam with weight decay, as the authors do.
 """
 
@@ -17,20 +17,20 @@ from regkit import MultitaskModel, Task, hookimpl
 
 Losses = Mapping[str, Mapping[str, Tensor]]
 
-SMALLEST = 1e-8  # of a loss, before its logarithm is taken
+SMALLEST = 1e-8  # lower bound of a loss whose logarithm is taken
 
 
 @dataclass
 class FAMO:
     learning_rate: Annotated[float, Field(gt=0)] = 0.025
-    """Of the xi."""
+    """Learning rate of the xi."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.001
-    """The paper's gamma: how strongly the xi are drawn back to 0, which is to equal z."""
+    """Weight decay of the xi (gamma): pulls them to 0, where all z are equal."""
     heads: nn.ModuleDict = field(init=False, repr=False)
     xi: nn.ParameterDict = field(init=False, repr=False)
     optimizer: torch.optim.Adam = field(init=False, repr=False)
     factors: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # of this update
-    weights: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # of the last update that was done
+    weights: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # of the last completed update
 
     @hookimpl
     def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
@@ -48,7 +48,7 @@ class FAMO:
         factors /= factors.sum()
         gradients *= factors[:, None]
         self.factors = dict(zip(names, factors.tolist(), strict=True))
-        for name, weight in self.factors.items():  # a head's gradient is in no row
+        for name, weight in self.factors.items():  # the rows do not hold the gradients of heads
             for parameter in self.heads[name].parameters():
                 if parameter.grad is not None:
                     parameter.grad *= weight
@@ -67,7 +67,7 @@ class FAMO:
 
     @hookimpl
     def measure(self, task: Task) -> Mapping[str, float]:
-        """The factor of the task's gradient in the last update."""
+        """Report the factor of the task's gradient in the last update."""
         return {f"weight of {task.name}": self.weights[task.name]} if task.name in self.weights else {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class FAMO:
         self.weights = dict(state["weights"])
 
     def _shares(self, names: Sequence[str]) -> Tensor:
-        """z of these tasks: `[tasks]`, adding up to 1."""
+        """Compute z of these tasks, `[tasks]`; it adds up to 1."""
         return torch.stack([self.xi[name] for name in names]).softmax(0)
 
 

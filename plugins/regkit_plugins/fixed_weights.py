@@ -1,6 +1,6 @@
-"""Fixed weights: each task's loss times a number of your own.
+"""Fixed weights: multiply each task's loss by a number of your own.
 
-Only the task's own loss is weighed; the terms of regularizers have weights of their own. A task that is not named keeps 1.
+Only the task's own loss is weighed; the terms of regularizers have weights of their own. Tasks without a weight have 1.
 """
 
 from collections.abc import Generator, Sequence

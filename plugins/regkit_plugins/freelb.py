@@ -1,7 +1,8 @@
-"""FreeLB: train at the points of an adversary's climb, not at the clean one (Zhu et al., ICLR 2020).
+"""FreeLB: train on adversarially perturbed word embeddings instead of the clean ones (Zhu et al., ICLR 2020).
 
-Algorithm 1 of arXiv 1909.11764: from a random start, `steps` ascents of the task's own loss in a ball around the word
-embeddings of a text; the gradient is the mean over the points passed. The same dropout masks throughout (section 3.3).
+Algorithm 1 of arXiv 1909.11764: from a random start, gradient ascent on the task's own loss visits `steps` points in a ball
+around the word embeddings of an example. The training gradient is the mean over these points. All passes use the same dropout
+masks (section 3.3).
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ Positive = Annotated[float, Field(gt=0)]
 @dataclass
 class FreeLB:
     weight: Annotated[float, Field(ge=0)] = 1.0
-    """How much of the clean loss gives way to the adversarial one: all of it with 1, as in the paper."""
+    """Share of the clean loss that the adversarial loss replaces: 1 replaces all of it, as in the paper."""
     epsilon: Positive = 0.01
     """Radius of the ball."""
     eta: Positive = 0.01
@@ -28,7 +29,7 @@ class FreeLB:
     steps: Annotated[int, Field(ge=1, le=100)] = 3
     """Points at which the gradient is taken (K)."""
     unit: Literal["norm", "absolute"] = "norm"
-    """What epsilon and eta are measured in: the L2 norm of the example's word embeddings, or 1 as in the paper."""
+    """Unit of epsilon and eta: the L2 norm of the example's word embeddings, or 1 as in the paper."""
 
     neutral: ClassVar[Mapping[str, float]] = {"weight": 0.0}
 
@@ -43,7 +44,10 @@ class FreeLB:
 
     @hookimpl
     def measure(self, task: Task, batch: Batch, embeddings: Tensor, predict: Predict) -> Mapping[str, Tensor]:
-        """How much the loss rises at the last point, and at a random one as far away; the share of examples at the edge."""
+        """Report the rise of the loss at the last point and at a random one as far away.
+
+        `at the edge` is the share of examples whose last point is on the edge of the ball.
+        """
         if (labels := batch.labels) is None:
             return {}
 
@@ -60,12 +64,12 @@ class FreeLB:
 
     @property
     def _radius(self) -> float:
-        return self.epsilon if self.unit == "norm" else 0.0  # finer than bf16 can carry
+        return self.epsilon if self.unit == "norm" else 0.0  # too fine for bf16, so the pass is made in float32
 
     def _ascend(
         self, batch: Batch, embeddings: Tensor, loss: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
-        """The last point, and the losses at all of them."""
+        """Climb from a random start. Returns the last perturbation and the losses at all points."""
         nudge, losses = self._start(batch, embeddings.detach()), []
         for step in range(self.steps):
             nudge.requires_grad_()
@@ -76,22 +80,22 @@ class FreeLB:
         return nudge.detach(), losses
 
     def _start(self, batch: Batch, embeddings: Tensor) -> Tensor:
-        """Uniform in [-epsilon, epsilon], over the square root of the number of the example's coordinates."""
+        """Draw the start: uniform in [-epsilon, epsilon], over the root of the number of coordinates."""
         coordinates = _norm(batch, torch.ones_like(embeddings))
         return self.epsilon * self._unit(batch, embeddings) * batch.noise(embeddings, "freelb", "uniform") / coordinates
 
     def _climb(self, batch: Batch, embeddings: Tensor, nudge: Tensor, gradient: Tensor) -> Tensor:
-        """One step up, and back into the ball; norms are over the example's tokens and dimensions."""
+        """Take an ascent step and project into the ball; norms are over the whole example."""
         unit = self._unit(batch, embeddings)
         nudge = nudge + self.eta * unit * gradient / _norm(batch, gradient)
         return nudge * (self.epsilon * unit / _norm(batch, nudge)).clamp(max=1.0)
 
     def _unit(self, batch: Batch, embeddings: Tensor) -> Tensor:
-        """[tokens, 1]"""
+        """Compute the unit of epsilon and eta for each token: `[tokens, 1]`."""
         return _norm(batch, embeddings) if self.unit == "norm" else torch.ones_like(embeddings[:, :1])
 
 
 def _norm(batch: Batch, values: Tensor) -> Tensor:
-    """[tokens, 1]: the L2 norm of the token's example."""
+    """Compute the L2 norm of each token's example: `[tokens, 1]`."""
     norms = batch.per_example(values.square(), "sum").sqrt().clamp(min=torch.finfo(values.dtype).tiny)
     return batch.to_tokens(norms)[:, None]

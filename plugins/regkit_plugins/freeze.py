@@ -14,7 +14,7 @@ Stages = list[Sequence[Stage]]
 @dataclass
 class Freeze:
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Peak learning rate of the heads, instead of the stage's own."""
+    """Peak learning rate of the heads; it replaces the stage's learning rate."""
 
     @hookimpl(wrapper=True)
     def stages(self) -> Generator[None, Stages, Stages]:

@@ -1,8 +1,8 @@
-"""GradNorm: weights that let every task pull equally hard, and harder the slower it learns (Chen et al., ICML 2018).
+"""GradNorm: weigh the losses so that gradients are equally large, and larger for slow tasks (Chen et al., ICML 2018).
 
-Section 3 of arXiv 1711.02257, with the gradient of all shared parameters in the place of the last layer's. After each update
-the weights descend sum |w g - target|, g being the norm of a task's unweighted gradient and the target, a constant to them,
-the mean of the w g times (the task's relative loss) ^ alpha; then they are scaled to add up to their number.
+Section 3 of arXiv 1711.02257, with the gradient of all shared parameters in place of the last layer's. After each update the
+weights descend sum |w g - target|. Here g is the norm of a task's unweighted gradient. The target, held constant, is the mean
+of the w g times (the task's relative loss) ^ alpha. Then the weights are scaled to add up to their number.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -21,10 +21,10 @@ Losses = Mapping[str, Mapping[str, Tensor]]
 @dataclass
 class GradNorm:
     alpha: Annotated[float, Field(ge=0)] = 1.5
-    """How much harder a slow task pulls; 0 makes all pull alike."""
+    """How much larger the gradient of a slow task becomes; 0 makes all equally large."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.025
-    """Step of the weights' descent, gradients being in units of the mean of the w g."""
-    weights: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # 1 where a task is not here
+    """Learning rate of the weights; their gradients are in units of the mean of the w g."""
+    weights: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # 1 if a task is not listed
     first: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # unweighted losses at the start
     pulls: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # w g of this step, by task
 
@@ -57,7 +57,7 @@ class GradNorm:
 
     @hookimpl
     def measure(self, task: Task) -> Mapping[str, float]:
-        """The factor of the task's loss."""
+        """Report the factor of the task's loss."""
         return {f"weight of {task.name}": self.weights.get(task.name, 1.0)}
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""GradVac: tasks' gradients are turned towards each other until as alike as they usually are (Wang et al., ICLR 2021).
+"""GradVac: turn tasks' gradients towards each other until they are as similar as usual (Wang et al., ICLR 2021).
 
-Algorithm 1 of arXiv 2010.05874: as PCGrad, but the aim for a pair is the moving average of its cosine and not a right angle.
-Shared parameters only; the results are summed. As in `pcgrad`, the rows' inner products are all it needs.
+Algorithm 1 of arXiv 2010.05874: as PCGrad, but the target cosine of a pair is the moving average of its cosine, not 0.
+Only shared parameters take part, and the results are summed. As in `pcgrad`, the rows' inner products suffice.
 """
 
 import math
@@ -19,7 +19,7 @@ from regkit import Task, hookimpl
 @dataclass
 class GradVac:
     beta: Annotated[float, Field(gt=0, le=1)] = 0.01
-    """How much of a pair's aim is its newest cosine."""
+    """Share of the newest cosine in a pair's moving average."""
     aims: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # by pair, "one other"; 0 at first
     learned: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # the aims after this step
 
@@ -37,11 +37,15 @@ class GradVac:
 
     @hookimpl
     def skipped(self) -> None:
-        """The gradients that taught the aims came to nothing."""
+        """Discard the new aims, because the step that they come from is not taken."""
         self.learned = {}
 
     def vaccine(self, products: Tensor, orders: Sequence[Sequence[int]], names: Sequence[str]) -> Tensor:
-        """How much of each row the combined gradient has, `[tasks]`; moves the aims. Arguments as of `pcgrad.surgery`."""
+        """Compute each row's factor in the combined gradient, `[tasks]`, and update the aims.
+
+        `products` are the rows' inner products, `[tasks, tasks]`. `orders[i]` is the order in which row i meets the
+        others; it may contain i, which is skipped.
+        """
         # Row i: the running gradient of task i, in terms of the rows.
         parts = torch.eye(len(products), dtype=products.dtype)
         for own, order in enumerate(orders):
@@ -52,7 +56,7 @@ class GradVac:
                     continue
                 pair = f"{names[own]} {names[other]}"
                 cosine, aim = float(parts[own] @ products[other]) / whole, self.aims.get(pair, 0.0)
-                cosine = min(max(cosine, -1.0), 1.0)  # rounding may lead out
+                cosine = min(max(cosine, -1.0), 1.0)  # rounding may exceed the range
                 if cosine < aim < 1:
                     sine, aimed = math.sqrt(1 - cosine**2), math.sqrt(1 - aim**2)
                     parts[own, other] += size**2 * (aim * sine - cosine * aimed) / (whole * aimed)

@@ -1,7 +1,7 @@
-"""Label smoothing: a share of the target is spread over all classes (Szegedy et al., CVPR 2016).
+"""Label smoothing: spread a share of the target over all classes (Szegedy et al., CVPR 2016).
 
-Section 7 of arXiv 1512.00567. A yes-or-no task has two classes: the targets become smoothing / 2 and 1 - smoothing / 2. A
-score has nothing to spread, so tasks of regression are refused; name the others with `tasks`.
+Section 7 of arXiv 1512.00567. A yes-or-no task has two classes: the targets become smoothing / 2 and 1 - smoothing / 2.
+A score has no classes, so regression tasks are refused; name the other tasks with `tasks`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ class LabelSmoothing:
     smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the target that is spread (epsilon)."""
     tasks: list[str] = field(default_factory=list)
-    """The tasks whose targets are smoothed, A,B; none named means all."""
+    """Tasks whose targets are smoothed, A,B; without names, all."""
 
     neutral: ClassVar[Mapping[str, float]] = {"smoothing": 0.0}
 
@@ -38,7 +38,7 @@ class LabelSmoothing:
 
     @hookimpl
     def task_loss(self, task: Task, batch: Batch, output: Tensor) -> Tensor | None:
-        """None leaves the loss to the default."""
+        """Compute the loss with smoothed targets. None leaves the loss to the default."""
         if batch.labels is None or not self._smooths(task) or not self.smoothing:
             return None
         output = output.to(torch.promote_types(output.dtype, torch.float32))

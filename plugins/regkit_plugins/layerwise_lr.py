@@ -1,4 +1,4 @@
-"""Layer-wise learning-rate decay: the lower a layer, the smaller its steps (Howard and Ruder, ACL 2018).
+"""Layer-wise learning-rate decay: train lower layers with smaller learning rates (Howard and Ruder, ACL 2018).
 
 Section 3.2 of arXiv 1801.06146, with the multiplicative decay used for BERT by Clark et al. (ELECTRA, ICLR 2020). Heads and
 pooler keep the rate of the stage, the top layer gets `decay` times it, the next `decay` squared, and so on to the embeddings.
@@ -19,7 +19,7 @@ Optimizer = torch.optim.Optimizer
 @dataclass
 class LayerwiseLR:
     decay: Annotated[float, Field(gt=0, le=1)] = 0.95
-    """The rate of a layer over that of the layer above it."""
+    """Learning rate of a layer divided by that of the layer above it."""
 
     neutral: ClassVar[Mapping[str, float]] = {"decay": 1.0}
 
@@ -31,7 +31,7 @@ class LayerwiseLR:
         return optimizer
 
     def _split(self, group: dict[str, Any], depths: Mapping[int, int]) -> list[dict[str, Any]]:
-        """The group as one group a depth, each with its rate."""
+        """Split a parameter group by depth, so that each depth has its learning rate."""
         parts: dict[int, list[torch.nn.Parameter]] = {}
         for parameter in group["params"]:
             parts.setdefault(depths.get(id(parameter), 0), []).append(parameter)
@@ -41,7 +41,7 @@ class LayerwiseLR:
 
 
 def _depths(model: MultitaskModel) -> dict[int, int]:
-    """How far below the heads a parameter lies, by its id; what is not here lies at 0."""
+    """Compute the depth of each encoder parameter below the heads, by its id; other parameters have 0."""
     encoder = model.encoder
     depths = {id(parameter): len(encoder.layers) + 1 for parameter in encoder.parameters()}
     depths |= {id(parameter): 0 for parameter in encoder.pooler.parameters()}

@@ -1,8 +1,8 @@
-"""Mixout: at each update a random share of the weights is the pretrained one, not zero as in dropout (Lee et al., ICLR 2020).
+"""Mixout: replace a random share of the weights by the pretrained ones at each update (Lee et al., ICLR 2020).
 
 Equation 4 of arXiv 1909.11299, W' = (mask W_pre + (1 - mask) W - p W_pre) / (1 - p): W_pre plus dropout of W - W_pre. It acts
-on the weight of every linear layer and takes the place of the dropout modules; a new head mixes towards 0. One mask an
-update: whatever passes the update makes, on whatever part of its batches, see the same weights. Evaluation uses W.
+on the weight of every linear layer and replaces the dropout modules; the weights of a new head mix with 0. An update has one
+mask, so all its passes over all its micro-batches use the same weights. Evaluation uses W.
 """
 
 import copy
@@ -21,7 +21,7 @@ Tasks = Sequence[Task]
 
 
 class MixedLinear(nn.Linear):
-    """A linear layer with the very parameters of another, mixed in training mode."""
+    """A linear layer that shares the parameters of another and mixes them in training mode."""
 
     anchor: Tensor  # [out, in]
 
@@ -32,7 +32,7 @@ class MixedLinear(nn.Linear):
         self.name, self.mixout = name, mixout
 
     def __deepcopy__(self, memo: dict[int, Any]) -> nn.Linear:
-        """A plain layer: what others copy, such as a teacher, is never mixed."""
+        """Copy as a plain layer, because a copy of the model, such as a teacher, must not be mixed."""
         plain = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
         plain.weight, plain.bias = copy.deepcopy((self.weight, self.bias), memo)
         return plain
@@ -41,7 +41,7 @@ class MixedLinear(nn.Linear):
         return F.linear(values, self.mixed() if self.training else self.weight, self.bias)
 
     def mixed(self) -> Tensor:
-        """This update's weight, `[out, in]`."""
+        """Compute this update's mixed weight, `[out, in]`."""
         with Streams(self.mixout.draw, self.weight.device).seeded(self.name):
             return self.anchor + dropout(self.weight - self.anchor, self.mixout.p)
 
@@ -49,9 +49,9 @@ class MixedLinear(nn.Linear):
 @dataclass
 class Mixout:
     p: Annotated[float, Field(ge=0, lt=1)] = 0.7
-    """Share of the weights that are the pretrained ones."""
+    """Share of the weights that are replaced by the pretrained ones."""
     layers: dict[str, MixedLinear] = field(init=False, repr=False, default_factory=dict)
-    draw: int = field(init=False, repr=False, default=0)  # where this update's masks come from
+    draw: int = field(init=False, repr=False, default=0)  # seed of this update's masks
 
     neutral: ClassVar[Mapping[str, float]] = {"p": 0.0}
 

@@ -1,7 +1,7 @@
-"""NEFTune: uniform noise on the word embeddings of every training text (Jain et al., ICLR 2024).
+"""NEFTune: add uniform noise to the word embeddings of every training text (Jain et al., ICLR 2024).
 
-Equation 1 of arXiv 2310.05914: noise in [-1, 1] times alpha / sqrt(L d), with L the tokens of the text and d the width. The
-evaluation sees none of it, nor does a teacher.
+Equation 1 of arXiv 2310.05914: noise in [-1, 1] times alpha / sqrt(L d), with L the number of tokens of the text and d the
+width. Evaluation and teachers use no noise.
 """
 
 from collections.abc import Generator, Mapping
@@ -26,6 +26,6 @@ class NEFTune:
         embeddings = yield
         if not self.alpha:
             return embeddings
-        tokens = batch.counts[batch.sequence_of].to(embeddings.dtype)  # [tokens]: those of the token's text
+        tokens = batch.counts[batch.sequence_of].to(embeddings.dtype)  # [tokens]: the length of each token's text
         size = self.alpha / (tokens * embeddings.shape[1]).sqrt()
         return embeddings + size[:, None] * batch.noise(embeddings, "neftune", "uniform")

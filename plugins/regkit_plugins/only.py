@@ -1,4 +1,4 @@
-"""Only one task: every update is of the named task, and the others are scored but not trained."""
+"""Only one task: train the named task in every update, and only score the others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

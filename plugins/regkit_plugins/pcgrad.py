@@ -1,7 +1,8 @@
-"""PCGrad: where two tasks' gradients conflict, each loses its part against the other (Yu et al., NeurIPS 2020).
+"""PCGrad: where two tasks' gradients conflict, remove from each the part against the other (Yu et al., NeurIPS 2020).
 
-Algorithm 1 of arXiv 2001.06782. Every task's gradient, in turn, is projected off the original gradients of the others, in
-random order, where they conflict; the results are summed. Shared parameters only: each head belongs to one task.
+Algorithm 1 of arXiv 2001.06782. Where gradients conflict, each task's gradient is projected onto the normal plane of the
+others' original gradients, one after the other in random order; the results are summed. Only shared parameters take part:
+each head belongs to one task.
 
 The projections are linear combinations of the rows, so they are found from the matrix of inner products alone; the rows are
 read twice, once for that matrix and once for the sum.
@@ -26,9 +27,9 @@ class PCGrad:
 
 
 def surgery(products: Tensor, orders: Sequence[Sequence[int]]) -> Tensor:
-    """How much of each row the combined gradient has, `[tasks]`, from the rows' inner products, `[tasks, tasks]`.
+    """Compute each row's factor in the combined gradient, `[tasks]`, from inner products `[tasks, tasks]`.
 
-    `orders[i]` is the order in which row i meets the others; i itself may be among them and is passed over.
+    `orders[i]` is the order in which row i meets the others; it may contain i, which is skipped.
     """
     # Row i: the running gradient of task i, in terms of the rows.
     parts = torch.eye(len(products), dtype=products.dtype)

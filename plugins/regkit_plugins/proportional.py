@@ -1,4 +1,4 @@
-"""Proportional: every example of every task once an epoch, the tasks in random order."""
+"""Proportional: train on every example of every task once per epoch, with the tasks in random order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from regkit import Task, hookimpl, turn
 
 @dataclass
 class Proportional:
-    draw: int = field(init=False, repr=False, default=0)  # where the orders of all epochs come from
+    draw: int = field(init=False, repr=False, default=0)  # seed of the order of all epochs
 
     @hookimpl
     def epoch_steps(self, tasks: Sequence[Task]) -> int:

@@ -1,7 +1,7 @@
-"""R3F: predictions stay put when word embeddings move a little, in a random direction (Aghajanyan et al., ICLR 2021).
+"""R3F: keep predictions the same under small random perturbations of the word embeddings (Aghajanyan et al., ICLR 2021).
 
-Section 3 of arXiv 2008.03156. It is SMART without the search for the worst direction. The noisy pass replays the dropout
-masks of the clean one: with masks of its own, the term would measure dropout (R-Drop), whatever the noise.
+Section 3 of arXiv 2008.03156. It is SMART without the search for the worst direction. The noisy pass uses the dropout
+masks of the clean pass. With masks of its own, the term would measure dropout, as R-Drop does, instead of the noise.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ class R3F:
     sigma: Annotated[float, Field(ge=0)] = 0.3
     """Size of the noise: its standard deviation, or half the width of the uniform distribution."""
     noise: Literal["normal", "uniform"] = "normal"
-    """How the noise is distributed."""
+    """Distribution of the noise."""
     unit: Literal["rms", "absolute"] = "rms"
-    """What sigma is measured in: the RMS of the example's word embeddings, or 1 as in the paper."""
+    """Unit of sigma: the RMS of the example's word embeddings, or 1 as in the paper."""
 
     neutral: ClassVar[Mapping[str, float]] = {"weight": 0.0, "sigma": 0.0}
 
@@ -38,13 +38,13 @@ class R3F:
         return {"r3f": self.weight * task.objective.divergence(predict(embeddings + nudge), predict(embeddings))}
 
     def _size(self, batch: Batch, embeddings: Tensor) -> Tensor:
-        """[tokens, 1]"""
+        """Compute the size of the noise for each token: `[tokens, 1]`."""
         unit = batch.rms(embeddings) if self.unit == "rms" else torch.ones_like(embeddings[:, :1])
         return self.sigma * unit
 
     @hookimpl
     def measure(self, task: Task, embeddings: Tensor, predict: Predict) -> Mapping[str, Tensor]:
-        """The term where nothing is moved."""
+        """Report the term without noise: it is 0 up to rounding if it measures the noise alone."""
         predict = partial(predict, radius=self.sigma if self.unit == "rms" else 0.0)
         with torch.no_grad():
             return {"floor": self.weight * task.objective.divergence(predict(embeddings + 0), predict(embeddings))}

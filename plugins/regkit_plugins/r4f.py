@@ -1,7 +1,7 @@
-"""R4F: no head stretches its input, its largest singular value is held down (Aghajanyan et al., ICLR 2021).
+"""R4F: bound the largest singular value of every head, so that no head amplifies its input (Aghajanyan et al., ICLR 2021).
 
 The constraint that turns R3F into R4F (section 3 of arXiv 2008.03156), on its own: `-p r3f -p r4f` is R4F. After each update
-the weight of a head whose spectral norm exceeds `bound` is scaled down to it, so checkpoints hold plain weights.
+the weight of a head whose spectral norm exceeds `bound` is scaled down to it, so checkpoints hold ordinary weights.
 """
 
 import math
@@ -28,12 +28,12 @@ class R4F:
         for task in tasks:
             if not _matrices(model.heads[task.name]):
                 raise PluginError(
-                    f"'r4f' cannot hold the head of task '{task.name}', a cosine without weights. "
+                    f"'r4f' cannot bound the head of task '{task.name}', a cosine without weights. "
                     "Read its pairs as cross_encoder, or leave 'r4f' out."
                 )
         self._hold(model)
 
-    @hookimpl(tryfirst=True)  # whoever keeps an average sees the weights in their bounds
+    @hookimpl(tryfirst=True)  # so that a plugin that keeps an average sees bounded weights
     def after_step(self, model: MultitaskModel) -> None:
         self._hold(model)
 

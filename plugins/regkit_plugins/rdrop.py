@@ -1,7 +1,7 @@
-"""R-Drop: two dropout masks, one prediction (Liang et al., NeurIPS 2021).
+"""R-Drop: make two passes with different dropout masks predict the same (Liang et al., NeurIPS 2021).
 
-Section 2.1 of arXiv 2106.14448: the loss becomes (CE1 + CE2) / 2 + weight (KL12 + KL21) / 2, both passes differentiated. The
-first pass is the clean one; the term `rdrop second` puts the mean of both losses in the place of the first.
+Section 2.1 of arXiv 2106.14448: the loss becomes (CE1 + CE2) / 2 + weight (KL12 + KL21) / 2, and gradients flow through
+both passes. The first pass is the clean one; the term `rdrop second` replaces its loss by the mean of both losses.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from regkit import Predict, Task, TaskLoss, hookimpl
 @dataclass
 class RDrop:
     weight: Annotated[float, Field(ge=0)] = 1.0
-    """Strength of the divergence (alpha); 0 leaves the second pass out altogether."""
+    """Strength of the divergence (alpha); 0 skips the second pass."""
 
     neutral: ClassVar[Mapping[str, float]] = {"weight": 0.0}
 

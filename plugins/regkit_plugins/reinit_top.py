@@ -1,6 +1,6 @@
-"""Re-initialised top layers: the pooler and the highest layers begin anew (Zhang et al., ICLR 2021).
+"""Re-initialised top layers: reset the pooler and the highest layers to random weights (Zhang et al., ICLR 2021).
 
-Section 5 of arXiv 2006.05987: what the top of an encoder learned for its pretraining task can be in the way on few examples.
+Section 5 of arXiv 2006.05987: the top layers are specialised for pretraining, which can hurt when there are few examples.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from regkit import MultitaskModel, PluginError, Stage, hookimpl
 @dataclass
 class ReinitTop:
     layers: Annotated[int, Field(ge=0)] = 1
-    """How many layers get fresh weights, and the pooler with them; 0 touches nothing."""
+    """Number of layers that are reset, together with the pooler; 0 resets nothing."""
 
     neutral: ClassVar[Mapping[str, float]] = {"layers": 0}
 
@@ -23,10 +23,10 @@ class ReinitTop:
     def prepare(self, model: MultitaskModel, stage: Stage) -> None:
         encoder = model.encoder
         if self.layers > len(encoder.layers):
-            raise PluginError(f"'reinit_top' is to renew {self.layers} layers; the encoder has {len(encoder.layers)}.")
+            raise PluginError(f"'reinit_top' has layers={self.layers}, but the encoder has {len(encoder.layers)}.")
         if self.layers and stage.trainable == "heads":
             raise PluginError(
-                "'reinit_top' makes fresh layers, but only the heads are trained; leave one of the two out."
+                "'reinit_top' resets layers, but the encoder is frozen; leave one of the two plugins out."
             )
         if self.layers:
             for module in (encoder.pooler, *encoder.layers[-self.layers :]):

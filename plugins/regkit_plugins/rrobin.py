@@ -1,4 +1,4 @@
-"""Round robin: the tasks take turns, one update each (the CS224N report that regkit starts from)."""
+"""Round robin: let the tasks take turns, one update each (the CS224N report that regkit starts from)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from regkit import PluginError, Task, hookimpl
 
 @dataclass
 class RoundRobin:
-    """Which examples are seen: `longest` repeats the small tasks, `shortest` leaves out a part of the large ones."""
+    """Train the tasks in turn: `longest` repeats small tasks, `shortest` skips a part of the large ones."""
 
     stop: Literal["longest", "shortest"] = "longest"
-    """The epoch ends when this task has been seen once."""
+    """Task that ends the epoch, once all its examples were seen."""
     per_step: Annotated[int, Field(ge=1)] = 1
-    """Tasks that share an update."""
+    """Number of tasks that share an update."""
 
     @hookimpl
     def epoch_steps(self, tasks: Sequence[Task]) -> int:
         if self.per_step > len(tasks):
-            raise PluginError(f"'rrobin' is to take {self.per_step} tasks a step; the stage has {len(tasks)}.")
+            raise PluginError(f"'rrobin' has per_step={self.per_step}, but the stage has {len(tasks)} tasks.")
         batches = [task.batches for task in tasks]
         turns = len(tasks) * (max(batches) if self.stop == "longest" else min(batches))
         return -(-turns // self.per_step)

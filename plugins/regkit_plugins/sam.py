@@ -1,7 +1,8 @@
 """SAM: step by the gradient found uphill of the present weights, towards flat minima (Foret et al., ICLR 2021).
 
-Algorithm 1 of arXiv 2010.01412, with the L2 norm: the weights move by rho along the whole gradient of the update, the
-gradient is made anew there from the same batches and dropout masks, and the optimizer steps with it from where they were.
+Algorithm 1 of arXiv 2010.01412, with the L2 norm: the weights move by rho along the whole gradient of the update. The
+gradient is computed again there, with the same batches and dropout masks. Then the weights are restored, and the optimizer
+steps with this second gradient.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from regkit import MultitaskModel, hookimpl
 @dataclass
 class SAM:
     rho: Annotated[float, Field(ge=0)] = 0.05
-    """How far uphill the second gradient is taken: L2 distance, all trained weights together."""
+    """L2 distance, over all trained weights, of the point where the second gradient is taken."""
 
     neutral: ClassVar[Mapping[str, float]] = {"rho": 0.0}
 
@@ -32,10 +33,10 @@ class SAM:
         with torch.no_grad():
             for parameter, gradient in gradients.items():
                 parameter.add_(gradient * step)
-        del gradients, gradient  # the second ones take their place in memory
+        del gradients, gradient  # to free their memory for the second ones
         try:
             recompute()
         finally:
             with torch.no_grad():
                 for parameter, value in before.items():
-                    parameter.copy_(value)  # not subtracted: that would leave rounding behind
+                    parameter.copy_(value)  # subtracting the step would leave rounding errors

@@ -1,10 +1,10 @@
-"""SMART: predictions stay put when word embeddings move a little, in the worst direction (Jiang et al., ACL 2020).
+"""SMART: keep predictions the same under small worst-case perturbations of the word embeddings (Jiang et al., ACL 2020).
 
 Algorithm 1 of arXiv 1911.03437; the Bregman term of that paper is the plugin `bregman`. The inner passes and the final one
-replay the dropout masks of the clean pass; with masks of their own, the term would measure dropout (R-Drop).
+use the dropout masks of the clean pass. With masks of their own, the term would measure dropout, as R-Drop does.
 
-Cost with one inner step: 2.67 times the operations of a plain step. Under bf16 autocast a radius too fine for the type is
-worked on in float32, clean pass included.
+Cost with one inner step: 2.67 times the operations of a plain step. Under bf16 autocast, a radius too fine for bf16 is
+computed in float32, clean pass included.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class Smart:
     steps: Annotated[int, Field(ge=1, le=100)] = 1
     """Ascent steps (K); each costs two thirds of a plain step."""
     unit: Literal["rms", "absolute"] = "rms"
-    """What epsilon, sigma and eta are measured in: the RMS of the example's word embeddings, or 1 as in the paper."""
+    """Unit of epsilon, sigma and eta: the RMS of the example's word embeddings, or 1 as in the paper."""
 
     neutral: ClassVar[Mapping[str, float]] = {"weight": 0.0, "epsilon": 0.0}
 
@@ -49,7 +49,11 @@ class Smart:
 
     @hookimpl
     def measure(self, task: Task, batch: Batch, embeddings: Tensor, predict: Predict) -> Mapping[str, Tensor]:
-        """The term where nothing moves, the point found over a random corner, the share of its coordinates at the edge."""
+        """Report whether the search finds more than nothing and more than a random corner.
+
+        `floor` is the term where nothing moves. `over random` divides the divergence at the perturbation found by that at a
+        random corner of the box. `at the edge` is the share of coordinates on the edge of the box.
+        """
         if not self.epsilon:
             return {}
         predict = partial(predict, radius=self._radius)
@@ -65,7 +69,7 @@ class Smart:
         return {"floor": self.weight * floor, "over random": found / random.clamp(min=1e-30), "at the edge": edge}
 
     def adversary(self, task: Task, batch: Batch, embeddings: Tensor, output: Tensor, predict: Predict) -> Tensor:
-        """The perturbation, `[tokens, width]`, that moves the output most, as far as `steps` of ascent find it."""
+        """Find the perturbation, `[tokens, width]`, that changes the output most, by gradient ascent."""
         unit = self._unit(batch, embeddings)
         nudge = self.sigma * unit * batch.noise(embeddings, "smart")
         for _ in range(self.steps):
@@ -79,8 +83,8 @@ class Smart:
 
     @property
     def _radius(self) -> float:
-        return self.epsilon if self.unit == "rms" else 0.0  # finer than bf16 can carry
+        return self.epsilon if self.unit == "rms" else 0.0  # too fine for bf16, so the pass is made in float32
 
     def _unit(self, batch: Batch, embeddings: Tensor) -> Tensor:
-        """[tokens, 1]"""
+        """Compute the unit of epsilon, sigma and eta for each token: `[tokens, 1]`."""
         return batch.rms(embeddings) if self.unit == "rms" else torch.ones_like(embeddings[:, :1])

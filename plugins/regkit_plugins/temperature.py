@@ -1,7 +1,7 @@
-"""Temperature: tasks in proportion to n^(1/T) of their n examples, so that large ones do not crowd out small ones.
+"""Temperature: train a task of n examples in proportion to n^(1/T), so that large tasks do not displace small ones.
 
-As in T5 (Raffel et al., 2020, section 3.5.2): T = 1 is in proportion to size, 2 to its square root, and a large T takes all
-tasks alike. An epoch has as many updates as the tasks have batches together; the counts are exact, not sampled.
+As in T5 (Raffel et al., 2020, section 3.5.2): T = 1 is in proportion to size, T = 2 to its square root, and a large T trains
+all tasks equally. An epoch has as many updates as the tasks have batches together; the counts are exact, not sampled.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from regkit import PluginError, Task, apportion, hookimpl, turn
 @dataclass
 class Temperature:
     T: Annotated[float, Field(gt=0)] = 2.0
-    """Temperature: 1 goes by size, 2 by its square root; the larger, the more alike."""
+    """Temperature: 1 goes by size, 2 by its square root; the larger, the more equal the shares."""
     cap: Annotated[int, Field(ge=1)] | None = None
-    """Examples from which on a task counts as no larger (K of T5)."""
-    draw: int = field(init=False, repr=False, default=0)  # where the orders of all epochs come from
+    """Largest size that counts (K of T5): a task with more examples counts as this size."""
+    draw: int = field(init=False, repr=False, default=0)  # seed of the order of all epochs
 
     @hookimpl
     def epoch_steps(self, tasks: Sequence[Task]) -> int:

@@ -1,7 +1,7 @@
-"""TorchJD: any aggregator of the torchjd library as gradient surgery (Quinton and Rey, 2024).
+"""TorchJD: combine the tasks' gradients by any aggregator of the torchjd library (Quinton and Rey, 2024).
 
-The matrix of gradients is handed to the aggregator as it is, and what it gives is used as it is: most are on the scale
-of a mean, where the default is on that of a sum. Needs the extra `torchjd`.
+The aggregator gets the unscaled matrix of gradients, and its result is not rescaled: most results are on the scale of a mean,
+while the default of regkit is a sum. Needs the extra `torchjd`.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from regkit import PluginError, hookimpl, nearest
 @dataclass
 class TorchJD:
     aggregator: str = "UPGrad"
-    """A class of torchjd.aggregation that needs no argument."""
+    """Name of a class of torchjd.aggregation that needs no argument."""
     combine: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -27,9 +27,9 @@ class TorchJD:
         kinds = {name: kind for name, kind in classes.items() if issubclass(kind, aggregation.Aggregator)}
         if self.aggregator not in kinds:
             raise PluginError(f"'torchjd' has no aggregator '{self.aggregator}'. {nearest(self.aggregator, kinds)}")
-        if hasattr(kinds[self.aggregator], "reset"):  # torchjd's own mark of those that remember earlier steps
+        if hasattr(kinds[self.aggregator], "reset"):  # only aggregators that remember steps have it
             raise PluginError(
-                f"'torchjd': {self.aggregator} keeps a state that no checkpoint could hold; choose another."
+                f"'torchjd': {self.aggregator} keeps a state that cannot be saved in a checkpoint; choose another."
             )
         try:
             self.combine = kinds[self.aggregator]()

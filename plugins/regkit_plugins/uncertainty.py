@@ -1,4 +1,4 @@
-"""Uncertainty weighting: each task's loss is weighed by a noise level that is learned with it (Kendall et al., CVPR 2018).
+"""Uncertainty weighting: weigh each task's loss by a noise level learned with the model (Kendall et al., CVPR 2018).
 
 Section 3.2 of arXiv 1705.07115, with s the logarithm of the variance: exp(-s) L / 2 + s / 2 for a squared error, and
 exp(-s) L + s / 2 for a cross-entropy. Only the task's own loss is weighed. The s are in the optimizer, without weight decay,
@@ -21,7 +21,7 @@ Optimizer = torch.optim.Optimizer
 @dataclass
 class Uncertainty:
     learning_rate: Annotated[float, Field(gt=0)] = 0.01
-    """Peak learning rate of the s; it follows the schedule of the rest."""
+    """Peak learning rate of the s; it follows the schedule of the other parameters."""
     levels: nn.ParameterDict = field(init=False, repr=False)  # s of each task
 
     @hookimpl
@@ -48,7 +48,7 @@ class Uncertainty:
 
     @hookimpl
     def measure(self, task: Task) -> Mapping[str, Tensor]:
-        """The factor of the task's loss."""
+        """Report the factor of the task's loss."""
         return {f"weight of {task.name}": self._factor(task).detach()}
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Weighted: tasks in proportion to weights of your own.
+"""Weighted: train tasks in proportion to weights of your own.
 
 An epoch has as many updates as the tasks have batches together; the counts are exact, not sampled. A task of weight 0 is
 scored but not trained.
@@ -18,7 +18,7 @@ from regkit import PluginError, Task, apportion, hookimpl, nearest, turn
 class Weighted:
     weights: dict[str, Annotated[float, Field(ge=0)]]
     """The weight of every task, such as {"sst": 1, "quora": 2}."""
-    draw: int = field(init=False, repr=False, default=0)  # where the orders of all epochs come from
+    draw: int = field(init=False, repr=False, default=0)  # seed of the order of all epochs
 
     @hookimpl
     def epoch_steps(self, tasks: Sequence[Task]) -> int:

@@ -53,8 +53,7 @@ def plan(experiment: Experiment) -> list[str]:
         where = f", in {' and '.join(named)}" if named is not None else ""
         lines.append(f"plugin {name}{f' ({chosen})' if chosen else ''}: answers {hooks}{where}")
     for stage, tasks in collect_stages(trainer.hook, trainer.tasks):
-        with trainer.streams.at(stage.name):
-            epoch, total = measure_length(trainer.hook, stage, tasks)
+        epoch, total = measure_length(trainer.hook, trainer.streams, stage, tasks)
         lines.append(
             f"stage {stage.name}: {total} updates, {epoch} an epoch, peak learning rate {stage.learning_rate:g}"
         )
@@ -88,8 +87,7 @@ def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
 def first_epoch(trainer: Trainer, stage: Stage, tasks: Sequence[Task]) -> list[list[str]]:
     """List the names of the tasks of each step of the first epoch, or of the stage where that is shorter."""
     steps = []
-    with trainer.streams.at(stage.name):
-        length = measure_length(trainer.hook, stage, tasks)
+    length = measure_length(trainer.hook, trainer.streams, stage, tasks)
     for step in range(min(length)):
         with trainer.streams.at(stage.name, step):
             chosen = trainer.hook.choose_tasks(tasks=tasks, step=step, total_steps=length.total)

@@ -54,7 +54,7 @@ class Trainer:
             prepare(self.hook, self.model, stage, tasks)
             optimizer = self.state.optimizer = make_optimizer(self.hook, self.model, stage)
             self.state.restore()  # nothing to do in a new run
-            length = measure_length(self.hook, stage, tasks)
+            length = measure_length(self.hook, self.streams, stage, tasks)
             self.fit.begin(self.state, self.passes, tasks, self.processes)  # nothing to do without a bound on memory
         feeds = {task.name: Feed(task, self.streams.seed, stage.name, bucketing=self.bucketing) for task in tasks}
         span = Span(stage, tasks, feeds, length, optimizer)

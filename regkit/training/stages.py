@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from regkit.base.errors import ConfigError
+from regkit.base.randomness import Streams
 from regkit.data.order import Feed
 from regkit.model import MultitaskModel
 from regkit.tasks.task import Stage, Task
@@ -34,12 +35,13 @@ def collect_stages(hook: Any, tasks: Sequence[Task]) -> list[tuple[Stage, list[T
     return [(stage, [task for task in tasks if task.name in stage.tasks]) for stage in stages]
 
 
-def measure_length(hook: Any, stage: Stage, tasks: Sequence[Task]) -> Length:
+def measure_length(hook: Any, streams: Streams, stage: Stage, tasks: Sequence[Task]) -> Length:
     """Count the updates of an epoch and of the stage. Raises ConfigError if a task has no examples."""
     for task in tasks:
         if "train" not in task.splits or not len(task.splits["train"]):
             raise ConfigError(f"task '{task.name}' has no examples to train on.")
-    epoch = hook.epoch_steps(tasks=tasks)
+    with streams.at(stage.name):
+        epoch = hook.epoch_steps(tasks=tasks)
     return Length(epoch, stage.steps or stage.epochs * epoch)
 
 

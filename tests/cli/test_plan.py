@@ -170,7 +170,7 @@ def test_what_the_plan_says_is_what_happens(uneven: Path, tmp_path: Path, plugin
     again = Experiment.build(Settings.read(run / "config.toml"))
     ((stage, tasks),) = stages_of(again.trainer)
     foreseen = first_epoch(again.trainer, stage, tasks)
-    length, total = measure_length(again.trainer.hook, stage, tasks)
+    length, total = measure_length(again.trainer.hook, again.trainer.streams, stage, tasks)
     assert (length, total) == (len(foreseen), len(logged))
     assert logged[:length] == foreseen
     printed = re.findall(r"^  (\w+): in (\d+) of the first (\d+) updates", ran.out, re.MULTILINE)

@@ -17,9 +17,10 @@ from regkit.hooks import catalog
 from regkit.model import load_encoder
 from regkit.runs import checkpoint
 from regkit.testing import STEPS, Snapshot, same_weights, tiny_tasks, tiny_trainer
+from regkit.testing.tiny import unscored
 from regkit.training.evaluation import Evaluator
 from regkit.training.stages import prepare
-from tests.helpers import regkit, stages_of
+from tests.helpers import regkit, slow_but, stages_of
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -50,11 +51,11 @@ class Watch:
         self.scores.append(scores)
 
 
-@pytest.mark.parametrize("decay", [0.05, 0.3, 0.999])
+@pytest.mark.parametrize("decay", slow_but([0.05, 0.3, 0.999], [0.3]))
 def test_the_average_is_that_of_torch_with_the_same_rule(decay: float) -> None:
     """0.05 is below the warm-up from the start, 0.3 passes it after the fourth update, 0.999 never."""
     ema, watch = EMA(decay), Watch(decay)
-    trainer = tiny_trainer({"watch": watch, "ema": ema}, steps=12)
+    trainer = tiny_trainer({"watch": watch, "ema": ema}, tasks=unscored(tiny_tasks()), steps=12)
     trainer.train()
     expected = dict(watch.oracle.module.named_parameters())
     far = 0.0
@@ -163,11 +164,11 @@ def test_a_decay_that_never_moves_or_moves_away_is_refused(decay: float) -> None
 
 def test_a_resumed_run_has_the_average_of_the_run_that_never_stopped() -> None:
     whole, stop, resumed = EMA(0.9), Snapshot(after=STEPS // 2), EMA(0.9)
-    tiny_trainer({"ema": whole}).train()
-    first = tiny_trainer({"ema": EMA(0.9)}, observers=[stop])
+    tiny_trainer({"ema": whole}, tasks=unscored(tiny_tasks())).train()
+    first = tiny_trainer({"ema": EMA(0.9)}, tasks=unscored(tiny_tasks()), observers=[stop])
     stop.trainer = first
     first.train()
-    second = tiny_trainer({"ema": resumed})
+    second = tiny_trainer({"ema": resumed}, tasks=unscored(tiny_tasks()))
     second.state.load(stop.training)
     second.train()
     for name, weight in resumed.average.named_parameters():

@@ -1,8 +1,9 @@
 """FreeLB against a slow, obvious version: transformers' padded BERT, one example and one point of the climb at a time."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -62,16 +63,21 @@ def climb(
     return [[nudge.detach() for nudge in nudges] for nudges in points]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"steps": 3, "epsilon": 0.1, "eta": 0.06},  # the first step stays inside the ball, the second leaves it
-        {"steps": 1, "epsilon": 0.3, "weight": 0.4},
-        {"steps": 3, "epsilon": 0.7, "eta": 0.5, "weight": 0.4, "unit": "absolute"},
-    ],
-    ids=str,
-)
-@TASKS
+OPTIONS = [
+    {"steps": 3, "epsilon": 0.1, "eta": 0.06},  # the first step stays inside the ball, the second leaves it
+    {"steps": 1, "epsilon": 0.3, "weight": 0.4},
+    {"steps": 3, "epsilon": 0.7, "eta": 0.5, "weight": 0.4, "unit": "absolute"},
+]
+
+
+def cases() -> Iterator[Any]:
+    """Every task with all options; by default all tasks with the first, one and two texts with the others."""
+    for task, options in product(tiny_tasks(), OPTIONS):
+        quick = options == OPTIONS[0] or task.name in ("classes", "features")
+        yield pytest.param(task, options, id=f"{task.name}-{options}", marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("task", "options"), [*cases()])
 def test_the_points_the_loss_and_its_gradients_are_those_of_the_oracle(task: Task, options: dict[str, Any]) -> None:
     freelb, seen = FreeLB(**options), InputDropout()
     trainer = tiny_trainer({"freelb": freelb, "seen": seen}, dropout=0.0)

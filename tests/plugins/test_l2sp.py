@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from regkit import Task
 from regkit.testing import Snapshot, gradients_of, tiny_tasks, tiny_trainer
+from regkit.testing.tiny import unscored
 from regkit.training.loop import Trainer
 from regkit.training.stages import make_optimizer, prepare
 from tests.helpers import stages_of
@@ -190,7 +191,7 @@ def test_the_pull_is_counted_once_an_update_however_the_batch_is_cut() -> None:
 def test_the_stronger_it_is_the_nearer_the_weights_stay() -> None:
     far = []
     for weight in (0.0, 1.0, 100.0):
-        trainer = tiny_trainer({"l2sp": L2SP(weight=weight)})
+        trainer = tiny_trainer({"l2sp": L2SP(weight=weight)}, tasks=unscored(tiny_tasks()))
         start = copied(trainer.model.encoder)
         trainer.train()
         far.append(squares([each.detach() - start[name] for name, each in trainer.model.encoder.named_parameters()]))

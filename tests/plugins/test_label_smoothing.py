@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from regkit import Batch, PluginError, Stage, Task, hookimpl
 from regkit.hooks import catalog
 from regkit.testing import tiny_tasks, tiny_trainer
+from regkit.training.stages import prepare
 from tests.helpers import regkit, stages_of, write_encoder, write_tasks
 
 TASKS = {task.name: task for task in tiny_tasks()}
@@ -25,7 +26,7 @@ def batch_of(task: Task) -> Batch:
     return task.splits["train"].batch([0, 3, 5, 6], [11, 12, 13, 14])
 
 
-def prepare(plugin: LabelSmoothing, tasks: Sequence[Task]) -> None:
+def begin(plugin: LabelSmoothing, tasks: Sequence[Task]) -> None:
     """As at the beginning of a stage of these tasks; the run has no others."""
     trainer = tiny_trainer({"label_smoothing": plugin}, tasks=tasks)
     ((stage, found),) = stages_of(trainer)
@@ -122,7 +123,7 @@ def test_without_names_every_task_is_smoothed() -> None:
 )
 def test_what_it_cannot_smooth_is_refused_in_a_sentence(tasks: list[str], named: list[str], sentence: str) -> None:
     with pytest.raises(PluginError) as caught:
-        prepare(LabelSmoothing(tasks=named), [TASKS[name] for name in tasks])
+        begin(LabelSmoothing(tasks=named), [TASKS[name] for name in tasks])
     assert str(caught.value) == sentence
 
 
@@ -145,10 +146,10 @@ def test_a_named_task_may_be_missing_from_a_stage_and_an_unable_one_may_be_there
 
 def test_the_remedy_of_the_refusal_is_accepted_as_it_is_written() -> None:
     with pytest.raises(PluginError) as caught:
-        prepare(LabelSmoothing(), list(TASKS.values()))
+        begin(LabelSmoothing(), list(TASKS.values()))
     name, options = catalog.parse(str(caught.value).split(": ")[1].removesuffix("."))
     plugin = catalog.make(name, options)
-    prepare(plugin, list(TASKS.values()))
+    begin(plugin, list(TASKS.values()))
     assert plugin.tasks == ABLE
 
 

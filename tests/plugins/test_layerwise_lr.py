@@ -12,6 +12,7 @@ from regkit_plugins.mixout import Mixout
 
 from regkit import MultitaskModel, Stage, hookimpl
 from regkit.testing import same_weights, tiny_tasks, tiny_trainer
+from regkit.testing.tiny import unscored
 from regkit.training.loop import Trainer
 from regkit.training.stages import make_optimizer, prepare
 from tests.helpers import stages_of
@@ -118,8 +119,8 @@ class Rates:
 
 def test_the_weights_are_those_of_an_optimizer_with_groups_written_by_hand() -> None:
     """Bit for bit after 12 updates with the schedule, dropout and clipping on."""
-    decayed = tiny_trainer({"layerwise_lr": LayerwiseLR(0.7)}, steps=12)
-    by_hand = tiny_trainer({"by hand": ByHand(0.7)}, steps=12)
+    decayed = tiny_trainer({"layerwise_lr": LayerwiseLR(0.7)}, tasks=unscored(tiny_tasks()), steps=12)
+    by_hand = tiny_trainer({"by hand": ByHand(0.7)}, tasks=unscored(tiny_tasks()), steps=12)
     decayed.train()
     by_hand.train()
     same_weights(decayed, by_hand)
@@ -127,7 +128,7 @@ def test_the_weights_are_those_of_an_optimizer_with_groups_written_by_hand() -> 
 
 def test_the_schedule_moves_all_groups_alike() -> None:
     rates = Rates()
-    tiny_trainer({"rates": rates, "layerwise_lr": LayerwiseLR(0.5)}, steps=5).train()
+    tiny_trainer({"rates": rates, "layerwise_lr": LayerwiseLR(0.5)}, tasks=unscored(tiny_tasks()), steps=5).train()
     for shares, share in zip(
         rates.shares, [1.0, 0.8889, 0.6667, 0.4444, 0.2222], strict=True
     ):  # a warm-up of half a step

@@ -17,6 +17,7 @@ from regkit import Batch, Dropout, MultitaskModel, Predict, Task, hookimpl
 from regkit.model import save_encoder
 from regkit.model.attention import SelfAttention
 from regkit.testing import STEPS, Snapshot, tiny_tasks, tiny_trainer
+from regkit.testing.tiny import unscored
 from regkit.training.loop import Trainer
 from regkit.training.stages import make_optimizer, prepare
 from tests.helpers import stages_of
@@ -255,7 +256,12 @@ class Spy:
 def updates() -> list[list[dict[str, Tensor]]]:
     """The weights that layers used, by update and moment, in a run of several tasks, micro-batches and second passes."""
     spy = Spy()
-    tiny_trainer({"spy": spy, "mixout": Mixout(p=0.5), "sam": SAM(rho=1e-12)}, steps=2, micro_batch_tokens=40).train()
+    tiny_trainer(
+        {"spy": spy, "mixout": Mixout(p=0.5), "sam": SAM(rho=1e-12)},
+        tasks=unscored(tiny_tasks()),
+        steps=2,
+        micro_batch_tokens=40,
+    ).train()
     return spy.seen[:-1]
 
 
@@ -328,7 +334,7 @@ def test_a_resumed_run_mixes_towards_the_original_weights_and_not_those_at_resum
     prepared(second)
     ((stage, _),) = stages_of(second)
     second.state.optimizer = make_optimizer(second.hook, second.model, stage)
-    second.restore()
+    second.state.restore()
     begin(second, step=3)
     second.model.train()
     for name, layer in linear(second.model):

@@ -139,7 +139,7 @@ def test_a_cosine_is_refused_in_a_sentence() -> None:
     with pytest.raises(PluginError) as caught:
         prepared(trainer)
     assert str(caught.value) == (
-        "'r4f' cannot hold the head of task 'cosine', a cosine without weights. "
+        "'r4f' cannot bound the head of task 'cosine', a cosine without weights. "
         "Read its pairs as cross_encoder, or leave 'r4f' out."
     )
 

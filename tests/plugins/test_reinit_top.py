@@ -16,6 +16,7 @@ from regkit import MultitaskModel, PluginError, Streams, hookimpl
 from regkit.hooks import catalog
 from regkit.testing import TINY, Snapshot, tiny_tasks, tiny_trainer
 from regkit.training.loop import Trainer
+from regkit.training.stages import prepare
 from tests.helpers import stages_of
 
 POOLER, TOP, BOTTOM = "encoder.pooler.", "encoder.layers.1.", "encoder.layers.0."
@@ -35,7 +36,7 @@ def used(plugins: Mapping[str, object], seed: int = 0) -> Trainer:
     return trainer
 
 
-def prepare(trainer: Trainer) -> None:
+def begin(trainer: Trainer) -> None:
     """As at the beginning of the run's one stage."""
     ((stage, tasks),) = stages_of(trainer)
     with trainer.streams.at(stage.name):
@@ -45,7 +46,7 @@ def prepare(trainer: Trainer) -> None:
 def renewed(layers: int, seed: int = 0, **others: object) -> dict[str, Tensor]:
     """The weights after `prepare`."""
     trainer = used({**others, "reinit_top": ReinitTop(layers)}, seed)
-    prepare(trainer)
+    begin(trainer)
     return weights(trainer)
 
 
@@ -114,7 +115,7 @@ def test_torchs_own_generator_is_left_as_it_was() -> None:
 def test_more_layers_than_there_are_is_refused_in_a_sentence() -> None:
     with pytest.raises(PluginError) as caught:
         renewed(3)
-    assert str(caught.value) == "'reinit_top' is to renew 3 layers; the encoder has 2."
+    assert str(caught.value) == "'reinit_top' has layers=3, but the encoder has 2."
     with pytest.raises(PluginError, match="layers"):
         catalog.make("reinit_top", {"layers": -1})
 
@@ -124,13 +125,12 @@ def test_a_frozen_encoder_is_refused_in_a_sentence_unless_nothing_is_renewed(ord
     tasks = [task for task in tiny_tasks() if task.name != "cosine"]
     plugins = {"freeze": Freeze(), "reinit_top": ReinitTop(1)}
     with pytest.raises(PluginError) as caught:
-        prepare(tiny_trainer({name: plugins[name] for name in order}, tasks=tasks))
+        begin(tiny_trainer({name: plugins[name] for name in order}, tasks=tasks))
     assert (
-        str(caught.value)
-        == "'reinit_top' makes fresh layers, but only the heads are trained; leave one of the two out."
+        str(caught.value) == "'reinit_top' resets layers, but the encoder is frozen; leave one of the two plugins out."
     )
     plugins["reinit_top"] = ReinitTop(0)
-    prepare(tiny_trainer({name: plugins[name] for name in order}, tasks=tasks))
+    begin(tiny_trainer({name: plugins[name] for name in order}, tasks=tasks))
 
 
 @dataclass
@@ -174,7 +174,7 @@ def test_a_resumed_run_goes_on_with_its_layers_and_does_not_renew_them_again() -
 def test_plugins_that_copy_the_model_copy_it_with_its_new_layers(order: list[str]) -> None:
     plugins = {"ema": EMA(), "bregman": Bregman(), "reinit_top": ReinitTop(1)}
     trainer = used({name: plugins[name] for name in order})
-    prepare(trainer)
+    begin(trainer)
     now = weights(trainer)
     assert not torch.isclose(now[f"{TOP}up.weight"], weights(used({}))[f"{TOP}up.weight"]).any()
     for copied in (plugins["ema"].average, plugins["bregman"].teacher):

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping
+from itertools import product
 
 import pytest
 import torch
@@ -17,10 +18,12 @@ from regkit import Batch, Predict, hookimpl
 from regkit.data.order import Feed
 from regkit.tasks.task import Stage, Task
 from regkit.testing import tiny_task, tiny_tasks, tiny_trainer
+from regkit.testing.tiny import unscored
 from regkit.training.loop import Trainer
 from regkit.training.stages import make_optimizer, prepare
-from regkit.training.update import Chosen
+from regkit.training.update import Chosen, Update
 from tests.helpers import stages_of
+from tests.plugins.cases import table
 
 WHOLE, CUT = 10_000, 15  # tokens in a micro-batch
 
@@ -49,13 +52,11 @@ def batches(tasks: list[Task], budget: int = WHOLE, number: int = 0) -> Chosen:
 
 def before_step(trainer: Trainer, chosen: Chosen) -> dict[str, Tensor]:
     """Compute an update's gradient and hand it to the plugins, as the loop does; what the optimizer would step with."""
-
-    def compute() -> None:
-        compute(trainer, trainer.state.optimizer, chosen)
-
+    optimizer = trainer.state.optimizer
+    update = Update(trainer.passes, optimizer, chosen)
     with trainer.streams.at("finetune", 0):
-        compute()
-        trainer.hook.before_step(model=trainer.model, optimizer=trainer.state.optimizer, recompute=compute)
+        update.compute()
+        trainer.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=update.compute)
     return gradients(trainer.model)
 
 
@@ -96,8 +97,10 @@ def same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], rtol: float =
         torch.testing.assert_close(ours[name], tensor, rtol=rtol, atol=1e-12, msg=(name + ": {}").format)
 
 
-@pytest.mark.parametrize("budget", [WHOLE, CUT])
-@pytest.mark.parametrize("others", OTHERS)
+@pytest.mark.parametrize(
+    ("others", "budget"),
+    table(product(OTHERS, (WHOLE, CUT)), [("alone", WHOLE), *((each, CUT) for each in OTHERS)]),
+)
 def test_the_optimizer_is_given_the_gradient_of_the_hand_written_second_pass(others: str, budget: int) -> None:
     """With dropout on, so both passes must have the same masks; terms of other plugins belong to both."""
     rho = 0.5
@@ -165,7 +168,7 @@ class Noted:
 
 @pytest.mark.parametrize("clip", [0.0, 1e-3])
 def test_what_is_clipped_is_the_second_gradient(clip: float) -> None:
-    trainer = tiny_trainer({"sam": SAM(rho=2.0), "noted": Noted()}, steps=2)
+    trainer = tiny_trainer({"sam": SAM(rho=2.0), "noted": Noted()}, tasks=unscored(tiny_tasks()), steps=2)
     trainer.clip = clip
     trainer.train()
     assert len(trainer.state.optimizer.lengths) == 2
@@ -214,13 +217,12 @@ def test_weights_come_back_bit_for_bit(rho: float) -> None:
         assert torch.equal(parameter, before[name]), name
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_the_second_pass_differs_from_the_first_by_the_weights_alone(dropout: float) -> None:
+def test_the_second_pass_differs_from_the_first_by_the_weights_alone() -> None:
     """At a radius of nothing it gives the first gradient again: same batch, same masks, and not the sum of both."""
     for plugins in ({}, {"r3f": R3F()}, {"mixout": Mixout(p=0.5)}):
         chosen = batches([tiny_tasks()[0]], CUT)
-        first = before_step(prepared(tiny_trainer(copy.deepcopy(plugins), dropout=dropout)), chosen)
-        second = before_step(prepared(tiny_trainer({"sam": SAM(rho=1e-12), **plugins}, dropout=dropout)), chosen)
+        first = before_step(prepared(tiny_trainer(copy.deepcopy(plugins), dropout=0.3)), chosen)
+        second = before_step(prepared(tiny_trainer({"sam": SAM(rho=1e-12), **plugins}, dropout=0.3)), chosen)
         same(second, first, rtol=1e-8)
 
 
@@ -264,7 +266,7 @@ def test_both_passes_read_the_same_batches_and_the_loss_that_is_told_is_that_of_
 
 
 def test_the_state_of_the_optimizer_is_not_touched() -> None:
-    trainer = tiny_trainer({"sam": SAM(rho=0.5)}, steps=2)
+    trainer = tiny_trainer({"sam": SAM(rho=0.5)}, tasks=unscored(tiny_tasks()), steps=2)
     trainer.train()
     before = copy.deepcopy(trainer.state.optimizer.state_dict())
     assert before["state"]

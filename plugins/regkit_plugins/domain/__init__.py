@@ -1,8 +1,8 @@
-"""Domain pretraining: masked words and next passages on text of the domain, before fine-tuning (Sun et al., CCL 2019).
+"""Domain pretraining: predict masked words and next passages on text of the domain first (Sun et al., CCL 2019).
 
-A stage of its own with two tasks. `mlm`: 15 % of the words are to be found again; of those 80 % are masked, 10 % are another
-word and 10 % stay (Devlin et al., NAACL 2019, section 3.1 and appendix A.1). `nsp`: does the second passage follow the first
-in its document, or is it from another document? Masks and second passages are drawn anew every epoch.
+It adds a stage with two tasks before fine-tuning. `mlm` predicts 15 % of the words; of these 80 % are masked, 10 % become
+another word and 10 % stay (Devlin et al., NAACL 2019, section 3.1 and appendix A.1). `nsp` predicts whether the second
+passage follows the first in its document or is from another document. Masks and second passages are drawn anew every epoch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ from regkit_plugins.domain.masking import MaskedTexts, Words
 from regkit_plugins.domain.pairs import Pairs
 
 STAGE = "domain"
-MOST_SCORED = 500  # documents, where a share of them is held out
+MOST_SCORED = 500  # largest number of held-out documents, if it is given as a share
 MLM_HEAD = {
     "transform.weight": "cls.predictions.transform.dense.weight",
     "transform.bias": "cls.predictions.transform.dense.bias",
@@ -51,35 +51,35 @@ class Domain:
     corpus: str
     """A file, a folder or a glob of text, gzip, JSON lines or Parquet, hub:NAME, or `tasks`: the run's own training texts."""
     epochs: Count = 1
-    """Over the corpus."""
+    """Passes over the corpus."""
     steps: Count | None = None
-    """Updates, instead of epochs."""
+    """Number of updates, instead of epochs."""
     learning_rate: Positive = 5e-5
-    """At its peak."""
+    """Peak learning rate of the stage."""
     batch_size: Count = 32
-    """Sequences an update."""
+    """Sequences per update."""
     length: Annotated[int, Field(ge=8)] = 128
-    """Most tokens of a sequence."""
+    """Largest number of tokens in a sequence."""
     mask: Share = 0.15
-    """Share of the tokens that are to be found again."""
+    """Share of the tokens that are predicted."""
     whole_words: bool = False
-    """Mask all pieces of a word or none."""
+    """Mask all pieces of a word, or none of them."""
     nsp: bool | None = None
-    """Next passages too; none: where the corpus has two documents of two passages."""
+    """Predict next passages too; by default if the corpus has two documents of two passages."""
     held_out: Positive = 0.01
-    """Documents that are scored, not trained on: a number, or a share below 1: from 2 to 500."""
+    """Documents that are scored, not trained on: a number, or a share below 1 (then from 2 to 500)."""
     leaks: Literal["keep", "drop"] = "keep"
-    """Passages with a text of a dev or test split."""
+    """Passages that hold a text of a dev or test split: keep and count them, or drop them."""
     documents: Literal["auto", "lines", "files", "blank"] = "auto"
-    """What a document is: a line, a file, or what blank lines separate."""
+    """What forms a document: a line, a file, or the text between blank lines."""
     text: str = "text"
-    """The field of JSON lines, Parquet and Hub data sets."""
+    """Field that holds the text in JSON lines, Parquet and Hub data sets."""
     errors: Literal["strict", "replace"] = "strict"
-    """What happens at bytes that are not UTF-8."""
-    names: list[str] = field(init=False, repr=False, default_factory=list)  # of its tasks
+    """At bytes that are not UTF-8: stop, or replace them."""
+    names: list[str] = field(init=False, repr=False, default_factory=list)  # of the stage's tasks
 
     def __post_init__(self) -> None:
-        if self.corpus != "tasks" and not self.corpus.startswith(HUB):  # a run may go on from another folder
+        if self.corpus != "tasks" and not self.corpus.startswith(HUB):  # a run may be resumed from another folder
             self.corpus = str(Path(self.corpus).expanduser().absolute())
 
     @hookimpl
@@ -137,14 +137,14 @@ class Domain:
         if not len(leaks.passages):
             return cache
         if self.leaks == "keep":
-            notes.append(f"They stand in {len(leaks.passages)} passages, which are kept; domain:leaks=drop drops them.")
+            notes.append(f"They are in {len(leaks.passages)} passages, which are kept; domain:leaks=drop drops them.")
             return cache
         notes.append(f"The {len(leaks.passages)} passages that hold them are dropped.")
         return cache.without(leaks.passages)
 
 
 def texts_of(task: Task, splits: Sequence[str], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
-    """The token ids of a task's texts, without special tokens; both texts of a pair, one after the other."""
+    """Yield the token ids of each text of a task, without special tokens; a pair gives both its texts."""
     for split in splits:
         examples: Any = task.splits.get(split)  # type: ignore[call-overload]
         if examples is None:

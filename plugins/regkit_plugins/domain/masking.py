@@ -1,4 +1,4 @@
-"""Masking: sequences of a corpus, of which some tokens are to be found again (Devlin et al., NAACL 2019, appendix A.1)."""
+"""Masking: hide some tokens of a corpus's sequences, to be predicted (Devlin et al., NAACL 2019, appendix A.1)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from regkit_plugins.domain.corpus import TokenCache
 
 
 class Words:
-    """Chooses which tokens are to be found again, and what stands in their place."""
+    """Chooses the tokens to predict, and what replaces them in the input."""
 
     def __init__(self, tokenizer: Tokenizer, count: int, share: float, whole: bool) -> None:
         self.cls, self.sep, self.mask = tokenizer.cls, tokenizer.sep, tokenizer.mask
@@ -24,11 +24,11 @@ class Words:
         self.special[[number for word, number in vocabulary.items() if word.startswith("[") and word.endswith("]")]] = (
             True
         )
-        self.inside = np.zeros(count, bool)  # of a word: its second piece and those after it
+        self.inside = np.zeros(count, bool)  # pieces of a word after its first
         self.inside[[number for word, number in vocabulary.items() if word.startswith("##")]] = True
 
     def choose(self, tokens: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Places of the tokens to find again, ascending: a share of those that are not special, and one at least."""
+        """Choose the places of tokens to predict, ascending: a share of the ordinary tokens, at least one."""
         candidates = np.flatnonzero(~self.special[tokens])
         wanted = min(len(candidates), max(1, round(self.share * len(candidates))))
         if not (self.whole and wanted):
@@ -41,7 +41,7 @@ class Words:
         return np.sort(np.concatenate(order[:enough]))
 
     def hide(self, tokens: np.ndarray, places: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """The tokens with [MASK] at eight places of ten, any word at one, and what was there at one."""
+        """Replace the chosen tokens: 80 % by [MASK], 10 % by any word; 10 % stay."""
         hidden, draws = tokens.copy(), random.random(len(places))
         hidden[places[draws < 0.8]] = self.mask
         others = places[draws >= 0.9]
@@ -51,7 +51,7 @@ class Words:
 
 @dataclass
 class MaskedTexts:
-    """Sequences of whole passages of one document each, as long as they fit; a longer passage is cut in pieces."""
+    """Sequences that hold as many whole passages of one document as fit; a longer passage is cut."""
 
     cache: TokenCache
     words: Words
@@ -61,12 +61,12 @@ class MaskedTexts:
 
     @cached_property
     def spans(self) -> np.ndarray:
-        """[sequences, 2] from which of the cache's tokens up to which."""
+        """The start and end of each sequence in the cache's tokens: `[sequences, 2]`."""
         return np.fromiter(chain.from_iterable(spans(self.cache, self.room - 2)), np.int64).reshape(-1, 2)
 
     @property
     def labels(self) -> torch.Tensor:
-        """One a sequence, of no meaning: what is to be found is drawn with the masks."""
+        """Zeros, one for each sequence; the true labels are drawn with the masks."""
         return torch.zeros(len(self), dtype=torch.int64)
 
     def __len__(self) -> int:
@@ -76,12 +76,12 @@ class MaskedTexts:
         return np.asarray(self.spans[:, 1] - self.spans[:, 0] + 2)
 
     def sequence(self, row: int) -> np.ndarray:
-        """The tokens of a row as they are, special ones included: int64."""
+        """Return the unmasked tokens of a row, special ones included: int64."""
         tokens = self.cache.tokens[slice(*self.spans[row])]
         return np.concatenate([[self.words.cls], tokens, [self.words.sep]]).astype(np.int64)
 
     def batch(self, rows: Sequence[int], keys: Sequence[int] = ()) -> Batch:
-        """Without keys, in evaluation, a row has the same masks every time."""
+        """Make a batch of masked sequences. Without keys, in evaluation, a row always has the same masks."""
         words, shown, places, labels, before = self.words, [], [], [], 0
         for row, key in zip(rows, keys or [derive(0, "scored", row) for row in rows], strict=True):
             random = np.random.default_rng(derive(key, "masks"))
@@ -105,13 +105,16 @@ class MaskedTexts:
 
 
 def runs(cache: TokenCache) -> np.ndarray:
-    """[runs + 1] where passages begin that follow one another: at a document, and after one that was left out."""
+    """Find where runs of consecutive passages begin: `[runs + 1]`.
+
+    A run begins with a document, and after a passage that was dropped.
+    """
     gaps = np.flatnonzero(cache.starts[1:] != cache.ends[:-1]) + 1
     return np.append(np.union1d(cache.document_offsets[:-1], gaps), cache.passages)
 
 
 def spans(cache: TokenCache, room: int) -> Iterator[tuple[int, int]]:
-    """Each document in stretches of whole passages, each of at most `room` tokens."""
+    """Split each document into spans of whole passages with at most `room` tokens."""
     starts, all_ends = np.asarray(cache.starts), np.asarray(cache.ends)
     for first, last in pairwise(runs(cache)):
         start, ends = int(starts[first]), all_ends[first:last]

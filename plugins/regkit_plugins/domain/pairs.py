@@ -1,4 +1,4 @@
-"""Pairs: does the second passage follow the first, or is it from another document (Devlin et al., 2019, section 3.1)?"""
+"""Pairs: predict whether a passage follows another or is from another document (Devlin et al., 2019, section 3.1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from regkit_plugins.domain.masking import runs
 
 @dataclass
 class Pairs:
-    """Two consecutive passages, or, half the time, the first of them and any passage of another document."""
+    """Pairs of consecutive passages; half the time the second is any passage of another document."""
 
     cache: TokenCache
     tokenizer: Tokenizer
@@ -25,7 +25,10 @@ class Pairs:
 
     @cached_property
     def firsts(self) -> np.ndarray:
-        """[pairs] the first, third, ... passage of each document, where another follows: no passage is in two pairs."""
+        """The first passage of each pair: `[pairs]`.
+
+        These are the first, third, ... passage of each document if another follows, so that no passage is in two pairs.
+        """
         offsets = runs(self.cache)
         place = np.arange(self.cache.passages) - np.repeat(offsets[:-1], np.diff(offsets))  # in its run
         follows = np.ones(self.cache.passages, bool)
@@ -34,24 +37,24 @@ class Pairs:
 
     @cached_property
     def short(self) -> int:
-        """Documents that give no pair: those of one passage, and those of which no two in a row are left."""
+        """The number of documents without a pair: no two consecutive passages are left in them."""
         return len(self.cache) - len(np.unique(np.searchsorted(self.cache.document_offsets, self.firsts, side="right")))
 
     @cached_property
     def labels(self) -> torch.Tensor:
-        """As they are without keys: 0 where the second passage follows, 1 where it is from another document."""
+        """The labels without keys: 0 if the second passage follows, 1 if it is from another document."""
         return torch.tensor([self.pair(row, derive(0, "scored", row))[2] for row in range(len(self))])
 
     def __len__(self) -> int:
         return len(self.firsts)
 
     def lengths(self) -> np.ndarray:
-        """Of the pairs that do follow; the others are about as long."""
+        """Return the lengths of the pairs that follow; the others are about as long."""
         lengths = self.cache.lengths()
         return np.asarray(np.minimum(lengths[self.firsts] + lengths[self.firsts + 1] + 3, self.room))
 
     def pair(self, row: int, key: int) -> tuple[int, int, int]:
-        """The numbers of both passages, and the label."""
+        """Draw a pair: the numbers of both passages, and the label."""
         first, random = int(self.firsts[row]), np.random.default_rng(derive(key, "pair"))
         if random.random() < 0.5:
             return first, first + 1, 0
@@ -60,7 +63,7 @@ class Pairs:
         return first, other if other < document.start else other + len(document), 1
 
     def batch(self, rows: Sequence[int], keys: Sequence[int] = ()) -> Batch:
-        """Without keys, in evaluation, a row has the same second passage every time."""
+        """Make a batch of pairs. Without keys, in evaluation, a row always has the same second passage."""
         sequences, segments, labels = [], [], []
         for row, key in zip(rows, keys or [derive(0, "scored", row) for row in rows], strict=True):
             one, other, label = self.pair(row, key)
@@ -76,6 +79,6 @@ class Pairs:
 
 
 def fit(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most `room` tokens: cut from the end, the longer one first and then both alike."""
+    """Cut both passages at their ends to at most `room` tokens, first the longer one, then both equally."""
     kept = max(room - len(second), room - room // 2)
     return first[:kept], second[: max(room - len(first), room // 2)]

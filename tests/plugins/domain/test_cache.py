@@ -77,7 +77,7 @@ def no_tokenizing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(Tokenizer, "encode", refuse)
 
 
-@settings(PATIENT, max_examples=25)  # each waits for the disk
+@settings(PATIENT, max_examples=12)  # each waits for the disk
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40), max_size=12))
 def test_the_cache_holds_what_the_tokenizer_says_of_every_passage(
     tmp_path: Path, tokenizer: Tokenizer, lines: list[str]
@@ -469,7 +469,7 @@ def test_without_any_passage_there_is_no_corpus() -> None:
 
 
 def test_a_cache_and_its_parts_come_back_from_a_pickle_without_their_tokens(text: Path, tokenizer: Tokenizer) -> None:
-    text.write_text(TEXT * 50)
+    text.write_text(TEXT * 20)
     cache = load(text, tokenizer)
     train, held_out = cache.held_out(5, 0)
     for part in (cache, train, held_out, held_out.without(np.array([0])), CACHE, CACHE.held_out(9, 0)[0]):
@@ -540,8 +540,11 @@ def builders(text: Path, tokenizer: Tokenizer) -> Iterator[Builders]:
         process.stdin.close()
 
 
-def kill_some(builders: Builders, text: Path, tokenizer: Tokenizer, times: int) -> None:
-    """Kill a builder so many times, at random moments of the time that one takes; nothing that it leaves is ever used."""
+@pytest.mark.slow
+def test_builders_killed_at_ten_moments_leave_nothing_that_is_ever_used(
+    builders: Builders, text: Path, tokenizer: Tokenizer
+) -> None:
+    """At random moments of the time that one takes."""
     reference = load_corpus(Corpus(str(text)), tokenizer, root=text.parent / "reference").folder
     assert reference
     place = text.parent / "root" / "corpus" / reference.name
@@ -549,7 +552,7 @@ def kill_some(builders: Builders, text: Path, tokenizer: Tokenizer, times: int) 
     begun = time.monotonic()
     assert builders.statuses() == [0]
     takes, draw, killed = time.monotonic() - begun, random.Random(0), 0
-    while killed < times:
+    while killed < 10:
         shutil.rmtree(place, ignore_errors=True)
         (builder,) = builders.start()
         time.sleep(draw.random() * takes)
@@ -562,19 +565,7 @@ def kill_some(builders: Builders, text: Path, tokenizer: Tokenizer, times: int) 
     assert caches(text.parent) == [reference.name]
 
 
-def test_a_killed_builder_leaves_nothing_that_is_ever_used(
-    builders: Builders, text: Path, tokenizer: Tokenizer
-) -> None:
-    kill_some(builders, text, tokenizer, times=2)
-
-
 @pytest.mark.slow
-def test_builders_killed_at_ten_moments_leave_nothing_that_is_ever_used(
-    builders: Builders, text: Path, tokenizer: Tokenizer
-) -> None:
-    kill_some(builders, text, tokenizer, times=10)
-
-
 def test_processes_that_build_at_once_end_well_with_one_cache(
     builders: Builders, text: Path, tokenizer: Tokenizer
 ) -> None:

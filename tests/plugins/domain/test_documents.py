@@ -220,15 +220,15 @@ def test_a_line_about_as_long_as_what_is_read_at_once_keeps_its_words(tmp_path: 
 def test_memory_stays_bounded_whatever_a_line_or_a_document_is(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     with path.open("w") as file:
-        for _ in range(100):
-            file.write("some words " * 10_000)
+        for _ in range(32):
+            file.write("somewhat longer words than before " * 3_000)
     for layout in ("lines", "files", "blank"):
         tracemalloc.start()
         passages = passages_of(path, documents=layout)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert passages.reading.cut == 1
-        assert peak < 2e6 < path.stat().st_size / 5
+        assert peak < 6e5 < path.stat().st_size / 5
 
 
 def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_half_a_character_in_json_is_no_text(tmp_path: Path) -> None:
         ("a.jsonl", b'{"tex": "a"}\n', "a.jsonl, line 1: there is no field 'text'. Did you mean 'tex'? Available: tex."),
         ("a.txt.gz", b"no gzip", "a.txt.gz is a damaged gzip file: Not a gzipped file (b'no')."),
         ("a.txt.gz", gzip.compress(os.urandom(999))[:-200], "a.txt.gz is a damaged gzip file: Compressed file ended"),
-        ("a.txt.gz", gzip.compress(b"text\n" * 99)[:20] + b"\xff" * 40, "a.txt.gz is a damaged gzip file: "),
+        ("a.txt.gz", gzip.compress(b"text\n" * 99, mtime=0)[:20] + b"\xff" * 40, "a.txt.gz is a damaged gzip file: "),
     ],
 )  # fmt: skip
 def test_an_error_names_the_file_and_the_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Corpus: text of any size as passages of token ids, for a stage that is trained without labels."""
+"""Corpus: read text of any size as passages of token ids, for a stage that is trained without labels."""
 
 from regkit_plugins.domain.corpus.build import cache_root, load_corpus
 from regkit_plugins.domain.corpus.cache import TokenCache

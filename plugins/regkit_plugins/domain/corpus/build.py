@@ -1,8 +1,8 @@
-"""Build: a corpus into a token cache, once: keyed by content and tokenizer, written whole or not at all.
+"""Build: tokenize a corpus once into a cache, keyed by content and tokenizer, complete or absent.
 
-A cache is built in a folder beside its place, under a lock that dies with the process, and renamed when every byte of it is
-on the disk. So whatever bears a cache's name is whole; a second builder waits and takes the first one's; and what a killed
-builder left is known by its free lock, and removed by the next.
+A cache is built in a temporary folder, under a lock that is released when the process ends, and renamed when every byte of it
+is on the disk. So a folder with a cache's name is complete. A second builder waits and uses the first one's cache. The folder
+of a killed builder has a free lock, and the next builder removes it.
 """
 
 import hashlib
@@ -38,15 +38,15 @@ from regkit_plugins.domain.corpus.cache import (
 from regkit_plugins.domain.corpus.documents import Corpus, Passages
 from regkit_plugins.domain.corpus.sources import readable
 
-BATCH = 1 << 20  # characters tokenized in one call: enough for every core, and some 100 MB while it lasts
-OVERHEAD = 64  # characters that a passage of its own costs as much memory as
+BATCH = 1 << 20  # characters tokenized in one call: enough for every core, and some 100 MB meanwhile
+OVERHEAD = 64  # memory that each passage costs, in characters
 UNFINISHED = ".unfinished"
 
 Batch = list[tuple[bool, str]]
 
 
 def cache_root() -> Path:
-    """`$REGKIT_CACHE`, or `regkit` in the user's cache folder, which is `$XDG_CACHE_HOME` or ~/.cache."""
+    """Return `$REGKIT_CACHE`, or `regkit` in the cache folder: `$XDG_CACHE_HOME` or ~/.cache."""
     if chosen := os.environ.get("REGKIT_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regkit"
@@ -55,10 +55,10 @@ def cache_root() -> Path:
 def load_corpus(
     corpus: Corpus, tokenizer: Tokenizer, *, root: Path | None = None, console: Console | None = None
 ) -> TokenCache:
-    """The corpus in token ids: its cache below `root`, built first where there is none.
+    """Open the corpus's cache of token ids below `root`; build it first if it does not exist.
 
-    The console, stderr unless given, shows progress where it is a terminal, and says when it waits or mends. DataError where
-    the corpus cannot be read, changes meanwhile, or has no words, and where the cache cannot be written.
+    The console, stderr by default, shows progress if it is a terminal, and says when it waits or rebuilds. Raises DataError
+    if the corpus cannot be read, changes meanwhile, or has no words, or if the cache cannot be written.
     """
     files = corpus.files()
     states = {file.path: _state(file.path) for file in files}
@@ -79,20 +79,20 @@ def load_corpus(
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """What changes when a file does."""
+    """Return numbers that change when the file changes."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _check_unchanged(states: Mapping[Path, tuple[int, ...]]) -> None:
-    """The key is of what the files were; DataError where they are no longer that."""
+    """Raise DataError if a file has changed since its key was computed."""
     for path, state in states.items():
         if not path.exists() or _state(path) != state:
             raise DataError(f"{path} was changed while it was read; the corpus has to be read again.")
 
 
 def _key(passages: Passages, tokenizer: Tokenizer) -> str:
-    """A name for all that the arrays depend on; note: this reads every file, at the speed of SHA-256."""
+    """Hash everything that the arrays depend on; note: this reads every file, at the speed of SHA-256."""
     corpus = passages.corpus
     made_by = [FORMAT, tokenizers.__version__, tokenizer.backend.to_str()]
     options = [corpus.documents, corpus.field, corpus.errors]
@@ -108,7 +108,7 @@ def _digest(path: Path) -> str:
 
 
 def _existing(place: Path, console: Console | None) -> TokenCache | None:
-    """The cache, if one is there and whole; the console hears of one that is not."""
+    """Open the cache if it exists and is complete. Says on the console if it is damaged."""
     if not place.exists():
         return None
     try:
@@ -148,7 +148,7 @@ def _lock(key: str, root: Path) -> FileLock:
 
 
 def _clear(place: Path) -> None:
-    """Remove a damaged cache, and what builders that are no longer alive left of this or another one."""
+    """Remove a damaged cache, and the unfinished folders of builders that have ended."""
     if place.exists():
         shutil.rmtree(place)
     for left in place.parent.glob(f"*{UNFINISHED}"):
@@ -159,7 +159,7 @@ def _clear(place: Path) -> None:
 
 @contextmanager
 def _finished(place: Path) -> Iterator[Path]:
-    """A new folder that becomes `place` when the block ends well, and nothing when it does not."""
+    """Make a new folder that becomes `place` if the block succeeds, and is removed otherwise."""
     folder = Path(tempfile.mkdtemp(prefix=f"{place.name}.", suffix=UNFINISHED, dir=place.parent))
     try:
         yield folder
@@ -167,7 +167,7 @@ def _finished(place: Path) -> Iterator[Path]:
         folder.rename(place)
         _sync(place.parent)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # not there any more where all went well
+        shutil.rmtree(folder, ignore_errors=True)  # it no longer exists after the rename
 
 
 def _sync(folder: Path) -> None:
@@ -204,7 +204,10 @@ def _progress(console: Console) -> Progress:
 
 
 def _tokenized(passages: Iterable[tuple[bool, str]], tokenizer: Tokenizer) -> Iterator[tuple[np.ndarray, ...]]:
-    """Of each batch: whether a document begins, [passages]; lengths, [passages]; ids, [tokens]. Reads ahead by one batch."""
+    """Tokenize in batches. Yields document begins and lengths, `[passages]` each, and ids, `[tokens]`.
+
+    The next batch is read while one is tokenized.
+    """
 
     def encode(batch: Batch) -> tuple[np.ndarray, ...]:
         begins, texts = zip(*batch, strict=True)
@@ -237,12 +240,12 @@ def _batches(passages: Iterable[tuple[bool, str]]) -> Iterator[Batch]:
 
 
 class _Writer:
-    """Appends to the arrays of a folder; passages and documents without a token are left out."""
+    """Appends to the arrays of a folder; skips passages and documents without a token."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder, self.kind = folder, kind
         self.tokens = self.passages = self.documents = self.wordless = 0
-        self.seen = self.last = 0  # documents begun so far, and which of them the last passage kept is of
+        self.seen = self.last = 0  # documents begun so far, and the one that holds the last passage kept
         self.files: dict[str, BinaryIO] = {}
 
     def __enter__(self) -> "_Writer":
@@ -252,11 +255,11 @@ class _Writer:
 
     def __exit__(self, *exception: object) -> None:
         for file in self.files.values():
-            with suppress(OSError):  # a full disk, which `add` or `finish` has met already
+            with suppress(OSError):  # a full disk, which `add` or `finish` has raised already
                 file.close()
 
     def add(self, begins: np.ndarray, lengths: np.ndarray, tokens: np.ndarray) -> None:
-        """Passages that follow one another."""
+        """Append consecutive passages."""
         kept = lengths > 0
         document = (self.seen + np.cumsum(begins))[kept]
         new = np.diff(document, prepend=self.last) > 0
@@ -269,7 +272,7 @@ class _Writer:
         self.documents, self.wordless = self.documents + int(new.sum()), self.wordless + int((~kept).sum())
 
     def finish(self, notes: Sequence[str]) -> None:
-        """Write the header, and wait until everything is on the disk."""
+        """Write the header and wait until everything is on the disk."""
         self._append(DOCUMENTS, np.array([self.passages]))
         if self.wordless:
             notes = [*notes, f"{self.wordless} passages without a word were left out"]

@@ -1,6 +1,6 @@
-"""Cache: the token ids of a corpus in a folder of flat arrays, read through memory maps, whole or in part.
+"""Cache: keep the token ids of a corpus in a folder of flat arrays that are mapped into memory.
 
-header.json       what the arrays hold, and a checksum of saying so
+header.json       types and lengths of the arrays, and a checksum of this header
 tokens.bin        [tokens] uint16, or int32 where the vocabulary needs it
 passages.bin      [passages + 1] int64: where each passage begins in the tokens, and where the last ends
 documents.bin     [documents + 1] int64: where each document begins in the passages, and where the last ends
@@ -23,22 +23,22 @@ HEADER, TOKENS, PASSAGES, DOCUMENTS = "header.json", "tokens.bin", "passages.bin
 
 @dataclass(frozen=True, eq=False)
 class TokenCache:
-    """Passages of token ids without special tokens, by document. Passage i is `tokens[starts[i]:ends[i]]`, and never empty.
+    """Passages of token ids without special tokens, by document.
 
-    A part of a cache shares its tokens; `starts` ascends, and a part's lie in memory, 16 bytes a passage. One with a folder
-    is pickled as the folder's name.
+    Passage i is `tokens[starts[i]:ends[i]]`, and never empty. `starts` ascends. A part of a cache shares its tokens; its
+    `starts` and `ends` take 16 bytes of memory for each passage. A cache with a folder is pickled as the folder's name.
     """
 
     tokens: np.ndarray  # [tokens], integers; those of the whole cache
     starts: np.ndarray  # [passages] int64
     ends: np.ndarray  # [passages] int64
     document_offsets: np.ndarray  # [documents + 1] int64: document d has the passages from [d] to [d + 1]
-    notes: Sequence[str] = ()  # what was said of the corpus when it was read, a sentence each
-    folder: Path | None = field(default=None)  # where the arrays lie
+    notes: Sequence[str] = ()  # remarks from reading the corpus, a sentence each
+    folder: Path | None = field(default=None)  # folder of the arrays
 
     @classmethod
     def open(cls, folder: Path) -> "TokenCache":
-        """Map a folder's arrays; DataError where it is incomplete or damaged."""
+        """Map a folder's arrays. Raises DataError if it is incomplete or damaged."""
         header = read_header(folder)
         passages = _map(folder / PASSAGES, "int64", header["passages"] + 1, last=header["tokens"])
         documents = _map(folder / DOCUMENTS, "int64", header["documents"] + 1, last=header["passages"])
@@ -47,7 +47,7 @@ class TokenCache:
 
     @classmethod
     def of(cls, documents: Iterable[Iterable[Sequence[int] | np.ndarray]]) -> "TokenCache":
-        """In memory, from each document's passages of token ids; empty ones are left out."""
+        """Make a cache in memory from each document's passages of token ids; empty ones are skipped."""
         kept = [[passage for passage in document if len(passage)] for document in documents]
         passages = [passage for document in kept for passage in document]
         offsets = np.cumsum([0, *map(len, passages)])
@@ -57,36 +57,36 @@ class TokenCache:
         return cls(tokens, offsets[:-1], offsets[1:], np.cumsum([0, *counts]))
 
     def __len__(self) -> int:
-        """How many documents."""
+        """Return the number of documents."""
         return len(self.document_offsets) - 1
 
     @property
     def passages(self) -> int:
-        """How many passages."""
+        """The number of passages."""
         return len(self.starts)
 
     @property
     def size(self) -> int:
-        """How many tokens."""
+        """The number of tokens."""
         return int(self.lengths().sum())
 
     def lengths(self) -> np.ndarray:
-        """Tokens of each passage: [passages] int64."""
+        """Return the number of tokens of each passage: `[passages]`, int64."""
         return np.asarray(self.ends - self.starts)
 
     def passage(self, number: int) -> np.ndarray:
-        """The ids of a passage, a view of the tokens."""
+        """Return the ids of a passage, as a view of the tokens."""
         return self.tokens[self.starts[number] : self.ends[number]]
 
     def document(self, number: int) -> range:
-        """The numbers of a document's passages."""
+        """Return the numbers of a document's passages."""
         return range(int(self.document_offsets[number]), int(self.document_offsets[number + 1]))
 
     def held_out(self, size: float, seed: int) -> tuple["TokenCache", "TokenCache"]:
-        """All but some documents, and those: a share below 1, or a number from 1 on; the same for the same seed.
+        """Split off some documents: a share below 1, or a number from 1 on. Returns the others first.
 
-        A document is drawn by a hash of its number and the seed. ConfigError where `size` is neither; DataError where one
-        of the two would be empty.
+        A document is drawn by a hash of its number and the seed, so the same seed gives the same split. Raises ConfigError if
+        `size` is invalid, and DataError if a part would be empty.
         """
         if not (0 < size < 1 or (size >= 1 and size % 1 == 0)):
             raise ConfigError(f"held-out size is {size}; a share between 0 and 1 or a whole number is needed.")
@@ -99,7 +99,7 @@ class TokenCache:
         return self._only(~held), self._only(held)
 
     def without(self, passages: np.ndarray) -> "TokenCache":
-        """All but these passages, and all but the documents that have no others; DataError where nothing is left."""
+        """Drop these passages, and documents without others. Raises DataError if nothing is left."""
         kept = np.ones(self.passages, bool)
         kept[passages] = False
         if not kept.any():
@@ -107,15 +107,15 @@ class TokenCache:
         return self._only(kept)
 
     def digest(self) -> bytes:
-        """SHA-256: the same for the same passages only. A cache in a folder is known by its name, a key of its content."""
+        """Hash the passages by SHA-256. A cache in a folder is hashed by its name, a key of its content."""
         digest = hashlib.sha256(self.folder.name.encode() if self.folder else self.tokens.tobytes())
         for values in (self.starts, self.ends, self.document_offsets):
             digest.update(np.ascontiguousarray(values).data)
         return digest.digest()
 
     def _only(self, kept: np.ndarray) -> "TokenCache":
-        """The passages of a mask: [passages] bool."""
-        before = np.concatenate([[0], np.cumsum(kept)])  # how many are kept before each passage
+        """Keep the passages of a mask: `[passages]`, bool."""
+        before = np.concatenate([[0], np.cumsum(kept)])  # number of passages kept before each passage
         offsets = np.unique(before[self.document_offsets])
         return replace(self, starts=self.starts[kept], ends=self.ends[kept], document_offsets=offsets)
 
@@ -132,12 +132,12 @@ def _reopen(folder: Path, part: tuple[np.ndarray, np.ndarray, np.ndarray] | None
 
 
 def token_type(vocabulary: int) -> str:
-    """The narrowest type that holds this many ids and that torch can compute with."""
+    """Return the narrowest type that holds this many ids and that torch can compute with."""
     return "uint16" if vocabulary <= 1 << 16 else "int32"
 
 
 def read_header(folder: Path) -> dict[str, Any]:
-    """DataError where it is missing, damaged, or of another version."""
+    """Read the header. Raises DataError if it is missing, damaged, or of another version."""
     try:
         header = json.loads((folder / HEADER).read_text(encoding="utf8"))
         checksum = header.pop("checksum")
@@ -149,7 +149,7 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 
 def header_text(header: dict[str, Any]) -> str:
-    """The header as it is written, with its checksum."""
+    """Format the header as it is written, with its checksum."""
     header = {"format": FORMAT, **header}
     return json.dumps({**header, "checksum": _checksum(header)}, indent=2, ensure_ascii=False) + "\n"
 
@@ -159,10 +159,10 @@ def _checksum(header: dict[str, Any]) -> str:
 
 
 def _map(path: Path, kind: str, length: int, *, last: int | None = None) -> np.ndarray:
-    """A read-only map of so many numbers; of offsets, which go from 0 to `last`."""
+    """Map `length` numbers read-only. Offsets have to go from 0 to `last`."""
     try:
         found = np.memmap(path, kind, "r")
-    except (OSError, ValueError):  # not there, empty, or no whole numbers
+    except (OSError, ValueError):  # missing, empty, or not whole numbers
         raise DataError(f"{path} cannot be read.") from None
     if len(found) != length or (last is not None and (found[0], found[-1]) != (0, last)):
         raise DataError(f"{path} does not hold what its header says.")
@@ -170,7 +170,7 @@ def _map(path: Path, kind: str, length: int, *, last: int | None = None) -> np.n
 
 
 def _hashes(count: int, seed: int) -> np.ndarray:
-    """A 64-bit hash of each number below `count` with the seed: the mixing function of SplitMix64 (Steele et al., 2014)."""
+    """Hash each number below `count` with the seed, as SplitMix64 does (Steele et al., 2014)."""
     mixed = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,8 +1,8 @@
-"""Documents: the passages of a corpus, one after another, each with whether a document begins with it.
+"""Documents: read the passages of a corpus, one after another, each marked if it begins a document.
 
-What makes a document is an option: a line, a file, or what stands between blank lines; a row of JSON lines, of a Parquet file
-or of a Hub set is always one. A passage is a line. Where a line is all there is of its document, or is longer than 64 KiB,
-its sentences are the passages: a sentence ends with `.`, `!` or `?`, maybe a closing quote or bracket, then blanks, before a
+An option says what forms a document: a line, a file, or the text between blank lines. A row of JSON lines, of a Parquet file
+or of a Hub set is always a document. A passage is a line. If a line is its whole document, or is longer than 64 KiB, its
+sentences are the passages: a sentence ends with `.`, `!` or `?`, maybe a closing quote or bracket, then blanks, before a
 capital, a digit or an opening quote or bracket.
 """
 
@@ -21,7 +21,7 @@ Layout = Literal["lines", "files", "blank"]
 LAYOUTS = ("auto", "lines", "files", "blank")
 SAMPLED_FILES = 20
 SAMPLED_BYTES = 1 << 16  # of each file
-BLANK = 0.01  # of the lines between two texts: more than these separate documents
+BLANK = 0.01  # a larger share of blank lines means that they separate documents
 
 SENTENCE = re.compile(
     r"(?:(?<=[.!?…])|(?<=[.!?…][\"'”’»)\]]))\s+(?=[\"'“‘«(\[]?[A-Z0-9\u00C0-\u00DE\u0391-\u03A9\u0400-\u042F])"  # noqa: RUF001
@@ -30,11 +30,11 @@ SENTENCE = re.compile(
 
 @dataclass(frozen=True)
 class Corpus:
-    """What to read: `source` is a file, a folder, a glob, or `hub:OWNER/NAME`. ConfigError where an option cannot be."""
+    """A file, a folder, a glob, or `hub:OWNER/NAME` to read. Raises ConfigError for an invalid option."""
 
     source: str
-    documents: Literal["auto", "lines", "files", "blank"] = "auto"  # what makes a document in a text file
-    field: str = "text"  # the field of JSON lines, Parquet and Hub rows that holds the text
+    documents: Literal["auto", "lines", "files", "blank"] = "auto"  # what forms a document in a text file
+    field: str = "text"  # field that holds the text in JSON lines, Parquet and Hub rows
     errors: Literal["strict", "replace"] = "strict"  # what to do with bytes that are not UTF-8
 
     def __post_init__(self) -> None:
@@ -44,20 +44,20 @@ class Corpus:
 
     @property
     def hub(self) -> HubSet | None:
-        """The Hub set that the source names, if it does."""
+        """The Hub set that the source names, or None."""
         return HubSet.of(self.source) if self.source.startswith(HUB) else None
 
     def files(self) -> list[File]:
-        """The files, sorted by path; none of a set that is on the Hub. DataError where nothing is there."""
+        """Return the files, sorted by path; none for a set on the Hub. Raises DataError if there is nothing."""
         if self.hub:
             return find_files(self.hub.name) if Path(self.hub.name).is_dir() else []
         return find_files(self.source)
 
 
 class Begins(Enum):
-    """What begins with a text."""
+    """Whether a line or a document begins with a text."""
 
-    PIECE = 0  # nothing: its line began before
+    PIECE = 0  # neither: its line began before
     LINE = 1
     DOCUMENT = 2
 
@@ -67,12 +67,12 @@ Texts = Iterable[tuple[Begins, str]]
 
 @dataclass
 class Passages:
-    """The passages of a corpus, read as they are iterated over in bounded memory, and what can be said of them."""
+    """The passages of a corpus, read in bounded memory while iterating, with remarks on what was read."""
 
     corpus: Corpus
     files: Sequence[File]
     revision: str | None = None  # of a set on the Hub
-    layout: Layout | None = field(init=False)  # None where every file has rows
+    layout: Layout | None = field(init=False)  # None if every file has rows
     reading: Reading = field(init=False)
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class Passages:
         self.layout = None if not texts else guess_layout(texts) if asked == "auto" else asked
 
     def __iter__(self) -> Iterator[tuple[bool, str]]:
-        """Whether a document begins, and the passage; DataError where something cannot be read."""
+        """Yield whether a document begins, and the passage. Raises DataError if a file cannot be read."""
         return _split(chain.from_iterable(self._texts()))
 
     def _texts(self) -> Iterator[Texts]:
@@ -105,7 +105,7 @@ class Passages:
                     yield Begins.PIECE if place else Begins.LINE if number else Begins.DOCUMENT, piece
 
     def notes(self) -> list[str]:
-        """What a user should know of what was read so far, a sentence each."""
+        """Tell the user what was guessed, cut, replaced or skipped so far, a sentence each."""
         what = {"lines": "a line", "files": "a file", "blank": "what stands between blank lines"}
         said = []
         if self.layout:
@@ -121,7 +121,7 @@ class Passages:
 
 
 def read_documents(corpus: Corpus) -> Iterator[list[str]]:
-    """Each document as its passages; only one document is in memory at a time."""
+    """Yield each document as a list of passages; only one document is in memory at a time."""
     document: list[str] = []
     for begins, passage in Passages(corpus, corpus.files()):
         if begins and document:
@@ -133,7 +133,7 @@ def read_documents(corpus: Corpus) -> Iterator[list[str]]:
 
 
 def guess_layout(files: Sequence[File]) -> Layout:
-    """Between blank lines, where a sample has such lines between its texts; else files, where most are small; else lines."""
+    """Guess what forms a document from samples: blank lines, else files if most are small, else lines."""
     chosen = files[:: -(-len(files) // SAMPLED_FILES)]
     samples = [_sample(file) for file in chosen]
     lines = [line.strip() for sample in samples for line in sample.strip().split(b"\n")]
@@ -146,13 +146,13 @@ def guess_layout(files: Sequence[File]) -> Layout:
 def _sample(file: File) -> bytes:
     with file.open() as stream:
         sample = stream.read(SAMPLED_BYTES)
-    if (nul := sample.find(0)) >= 0:  # said before all of it is read for its digest
+    if (nul := sample.find(0)) >= 0:  # raised before the whole file is read for its digest
         raise DataError(f"{file.path} is no text file: line {sample.count(10, 0, nul) + 1} has a NUL byte.")
     return sample
 
 
 def _pieces(line: str) -> Iterator[str]:
-    """A stripped line whole, or cut at blanks where it is long, as `read_lines` cuts."""
+    """Cut a stripped line at blanks if it is too long, as `read_lines` does."""
     start = 0
     while len(line) - start > LINE:
         blank = line.rfind(" ", start + 1, start + LINE)
@@ -164,7 +164,7 @@ def _pieces(line: str) -> Iterator[str]:
 
 
 def _laid_out(lines: Iterable[tuple[bool, str]], layout: Layout) -> Texts:
-    """Say where documents begin; blank lines are left out."""
+    """Mark where documents begin, and skip blank lines."""
     fresh = True
     for begins, text in lines:
         if not text:
@@ -178,7 +178,7 @@ def _laid_out(lines: Iterable[tuple[bool, str]], layout: Layout) -> Texts:
 
 
 def _split(texts: Texts) -> Iterator[tuple[bool, str]]:
-    """Lines as they are, but the sentences of a line that is a whole document or was cut."""
+    """Split a line into sentences if it is a whole document or was cut; keep other lines whole."""
     held: tuple[Begins, str] | None = None
     for begins, text in chain(texts, [(Begins.DOCUMENT, "")]):
         if held:

@@ -1,8 +1,8 @@
-"""Leaks: which texts of dev and test splits stand in a corpus, by a hash over windows of tokens.
+"""Leaks: find texts of dev and test splits in a corpus, by hashing windows of tokens.
 
 Every window of the corpus is hashed (multilinear hashing: a sum of tokens times random odd numbers, modulo 2**64) and looked
-up among the first windows of the texts, first in a table of bits and then in a sorted list; what is found is compared token
-by token. Linear in the corpus, which is read once, in chunks.
+up among the first windows of the texts, first in a table of bits and then in a sorted list. Matches are compared token by
+token. Linear in the corpus, which is read once, in chunks.
 """
 
 from collections import defaultdict
@@ -14,15 +14,15 @@ import numpy as np
 
 from regkit_plugins.domain.corpus.cache import TokenCache
 
-CHUNK = 1 << 16  # windows hashed at once: what fits a core's own cache is hashed three times as fast
+CHUNK = 1 << 16  # windows hashed at once: three times as fast if they fit a core's own cache
 PASSAGES = 1 << 20  # short passages gathered at once
 COMPARED = 1 << 22  # tokens compared at once
-BITS = 22  # of a hash that say whether to look further: 4 MB, of which 10000 texts fill a quarter of a percent
+BITS = 22  # bits of a hash that index the table: 4 MB, of which 10000 texts fill a quarter of a percent
 
 
 @dataclass(frozen=True)
 class Leaks:
-    """What was found: the numbers of the texts that occur, by name, and of the corpus's passages that hold one, ascending."""
+    """The texts found, as numbers by name, and the numbers of the passages that hold one, ascending."""
 
     texts: Mapping[str, Sequence[int]]
     passages: np.ndarray  # [passages that hold one] int64
@@ -35,10 +35,11 @@ class _Text(NamedTuple):
 
 
 def find_leaks(cache: TokenCache, texts: Mapping[str, Sequence[np.ndarray]], window: int = 8) -> Leaks:
-    """Texts, by name of their split and as token ids without special tokens, that occur within a document of the corpus.
+    """Find the texts that occur within a document of the corpus.
 
-    A text may begin and end anywhere, and go on over several passages; one shorter than `window` counts only where it is a
-    whole passage, since a few words occur everywhere. A text without tokens is never found.
+    Texts are token ids without special tokens, by name of their split. A text may begin and end anywhere and
+    span several passages. A text shorter than `window` counts only if it is a whole passage, since a few words occur
+    everywhere. A text without tokens is never found.
     """
     every = [
         _Text(name, number, np.asarray(tokens)) for name, found in texts.items() for number, tokens in enumerate(found)
@@ -58,7 +59,7 @@ def find_leaks(cache: TokenCache, texts: Mapping[str, Sequence[np.ndarray]], win
 
 
 class _Index:
-    """Texts by the hash of their first `length` tokens."""
+    """Looks up texts by the hash of their first `length` tokens."""
 
     def __init__(self, texts: Sequence[_Text], length: int) -> None:
         self.length = length
@@ -74,7 +75,10 @@ class _Index:
         self.table[self.keys >> np.uint64(64 - BITS)] = True
 
     def lookup(self, columns: Sequence[np.ndarray]) -> Iterator[tuple[list[_Text], np.ndarray]]:
-        """From the j-th token of each window, for j below `length`: texts of one hash, and which windows have it."""
+        """Yield the texts of each hash that occurs, and the windows that have it.
+
+        `columns[j]` holds the j-th token of each window, for j below `length`.
+        """
         hashes = self._hashes(columns)
         maybe = np.flatnonzero(self.table[hashes >> np.uint64(64 - BITS)])
         key = np.minimum(np.searchsorted(self.keys, hashes[maybe]), len(self.keys) - 1)
@@ -94,9 +98,9 @@ class _Index:
 
 
 def _long(cache: TokenCache, index: _Index) -> Iterator[tuple[_Text, np.ndarray]]:
-    """Each text found, with the passages that it touches."""
+    """Find texts anywhere in a document. Yields each with the passages that hold a part of it."""
     starts, ends = np.asarray(cache.starts), np.asarray(cache.ends)
-    begins = np.concatenate([[True], starts[1:] != ends[:-1]])  # a part of a cache has gaps
+    begins = np.concatenate([[True], starts[1:] != ends[:-1]])  # dropped passages leave gaps
     begins[cache.document_offsets[:-1]] = True
     run_starts, run_ends = starts[begins], ends[np.append(np.flatnonzero(begins)[1:] - 1, len(ends) - 1)]
     for first in range(int(starts[0]), int(ends[-1]), CHUNK):
@@ -113,7 +117,7 @@ def _long(cache: TokenCache, index: _Index) -> Iterator[tuple[_Text, np.ndarray]
 
 
 def _short(cache: TokenCache, index: _Index) -> Iterator[tuple[_Text, np.ndarray]]:
-    """Each text that is a whole passage, with those passages."""
+    """Find short texts that are a whole passage. Yields each with these passages."""
     numbers = np.flatnonzero(cache.lengths() == index.length)
     for first in range(0, len(numbers), PASSAGES):
         chunk = numbers[first : first + PASSAGES]
@@ -126,7 +130,7 @@ def _short(cache: TokenCache, index: _Index) -> Iterator[tuple[_Text, np.ndarray
 
 
 def _equal(tokens: np.ndarray, places: np.ndarray, text: np.ndarray) -> np.ndarray:
-    """The places where the text stands."""
+    """Return the places where the text really occurs."""
     found = []
     step = max(1, COMPARED // len(text))
     for first in range(0, len(places), step):
@@ -136,7 +140,7 @@ def _equal(tokens: np.ndarray, places: np.ndarray, text: np.ndarray) -> np.ndarr
 
 
 def _touched(starts: np.ndarray, places: np.ndarray, length: int) -> np.ndarray:
-    """The passages that hold a token of what begins at these places."""
+    """Return the passages that hold a token of the texts that begin at these places."""
     firsts = np.searchsorted(starts, places, "right") - 1
     lasts = np.searchsorted(starts, places + length - 1, "right") - 1
     return np.unique([np.minimum(firsts + more, lasts) for more in range(int((lasts - firsts).max()) + 1)])

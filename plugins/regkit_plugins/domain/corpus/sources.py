@@ -1,6 +1,6 @@
-"""Sources: the files a corpus is made of, and their lines and rows, read in bounded pieces.
+"""Sources: read the files of a corpus and their lines and rows, in pieces of bounded size.
 
-A file is told by its first bytes and its ending: Parquet, JSON lines, and everything else is text; JSON lines and text may be
+The first bytes and the ending of a file give its kind: Parquet, JSON lines, and otherwise text. JSON lines and text may be
 gzipped. A set of the Hugging Face Hub is a stream of rows.
 """
 
@@ -18,26 +18,26 @@ from typing import Any, BinaryIO, Literal, cast
 from regkit import DataError, nearest
 
 HUB = "hub:"
-LINE = 1 << 16  # bytes of a line read at once: tokenizing a text takes about a kilobyte a token while it lasts
-RECORD = 1 << 24  # bytes of a JSON line, which is parsed in one piece
+LINE = 1 << 16  # bytes of a line read at once: tokenizing takes about a kilobyte of memory for each token
+RECORD = 1 << 24  # largest JSON line in bytes; it is parsed in one piece
 
 Kind = Literal["text", "json lines", "parquet"]
 
 
 @dataclass
 class Reading:
-    """How what is read is treated, and what was met so far."""
+    """The options of reading, and counts of what was cut, replaced or skipped so far."""
 
     errors: Literal["strict", "replace"] = "strict"  # what to do with bytes that are not UTF-8
-    column: str = "text"  # the field of JSON lines, Parquet and Hub rows that holds the text
+    column: str = "text"  # field that holds the text in JSON lines, Parquet and Hub rows
     cut: int = 0  # lines longer than `LINE`
     replaced: int = 0  # pieces of text with bytes that are not UTF-8
     bare: int = 0  # rows whose text is null or blank
-    bytes: int = 0  # of the files read to their end
+    bytes: int = 0  # of the files that were read completely
     at: BinaryIO | None = field(default=None, repr=False)  # the file being read
 
     def position(self) -> int:
-        """Bytes read of all files so far, as they lie on the disk."""
+        """Return the number of bytes read so far, as stored on the disk."""
         return self.bytes + (self.at.tell() if self.at and not self.at.closed else 0)
 
 
@@ -63,9 +63,9 @@ class File:
 
     @contextmanager
     def open(self, reading: Reading | None = None) -> Iterator[BinaryIO]:
-        """The bytes, unzipped; DataError where they cannot be read. `reading` follows how far it has come."""
+        """Open the unzipped bytes; `reading` follows the position. Raises DataError if they cannot be read."""
         with readable(self.path), self.path.open("rb") as raw:
-            if reading and self.kind != "parquet":  # which is not read from its beginning to its end
+            if reading and self.kind != "parquet":  # Parquet is not read in order
                 reading.at = raw
             yield cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if self.gzipped else raw
             if reading:
@@ -75,21 +75,21 @@ class File:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """DataError where the block cannot read the file."""
+    """Raise DataError if the block cannot read the file."""
     try:
         yield
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path} is a damaged gzip file: {str(error).rstrip('.')}.") from None
-    except OSError as error:  # pyarrow's have no strerror, and several lines
+    except OSError as error:  # pyarrow's errors have no strerror, and several lines
         raise DataError(f"{path} cannot be read: {(error.strerror or _first_line(error)).rstrip('.')}.") from None
 
 
 def find_files(source: str) -> list[File]:
-    """The files of a file's name, a folder's (recursively, but for hidden ones) or a glob's, sorted by path.
+    """Find the files of a path, a folder (recursively, without hidden files) or a glob, sorted by path.
 
-    DataError where there is none.
+    Raises DataError if there is none.
     """
     path = Path(source).expanduser()
     found = [path] if path.exists() else [Path(name) for name in glob.glob(str(path), recursive=True)]
@@ -111,9 +111,10 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def read_lines(file: File, reading: Reading) -> Iterator[tuple[bool, str]]:
-    """Whether a line begins, and a text: a line stripped, or a piece of one longer than 64 KiB; '' for a blank line.
+    """Yield whether a line begins, and its stripped text.
 
-    DataError names file and line of a byte that is not UTF-8, and of a NUL byte, which no text has.
+    A line above 64 KiB comes in pieces, a blank one as ''. Raises DataError with file and line for a byte that is not
+    UTF-8, and for a NUL byte, which text never has.
     """
     begins, was_cut = True, 0
     with file.open(reading) as stream:
@@ -128,7 +129,7 @@ def read_lines(file: File, reading: Reading) -> Iterator[tuple[bool, str]]:
 
 
 def _pieces(stream: BinaryIO) -> Iterator[tuple[int, bool, bytes]]:
-    """Line number, whether the line ends here, and bytes; a long line is cut after a blank, or else between characters."""
+    """Yield line number, whether the line ends here, and bytes; cut long lines, after a blank if possible."""
     number, rest = 1, b""
     while content := stream.readline(LINE):
         whole = rest + content
@@ -141,7 +142,7 @@ def _pieces(stream: BinaryIO) -> Iterator[tuple[int, bool, bytes]]:
 
 
 def _cut(content: bytes) -> int:
-    blank = max(content.rfind(b" "), content.rfind(b"\t"))  # the bytes of no other character
+    blank = max(content.rfind(b" "), content.rfind(b"\t"))  # in UTF-8, these bytes are never part of another character
     if blank >= 0:
         return blank + 1
     start = len(content) - 1
@@ -168,7 +169,7 @@ def _decode(content: bytes, path: Path, number: int, reading: Reading) -> str:
 
 
 def read_rows(file: File, reading: Reading) -> Iterator[str]:
-    """The text of each row; DataError names file, line and field."""
+    """Yield the text of each row. Raises DataError with file, line and field."""
     yield from _parquet_rows(file, reading) if file.kind == "parquet" else _json_rows(file, reading)
 
 
@@ -235,21 +236,21 @@ def _parquet_rows(file: File, reading: Reading) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class HubSet:
-    """A data set of the Hugging Face Hub, `NAME` or `OWNER/NAME`, or a folder laid out as one; its training split."""
+    """The training split of a data set on the Hugging Face Hub, or of a folder with such a layout."""
 
     name: str
     configuration: str | None = None
 
     @classmethod
     def of(cls, source: str) -> "HubSet":
-        """From `hub:OWNER/NAME/CONFIG`; two parts are owner and name, as the Hub writes them."""
+        """Parse `hub:OWNER/NAME/CONFIG`; two parts are owner and name, as on the Hub."""
         parts = source.removeprefix(HUB).split("/")
         if not all(parts) or len(parts) > 3:
             raise DataError(f"{source} names no data set; {HUB}OWNER/NAME or {HUB}OWNER/NAME/CONFIG is needed.")
         return cls("/".join(parts[:2]), *parts[2:])
 
     def revision(self) -> str:
-        """The commit that the Hub has now; DataError where the Hub does not answer."""
+        """Ask the Hub for the newest commit. Raises DataError if the Hub does not answer."""
         try:
             from huggingface_hub import HfApi
         except ImportError:
@@ -260,7 +261,7 @@ class HubSet:
             raise DataError(f"{HUB}{self.name} cannot be found: {_first_line(error)}.") from None
 
     def rows(self, reading: Reading, revision: str | None) -> Iterator[str]:
-        """The text of each row, as it comes in."""
+        """Stream the text of each row."""
         try:
             from datasets import load_dataset
         except ImportError:
@@ -279,5 +280,5 @@ class HubSet:
 
 
 def _first_line(error: Exception) -> str:
-    """What a library says, without its end mark."""
+    """Return the first line of a library's message, without its full stop."""
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
