@@ -5,12 +5,12 @@ import io
 import json
 from pathlib import Path
 
-from rich.console import Console
 from torch import Tensor
 
 from regkit.base.files import write
 from regkit.cli.display import print_scores
 from regkit.cli.plan import print_plan
+from regkit.cli.terminal import Terminal
 from regkit.distributed.launch import find_device, joined
 from regkit.runs import folders
 from regkit.runs.finished import load_run
@@ -36,10 +36,10 @@ def evaluate(
             scores[task.name] = score(task, output, labels)
         if predictions:
             write_predictions(predictions, task, split, output, finished.columns[task.name])
+    console = Terminal()
     if as_json:
-        print(json.dumps({split: scores}, indent=2))
+        console.out(json.dumps({split: scores}, indent=2), highlight=False)
         return
-    console = Console()
     if scores:
         print_scores(console, scores, f"{folder}: {split}")
     for name in [task.name for task in finished.tasks if task.name not in scores]:

@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from regkit.base.errors import PluginError
 from regkit.distributed.processes import ALONE
@@ -16,6 +18,7 @@ from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
 from regkit.hooks.spec import Hooks, hookimpl
 from regkit.hooks.stopwatch import CORE
+from regkit.model import MultitaskModel
 from regkit.model.modes import mode
 from regkit.runs.experiment import Experiment
 from regkit.tasks.task import Stage, Task
@@ -170,6 +173,45 @@ def _passes(passes: Mapping[str, int]) -> str:
     return f"forward passes: {passes[CORE]} clean{''.join(extra)}"
 
 
+def _optimizer(model: MultitaskModel, stage: Stage, composition: Composition) -> torch.optim.Optimizer:
+    """Make the stage's optimizer if a plugin looks at it; its default would not act, and importing it takes 1.5 s."""
+    hooks = {hook for name in composition.plugins for hook in composition.hooks_of(name)}
+    if hooks & {"make_optimizer", "before_step"}:
+        optimizer: torch.optim.Optimizer = composition.hook.make_optimizer(model=model, stage=stage)
+        return optimizer
+    return Unmade(model)
+
+
+class Unmade(torch.optim.Optimizer):
+    """Stand in for an optimizer of which only `zero_grad` is called. A real one imports torch's compiler."""
+
+    def __init__(self, model: MultitaskModel) -> None:
+        self.model = model
+        self.param_groups = []
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.model.zero_grad(set_to_none)
+
+
+class Operations(TorchDispatchMode):
+    """Count the operations in matrix products, as torch's FlopCounterMode does, which imports torch's compiler."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here; to skip the compiler, torch would import it
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.count += formula(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
 @dataclass
 class Trial:
     """An observer of one update on a few examples of one task; the weights stay as they are."""
@@ -185,20 +227,16 @@ class Trial:
         trainer, trial = experiment.trainer, cls(composition)
         gradients = replace(trainer.gradients, hook=composition.hook, processes=ALONE)
         rows = list(range(min(TRIED, len(task.splits["train"]))))
-        optimizer = composition.hook.make_optimizer(model=trainer.model, stage=stage)
+        optimizer = _optimizer(trainer.model, stage, composition)
         chosen = [(task, [task.splits["train"].batch(rows, keys=rows)])]
         compute = partial(gradients.compute, optimizer, chosen)
         composition.observe(trial)
         composition.stopwatch.start()
-        with (
-            trainer.streams.at(stage.name, 0),
-            mode(trainer.model, training=True),
-            FlopCounterMode(display=False) as count,
-        ):
+        with trainer.streams.at(stage.name, 0), mode(trainer.model, training=True), Operations() as operations:
             trial.terms = compute()[task.name]
             composition.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=compute)
         composition.ignore(trial)
-        trial.passes, trial.operations = composition.stopwatch.passes, float(count.get_total_flops())
+        trial.passes, trial.operations = composition.stopwatch.passes, float(operations.count)
         return trial
 
     @hookimpl(wrapper=True)
