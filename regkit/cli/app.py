@@ -63,7 +63,7 @@ def _setting_names(incomplete: str) -> list[str]:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"regkit {version('regkit')}")
+        typer.echo(f"regkit {version('regkit')}")
         raise typer.Exit
 
 

@@ -126,10 +126,13 @@ def details(experiment: Experiment) -> list[str]:
 
 
 def _steps(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[str]:
-    """A line for all tasks of which the same is to be said."""
+    """Describe a step of each task, in one line for all tasks whose steps are alike."""
     trainer, composition = experiment.trainer, experiment.composition
     nothing = compose({}, Defaults(tasks, stage), trainer.streams)
-    plain = {task.name: Trial.of(experiment, nothing, stage, task) for task in tasks}  # before plugins change modules
+    compared = tasks if composition.plugins else []
+    plain = {
+        task.name: Trial.of(experiment, nothing, stage, task) for task in compared
+    }  # before plugins change modules
     meter = Meter(trainer, composition, experiment.settings.measure_every)
     composition.observe(meter)  # an update that it measures takes most
     trainer.prepare(stage, tasks)
@@ -138,7 +141,7 @@ def _steps(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
     alike: dict[str, list[str]] = {}  # tasks by what is said of their steps
     for task in tasks:
         trial = Trial.of(experiment, composition, stage, task)
-        ratio = trial.operations / plain[task.name].operations
+        ratio = trial.operations / plain.get(task.name, trial).operations
         said = (
             f"{_formula(trial.terms, composition)}; {_passes(trial.passes)}; {ratio:.1f} times the operations of plain"
         )

@@ -26,13 +26,13 @@ This page is written by `{PAGE}`.
 def settings(name: str | None, markdown: bool) -> None:
     """Print all settings by group, or one, or the page of the docs."""
     known = options()
+    console = Terminal()
     if markdown:
-        print(page(known), end="")
+        console.out(page(known), end="", highlight=False)
         return
     if name is not None:
-        Terminal().print(Text(explained(name, known)), soft_wrap=True)
+        console.print(Text(explained(name, known)), soft_wrap=True)
         return
-    console = Terminal()
     for group, members in grouped().items():
         table = Table("name", "type", "default", "meaning", box=None, pad_edge=False, title=group, title_justify="left")
         for member in members:

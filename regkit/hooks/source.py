@@ -5,7 +5,6 @@ import importlib.util
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass
-from functools import cache
 from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -144,7 +143,6 @@ def read(point: EntryPoint) -> Source | None:
     return None
 
 
-@cache
 def _text(module: str) -> str:
     """Read a module's source. Its package is not imported either, as `find_spec` of the whole name would."""
     root, *rest = module.split(".")

@@ -527,10 +527,39 @@ def test_an_output_that_takes_nothing_is_one_sentence(place: Path) -> None:
     assert "No space left on device" in done.stderr
 
 
-@pytest.mark.slow
-def test_a_reader_that_stops_reading_is_no_error(place: Path) -> None:
-    done = shell("$python -m regkit plugins | true; exit ${PIPESTATUS[0]}", place)
-    assert (done.returncode, done.stderr) == (0, "")
+def piped(command: str, reader: str, place: Path) -> tuple[int, str, str]:
+    """What a command leaves behind whose reader stops: its status, and what was read and printed as an error."""
+    done = shell(f"$python -m regkit {command} | {reader}; exit ${{PIPESTATUS[0]}}", place)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("command", ["plugins", "plugins smart", "settings", "settings seed", "settings --markdown"])
+def test_a_reader_that_does_not_read_is_no_error(place: Path, command: str) -> None:
+    assert piped(command, "true", place) == (0, "", "")
+
+
+@pytest.mark.parametrize("more", ["", " --json"])
+def test_scores_that_nobody_reads_are_no_error(place: Path, more: str) -> None:
+    assert piped(f"eval run --predictions p{more}", "true", place) == (0, "", "")
+    assert sorted(path.name for path in (place / "p").iterdir()) == ["mood-dev.csv", "near-dev.csv", "same-dev.csv"]
+
+
+@pytest.mark.parametrize("reader", ["true", "head -3"])
+def test_a_reader_that_stops_reading_ends_the_printing_and_not_the_training(place: Path, reader: str) -> None:
+    words = "train --encoder encoder --data data --epochs 2 --output mine"
+    status, read, err = piped(words, reader, place)
+    assert (status, err) == (0, "")
+    assert len(read.splitlines()) == (3 if reader == "head -3" else 0)
+    assert (place / "mine" / "effects.json").is_file()
+    assert regkit("eval", "mine", "--json", cwd=place).status == 0
+    assert "is finished" in regkit("train", "--resume", "mine", cwd=place).out
+
+
+def test_a_reader_that_stops_reading_does_not_end_pretraining(place: Path) -> None:
+    (place / "c.txt").write_text(PROSE, encoding="utf8")
+    words = "pretrain --corpus c.txt --encoder encoder --steps 2 --output mine"
+    assert piped(words, "true", place) == (0, "", "")
+    assert (place / "mine" / "model.safetensors").is_file()
 
 
 RIGHT = ("--encoder", "encoder", "--data", "data")
