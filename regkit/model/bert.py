@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
-from pydantic import Field
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
