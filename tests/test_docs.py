@@ -15,7 +15,8 @@ from regkit.cli.options import flag
 from regkit.cli.settings import PAGE, grouped
 from regkit.hooks import catalog
 from regkit.hooks.spec import Hooks
-from regkit.runs.settings import Settings, options
+from regkit.runs import settings
+from regkit.runs.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -110,7 +111,7 @@ def test_the_page_of_the_settings_is_the_programs() -> None:
 
 
 def test_every_setting_has_a_group_a_meaning_and_a_line_of_help() -> None:
-    known = options()
+    known = settings.options()
     assert [name for names in grouped().values() for name in names] == list(known) == list(Settings.model_fields)
     environment = os.environ | {"COLUMNS": "80", "TERMINAL_WIDTH": "80", "NO_COLOR": "1", "TERM": "dumb"}
     command = [sys.executable, "-m", "regkit", "train", "--help"]

@@ -1,4 +1,4 @@
-"""Described: options that say what they mean, in a string below each field; help, docs and errors print it."""
+"""Described: read what an option means from the string below its field, for help, docs and errors."""
 
 import ast
 import inspect
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 @dataclass(frozen=True)
 class Option:
-    """A field that the user may set: a setting of a run, or an option of a plugin."""
+    """Hold a field that the user may set: a setting of a run, or an option of a plugin."""
 
     name: str
     hint: Any  # the annotation, constraints included
@@ -20,7 +20,7 @@ class Option:
 
     @property
     def type(self) -> str:
-        """The annotation in words: `float`, `longest or shortest`."""
+        """Write the annotation in words: `float`, `longest or shortest`."""
         return in_words(self.hint)
 
 

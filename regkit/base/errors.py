@@ -12,9 +12,9 @@ LONG = 100  # characters of a value or a choice in a message
 
 
 class RegkitError(Exception):
-    """Say what the user can put right. The command line prints it without a traceback and exits with `status`.
+    """Report what the user can put right, without a traceback.
 
-    The `remedy` is printed after it: what was saved, and how to go on.
+    The command line prints the message and exits with `status`. The `remedy` follows it: what was saved, and how to go on.
     """
 
     status = 2
@@ -83,9 +83,10 @@ def explain(
     option: str = "",
     called: Mapping[str, str] | None = None,
 ) -> str:
-    """Say pydantic's first complaint in one sentence about `owner`, whose options are `choices`, or about one `option`.
+    """Turn pydantic's first complaint into one sentence about the `owner` of the options.
 
-    `called` has what the user calls an option, where that alone says where it was given: `--warmup`.
+    `choices` are all its options; `option` is the one that was checked, if it was one alone. `called` has what
+    the user calls an option, where that says at once where it was given: `--warmup`.
     """
     first = error.errors(include_url=False)[0]
     place = [option, *first["loc"]] if option else list(first["loc"])

@@ -1,4 +1,4 @@
-"""Failures: tell what an exception of another library means: out of memory, or a process that has ended."""
+"""Failures: tell what another library's exception means: out of memory, or a process has ended."""
 
 import traceback
 

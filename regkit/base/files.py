@@ -1,4 +1,4 @@
-"""Files: read TOML, JSON, text and tensors that others wrote, within limits; write files whole; follow paths.
+"""Files: read TOML, JSON, text and tensors that others wrote, within limits; write files whole.
 
 Everything but `absolute` raises OSError or ValueError, which say in a few words what is wrong with the file.
 """

@@ -1,4 +1,4 @@
-"""Lazy: public names of a package that are imported when they are first used, so that `regkit --help` needs no torch."""
+"""Lazy: import a package's public names when they are first used. `regkit --help` needs no torch."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def lazily(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """Make a package's `__getattr__` (PEP 562), which imports a name from the module that `homes` lists it under."""
+    """Make a package's `__getattr__` (PEP 562): it imports a name from the module that has it in `homes`."""
     home_of = {name: home for home, names in homes.items() for name in names}
 
     def __getattr__(name: str) -> Any:  # noqa: N807

@@ -44,7 +44,7 @@ class Streams:
 
     @contextmanager
     def seeded(self, *purpose: object) -> Iterator[None]:
-        """Draw from the stream of the present place and this purpose. Afterwards, the generators are as before."""
+        """Draw from the stream of this place and purpose. Afterwards, the generators are as before."""
         states = _states(self.device)
         _seed(self.device, derive(self.seed, *self.place, *purpose))
         try:

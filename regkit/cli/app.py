@@ -5,6 +5,7 @@ Torch takes seconds to import. So a command first checks what it can without, an
 
 import io
 import os
+import re
 import sys
 from contextlib import suppress
 from enum import StrEnum
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regkit.base.errors import LostError, RegkitError
+from regkit.base.errors import LostError, RegkitError, nearest
 from regkit.cli.elsewhere import no_option
 from regkit.cli.gather import check, gather
 from regkit.cli.options import takes_settings
@@ -41,12 +42,13 @@ app = typer.Typer(
     help="Fine-tune a BERT-sized encoder on several tasks at once, with methods as plugins.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich",  # of which typer's versions think differently
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 class SplitName(StrEnum):
-    """A split that can be scored."""
+    """Name the splits that can be scored."""
 
     TRAIN = "train"
     DEV = "dev"
@@ -226,7 +228,7 @@ def show_settings(
 
 
 def main() -> None:
-    """Run the command line. What the user can put right is one sentence on standard error, and exit status 2."""
+    """Run the command line. An error of the user is one sentence on standard error, and exit status 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
     try:
@@ -247,7 +249,7 @@ def main() -> None:
 
 
 def _usage(error: Any) -> str:
-    """Say what is wrong with the words of a command: an option that does not exist, a value that is missing."""
+    """Say what is wrong with the words of a command: an unknown option, a missing value."""
     name = getattr(error, "option_name", None)
     if name and type(error).__name__ == "NoSuchOption" and error.ctx:
         known = {
@@ -255,11 +257,13 @@ def _usage(error: Any) -> str:
         }
         return no_option(name, (word for word in known if word.startswith("--")))
     said = error.format_message()
+    if wrong := re.match("No such command '(.*?)'", said):
+        return f"there is no command '{wrong[1]}'. {nearest(wrong[1], error.ctx.command.list_commands(error.ctx))}"
     return str(said[:1].lower() + said[1:])
 
 
 def _stop(message: str, status: int, lost: bool = False, remedy: str = "") -> None:
-    """Print one line, whatever a file or a library put into the message; of several processes, one prints it."""
+    """Print one line and exit, whatever a file put into the message. Of several processes, one prints."""
     if not message or not _speaks(message, lost):
         sys.exit(status)
     message = f"{message} {remedy}".strip()

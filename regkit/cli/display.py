@@ -1,4 +1,4 @@
-"""Display: show training as it goes: a live line on a terminal, plain lines in a pipe, scores after an epoch."""
+"""Display: show training as it goes, in a live line on a terminal and in plain lines in a pipe."""
 
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -23,7 +23,7 @@ MEMORY = 0.9  # how much of a shown loss is its past
 
 @dataclass(frozen=True)
 class Fitting:
-    """Show the first of some lines, ordered from long to short, that fits into the console's width as it is now."""
+    """Show the first of some lines, from long to short, that fits into the console's present width."""
 
     lines: Sequence[str]
 
@@ -121,7 +121,7 @@ class Display:
             self.say(lines[0])
 
     def _lines(self, step: int) -> list[str]:
-        """Write the line in full, and shorter and shorter: without speed, without the terms of plugins, without tasks."""
+        """Write the line in full, then ever shorter: without speed, without plugins' terms, without tasks."""
         done, left = f"step {step}/{self.total}", f"{_clock(self.seconds / self.steps * (self.total - step))} left"
         speed = f"{self.examples / max(self.seconds, 1e-9):.0f} examples/s"
         all_terms = [f"{task} {_terms(means)}" for task, means in self.means.items()]

@@ -48,7 +48,7 @@ HINTS = {name: hint for names, hint in OTHERS.items() for name in names.split()}
 
 
 def no_option(name: str, known: Iterable[str]) -> str:
-    """Say that there is no such option: what does the same here, or else the nearest of the `known` options."""
+    """Say that there is no such option, and what does the same here, or else the nearest option."""
     known = list(known)
     said = f"there is no option {name}."
     hint = HINTS.get(name.lstrip("-").replace("_", "-").lower())

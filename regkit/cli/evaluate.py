@@ -48,7 +48,7 @@ def evaluate(
 
 
 def write_predictions(folder: Path, task: Task, split: Split, output: Tensor, columns: tuple[str, str]) -> None:
-    """`TASK-SPLIT.csv`: the name of each example, and its predicted label as the data writes labels."""
+    """Write `TASK-SPLIT.csv`: the name of each example, and its predicted label as the data writes it."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(columns)

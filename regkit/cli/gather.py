@@ -1,4 +1,4 @@
-"""Gather: a run's settings from the file and the command line, and every check of them that needs no torch."""
+"""Gather: read a run's settings from file and command line, and check what needs no torch."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from regkit.base.described import Option
+from regkit.base.errors import ConfigError
 from regkit.runs.settings import GROUPS
 from regkit.runs.settings import options as all_settings
 
@@ -27,7 +28,7 @@ def flag(name: str) -> str:
 def takes_settings(
     names: Iterable[str], otherwise: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorate a command: it takes an option for each of these settings, and gets the given ones as `settings`.
+    """Give a command an option for each of these settings; it gets those that were given as `settings`.
 
     Typer builds a command from a signature, so one is made. `otherwise` has what differs from the field: its default.
     Values arrive as text: `Settings` alone checks them, whether from here or from a file.
@@ -40,8 +41,11 @@ def takes_settings(
         @wraps(command)
         def run(**values: Any) -> None:
             options = {each.name: values.pop(each.name) for each in made}
-            for name in [name for name in options if name.startswith(OFF) and options[name]]:
-                options[name.removeprefix(OFF)] = False
+            for off in [name for name in options if name.startswith(OFF) and options[name]]:
+                name = off.removeprefix(OFF)
+                if options[name]:
+                    raise ConfigError(f"{flag(name)} and {flag(off)} are both given; leave one of them out.")
+                options[name] = False
             command(**values, settings={name: options[name] for name in given if options[name] is not None})
 
         own = inspect.signature(command, eval_str=True).parameters.values()

@@ -30,13 +30,13 @@ TRIED = 4  # examples of the batch on which a step is tried
 
 
 def print_plan(console: Console, lines: Sequence[str]) -> None:
-    """A line each, as they are."""
+    """Print the lines as they are."""
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def plan(experiment: Experiment) -> list[str]:
-    """Encoder, tasks, plugins with the hooks they answer, and the number of updates."""
+    """Describe encoder, tasks, plugins with the hooks they answer, and the number of updates."""
     settings, trainer = experiment.settings, experiment.trainer
     size = sum(parameter.numel() for parameter in experiment.model.parameters()) / 1e6
     kind = "bf16" if trainer.gradients.precision == torch.bfloat16 else "fp32"
@@ -66,9 +66,9 @@ def plan(experiment: Experiment) -> list[str]:
 
 
 def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[str]:
-    """Who is trained how often in the first epoch, as the scheduler itself answers when it is asked step by step.
+    """Say how often each task is trained in the first epoch, by asking the scheduler for every step.
 
-    PluginError where gradients were to be combined, and no step has several.
+    PluginError where a plugin combines gradients, and no step has several.
     """
     steps = experiment.trainer.first_epoch(stage, tasks)
     batches = Counter(name for names in steps for name in names)
@@ -113,9 +113,9 @@ def _task(task: Task) -> list[str]:
 
 
 def details(experiment: Experiment) -> list[str]:
-    """Who answers which hook, the loss as a formula, and what a step takes: a step of each task is tried on a few examples.
+    """Describe who answers which hook, the loss as a formula, and what a step costs.
 
-    The model and the plugins are used up by it: nothing may be trained afterwards.
+    A step of each task is tried on a few examples. That changes model and plugins: nothing may be trained afterwards.
     """
     trainer, composition = experiment.trainer, experiment.composition
     lines = _answers(composition)
@@ -155,7 +155,7 @@ def _micro_batches(trainer: Trainer, stage: Stage, tasks: Sequence[Task]) -> lis
 
 
 def _answers(composition: Composition) -> list[str]:
-    """Every hook that a plugin answers, in the loop's order, with those who answer in theirs."""
+    """List every hook that a plugin answers, in the loop's order, with those plugins in their order."""
     lines = []
     for hook in (name for name in vars(Hooks) if not name.startswith("_")):
         names = [name for name in composition.plugins if hook in composition.hooks_of(name)]
@@ -166,7 +166,7 @@ def _answers(composition: Composition) -> list[str]:
 
 
 def _formula(terms: Mapping[str, Tensor], composition: Composition) -> str:
-    """`task + 1 x smart + 5 x bregman`: the factor is the weight of the plugin of that name."""
+    """Write the loss, `task + 1 x smart + 5 x bregman`: a factor is the weight of the plugin of that name."""
     factors = {name: getattr(composition.plugins.get(name), "weight", None) for name in terms}
     return " + ".join(name if factor is None else f"{factor:g} x {name}" for name, factor in factors.items())
 
@@ -177,7 +177,7 @@ def _passes(passes: Mapping[str, int]) -> str:
 
 
 def _optimizer(model: MultitaskModel, stage: Stage, composition: Composition) -> torch.optim.Optimizer:
-    """Make the stage's optimizer if a plugin looks at it; its default would not act, and importing it takes 1.5 s."""
+    """Make the optimizer only if a plugin looks at it: torch imports its compiler for it, for 1.5 s."""
     hooks = {hook for name in composition.plugins for hook in composition.hooks_of(name)}
     if hooks & {"make_optimizer", "before_step"}:
         optimizer: torch.optim.Optimizer = composition.hook.make_optimizer(model=model, stage=stage)
@@ -186,7 +186,7 @@ def _optimizer(model: MultitaskModel, stage: Stage, composition: Composition) ->
 
 
 class Unmade(torch.optim.Optimizer):
-    """Stand in for an optimizer of which only `zero_grad` is called. A real one imports torch's compiler."""
+    """Stand in for an optimizer of which only `zero_grad` is called."""
 
     def __init__(self, model: MultitaskModel) -> None:
         self.model = model
@@ -196,11 +196,11 @@ class Unmade(torch.optim.Optimizer):
         self.model.zero_grad(set_to_none)
 
 
-class Operations(TorchDispatchMode):
-    """Count the operations in matrix products, as torch's FlopCounterMode does, which imports torch's compiler."""
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Count the operations in matrix products as FlopCounterMode does, which imports torch's compiler."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
     @classmethod
@@ -217,7 +217,7 @@ class Operations(TorchDispatchMode):
 
 @dataclass
 class Trial:
-    """An observer of one update on a few examples of one task; the weights stay as they are."""
+    """Observe one update on a few examples of one task; the weights stay as they are."""
 
     composition: Composition
     terms: Mapping[str, Tensor] = field(default_factory=dict)
@@ -226,7 +226,7 @@ class Trial:
 
     @classmethod
     def of(cls, experiment: Experiment, composition: Composition, stage: Stage, task: Task) -> "Trial":
-        """Try a step, up to and without the optimizer's own."""
+        """Try a step, but without the optimizer's update."""
         trainer, trial = experiment.trainer, cls(composition)
         gradients = replace(trainer.gradients, hook=composition.hook, processes=ALONE)
         rows = list(range(min(TRIED, len(task.splits["train"]))))
@@ -244,6 +244,6 @@ class Trial:
 
     @hookimpl(wrapper=True)
     def predict(self) -> Generator[None, Tensor, Tensor]:
-        """A forward pass."""
+        """Count a forward pass."""
         self.composition.stopwatch.count()
         return (yield)

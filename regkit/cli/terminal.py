@@ -1,4 +1,4 @@
-"""Terminal: where commands print. A reader that stops reading (`regkit train | head`) ends the printing only."""
+"""Terminal: print what commands say. A reader that stops (`regkit train | head`) ends that alone."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Train: build the run that `regkit train` or `regkit pretrain` asks for, print its plan, and train it."""
+"""Train: build the run that `regkit train` or `regkit pretrain` asks for, print its plan, train it."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,7 +24,7 @@ from regkit.training.effects import Meter
 
 
 def train(settings: Settings, base: Path | None, run: Path | None, output: Path | None, dry_run: bool) -> None:
-    """Train as the settings say, into a new run folder, or go on with `run`. `base` is the file they come from."""
+    """Train into a new run folder, or go on with `run`. `base` is the file that the settings come from."""
     with joined(find_device(settings.device)) as processes:
         console = Terminal(quiet=not processes.first)
         if base and settings.plugins:

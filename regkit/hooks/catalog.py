@@ -1,4 +1,4 @@
-"""Catalog: which plugins are installed, what options they have, and how one is made from what the user wrote."""
+"""Catalog: find the installed plugins and their options, and make one from what the user wrote."""
 
 import inspect
 import json
@@ -30,7 +30,7 @@ def installed() -> dict[str, EntryPoint]:
 
 
 def load_class(name: str) -> type:
-    """Import the plugin of this name. PluginError where it is not installed, fails to import or is no dataclass."""
+    """Import the plugin of this name. PluginError where it is missing, broken or no dataclass."""
     point = _point(name)
     try:
         found = point.load()
@@ -62,7 +62,7 @@ def options(plugin: type) -> dict[str, Option]:
 
 
 def shown_options(name: str) -> Mapping[str, Option | source.Field]:
-    """List the options of the plugin of this name. It is imported only where its source does not tell them."""
+    """List the options of the plugin of this name, which is imported only if its source does not tell."""
     if found := source.read(_point(name)):
         try:
             return found.fields()
@@ -85,9 +85,9 @@ def summary(name: str, point: EntryPoint | None = None) -> tuple[str, str]:
 
 
 def check_names(name: str, given: Mapping[str, Any]) -> None:
-    """Check that a plugin is installed, has the given options, and gets those it needs; import it only if unavoidable.
+    """Check that a plugin is installed, has the given options, and gets those it needs.
 
-    PluginError says what is wrong. `make` checks the values as well, for which the plugin is always imported.
+    Nothing is checked here that only the imported plugin tells: `make` checks that, and the values. Raises PluginError.
     """
     try:
         found = source.read(_point(name))
@@ -99,13 +99,13 @@ def check_names(name: str, given: Mapping[str, Any]) -> None:
 
 
 def acts_in(name: str, given: Mapping[str, Any]) -> list[str] | None:
-    """Read the option `stages`, which every plugin has: the stages in which it acts. None where it is not given."""
+    """Read the option `stages` of every plugin: the stages in which it acts. None where it is not given."""
     option = Option(STAGES, list[str], None, "")
     return _checked(name, option, given[STAGES]) if STAGES in given else None
 
 
 def make(name: str, given: Mapping[str, Any]) -> Any:
-    """Make the plugin's one instance for a run. Pydantic checks each option; text from the command line is converted."""
+    """Make the plugin's one instance for a run. Pydantic checks each option and converts text."""
     plugin = load_class(name)
     known = options(plugin)
     _check_names(name, known, given)

@@ -1,4 +1,4 @@
-"""Source: what a plugin's module says about it, read from its source: importing it would import torch, for seconds."""
+"""Source: read a plugin's docstring and options from its source; to import it would import torch."""
 
 import ast
 import importlib.util
@@ -19,12 +19,12 @@ UNREADABLE = (ImportError, OSError, SyntaxError, ValueError)
 
 
 class UnclearError(Exception):
-    """The source alone does not tell."""
+    """Report that the source alone does not tell."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """An option of a plugin as its source has it: what `described.Option` is once the plugin is imported."""
+    """Hold an option of a plugin as its source has it: a `described.Option` before the import."""
 
     name: str
     type: str
@@ -34,7 +34,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Source:
-    """A plugin's module and class, parsed."""
+    """Hold a plugin's module and class, parsed."""
 
     module: ast.Module
     plugin: ast.ClassDef
@@ -117,7 +117,7 @@ def _default(value: ast.expr | None) -> tuple[Any] | None:
 
 
 def docstring(point: EntryPoint) -> str | None:
-    """Read the docstring of the module that an entry point's class stands in. None where the source does not tell."""
+    """Read the docstring of an entry point's module. None where the source does not tell."""
     try:
         text = _text(point.module)
     except UNREADABLE:
@@ -132,7 +132,7 @@ def docstring(point: EntryPoint) -> str | None:
 
 
 def read(point: EntryPoint) -> Source | None:
-    """Parse the module of an entry point, importing nothing. None where its source or its class is not found there."""
+    """Parse an entry point's module, importing nothing. None where its class is not found there."""
     try:
         module = ast.parse(_text(point.module))
     except UNREADABLE:

@@ -153,7 +153,10 @@ class Bert(nn.Module):
 def _table(rows: int, width: int) -> nn.Embedding:
     """Make an embedding; on the meta device, without drawing: torch would import its compiler for it, for 1.5 s."""
     weight = torch.empty(rows, width)
-    return nn.Embedding.from_pretrained(weight, freeze=False) if weight.is_meta else nn.Embedding(rows, width)
+    if not weight.is_meta:
+        return nn.Embedding(rows, width)
+    made: nn.Embedding = nn.Embedding.from_pretrained(weight, freeze=False)  # type: ignore[no-untyped-call]
+    return made
 
 
 def initialise(module: nn.Module, spread: float) -> None:

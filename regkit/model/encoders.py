@@ -22,7 +22,7 @@ FILES = [
 
 
 def find_encoder(name: str | None) -> Path:
-    """The folder of an encoder: a folder as it is, the demo's for None, a name such as `bert-base-uncased` by the Hub.
+    """Find an encoder's folder: by its path, the demo's for None, or by its name on the Hub.
 
     Raises EncoderError with what to install or to pass.
     """
@@ -30,7 +30,7 @@ def find_encoder(name: str | None) -> Path:
 
 
 def check_encoder(name: str | None) -> None:
-    """Check that an encoder's folder exists, without reading it. EncoderError where it does not; a Hub name may."""
+    """Check that an encoder's folder exists, if it is one. EncoderError where it does not."""
     _demo() if name is None else _here(name)
 
 
@@ -72,7 +72,7 @@ def _from_hub(name: str) -> Path:
 
 
 def check_vocabulary(folder: Path, tokenizer: "Tokenizer", encoder: "Bert") -> None:
-    """ConfigError where a word has no embedding."""
+    """Check that every word has an embedding. ConfigError where one has none."""
     words = encoder.config.vocab_size
     if len(tokenizer) > words:
         raise ConfigError(f"{folder}: the tokenizer has {len(tokenizer)} words, the encoder {words}.")

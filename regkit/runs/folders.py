@@ -1,4 +1,4 @@
-"""Runs: the folders that runs leave behind - where they are, and how one is read again for evaluation."""
+"""Folders: where runs are kept, which is the latest, and which folder is free for a new one."""
 
 import re
 import time
@@ -17,7 +17,7 @@ AUTO = "auto"  # of --resume: go on with the run in --output, if there is one
 
 
 def check_free(folder: Path) -> None:
-    """RunError where something is there already, or where no folder can be made."""
+    """Check that a new run can be made here. RunError where something is there already."""
     for path in (folder, RUNS):
         above = next(each for each in [path.absolute(), *path.absolute().parents] if each.exists())
         if not above.is_dir() and above != folder.absolute():
@@ -29,19 +29,19 @@ def check_free(folder: Path) -> None:
 
 
 def begun(folder: Path) -> bool:
-    """Whether a run has been begun here."""
+    """Tell whether a run has been begun here."""
     return (folder / CONFIG).is_file()
 
 
 def _counts(path: Path) -> bool:
-    """Whether a file makes a folder no place for a run; what one left that was killed before it began does not."""
+    """Tell whether a file means that a folder is in use; what a run killed at its start left does not."""
     return path.name != LOCK and not re.fullmatch(rf"\.{re.escape(CONFIG)}\.\d+", path.name)
 
 
 def new_folder(settings: Settings, output: Path | None) -> tuple[Path, IO[str]]:
-    """Make the folder of a run, named by time and plugins where the user does not say, and point `runs/latest` to it.
+    """Make the folder of a run, and point `runs/latest` to it.
 
-    The folder is this process's until the second answer is closed.
+    Without `output`, its name is made of the time and the plugins. It is this process's until the second answer is closed.
     """
     name = "-".join([time.strftime("%Y%m%d-%H%M%S"), *settings.plugins])
     folder = output or next(
@@ -60,13 +60,13 @@ def new_folder(settings: Settings, output: Path | None) -> tuple[Path, IO[str]]:
 
 
 def note_latest(folder: Path) -> None:
-    """Let `runs/latest` point to the run that is trained now."""
+    """Point `runs/latest` to the run that is trained now."""
     RUNS.mkdir(exist_ok=True)
     point(RUNS / LATEST, folder)
 
 
 def find_run(run: Path | None) -> Path:
-    """The run's folder, or the latest one's for None; RunError where there is none, or nothing to evaluate in it."""
+    """Find a run to evaluate, the latest for None. RunError where there is none, or no whole checkpoint."""
     folder = find_folder(run)
     if not (folder / "best").is_dir():
         raise RunError(f"{folder} has no checkpoint yet: training has not reached the end of its first epoch.")
@@ -78,7 +78,7 @@ def find_run(run: Path | None) -> Path:
 
 
 def find_folder(run: Path | None) -> Path:
-    """The folder of a run that was begun, or the latest one's for None; RunError where there is none."""
+    """Find the folder of a run that was begun, the latest for None. RunError where there is none."""
     folder = run or RUNS / LATEST
     if not folder.is_dir():
         if run is None:

@@ -44,7 +44,11 @@ GROUPS = {
 
 
 class Settings(BaseModel):
-    """Hold every choice of a run. A TOML file has the same names, and a table `[plugins.NAME]` for each plugin."""
+    """Hold every choice of a run.
+
+    A TOML file has the same names at its top, and a table `[plugins.NAME]` for each plugin. The string below a field is its
+    meaning, which help, docs and `regkit settings` print.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
