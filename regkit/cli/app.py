@@ -124,7 +124,7 @@ def train(
     chosen = gather(base, settings, plugin or [])
     if run is None:
         folders.check_free(output or folders.RUNS / "new")
-    check(chosen)
+    check(chosen, begins=run is None)
 
     from regkit.cli import train as training
 
@@ -166,7 +166,7 @@ def pretrain(
     defaults = {name: option.default for name, option in known_settings().items() if name in given}
     chosen = chosen.model_copy(update={"plugins": {DOMAIN: domain} | {**chosen.plugins, DOMAIN: domain}, **defaults})
     folders.check_free(output or folders.RUNS / "new")
-    check(chosen)
+    check(chosen, begins=True)
 
     from regkit.cli import train as training
 

@@ -37,13 +37,16 @@ def gather(config: Path | None, given: Mapping[str, Any], plugins: Sequence[str]
     return Settings.checked(values, "the command line", {name: flag(name) for name in given})
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings, *, begins: bool) -> None:
     """Check plugins, tasks and encoder by name, in a fraction of the time that importing torch takes.
 
-    Raises RegkitError. `Experiment.build` finds the same and more, but only after torch has been imported.
+    Raises RegkitError. `Experiment.build` finds the same and more, but only after torch has been imported. A run that
+    does not begin, but goes on, has its encoder in its checkpoint, and its tasks by name.
     """
     for name, options in settings.plugins.items():
         catalog.check_names(name, options)
+    if not begins:
+        return
     if settings.data or settings.finetune:
         choose(find_tasks(settings.data), settings.tasks)
     check_encoder(settings.encoder)

@@ -1,6 +1,7 @@
 """Settings as options: each is given on the command line, and arrives in the run."""
 
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,16 @@ def test_the_settings_of_pretraining_reach_the_plugin_and_the_run(place: Path, t
     assert given.items() <= written["plugins"]["domain"].items()
     assert (written["clip"], written["keep"], written["finetune"]) == (0.5, 3, False)
     assert (written["epochs"], written["batch_size"], written["learning_rate"]) == (3, 32, 5e-5)
+
+
+def test_a_run_goes_on_without_the_encoder_that_it_began_with(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "encoder", tmp_path / "encoder")
+    words = ("train", "--encoder", "encoder", "--data", place / "data", "--steps", 2, "--output", "run")
+    assert regkit(*words, cwd=tmp_path).status == 0
+    shutil.rmtree(tmp_path / "encoder")
+    ran = regkit("train", "--resume", "run", cwd=tmp_path)
+    assert (ran.status, ran.err) == (0, "")
+    assert "run is finished" in ran.out
 
 
 @pytest.mark.parametrize("name", HINTS)
