@@ -1,17 +1,42 @@
 """regkit: multitask fine-tuning of BERT-sized encoders, with regularizers and schedulers as plugins."""
 
-from regkit.base.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
-from regkit.base.randomness import Streams, derive
-from regkit.hooks.spec import Predict, TaskLoss, hookimpl
-from regkit.model import Bert, BertConfig, Encoder, MultitaskModel, load_encoder
-from regkit.model.dropout import Dropout, dropout
-from regkit.model.tokenizer import Tokenizer
-from regkit.runs.experiment import Experiment
-from regkit.runs.settings import Settings
-from regkit.tasks.batch import Batch
-from regkit.tasks.objectives import Binary, Classification, MaskedWords, Objective, Regression
-from regkit.tasks.sampling import apportion, turn
-from regkit.tasks.task import Dataset, Examples, Split, Stage, Task
+from typing import TYPE_CHECKING
+
+from regkit.base.lazy import lazily
+
+if TYPE_CHECKING:
+    from regkit.base.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
+    from regkit.base.randomness import Streams, derive
+    from regkit.hooks.spec import Predict, TaskLoss, hookimpl
+    from regkit.model import Bert, BertConfig, Encoder, MultitaskModel, load_encoder
+    from regkit.model.dropout import Dropout, dropout
+    from regkit.model.tokenizer import Tokenizer
+    from regkit.runs.experiment import Experiment
+    from regkit.runs.settings import Settings
+    from regkit.tasks.batch import Batch
+    from regkit.tasks.objectives import Binary, Classification, MaskedWords, Objective, Regression
+    from regkit.tasks.sampling import apportion, turn
+    from regkit.tasks.task import Dataset, Examples, Split, Stage, Task
+else:  # the same names, each imported when it is first used: a test compares
+    __getattr__ = lazily(
+        __name__,
+        {
+            "regkit.base.errors": [
+                "ConfigError", "DataError", "EncoderError", "PluginError", "RegkitError", "RunError", "nearest",
+            ],
+            "regkit.base.randomness": ["Streams", "derive"],
+            "regkit.hooks.spec": ["Predict", "TaskLoss", "hookimpl"],
+            "regkit.model": ["Bert", "BertConfig", "Encoder", "MultitaskModel", "load_encoder"],
+            "regkit.model.dropout": ["Dropout", "dropout"],
+            "regkit.model.tokenizer": ["Tokenizer"],
+            "regkit.runs.experiment": ["Experiment"],
+            "regkit.runs.settings": ["Settings"],
+            "regkit.tasks.batch": ["Batch"],
+            "regkit.tasks.objectives": ["Binary", "Classification", "MaskedWords", "Objective", "Regression"],
+            "regkit.tasks.sampling": ["apportion", "turn"],
+            "regkit.tasks.task": ["Dataset", "Examples", "Split", "Stage", "Task"],
+        },
+    )  # fmt: skip
 
 __version__ = "0.1.0"
 
@@ -52,3 +77,7 @@ __all__ = [
     "nearest",
     "turn",
 ]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from regkit.cli.options import flag
+from regkit.cli.settings import PAGE, grouped
 from regkit.hooks import catalog
 from regkit.hooks.spec import Hooks
+from regkit.runs import settings
 from regkit.runs.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +102,30 @@ def test_the_readmes_help_is_the_programs() -> None:
     command = [sys.executable, "-m", "regkit", "--help"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert block.strip() == "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+
+
+def test_the_page_of_the_settings_is_the_programs() -> None:
+    command = [sys.executable, "-m", "regkit", "settings", "--markdown"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (DOCS / "settings.md").read_text() == done.stdout, f"write the page again: {PAGE}"
+
+
+def test_every_setting_has_a_group_a_meaning_and_a_line_of_help() -> None:
+    known = settings.options()
+    assert [name for names in grouped().values() for name in names] == list(known) == list(Settings.model_fields)
+    environment = os.environ | {"COLUMNS": "80", "TERMINAL_WIDTH": "80", "NO_COLOR": "1", "TERM": "dumb"}
+    command = [sys.executable, "-m", "regkit", "train", "--help"]
+    text = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert max(map(len, text.splitlines())) == 80
+    assert "…" not in text  # nothing is cut
+    words = " ".join(re.sub(r"^│ (?:--\S+)?(?:  .*?  )?|│$", " ", line) for line in text.splitlines())
+    for name, setting in known.items():
+        assert setting.meaning.endswith(".")
+        assert len(setting.meaning) <= 100, name
+        if name != "plugins":
+            assert re.search(rf"│ {flag(name)}[ ,]", text), name
+            for word in setting.meaning.split():
+                assert word in words, (name, word)
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

@@ -107,7 +107,9 @@ def test_every_plugin_module_has_an_entry_point() -> None:
 
 def test_importing_regkit_imports_no_plugin_and_no_heavy_optional_library() -> None:
     program = "import regkit, sys; print([n for n in sys.modules if n.split('.')[0] in "
-    program += "('regkit_plugins', 'transformers', 'sklearn', 'scipy', 'pyarrow', 'huggingface_hub')])"
+    program += (
+        "('regkit_plugins', 'torch', 'numpy', 'transformers', 'sklearn', 'scipy', 'pyarrow', 'huggingface_hub')])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -1,7 +1,7 @@
 """Errors: what went wrong, the nearest match and the choices, in one sentence to the user."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from pydantic import ValidationError
@@ -12,9 +12,9 @@ LONG = 100  # characters of a value or a choice in a message
 
 
 class RegkitError(Exception):
-    """Whatever the user can mend. The command line prints it without a traceback and exits with `status`.
+    """Report what the user can put right, without a traceback.
 
-    The `remedy` is printed behind it: what was saved, and how to go on.
+    The command line prints the message and exits with `status`. The `remedy` follows it: what was saved, and how to go on.
     """
 
     status = 2
@@ -25,31 +25,31 @@ class RegkitError(Exception):
 
 
 class ConfigError(RegkitError):
-    """An option, a task or a setting that cannot be."""
+    """Report an invalid option, task or setting."""
 
 
 class DataError(RegkitError):
-    """A data file that cannot be read; names file, line and field."""
+    """Report a data file that cannot be read: file, line and field."""
 
 
 class EncoderError(RegkitError):
-    """An encoder folder that cannot be loaded; names the file or the tensor."""
+    """Report an encoder folder that cannot be loaded: the file or the tensor."""
 
 
 class PluginError(RegkitError):
-    """A plugin that is unknown, contradicts another, or failed."""
+    """Report a plugin that is unknown, contradicts another, or failed."""
 
 
 class RunError(RegkitError):
-    """A run folder that is missing, taken or incomplete."""
+    """Report a run folder that is missing, in use or incomplete."""
 
 
 class LostError(RunError):
-    """Another process of the run has ended."""
+    """Report that another process of the run has ended."""
 
 
 class StoppedError(RegkitError):
-    """A signal asked a run to stop, and it has been saved."""
+    """Report that a signal stopped the run, which has been saved."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
@@ -57,7 +57,7 @@ class StoppedError(RegkitError):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """The end of an error message: the closest choice, if one is close, and all of them."""
+    """End an error message with the closest choice, if one is close, and the list of all choices."""
     known = sorted(choices)
     plain = {choice.lower(): choice for choice in islice(known, COMPARED)}
     close = difflib.get_close_matches(word[:LONG].lower(), plain, n=1, cutoff=0.6)
@@ -71,13 +71,23 @@ def _listed(known: Sequence[str]) -> str:
 
 
 def short(text: object) -> str:
-    """What a message shows of something that may be of any length."""
+    """Cut a text of any length to what a message can show."""
     shown = str(text)
     return shown if len(shown) <= LONG else f"{shown[:LONG]}..."
 
 
-def explain(error: ValidationError, owner: str, choices: Iterable[str], option: str = "") -> str:
-    """Pydantic's first complaint as one sentence about `owner`, whose options are `choices`, or about one `option`."""
+def explain(
+    error: ValidationError,
+    owner: str,
+    choices: Iterable[str],
+    option: str = "",
+    called: Mapping[str, str] | None = None,
+) -> str:
+    """Turn pydantic's first complaint into one sentence about the `owner` of the options.
+
+    `choices` are all its options; `option` is the one that was checked, if it was one alone. `called` has what
+    the user calls an option, where that says at once where it was given: `--warmup`.
+    """
     first = error.errors(include_url=False)[0]
     place = [option, *first["loc"]] if option else list(first["loc"])
     name = ".".join(str(part) for number, part in enumerate(place) if not number or not _is_type(part))
@@ -89,9 +99,12 @@ def explain(error: ValidationError, owner: str, choices: Iterable[str], option: 
         return f"{owner} needs '{name}'."
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    return f"{owner}: {name} is {short(repr(first['input']))}; {message}." if name else f"{owner}: {message}."
+    if not name:
+        return f"{owner}: {message}."
+    subject = (called or {}).get(name) or f"{owner}: {name}"
+    return f"{subject} is {short(repr(first['input']))}; {message}."
 
 
 def _is_type(part: int | str) -> bool:
-    """Whether pydantic names a member of a union here, and not a place in the input."""
+    """Tell whether pydantic names a member of a union here, and not a place in the input."""
     return str(part).startswith(("function-", "constrained-", "tuple[", "list[")) or part in ("int", "float", "str")

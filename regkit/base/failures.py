@@ -1,13 +1,10 @@
-"""Failures: what an exception of another library means - memory ran out, a process is gone - and its last line."""
+"""Failures: tell what another library's exception means: out of memory, or a process has ended."""
 
 import traceback
 
-import torch
-from torch import distributed as dist
-
 
 def last_line(error: BaseException) -> str:
-    """What went wrong and where: the last line of the traceback, and the line of code it points to."""
+    """Sum up an exception: the last line of its traceback, and the line of code that it points to."""
     frames = traceback.extract_tb(error.__traceback__)
     said = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
     if isinstance(error, SyntaxError) and error.filename:
@@ -28,18 +25,26 @@ SAID = (
 
 
 def ran_out(error: Exception) -> bool:
-    """Whether an error says that memory ran out."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    """Tell whether an error means that memory ran out."""
+    if isinstance(error, MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(said in str(error) for said in SAID)
+    if not isinstance(error, RuntimeError):
+        return False
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in SAID)
 
 
 def where(error: BaseException) -> str:
-    """The plugin's hook in which memory ran out, in words; nothing where it was none's."""
+    """Name the plugin's hook in which memory ran out; an empty text where it was not in a plugin."""
     notes = getattr(error, "__notes__", ())
     return f", in {notes[0]}" if notes else ""
 
 
 def gone(error: BaseException) -> bool:
-    """Whether an error says that another process is gone, inside a pass that all of them make together."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo/transport" in str(error))
+    """Tell whether an error means that another process has ended during a call that all make together."""
+    if not isinstance(error, RuntimeError):  # DistError is one
+        return False
+    from torch import distributed as dist
+
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)

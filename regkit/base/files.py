@@ -1,4 +1,4 @@
-"""Files: what somebody else may have written, read within bounds: TOML, JSON, text, tensors, and paths.
+"""Files: read TOML, JSON, text and tensors that others wrote, within limits; write files whole.
 
 Everything but `absolute` raises OSError or ValueError, which say in a few words what is wrong with the file.
 """
@@ -8,14 +8,14 @@ import os
 import stat
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from regkit.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TOML = 1 << 18  # bytes of a file
 DOTS = 500  # in a line of TOML: tomllib takes a quarter of a minute for a key of 30000 parts
@@ -25,7 +25,7 @@ DEEPEST = 100  # levels of nesting: whoever walks through them may call itself
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file."""
+    """Read the tables of a TOML file."""
     text = _read(path, TOML).decode("utf-8-sig").replace("\r\n", "\n")
     for number, line in enumerate(text.split("\n"), 1):
         if line.count(".") > DOTS:
@@ -37,7 +37,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file."""
+    """Read the value in a JSON file."""
     text = read_text(path)
     try:
         return _shallow(json.loads(text))
@@ -46,18 +46,21 @@ def read_json(path: Path) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """A file of text in UTF-8, whatever system ended its lines."""
+    """Read a text file in UTF-8, with the line endings of any system."""
     check_plain(path)
     return _read(path, TEXT).decode().replace("\r\n", "\n").replace("\r", "\n")
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. The library itself checks that their sizes add up to the file's."""
+def load_tensors(path: Path) -> "dict[str, Tensor]":
+    """Read the tensors of a safetensors file. The library checks that their sizes add up to the file's."""
     check_plain(path)
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
     if size > HEADER:
         raise ValueError(f"its header has {size} bytes; {HEADER} are the most")
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -65,14 +68,14 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def check_plain(path: Path) -> None:
-    """ValueError where this is a pipe or a device, which may never end; OSError where nothing is there."""
+    """Refuse a pipe or a device, which may never end, with ValueError. OSError where nothing is there."""
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a folder says that it is one
-        raise ValueError("it is no plain file")
+        raise ValueError("it is not a regular file")
 
 
 def absolute(path: Path) -> Path:
-    """From the root, with ~ and links followed; ConfigError where they lead nowhere."""
+    """Make a path absolute, with ~ and links followed. ConfigError where they lead nowhere."""
     try:
         return path.expanduser().resolve()
     except (RuntimeError, ValueError) as error:  # a circle of links, a user who is not here, a NUL character
@@ -108,7 +111,7 @@ def _shallow(value: Any) -> Any:
 
 
 def point(link: Path, folder: Path) -> None:
-    """Let `link` point to `folder` from now on, at no time to nothing."""
+    """Make `link` point to `folder`; at no moment does it point to nothing."""
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(os.path.relpath(folder, link.parent))
@@ -116,7 +119,7 @@ def point(link: Path, folder: Path) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """The whole file, or what was there before."""
+    """Write a file whole: after an error, what was there before is still there."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         unfinished.write_text(text, encoding="utf8")

@@ -1,4 +1,4 @@
-"""Randomness: numbers derived from where they are needed, never carried along.
+"""Randomness: derive random numbers from the place that needs them, so that no state is carried along.
 
 A run has one seed. Whoever draws - the order of the data, the clean pass's dropout, a plugin inside a hook - draws from
 a stream whose seed is a hash of (seed, stage, step, task, part, purpose). So a run stopped anywhere and resumed draws the
@@ -13,13 +13,13 @@ import torch
 
 
 def derive(seed: int, *key: object) -> int:
-    """A number in [0, 2**63) that depends on the seed and the key, and on nothing else."""
+    """Derive a number in [0, 2**63) from the seed and the key alone."""
     digest = hashlib.blake2b(repr((seed, *key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 class Streams:
-    """Torch's default generators, seeded by place and purpose for the length of a `with` block.
+    """Seed torch's default generators by place and purpose for the length of a `with` block.
 
     The place is a path such as `("finetune", 12, "sst", 0)`: stage, step, task, micro-batch.
     """
@@ -31,7 +31,7 @@ class Streams:
 
     @contextmanager
     def at(self, *place: object) -> Iterator[None]:
-        """Stand at this place."""
+        """Set the place for the length of the block."""
         before, self.place = self.place, place
         try:
             yield
@@ -39,12 +39,12 @@ class Streams:
             self.place = before
 
     def within(self, *more: object) -> AbstractContextManager[None]:
-        """Go further down from the present place."""
+        """Extend the present place for the length of the block."""
         return self.at(*self.place, *more)
 
     @contextmanager
     def seeded(self, *purpose: object) -> Iterator[None]:
-        """Draw from the stream of the present place and this purpose; leave the generators as they were found."""
+        """Draw from the stream of this place and purpose. Afterwards, the generators are as before."""
         states = _states(self.device)
         _seed(self.device, derive(self.seed, *self.place, *purpose))
         try:
@@ -54,7 +54,7 @@ class Streams:
 
 
 def _seed(device: torch.device, number: int) -> None:
-    """As `torch.manual_seed`, which takes 100 to 500 microseconds instead of 1 where CUDA is not in use."""
+    """Seed as `torch.manual_seed` does, in 1 microsecond instead of 100 to 500 where CUDA is not in use."""
     torch.default_generator.manual_seed(number)
     if device.type == "cuda":
         torch.cuda.manual_seed_all(number)

@@ -1,182 +1,234 @@
-"""The command line: regkit train, regkit pretrain, regkit eval, regkit plugins."""
+"""The command line: regkit train, regkit pretrain, regkit eval, regkit plugins, regkit settings.
+
+Torch takes seconds to import. So a command first checks what it can without, and imports the rest when that is right.
+"""
 
 import io
+import os
+import re
 import sys
+from contextlib import suppress
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from regkit.base.errors import LostError, RegkitError
-from regkit.cli import evaluate as evaluating
-from regkit.cli import plugins as listing
-from regkit.cli import train as commands
-from regkit.distributed.launch import speaks
+from regkit.base.errors import LostError, RegkitError, nearest
+from regkit.cli.elsewhere import no_option
+from regkit.cli.gather import check, gather
+from regkit.cli.options import takes_settings
+from regkit.data.declare import find_tasks
+from regkit.hooks import catalog
+from regkit.runs import folders
+from regkit.runs.settings import GROUPS, Settings
+from regkit.runs.settings import options as known_settings
 
 INTERRUPTED = 130
 LONG = 2000  # characters of a message: what a file or a library says may be of any length
 USAGE: Any = typer.BadParameter.__base__  # typer's own UsageError, or click's: which one depends on typer's version
+DOMAIN = "domain"  # the plugin behind `regkit pretrain`: the one that the command line knows by name
+DOMAINS_OWN = [
+    "epochs",
+    "steps",
+    "batch_size",
+    "learning_rate",
+]  # settings of `pretrain` that are that plugin's options
+FINETUNING = {"tasks", "finetune", "warmup", "weight_decay", "max_length"}  # settings without a meaning for `pretrain`
 
 app = typer.Typer(
     name="regkit",
     help="Fine-tune a BERT-sized encoder on several tasks at once, with methods as plugins.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich",  # of which typer's versions think differently
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 class SplitName(StrEnum):
-    """A split that can be scored."""
+    """Name the splits that can be scored."""
 
     TRAIN = "train"
     DEV = "dev"
     TEST = "test"
 
 
+def _plugin_names(incomplete: str) -> list[str]:
+    return [name for name in catalog.installed() if name.startswith(incomplete)]
+
+
+def _setting_names(incomplete: str) -> list[str]:
+    return [name for name in known_settings() if name.startswith(incomplete)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"regkit {version('regkit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version_: Annotated[
+        bool,
+        typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version, and end."),
+    ] = False,
+) -> None:
+    """Fine-tune a BERT-sized encoder on several tasks at once, with methods as plugins."""
+
+
 ConfigFile = Annotated[
-    Path | None, typer.Argument(metavar="[CONFIG.toml]", help="Settings; options below go before them.")
+    Path | None, typer.Argument(metavar="CONFIG.toml", help="Settings; the options below change them.")
 ]
 Plugins = Annotated[
     list[str] | None,
-    typer.Option("--plugin", "-p", metavar="NAME[:key=value,...]", help="Attach a plugin; the first is the outermost."),
+    typer.Option(
+        "--plugin",
+        "-p",
+        metavar="NAME[:key=value,...]",
+        help="Attach a plugin; the first is the outermost.",
+        autocompletion=_plugin_names,
+    ),
 ]
-Encoder = Annotated[str | None, typer.Option(metavar="NAME_OR_FOLDER", help="A BERT checkpoint. Without it, MiniLM.")]
-Steps = Annotated[int | None, typer.Option(help="Updates, instead of epochs.")]
-Rate = Annotated[float | None, typer.Option(help="Peak learning rate; 5e-5 unless said otherwise.")]
-Seed = Annotated[int | None, typer.Option(help="Where all random numbers come from; 0 unless said otherwise.")]
-Device = Annotated[str | None, typer.Option(help="cuda, mps or cpu; the best there is unless said otherwise.")]
-Memory = Annotated[str | None, typer.Option(metavar="2GB", help="Most memory to take; batches are cut so as to fit.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the plan, train nothing.")]
-Data = Annotated[Path | None, typer.Option(help="A folder, or a TOML file that declares tasks. Without it, a demo.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="The folder to write. Without it, a new one in runs/.", rich_help_panel="Saving"),
+]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN|auto",
+        help="Go on with a run; auto: with that of --output, if there is one.",
+        rich_help_panel="Saving",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", metavar="", help="Check everything, print the plan, train nothing.")]
 
 
 @app.command()
+@takes_settings([name for names in GROUPS.values() for name in names])
 def train(
     config: ConfigFile = None,
     plugin: Plugins = None,
-    data: Data = None,
-    tasks: Annotated[str | None, typer.Option(metavar="A,B", help="Train only these of the data's tasks.")] = None,
-    encoder: Encoder = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs; 3 unless said otherwise.")] = None,
-    steps: Steps = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples an update; 32 unless said otherwise.")] = None,
-    lr: Rate = None,
-    seed: Seed = None,
-    device: Device = None,
-    output: Annotated[
-        Path | None, typer.Option(help="The run's folder; a new one in runs/ unless said otherwise.")
-    ] = None,
-    memory: Memory = None,
-    micro_batch_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens at once; 16384 unless said otherwise.")
-    ] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN|auto", help="Go on with a run; auto: with --output, where something is there already."
-        ),
-    ] = None,
-    save_steps: Annotated[
-        int | None, typer.Option(help="A checkpoint every so many updates, beside that of each epoch.")
-    ] = None,
-    save_minutes: Annotated[
-        float | None, typer.Option(help="A checkpoint every so many minutes; 10 unless said otherwise.")
-    ] = None,
-    keep: Annotated[
-        int | None, typer.Option(help="Newest checkpoints kept beside the best; 2 unless said otherwise.")
-    ] = None,
-    monitor: Annotated[
-        str | None,
-        typer.Option(metavar="TASK.METRIC", help="Which score makes the best; the mean unless said otherwise."),
-    ] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Evaluations without a better score before training ends.")
-    ] = None,
+    output: Output = None,
+    resume: Resume = None,
     dry_run: DryRun = False,
+    *,
+    settings: dict[str, Any],
 ) -> None:
     """Train a multitask model and leave a run folder behind."""
-    given: dict[str, Any] = {
-        "data": data,
-        "encoder": encoder,
-        "epochs": epochs,
-        "steps": steps,
-        "batch_size": batch_size,
-    }
-    chosen = None if tasks is None else [name.strip() for name in tasks.split(",")]
-    given |= {"learning_rate": lr, "seed": seed, "device": device, "tasks": chosen}
-    given |= {"save_steps": save_steps, "save_minutes": save_minutes, "keep": keep}
-    given |= {"monitor": monitor, "patience": patience, "memory": memory}
-    given |= {"micro_batch_tokens": micro_batch_tokens}
-    said = {name: value for name, value in given.items() if value is not None}
-    commands.train(config, said, plugin or [], output, resume, dry_run)
+    run = folders.to_resume(resume, output)
+    base = run / folders.CONFIG if run and resume != folders.AUTO and not config else config
+    chosen = gather(base, settings, plugin or [])
+    if run is None:
+        folders.check_free(output or folders.RUNS / "new")
+    check(chosen, begins=run is None)
+
+    from regkit.cli import train as training
+
+    training.train(chosen, base, run, output, dry_run)
 
 
 @app.command()
+@takes_settings(
+    [name for names in GROUPS.values() for name in names if name not in FINETUNING],
+    {
+        "data": {"meaning": "Tasks to read, or whose dev and test texts are looked for."},
+        "epochs": {"meaning": "Passes over the corpus.", "default": 1},
+        "batch_size": {"meaning": "Sequences in an update."},
+        "learning_rate": {"meaning": "Learning rate at its peak."},
+    },
+)
 def pretrain(
     corpus: Annotated[
-        str, typer.Option(help="A file, a folder, a glob, hub:NAME, or tasks: the training texts of --data.")
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="A file, a folder, a glob, hub:NAME, or tasks: the training texts of --data.",
+            rich_help_panel="What to train on",
+        ),
     ],
-    encoder: Encoder = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Tasks to read, or whose dev and test texts are looked for.")
-    ] = None,
     plugin: Plugins = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs; 1 unless said otherwise.")] = None,
-    steps: Steps = None,
-    batch_size: Annotated[int | None, typer.Option(help="Sequences an update; 32 unless said otherwise.")] = None,
-    lr: Rate = None,
-    seed: Seed = None,
-    device: Device = None,
-    output: Annotated[
-        Path | None, typer.Option(help="The encoder's folder; a new one in runs/ unless said otherwise.")
-    ] = None,
-    memory: Memory = None,
+    output: Output = None,
     dry_run: DryRun = False,
+    *,
+    settings: dict[str, Any],
 ) -> None:
     """Train an encoder on text of a domain, and leave a folder that --encoder and transformers read.
 
     More options: --plugin domain:length=256,whole_words=true. It goes on like every run: regkit train --resume FOLDER.
     """
-    given = {"encoder": encoder, "data": data, "seed": seed, "device": device, "memory": memory}
-    domain = {"corpus": corpus, "epochs": epochs, "steps": steps, "batch_size": batch_size, "learning_rate": lr}
-    commands.pretrain(
-        {name: value for name, value in given.items() if value is not None},
-        {name: value for name, value in domain.items() if value is not None},
-        plugin or [],
-        output,
-        dry_run,
-    )
+    chosen = gather(None, {"data": None, **settings, "finetune": False}, plugin or [])
+    given = {name: getattr(chosen, name) for name in DOMAINS_OWN if name in settings}
+    domain = {"corpus": corpus, **given, **chosen.plugins.get(DOMAIN, {})}
+    defaults = {name: option.default for name, option in known_settings().items() if name in given}
+    chosen = chosen.model_copy(update={"plugins": {DOMAIN: domain} | {**chosen.plugins, DOMAIN: domain}, **defaults})
+    folders.check_free(output or folders.RUNS / "new")
+    check(chosen, begins=True)
+
+    from regkit.cli import train as training
+
+    training.train(chosen, None, None, output, dry_run)
 
 
 @app.command("eval")
 def evaluate(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="A run's folder; the latest unless said otherwise.")
+        Path | None, typer.Argument(metavar="RUN", help="A run's folder. Without it, that of the latest run.")
     ] = None,
     split: Annotated[SplitName, typer.Option(help="Which split to score.")] = SplitName.DEV,
-    data: Annotated[Path | None, typer.Option(help="Other data with the same tasks.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="PATH", help="Other data with the same tasks.")] = None,
     predictions: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a CSV file of predictions a task.")
+        Path | None, typer.Option(metavar="PATH", help="Write a CSV file of predictions for each task to this folder.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cuda, mps or cpu; the best there is unless said otherwise.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, and nothing else.")] = False,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="cuda, mps or cpu. auto takes the first that this machine has.")
+    ] = "auto",
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print the scores as JSON, and nothing else.")
+    ] = False,
 ) -> None:
     """Score a run's best checkpoint."""
+    folder = folders.find_folder(run)
+    if data is not None:
+        find_tasks(data)
+    Settings.read(folder / folders.CONFIG)
+
+    from regkit.cli import evaluate as evaluating
+
     evaluating.evaluate(run, split.value, data, predictions, device, as_json)
 
 
 @app.command()
 def plugins(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One plugin, with its options.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="One plugin, with its options.", autocompletion=_plugin_names),
+    ] = None,
 ) -> None:
     """List the installed plugins, or explain one."""
+    from regkit.cli import plugins as listing
+
     listing.plugins(name)
 
 
+@app.command("settings")
+def show_settings(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One setting.", autocompletion=_setting_names)
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", metavar="", help="Print the page of the docs.")] = False,
+) -> None:
+    """List the settings of a run with types, defaults and meanings, or explain one."""
+    from regkit.cli import settings as listing
+
+    listing.settings(name, markdown)
+
+
 def main() -> None:
-    """Run the command line. What the user can mend is one sentence on standard error, and exit status 2."""
+    """Run the command line. An error of the user is one sentence on standard error, and exit status 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
     try:
@@ -188,8 +240,7 @@ def main() -> None:
         if isinstance(error, RegkitError):
             _stop(str(error), error.status, isinstance(error, LostError), error.remedy)
         if isinstance(error, USAGE):
-            said = error.format_message().replace("Value error, ", "")
-            _stop(said[0].lower() + said[1:], 2) if said else sys.exit(2)  # without a message, it has printed the help
+            _stop(_usage(error), 2)  # without a message, it has printed the help
         if isinstance(error, OSError):
             _stop(f"{error.filename or 'writing'}: {error.strerror or error}.", 2)
         if isinstance(error, MemoryError):
@@ -197,13 +248,36 @@ def main() -> None:
         raise
 
 
+def _usage(error: Any) -> str:
+    """Say what is wrong with the words of a command: an unknown option, a missing value."""
+    name = getattr(error, "option_name", None)
+    if name and type(error).__name__ == "NoSuchOption" and error.ctx:
+        known = {
+            word for each in error.ctx.command.get_params(error.ctx) for word in (*each.opts, *each.secondary_opts)
+        }
+        return no_option(name, (word for word in known if word.startswith("--")))
+    said = error.format_message()
+    if wrong := re.match("No such command '(.*?)'", said):
+        return f"there is no command '{wrong[1]}'. {nearest(wrong[1], error.ctx.command.list_commands(error.ctx))}"
+    return str(said[:1].lower() + said[1:])
+
+
 def _stop(message: str, status: int, lost: bool = False, remedy: str = "") -> None:
-    """One line, whatever a file or a library put into the message; of several processes, by one."""
-    if not message or not speaks(message, waits=lost):
+    """Print one line and exit, whatever a file put into the message. Of several processes, one prints."""
+    if not message or not _speaks(message, lost):
         sys.exit(status)
     message = f"{message} {remedy}".strip()
     if len(message) > LONG:
         message = f"{message[: LONG // 2]} ... {message[-LONG // 2 :]}"
     line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message.strip())
-    print(f"regkit: {line.rstrip('.')}{'' if line.endswith('?') else '.'}", file=sys.stderr)
+    with suppress(BrokenPipeError):  # nobody reads it
+        print(f"regkit: {line.rstrip('.')}{'' if line.endswith('?') else '.'}", file=sys.stderr)
     sys.exit(status)
+
+
+def _speaks(message: str, lost: bool) -> bool:
+    if "RANK" not in os.environ:  # torchrun did not start it
+        return True
+    from regkit.distributed.launch import speaks
+
+    return speaks(message, waits=lost)

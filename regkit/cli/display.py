@@ -1,11 +1,12 @@
-"""Display: what training shows - a live line on a terminal, plain lines in a pipe, a table of scores after an epoch."""
+"""Display: show training as it goes, in a live line on a terminal and in plain lines in a pipe."""
 
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -20,9 +21,20 @@ EVERY = {True: 0.25, False: 10.0}  # seconds between two updates, on a terminal 
 MEMORY = 0.9  # how much of a shown loss is its past
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """Show the first of some lines, from long to short, that fits into the console's present width."""
+
+    lines: Sequence[str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        fitting = (line for line in self.lines if cell_len(line) <= options.max_width)
+        yield Text(next(fitting, self.lines[-1]), no_wrap=True, overflow="ellipsis")
+
+
 @dataclass
 class Display:
-    """An observer that prints. Used as a context manager, so that the terminal is left as it was."""
+    """Observe a run and print it. A context manager, so that the terminal is left as it was."""
 
     console: Console
     processes: int = 1  # each reads about as many tokens as this one
@@ -57,13 +69,13 @@ class Display:
 
     @hookimpl(wrapper=True)
     def embed(self, batch: Batch) -> Generator[None, Tensor, Tensor]:
-        """Nothing is changed: tokens are counted where a clean pass begins."""
+        """Count tokens where a clean pass begins; nothing is changed."""
         self.tokens += len(batch.tokens) * self.processes
         return (yield)
 
     @hookimpl(wrapper=True)
     def choose_tasks(self, total_steps: int) -> Generator[None, Sequence[Task], Sequence[Task]]:
-        """Nothing is changed: this is where a step begins, and where its tasks and the number of steps can be seen."""
+        """Note the tasks of a step and the time at which it begins; nothing is changed."""
         self.resumed, self.total = time.monotonic(), total_steps
         self.tokens = self.tokens if self.steps else 0  # not those of steps that were tried, or broken off
         self.chosen = yield
@@ -91,7 +103,7 @@ class Display:
             self.say(f"stage {stage.name}: {self.tokens} tokens in {_clock(self.seconds)}, {speed}")
 
     def say(self, line: str) -> None:
-        """A line of its own, above the live one."""
+        """Print a line above the live one."""
         self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _show(self, step: int) -> None:
@@ -102,21 +114,28 @@ class Display:
                 for term, value in terms.items():
                     means[term] = MEMORY * means.get(term, float(value)) + (1 - MEMORY) * float(value)
         self.waiting.clear()
-        line = self._line(step)
+        lines = self._lines(step)
         if self.console.is_terminal:
-            self.live.update(Text(line), refresh=True)
+            self.live.update(Fitting(lines), refresh=True)
         else:
-            self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+            self.say(lines[0])
 
-    def _line(self, step: int) -> str:
-        left = self.seconds / self.steps * (self.total - step)
-        speed = self.examples / max(self.seconds, 1e-9)
-        terms = " | ".join(f"{task} {_terms(means)}" for task, means in self.means.items())
-        return f"step {step}/{self.total} | {terms} | {speed:.0f} examples/s | {_clock(left)} left"
+    def _lines(self, step: int) -> list[str]:
+        """Write the line in full, then ever shorter: without speed, without plugins' terms, without tasks."""
+        done, left = f"step {step}/{self.total}", f"{_clock(self.seconds / self.steps * (self.total - step))} left"
+        speed = f"{self.examples / max(self.seconds, 1e-9):.0f} examples/s"
+        all_terms = [f"{task} {_terms(means)}" for task, means in self.means.items()]
+        losses = [f"{task} {means['task']:.3f}" for task, means in self.means.items()]
+        parts = [
+            [done, *all_terms, speed, left],
+            [done, *all_terms, left],
+            *([done, *losses[:count], left] for count in reversed(range(len(losses) + 1))),
+        ]
+        return [" | ".join(each) for each in parts]
 
 
 def print_scores(console: Console, scores: Scores, title: str) -> None:
-    """A table on a terminal, a line a task in a pipe."""
+    """Print scores: a table on a terminal, a line for each task in a pipe."""
     if not console.is_terminal:
         for task, values in scores.items():
             shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
@@ -129,7 +148,7 @@ def print_scores(console: Console, scores: Scores, title: str) -> None:
 
 
 def print_effects(console: Console, effects: Mapping[str, Any]) -> None:
-    """What each term of the loss and each plugin did and took, a line each, and the warnings."""
+    """Print what each term of the loss and each plugin did and cost, and the warnings, a line each."""
     found = [(name, values) for kind in effects if kind != "warnings" for name, values in effects[kind].items()]
     for name in dict.fromkeys(name for name, _ in found if name != "task"):
         parts = [", ".join(_effect(*each) for each in values.items()) for other, values in found if other == name]

@@ -6,12 +6,12 @@ import json
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
 from torch import Tensor
 
 from regkit.base.files import write
 from regkit.cli.display import print_scores
 from regkit.cli.plan import print_plan
+from regkit.cli.terminal import Terminal
 from regkit.distributed.launch import find_device, joined
 from regkit.runs import folders
 from regkit.runs.finished import load_run
@@ -41,10 +41,10 @@ def evaluate(
             scores[task.name] = score(task, output, labels)
         if predictions:
             write_predictions(predictions, task, split, output, finished.columns[task.name])
+    console = Terminal()
     if as_json:
-        print(json.dumps({split: scores}, indent=2))
+        console.out(json.dumps({split: scores}, indent=2), highlight=False)
         return
-    console = Console()
     if scores:
         print_scores(console, scores, f"{folder}: {split}")
     for name in [task.name for task in finished.tasks if task.name not in scores]:
@@ -53,7 +53,7 @@ def evaluate(
 
 
 def write_predictions(folder: Path, task: Task, split: Split, output: Tensor, columns: tuple[str, str]) -> None:
-    """`TASK-SPLIT.csv`: the name of each example, and its predicted label as the data writes labels."""
+    """Write `TASK-SPLIT.csv`: the name of each example, and its predicted label as the data writes it."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(columns)

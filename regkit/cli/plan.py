@@ -3,17 +3,20 @@
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from rich.console import Console
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from regkit.base.errors import PluginError
 from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
 from regkit.hooks.spec import Hooks, hookimpl
 from regkit.hooks.stopwatch import CORE
+from regkit.model import MultitaskModel
 from regkit.model.modes import mode
 from regkit.runs.experiment import Experiment
 from regkit.tasks.task import Stage, Task
@@ -27,13 +30,13 @@ TRIED = 4  # examples of the batch on which a step is tried
 
 
 def print_plan(console: Console, lines: Sequence[str]) -> None:
-    """A line each, as they are."""
+    """Print the lines as they are."""
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def plan(experiment: Experiment) -> list[str]:
-    """Encoder, tasks, plugins with the hooks they answer, and the number of updates."""
+    """Describe encoder, tasks, plugins with the hooks they answer, and the number of updates."""
     settings, trainer = experiment.settings, experiment.trainer
     size = sum(parameter.numel() for parameter in experiment.model.parameters()) / 1e6
     kind = "bf16" if trainer.passes.precision == torch.bfloat16 else "fp32"
@@ -62,9 +65,9 @@ def plan(experiment: Experiment) -> list[str]:
 
 
 def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[str]:
-    """Who is trained how often in the first epoch, as the scheduler itself answers when it is asked step by step.
+    """Say how often each task is trained in the first epoch, by asking the scheduler for every step.
 
-    PluginError where gradients were to be combined, and no step has several.
+    PluginError where a plugin combines gradients, and no step has several.
     """
     steps = first_epoch(experiment.trainer, stage, tasks)
     batches = Counter(name for names in steps for name in names)
@@ -120,9 +123,9 @@ def _task(task: Task) -> list[str]:
 
 
 def details(experiment: Experiment) -> list[str]:
-    """Who answers which hook, the loss as a formula, and what a step takes: a step of each task is tried on a few examples.
+    """Describe who answers which hook, the loss as a formula, and what a step costs.
 
-    The model and the plugins are used up by it: nothing may be trained afterwards.
+    A step of each task is tried on a few examples. That changes model and plugins: nothing may be trained afterwards.
     """
     trainer, composition = experiment.trainer, experiment.composition
     lines = _answers(composition)
@@ -133,10 +136,13 @@ def details(experiment: Experiment) -> list[str]:
 
 
 def _steps(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[str]:
-    """A line for all tasks of which the same is to be said."""
+    """Describe a step of each task, in one line for all tasks whose steps are alike."""
     trainer, composition = experiment.trainer, experiment.composition
     nothing = compose({}, Defaults(tasks, stage), trainer.streams)
-    plain = {task.name: Trial.of(experiment, nothing, stage, task) for task in tasks}  # before plugins change modules
+    compared = tasks if composition.plugins else []
+    plain = {
+        task.name: Trial.of(experiment, nothing, stage, task) for task in compared
+    }  # before plugins change modules
     meter = Meter(trainer.state, composition, experiment.settings.measure_every)
     composition.observe(meter)  # an update that it measures takes most
     prepare(trainer.hook, trainer.model, stage, tasks)
@@ -145,7 +151,7 @@ def _steps(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
     alike: dict[str, list[str]] = {}  # tasks by what is said of their steps
     for task in tasks:
         trial = Trial.of(experiment, composition, stage, task)
-        ratio = trial.operations / plain[task.name].operations
+        ratio = trial.operations / plain.get(task.name, trial).operations
         said = (
             f"{_formula(trial.terms, composition)}; {_passes(trial.passes)}; {ratio:.1f} times the operations of plain"
         )
@@ -161,7 +167,7 @@ def _micro_batches(trainer: Trainer, stage: Stage, tasks: Sequence[Task]) -> lis
 
 
 def _answers(composition: Composition) -> list[str]:
-    """Every hook that a plugin answers, in the loop's order, with those who answer in theirs."""
+    """List every hook that a plugin answers, in the loop's order, with those plugins in their order."""
     lines = []
     for hook in (name for name in vars(Hooks) if not name.startswith("_")):
         names = [name for name in composition.plugins if hook in composition.hooks_of(name)]
@@ -172,7 +178,7 @@ def _answers(composition: Composition) -> list[str]:
 
 
 def _formula(terms: Mapping[str, Tensor], composition: Composition) -> str:
-    """`task + 1 x smart + 5 x bregman`: the factor is the weight of the plugin of that name."""
+    """Write the loss, `task + 1 x smart + 5 x bregman`: a factor is the weight of the plugin of that name."""
     factors = {name: getattr(composition.plugins.get(name), "weight", None) for name in terms}
     return " + ".join(name if factor is None else f"{factor:g} x {name}" for name, factor in factors.items())
 
@@ -182,9 +188,48 @@ def _passes(passes: Mapping[str, int]) -> str:
     return f"forward passes: {passes[CORE]} clean{''.join(extra)}"
 
 
+def _optimizer(model: MultitaskModel, stage: Stage, composition: Composition) -> torch.optim.Optimizer:
+    """Make the optimizer only if a plugin looks at it: torch imports its compiler for it, for 1.5 s."""
+    hooks = {hook for name in composition.plugins for hook in composition.hooks_of(name)}
+    if hooks & {"make_optimizer", "before_step"}:
+        optimizer: torch.optim.Optimizer = composition.hook.make_optimizer(model=model, stage=stage)
+        return optimizer
+    return Unmade(model)
+
+
+class Unmade(torch.optim.Optimizer):
+    """Stand in for an optimizer of which only `zero_grad` is called."""
+
+    def __init__(self, model: MultitaskModel) -> None:
+        self.model = model
+        self.param_groups = []
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.model.zero_grad(set_to_none)
+
+
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Count the operations in matrix products as FlopCounterMode does, which imports torch's compiler."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here; to skip the compiler, torch would import it
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.count += formula(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
 @dataclass
 class Trial:
-    """An observer of one update on a few examples of one task; the weights stay as they are."""
+    """Observe one update on a few examples of one task; the weights stay as they are."""
 
     composition: Composition
     terms: Mapping[str, Tensor] = field(default_factory=dict)
@@ -193,28 +238,24 @@ class Trial:
 
     @classmethod
     def of(cls, experiment: Experiment, composition: Composition, stage: Stage, task: Task) -> "Trial":
-        """Try a step, up to and without the optimizer's own."""
+        """Try a step, but without the optimizer's update."""
         trainer, trial = experiment.trainer, cls(composition)
         rows = list(range(min(TRIED, len(task.splits["train"]))))
-        optimizer = composition.hook.make_optimizer(model=trainer.model, stage=stage)
+        optimizer = _optimizer(trainer.model, stage, composition)
         chosen = [(task, [task.splits["train"].batch(rows, keys=rows)])]
         update = Update(replace(trainer.passes, hook=composition.hook), optimizer, chosen)
         composition.observe(trial)
         composition.stopwatch.start()
-        with (
-            trainer.streams.at(stage.name, 0),
-            mode(trainer.model, training=True),
-            FlopCounterMode(display=False) as count,
-        ):
+        with trainer.streams.at(stage.name, 0), mode(trainer.model, training=True), Operations() as operations:
             update.compute()
             composition.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=update.compute)
         trial.terms = update.losses[task.name]
         composition.ignore(trial)
-        trial.passes, trial.operations = composition.stopwatch.passes, float(count.get_total_flops())
+        trial.passes, trial.operations = composition.stopwatch.passes, float(operations.count)
         return trial
 
     @hookimpl(wrapper=True)
     def predict(self) -> Generator[None, Tensor, Tensor]:
-        """A forward pass."""
+        """Count a forward pass."""
         self.composition.stopwatch.count()
         return (yield)

@@ -2,22 +2,25 @@
 
 from dataclasses import MISSING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from regkit.base.errors import PluginError
+from regkit.cli.terminal import Terminal
 from regkit.hooks import catalog
-from regkit.tasks.task import FINETUNE
+from regkit.tasks.names import FINETUNE
 
 
 def plugins(name: str | None) -> None:
-    """List the installed plugins with the first line of their modules, or explain one of them."""
-    console = Console()
+    """List the installed plugins with the first line of their modules, or explain one of them.
+
+    Both are read from the source: a module is imported only where its source does not tell.
+    """
+    console = Terminal()
     if name is None:
-        for each in catalog.installed():
+        for each, point in catalog.installed().items():
             try:
-                first = catalog.summary(each)[0]
+                first = catalog.summary(each, point)[0]
             except PluginError as error:  # one that cannot be imported does not hide the others
                 first = str(error)
             console.print(Text.assemble((each, "bold"), f"  {first}"), soft_wrap=True)
@@ -27,7 +30,7 @@ def plugins(name: str | None) -> None:
     if rest:
         console.print(f"\n{rest}", markup=False, highlight=False)
     table = Table("option", "type", "default", "meaning", box=None, pad_edge=False)
-    for option in catalog.options(catalog.load_class(name)).values():
+    for option in catalog.shown_options(name).values():
         default = "needed" if option.default is MISSING else str(option.default)
         table.add_row(*map(Text, (option.name, option.type, default, option.meaning)))
     table.add_row(catalog.STAGES, "list", FINETUNE, "The stages in which it acts.")

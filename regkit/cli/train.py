@@ -1,19 +1,14 @@
-"""The commands `regkit train` and `regkit pretrain`: assemble a run, print its plan, train it."""
+"""Train: build the run that `regkit train` or `regkit pretrain` asks for, print its plan, train it."""
 
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from regkit.base.errors import PluginError
-from regkit.base.files import absolute
 from regkit.cli.display import Display, print_effects, print_scores
 from regkit.cli.plan import details, plan, print_plan
-from regkit.data import demo
+from regkit.cli.terminal import Terminal
 from regkit.distributed.launch import find_device, joined
-from regkit.hooks import catalog
 from regkit.runs import checkpoint, folders
 from regkit.runs import resume as resuming
 from regkit.runs.experiment import Experiment
@@ -25,23 +20,11 @@ from regkit.runs.settings import Settings
 from regkit.runs.sinks import FINISHED, FolderSink, Sink
 from regkit.training.effects import Meter
 
-DOMAIN = "domain"  # the plugin behind `regkit pretrain`: the one that the command line knows by name
 
-
-def train(
-    config: Path | None,
-    given: Mapping[str, Any],
-    plugins: Sequence[str],
-    output: Path | None,
-    resume: str | None,
-    dry_run: bool,
-) -> None:
-    """Train as the file and the options say, into a new run folder, or go on with the run that `resume` means."""
-    run = resuming.run_to_resume(resume, output)
-    base = run / folders.CONFIG if run and resume != resuming.AUTO and not config else config
-    settings = gather(base, given, plugins)
+def train(settings: Settings, base: Path | None, run: Path | None, output: Path | None, dry_run: bool) -> None:
+    """Train into a new run folder, or go on with `run`. `base` is the file that the settings come from."""
     with joined(find_device(settings.device)) as processes:
-        console = Console(quiet=not processes.first)
+        console = Terminal(quiet=not processes.first)
         if base and settings.plugins:
             print_plan(console, [f"importing, as {base} asks: {resuming.sources(settings)}"])
         if run is None:
@@ -55,19 +38,6 @@ def train(
                 return
             resumable = newest(run, lambda line: print_plan(console, [line]))
             _train(console, resuming.build(resumable, settings, processes), run, resumable, dry_run)
-
-
-def pretrain(
-    given: Mapping[str, Any], domain: Mapping[str, Any], plugins: Sequence[str], output: Path | None, dry_run: bool
-) -> None:
-    """Train the stage of the plugin `domain` alone, and leave an encoder folder."""
-    settings = gather(None, {"data": None, "finetune": False, **given}, plugins)
-    options = dict(domain) | settings.plugins.get(DOMAIN, {})
-    settings = settings.model_copy(update={"plugins": {DOMAIN: options} | {**settings.plugins, DOMAIN: options}})
-    folders.check_free(output or folders.RUNS / "new")
-    with joined(find_device(settings.device)) as processes:
-        console = Console(quiet=not processes.first)
-        _train(console, Experiment.build(settings, processes), output, None, dry_run)
 
 
 def _train(
@@ -105,24 +75,3 @@ def _report(console: Console, experiment: Experiment, recorder: Recorder, folder
         return
     checkpoint.export_encoder(folder / "best", folder)
     print_plan(console, [f"encoder folder: {folder}", f"to build on it: regkit train --encoder {folder}"])
-
-
-def gather(config: Path | None, given: Mapping[str, Any], plugins: Sequence[str]) -> Settings:
-    """The settings of the file, changed by those given on the command line; paths are made absolute."""
-    base = Settings.read(config) if config else Settings()
-    if config is None and not {"data", "encoder"} & given.keys():
-        base = base.model_copy(update=demo.SETTINGS)
-    chosen = {name: dict(options) for name, options in base.plugins.items()}
-    parsed = [catalog.parse(text) for text in plugins]
-    for name, options in parsed:
-        if [other for other, _ in parsed].count(name) > 1:
-            raise PluginError(f"--plugin {name} is given twice; one plugin has one instance a run.")
-        chosen[name] = chosen.get(name, {}) | options
-    values = base.model_dump() | dict(given) | {"plugins": chosen}
-    if "epochs" in given and "steps" not in given:
-        values["steps"] = None
-    if values["data"] is not None:
-        values["data"] = absolute(Path(values["data"]))
-    if values["encoder"] and Path(values["encoder"]).is_dir():
-        values["encoder"] = str(absolute(Path(values["encoder"])))
-    return Settings.checked(values, "the command line")

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -10,8 +10,10 @@ from regkit.base.errors import ConfigError, DataError, explain, nearest
 from regkit.base.files import TextPath, read_toml
 from regkit.data import demo
 from regkit.data.tables import Table, first_twice, read_table
-from regkit.tasks.objectives import Binary, Classification, Objective, Regression
-from regkit.tasks.task import PairMode, Split
+from regkit.tasks.names import PairMode, Split
+
+if TYPE_CHECKING:
+    from regkit.tasks.objectives import Objective
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 LONGEST = 64  # characters of a name, which files have in theirs
@@ -57,7 +59,9 @@ class TaskSpec(BaseModel):
         return (self.text,) if isinstance(self.text, str) else self.text
 
     @property
-    def objective(self) -> Objective:
+    def objective(self) -> "Objective":
+        from regkit.tasks.objectives import Binary, Classification, Regression  # which import torch
+
         if self.kind == "binary":
             return Binary()
         if self.kind == "regression" and self.range:

@@ -1,54 +1,26 @@
-"""Catalog: which plugins are installed, what options they have, and how one is made from what the user wrote."""
+"""Catalog: find the installed plugins and their options, and make one from what the user wrote."""
 
-import ast
 import inspect
 import json
 import re
-import textwrap
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
-from itertools import pairwise
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from regkit.base.described import Option, meanings
 from regkit.base.errors import PluginError, RegkitError, explain, nearest
 from regkit.base.failures import last_line
+from regkit.hooks import source
 
 GROUP = "regkit.plugins"
 STAGES = "stages"  # the option of every plugin: the stages in which it acts
 
 
-@dataclass(frozen=True)
-class Option:
-    """A field of a plugin: what `--plugin name:option=value` may set."""
-
-    name: str
-    hint: Any  # the annotation, constraints included
-    default: Any  # MISSING where the user must choose
-    meaning: str  # the string below the field
-
-    @property
-    def type(self) -> str:
-        """The annotation in words: `float`, `longest or shortest`."""
-        return _in_words(self.hint)
-
-
-def _in_words(hint: Any) -> str:
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return _in_words(parts[0])
-    if origin in (Literal, Union, UnionType):
-        return " or ".join(part if isinstance(part, str) else _in_words(part) for part in parts)
-    if hint is type(None):
-        return "none"
-    return getattr(origin or hint, "__name__", str(hint))
-
-
 def installed() -> dict[str, EntryPoint]:
-    """Every installed plugin's entry point by name; nothing is imported."""
+    """List the entry points of the installed plugins by name; nothing is imported."""
     found: dict[str, EntryPoint] = {}
     for point in sorted(entry_points(group=GROUP)):
         other = found.setdefault(point.name, point)
@@ -58,58 +30,86 @@ def installed() -> dict[str, EntryPoint]:
 
 
 def load_class(name: str) -> type:
-    """Import the plugin of this name; PluginError where it is not installed, cannot be imported or is no dataclass."""
-    points = installed()
-    if name not in points:
-        raise PluginError(f"there is no plugin '{name}'. {nearest(name, points)}")
+    """Import the plugin of this name. PluginError where it is missing, broken or no dataclass."""
+    point = _point(name)
     try:
-        found = points[name].load()
+        found = point.load()
     except Exception as error:  # whatever a stranger's module raises
-        raise PluginError(f"plugin '{name}' ({points[name].value}) cannot be imported: {last_line(error)}.") from error
+        raise PluginError(f"plugin '{name}' ({point.value}) cannot be imported: {last_line(error)}.") from error
     if not (isinstance(found, type) and is_dataclass(found)):
-        raise PluginError(f"plugin '{name}': {points[name].value} is not a dataclass.")
+        raise PluginError(f"plugin '{name}': {point.value} is not a dataclass.")
     if STAGES in (field.name for field in fields(found)):
         raise PluginError(f"plugin '{name}': every plugin has an option '{STAGES}'; call its own by another name.")
     return found
 
 
+def _point(name: str) -> EntryPoint:
+    points = installed()
+    if name not in points:
+        raise PluginError(f"there is no plugin '{name}'. {nearest(name, points)}")
+    return points[name]
+
+
 def options(plugin: type) -> dict[str, Option]:
-    """The options of a plugin's class, in the order of its fields."""
-    hints, meanings = get_type_hints(plugin, include_extras=True), _meanings(plugin)
+    """List the options of a plugin's class, in the order of its fields."""
+    hints, said = get_type_hints(plugin, include_extras=True), meanings(plugin)
     found = {}
     for field in fields(plugin):
         if field.init:
             default = field.default_factory() if field.default_factory is not MISSING else field.default
-            found[field.name] = Option(field.name, hints[field.name], default, meanings.get(field.name, ""))
+            found[field.name] = Option(field.name, hints[field.name], default, said.get(field.name, ""))
     return found
 
 
-def summary(name: str) -> tuple[str, str]:
-    """The first line of the docstring of the plugin's module, or else of its class, and the rest of it."""
-    plugin = load_class(name)
-    text = inspect.getdoc(inspect.getmodule(plugin)) or inspect.getdoc(plugin) or ""
+def shown_options(name: str) -> Mapping[str, Option | source.Field]:
+    """List the options of the plugin of this name, which is imported only if its source does not tell."""
+    if found := source.read(_point(name)):
+        try:
+            return found.fields()
+        except source.UnclearError:
+            pass
+    return options(load_class(name))
+
+
+def summary(name: str, point: EntryPoint | None = None) -> tuple[str, str]:
+    """Split the docstring of the plugin's module, or else of its class, into its first line and the rest.
+
+    Whoever lists all plugins has each one's entry point already, and hands it in: to find it takes 10 milliseconds.
+    """
+    text = source.docstring(point or _point(name))
+    if text is None:
+        plugin = load_class(name)
+        text = inspect.getdoc(inspect.getmodule(plugin)) or inspect.getdoc(plugin) or ""
     first, _, rest = text.partition("\n")
     return first, rest.strip()
 
 
+def check_names(name: str, given: Mapping[str, Any]) -> None:
+    """Check that a plugin is installed, has the given options, and gets those it needs.
+
+    Nothing is checked here that only the imported plugin tells: `make` checks that, and the values. Raises PluginError.
+    """
+    try:
+        found = source.read(_point(name))
+        known = found.fields() if found else None
+    except source.UnclearError:
+        return
+    if known is not None:
+        _check_names(name, known, given)
+
+
 def acts_in(name: str, given: Mapping[str, Any]) -> list[str] | None:
-    """The stages that the option `stages` names, which every plugin has; None where it is not given."""
+    """Read the option `stages` of every plugin: the stages in which it acts. None where it is not given."""
     option = Option(STAGES, list[str], None, "")
     return _checked(name, option, given[STAGES]) if STAGES in given else None
 
 
 def make(name: str, given: Mapping[str, Any]) -> Any:
-    """The plugin's one instance for a run. Pydantic checks each option; text from the command line is converted."""
+    """Make the plugin's one instance for a run. Pydantic checks each option and converts text."""
     plugin = load_class(name)
     known = options(plugin)
-    given = {option: value for option, value in given.items() if option != STAGES}
-    for option in given:
-        if option not in known:
-            raise PluginError(f"'{name}' has no option '{option}'. {nearest(option, [*known, STAGES])}")
-    for needed in known.values():
-        if needed.default is MISSING and needed.name not in given:
-            raise PluginError(f"'{name}' needs {needed.name}: --plugin {name}:{needed.name}={needed.type.upper()}.")
-    checked = {option: _checked(name, known[option], value) for option, value in given.items()}
+    _check_names(name, known, given)
+    checked = {key: _checked(name, known[key], value) for key, value in given.items() if key != STAGES}
     try:
         return plugin(**checked)
     except ValueError as error:  # a check of the plugin's own, in __post_init__
@@ -120,15 +120,24 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
         raise PluginError(f"plugin '{name}' failed when it was made: {last_line(error)}.") from error
 
 
+def _check_names(name: str, known: Mapping[str, Option | source.Field], given: Mapping[str, Any]) -> None:
+    for option in given:
+        if option not in known and option != STAGES:
+            raise PluginError(f"'{name}' has no option '{option}'. {nearest(option, [*known, STAGES])}")
+    for needed in known.values():
+        if needed.default is MISSING and needed.name not in given:
+            raise PluginError(f"'{name}' needs {needed.name}: --plugin {name}:{needed.name}={needed.type.upper()}.")
+
+
 def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, as the plugin has them: numbers, not text."""
+    """Read back the options that were given, as the plugin holds them: numbers, not text."""
     return {key: acts_in(name, given) if key == STAGES else getattr(plugin, key) for key in given}
 
 
 def strengths(plugin: object) -> Mapping[str, float]:
-    """The options that set how strongly a plugin acts, each with the value at which it does nothing.
+    """List the options that set how strongly a plugin acts, each with the value at which it does nothing.
 
-    Those of its class attribute `neutral`, or else `weight` at 0.
+    They are those of its class attribute `neutral`, or else `weight` at 0.
     """
     found: Mapping[str, float] | None = getattr(plugin, "neutral", None)
     if found is None:
@@ -137,7 +146,7 @@ def strengths(plugin: object) -> Mapping[str, float]:
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
-    """`name:key=value,key=value` from the command line; a value may be a JSON list or object."""
+    """Read `name:key=value,key=value` from the command line; a value may be a JSON list or object."""
     name, _, rest = text.partition(":")
     given: dict[str, Any] = {}
     for part in re.split(r",(?=\s*\w+\s*=)", rest) if rest else []:
@@ -164,17 +173,3 @@ def _checked(name: str, option: Option, value: Any) -> Any:
         return TypeAdapter(option.hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:
         raise PluginError(explain(error, f"'{name}'", (), option.name)) from None
-
-
-def _meanings(plugin: type) -> dict[str, str]:
-    """The string below each field, which Python itself forgets."""
-    try:
-        body = ast.parse(textwrap.dedent(inspect.getsource(plugin))).body[0]
-    except (OSError, TypeError, SyntaxError):  # no source at hand
-        return {}
-    found = {}
-    statements = getattr(body, "body", [])
-    for field, text in pairwise(statements):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
-    return found

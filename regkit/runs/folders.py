@@ -5,15 +5,15 @@ import time
 from pathlib import Path
 from typing import IO
 
-from regkit.base.errors import RunError, nearest
-from regkit.base.files import point
-from regkit.runs import checkpoint
+from regkit.base.errors import ConfigError, RunError, nearest
+from regkit.base.files import absolute, point
 from regkit.runs.lock import LOCK, claim
 from regkit.runs.settings import Settings
 
 RUNS = Path("runs")
 CONFIG = "config.toml"
 LATEST = "latest"
+AUTO = "auto"  # of --resume: go on with the run in --output, if there is one
 
 
 def check_free(folder: Path) -> None:
@@ -70,6 +70,8 @@ def find_run(run: Path | None) -> Path:
     folder = find_folder(run)
     if not (folder / "best").is_dir():
         raise RunError(f"{folder} has no checkpoint yet: training has not reached the end of its first epoch.")
+    from regkit.runs import checkpoint  # which imports torch
+
     if trouble := checkpoint.damage(folder / "best"):
         raise RunError(f"{folder / 'best'} is damaged: {trouble}.")
     return folder
@@ -86,3 +88,17 @@ def find_folder(run: Path | None) -> Path:
     if not is_run(folder):
         raise RunError(f"{folder} is not a run: it has no {CONFIG}.")
     return folder
+
+
+def to_resume(resume: str | None, output: Path | None) -> Path | None:
+    """Find the folder of the run that `--resume` and `--output` mean; None for a new one."""
+    if resume is None:
+        return None
+    if resume == AUTO:
+        if output is None:
+            raise ConfigError("--resume auto needs --output: the folder of the run, to begin or to go on with.")
+        return output if is_run(output) else None
+    if output is not None and absolute(output) != absolute(Path(resume)):
+        raise ConfigError(f"a run goes on in its own folder; leave out --output {output}, or --resume {resume}.")
+    folder = find_folder(Path(resume))
+    return folder.parent / folder.readlink() if folder.is_symlink() else folder

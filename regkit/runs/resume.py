@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from regkit.base.errors import ConfigError, RunError
-from regkit.base.files import absolute
 from regkit.data.declare import choose, find_tasks
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks import catalog
@@ -16,23 +15,8 @@ from regkit.runs.resumable import Resumable
 from regkit.runs.settings import Settings
 from regkit.tasks.task import Task
 
-AUTO = "auto"
 # May differ: none of them changes what is learned, but for which values dropout sets to 0.
 FREE = {"data", "device", "keep", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
-
-
-def run_to_resume(resume: str | None, output: Path | None) -> Path | None:
-    """Find the run that `--resume` and `--output` mean; None for a new one."""
-    if resume is None:
-        return None
-    if resume == AUTO:
-        if output is None:
-            raise ConfigError("--resume auto needs --output: the folder of the run, to begin or to go on with.")
-        return output if folders.is_run(output) else None
-    if output is not None and absolute(output) != absolute(Path(resume)):
-        raise ConfigError(f"a run goes on in its own folder; leave out --output {output}, or --resume {resume}.")
-    folder = folders.find_folder(Path(resume))
-    return folder.parent / folder.readlink() if folder.is_symlink() else folder
 
 
 def same(folder: Path, ran: Settings, given: Settings) -> Settings:

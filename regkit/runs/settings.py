@@ -1,12 +1,14 @@
-"""Settings: what a run is made of, as `config.toml` and the command line say it."""
+"""Settings: every choice of a run, as `config.toml` and the command line give it."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from regkit.base.described import Option, meanings
 from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, absolute, read_toml
 
@@ -17,7 +19,7 @@ UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**2
 
 
 def size_in_bytes(value: object) -> int:
-    """`2GB`, `1.5 GiB` or a number of bytes as bytes; ValueError says what is needed instead."""
+    """Read `2GB`, `1.5 GiB` or a number of bytes as bytes. ValueError says what is needed instead."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", str(value).strip())
     if isinstance(value, str | int) and found and found[2] in UNITS and ("." not in found[1] or found[2]):
         return int(float(found[1]) * UNITS[found[2]]) if "." in found[1] else int(found[1]) * UNITS[found[2]]
@@ -28,42 +30,86 @@ def size_in_bytes(value: object) -> int:
 Memory = Annotated[int, BeforeValidator(size_in_bytes), Field(ge=1)]
 
 
+# Every setting but `plugins`, in the order in which help, docs and `regkit settings` print them.
+GROUPS = {
+    "What to train on": ["data", "tasks", "encoder", "finetune"],
+    "How long": ["epochs", "steps", "patience"],
+    "How": [
+        "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "dropout", "max_length", "length_bucketing",
+        "max_skipped", "measure_every", "seed",
+    ],
+    "Where": ["device", "precision", "micro_batch_tokens", "memory"],
+    "Saving": ["save_steps", "save_minutes", "keep", "monitor"],
+}  # fmt: skip
+
+
 class Settings(BaseModel):
-    """Every choice of a run. A TOML file has the same names at its top, and a table `[plugins.NAME]` a plugin."""
+    """Hold every choice of a run.
+
+    A TOML file has the same names at its top, and a table `[plugins.NAME]` for each plugin. The string below a field is its
+    meaning, which help, docs and `regkit settings` print.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    data: TextPath | None = None  # a folder or a TOML file that declares tasks; None generates the demo's
-    tasks: list[str] | None = None  # those of the data's tasks to train; None takes all that are not optional
-    encoder: str | None = None  # a checkpoint folder or a name on the Hub; None takes the demo's
-    finetune: bool = True  # train on the data's tasks, after the stages that plugins add; or those stages alone
+    data: TextPath | None = None
+    """Folder, or TOML file that declares tasks. Without it, a small demo is generated."""
+    tasks: list[str] | None = None
+    """Names of the tasks to train. Without it, all but those that the data marks as optional."""
+    encoder: str | None = None
+    """Checkpoint folder, or a name on the Hugging Face Hub. Without it, the demo's MiniLM."""
+    finetune: bool = True
+    """Train on the data's tasks. Turned off, only the stages that plugins add are trained."""
     epochs: Count = 3
-    steps: Count | None = None  # optimizer updates, instead of epochs
-    batch_size: Count = 32  # examples an update, where the task does not say otherwise
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-5  # at its peak
-    warmup: Share = 0.1  # share of the updates in which the learning rate rises
+    """Passes over the training data of all tasks."""
+    steps: Count | None = None
+    """Optimizer updates to train for, instead of epochs."""
+    patience: Count | None = None
+    """Stop a stage after so many evaluations in a row without a better score. Without it, never."""
+    batch_size: Count = 32
+    """Examples in an update, unless the task sets its own number."""
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    """Learning rate at its peak. The demo, without data and encoder of your own, takes 1e-4."""
+    warmup: Share = 0.1
+    """Share of the updates in which the learning rate rises: from 0, and less than 1."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    clip: Annotated[float, Field(ge=0)] = 1.0  # largest norm of a gradient; 0 does not clip
-    dropout: Share | None = None  # None: the rates of the encoder's config.json, and 0.1 before the heads
-    max_length: Annotated[int, Field(ge=8)] | None = None  # tokens; None: what the encoder reads
-    length_bucketing: bool = True  # texts of like length in one batch
-    micro_batch_tokens: Count = 16384  # most tokens in memory at once; does not change the result
-    memory: Memory | None = None  # most that the process shall take, such as "2GB"; it finds a size of micro-batches
-    save_steps: Count | None = None  # updates between two checkpoints; None: only after each epoch, and by the clock
-    save_minutes: Annotated[float, Field(ge=0)] = 10.0  # minutes between two checkpoints; 0: not by the clock
-    keep: Annotated[int, Field(ge=2)] = 2  # newest checkpoints on the disk, beside the best: one may turn out damaged
-    monitor: str = "mean"  # the score that decides which is best: "mean" over tasks, or one, such as "sst.accuracy"
-    patience: Count | None = None  # evaluations in a row without a better score, after which a stage ends
-    max_skipped: Count = 5  # updates in a row that may be skipped because a loss or gradient is not finite
-    measure_every: Annotated[int, Field(ge=0)] = 16  # batches of a task, one of which tells what plugins do; 0 never
-    precision: Literal["auto", "bf16", "fp32"] = "auto"  # auto: bf16 on CUDA, fp32 elsewhere
-    device: str = "auto"  # auto: cuda, or else mps, or else cpu
+    """Weight decay of AdamW. Biases and layer norms have none."""
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the gradient; a larger one is scaled down to it. 0 turns this off."""
+    dropout: Share | None = None
+    """Dropout rate. Without it, the encoder's own rates, and 0.1 before the heads."""
+    max_length: Annotated[int, Field(ge=8)] | None = None
+    """Longest text, in tokens; the rest is cut off. Without it, as long as the encoder reads."""
+    length_bucketing: bool = True
+    """Put texts of similar length into the same batch, which is faster."""
+    max_skipped: Count = 5
+    """Updates in a row that may be skipped because a loss or gradient is not finite."""
+    measure_every: Annotated[int, Field(ge=0)] = 16
+    """Measure what each plugin does on one in so many batches of a task. 0 measures nothing."""
     seed: int = 0
-    plugins: dict[str, dict[str, Any]] = {}  # options by plugin, in order: the first is the outermost wrapper
+    """Seed from which all random numbers are derived."""
+    device: str = "auto"
+    """cuda, mps or cpu. auto takes the first of them that this machine has."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Number format of the forward pass. auto takes bf16 on CUDA, and fp32 elsewhere."""
+    micro_batch_tokens: Count = 16384
+    """Most tokens in memory at once. Larger batches are cut into parts; the result is the same."""
+    memory: Memory | None = None
+    """Most memory to take, such as 2GB: batches are cut into parts that fit into it."""
+    save_steps: Count | None = None
+    """Updates between two checkpoints. Without it, one after each epoch and by the clock."""
+    save_minutes: Annotated[float, Field(ge=0)] = 10.0
+    """Minutes between two checkpoints. 0 saves none by the clock."""
+    keep: Annotated[int, Field(ge=2)] = 2
+    """Newest checkpoints that stay on the disk, beside the best. At least 2: one may be damaged."""
+    monitor: str = "mean"
+    """Score that decides which checkpoint is best: mean, or one such as sst.accuracy."""
+    plugins: dict[str, dict[str, Any]] = {}
+    """Options of each plugin, by its name. The first plugin is the outermost wrapper."""
 
     @classmethod
     def read(cls, path: Path) -> "Settings":
-        """Settings from a TOML file; relative paths in it start at its folder."""
+        """Read settings from a TOML file; relative paths in it start at its folder."""
         try:
             values = read_toml(path)
         except FileNotFoundError:
@@ -80,13 +126,22 @@ class Settings(BaseModel):
         return settings.model_copy(update=found)
 
     @classmethod
-    def checked(cls, values: dict[str, Any], owner: str) -> "Settings":
-        """Settings from plain values; ConfigError in `owner`'s name."""
+    def checked(cls, values: dict[str, Any], owner: str, called: Mapping[str, str] | None = None) -> "Settings":
+        """Check plain values. ConfigError names the `owner`, or what the user called the setting: `--warmup`."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(explain(error, owner, cls.model_fields)) from None
+            raise ConfigError(explain(error, owner, cls.model_fields, called=called)) from None
 
     def toml(self) -> str:
-        """A TOML file that gives these settings again."""
+        """Write a TOML file that gives these settings again."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def options() -> dict[str, Option]:
+    """List the settings in the order of their fields, each with its type, default and meaning."""
+    hints, said = get_type_hints(Settings, include_extras=True), meanings(Settings)
+    return {
+        name: Option(name, hints[name], field.get_default(call_default_factory=True), said.get(name, ""))
+        for name, field in Settings.model_fields.items()
+    }

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from regkit.tasks.batch import Batch
+from regkit.tasks.names import FINETUNE, PairMode, Split
 from regkit.tasks.objectives import Objective
 
-FINETUNE = "finetune"  # the stage that every run ends with, on the run's own tasks
-
-Split = Literal["train", "dev", "test"]
-PairMode = Literal["cross_encoder", "bi_encoder"]  # both texts in one sequence, or each in its own
+__all__ = ["FINETUNE", "Dataset", "Examples", "PairMode", "Split", "Stage", "Task"]
 
 
 class Dataset(Protocol):

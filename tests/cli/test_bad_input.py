@@ -78,27 +78,39 @@ def evaluate(name: str, *more: object, says: str | tuple[str, ...], files: Mappi
 
 OPTIONS = "Available: epsilon, eta, sigma, stages, steps, unit, weight."
 COMMAND_LINE = [
-    train("unknown option", "--epcohs", 3, says="--epcohs"),
+    train("unknown option", "--epcohs", 3, says="there is no option --epcohs. Did you mean '--epochs'? Available: --batch-size, --clip, "),
+    train("unknown switch", "--no-finetnue", says="there is no option --no-finetnue. Did you mean '--no-finetune'? "),
+    train("short option", "-x", says="there is no option -x. Available: "),
+    train("option of another program", "--gradient-accumulation-steps", 4, says="there is no option --gradient-accumulation-steps. --micro-batch-tokens does that: "),
+    train("option of another program, underlined", "--per_device_train_batch_size=4", says="there is no option --per_device_train_batch_size. --batch-size is its name here: "),
+    Case("option of another program, elsewhere", ("eval", "--warmup-ratio", "0.1"), "there is no option --warmup-ratio. Available: "),
+    train("warmup of everything", "--warmup", 1, says="--warmup is '1'; input should be less than 1."),
+    train("dropout of nothing", "--dropout", "none", says="--dropout is 'none'; input should be a valid number"),
+    train("unknown precision", "--precision", "fp16", says="--precision is 'fp16'; input should be 'auto', 'bf16' or 'fp32'."),
+    train("unknown unit of memory", "--memory", "2 elephants", says="--memory is '2 elephants'; give bytes, or a number with "),
+    train("seed not whole", "--seed", 1.5, says="--seed is '1.5'; input should be a valid integer"),
+    Case("unknown setting", ("settings", "lerning_rate"), "there is no setting 'lerning_rate'. Did you mean 'learning_rate'? Available: batch_size, "),
     train("text for a number", "--epochs", "three", says=("--epochs", "valid integer")),
     train("a missing value", "--epochs", says="--epochs"),
     train("one argument too many", "a.toml", "b.toml", says="b.toml"),
-    Case("unknown command", ("trian",), "trian"),
+    Case("unknown command", ("trian",), "there is no command 'trian'. Did you mean 'train'? Available: eval, plugins, pretrain, settings, train."),
+    train("a switch on and off", "--finetune", "--no-finetune", says="--finetune and --no-finetune are both given; leave one of them out."),
     Case("unknown split", ("eval", "run", "--split", "val"), ("--split", "val", "train", "dev", "test")),
-    train("no epochs", "--epochs", 0, says=("the command line: epochs is 0;", "greater than or equal to 1")),
-    train("negative epochs", "--epochs", -1, says="epochs is -1;"),
-    train("no steps", "--steps", 0, says="steps is 0;"),
-    train("no batch", "--batch-size", 0, says="batch_size is 0;"),
-    train("negative batch", "--batch-size", -8, says="batch_size is -8;"),
-    train("no learning rate", "--lr", 0, says="learning_rate is 0.0;"),
-    train("negative learning rate", "--lr", -1, says="learning_rate is -1.0;"),
-    train("learning rate nan", "--lr", "nan", says=("learning_rate is nan;", "finite")),
-    train("learning rate inf", "--lr", "inf", says=("learning_rate is inf;", "finite")),
-    train("learning rate 1e999", "--lr", "1e999", says=("learning_rate is inf;", "finite")),
+    train("no epochs", "--epochs", 0, says=("regkit: --epochs is '0'; ", "greater than or equal to 1")),
+    train("negative epochs", "--epochs", -1, says="--epochs is '-1';"),
+    train("no steps", "--steps", 0, says="--steps is '0';"),
+    train("no batch", "--batch-size", 0, says="--batch-size is '0';"),
+    train("negative batch", "--batch-size", -8, says="--batch-size is '-8';"),
+    train("no learning rate", "--lr", 0, says="--learning-rate is '0';"),
+    train("negative learning rate", "--lr", -1, says="--learning-rate is '-1';"),
+    train("learning rate nan", "--lr", "nan", says=("--learning-rate is 'nan';", "finite")),
+    train("learning rate inf", "--lr", "inf", says=("--learning-rate is 'inf';", "finite")),
+    train("learning rate 1e999", "--lr", "1e999", says=("--learning-rate is '1e999';", "finite")),
     train("unknown score to monitor", "--monitor", "mood.acuracy", says=("monitor is 'mood.acuracy', and there is no such score. Did you mean 'mood.accuracy'? ", "mean")),
     train("score of an unknown task", "--monitor", "mod.accuracy", says="monitor is 'mod.accuracy', and there is no such score. "),
-    train("one checkpoint", "--keep", 1, says="the command line: keep is 1; "),
-    train("no patience", "--patience", 0, says="the command line: patience is 0; "),
-    train("negative minutes", "--save-minutes", -1, says="the command line: save_minutes is -1.0; "),
+    train("one checkpoint", "--keep", 1, says="--keep is '1'; "),
+    train("no patience", "--patience", 0, says="--patience is '0'; "),
+    train("negative minutes", "--save-minutes", -1, says="--save-minutes is '-1'; "),
     train("resume auto without a folder", "--resume", "auto", says="--resume auto needs --output: "),
     train("resume of nothing", "--resume", "rnu", says="there is no run rnu. Did you mean 'run'? "),
     train("resume of another folder", "--resume", "run", "--output", "mine", says="a run goes on in its own folder; leave out --output mine, or --resume run."),
@@ -187,7 +199,7 @@ CONFIGS = [
     config("config: plugin option inf", "[plugins.smart]\nweight = inf", ("'smart': weight is inf; ",)),
     config("config: plugin option nan", "[plugins.smart]\nweight = nan", ("'smart': weight is nan; ",)),
     Case("config: no such data", ("train", "c.toml"), "nowhere does not exist; ", {"c.toml": 'data = "nowhere"'}),
-    Case("config: right, command line wrong", ("train", "c.toml", "--epochs", 0), "the command line: epochs is 0;", {"c.toml": "epochs = 3"}),
+    Case("config: right, command line wrong", ("train", "c.toml", "--epochs", 0), "--epochs is '0';", {"c.toml": "epochs = 3"}),
 ]  # fmt: skip
 
 DECLARED = [
@@ -516,10 +528,42 @@ def test_an_output_that_takes_nothing_is_one_sentence(place: Path) -> None:
     assert "No space left on device" in done.stderr
 
 
-@pytest.mark.slow
-def test_a_reader_that_stops_reading_is_no_error(place: Path) -> None:
-    done = shell("$python -m regkit plugins | true; exit ${PIPESTATUS[0]}", place)
-    assert (done.returncode, done.stderr) == (1, "")
+def piped(command: str, reader: str, place: Path) -> tuple[int, str, str]:
+    """What a command leaves behind whose reader stops: its status, and what was read and printed as an error."""
+    done = shell(f"$python -m regkit {command} | {reader}; exit ${{PIPESTATUS[0]}}", place)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("command", ["plugins", "plugins smart", "settings", "settings seed", "settings --markdown"])
+def test_a_reader_that_does_not_read_is_no_error(place: Path, command: str) -> None:
+    assert piped(command, "true", place) == (0, "", "")
+
+
+@pytest.mark.parametrize("more", ["", " --json"])
+def test_scores_that_nobody_reads_are_no_error(place: Path, more: str) -> None:
+    assert piped(f"eval run --predictions p{more}", "true", place) == (0, "", "")
+    assert sorted(path.name for path in (place / "p").iterdir()) == ["mood-dev.csv", "near-dev.csv", "same-dev.csv"]
+
+
+@pytest.mark.parametrize("reader", ["true", "head -3"])
+def test_a_reader_that_stops_reading_ends_the_printing_and_not_the_training(place: Path, reader: str) -> None:
+    words = "train --encoder encoder --data data --epochs 2 --output mine"
+    status, read, err = piped(words, reader, place)
+    assert (status, err) == (0, "")
+    assert len(read.splitlines()) == (3 if reader == "head -3" else 0)
+    assert (place / "mine" / "effects.json").is_file()
+    assert regkit("eval", "mine", "--json", cwd=place).status == 0
+    assert "is finished" in regkit("train", "--resume", "mine", cwd=place).out
+
+
+def test_a_reader_that_stops_reading_does_not_end_pretraining(place: Path) -> None:
+    (place / "c.txt").write_text(PROSE, encoding="utf8")
+    words = "pretrain --corpus c.txt --encoder encoder --steps 2 --output mine"
+    assert piped(words, "true", place) == (0, "", "")
+    assert (place / "mine" / "model.safetensors").is_file()
+
+
+RIGHT = ("--encoder", "encoder", "--data", "data")
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "plugins"])
@@ -531,7 +575,8 @@ def test_an_interruption_is_one_sentence_and_status_130(
 
     module = {"train": training, "evaluate": evaluating, "plugins": listing}[command]
     monkeypatch.setattr(module, command, interrupt)
-    ran = regkit({"evaluate": "eval"}.get(command, command), cwd=place)
+    words = {"train": ("train", *RIGHT), "evaluate": ("eval", "run")}.get(command, (command,))
+    ran = regkit(*words, cwd=place)
     assert ran.status == 130
     assert ran.err.startswith("regkit: interrupted")
     assert ran.err.count("\n") == 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from regkit import Experiment, PluginError, Settings
-from regkit.cli.plan import first_epoch, plan
+from regkit.cli.plan import Trial, first_epoch, plan
 from regkit.training.stages import measure_length
 from tests.helpers import TASKS, regkit, stages_of, write_tasks
 
@@ -68,6 +68,17 @@ def test_hooks_are_listed_in_the_loops_order_with_who_answers(place: Path) -> No
         "hook measure: smart",
         "hook after_step: bregman",
     ]
+
+
+def test_operations_are_counted_as_torch_counts_them(place: Path) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    experiment = build(place / "data", {"smart": {}})
+    ((stage, tasks),) = stages_of(experiment.trainer)
+    for task in tasks:
+        with FlopCounterMode(display=False) as count:
+            trial = Trial.of(experiment, experiment.composition, stage, task)
+        assert trial.operations == count.get_total_flops() > 0
 
 
 # The epoch: tasks of 24, 14 and 10 examples, in batches of 4, 7 and 4, so of 6, 2 and 3 updates.

@@ -81,7 +81,7 @@ def test_what_is_pretrained_has_no_task_to_score(place: Path) -> None:
             "'smart' shall act in stage 'domian'. Did you mean 'domain'? Available: domain.",
         ),
         (("--corpus", "tasks"), "'domain' has no tasks whose texts it could read; name a corpus, or --data."),
-        (("--epochs", 0), "'domain': epochs is 0"),
+        (("--epochs", 0), "--epochs is '0'; "),
     ],
 )
 def test_what_is_wrong_is_one_sentence_and_leaves_nothing_behind(

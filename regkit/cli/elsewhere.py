@@ -1,0 +1,58 @@
+"""Elsewhere: options that other programs have, each with what does the same here."""
+
+import re
+from collections.abc import Iterable
+
+from regkit.base.errors import nearest
+
+OTHERS = {
+    "gradient-accumulation gradient-accumulation-steps grad-accum accumulation-steps accumulate-grad-batches": (
+        "--micro-batch-tokens does that: a batch is computed in parts of so many tokens, with the same result"
+    ),
+    "scheduler task-scheduler sampler sampling": "--plugin chooses the tasks of each update, such as --plugin rrobin",
+    "lr-scheduler lr-scheduler-type": "--warmup says how long the learning rate rises; then it falls to 0",
+    "num-train-epochs num-epochs max-epochs n-epochs": "--epochs is its name here",
+    "max-steps num-steps num-train-steps max-train-steps total-steps": "--steps is its name here",
+    "per-device-train-batch-size per-gpu-train-batch-size train-batch-size bs": (
+        "--batch-size is its name here: examples in an update, those of all devices together"
+    ),
+    "per-device-eval-batch-size eval-batch-size": "--micro-batch-tokens sets how much is evaluated at once",
+    "max-seq-length max-seq-len max-sequence-length max-len model-max-length": "--max-length is its name here",
+    "fp16 amp mixed-precision half": "--precision bf16 does that; fp16 is not offered",
+    "bf16": "--precision bf16 does that",
+    "fp32": "--precision fp32 does that",
+    "warmup-ratio warmup-proportion": "--warmup is its name here: a share of the updates",
+    "warmup-steps num-warmup-steps": "--warmup does that, as a share of the updates: --warmup 0.1",
+    "wd": "--weight-decay is its name here",
+    "bucketing no-bucketing group-by-length": "--length-bucketing does that, and is on; --no-length-bucketing turns it off",
+    "early-stopping early-stopping-patience": "--patience does that: evaluations in a row without a better score",
+    "max-grad-norm gradient-clip-val grad-clip clip-norm gradient-clipping": "--clip is its name here",
+    "output-dir out-dir out save-dir": "--output is its name here",
+    "model model-name model-name-or-path pretrained-model checkpoint bert": "--encoder is its name here",
+    "dataset dataset-name data-dir train-file train-data": "--data is its name here: a folder, or a file of tasks",
+    "task task-name": "--tasks is its name here",
+    "logging-steps log-interval log-every report-to": "No option is needed: log.jsonl in --output has every loss",
+    "eval-steps eval-strategy evaluation-strategy": "No option is needed: the dev split is scored after each epoch",
+    "save-strategy save-every save-interval": "--save-steps and --save-minutes do that",
+    "save-total-limit keep-checkpoints": "--keep is its name here: newest checkpoints, beside the best",
+    "metric-for-best-model": "--monitor is its name here: the mean score, or TASK.METRIC",
+    "resume-from-checkpoint resume-from continue": "--resume is its name here: --resume RUN",
+    "no-cuda cpu use-cpu": "--device cpu does that",
+    "cuda gpu use-gpu gpus": "--device cuda does that",
+    "hidden-dropout-prob dropout-rate": "--dropout is its name here",
+    "random-seed": "--seed is its name here",
+    "freeze-encoder freeze last-linear-layer": "--plugin freeze does that: only the heads are trained",
+    "config config-file": "The settings file is an argument, without --config: regkit train FILE.toml",
+}
+HINTS = {name: hint for names, hint in OTHERS.items() for name in names.split()}
+
+
+def no_option(name: str, known: Iterable[str]) -> str:
+    """Say that there is no such option, and what does the same here, or else the nearest option."""
+    known = list(known)
+    said = f"there is no option {name}."
+    hint = HINTS.get(name.lstrip("-").replace("_", "-").lower())
+    named = hint and re.match(r"--[\w-]+", hint)
+    if hint and (not named or named[0] in known):
+        return f"{said} {hint}."
+    return f"{said} {nearest(name, known)}"

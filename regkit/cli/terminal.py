@@ -1,0 +1,17 @@
+"""Terminal: print what commands say. A reader that stops (`regkit train | head`) ends that alone."""
+
+import os
+import sys
+
+from rich.console import Console
+
+
+class Terminal(Console):
+    """Print until nobody reads any more, and then nothing: a run is worth more than its lines."""
+
+    def on_broken_pipe(self) -> None:
+        """Send what is still printed to nowhere. Rich itself would end the program here, with status 1."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # what is still buffered is flushed at exit
+        os.close(nowhere)

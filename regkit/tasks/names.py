@@ -1,0 +1,8 @@
+"""Names: what splits, pair modes and the last stage are called."""
+
+from typing import Literal
+
+FINETUNE = "finetune"  # the stage that every run ends with, on the run's own tasks
+
+Split = Literal["train", "dev", "test"]
+PairMode = Literal["cross_encoder", "bi_encoder"]  # both texts in one sequence, or each in its own

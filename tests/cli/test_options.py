@@ -1,0 +1,120 @@
+"""Settings as options: each is given on the command line, and arrives in the run."""
+
+import re
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regkit.cli.app import DOMAIN, DOMAINS_OWN
+from regkit.cli.elsewhere import HINTS, no_option
+from regkit.cli.options import flag
+from regkit.hooks import catalog
+from regkit.runs.settings import Settings, options
+from tests.helpers import regkit
+
+# Every setting but `plugins`: what is typed, and the value that it means.
+GIVEN: dict[str, tuple[list[str], Any]] = {
+    "data": (["--data", "data"], None),
+    "tasks": (["--tasks", "near, mood"], ["near", "mood"]),
+    "encoder": (["--encoder", "encoder"], None),
+    "finetune": (["--finetune"], True),
+    "epochs": (["--epochs", "2"], 2),
+    "steps": (["--steps=1"], 1),
+    "patience": (["--patience", "4"], 4),
+    "batch_size": (["--batch-size", "8"], 8),
+    "learning_rate": (["--lr", "1e-3"], 1e-3),
+    "warmup": (["--warmup", "0.25"], 0.25),
+    "weight_decay": (["--weight-decay", "0"], 0.0),
+    "clip": (["--clip", "0.5"], 0.5),
+    "dropout": (["--dropout", "0.2"], 0.2),
+    "max_length": (["--max-length", "40"], 40),
+    "length_bucketing": (["--no-length-bucketing"], False),
+    "max_skipped": (["--max-skipped", "3"], 3),
+    "measure_every": (["--measure-every", "0"], 0),
+    "seed": (["--seed", "-7"], -7),
+    "device": (["--device", "cpu"], "cpu"),
+    "precision": (["--precision", "fp32"], "fp32"),
+    "micro_batch_tokens": (["--micro-batch-tokens", "512"], 512),
+    "memory": (["--memory", "64 GB"], 64 * 10**9),
+    "save_steps": (["--save-steps", "1"], 1),
+    "save_minutes": (["--save-minutes", "0"], 0.0),
+    "keep": (["--keep", "3"], 3),
+    "monitor": (["--monitor", "near.pearson"], "near.pearson"),
+}
+
+
+def test_every_setting_can_be_given_and_is_what_the_run_was_trained_with(place: Path, tmp_path: Path) -> None:
+    assert [*GIVEN, "plugins"] == list(Settings.model_fields)
+    words = [word for typed, _ in GIVEN.values() for word in typed]
+    ran = regkit("train", *words, "--output", tmp_path / "run", cwd=place)
+    assert ran.status == 0, ran.err
+    written = tomllib.loads((tmp_path / "run" / "config.toml").read_text(encoding="utf8"))
+    expected = {name: value for name, (_, value) in GIVEN.items() if value is not None}
+    assert expected.items() <= written.items()
+    assert (written["data"], written["encoder"]) == (str(place / "data"), str(place / "encoder"))
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "length_bucketing", "finetune"])
+def test_a_setting_has_its_own_name_and_a_switch_can_be_turned_on_and_off(place: Path, name: str) -> None:
+    words = ("train", "--encoder", "encoder", "--data", "data", "--dry-run")
+    if name == "learning_rate":
+        lines = regkit(*words, "--learning-rate", "0.5", cwd=place).out
+        assert "peak learning rate 0.5" in lines
+        return
+    (place / "c.toml").write_text(f"{name} = false\n", encoding="utf8")
+    assert regkit("train", "c.toml", *words[1:], flag(name), cwd=place).status == 0
+    ran = regkit("train", "c.toml", *words[1:], flag(f"no_{name}"), cwd=place)
+    assert (ran.status, "fine-tuning is off" in ran.err) == ((2, True) if name == "finetune" else (0, False))
+
+
+def test_pretraining_has_the_defaults_of_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # an option a line
+    lines = regkit("pretrain", "--help", cwd=Path.cwd()).out.splitlines()
+    plugin = catalog.shown_options(DOMAIN)
+    for name in DOMAINS_OWN:
+        (line,) = [line for line in lines if re.match(rf"│ {flag(name)}[ ,]", line)]
+        default = plugin[name].default
+        assert line.count(f"[default: {default}]") == 1 if default is not None else "default" not in line
+
+
+def test_the_settings_of_pretraining_reach_the_plugin_and_the_run(place: Path, tmp_path: Path) -> None:
+    (place / "c.txt").write_text("A cake. A tea.\n\n" * 12, encoding="utf8")
+    words = ("pretrain", "--corpus", "c.txt", "--encoder", "encoder", "--output", tmp_path / "out")
+    ran = regkit(*words, "--steps", "2", "--lr", "1e-3", "--batch-size", "4", "--clip", "0.5", "--keep", "3", cwd=place)
+    assert ran.status == 0, ran.err
+    written = tomllib.loads((tmp_path / "out" / "config.toml").read_text(encoding="utf8"))
+    given = {"steps": 2, "learning_rate": 1e-3, "batch_size": 4}
+    assert given.items() <= written["plugins"]["domain"].items()
+    assert (written["clip"], written["keep"], written["finetune"]) == (0.5, 3, False)
+    assert (written["epochs"], written["batch_size"], written["learning_rate"]) == (3, 32, 5e-5)
+
+
+def test_a_run_goes_on_without_the_encoder_that_it_began_with(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "encoder", tmp_path / "encoder")
+    words = ("train", "--encoder", "encoder", "--data", place / "data", "--steps", 2, "--output", "run")
+    assert regkit(*words, cwd=tmp_path).status == 0
+    shutil.rmtree(tmp_path / "encoder")
+    ran = regkit("train", "--resume", "run", cwd=tmp_path)
+    assert (ran.status, ran.err) == (0, "")
+    assert "run is finished" in ran.out
+
+
+@pytest.mark.parametrize("name", HINTS)
+def test_what_is_called_otherwise_elsewhere_names_an_option_that_is_here(name: str) -> None:
+    known = {flag(setting) for setting in options()} | {
+        "--plugin",
+        "--output",
+        "--resume",
+        "--lr",
+        "--no-length-bucketing",
+    }
+    said = no_option(f"--{name}", known)
+    assert said.startswith(f"there is no option --{name}. ")
+    assert said.endswith(f"{HINTS[name]}.")
+    assert flag(name) not in known
+    named = [word for word in re.findall(r"--[\w-]+", HINTS[name]) if word != "--config"]
+    assert set(named) <= known
+    assert len(said) <= 180

@@ -1,0 +1,195 @@
+"""Start-up: a command imports torch and its kin only when it is going to use them. What is imported is what takes time."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import regkit
+from regkit.base.errors import PluginError
+from regkit.hooks import catalog, source
+from tests.helpers import install, write_encoder, write_tasks
+
+HEAVY = ["torch", "numpy", "scipy", "sklearn", "transformers", "datasets", "safetensors", "tokenizers", "pyarrow"]
+PROGRAM = f"""
+import json, sys
+from regkit.cli.app import main
+try:
+    main()
+except SystemExit as end:
+    status = end.code
+else:
+    status = 0
+print(json.dumps([status, [name for name in {[*HEAVY, "torch._dynamo", "regkit_plugins"]} if name in sys.modules]]))
+"""
+
+
+def imported(place: Path, *words: str) -> tuple[int, list[str], str]:
+    """Run a command in a process of its own: its status, the heavy modules that it imported, and its last line."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *words], cwd=place, capture_output=True, text=True)
+    status, names = json.loads(done.stdout.splitlines()[-1])
+    return status or 0, names, done.stderr
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("startup")
+    write_encoder(folder / "encoder")
+    write_tasks(folder / "data")
+    (folder / "c.toml").write_text("epochs =", encoding="utf8")
+    return folder
+
+
+RIGHT = ("--encoder", "encoder", "--data", "data")
+QUICK = [
+    ((), 2),
+    (("--help",), 0),
+    (("-h",), 0),
+    (("--version",), 0),
+    (("train", "--help"), 0),
+    (("pretrain", "-h"), 0),
+    (("eval", "-h"), 0),
+    (("plugins",), 0),
+    (("plugins", "smart"), 0),
+    (("plugins", "domain"), 0),
+    (("plugins", "smrt"), 2),
+    (("settings",), 0),
+    (("settings", "warmup"), 0),
+    (("settings", "wramup"), 2),
+    (("trian",), 2),
+    (("train", "--epcohs", "3"), 2),
+    (("train", "--scheduler", "x"), 2),
+    (("train", "--epochs", "three", *RIGHT), 2),
+    (("train", "--warmup", "2", *RIGHT), 2),
+    (("train", "--tasks", "mod", *RIGHT), 2),
+    (("train", "-p", "smrt", *RIGHT), 2),
+    (("train", "-p", "smart:wieght=3", *RIGHT), 2),
+    (("train", "-p", "only", *RIGHT), 2),
+    (("train", "nowhere.toml"), 2),
+    (("train", "c.toml"), 2),
+    (("train", "--data", "nowhere", "--encoder", "encoder"), 2),
+    (("train", "--data", "data", "--encoder", "./nowhere"), 2),
+    (("train", "--output", "data", *RIGHT), 2),
+    (("train", "--resume", "rnu"), 2),
+    (("train", "--resume", "auto"), 2),
+    (("pretrain",), 2),
+    (("pretrain", "--corpus", "x", "--encoder", "encoder", "--epochs", "0"), 2),
+    (("eval",), 2),
+    (("eval", "rnu"), 2),
+    (("eval", "data"), 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "status"), QUICK, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_nothing_heavy_is_imported_for_help_listings_and_the_users_mistakes(
+    place: Path, words: tuple[str, ...], status: int
+) -> None:
+    found, heavy, said = imported(place, *words)
+    assert (found, heavy) == (status, []), said
+
+
+def test_a_value_that_only_the_plugin_can_check_imports_the_plugin(place: Path) -> None:
+    status, heavy, said = imported(place, "train", "-p", "smart:weight=-1", *RIGHT)
+    assert (status, said) == (2, "regkit: 'smart': weight is '-1'; input should be greater than or equal to 0.\n")
+    assert "torch" in heavy
+
+
+def test_a_dry_run_imports_neither_torchs_compiler_nor_what_only_scores_need(place: Path) -> None:
+    for more in ((), ("-p", "smart", "-p", "rrobin")):
+        status, heavy, said = imported(place, "train", "--dry-run", *RIGHT, *more)
+        assert status == 0, said
+        assert set(heavy) - {"regkit_plugins"} == {"torch", "numpy", "safetensors", "tokenizers"}
+
+
+def test_the_public_names_are_those_that_type_checkers_see() -> None:
+    for name in regkit.__all__:
+        assert name in dir(regkit)
+    with pytest.raises(AttributeError, match="has no attribute 'Tsak'"):
+        regkit.Tsak  # noqa: B018
+    with pytest.raises(ImportError):
+        from regkit import Tsak  # noqa: F401
+
+
+@pytest.mark.parametrize("name", sorted(catalog.installed()))
+def test_a_plugins_source_says_what_the_imported_plugin_says(name: str) -> None:
+    point = catalog.installed()[name]
+    found, plugin = source.read(point), catalog.load_class(name)
+    assert found is not None
+    read = [(option.name, option.type, option.default, option.meaning) for option in found.fields().values()]
+    options = catalog.options(plugin).values()
+    assert read == [(option.name, option.type, option.default, option.meaning) for option in options]
+    assert source.docstring(point) == (sys.modules[plugin.__module__].__doc__ or "").strip()
+
+
+UNCLEAR = {
+    "computed": "class Plugin:\n    weight: float = 2 * 3.0\n",
+    "elsewhere": "from os import PathLike\n\n@dataclass\nclass Plugin:\n    weight: PathLike = None\n",
+    "inherited": "class Base:\n    weight: float = 1.0\n\n@dataclass\nclass Plugin(Base):\n    more: float = 1.0\n",
+    "frozen": "@dataclass(frozen=True)\nclass Plugin:\n    weight: float = 1.0\n",
+}
+
+
+@pytest.mark.parametrize("name", UNCLEAR)
+def test_what_the_source_does_not_tell_is_imported(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        UNCLEAR[name].replace("class", "@dataclass\nclass", 1) if name in ("computed", "inherited") else UNCLEAR[name]
+    )
+    install(monkeypatch, tmp_path, x=f'"""X: does x."""\nfrom dataclasses import dataclass\n{text}')
+    found = source.read(catalog.installed()["x"])
+    assert found is not None
+    with pytest.raises(source.UnclearError):
+        found.fields()
+    options = catalog.options(catalog.load_class("x"))
+    assert catalog.shown_options("x") == options
+    catalog.check_names("x", {"wieght": "1"})  # no complaint: only the imported plugin can tell
+    with pytest.raises(PluginError, match="has no option 'wieght'"):
+        catalog.make("x", {"wieght": "1"})
+
+
+def test_a_plugin_whose_class_stands_elsewhere_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, tmp_path, x='"""X: does x."""\nfrom regkit_plugins.smart import Smart as Plugin\n')
+    assert source.docstring(catalog.installed()["x"]) is None
+    assert catalog.summary("x")[0].startswith("SMART: ")
+
+
+def test_a_docstring_with_a_line_like_code_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(
+        monkeypatch,
+        tmp_path,
+        x='"""X: does x\n\nfrom y.\n"""\n\nfrom dataclasses import dataclass\n\n@dataclass\nclass Plugin:\n    pass\n',
+    )
+    assert catalog.summary("x") == ("X: does x", "from y.")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("train --warm", ["--warmup"]),
+        ("train --precision ", ["auto", "bf16", "fp32"]),
+        ("train -p sm", ["smart"]),
+        ("plugins rd", ["rdrop"]),
+        ("settings save_", ["save_steps", "save_minutes"]),
+        ("se", ["settings"]),
+    ],
+)
+def test_the_shell_completes_commands_options_plugins_and_settings(
+    typed: str, offered: list[str], tmp_path: Path
+) -> None:
+    words = f"regkit {typed}"
+    environment = os.environ | {
+        "_REGKIT_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - (not words.endswith(" "))),
+    }
+    program = f"import sys; sys.argv[0] = 'regkit'\n{PROGRAM}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
+    *found, last = done.stdout.splitlines()
+    assert found == offered, done.stderr
+    assert json.loads(last)[1] == []
