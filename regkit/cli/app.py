@@ -256,7 +256,7 @@ def _usage(error: Any) -> str:
             word for each in error.ctx.command.get_params(error.ctx) for word in (*each.opts, *each.secondary_opts)
         }
         return no_option(name, (word for word in known if word.startswith("--")))
-    said = error.format_message()
+    said = error.format_message().replace("Value error, ", "")  # pydantic's, by way of typer
     if wrong := re.match("No such command '(.*?)'", said):
         return f"there is no command '{wrong[1]}'. {nearest(wrong[1], error.ctx.command.list_commands(error.ctx))}"
     return str(said[:1].lower() + said[1:])

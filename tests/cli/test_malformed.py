@@ -180,7 +180,7 @@ def test_a_malformed_input_is_refused_in_one_sentence(given: Input, place: Path)
 FORKS = """
 import json, os, resource, signal, sys, traceback
 import pyarrow.parquet, scipy.stats, sklearn.metrics, torch
-import regkit.cli.app, regkit.cli.train
+from regkit.cli import app, evaluate, train
 
 for job in sys.stdin:
     place, command = json.loads(job)
@@ -194,7 +194,7 @@ for job in sys.stdin:
         signal.alarm(30)  # of any clock, for a pipe that nobody writes to
         sys.argv, status = ["regkit", *command], 70
         try:
-            regkit.cli.app.main()
+            app.main()
             status = 0
         except SystemExit as stop:
             status = stop.code or 0

@@ -21,7 +21,9 @@ ARGUMENTS = ["--encoder", "encoder", "--data", "data", "--batch-size", "4", "--s
 ARGUMENTS += ["--save-steps", "7", "-p", "rrobin", "-p", "ema"]
 
 # A shell in the background lets its children ignore SIGINT, and so would pytest and the run below it.
-PROGRAM = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import regkit.cli.app; regkit.cli.app.main()"
+PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from regkit.cli import app; app.main()"
+)
 
 
 @pytest.fixture(scope="module")

@@ -307,7 +307,7 @@ def test_other_sizes_are_refused_in_a_sentence(given: str, place: Path, tmp_path
     ran = regkit("train", *words(place), "--memory", given, cwd=tmp_path)
     assert ran.status == 2
     assert ran.err.count("\n") == 1
-    assert ran.err.startswith(f"regkit: the command line: memory is {given!r}; ")
+    assert ran.err.startswith(f"regkit: --memory is {given!r}; ")
     assert ("such as 2GB" in ran.err) or given == "0"
     assert not list(tmp_path.iterdir())
 
