@@ -70,6 +70,16 @@ def _same_shape(output: Tensor, other: Tensor) -> None:
         raise ValueError(f"outputs of shapes {list(output.shape)} and {list(other.shape)} cannot be compared")
 
 
+def _kl_both_ways(output: Tensor, other: Tensor) -> Tensor:
+    """Compute the terms of KL(p, q) + KL(q, p) from logits: (p - q)(log p - log q) of each class.
+
+    Both logits and terms are `[rows, classes]`; their sum over classes is the divergence of a row.
+    """
+    _same_shape(output, other)
+    log_p, log_q = _wide(output).log_softmax(-1), _wide(other).log_softmax(-1)
+    return (log_p.exp() - log_q.exp()) * (log_p - log_q)
+
+
 @dataclass(frozen=True)
 class Classification:
     """One of several classes, labelled 0 to classes - 1 or by name; the output is `[examples, classes]` logits."""
@@ -88,10 +98,7 @@ class Classification:
         return F.cross_entropy(_wide(output), labels)
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
-        """KL(p, q) + KL(q, p), which is sum over classes of (p - q)(log p - log q)."""
-        _same_shape(output, other)
-        log_p, log_q = _wide(output).log_softmax(-1), _wide(other).log_softmax(-1)
-        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1).mean()
+        return _kl_both_ways(output, other).sum(-1).mean()
 
     def prediction(self, output: Tensor) -> Tensor:
         return output.argmax(-1)
@@ -235,10 +242,7 @@ class MaskedWords:
         return F.cross_entropy(_wide(output), labels, reduction="sum") / max(len(labels), 1)
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
-        """KL(p, q) + KL(q, p), as that of classes."""
-        _same_shape(output, other)
-        log_p, log_q = _wide(output).log_softmax(-1), _wide(other).log_softmax(-1)
-        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum() / max(len(output), 1)
+        return _kl_both_ways(output, other).sum() / max(len(output), 1)
 
     def prediction(self, output: Tensor) -> Tensor:
         return output.argmax(-1)
