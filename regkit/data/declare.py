@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from regkit.base.errors import ConfigError, DataError, explain, nearest
 from regkit.base.files import TextPath, read_toml
 from regkit.data import demo
-from regkit.data.tables import Table, first_twice, read_table
+from regkit.data.tables import Table, first_duplicate, read_table
 from regkit.tasks.objectives import Binary, Classification, Objective, Regression
 from regkit.tasks.task import PairMode, Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-LONGEST = 64  # characters of a name, which files have in theirs
-MOST = 1 << 16  # classes: each has its row in a head's weights, whatever the data
+LONGEST_NAME = 64  # characters of a name, which files have in theirs
+MOST_CLASSES = 1 << 16  # classes: each has its row in a head's weights, whatever the data
 Bound = Annotated[float, Field(ge=-1e9, le=1e9)]  # of a score, whose square is a float32
 
 
@@ -28,7 +28,9 @@ class TaskSpec(BaseModel):
     text: str | tuple[str, str]  # the column of the text, or those of a pair
     label: str  # the column of the label
     id: str | None = None  # the column that names an example in prediction files; without it, the row number
-    classes: Annotated[int, Field(ge=2, le=MOST)] | Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    classes: Annotated[int, Field(ge=2, le=MOST_CLASSES)] | Annotated[tuple[str, ...], Field(min_length=2)] | None = (
+        None
+    )
     range: tuple[Bound, Bound] | None = None  # lowest and highest score
     pair_mode: PairMode | None = None  # cross_encoder unless said otherwise
     batch_size: Annotated[int, Field(ge=1)] | None = None
@@ -45,7 +47,7 @@ class TaskSpec(BaseModel):
             raise ValueError(f"a {self.kind} task needs '{needed}'")
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError("range needs its lowest value first, and a higher one after it")
-        if isinstance(self.classes, tuple) and (twice := first_twice(self.classes)) is not None:
+        if isinstance(self.classes, tuple) and (twice := first_duplicate(self.classes)) is not None:
             raise ValueError(f"classes names '{twice}' twice")
         if self.pair_mode and isinstance(self.text, str):
             raise ValueError("pair_mode is for pairs: text needs two columns")
@@ -142,8 +144,8 @@ def _spec(path: Path, name: str, values: object) -> TaskSpec:
     owner = f"{path}: task '{name}'"
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
         raise ConfigError(f"{owner}: a name is made of letters, digits, _ and -, and begins with a letter.")
-    if len(name) > LONGEST:
-        raise ConfigError(f"{owner}: a name has at most {LONGEST} characters.")
+    if len(name) > LONGEST_NAME:
+        raise ConfigError(f"{owner}: a name has at most {LONGEST_NAME} characters.")
     try:
         if not isinstance(values, dict):
             raise ConfigError(f"{owner} is {values!r}; a table [tasks.NAME] is needed.")

@@ -40,7 +40,7 @@ def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, 
         tokenizer.encode([_field(table, row, column) for row in range(len(table.rows))]) for column in spec.columns
     ]
     apart = spec.pair_mode == "bi_encoder"
-    sequences, was_cut = _sequences(texts, tokenizer, longest, apart)
+    sequences, truncated = _sequences(texts, tokenizer, longest, apart)
     return Examples(
         tokens=np.concatenate([tokens for tokens, _ in sequences]).astype(np.int32),
         segments=np.concatenate([np.arange(len(tokens)) >= second for tokens, second in sequences]).astype(np.int8),
@@ -48,7 +48,7 @@ def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, 
         labels=_labels(spec.objective, spec.label, table) if has_labels else None,
         sides=2 if apart else 1,
         ids=[row.get(spec.id or "") or str(number) for number, row in enumerate(table.rows)],
-        cut=was_cut,
+        cut=truncated,
     )
 
 
@@ -63,16 +63,16 @@ def _sequences(
     texts: list[list[list[int]]], tokenizer: Tokenizer, longest: int, apart: bool
 ) -> tuple[list[tuple[list[int], int]], int]:
     """Each sequence with where its second text begins, and how many examples had to be cut to fit."""
-    sequences, was_cut = [], 0
+    sequences, truncated = [], 0
     for parts in zip(*texts, strict=True):
         groups = [[part] for part in parts] if apart else [list(parts)]
         fitted = [_fit(group, longest - 1 - len(group)) for group in groups]
-        was_cut += fitted != groups
+        truncated += fitted != groups
         for group in fitted:
             first, *second = [[*part, tokenizer.sep] for part in group]
             tokens = [tokenizer.cls, *first]
             sequences.append((tokens + [token for part in second for token in part], len(tokens)))
-    return sequences, was_cut
+    return sequences, truncated
 
 
 def _fit(parts: list[list[int]], room: int) -> list[list[int]]:

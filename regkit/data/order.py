@@ -26,27 +26,32 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndar
     return [batches[number] for number in random.permutation(len(batches))]
 
 
-def cut(rows: Sequence[int], lengths: np.ndarray, budget: int, shares: int = 1) -> list[Sequence[int]]:
-    """Cut a batch into micro-batches of whole examples, each of a `size` of at most `budget` where one example allows it.
+def cut(rows: Sequence[int], lengths: np.ndarray, tokens: int, processes: int = 1) -> list[Sequence[int]]:
+    """Cut a batch into micro-batches of whole examples, each of a `size` of at most `tokens` where one example allows it.
 
-    For several `shares`, each takes one in so many of the micro-batches, and these are of like size.
+    For several `processes`, each takes one in so many of the micro-batches, and these are of like size.
     """
-    if shares > 1:
-        ordered = sorted(rows, key=lambda row: int(lengths[row]))
-        for number in range(shares, len(rows) + 1, shares):
-            dealt = [ordered[first::number] for first in range(number)]
-            if all(size(lengths[part]) <= budget for part in dealt):
-                return list(dealt)
-        return [[row] for row in ordered]
+    if processes > 1:
+        return _cut_evenly(rows, lengths, tokens, processes)
     parts: list[list[int]] = [[]]
     longest = 0
     for row in rows:
         longest = max(longest, int(lengths[row]))
-        if parts[-1] and longest * (len(parts[-1]) + 1) > budget:
+        if parts[-1] and longest * (len(parts[-1]) + 1) > tokens:
             parts.append([])
             longest = int(lengths[row])
         parts[-1].append(row)
     return list(parts)
+
+
+def _cut_evenly(rows: Sequence[int], lengths: np.ndarray, tokens: int, processes: int) -> list[Sequence[int]]:
+    """Cut a batch into micro-batches of similar size, whose number is a multiple of `processes` if they fit at all."""
+    ordered = sorted(rows, key=lambda row: int(lengths[row]))
+    for number in range(processes, len(rows) + 1, processes):
+        parts: list[Sequence[int]] = [ordered[first::number] for first in range(number)]
+        if all(size(lengths[part]) <= tokens for part in parts):
+            return parts
+    return [[row] for row in ordered]
 
 
 def size(lengths: Sequence[int] | np.ndarray) -> int:
@@ -61,7 +66,7 @@ class Feed:
         self.task, self.seed, self.stage = task, seed, stage
         self.examples: Dataset = task.splits["train"]
         self.lengths = self.examples.lengths()
-        self.sorting = self.lengths if bucketing else np.zeros_like(self.lengths)
+        self._sort_key = self.lengths if bucketing else np.zeros_like(self.lengths)
         self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
 
     def rows(self, number: int) -> list[int]:
@@ -69,11 +74,11 @@ class Feed:
         epoch, place = divmod(number, self.task.batches)
         if self._epoch[0] != epoch:
             key = derive(self.seed, "order", self.stage, self.task.name, epoch)
-            self._epoch = (epoch, epoch_order(self.sorting, self.task.batch_size, key))
+            self._epoch = (epoch, epoch_order(self._sort_key, self.task.batch_size, key))
         return [int(row) for row in self._epoch[1][place]]
 
-    def micro_batches(self, number: int, budget: int, shares: int = 1) -> list[Batch]:
-        """Batch `number`, packed, in parts of a `size` of at most `budget`, of which as many fall to each of the `shares`."""
+    def micro_batches(self, number: int, tokens: int, processes: int = 1) -> list[Batch]:
+        """Batch `number`, packed, in parts of a `size` of at most `tokens`, of which as many fall to each of the `processes`."""
         key = derive(self.seed, "examples", self.stage, self.task.name, number)
-        parts = cut(self.rows(number), self.lengths, budget, shares)
+        parts = cut(self.rows(number), self.lengths, tokens, processes)
         return [self.examples.batch(part, keys=[derive(key, row) for row in part]) for part in parts]

@@ -13,7 +13,7 @@ from regkit.base.errors import DataError, nearest
 from regkit.base.files import check_plain
 
 BLOCK = 1 << 20  # bytes looked at together
-LINE = 1 << 24  # bytes of a line, which is read in one piece
+LONGEST_LINE = 1 << 24  # bytes of a line, which is read in one piece
 MOST_ROWS = 1 << 22  # of a table, all of which is in memory: half a kilobyte each
 MOST_TEXT = 1 << 30  # characters of a Parquet file, which may repeat a value without end
 
@@ -67,7 +67,7 @@ def read_table(path: Path, *, quoting: bool = True, columns: Sequence[str] = ())
     return table
 
 
-def first_twice(names: Iterable[str]) -> str | None:
+def first_duplicate(names: Iterable[str]) -> str | None:
     """The first of the names that is there twice."""
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
@@ -96,8 +96,8 @@ def _check_text(path: Path) -> None:
             line += block.count(b"\n")
             end = max(block.rfind(b"\n"), block.rfind(b"\r"))
             length = length + len(block) if end < 0 else len(block) - end - 1
-            if length > LINE:
-                raise DataError(f"{path}, line {line}: it is longer than {LINE >> 20} MiB.")
+            if length > LONGEST_LINE:
+                raise DataError(f"{path}, line {line}: it is longer than {LONGEST_LINE >> 20} MiB.")
             empty = empty and not text.strip()
     if empty:
         raise DataError(f"{path} is empty.")
@@ -119,7 +119,7 @@ def _read_csv(path: Path, quoting: bool, columns: Sequence[str]) -> Table:
         try:
             header = next(fields for fields in reader if fields)
             began = reader.line_num
-            if twice := first_twice(filter(None, header)):
+            if twice := first_duplicate(filter(None, header)):
                 raise DataError(f"{path} has two columns '{twice}'.")
             _require(str(path), header, columns)
             for fields in reader:
@@ -162,7 +162,7 @@ def _row(line: str, where: str) -> dict[str, str]:
         if "\\u" in line:  # JSON can spell half a character, which is no text
             json.dumps(record, ensure_ascii=False).encode()
         if isinstance(record, dict):
-            return {name: _plain(value) for name, value in record.items()}
+            return {name: _text(value) for name, value in record.items()}
     except (ValueError, RecursionError):
         raise DataError(f"{where}: this is not JSON.") from None
     raise DataError(f"{where}: a JSON object is needed, one a line.")
@@ -183,7 +183,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
             _require(str(path), file.schema_arrow.names, columns)
             for batch in file.iter_batches(batch_size=256):
                 for values in zip(*batch.columns, strict=True):
-                    row = {name: _plain(value.as_py()) for name, value in zip(batch.schema.names, values, strict=True)}
+                    row = {name: _text(value.as_py()) for name, value in zip(batch.schema.names, values, strict=True)}
                     rows.append(row)
                     size += sum(map(len, row.values()))
                     if size > MOST_TEXT:
@@ -196,7 +196,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
     return Table(str(path), rows, list(range(1, len(rows) + 1)), unit="row")
 
 
-def _plain(value: object) -> str:
+def _text(value: object) -> str:
     """A typed value as a CSV file would write it."""
     if value is None:
         return ""

@@ -148,10 +148,10 @@ class Bert(nn.Module):
             initialise(part, self.config.initializer_range)
 
 
-def initialise(module: nn.Module, spread: float) -> None:
+def initialise(module: nn.Module, std: float) -> None:
     """BERT's own initial weights: normal in linear layers and embeddings, biases 0, layer norms the identity."""
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=spread)
+        nn.init.normal_(module.weight, std=std)
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)
     if isinstance(module, nn.LayerNorm):

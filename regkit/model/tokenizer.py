@@ -94,17 +94,17 @@ def _from_json(path: Path) -> Backend:
             f"{path} has no WordPiece vocabulary with its unknown token; minBERT needs a BERT vocabulary."
         )
     for part, known in {"normalizer": NORMALIZERS, "pre_tokenizer": PRE_TOKENIZERS}.items():
-        if unknown := [kind for kind in _kinds(content.get(part)) if kind not in known]:
+        if unknown := [kind for kind in _types(content.get(part)) if kind not in known]:
             raise EncoderError(f"{path} has the {part} {unknown[0]}; minBERT reads {', '.join(sorted(known))}.")
     return Backend.from_str(json.dumps(content))  # what was checked: of a key given twice, two readers may take either
 
 
-def _kinds(part: Any) -> Iterator[object]:
+def _types(part: Any) -> Iterator[object]:
     """The types of a part of a tokenizer, and of those that it is made of."""
     if isinstance(part, dict):
         yield part.get("type")
     for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
-        yield from _kinds(each)
+        yield from _types(each)
 
 
 def _lowercase(folder: Path) -> bool:

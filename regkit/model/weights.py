@@ -19,7 +19,7 @@ from regkit.base.files import check_plain, load_tensors, read_json
 from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
 
 Tensors = dict[str, Tensor]
-KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # of numbers that are weights as they stand
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # of numbers that are weights as they stand
 
 
 def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
@@ -31,21 +31,21 @@ def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
     if dropout is not None:
         config = replace(config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     path = _find_weights(folder)
-    tensors = _plain_names(_read_tensors(path))
+    tensors = _canonical_names(_read_tensors(path))
     last = f"encoder.layer.{config.num_hidden_layers - 1}.output.dense.weight"
     if last not in tensors:  # before a layer is made: config.json may ask for a thousand million
         raise EncoderError(f"{folder}: the checkpoint lacks the tensor '{last}'.")
     with torch.device("meta"):  # shapes first: memory is taken only for tensors that fit
         model = Bert(config)
-    needed = _theirs(dict(model.state_dict()), config.num_hidden_layers)
+    needed = _to_hugging_face(dict(model.state_dict()), config.num_hidden_layers)
     fresh = {name: tensor for name, tensor in needed.items() if name.startswith("pooler.")}
     if fresh.keys() & tensors.keys():
         fresh = {}
     _check(tensors, {name: tensor for name, tensor in needed.items() if name not in fresh}, path)
     for name, tensor in fresh.items():
-        spread = config.initializer_range if name.endswith("weight") else 0.0
-        tensors[name] = torch.randn(tensor.shape) * spread
-    ours = _ours(tensors, config.num_hidden_layers)
+        std = config.initializer_range if name.endswith("weight") else 0.0
+        tensors[name] = torch.randn(tensor.shape) * std
+    ours = _from_hugging_face(tensors, config.num_hidden_layers)
     copies = {
         name: tensor.to(torch.float32, copy=True) for name, tensor in ours.items()
     }  # and no longer the file's pages
@@ -83,8 +83,8 @@ def read_config(folder: Path) -> BertConfig:
 
 def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Fill the heads whose tensors the checkpoint has under these names, by head ours and theirs; which ones these are."""
-    tensors, filled = _plain_names(_read_tensors(_find_weights(folder))) if names else {}, []
-    tensors = {name: tensor for name, tensor in tensors.items() if _plain_numbers(tensor)}
+    tensors, filled = _canonical_names(_read_tensors(_find_weights(folder))) if names else {}, []
+    tensors = {name: tensor for name, tensor in tensors.items() if _dense_floats(tensor)}
     for name, pairs in names.items():
         found = {ours: tensors[theirs] for ours, theirs in pairs.items() if theirs in tensors}
         wanted = heads[name].state_dict()
@@ -103,7 +103,7 @@ def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) ->
     if not isinstance(model, Bert):
         raise EncoderError(f"regkit can write checkpoints of minBERT, not of {type(model).__name__}.")
     config = {"model_type": "bert", "architectures": ["BertModel"], "position_embedding_type": "absolute"}
-    tensors = _theirs(dict(weights or model.state_dict()), model.config.num_hidden_layers)
+    tensors = _to_hugging_face(dict(weights or model.state_dict()), model.config.num_hidden_layers)
     return config | asdict(model.config), {f"bert.{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -119,7 +119,7 @@ def _read_tensors(path: Path) -> Tensors:
         if path.suffix == ".safetensors":
             return load_tensors(path)
         check_plain(path)
-        _check_packed(path)
+        _check_uncompressed(path)
         found = dict(torch.load(path, map_location="cpu", weights_only=True))
         return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
     except UnpicklingError:  # torch's own message tells how to run it all the same
@@ -129,7 +129,7 @@ def _read_tensors(path: Path) -> Tensors:
         raise EncoderError(f"{path} cannot be read: {reason}") from None
 
 
-def _check_packed(path: Path) -> None:
+def _check_uncompressed(path: Path) -> None:
     """ValueError where a zip file would grow when it is read: torch writes its own without compression."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -162,7 +162,7 @@ def _names(layers: int) -> dict[str, str]:
     return {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in names.items() for kind in ("weight", "bias")}
 
 
-def _plain_names(tensors: Mapping[str, Tensor]) -> Tensors:
+def _canonical_names(tensors: Mapping[str, Tensor]) -> Tensors:
     """Names without the prefix `bert.`, LayerNorm's parameters as weight and bias."""
     plain = {}
     for key, tensor in tensors.items():
@@ -173,12 +173,12 @@ def _plain_names(tensors: Mapping[str, Tensor]) -> Tensors:
     return plain
 
 
-def _ours(theirs: Tensors, layers: int) -> Tensors:
+def _from_hugging_face(theirs: Tensors, layers: int) -> Tensors:
     """Their tensors under our names; what minBERT has no place for, such as other heads, is left out."""
     return {ours: theirs[name] for ours, name in _names(layers).items() if name in theirs}
 
 
-def _theirs(ours: Tensors, layers: int) -> Tensors:
+def _to_hugging_face(ours: Tensors, layers: int) -> Tensors:
     """Our tensors under their names, without the prefix `bert.`."""
     return {name: ours[mine].contiguous() for mine, name in _names(layers).items() if mine in ours}
 
@@ -192,7 +192,7 @@ def _check(tensors: Tensors, needed: Tensors, path: Path) -> None:
         if tensors[name].shape != like.shape:
             found, wanted = list(tensors[name].shape), list(like.shape)
             raise EncoderError(f"{folder}: the tensor '{name}' has shape {found}, but config.json asks for {wanted}.")
-        if not _plain_numbers(tensors[name]):
+        if not _dense_floats(tensors[name]):
             raise EncoderError(
                 f"{folder}: the tensor '{name}' is of type {tensors[name].dtype}, which weights cannot be."
             )
@@ -203,5 +203,5 @@ def _check(tensors: Tensors, needed: Tensors, path: Path) -> None:
             raise EncoderError(f"{folder}: the tensor '{name}' has numbers that are not finite.")
 
 
-def _plain_numbers(tensor: Tensor) -> bool:
-    return tensor.dtype in KINDS and tensor.layout is torch.strided and not tensor.is_meta
+def _dense_floats(tensor: Tensor) -> bool:
+    return tensor.dtype in FLOATS and tensor.layout is torch.strided and not tensor.is_meta

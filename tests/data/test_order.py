@@ -85,22 +85,22 @@ def test_which_examples_share_a_batch_changes_from_epoch_to_epoch() -> None:
 
 @PATIENT
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(1, 200), st.randoms())
-def test_a_cut_keeps_order_and_whole_examples_and_its_budget(lengths: list[int], budget: int, random) -> None:
+def test_a_cut_keeps_order_and_whole_examples_and_its_bound(lengths: list[int], tokens: int, random) -> None:
     rows = list(range(len(lengths)))
     random.shuffle(rows)
-    parts = cut(rows, np.array(lengths), budget)
+    parts = cut(rows, np.array(lengths), tokens)
     assert [row for part in parts for row in part] == rows
     assert all(len(part) > 0 for part in parts)
     for part in parts:
-        assert len(part) == 1 or size([lengths[row] for row in part]) <= budget
+        assert len(part) == 1 or size([lengths[row] for row in part]) <= tokens
 
 
 @PATIENT
 @given(st.lists(st.integers(1, 60), min_size=2, max_size=80), st.integers(1, 200))
-def test_a_cut_is_made_only_where_the_next_example_would_not_fit(lengths: list[int], budget: int) -> None:
-    parts = cut(range(len(lengths)), np.array(lengths), budget)
+def test_a_cut_is_made_only_where_the_next_example_would_not_fit(lengths: list[int], tokens: int) -> None:
+    parts = cut(range(len(lengths)), np.array(lengths), tokens)
     for part, following in pairwise(parts):
-        assert size([lengths[row] for row in [*part, following[0]]]) > budget
+        assert size([lengths[row] for row in [*part, following[0]]]) > tokens
 
 
 def feed(seed: int = 0, stage: str = "finetune", name: str = "t", size: int = 22, *, bucketing: bool = True) -> Feed:
