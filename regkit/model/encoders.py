@@ -1,4 +1,4 @@
-"""Encoders: from what the user calls an encoder to a folder on this machine."""
+"""Encoders: turn the name that the user gives an encoder into a folder on this machine."""
 
 import importlib.util
 from pathlib import Path
@@ -19,15 +19,16 @@ FILES = [
 
 
 def find_encoder(name: str | None) -> Path:
-    """The folder of an encoder: a folder as it is, the demo's for None, a name such as `bert-base-uncased` by the Hub.
+    """Find the folder of an encoder; download it if need be.
 
-    Raises EncoderError with what to install or to pass.
+    A folder is taken as it is, None is the demo's encoder, and a name such as `bert-base-uncased` is looked for on the
+    Hugging Face Hub. Raises EncoderError, which says what to install or to pass.
     """
     if name is None:
         return _demo()
     try:
         folder = Path(name).expanduser()
-    except RuntimeError as error:  # of a user who is not here
+    except RuntimeError as error:  # ~name of a user whom this machine does not know
         raise EncoderError(f"there is no encoder folder {name}: {error}") from None
     if folder.is_dir():
         return folder.resolve()
@@ -55,13 +56,13 @@ def _from_hub(name: str) -> Path:
         ) from None
     try:
         return Path(snapshot_download(name, allow_patterns=FILES))
-    except Exception as error:  # the library's own, requests', and the operating system's
+    except Exception as error:  # of the library itself, of requests, and of the operating system
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EncoderError(f"'{name}' is no folder here, and the Hugging Face Hub did not give it: {reason}") from None
 
 
 def check_vocabulary(folder: Path, tokenizer: Tokenizer, encoder: Bert) -> None:
-    """ConfigError where a word has no embedding."""
+    """Check that every word has an embedding. Raises ConfigError if the tokenizer has more words."""
     words = encoder.config.vocab_size
     if len(tokenizer) > words:
         raise ConfigError(f"{folder}: the tokenizer has {len(tokenizer)} words, the encoder {words}.")
