@@ -1,4 +1,4 @@
-"""Load: from a declared task's tables to examples in token ids, every label checked."""
+"""Load: read a task's tables, check every label and tokenize the texts."""
 
 from collections.abc import Iterable
 
@@ -23,7 +23,7 @@ def load_task(
     batch_size: int = 32,
     splits: Iterable[Split] = SPLITS,
 ) -> Task:
-    """Read, check and tokenize a task's splits; DataError names file, line and field."""
+    """Read, check and tokenize a task's splits. Raises DataError, which names file, line and field."""
     pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.columns) == 2 else None
     found: dict[Split, Examples] = {}
     for split in splits:
@@ -34,7 +34,7 @@ def load_task(
 
 
 def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, *, labelled: bool) -> Examples:
-    has_labels = labelled or spec.label in table.rows[0]  # a test split may come without
+    has_labels = labelled or spec.label in table.rows[0]  # a test split may lack them
     table.require([*spec.columns, *([spec.label] if has_labels else []), *([spec.id] if spec.id else [])])
     texts = [
         tokenizer.encode([_field(table, row, column) for row in range(len(table.rows))]) for column in spec.columns
@@ -62,7 +62,10 @@ def _field(table: Table, row: int, column: str) -> str:
 def _sequences(
     texts: list[list[list[int]]], tokenizer: Tokenizer, longest: int, apart: bool
 ) -> tuple[list[tuple[list[int], int]], int]:
-    """Each sequence with where its second text begins, and how many examples had to be cut to fit."""
+    """Join the texts of each example to sequences of at most `longest` tokens, special tokens included.
+
+    Returns each sequence with the index where its second text begins, and the number of truncated examples.
+    """
     sequences, truncated = [], 0
     for parts in zip(*texts, strict=True):
         groups = [[part] for part in parts] if apart else [list(parts)]
@@ -76,7 +79,10 @@ def _sequences(
 
 
 def _fit(parts: list[list[int]], room: int) -> list[list[int]]:
-    """At most `room` tokens: cut from the end, of a pair the longer text first and then both alike."""
+    """Truncate a text, or the two of a pair, to at most `room` tokens in all.
+
+    Tokens are cut from the end; of a pair, the longer text loses them first, and then both alike.
+    """
     if len(parts) == 1:
         return [parts[0][:room]]
     first, second = parts

@@ -1,4 +1,4 @@
-"""Order: which examples make a task's next batch, and how a batch is cut into micro-batches."""
+"""Order: choose the examples of a task's next batch, and cut a batch into micro-batches."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,10 @@ POOL = 50  # batches whose examples are sorted by length together: enough for li
 
 
 def epoch_order(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndarray]:
-    """Rows of each batch of one epoch: every example once, texts of like length together, batches in random order.
+    """Draw the batches of one epoch: every example once, texts of similar length together.
 
-    An epoch stays an epoch: only the last batch drawn is smaller than `batch_size`, and none is left out.
+    Returns the rows of each batch, batches in random order. An epoch stays an epoch: only the last batch drawn is smaller
+    than `batch_size`, and none is left out.
     """
     random = np.random.default_rng(seed)
     rows = random.permutation(len(lengths))
@@ -27,9 +28,10 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndar
 
 
 def cut(rows: Sequence[int], lengths: np.ndarray, tokens: int, processes: int = 1) -> list[Sequence[int]]:
-    """Cut a batch into micro-batches of whole examples, each of a `size` of at most `tokens` where one example allows it.
+    """Cut a batch into micro-batches of whole examples, each with a `size` of at most `tokens`.
 
-    For several `processes`, each takes one in so many of the micro-batches, and these are of like size.
+    An example that is larger by itself is a micro-batch of its own. Several `processes` take turns in the micro-batches,
+    which are then of similar size.
     """
     if processes > 1:
         return _cut_evenly(rows, lengths, tokens, processes)
@@ -45,7 +47,10 @@ def cut(rows: Sequence[int], lengths: np.ndarray, tokens: int, processes: int = 
 
 
 def _cut_evenly(rows: Sequence[int], lengths: np.ndarray, tokens: int, processes: int) -> list[Sequence[int]]:
-    """Cut a batch into micro-batches of similar size, whose number is a multiple of `processes` if they fit at all."""
+    """Cut a batch into micro-batches of similar size, the same number for each process.
+
+    If that does not make them small enough, each example is a micro-batch of its own.
+    """
     ordered = sorted(rows, key=lambda row: int(lengths[row]))
     for number in range(processes, len(rows) + 1, processes):
         parts: list[Sequence[int]] = [ordered[first::number] for first in range(number)]
@@ -55,12 +60,18 @@ def _cut_evenly(rows: Sequence[int], lengths: np.ndarray, tokens: int, processes
 
 
 def size(lengths: Sequence[int] | np.ndarray) -> int:
-    """Tokens that a micro-batch counts for: its examples as if all were as long as the longest, as they are in attention."""
+    """Count the tokens of a micro-batch as if all examples were as long as the longest.
+
+    In attention, which adds padding, they are.
+    """
     return len(lengths) * int(max(lengths))
 
 
 class Feed:
-    """A task's batches in a stage, numbered from 0 on; batch n is the same whenever and however often it is asked for."""
+    """A task's batches in a stage, numbered from 0.
+
+    Batch n is the same whenever and however often it is asked for, so that a resumed run goes on with the next.
+    """
 
     def __init__(self, task: Task, seed: int, stage: str, *, bucketing: bool = True) -> None:
         self.task, self.seed, self.stage = task, seed, stage
@@ -70,7 +81,7 @@ class Feed:
         self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
 
     def rows(self, number: int) -> list[int]:
-        """Rows of batch `number`."""
+        """Look up the rows of batch `number`."""
         epoch, place = divmod(number, self.task.batches)
         if self._epoch[0] != epoch:
             key = derive(self.seed, "order", self.stage, self.task.name, epoch)
@@ -78,7 +89,7 @@ class Feed:
         return [int(row) for row in self._epoch[1][place]]
 
     def micro_batches(self, number: int, tokens: int, processes: int = 1) -> list[Batch]:
-        """Batch `number`, packed, in parts of a `size` of at most `tokens`, of which as many fall to each of the `processes`."""
+        """Pack batch `number` as micro-batches of at most `tokens` each, see `cut`."""
         key = derive(self.seed, "examples", self.stage, self.task.name, number)
         parts = cut(self.rows(number), self.lengths, tokens, processes)
         return [self.examples.batch(part, keys=[derive(key, row) for row in part]) for part in parts]

@@ -1,4 +1,4 @@
-"""Tables: CSV, TSV, JSON lines and Parquet files as rows of text, each row with the line it came from."""
+"""Tables: read CSV, TSV, JSON lines and Parquet files as rows of text, and note the line of each row."""
 
 import codecs
 import csv
@@ -12,34 +12,36 @@ from typing import Literal
 from regkit.base.errors import DataError, nearest
 from regkit.base.files import check_plain
 
-BLOCK = 1 << 20  # bytes looked at together
-LONGEST_LINE = 1 << 24  # bytes of a line, which is read in one piece
-MOST_ROWS = 1 << 22  # of a table, all of which is in memory: half a kilobyte each
+BLOCK = 1 << 20  # bytes read at once
+LONGEST_LINE = 1 << 24  # bytes: a line is read in one piece
+MOST_ROWS = 1 << 22  # of a table: all are held in memory, half a kilobyte each
 MOST_TEXT = 1 << 30  # characters of a Parquet file, which may repeat a value without end
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one file. `lines[i]` is where row i begins in it, so that an error can say where to look."""
+    """The rows of one file. Row i begins in line `lines[i]`, so that an error can say where to look."""
 
-    name: str  # the file, as messages give it
+    name: str  # of the file, as messages give it
     rows: list[dict[str, str]]
     lines: list[int]
     unit: str = "line"  # Parquet has rows, not lines
 
     def where(self, row: int) -> str:
+        """Say where a row is, for a message: the file and the line."""
         return f"{self.name}, {self.unit} {self.lines[row]}"
 
     def require(self, columns: Iterable[str]) -> None:
-        """DataError where a column is missing."""
+        """Check that the columns are there. Raises DataError, which names the nearest one that is."""
         _require(self.name, self.rows[0], columns)
 
 
 def read_table(path: Path, *, quoting: bool = True, columns: Sequence[str] = ()) -> Table:
-    """Read a file by its ending: .csv, .tsv, .txt (comma or tab, as its header shows), .jsonl, .parquet.
+    """Read a file by its ending: .csv, .tsv, .txt, .jsonl or .parquet.
 
-    `quoting=False` takes quote characters of CSV and TSV as they stand; a file without these `columns` is not read to its
-    end. DataError names file, line and field.
+    Fields are parted by commas or, if the header has one or the ending is .tsv, by tabs. `quoting=False` takes quote
+    characters of CSV and TSV as they stand. A file that lacks one of `columns` is not read to its end. Raises DataError,
+    which names file, line and field.
     """
     readers: dict[str, Callable[[Path], Table]] = {
         ".csv": lambda path: _read_csv(path, quoting, columns),
@@ -68,7 +70,7 @@ def read_table(path: Path, *, quoting: bool = True, columns: Sequence[str] = ())
 
 
 def first_duplicate(names: Iterable[str]) -> str | None:
-    """The first of the names that is there twice."""
+    """Find the first name that occurs more than once."""
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
@@ -80,7 +82,7 @@ def _require(owner: str, names: Iterable[str], columns: Iterable[str]) -> None:
 
 
 def _check_text(path: Path) -> None:
-    """DataError where this is no text in UTF-8, has a line too long to be one, or has nothing but blanks."""
+    """Check that a file is UTF-8, has no line that is too long, and is not blank. Raises DataError."""
     decoder, line, length, empty = codecs.getincrementaldecoder("utf-8-sig")(), 1, 0, True
     with path.open("rb") as file:
         while True:
@@ -159,7 +161,7 @@ def _read_json_lines(path: Path, columns: Sequence[str]) -> Table:
 def _row(line: str, where: str) -> dict[str, str]:
     try:
         record = json.loads(line)
-        if "\\u" in line:  # JSON can spell half a character, which is no text
+        if "\\u" in line:  # JSON can escape half of a surrogate pair, which is not text
             json.dumps(record, ensure_ascii=False).encode()
         if isinstance(record, dict):
             return {name: _text(value) for name, value in record.items()}
@@ -197,7 +199,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
 
 
 def _text(value: object) -> str:
-    """A typed value as a CSV file would write it."""
+    """Write a typed value as a CSV file would."""
     if value is None:
         return ""
     return str(int(value)) if isinstance(value, bool) else str(value)
