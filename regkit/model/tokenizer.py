@@ -97,7 +97,7 @@ def _from_json(path: Path) -> Backend:
     model = content["model"]
     if model.get("type", "WordPiece") != "WordPiece" or model["unk_token"] not in model["vocab"]:
         raise EncoderError(
-            f"{path} has no WordPiece vocabulary with its unknown token; minBERT needs a BERT vocabulary."
+            f"{path} is not a WordPiece tokenizer with its unknown token in the vocabulary; minBERT needs a BERT vocabulary."
         )
     for part, known in {"normalizer": NORMALIZERS, "pre_tokenizer": PRE_TOKENIZERS}.items():
         if unknown := [kind for kind in _types(content.get(part)) if kind not in known]:

@@ -76,7 +76,8 @@ def read_config(folder: Path) -> BertConfig:
         raise EncoderError(f"{path}: hidden_act is '{config.hidden_act}'. {nearest(config.hidden_act, ACTIVATIONS)}")
     if config.hidden_size % config.num_attention_heads:
         raise EncoderError(
-            f"{path}: hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} heads."
+            f"{path}: hidden_size {config.hidden_size} is not a multiple of num_attention_heads "
+            f"{config.num_attention_heads}."
         )
     return config
 
@@ -201,8 +202,9 @@ def _check(tensors: Tensors, needed: Tensors, path: Path) -> None:
             found, wanted = list(tensors[name].shape), list(like.shape)
             raise EncoderError(f"{folder}: the tensor '{name}' has shape {found}, but config.json asks for {wanted}.")
         if not _dense_floats(tensors[name]):
+            kind = f"{tensors[name].dtype}, {tensors[name].layout}, on {tensors[name].device}".replace("torch.", "")
             raise EncoderError(
-                f"{folder}: the tensor '{name}' is of type {tensors[name].dtype}, which weights cannot be."
+                f"{folder}: the tensor '{name}' is {kind}; weights are dense float32, float16, bfloat16 or float64."
             )
     if sum(tensors[name].nbytes for name in needed) > path.stat().st_size:  # tensors of a pickle may share memory
         raise EncoderError(f"{path} cannot be read: its tensors are larger than the file.")
