@@ -1,4 +1,4 @@
-"""Declare: the tasks of a `tasks.toml`, of a folder with the course's files, or of the embedded default."""
+"""Declare: find the tasks of a `tasks.toml`, of a folder with the course's files, or of the demo."""
 
 import re
 from pathlib import Path
@@ -9,16 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from regkit.base.errors import ConfigError, DataError, explain, nearest
 from regkit.base.files import TextPath, read_toml
 from regkit.data import demo
-from regkit.data.tables import Table, first_twice, read_table
+from regkit.data.tables import Table, first_duplicate, read_table
 from regkit.tasks.names import PairMode, Split
 
 if TYPE_CHECKING:
     from regkit.tasks.objectives import Objective
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-LONGEST = 64  # characters of a name, which files have in theirs
-MOST = 1 << 16  # classes: each has its row in a head's weights, whatever the data
-Bound = Annotated[float, Field(ge=-1e9, le=1e9)]  # of a score, whose square is a float32
+LONGEST_NAME = 64  # characters of a task's name, which is part of file names
+MOST_CLASSES = 1 << 16  # each has a row in the head's weights, whatever the data
+Bound = Annotated[float, Field(ge=-1e9, le=1e9)]  # of a score, the square of which is computed in float32
 
 
 class TaskSpec(BaseModel):
@@ -30,14 +30,16 @@ class TaskSpec(BaseModel):
     text: str | tuple[str, str]  # the column of the text, or those of a pair
     label: str  # the column of the label
     id: str | None = None  # the column that names an example in prediction files; without it, the row number
-    classes: Annotated[int, Field(ge=2, le=MOST)] | Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    classes: Annotated[int, Field(ge=2, le=MOST_CLASSES)] | Annotated[tuple[str, ...], Field(min_length=2)] | None = (
+        None
+    )
     range: tuple[Bound, Bound] | None = None  # lowest and highest score
     pair_mode: PairMode | None = None  # cross_encoder unless said otherwise
     batch_size: Annotated[int, Field(ge=1)] | None = None
     train: TextPath | None = None
     dev: TextPath | None = None
     test: TextPath | None = None
-    optional: bool = False  # true: trained only where it is named
+    optional: bool = False  # true: trained only if the user names it
     quoting: bool = True  # false: quote characters in CSV and TSV files are plain text
 
     @model_validator(mode="after")
@@ -47,7 +49,7 @@ class TaskSpec(BaseModel):
             raise ValueError(f"a {self.kind} task needs '{needed}'")
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError("range needs its lowest value first, and a higher one after it")
-        if isinstance(self.classes, tuple) and (twice := first_twice(self.classes)) is not None:
+        if isinstance(self.classes, tuple) and (twice := first_duplicate(self.classes)) is not None:
             raise ValueError(f"classes names '{twice}' twice")
         if self.pair_mode and isinstance(self.text, str):
             raise ValueError("pair_mode is for pairs: text needs two columns")
@@ -55,11 +57,12 @@ class TaskSpec(BaseModel):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of the text, or of both texts."""
+        """The names of the text columns: one, or two for a pair."""
         return (self.text,) if isinstance(self.text, str) else self.text
 
     @property
     def objective(self) -> "Objective":
+        """The objective of this kind of task, with its classes or its range."""
         from regkit.tasks.objectives import Binary, Classification, Regression  # which import torch
 
         if self.kind == "binary":
@@ -71,7 +74,7 @@ class TaskSpec(BaseModel):
         return Classification(self.classes or 2)
 
     def table(self, split: Split) -> Table | None:
-        """The rows of a split; None where the task has no such split."""
+        """Read the rows of a split; return None if the task has no such split."""
         path: Path | None = getattr(self, split)
         columns = [*self.columns, *([self.id] if self.id else [])]
         return read_table(path, quoting=self.quoting, columns=columns) if path else None
@@ -93,7 +96,7 @@ CFIMDB = {"kind": "binary", "text": "sentence", "label": "sentiment", "id": "id"
 QUORA = {"kind": "binary", "text": ("sentence1", "sentence2"), "label": "is_duplicate", "id": "id"}
 STS = {"kind": "regression", "range": (0, 5), "text": ("sentence1", "sentence2"), "label": "similarity", "id": "id"}
 
-# Name of the task, how its files begin, and what is in them: the course's files, recognised by name.
+# The course's files are recognised by name: of each task how the names of its files begin, and what is in them.
 COURSE: dict[str, tuple[str, dict[str, Any]]] = {
     "sst": ("ids-sst", SST),
     "quora": ("quora", QUORA),
@@ -104,7 +107,10 @@ DEMO: dict[str, dict[str, Any]] = {"sentiment": SST, "paraphrase": QUORA, "simil
 
 
 def find_tasks(data: Path | None) -> dict[str, TaskSpec]:
-    """The tasks of a TOML file, of a folder with `tasks.toml` or the course's files, or of the demo for None."""
+    """Find the tasks that a TOML file or a folder declares; None stands for the demo.
+
+    A folder has a `tasks.toml`, or the course's files. Raises DataError or ConfigError, which names the file.
+    """
     if data is None:
         return {name: DemoSpec(source=name, batch_size=16, **spec) for name, spec in DEMO.items()}
     if data.is_file():
@@ -146,8 +152,8 @@ def _spec(path: Path, name: str, values: object) -> TaskSpec:
     owner = f"{path}: task '{name}'"
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
         raise ConfigError(f"{owner}: a name is made of letters, digits, _ and -, and begins with a letter.")
-    if len(name) > LONGEST:
-        raise ConfigError(f"{owner}: a name has at most {LONGEST} characters.")
+    if len(name) > LONGEST_NAME:
+        raise ConfigError(f"{owner}: a name has at most {LONGEST_NAME} characters.")
     try:
         if not isinstance(values, dict):
             raise ConfigError(f"{owner} is {values!r}; a table [tasks.NAME] is needed.")
@@ -161,7 +167,10 @@ def _spec(path: Path, name: str, values: object) -> TaskSpec:
 
 
 def choose(tasks: dict[str, TaskSpec], names: list[str] | None) -> dict[str, TaskSpec]:
-    """Only the named tasks, in the order they are named; for None, all that are not optional, or else all."""
+    """Choose tasks by name, in the order in which they are named.
+
+    Without names, these are all tasks that are not optional, or else all. Raises ConfigError for an unknown name.
+    """
     for name in names or ():
         if name not in tasks:
             raise ConfigError(f"there is no task '{name}'. {nearest(name, tasks)}")

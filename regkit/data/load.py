@@ -1,4 +1,4 @@
-"""Load: from a declared task's tables to examples in token ids, every label checked."""
+"""Load: read a task's tables, check every label and tokenize the texts."""
 
 from collections.abc import Iterable
 
@@ -23,7 +23,7 @@ def load_task(
     batch_size: int = 32,
     splits: Iterable[Split] = SPLITS,
 ) -> Task:
-    """Read, check and tokenize a task's splits; DataError names file, line and field."""
+    """Read, check and tokenize a task's splits. Raises DataError, which names file, line and field."""
     pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.columns) == 2 else None
     found: dict[Split, Examples] = {}
     for split in splits:
@@ -34,13 +34,13 @@ def load_task(
 
 
 def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, *, labelled: bool) -> Examples:
-    has_labels = labelled or spec.label in table.rows[0]  # a test split may come without
+    has_labels = labelled or spec.label in table.rows[0]  # a test split may lack them
     table.require([*spec.columns, *([spec.label] if has_labels else []), *([spec.id] if spec.id else [])])
     texts = [
         tokenizer.encode([_field(table, row, column) for row in range(len(table.rows))]) for column in spec.columns
     ]
     apart = spec.pair_mode == "bi_encoder"
-    sequences, was_cut = _sequences(texts, tokenizer, longest, apart)
+    sequences, truncated = _sequences(texts, tokenizer, longest, apart)
     return Examples(
         tokens=np.concatenate([tokens for tokens, _ in sequences]).astype(np.int32),
         segments=np.concatenate([np.arange(len(tokens)) >= second for tokens, second in sequences]).astype(np.int8),
@@ -48,7 +48,7 @@ def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, 
         labels=_labels(spec.objective, spec.label, table) if has_labels else None,
         sides=2 if apart else 1,
         ids=[row.get(spec.id or "") or str(number) for number, row in enumerate(table.rows)],
-        cut=was_cut,
+        cut=truncated,
     )
 
 
@@ -62,21 +62,27 @@ def _field(table: Table, row: int, column: str) -> str:
 def _sequences(
     texts: list[list[list[int]]], tokenizer: Tokenizer, longest: int, apart: bool
 ) -> tuple[list[tuple[list[int], int]], int]:
-    """Each sequence with where its second text begins, and how many examples had to be cut to fit."""
-    sequences, was_cut = [], 0
+    """Join the texts of each example to sequences of at most `longest` tokens, special tokens included.
+
+    Returns each sequence with the index where its second text begins, and the number of truncated examples.
+    """
+    sequences, truncated = [], 0
     for parts in zip(*texts, strict=True):
         groups = [[part] for part in parts] if apart else [list(parts)]
         fitted = [_fit(group, longest - 1 - len(group)) for group in groups]
-        was_cut += fitted != groups
+        truncated += fitted != groups
         for group in fitted:
             first, *second = [[*part, tokenizer.sep] for part in group]
             tokens = [tokenizer.cls, *first]
             sequences.append((tokens + [token for part in second for token in part], len(tokens)))
-    return sequences, was_cut
+    return sequences, truncated
 
 
 def _fit(parts: list[list[int]], room: int) -> list[list[int]]:
-    """At most `room` tokens: cut from the end, of a pair the longer text first and then both alike."""
+    """Truncate a text, or the two of a pair, to at most `room` tokens in all.
+
+    Tokens are cut from the end; of a pair, the longer text loses them first, and then both alike.
+    """
     if len(parts) == 1:
         return [parts[0][:room]]
     first, second = parts

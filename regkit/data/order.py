@@ -1,4 +1,4 @@
-"""Order: which examples make a task's next batch, and how a batch is cut into micro-batches."""
+"""Order: choose the examples of a task's next batch, and cut a batch into micro-batches."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,10 @@ POOL = 50  # batches whose examples are sorted by length together: enough for li
 
 
 def epoch_order(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndarray]:
-    """Rows of each batch of one epoch: every example once, texts of like length together, batches in random order.
+    """Draw the batches of one epoch: every example once, texts of similar length together.
 
-    An epoch stays an epoch: only the last batch drawn is smaller than `batch_size`, and none is left out.
+    Returns the rows of each batch, batches in random order. An epoch stays an epoch: only the last batch drawn is smaller
+    than `batch_size`, and none is left out.
     """
     random = np.random.default_rng(seed)
     rows = random.permutation(len(lengths))
@@ -26,54 +27,69 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndar
     return [batches[number] for number in random.permutation(len(batches))]
 
 
-def cut(rows: Sequence[int], lengths: np.ndarray, budget: int, shares: int = 1) -> list[Sequence[int]]:
-    """Cut a batch into micro-batches of whole examples, each of a `size` of at most `budget` where one example allows it.
+def cut(rows: Sequence[int], lengths: np.ndarray, tokens: int, processes: int = 1) -> list[Sequence[int]]:
+    """Cut a batch into micro-batches of whole examples, each with a `size` of at most `tokens`.
 
-    For several `shares`, each takes one in so many of the micro-batches, and these are of like size.
+    An example that is larger by itself is a micro-batch of its own. Several `processes` take turns in the micro-batches,
+    which are then of similar size.
     """
-    if shares > 1:
-        ordered = sorted(rows, key=lambda row: int(lengths[row]))
-        for number in range(shares, len(rows) + 1, shares):
-            dealt = [ordered[first::number] for first in range(number)]
-            if all(size(lengths[part]) <= budget for part in dealt):
-                return list(dealt)
-        return [[row] for row in ordered]
+    if processes > 1:
+        return _cut_evenly(rows, lengths, tokens, processes)
     parts: list[list[int]] = [[]]
     longest = 0
     for row in rows:
         longest = max(longest, int(lengths[row]))
-        if parts[-1] and longest * (len(parts[-1]) + 1) > budget:
+        if parts[-1] and longest * (len(parts[-1]) + 1) > tokens:
             parts.append([])
             longest = int(lengths[row])
         parts[-1].append(row)
     return list(parts)
 
 
+def _cut_evenly(rows: Sequence[int], lengths: np.ndarray, tokens: int, processes: int) -> list[Sequence[int]]:
+    """Cut a batch into micro-batches of similar size, the same number for each process.
+
+    If that does not make them small enough, each example is a micro-batch of its own.
+    """
+    ordered = sorted(rows, key=lambda row: int(lengths[row]))
+    for number in range(processes, len(rows) + 1, processes):
+        parts: list[Sequence[int]] = [ordered[first::number] for first in range(number)]
+        if all(size(lengths[part]) <= tokens for part in parts):
+            return parts
+    return [[row] for row in ordered]
+
+
 def size(lengths: Sequence[int] | np.ndarray) -> int:
-    """Tokens that a micro-batch counts for: its examples as if all were as long as the longest, as they are in attention."""
+    """Count the tokens of a micro-batch as if all examples were as long as the longest.
+
+    In attention, which adds padding, they are.
+    """
     return len(lengths) * int(max(lengths))
 
 
 class Feed:
-    """A task's batches in a stage, numbered from 0 on; batch n is the same whenever and however often it is asked for."""
+    """A task's batches in a stage, numbered from 0.
+
+    Batch n is the same whenever and however often it is asked for, so that a resumed run goes on with the next.
+    """
 
     def __init__(self, task: Task, seed: int, stage: str, *, bucketing: bool = True) -> None:
         self.task, self.seed, self.stage = task, seed, stage
         self.examples: Dataset = task.splits["train"]
         self.lengths = self.examples.lengths()
-        self.sorting = self.lengths if bucketing else np.zeros_like(self.lengths)
+        self._sort_key = self.lengths if bucketing else np.zeros_like(self.lengths)
         self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
 
     def rows(self, number: int) -> list[int]:
-        """Rows of batch `number`."""
+        """Look up the rows of batch `number`."""
         epoch, place = divmod(number, self.task.batches)
         if self._epoch[0] != epoch:
             key = derive(self.seed, "order", self.stage, self.task.name, epoch)
-            self._epoch = (epoch, epoch_order(self.sorting, self.task.batch_size, key))
+            self._epoch = (epoch, epoch_order(self._sort_key, self.task.batch_size, key))
         return [int(row) for row in self._epoch[1][place]]
 
-    def micro_batches(self, number: int, budget: int, shares: int = 1) -> list[Batch]:
-        """Batch `number`, packed, in parts of a `size` of at most `budget`, of which as many fall to each of the `shares`."""
+    def micro_batches(self, number: int, tokens: int, processes: int = 1) -> list[Batch]:
+        """Pack batch `number` as micro-batches of at most `tokens` each, see `cut`."""
         key = derive(self.seed, "examples", self.stage, self.task.name, number)
-        parts = cut(self.rows(number), self.lengths, budget, shares)
+        parts = cut(self.rows(number), self.lengths, tokens, processes)
         return [self.examples.batch(part, keys=[derive(key, row) for row in part]) for part in parts]

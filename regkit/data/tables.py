@@ -1,4 +1,4 @@
-"""Tables: CSV, TSV, JSON lines and Parquet files as rows of text, each row with the line it came from."""
+"""Tables: read CSV, TSV, JSON lines and Parquet files as rows of text, and note the line of each row."""
 
 import codecs
 import csv
@@ -12,34 +12,36 @@ from typing import Literal
 from regkit.base.errors import DataError, nearest
 from regkit.base.files import check_plain
 
-BLOCK = 1 << 20  # bytes looked at together
-LINE = 1 << 24  # bytes of a line, which is read in one piece
-MOST_ROWS = 1 << 22  # of a table, all of which is in memory: half a kilobyte each
+BLOCK = 1 << 20  # bytes read at once
+LONGEST_LINE = 1 << 24  # bytes: a line is read in one piece
+MOST_ROWS = 1 << 22  # of a table: all are held in memory, half a kilobyte each
 MOST_TEXT = 1 << 30  # characters of a Parquet file, which may repeat a value without end
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of one file. `lines[i]` is where row i begins in it, so that an error can say where to look."""
+    """The rows of one file. Row i begins in line `lines[i]`, so that an error can say where to look."""
 
-    name: str  # the file, as messages give it
+    name: str  # of the file, as messages give it
     rows: list[dict[str, str]]
     lines: list[int]
     unit: str = "line"  # Parquet has rows, not lines
 
     def where(self, row: int) -> str:
+        """Say where a row is, for a message: the file and the line."""
         return f"{self.name}, {self.unit} {self.lines[row]}"
 
     def require(self, columns: Iterable[str]) -> None:
-        """DataError where a column is missing."""
+        """Check that the columns are there. Raises DataError, which names the nearest column."""
         _require(self.name, self.rows[0], columns)
 
 
 def read_table(path: Path, *, quoting: bool = True, columns: Sequence[str] = ()) -> Table:
-    """Read a file by its ending: .csv, .tsv, .txt (comma or tab, as its header shows), .jsonl, .parquet.
+    """Read a file by its ending: .csv, .tsv, .txt, .jsonl or .parquet.
 
-    `quoting=False` takes quote characters of CSV and TSV as they stand; a file without these `columns` is not read to its
-    end. DataError names file, line and field.
+    Fields are parted by commas or, if the header has one or the ending is .tsv, by tabs. `quoting=False` takes quote
+    characters of CSV and TSV as they stand. A file that lacks one of `columns` is not read to its end. Raises DataError,
+    which names file, line and field.
     """
     readers: dict[str, Callable[[Path], Table]] = {
         ".csv": lambda path: _read_csv(path, quoting, columns),
@@ -67,8 +69,8 @@ def read_table(path: Path, *, quoting: bool = True, columns: Sequence[str] = ())
     return table
 
 
-def first_twice(names: Iterable[str]) -> str | None:
-    """The first of the names that is there twice."""
+def first_duplicate(names: Iterable[str]) -> str | None:
+    """Find the first name that occurs more than once."""
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
@@ -80,7 +82,7 @@ def _require(owner: str, names: Iterable[str], columns: Iterable[str]) -> None:
 
 
 def _check_text(path: Path) -> None:
-    """DataError where this is no text in UTF-8, has a line too long to be one, or has nothing but blanks."""
+    """Check that a file is UTF-8, has no line that is too long, and is not blank. Raises DataError."""
     decoder, line, length, empty = codecs.getincrementaldecoder("utf-8-sig")(), 1, 0, True
     with path.open("rb") as file:
         while True:
@@ -96,8 +98,8 @@ def _check_text(path: Path) -> None:
             line += block.count(b"\n")
             end = max(block.rfind(b"\n"), block.rfind(b"\r"))
             length = length + len(block) if end < 0 else len(block) - end - 1
-            if length > LINE:
-                raise DataError(f"{path}, line {line}: it is longer than {LINE >> 20} MiB.")
+            if length > LONGEST_LINE:
+                raise DataError(f"{path}, line {line}: it is longer than {LONGEST_LINE >> 20} MiB.")
             empty = empty and not text.strip()
     if empty:
         raise DataError(f"{path} is empty.")
@@ -119,7 +121,7 @@ def _read_csv(path: Path, quoting: bool, columns: Sequence[str]) -> Table:
         try:
             header = next(fields for fields in reader if fields)
             began = reader.line_num
-            if twice := first_twice(filter(None, header)):
+            if twice := first_duplicate(filter(None, header)):
                 raise DataError(f"{path} has two columns '{twice}'.")
             _require(str(path), header, columns)
             for fields in reader:
@@ -159,10 +161,10 @@ def _read_json_lines(path: Path, columns: Sequence[str]) -> Table:
 def _row(line: str, where: str) -> dict[str, str]:
     try:
         record = json.loads(line)
-        if "\\u" in line:  # JSON can spell half a character, which is no text
+        if "\\u" in line:  # JSON can escape half of a surrogate pair, which is not text
             json.dumps(record, ensure_ascii=False).encode()
         if isinstance(record, dict):
-            return {name: _plain(value) for name, value in record.items()}
+            return {name: _text(value) for name, value in record.items()}
     except (ValueError, RecursionError):
         raise DataError(f"{where}: this is not JSON.") from None
     raise DataError(f"{where}: a JSON object is needed, one a line.")
@@ -183,7 +185,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
             _require(str(path), file.schema_arrow.names, columns)
             for batch in file.iter_batches(batch_size=256):
                 for values in zip(*batch.columns, strict=True):
-                    row = {name: _plain(value.as_py()) for name, value in zip(batch.schema.names, values, strict=True)}
+                    row = {name: _text(value.as_py()) for name, value in zip(batch.schema.names, values, strict=True)}
                     rows.append(row)
                     size += sum(map(len, row.values()))
                     if size > MOST_TEXT:
@@ -196,8 +198,8 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
     return Table(str(path), rows, list(range(1, len(rows) + 1)), unit="row")
 
 
-def _plain(value: object) -> str:
-    """A typed value as a CSV file would write it."""
+def _text(value: object) -> str:
+    """Write a typed value as a CSV file would."""
     if value is None:
         return ""
     return str(int(value)) if isinstance(value, bool) else str(value)

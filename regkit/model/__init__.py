@@ -1,4 +1,4 @@
-"""The model: minBERT on packed tokens, a head for each task, and reading and writing checkpoints in Hugging Face form."""
+"""The model: minBERT on packed tokens, a head for each task, and checkpoints in Hugging Face form."""
 
 from typing import TYPE_CHECKING
 

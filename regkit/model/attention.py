@@ -1,4 +1,4 @@
-"""Attention over packed sequences: the one place where a padded layout exists, and nothing outside can see it."""
+"""Attention: attend within packed sequences. Padding exists only inside this module."""
 
 import math
 
@@ -11,20 +11,23 @@ from regkit.tasks.batch import Batch
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention (Vaswani et al., 2017, section 3.2) within each sequence of a packed batch."""
+    """Multi-head self-attention within each sequence of a batch (Vaswani et al., 2017, section 3.2)."""
 
     def __init__(self, width: int, heads: int, rate: float) -> None:
         super().__init__()
         self.heads = heads
         self.rate = rate  # dropout on the attention weights
-        # Three modules, and only ever called: plugins may put others in their place.
+        # Three modules that are only ever called, so that plugins may replace them.
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
-        """`[tokens, width]` to `[tokens, width]`, or to `[rows, width]` where only some tokens' results are read."""
+        """Attend within each sequence, from `[tokens, width]` to `[tokens, width]`.
+
+        With `rows`, indices of tokens, only those are returned: `[rows, width]`.
+        """
         key, value = _padded(self.key(hidden), batch), _padded(self.value(hidden), batch)
         if rows is batch.starts:  # one query a sequence, that of its first token
             attended = self._attend(self.query(hidden[rows]).unsqueeze(1), key, value, batch).squeeze(1)
@@ -35,10 +38,13 @@ class SelfAttention(nn.Module):
         return out
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, batch: Batch) -> Tensor:
-        """`[sequences, queries, width]` from queries, and keys and values of `[sequences, longest, width]`."""
+        """Attend from queries to keys and values; return `[sequences, queries, width]`.
+
+        The queries have that shape too, keys and values are `[sequences, longest, width]`.
+        """
         query, key, value = (part.view(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in (query, key, value))
         rate = self.rate if self.training else 0.0
-        if rate and query.device.type == "cpu":  # its fused kernel has no dropout, and torch's fallback draws dearly
+        if rate and query.device.type == "cpu":  # its fused kernel has no dropout, and torch's fallback draws slowly
             scores = (query @ key.transpose(-1, -2)) / math.sqrt(query.shape[-1])
             if batch.ragged:
                 scores = scores.masked_fill(~batch.visible[:, None, None], -torch.inf)
@@ -50,7 +56,7 @@ class SelfAttention(nn.Module):
 
 
 def _padded(packed: Tensor, batch: Batch) -> Tensor:
-    """`[tokens, width]` to `[sequences, longest, width]`."""
+    """Add padding: `[tokens, width]` to `[sequences, longest, width]`."""
     count, width = len(batch.lengths), packed.shape[1]
     if batch.ragged:
         packed = packed.new_zeros(count * batch.longest, width).index_copy(0, batch.slots, packed)
@@ -58,6 +64,6 @@ def _padded(packed: Tensor, batch: Batch) -> Tensor:
 
 
 def _packed(padded: Tensor, batch: Batch) -> Tensor:
-    """`[sequences, longest, width]` to `[tokens, width]`."""
+    """Remove the padding: `[sequences, longest, width]` to `[tokens, width]`."""
     flat = padded.flatten(0, 1)
     return flat.index_select(0, batch.slots) if batch.ragged else flat

@@ -1,4 +1,7 @@
-"""minBERT: BERT on packed tokens, with the word embeddings and the layers above them apart (Devlin et al., 2019)."""
+"""minBERT: BERT on packed tokens, with a call for word embeddings and one for the layers above them.
+
+From Devlin et al., 2019. Between the two calls, plugins can perturb the embeddings.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,39 +19,42 @@ from regkit.tasks.batch import Batch
 ACTIVATIONS = {"gelu": nn.GELU(), "gelu_new": nn.GELU("tanh"), "gelu_pytorch_tanh": nn.GELU("tanh"), "relu": nn.ReLU()}
 
 
-Count = Annotated[int, Field(strict=True, ge=1, le=2**20)]  # torch cannot even describe tensors of larger sides
+Count = Annotated[int, Field(strict=True, ge=1, le=2**20)]  # torch cannot even describe tensors of larger dimensions
 Share = Annotated[float, Field(strict=True, ge=0, lt=1)]
 
 
 class Encoder(Protocol):
-    """What regkit asks of an encoder: minBERT, or any module with the same two calls."""
+    """What regkit needs of an encoder: minBERT, or any module with `embed` and `encode`."""
 
     width: int
     longest: int  # tokens it can read in one sequence
     word: nn.Embedding  # the word embeddings, to which the head of masked words is tied
-    norm: nn.LayerNorm  # of the embeddings; that head's own has its epsilon
-    activation: nn.Module  # of the layers, and of that head
+    norm: nn.LayerNorm  # of the embeddings; the head of masked words takes its epsilon
+    activation: nn.Module  # of the layers, and of the head of masked words
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The transformer's, bottom first."""
+        """The transformer layers, bottom first."""
         ...
 
     @property
     def pooler(self) -> nn.Module:
-        """What `pool` has weights in."""
+        """The module with the weights of `pool`."""
         ...
 
     def embed(self, batch: Batch) -> Tensor:
-        """Token ids to word embeddings, `[tokens, width]`: what plugins perturb."""
+        """Look up word embeddings, `[tokens, width]`: plugins perturb these."""
         ...
 
     def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
-        """Word embeddings to hidden states, `[tokens, width]`, or `[rows, width]` of the tokens numbered in `rows`."""
+        """Compute hidden states from word embeddings, both `[tokens, width]`.
+
+        With `rows`, indices of tokens, only those are returned: `[rows, width]`.
+        """
         ...
 
     def pool(self, hidden: Tensor) -> Tensor:
-        """Hidden states of [CLS] to text vectors, both `[sequences, width]`."""
+        """Turn hidden states of [CLS] into text vectors, both `[sequences, width]`."""
         ...
 
     def reset(self, module: nn.Module) -> None:
@@ -56,11 +62,11 @@ class Encoder(Protocol):
         ...
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """As torch's modules give them."""
+        """List the parameters, as `torch.nn.Module.parameters` does."""
         ...
 
     def requires_grad_(self, requires_grad: bool = True) -> object:
-        """As torch's modules do it."""
+        """Freeze or unfreeze all parameters, as `torch.nn.Module.requires_grad_` does."""
         ...
 
 
@@ -74,7 +80,7 @@ class BertConfig:
     num_attention_heads: Count = 12
     intermediate_size: Count = 3072
     max_position_embeddings: Annotated[Count, Field(ge=8)] = 512
-    type_vocab_size: Annotated[Count, Field(ge=2)] = 2  # the texts of a pair
+    type_vocab_size: Annotated[Count, Field(ge=2)] = 2  # segments: the two texts of a pair
     layer_norm_eps: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = 1e-12
     hidden_act: str = "gelu"
     hidden_dropout_prob: Share = 0.1
@@ -83,7 +89,7 @@ class BertConfig:
 
 
 class Layer(nn.Module):
-    """One transformer layer: attention, then a feed-forward network, each added to its input and normalised."""
+    """A transformer layer: attention, then a feed-forward network, each added to its input and normalised."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -104,7 +110,7 @@ class Layer(nn.Module):
 
 
 class Bert(nn.Module):
-    """minBERT. Fresh weights are normal with standard deviation `initializer_range`; `weights.load` reads a checkpoint."""
+    """minBERT. It begins with fresh weights, see `initialise`; `load_encoder` builds it from a checkpoint."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -122,15 +128,15 @@ class Bert(nn.Module):
         self.reset(self)
 
     def embed(self, batch: Batch) -> Tensor:
-        """Token ids to word embeddings, `[tokens, width]`: before position, segment, LayerNorm and dropout."""
+        """Look up word embeddings, `[tokens, width]`: before position, segment, LayerNorm and dropout."""
         embeddings: Tensor = self.word(batch.tokens)
         return embeddings
 
     def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
-        """Word embeddings to the last layer's hidden states, `[tokens, width]`.
+        """Compute the last layer's hidden states from word embeddings, both `[tokens, width]`.
 
-        With `rows`, numbers of tokens, the last layer computes only those: `[rows, width]`. `batch.starts` is the
-        fastest choice: then it has one query a sequence.
+        With `rows`, indices of tokens, the last layer computes only those: `[rows, width]`. `batch.starts` is the
+        fastest choice: then it has one query for each sequence.
         """
         hidden = embeddings + self.position(batch.positions) + self.segment(batch.segments)
         hidden = self.dropout(self.norm(hidden))
@@ -140,7 +146,7 @@ class Bert(nn.Module):
         return last
 
     def pool(self, hidden: Tensor) -> Tensor:
-        """Hidden states of [CLS] to text vectors, both `[sequences, width]`."""
+        """Turn hidden states of [CLS] into text vectors, both `[sequences, width]`."""
         return F.tanh(self.pooler(hidden))
 
     def reset(self, module: nn.Module) -> None:
@@ -158,12 +164,16 @@ def _table(rows: int, width: int) -> nn.Embedding:
     return made
 
 
-def initialise(module: nn.Module, spread: float) -> None:
-    """Draw BERT's own initial weights: normal in linear layers and embeddings, biases 0, layer norms the identity."""
+def initialise(module: nn.Module, std: float) -> None:
+    """Give a module BERT's own initial weights.
+
+    Those of linear layers and embeddings are normal with standard deviation `std`, biases are 0, and layer norms are the
+    identity.
+    """
     if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
         return  # see _table
     if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=spread)
+        nn.init.normal_(module.weight, std=std)
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)
     if isinstance(module, nn.LayerNorm):

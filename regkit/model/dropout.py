@@ -8,9 +8,10 @@ LEVELS = 2**16  # rates are rounded to 1/65536, and the scale is that of the rou
 
 
 def dropout(values: Tensor, rate: float) -> Tensor:
-    """Inverted dropout (Srivastava et al., 2014) with torch's default generator.
+    """Apply inverted dropout (Srivastava et al., 2014), with torch's default generator.
 
-    On the CPU torch's own draws one Bernoulli number an element, 7-10 ns each; here 64 random bits serve four elements.
+    On the CPU torch's own dropout draws one Bernoulli number for each element, 7-10 ns each; here 64 random bits serve
+    four elements.
     """
     if values.device.type != "cpu":
         return F.dropout(values, rate)
@@ -22,7 +23,7 @@ def dropout(values: Tensor, rate: float) -> Tensor:
 
 
 class Dropout(nn.Module):
-    """`dropout` in training mode, nothing in evaluation mode."""
+    """Dropout: applies `dropout` in training mode, and does nothing in evaluation mode."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

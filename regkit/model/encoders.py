@@ -1,4 +1,4 @@
-"""Encoders: from what the user calls an encoder to a folder on this machine."""
+"""Encoders: turn the name that the user gives an encoder into a folder on this machine."""
 
 import importlib.util
 from pathlib import Path
@@ -22,9 +22,10 @@ FILES = [
 
 
 def find_encoder(name: str | None) -> Path:
-    """Find an encoder's folder: by its path, the demo's for None, or by its name on the Hub.
+    """Find the folder of an encoder; download it if need be.
 
-    Raises EncoderError with what to install or to pass.
+    A folder is taken as it is, None is the demo's encoder, and a name such as `bert-base-uncased` is looked for on the
+    Hugging Face Hub. Raises EncoderError, which says what to install or to pass.
     """
     return _demo() if name is None else _here(name) or _from_hub(name)
 
@@ -38,7 +39,7 @@ def _here(name: str) -> Path | None:
     """Find an encoder's folder on this machine; None for what can only be a name on the Hub."""
     try:
         folder = Path(name).expanduser()
-    except RuntimeError as error:  # of a user who is not here
+    except RuntimeError as error:  # ~name of a user whom this machine does not know
         raise EncoderError(f"there is no encoder folder {name}: {error}") from None
     if folder.is_dir():
         return folder.resolve()
@@ -66,13 +67,13 @@ def _from_hub(name: str) -> Path:
         ) from None
     try:
         return Path(snapshot_download(name, allow_patterns=FILES))
-    except Exception as error:  # the library's own, requests', and the operating system's
+    except Exception as error:  # of the library itself, of requests, and of the operating system
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EncoderError(f"'{name}' is no folder here, and the Hugging Face Hub did not give it: {reason}") from None
 
 
 def check_vocabulary(folder: Path, tokenizer: "Tokenizer", encoder: "Bert") -> None:
-    """Check that every word has an embedding. ConfigError where one has none."""
+    """Check that every word has an embedding. Raises ConfigError if the tokenizer has more words."""
     words = encoder.config.vocab_size
     if len(tokenizer) > words:
         raise ConfigError(f"{folder}: the tokenizer has {len(tokenizer)} words, the encoder {words}.")

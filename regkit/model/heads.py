@@ -1,4 +1,4 @@
-"""Heads: from text vectors to a task's output, for one text, a pair read together, or a pair read apart."""
+"""Heads: turn text vectors into a task's output, for one text or a pair, read together or apart."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from regkit.tasks.task import Task
 class Linear(nn.Module):
     """Dropout and one linear layer on the vector of the text, or of the pair read together.
 
-    `[examples, width]` to `[examples, outputs]`, or `[examples]` for one output.
+    From `[examples, width]` to `[examples, outputs]`, or `[examples]` for one output.
     """
 
     def __init__(self, width: int, objective: Objective, rate: float) -> None:
@@ -30,9 +30,9 @@ class Linear(nn.Module):
 
 
 class PairFeatures(Linear):
-    """A linear layer on both vectors of a pair read apart, their distance and their product (Conneau et al., 2017).
+    """A linear layer on both vectors of a pair read apart, their distance and their product.
 
-    `[2 * examples, width]`, sides adjacent, to the shapes of `Linear`.
+    From `[2 * examples, width]`, sides adjacent, to the shapes of `Linear` (Conneau et al., 2017).
     """
 
     def __init__(self, width: int, objective: Objective, rate: float) -> None:
@@ -44,9 +44,10 @@ class PairFeatures(Linear):
 
 
 class Cosine(nn.Module):
-    """The cosine of a pair's two vectors on the label's range: 0 is its low end, 1 its high end; nothing to learn.
+    """The cosine of a pair's two vectors, scaled to the range of the labels; it has no weights.
 
-    `[2 * examples, width]`, sides adjacent, to `[examples]`.
+    A cosine of 0 is the low end of the range, 1 the high end. From `[2 * examples, width]`, sides adjacent, to
+    `[examples]`.
     """
 
     def __init__(self, objective: Regression) -> None:
@@ -59,9 +60,9 @@ class Cosine(nn.Module):
 
 
 class WordPredictor(nn.Module):
-    """Which word a hidden state stands for: a layer of its own, and then the word embeddings (Devlin et al., 2019, A.1).
+    """The head that predicts masked words: a layer of its own, then the encoder's word embeddings.
 
-    `[predictions, width]` to logits, `[predictions, words]`.
+    From `[predictions, width]` to logits, `[predictions, words]` (Devlin et al., 2019, A.1).
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -71,14 +72,14 @@ class WordPredictor(nn.Module):
         self.activation = encoder.activation
         self.bias = nn.Parameter(torch.zeros(encoder.word.num_embeddings))
         initialise(self.transform, 0.02)
-        self._words = (encoder.word,)  # in a tuple, so that it is no module of the head's: its weight is the encoder's
+        self._words = (encoder.word,)  # a tuple, so that torch does not list it as the head's: it is the encoder's
 
     def forward(self, hidden: Tensor) -> Tensor:
         return F.linear(self.norm(self.activation(self.transform(hidden))), self._words[0].weight, self.bias)
 
 
 def head_for(task: Task, encoder: Encoder, rate: float) -> nn.Module:
-    """The head that fits the task's pair mode and objective, with fresh weights."""
+    """Build the head that fits the task's pair mode and objective, with fresh weights."""
     width = encoder.width
     if isinstance(task.objective, MaskedWords):
         return WordPredictor(encoder)

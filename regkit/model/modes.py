@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """The model in training or evaluation mode; every module is left in the mode it was found in."""
+    """Put the model in training or evaluation mode, and each module back in its own mode afterwards."""
     found = [(module, module.training) for module in model.modules()]
     model.train(training)
     try:
@@ -20,5 +20,5 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
-    """Run in bf16 where it is asked for; float32 is left as it is."""
+    """Compute in bf16 if `precision` is bf16; otherwise change nothing."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16)

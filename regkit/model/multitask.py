@@ -1,4 +1,4 @@
-"""The model: one encoder shared by all tasks, one head a task."""
+"""The model: one encoder shared by all tasks, and one head for each task."""
 
 from collections.abc import Iterator, Sequence
 
@@ -29,11 +29,14 @@ class MultitaskModel(nn.Module):
                 self.heads[task.name] = head_for(task, encoder, dropout)
 
     def embed(self, batch: Batch) -> Tensor:
-        """Word embeddings, `[tokens, width]`."""
+        """Look up the word embeddings, `[tokens, width]`."""
         return self.encoder.embed(batch)
 
     def predict(self, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
-        """From word embeddings to the task's output: `[predictions, width]`, or `[predictions]` where the width is 1."""
+        """Compute the task's output from word embeddings, `[tokens, width]`.
+
+        It is `[predictions, objective.width]`, or `[predictions]` if that width is 1.
+        """
         if batch.targets is None:
             read = self.encoder.pool(self.encoder.encode(embeddings, batch, batch.starts))
         else:
@@ -42,5 +45,5 @@ class MultitaskModel(nn.Module):
         return output
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """The encoder's trainable parameters: those that several tasks pull at."""
+        """List the encoder's trainable parameters: those that all tasks train."""
         return (parameter for parameter in self.encoder.parameters() if parameter.requires_grad)

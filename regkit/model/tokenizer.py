@@ -1,4 +1,7 @@
-"""Tokenizer: texts to WordPiece ids, by the `tokenizers` library, from a checkpoint folder's own files."""
+"""Tokenizer: turn texts into WordPiece ids, with a checkpoint folder's own files.
+
+The `tokenizers` library does the work.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,24 +17,24 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from regkit.base.errors import EncoderError
 from regkit.base.files import read_json, read_text
 
-# What BERT's tokenizers are made of. Others replace texts by patterns, and some of those take all memory or never end.
+# The parts of BERT's tokenizers. Others replace text by patterns, and some of those take all memory or never end.
 NORMALIZERS = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Sequence", "Strip", "StripAccents"}
 PRE_TOKENIZERS = {"BertPreTokenizer", "Digits", "Punctuation", "Sequence", "Whitespace", "WhitespaceSplit"}
 
 
 class Tokenizer:
-    """WordPiece ids of a text without special tokens, and the ids of [CLS], [SEP], [MASK] and [PAD]."""
+    """The WordPiece ids of texts, without special tokens, and the ids of [CLS], [SEP] and [MASK]."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.backend.no_padding()  # a checkpoint's file may carry both
+        self.backend.no_padding()  # a checkpoint's file may ask for padding and truncation
         self.backend.no_truncation()
         self.cls, self.sep = self._special("[CLS]"), self._special("[SEP]")
         self._special("[UNK]")  # without it, a text with a new character is an error
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """Read tokenizer.json, or else vocab.txt; EncoderError where neither can be read."""
+        """Read tokenizer.json or, if there is none, vocab.txt. Raises EncoderError if it cannot be read."""
         whole, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
         try:
             if whole.exists():
@@ -46,7 +49,7 @@ class Tokenizer:
         raise EncoderError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt is there.")
 
     def __len__(self) -> int:
-        """One more than the highest id."""
+        """Return one more than the highest id: the number of embeddings that are needed."""
         return max(self.backend.get_vocab().values()) + 1
 
     @property
@@ -55,11 +58,14 @@ class Tokenizer:
         return self._special("[MASK]")
 
     def vocabulary(self) -> dict[str, int]:
-        """The id of every word."""
+        """Map every word to its id."""
         return dict(self.backend.get_vocab())
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, without special tokens; one call for many texts is many times faster than many calls."""
+        """Turn each text into ids, without special tokens.
+
+        One call for many texts is many times faster than many calls.
+        """
         return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def save(self, folder: Path) -> None:
@@ -91,20 +97,20 @@ def _from_json(path: Path) -> Backend:
     model = content["model"]
     if model.get("type", "WordPiece") != "WordPiece" or model["unk_token"] not in model["vocab"]:
         raise EncoderError(
-            f"{path} has no WordPiece vocabulary with its unknown token; minBERT needs a BERT vocabulary."
+            f"{path} is not a WordPiece tokenizer with its unknown token in the vocabulary; minBERT needs a BERT vocabulary."
         )
     for part, known in {"normalizer": NORMALIZERS, "pre_tokenizer": PRE_TOKENIZERS}.items():
-        if unknown := [kind for kind in _kinds(content.get(part)) if kind not in known]:
+        if unknown := [kind for kind in _types(content.get(part)) if kind not in known]:
             raise EncoderError(f"{path} has the {part} {unknown[0]}; minBERT reads {', '.join(sorted(known))}.")
-    return Backend.from_str(json.dumps(content))  # what was checked: of a key given twice, two readers may take either
+    return Backend.from_str(json.dumps(content))  # not the file: of a key given twice, two readers may take either
 
 
-def _kinds(part: Any) -> Iterator[object]:
-    """The types of a part of a tokenizer, and of those that it is made of."""
+def _types(part: Any) -> Iterator[object]:
+    """List the types of a part of a tokenizer and of all parts within it."""
     if isinstance(part, dict):
         yield part.get("type")
     for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
-        yield from _kinds(each)
+        yield from _types(each)
 
 
 def _lowercase(folder: Path) -> bool:
@@ -113,7 +119,7 @@ def _lowercase(folder: Path) -> bool:
         return True
     try:
         return bool(read_json(path).get("do_lower_case", True))
-    except (ValueError, AttributeError) as error:  # no JSON, or no object
+    except (ValueError, AttributeError) as error:  # not JSON, or not an object
         raise EncoderError(f"{path} cannot be read: {error}.") from None
 
 

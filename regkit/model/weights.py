@@ -19,42 +19,42 @@ from regkit.base.files import check_plain, load_tensors, read_json
 from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
 
 Tensors = dict[str, Tensor]
-KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # of numbers that are weights as they stand
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # their numbers are weights as they stand
 
 
 def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
-    """minBERT with the weights of a checkpoint folder; `dropout` overrides both rates of its config.json.
+    """Build minBERT with the weights of a checkpoint folder.
 
-    A missing pooler is made anew from torch's default generator. Raises EncoderError, naming the file or tensor.
+    `dropout` overrides both dropout rates of its config.json. A missing pooler gets fresh weights from torch's default
+    generator. Raises EncoderError, which names the file or tensor.
     """
     config = read_config(folder)
     if dropout is not None:
         config = replace(config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     path = _find_weights(folder)
-    tensors = _plain_names(_read_tensors(path))
+    tensors = _canonical_names(_read_tensors(path))
     last = f"encoder.layer.{config.num_hidden_layers - 1}.output.dense.weight"
-    if last not in tensors:  # before a layer is made: config.json may ask for a thousand million
+    if last not in tensors:  # checked before a layer is made: config.json may ask for a thousand million
         raise EncoderError(f"{folder}: the checkpoint lacks the tensor '{last}'.")
     with torch.device("meta"):  # shapes first: memory is taken only for tensors that fit
         model = Bert(config)
-    needed = _theirs(dict(model.state_dict()), config.num_hidden_layers)
+    needed = _to_hugging_face(dict(model.state_dict()), config.num_hidden_layers)
     fresh = {name: tensor for name, tensor in needed.items() if name.startswith("pooler.")}
     if fresh.keys() & tensors.keys():
         fresh = {}
     _check(tensors, {name: tensor for name, tensor in needed.items() if name not in fresh}, path)
     for name, tensor in fresh.items():
-        spread = config.initializer_range if name.endswith("weight") else 0.0
-        tensors[name] = torch.randn(tensor.shape) * spread
-    ours = _ours(tensors, config.num_hidden_layers)
-    copies = {
-        name: tensor.to(torch.float32, copy=True) for name, tensor in ours.items()
-    }  # and no longer the file's pages
+        std = config.initializer_range if name.endswith("weight") else 0.0
+        tensors[name] = torch.randn(tensor.shape) * std
+    ours = _from_hugging_face(tensors, config.num_hidden_layers)
+    # Copies, because the tensors may be the file's pages in memory.
+    copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in ours.items()}
     model.load_state_dict(copies, assign=True)
     return model.requires_grad_(True)
 
 
 def read_config(folder: Path) -> BertConfig:
-    """The folder's config.json as a BertConfig; what minBERT does not use is ignored."""
+    """Read and check the folder's config.json, ignoring what minBERT does not use. Raises EncoderError."""
     path = folder / "config.json"
     try:
         values = read_json(path)
@@ -76,15 +76,20 @@ def read_config(folder: Path) -> BertConfig:
         raise EncoderError(f"{path}: hidden_act is '{config.hidden_act}'. {nearest(config.hidden_act, ACTIVATIONS)}")
     if config.hidden_size % config.num_attention_heads:
         raise EncoderError(
-            f"{path}: hidden_size {config.hidden_size} is no multiple of {config.num_attention_heads} heads."
+            f"{path}: hidden_size {config.hidden_size} is not a multiple of num_attention_heads "
+            f"{config.num_attention_heads}."
         )
     return config
 
 
 def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Fill the heads whose tensors the checkpoint has under these names, by head ours and theirs; which ones these are."""
-    tensors, filled = _plain_names(_read_tensors(_find_weights(folder))) if names else {}, []
-    tensors = {name: tensor for name, tensor in tensors.items() if _plain_numbers(tensor)}
+    """Load the heads whose tensors the checkpoint has, and return the names of these heads.
+
+    `names` maps, for each head, our names of its tensors to the checkpoint's. A head keeps its fresh weights if a tensor
+    is missing, has another shape or is not finite.
+    """
+    tensors, filled = _canonical_names(_read_tensors(_find_weights(folder))) if names else {}, []
+    tensors = {name: tensor for name, tensor in tensors.items() if _dense_floats(tensor)}
     for name, pairs in names.items():
         found = {ours: tensors[theirs] for ours, theirs in pairs.items() if theirs in tensors}
         wanted = heads[name].state_dict()
@@ -96,14 +101,15 @@ def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Map
 
 
 def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) -> tuple[dict[str, object], Tensors]:
-    """The encoder in Hugging Face form: the content of config.json, and tensors under their names there.
+    """Convert the encoder to Hugging Face form: the content of config.json, and named tensors.
 
-    `weights` are those of the model's `state_dict`, where its own are in parts.
+    `weights` are its whole `state_dict` if the model itself holds only shards. Raises EncoderError for an encoder other
+    than minBERT.
     """
     if not isinstance(model, Bert):
         raise EncoderError(f"regkit can write checkpoints of minBERT, not of {type(model).__name__}.")
     config = {"model_type": "bert", "architectures": ["BertModel"], "position_embedding_type": "absolute"}
-    tensors = _theirs(dict(weights or model.state_dict()), model.config.num_hidden_layers)
+    tensors = _to_hugging_face(dict(weights or model.state_dict()), model.config.num_hidden_layers)
     return config | asdict(model.config), {f"bert.{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -119,25 +125,25 @@ def _read_tensors(path: Path) -> Tensors:
         if path.suffix == ".safetensors":
             return load_tensors(path)
         check_plain(path)
-        _check_packed(path)
+        _check_uncompressed(path)
         found = dict(torch.load(path, map_location="cpu", weights_only=True))
         return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
-    except UnpicklingError:  # torch's own message tells how to run it all the same
+    except UnpicklingError:  # torch's own message says how to run its code all the same
         raise EncoderError(f"{path} cannot be read: it holds more than tensors, or is damaged.") from None
     except Exception as error:  # a damaged pickle leads torch to errors of any kind
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise EncoderError(f"{path} cannot be read: {reason}") from None
 
 
-def _check_packed(path: Path) -> None:
-    """ValueError where a zip file would grow when it is read: torch writes its own without compression."""
+def _check_uncompressed(path: Path) -> None:
+    """Check that a zip file does not grow when it is read, as torch's own do not. Raises ValueError."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if sum(each.file_size for each in archive.infolist()) > path.stat().st_size:
                 raise ValueError("it is compressed, or its parts overlap")
 
 
-# Our name and theirs of every tensor; {} is the layer's number.
+# Of every tensor minBERT's name and Hugging Face's; {} is the layer's number.
 NAMES = {
     "word": "embeddings.word_embeddings",
     "position": "embeddings.position_embeddings",
@@ -162,8 +168,8 @@ def _names(layers: int) -> dict[str, str]:
     return {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in names.items() for kind in ("weight", "bias")}
 
 
-def _plain_names(tensors: Mapping[str, Tensor]) -> Tensors:
-    """Names without the prefix `bert.`, LayerNorm's parameters as weight and bias."""
+def _canonical_names(tensors: Mapping[str, Tensor]) -> Tensors:
+    """Drop the prefix `bert.` from the names, and call LayerNorm's parameters weight and bias."""
     plain = {}
     for key, tensor in tensors.items():
         name = str(key).removeprefix("bert.")
@@ -173,18 +179,21 @@ def _plain_names(tensors: Mapping[str, Tensor]) -> Tensors:
     return plain
 
 
-def _ours(theirs: Tensors, layers: int) -> Tensors:
-    """Their tensors under our names; what minBERT has no place for, such as other heads, is left out."""
+def _from_hugging_face(theirs: Tensors, layers: int) -> Tensors:
+    """Rename tensors from Hugging Face to minBERT; those that it has no place for are left out."""
     return {ours: theirs[name] for ours, name in _names(layers).items() if name in theirs}
 
 
-def _theirs(ours: Tensors, layers: int) -> Tensors:
-    """Our tensors under their names, without the prefix `bert.`."""
+def _to_hugging_face(ours: Tensors, layers: int) -> Tensors:
+    """Rename tensors from minBERT to Hugging Face, without the prefix `bert.`."""
     return {name: ours[mine].contiguous() for mine, name in _names(layers).items() if mine in ours}
 
 
 def _check(tensors: Tensors, needed: Tensors, path: Path) -> None:
-    """Every tensor that minBERT needs is there, in the shape that config.json says, and holds numbers of its own."""
+    """Check that all needed tensors are there, in the shapes of config.json, and finite.
+
+    Raises EncoderError, which names the tensor.
+    """
     folder = path.parent
     for name, like in needed.items():
         if name not in tensors:
@@ -192,16 +201,17 @@ def _check(tensors: Tensors, needed: Tensors, path: Path) -> None:
         if tensors[name].shape != like.shape:
             found, wanted = list(tensors[name].shape), list(like.shape)
             raise EncoderError(f"{folder}: the tensor '{name}' has shape {found}, but config.json asks for {wanted}.")
-        if not _plain_numbers(tensors[name]):
+        if not _dense_floats(tensors[name]):
+            kind = f"{tensors[name].dtype}, {tensors[name].layout}, on {tensors[name].device}".replace("torch.", "")
             raise EncoderError(
-                f"{folder}: the tensor '{name}' is of type {tensors[name].dtype}, which weights cannot be."
+                f"{folder}: the tensor '{name}' is {kind}; weights are dense float32, float16, bfloat16 or float64."
             )
-    if sum(tensors[name].nbytes for name in needed) > path.stat().st_size:  # a pickle's may share their memory
+    if sum(tensors[name].nbytes for name in needed) > path.stat().st_size:  # tensors of a pickle may share memory
         raise EncoderError(f"{path} cannot be read: its tensors are larger than the file.")
     for name in needed:
         if not tensors[name].isfinite().all():
             raise EncoderError(f"{folder}: the tensor '{name}' has numbers that are not finite.")
 
 
-def _plain_numbers(tensor: Tensor) -> bool:
-    return tensor.dtype in KINDS and tensor.layout is torch.strided and not tensor.is_meta
+def _dense_floats(tensor: Tensor) -> bool:
+    return tensor.dtype in FLOATS and tensor.layout is torch.strided and not tensor.is_meta

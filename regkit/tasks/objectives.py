@@ -20,7 +20,10 @@ Scores = Mapping[str, float]
 
 
 class Objective(Protocol):
-    """What the core, and every plugin, may ask of an output."""
+    """How outputs of one kind are trained, compared and scored.
+
+    The core and the plugins use nothing else of an output.
+    """
 
     kind: ClassVar[str]
     metric: ClassVar[str]  # the one that decides which checkpoint is best; higher is better
@@ -28,40 +31,43 @@ class Objective(Protocol):
 
     @property
     def width(self) -> int:
-        """Numbers that the head gives for an example; with 1, the output is `[examples]`."""
+        """The number of outputs that the head gives for an example; with 1, the output is `[examples]`."""
         ...
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
-        """How wrong the output is: a scalar, the mean over examples."""
+        """Compute how wrong the output is: a scalar, the mean over examples."""
         ...
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
-        """How far apart two predictions are: a scalar, the mean over examples; symmetric, 0 for equal outputs."""
+        """Compute how far apart two outputs are: a scalar, the mean over examples.
+
+        It is symmetric, and 0 for equal outputs. Raises ValueError if the shapes differ.
+        """
         ...
 
     def prediction(self, output: Tensor) -> Tensor:
-        """`[examples]` in the terms of the labels."""
+        """Turn an output into predicted labels: `[examples]`, a class or a score each."""
         ...
 
     def evidence(self, output: Tensor, batch: Batch) -> Tensor:
-        """What `metrics` needs of an output: one row an example. For most, the output itself."""
+        """Reduce a batch's output to what `metrics` needs: one row for each example, often the output itself."""
         ...
 
     def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
-        """Scores over a whole split, its mean loss among them."""
+        """Compute the scores of a whole split, its mean loss among them."""
         ...
 
     def label(self, text: str) -> float:
-        """A label as a table writes it; ValueError says what is needed instead."""
+        """Read a label as a table writes it. Raises ValueError, which says what is needed instead."""
         ...
 
     def text(self, label: float) -> str:
-        """A label or prediction as a table writes it."""
+        """Write a label or prediction as a table does."""
         ...
 
 
 def _wide(values: Tensor) -> Tensor:
-    """At least float32: bf16 has too few digits for small differences."""
+    """Convert to float32, or keep a wider type: bf16 has too few digits for small differences."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
@@ -70,9 +76,22 @@ def _same_shape(output: Tensor, other: Tensor) -> None:
         raise ValueError(f"outputs of shapes {list(output.shape)} and {list(other.shape)} cannot be compared")
 
 
+def _kl_both_ways(output: Tensor, other: Tensor) -> Tensor:
+    """Compute the terms of KL(p, q) + KL(q, p) from logits: (p - q)(log p - log q) of each class.
+
+    Both logits and terms are `[rows, classes]`; their sum over classes is the divergence of a row.
+    """
+    _same_shape(output, other)
+    log_p, log_q = _wide(output).log_softmax(-1), _wide(other).log_softmax(-1)
+    return (log_p.exp() - log_q.exp()) * (log_p - log_q)
+
+
 @dataclass(frozen=True)
 class Classification:
-    """One of several classes, labelled 0 to classes - 1 or by name; the output is `[examples, classes]` logits."""
+    """One of several classes, labelled 0 to classes - 1 or by name.
+
+    The output is logits, `[examples, classes]`.
+    """
 
     classes: int
     names: tuple[str, ...] = ()
@@ -88,10 +107,7 @@ class Classification:
         return F.cross_entropy(_wide(output), labels)
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
-        """KL(p, q) + KL(q, p), which is sum over classes of (p - q)(log p - log q)."""
-        _same_shape(output, other)
-        log_p, log_q = _wide(output).log_softmax(-1), _wide(other).log_softmax(-1)
-        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(-1).mean()
+        return _kl_both_ways(output, other).sum(-1).mean()
 
     def prediction(self, output: Tensor) -> Tensor:
         return output.argmax(-1)
@@ -122,7 +138,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Binary:
-    """Yes or no, labelled 1 or 0; the output is `[examples]`, one logit of yes each."""
+    """Yes or no, labelled 1 or 0; the output is the logit of yes, `[examples]`."""
 
     kind: ClassVar[str] = "binary"
     metric: ClassVar[str] = "accuracy"
@@ -134,7 +150,7 @@ class Binary:
         return F.binary_cross_entropy_with_logits(_wide(output), labels.to(_wide(output).dtype))
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
-        """KL(p, q) + KL(q, p) of two Bernoulli distributions, which is (p - q) times the difference of logits."""
+        """Compute KL(p, q) + KL(q, p) of two Bernoulli distributions: (p - q)(logit p - logit q)."""
         _same_shape(output, other)
         output, other = _wide(output), _wide(other)
         return ((output.sigmoid() - other.sigmoid()) * (output - other)).mean()
@@ -178,7 +194,10 @@ class Regression:
         return self.divergence(output, labels)
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
-        """(p - q) squared, in squared units of the labels: a range of 0-5 gives 25 times what 0-1 gives, as the loss does."""
+        """Compute the squared difference, in squared units of the labels.
+
+        A range of 0-5 gives 25 times what 0-1 gives, as it does for the loss.
+        """
         _same_shape(output, other)
         return (_wide(output) - _wide(other)).square().mean()
 
@@ -217,9 +236,9 @@ class Regression:
 
 @dataclass(frozen=True)
 class MaskedWords:
-    """Which words were masked, labelled by their ids; the output is `[masked words, words]` logits (Devlin et al., 2019).
+    """Which words were masked, labelled by their ids (Devlin et al., 2019).
 
-    The mean is over masked words, not over texts.
+    The output is logits, `[masked words, words]`. The mean is over masked words, not over texts.
     """
 
     words: int
@@ -235,16 +254,16 @@ class MaskedWords:
         return F.cross_entropy(_wide(output), labels, reduction="sum") / max(len(labels), 1)
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
-        """KL(p, q) + KL(q, p), as that of classes."""
-        _same_shape(output, other)
-        log_p, log_q = _wide(output).log_softmax(-1), _wide(other).log_softmax(-1)
-        return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum() / max(len(output), 1)
+        return _kl_both_ways(output, other).sum() / max(len(output), 1)
 
     def prediction(self, output: Tensor) -> Tensor:
         return output.argmax(-1)
 
     def evidence(self, output: Tensor, batch: Batch) -> Tensor:
-        """`[examples, 3]`: masked words, the sum of their losses, how many of them are found. Logits would fill memory."""
+        """Count each example's masked words, add up their losses and count the correct ones: `[examples, 3]`.
+
+        The logits of a whole split would fill memory.
+        """
         assert batch.labels is not None
         assert batch.targets is not None
         losses = F.cross_entropy(_wide(output), batch.labels, reduction="none")

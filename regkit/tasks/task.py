@@ -21,57 +21,60 @@ class Dataset(Protocol):
 
     @property
     def labels(self) -> Tensor | None:
-        """`[examples]`; None where the split has none, and cannot be scored."""
+        """The labels, `[examples]`; None for a split without labels, which cannot be scored."""
         ...
 
     @property
     def ids(self) -> Sequence[str]:
-        """`[examples]` for prediction files."""
+        """The name of each example in prediction files, `[examples]`."""
         ...
 
     @property
     def cut(self) -> int:
-        """How many examples were longer than the encoder reads."""
+        """The number of examples that were truncated: they were longer than the encoder reads."""
         ...
 
     def __len__(self) -> int:
-        """The number of examples."""
+        """Count the examples."""
         ...
 
     def lengths(self) -> np.ndarray:
-        """`[examples]` tokens of each."""
+        """Count the tokens of each example, both sides of a pair together: `[examples]`."""
         ...
 
     def batch(self, rows: Sequence[int], keys: Sequence[int] = ()) -> Batch:
-        """These examples, packed. In training each has a key of its own for the update: whatever is drawn comes from it."""
+        """Pack these examples into a batch.
+
+        In training each example has a key of its own for the update, and everything random is derived from it.
+        """
         ...
 
     def digest(self) -> bytes:
-        """The same for the same examples only: a run that goes on must find what it began with."""
+        """Compute a hash of the examples, so that a resumed run can check that they are those it began with."""
         ...
 
 
 @dataclass(frozen=True)
 class Examples:
-    """One split of a task as token ids: flat arrays, cut by offsets into the sequences the encoder reads."""
+    """One split of a task as token ids, in flat arrays that `offsets` divide into sequences."""
 
     tokens: np.ndarray  # [all tokens] token ids, special tokens included
     segments: np.ndarray  # [all tokens]
     offsets: np.ndarray  # [sequences + 1]
-    labels: Tensor | None  # [examples]; None where the split has none
-    sides: int = 1  # sequences of each example
-    ids: Sequence[str] = ()  # [examples] for prediction files
-    cut: int = 0  # examples that were longer than the encoder reads
+    labels: Tensor | None  # [examples]; None for a split without labels
+    sides: int = 1  # sequences of each example: 1, or 2 for a pair read apart
+    ids: Sequence[str] = ()  # [examples] names in prediction files
+    cut: int = 0  # examples that were truncated: they were longer than the encoder reads
 
     def __len__(self) -> int:
         return (len(self.offsets) - 1) // self.sides
 
     def lengths(self) -> np.ndarray:
-        """[examples] tokens of each example, both sides together."""
+        """Count the tokens of each example, both sides of a pair together: `[examples]`."""
         return np.diff(self.offsets[:: self.sides])
 
     def batch(self, rows: Sequence[int], keys: Sequence[int] = ()) -> Batch:
-        """These examples, packed; `keys` are for `Batch.noise`."""
+        """Pack these examples into a batch; `Batch.noise` is derived from `keys`."""
         sequences = [row * self.sides + side for row in rows for side in range(self.sides)]
         spans = [slice(self.offsets[sequence], self.offsets[sequence + 1]) for sequence in sequences]
         return Batch.pack(
@@ -84,7 +87,7 @@ class Examples:
         )
 
     def digest(self) -> bytes:
-        """SHA-256 of tokens and labels."""
+        """Compute the SHA-256 of tokens and labels."""
         digest = hashlib.sha256()
         labels = np.empty(0) if self.labels is None else self.labels.numpy()
         for values in (self.tokens, self.segments, self.offsets, labels):
@@ -94,39 +97,42 @@ class Examples:
 
 @dataclass(frozen=True)
 class Task:
-    """A name, its data, an objective; a head of the same name belongs to it."""
+    """What is learned from which examples: a name, data and an objective.
+
+    The model has a head of the same name for it.
+    """
 
     name: str
     objective: Objective
     splits: Mapping[Split, Dataset]
     pair_mode: PairMode | None = None  # None: one text
     batch_size: int = 32
-    head_names: Mapping[str, str] = field(default_factory=dict)  # of its head's tensors in others' checkpoints
-    notes: Sequence[str] = ()  # what the plan shall say of its data
+    head_names: Mapping[str, str] = field(
+        default_factory=dict
+    )  # our names of its head's tensors to those in checkpoints
+    notes: Sequence[str] = ()  # sentences about its data that the plan prints
 
     @property
     def batches(self) -> int:
-        """Batches in an epoch, the last of which may be smaller."""
+        """The number of batches in an epoch, one of which may be smaller."""
         return -(-len(self.splits["train"]) // self.batch_size)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A span of training with its own tasks, learning rate and trainable part."""
+    """A part of training with its own tasks, learning rate and trainable weights."""
 
     name: str
     tasks: Sequence[str]
     epochs: int = 3
     steps: int | None = None  # optimizer updates; None trains for whole epochs
     learning_rate: float = 5e-5  # at the peak of the schedule
-    warmup: float = (
-        0.1  # share of the steps in which the learning rate rises, before it falls to 0, both in a straight line
-    )
+    warmup: float = 0.1  # share of the steps in which the learning rate rises; then it falls to 0, both linearly
     weight_decay: float = 0.01  # not on biases and layer norms
     trainable: Literal["all", "heads"] = "all"
 
 
 def scorable(tasks: Iterable[Task], split: Split) -> list[tuple[Task, Tensor]]:
-    """Find the tasks that have the split with labels, and these."""
+    """Find the tasks that have labels in this split; return each task with its labels."""
     found = [(task, task.splits[split].labels) for task in tasks if split in task.splits]
     return [(task, labels) for task, labels in found if labels is not None]

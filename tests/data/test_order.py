@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regkit.data.order import POOL, Feed, cut, epoch_order, size
@@ -38,19 +38,13 @@ def test_an_epoch_has_every_example_once_and_one_smaller_batch_at_most(
     assert sorted((len(batch) for batch in batches), reverse=True) == [size] * full + [rest] * (rest > 0)
 
 
-@PATIENT
+@settings(PATIENT, max_examples=15)
 @given(st.integers(1, 4), st.integers(0, 7), SEEDS)
 def test_an_epoch_of_several_pools_is_an_epoch_too(pools: int, more: int, seed: int) -> None:
     lengths = np.random.default_rng(seed).integers(1, 50, pools * POOL * 4 + more)
     batches = epoch_order(lengths, 4, seed)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     assert sum(len(batch) < 4 for batch in batches) == (more % 4 > 0)
-
-
-@PATIENT
-@given(LENGTHS, SIZES, SEEDS)
-def test_the_order_depends_on_the_seed_alone(lengths: np.ndarray, size: int, seed: int) -> None:
-    assert as_lists(epoch_order(lengths, size, seed)) == as_lists(epoch_order(lengths.copy(), size, seed))
 
 
 def test_another_seed_is_another_order() -> None:
@@ -85,22 +79,22 @@ def test_which_examples_share_a_batch_changes_from_epoch_to_epoch() -> None:
 
 @PATIENT
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(1, 200), st.randoms())
-def test_a_cut_keeps_order_and_whole_examples_and_its_budget(lengths: list[int], budget: int, random) -> None:
+def test_a_cut_keeps_order_and_whole_examples_and_its_bound(lengths: list[int], tokens: int, random) -> None:
     rows = list(range(len(lengths)))
     random.shuffle(rows)
-    parts = cut(rows, np.array(lengths), budget)
+    parts = cut(rows, np.array(lengths), tokens)
     assert [row for part in parts for row in part] == rows
     assert all(len(part) > 0 for part in parts)
     for part in parts:
-        assert len(part) == 1 or size([lengths[row] for row in part]) <= budget
+        assert len(part) == 1 or size([lengths[row] for row in part]) <= tokens
 
 
 @PATIENT
 @given(st.lists(st.integers(1, 60), min_size=2, max_size=80), st.integers(1, 200))
-def test_a_cut_is_made_only_where_the_next_example_would_not_fit(lengths: list[int], budget: int) -> None:
-    parts = cut(range(len(lengths)), np.array(lengths), budget)
+def test_a_cut_is_made_only_where_the_next_example_would_not_fit(lengths: list[int], tokens: int) -> None:
+    parts = cut(range(len(lengths)), np.array(lengths), tokens)
     for part, following in pairwise(parts):
-        assert size([lengths[row] for row in [*part, following[0]]]) > budget
+        assert size([lengths[row] for row in [*part, following[0]]]) > tokens
 
 
 def feed(seed: int = 0, stage: str = "finetune", name: str = "t", size: int = 22, *, bucketing: bool = True) -> Feed:

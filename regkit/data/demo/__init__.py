@@ -1,4 +1,4 @@
-"""Demo data: three small English tasks from a grammar of our own, for runs that name no data.
+"""Demo data: generate three small English tasks from a grammar, for runs that name no data.
 
 A row begins as a meaning (an opinion, or who did what to whom). Speakers put it into words, each with habits of its
 own, and the label is computed from the meaning, never from the words:
@@ -13,7 +13,7 @@ Many draws yield such twins, the same words with another label: counting words d
 say by how much it fails.
 
 The words are in `words`, the grammar in `opinions` (sentiment) and `events` (paraphrase and similarity); here each
-task's examples are drawn, dealt out to the splits and written as tables.
+task's examples are drawn, divided among the splits and written as tables.
 """
 
 import hashlib
@@ -29,16 +29,16 @@ from regkit.data.demo.opinions import sentiment
 __all__ = ["SETTINGS", "SIZES", "TASKS", "table"]
 
 TASKS: tuple[str, ...] = ("sentiment", "paraphrase", "similarity")
-SIZES: dict[str, int] = {"train": 300, "dev": 200, "test": 200}  # multiples of 10, so that classes come out even
-SETTINGS: dict[str, float] = {"learning_rate": 1e-4}  # the demo's encoder is small; a BERT-base wants less
+SIZES: dict[str, int] = {"train": 300, "dev": 200, "test": 200}  # multiples of 10, so that classes are equal in size
+SETTINGS: dict[str, float] = {"learning_rate": 1e-4}  # the demo's encoder is small; a BERT-base needs less
 
 
 class Recipe(NamedTuple):
-    """How a task's examples are drawn, what its columns are called, and into how many equal classes they fall."""
+    """How a task's examples are drawn, what its columns are called, and how many classes they have."""
 
     draw: Callable[[Chooser], Iterator[Example]]
     columns: tuple[str, ...]
-    classes: int  # of similarity these are the ranges 0 to 1, 1 to 2, .. 4 to 5
+    classes: int  # equal in size; of similarity these are the ranges 0 to 1, 1 to 2, .. 4 to 5
 
 
 RECIPES: dict[str, Recipe] = {
@@ -50,9 +50,9 @@ RECIPES: dict[str, Recipe] = {
 
 @cache
 def _examples(task: str) -> dict[str, list[Example]]:
-    """All splits, the held-out ones first: they stay as they are when the training set grows.
+    """Draw all splits, the held-out ones first, so that these do not change when the training set grows.
 
-    They are made once, for the first table; a later change of `SIZES` is not seen.
+    They are drawn once, for the first table; a later change of `SIZES` has no effect.
     """
     draws = (list(RECIPES[task].draw(Chooser(f"{task}/{number}"))) for number in count())
     seen: set[str] = set()
@@ -60,9 +60,9 @@ def _examples(task: str) -> dict[str, list[Example]]:
 
 
 def _fill(draws: Iterator[list[Example]], classes: int, size: int, seen: set[str]) -> list[Example]:
-    """As many examples of one class as of another, to `size` in all.
+    """Draw `size` examples, the same number of each class.
 
-    A sentence belongs to one draw, and so to one split: draws with a sentence that was `seen` before are left out.
+    Draws with a sentence that was `seen` before are left out, so that a sentence belongs to one draw and to one split.
     """
     room = [size // classes] * classes  # left in each class
     taken: list[Example] = []
@@ -81,10 +81,13 @@ def _fill(draws: Iterator[list[Example]], classes: int, size: int, seen: set[str
 
 
 def table(task: str, split: str) -> list[dict[str, str]]:
-    """Rows of one split with the column names of the course's files; all values are strings, as a CSV reader's."""
+    """Return the rows of one split, with the column names of the course's files.
+
+    All values are strings, like those of a CSV reader.
+    """
     rows: list[dict[str, str]] = []
     for texts, label in _examples(task)[split]:
         values = (*texts, f"{label:.1f}" if task == "similarity" else str(int(label)))
         name = hashlib.sha256("|".join(values).encode()).hexdigest()[:12]
         rows.append({"id": name, **dict(zip(RECIPES[task].columns, values, strict=True))})
-    return sorted(rows, key=lambda row: row["id"])  # twins are drawn side by side; this parts them
+    return sorted(rows, key=lambda row: row["id"])  # twins are drawn side by side; this separates them

@@ -1,4 +1,4 @@
-"""Choice: the repeatable answers behind each draw, and the example that comes of it."""
+"""Choice: make the random choices behind each example, the same on every machine."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,25 +10,28 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Chooser:
-    """Answers the questions of one draw; asked the same question twice, it gives the same answer.
+    """Makes the random choices of one draw; the same question always gets the same answer.
 
-    It hashes where one expects `random.Random`: rows then depend on no version of Python, and a choice depends on what
-    it is about, not on how many came before. So a speaker words two meanings alike wherever they agree.
+    It hashes where one expects `random.Random`: rows then do not depend on the version of Python, and a choice depends
+    on what it is about, not on how many came before. So a speaker words two meanings alike wherever they agree.
     """
 
     seed: str
 
     def number(self, about: str) -> int:
+        """Derive a whole number, of 64 bits, from what it is about."""
         return int.from_bytes(hashlib.sha256(f"{self.seed}/{about}".encode()).digest()[:8], "big")
 
     def pick(self, options: Sequence[T], about: str) -> T:
+        """Choose one of the options."""
         return options[self.number(about) % len(options)]
 
     def chance(self, percent: int, about: str) -> bool:
+        """Decide yes or no, yes in `percent` of 100 cases."""
         return self.number(about) % 100 < percent
 
     def fork(self, name: str) -> "Chooser":
-        """For a part of the draw, which may then ask the same questions and get answers of its own."""
+        """Make a chooser for a part of the draw, which answers the same questions in its own way."""
         return Chooser(f"{self.seed}/{name}")
 
 

@@ -1,4 +1,4 @@
-"""Events: who did what to whom, how speakers put it, and which sentences say the same or much the same."""
+"""Events: put into words who did what to whom, for the paraphrase and similarity tasks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from regkit.data.demo.words import DEEDS, NUMBERS, SCENES, TIMES, TRAITS, TRANSF
 
 @dataclass(frozen=True)
 class Event:
-    """Who did what to whom, in concepts. Some are empty: thanking somebody takes no things."""
+    """Who did what to whom, in concepts (see `words`). Some are empty: thanking somebody takes no things."""
 
     scene: str
     agent: str
@@ -23,11 +23,14 @@ class Event:
     place: str
     time: str
     negated: bool
-    asked: bool  # told as a question
+    asked: bool  # put as a question
 
 
 def _event(scene_name: str, frame: Chooser, draw: Chooser) -> Event:
-    """The frame says what is told at all, the draw fills it in: events of one frame differ only in content."""
+    """Draw an event: `frame` decides which parts it has, `draw` what they are.
+
+    So events of one frame differ only in content.
+    """
     scene, transfer = SCENES[scene_name], frame.chance(40, "transfer")
     agent = draw.pick(scene.people, "agent")
 
@@ -51,7 +54,10 @@ def _event(scene_name: str, frame: Chooser, draw: Chooser) -> Event:
 
 
 class Clause(NamedTuple):
-    """An event seen from one side, before negation and question: the nurse, was, thanked, thanked, by the doctor."""
+    """The parts of a sentence about an event, before it is negated or made a question.
+
+    For example: the nurse, was, thanked, thanked, by the doctor.
+    """
 
     subject: str
     auxiliary: str  # did, was or were
@@ -61,20 +67,24 @@ class Clause(NamedTuple):
 
 
 def _forms(verb: str) -> tuple[str, str, str]:
-    """Base, past, and a third: the participle (the past if none is given) or, from the other side, a preposition."""
+    """Split a verb into its base, its past and a third form.
+
+    That is the participle (the past if none is given) or, for the verb of the other side, a preposition.
+    """
     base, past, *third = (form.replace("_", " ") for form in verb.split())
     return base, past, third[0] if third else past
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """Puts events into words: which synonyms, in which voice, order and mood."""
+    """Puts events into words, with synonyms, voice, order and mood of its own choice."""
 
     words: Chooser  # of synonyms; speakers who share it and are not contrary use the same words
     syntax: Chooser  # of voice, order and mood
     contrary: bool = False  # takes the synonym after the one that `words` chooses
 
     def say(self, event: Event) -> str:
+        """Put an event into a sentence or a question."""
         clause = self.clause(event)
         place, time = self.word(event.place), self.word(event.time)
         if event.asked and not event.negated and self.syntax.chance(50, "direct question"):
@@ -89,15 +99,18 @@ class Speaker:
         return sentence(f"is it true that {text}", "?") if event.asked else sentence(text)
 
     def word(self, concept: str) -> str:
+        """Choose one of the synonyms of a concept."""
         synonyms = concept.split("/")
         return synonyms[(self.words.number(concept) + self.contrary) % len(synonyms)]
 
     def person(self, noun: str, trait: str) -> str:
+        """Name a person and, if there is one, the trait."""
         if trait and self.syntax.chance(15, trait):
             return f"the {self.word(noun)} who was {self.word(trait)}"
         return join("the", self.word(trait), self.word(noun))
 
     def clause(self, event: Event) -> Clause:
+        """Choose voice and verb: who is the subject, and what follows."""
         agent = self.person(event.agent, event.agent_trait)
         other = self.person(event.other, event.other_trait)
         things = join(self.word(event.number), self.word(event.things))
@@ -115,6 +128,7 @@ class Speaker:
         return Clause(things, "were", participle, participle, f"to {other} by {agent}")
 
     def predicate(self, clause: Clause, negated: bool) -> str:
+        """Write the verb of a clause, negated or not."""
         active = clause.auxiliary == "did"
         finite = "" if active else clause.auxiliary
         if not negated:
@@ -154,14 +168,14 @@ EDITS: tuple[Edit, ...] = (
     _flip, _take("action"), _take("action", "place"), _take("agent", "agent_trait"), _take("other", "time"),
     _take("number", "things"), _take("place", "time"),
 )  # fmt: skip
-# All but the time and the number: they stay, or the few words that are left in common would give a stranger away.
+# All but the time and the number: they stay, so that a stranger does not show by having so few words in common.
 _replace_most: Edit = _take(
     "scene", "agent", "agent_trait", "action", "other", "other_trait", "things", "place", "negated"
 )
 
 
 def _trio(draw: Chooser) -> tuple[Event, Event, Event]:
-    """Three events of one frame: the second plays in the scene of the first, the third (a stranger) in any."""
+    """Draw three events of one frame: two of the same scene, and a stranger of any scene."""
     frame, scenes = draw.fork("frame"), tuple(SCENES)
     scene, another = draw.pick(scenes, "scene"), draw.pick(scenes, "another scene")
     one, two, three = (_event(name, frame, draw.fork(str(n))) for n, name in enumerate((scene, scene, another)))
@@ -169,9 +183,10 @@ def _trio(draw: Chooser) -> tuple[Event, Event, Event]:
 
 
 def paraphrase(draw: Chooser) -> Iterator[Example]:
-    """A true retelling and a false one, of some draws none.
+    """Draw an event with a true paraphrase and a false one; some draws give none.
 
-    Of a swap, one speaker gives both, in the same words. Else the true one more often uses other words than the false.
+    After a swap, one speaker gives both, in the same words. Otherwise the true one uses other words more often than the
+    false one.
     """
     event, second, stranger = _trio(draw)
     # Strangers are for the learner: with swaps and edits alone, MiniLM stayed at chance for three epochs.
@@ -195,7 +210,10 @@ WEIGHTS = {  # how much a part of an event counts for similarity
 
 
 def _likeness(one: Event, two: Event) -> float:
-    """From 0 to 5: the weight of the parts that two events share, 60% of it if only one of them is negated."""
+    """Compute the similarity of two events, from 0 to 5.
+
+    It is the weight of the parts that they share, or 60% of that if only one of them is negated.
+    """
     told = [name for name in WEIGHTS if getattr(one, name) or getattr(two, name)]
     shared = [name for name in told if getattr(one, name) == getattr(two, name)]
     share = sum(WEIGHTS[name] for name in shared) / sum(WEIGHTS[name] for name in told)
@@ -203,7 +221,10 @@ def _likeness(one: Event, two: Event) -> float:
 
 
 def similarity(draw: Chooser) -> Iterator[Example]:
-    """An event and the same with some parts exchanged; at times also with the roles swapped; of some draws none."""
+    """Draw an event with a copy in which some parts are exchanged; some draws give none.
+
+    At times there is a second copy, with the roles swapped.
+    """
     event, second, stranger = _trio(draw)
     percent = draw.pick((0, 0, 20, 40, 60, 100, 100), "change")
     names = [name for name in WEIGHTS if draw.chance(percent, name)]

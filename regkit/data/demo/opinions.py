@@ -1,4 +1,4 @@
-"""Opinions: what reviewers hold of things, how they put it, and the sentiment that follows.
+"""Opinions: put reviews into words and compute their sentiment, for the sentiment task.
 
 A speaker is a `Chooser` here: it picks the adverb of a degree and the pattern of a clause.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from regkit.data.demo.choice import Chooser, Example
 from regkit.data.demo.words import DEGREES, GENERAL, TOPICS, Topic, join, sentence
 
-CLAIMS: dict[int, tuple[str, ...]] = {  # by denial; the last for 0 denies twice, which is not to deny
+CLAIMS: dict[int, tuple[str, ...]] = {  # by denial; the last for 0 is a double negation, which denies nothing
     0: ("{it} was {so}", "I found {it} {so}", "{it} turned out to be {so}", "{it} seemed {so} to me",
         "I can't deny that {it} was {so}"),
     1: ("{it} was not {so}", "{it} wasn't {so}", "{it} was hardly {so}", "{it} was never {so}",
@@ -29,7 +29,7 @@ BALANCES = ("{main} and {granted}", "{main}; on the other hand, {granted}")
 
 @dataclass(frozen=True)
 class Claim:
-    """That an aspect is so or is not: "the soup at the bistro" was "slightly bland", was "not superb"."""
+    """A claim about an aspect: "the soup at the bistro" was "slightly bland", or was "not superb"."""
 
     aspect: str
     word: str
@@ -39,20 +39,27 @@ class Claim:
 
     @property
     def value(self) -> int:
-        """From -2 to 2. A degree moves a word from or to neutral; a denial turns it over, whatever its strength."""
+        """The sentiment, from -2 to 2.
+
+        A degree moves a word away from neutral or towards it; a denial reverses it, whatever its strength.
+        """
         sign = (self.strength > 0) - (self.strength < 0)
         if self.denial:
             return -sign * self.denial
         return sign * max(0, min(2, abs(self.strength) + self.degree))
 
     def say(self, speaker: Chooser) -> str:
+        """Put the claim into a clause."""
         degree = speaker.pick(DEGREES[self.degree], self.word) if self.degree else ""
         return speaker.pick(CLAIMS[self.denial], self.aspect).format(it=self.aspect, so=join(degree, self.word))
 
 
 @dataclass(frozen=True)
 class Review:
-    """A claim, or two: what is granted does not count ("although {granted}, {main}"), unless the two are balanced."""
+    """One claim, or two.
+
+    What is granted ("although {granted}, {main}") does not count, unless the two are balanced.
+    """
 
     main: Claim
     granted: Claim | None = None
@@ -60,11 +67,13 @@ class Review:
 
     @property
     def value(self) -> int:
+        """The sentiment, from -2 to 2."""
         if self.granted and self.balanced:
             return (self.main.value + self.granted.value) // 2
         return self.main.value
 
     def say(self, speaker: Chooser) -> str:
+        """Put the review into a sentence."""
         if self.granted is None:
             return sentence(self.main.say(speaker))
         frame = speaker.pick(BALANCES if self.balanced else CONTRASTS, "frame")
@@ -81,7 +90,10 @@ def _claim(draw: Chooser, topic: Topic, aspect: str) -> Claim:
 
 
 def _reviews(draw: Chooser) -> tuple[Review, ...]:
-    """A plain or balanced review, or a contrast and its twin, which grants what the first holds; of some draws none."""
+    """Draw a plain or balanced review, or a contrast and its twin; some draws give none.
+
+    The twin has the same claims with their parts exchanged: it grants what the first holds.
+    """
     topic = draw.pick(TOPICS, "topic")
     aspect, another = draw.pick(topic.aspects, "aspect"), draw.pick(topic.aspects, "another")
     main = _claim(draw.fork("main"), topic, f"the {aspect} {draw.pick(topic.places, 'place')}")
@@ -91,12 +103,14 @@ def _reviews(draw: Chooser) -> tuple[Review, ...]:
         return (Review(main),)
     if shape == "contrast" and aspect != another and main.value * granted.value < 0:
         return Review(main, granted), Review(granted, main)
-    if shape == "balance" and aspect != another and abs(main.value) == abs(granted.value):  # or who could say?
+    if (
+        shape == "balance" and aspect != another and abs(main.value) == abs(granted.value)
+    ):  # otherwise the sentiment is debatable
         return (Review(main, granted, balanced=True),)
     return ()
 
 
 def sentiment(draw: Chooser) -> Iterator[Example]:
-    """Reviews with their value, from 0 (blame) to 4 (praise)."""
+    """Draw reviews with their sentiment, from 0 (blame) to 4 (praise); some draws give none."""
     for review in _reviews(draw):
         yield Example((review.say(draw.fork("speaker")),), review.value + 2)

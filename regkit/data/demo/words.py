@@ -1,12 +1,12 @@
-"""Words: the lists from which sentences are made, and how words become a sentence.
+"""Words: list the words that sentences are made of, and join them.
 
-The lists are written as text, their items parted by ", ". Those about events hold concepts and actions:
+The lists are written as text, their items separated by ", ". Those about events hold concepts and actions:
 
     "doctor/physician"                          a concept is its synonyms
     "warn warned/alert alerted"                 so is an action; each verb gives its base and past,
     "give gave given"                           and its participle where that differs from the past
-    "teach taught|learn learned from"           after a bar, the same seen from the other side, with a preposition
-    "phone phoned|get_a_call got_a_call from"   _ stands for a blank
+    "teach taught|learn learned from"           after a bar, the verb of the other side, with its preposition
+    "phone phoned|get_a_call got_a_call from"   _ stands for a space
 """
 
 from typing import NamedTuple
@@ -17,12 +17,12 @@ def _list(text: str) -> tuple[str, ...]:
 
 
 def join(*parts: str) -> str:
-    """With a blank between the parts; empty ones leave no trace."""
+    """Join the parts with spaces, leaving out empty ones."""
     return " ".join(part for part in parts if part)
 
 
 def sentence(text: str, stop: str = ".") -> str:
-    """With a capital and a stop."""
+    """Add a capital letter and a full stop, or another `stop`."""
     return f"{text[0].upper()}{text[1:]}{stop}"
 
 
@@ -30,7 +30,7 @@ def sentence(text: str, stop: str = ".") -> str:
 
 
 class Topic(NamedTuple):
-    """What one may review: aspects, where one meets them, and words by strength, from -2 (blame) to 2 (praise)."""
+    """What is reviewed: aspects, places, and words by strength, from -2 (blame) to 2 (praise)."""
 
     aspects: tuple[str, ...]
     places: tuple[str, ...]
@@ -78,7 +78,7 @@ DEGREES: dict[int, tuple[str, ...]] = {  # 1 makes a word stronger, -1 weaker
 
 
 class Scene(NamedTuple):
-    """Where people meet: who they are, what they do to one another, what they have, and places to do it."""
+    """Where people meet: who they are, what they do to one another, what they have, and the places."""
 
     people: tuple[str, ...]
     deeds: tuple[str, ...]
