@@ -1,1 +1,1 @@
-"""The plugins that ship with regkit, one module each. A module imports regkit and torch, and never another plugin."""
+"""The plugins that ship with regkit: a module imports regkit and torch, and never another plugin."""

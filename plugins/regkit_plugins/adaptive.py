@@ -1,4 +1,4 @@
-"""Adaptive: give more updates to the tasks whose dev score is furthest below their reference (Jean et al., 2019).
+"""Adaptive: give more updates to the tasks furthest below their reference score (Jean et al., 2019).
 
 The explicit schedule of arXiv 1909.06434: a task's share is 1 / (min(1, score / reference)^alpha + floor), where the
 reference is the best score so far, or one you give, such as the score of the task trained alone. Shares change when the dev

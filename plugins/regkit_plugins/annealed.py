@@ -1,4 +1,4 @@
-"""Annealed: train tasks in proportion to size at first, more and more equally later (Stickland and Murray, ICML 2019).
+"""Annealed: sample tasks by size at first, more equally later (Stickland and Murray, ICML 2019).
 
 Section 4.1 of arXiv 1902.02671: in epoch e of E, a task with n examples is trained in proportion to n^a, with
 a = 1 - 0.8 (e - 1) / (E - 1). An epoch has as many updates as the tasks have batches together; the counts are exact.

@@ -1,4 +1,4 @@
-"""Momentum Bregman proximal point: keep predictions near those of a slower copy of the model (Jiang et al., ACL 2020).
+"""Bregman: keep predictions near those of a slower copy of the model (Jiang et al., ACL 2020).
 
 Section 3.2 of arXiv 1911.03437, the momentum form. Together with `smart` it is that paper's complete method. The teacher
 is the exponential moving average of the weights, heads included, in evaluation mode and float32. It is updated once per step.

@@ -1,4 +1,4 @@
-"""CAGrad: step in the direction near the mean gradient that helps the worst-off task most (Liu et al., NeurIPS 2021).
+"""CAGrad: step near the mean gradient where it helps the worst-off task most (Liu et al., 2021).
 
 Algorithm 1 of arXiv 2110.14048: around the mean gradient lies a ball of radius c times its norm. Take the direction in
 it whose smallest inner product with a task's gradient is largest, times the number of tasks, so that c = 0 is the plain sum.

@@ -1,4 +1,4 @@
-"""Dynamic weight average: give the largest weight to the tasks whose loss falls slowest (Liu et al., CVPR 2019).
+"""DWA: give the largest weight to the tasks whose loss falls slowest (Liu et al., CVPR 2019).
 
 From arXiv 1803.10704: a task's weight is the softmax over tasks of r / T, times the number of tasks, where r is its
 mean loss of the last epoch divided by its mean loss of the epoch before. In the first two epochs all weights are 1.

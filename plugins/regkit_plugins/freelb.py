@@ -1,4 +1,4 @@
-"""FreeLB: train on adversarially perturbed word embeddings instead of the clean ones (Zhu et al., ICLR 2020).
+"""FreeLB: train on adversarially perturbed word embeddings, not clean ones (Zhu et al., ICLR 2020).
 
 Algorithm 1 of arXiv 1909.11764: from a random start, gradient ascent on the task's own loss visits `steps` points in a ball
 around the word embeddings of an example. The training gradient is the mean over these points. All passes use the same dropout

@@ -1,4 +1,4 @@
-"""GradNorm: weigh the losses so that gradients are equally large, and larger for slow tasks (Chen et al., ICML 2018).
+"""GradNorm: make the tasks' gradients equally large, larger for slow ones (Chen et al., ICML 2018).
 
 Section 3 of arXiv 1711.02257, with the gradient of all shared parameters in place of the last layer's. After each update the
 weights descend sum |w g - target|. Here g is the norm of a task's unweighted gradient. The target, held constant, is the mean

@@ -1,4 +1,4 @@
-"""GradVac: turn tasks' gradients towards each other until they are as similar as usual (Wang et al., ICLR 2021).
+"""GradVac: turn tasks' gradients together until as similar as usual (Wang et al., ICLR 2021).
 
 Algorithm 1 of arXiv 2010.05874: as PCGrad, but the target cosine of a pair is the moving average of its cosine, not 0.
 Only shared parameters take part, and the results are summed. As in `pcgrad`, the rows' inner products suffice.

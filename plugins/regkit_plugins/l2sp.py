@@ -1,4 +1,4 @@
-"""L2-SP: keep weights near the pretrained ones, and the weights of new heads near 0 (Li et al., ICML 2018).
+"""L2-SP: keep weights near the pretrained ones, and those of new heads near 0 (Li et al., 2018).
 
 Equation 4 of arXiv 1802.01483: weight / 2 times the squared distance of the encoder's weights from their initial values,
 plus weight head / 2 times the squared norm of the head's weights. The term is part of the loss, unlike AdamW's decoupled

@@ -1,4 +1,4 @@
-"""Layer-wise learning-rate decay: train lower layers with smaller learning rates (Howard and Ruder, ACL 2018).
+"""Layer-wise rates: train lower layers with smaller learning rates (Howard and Ruder, ACL 2018).
 
 Section 3.2 of arXiv 1801.06146, with the multiplicative decay used for BERT by Clark et al. (ELECTRA, ICLR 2020). Heads and
 pooler keep the rate of the stage, the top layer gets `decay` times it, the next `decay` squared, and so on to the embeddings.

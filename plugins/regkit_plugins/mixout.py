@@ -1,4 +1,4 @@
-"""Mixout: replace a random share of the weights by the pretrained ones at each update (Lee et al., ICLR 2020).
+"""Mixout: set a random share of the weights to the pretrained ones each update (Lee et al., 2020).
 
 Equation 4 of arXiv 1909.11299, W' = (mask W_pre + (1 - mask) W - p W_pre) / (1 - p): W_pre plus dropout of W - W_pre. It acts
 on the weight of every linear layer and replaces the dropout modules; the weights of a new head mix with 0. An update has one

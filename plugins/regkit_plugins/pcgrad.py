@@ -1,4 +1,4 @@
-"""PCGrad: where two tasks' gradients conflict, remove from each the part against the other (Yu et al., NeurIPS 2020).
+"""PCGrad: if two tasks' gradients conflict, remove the parts against each other (Yu et al., 2020).
 
 Algorithm 1 of arXiv 2001.06782. Where gradients conflict, each task's gradient is projected onto the normal plane of the
 others' original gradients, one after the other in random order; the results are summed. Only shared parameters take part:

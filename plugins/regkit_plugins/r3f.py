@@ -1,4 +1,4 @@
-"""R3F: keep predictions the same under small random perturbations of the word embeddings (Aghajanyan et al., ICLR 2021).
+"""R3F: keep predictions when word embeddings are randomly perturbed (Aghajanyan et al., ICLR 2021).
 
 Section 3 of arXiv 2008.03156. It is SMART without the search for the worst direction. The noisy pass uses the dropout
 masks of the clean pass. With masks of its own, the term would measure dropout, as R-Drop does, instead of the noise.

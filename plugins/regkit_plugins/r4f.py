@@ -1,4 +1,4 @@
-"""R4F: bound the largest singular value of every head, so that no head amplifies its input (Aghajanyan et al., ICLR 2021).
+"""R4F: bound the largest singular value of every head (Aghajanyan et al., ICLR 2021).
 
 The constraint that turns R3F into R4F (section 3 of arXiv 2008.03156), on its own: `-p r3f -p r4f` is R4F. After each update
 the weight of a head whose spectral norm exceeds `bound` is scaled down to it, so checkpoints hold ordinary weights.

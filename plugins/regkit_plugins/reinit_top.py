@@ -1,4 +1,4 @@
-"""Re-initialised top layers: reset the pooler and the highest layers to random weights (Zhang et al., ICLR 2021).
+"""Re-initialised top: reset the pooler and the highest layers (Zhang et al., ICLR 2021).
 
 Section 5 of arXiv 2006.05987: the top layers are specialised for pretraining, which can hurt when there are few examples.
 """

@@ -1,4 +1,4 @@
-"""SAM: step by the gradient found uphill of the present weights, towards flat minima (Foret et al., ICLR 2021).
+"""SAM: step by the gradient found uphill of the present weights (Foret et al., ICLR 2021).
 
 Algorithm 1 of arXiv 2010.01412, with the L2 norm: the weights move by rho along the whole gradient of the update. The
 gradient is computed again there, with the same batches and dropout masks. Then the weights are restored, and the optimizer

@@ -1,4 +1,4 @@
-"""SMART: keep predictions the same under small worst-case perturbations of the word embeddings (Jiang et al., ACL 2020).
+"""SMART: keep predictions under worst-case perturbations of word embeddings (Jiang et al., ACL 2020).
 
 Algorithm 1 of arXiv 1911.03437; the Bregman term of that paper is the plugin `bregman`. The inner passes and the final one
 use the dropout masks of the clean pass. With masks of their own, the term would measure dropout, as R-Drop does.

@@ -1,4 +1,4 @@
-"""TorchJD: combine the tasks' gradients by any aggregator of the torchjd library (Quinton and Rey, 2024).
+"""TorchJD: combine gradients by any aggregator of the torchjd library (Quinton and Rey, 2024).
 
 The aggregator gets the unscaled matrix of gradients, and its result is not rescaled: most results are on the scale of a mean,
 while the default of regkit is a sum. Needs the extra `torchjd`.

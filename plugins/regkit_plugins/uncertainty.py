@@ -1,4 +1,4 @@
-"""Uncertainty weighting: weigh each task's loss by a noise level learned with the model (Kendall et al., CVPR 2018).
+"""Uncertainty: weigh each task's loss by a learned noise level (Kendall et al., CVPR 2018).
 
 Section 3.2 of arXiv 1705.07115, with s the logarithm of the variance: exp(-s) L / 2 + s / 2 for a squared error, and
 exp(-s) L + s / 2 for a cross-entropy. Only the task's own loss is weighed. The s are in the optimizer, without weight decay,

@@ -156,7 +156,7 @@ class Bert(nn.Module):
 
 
 def _table(rows: int, width: int) -> nn.Embedding:
-    """Make an embedding; on the meta device, without drawing: torch would import its compiler for it, for 1.5 s."""
+    """Make an embedding; on the meta device without drawing, as torch would import its compiler (1.5 s)."""
     weight = torch.empty(rows, width)
     if not weight.is_meta:
         return nn.Embedding(rows, width)

@@ -1,4 +1,4 @@
-"""Domain pretraining: predict masked words and next passages on text of the domain first (Sun et al., CCL 2019).
+"""Domain: predict masked words and next passages on text of the domain first (Sun et al., 2019).
 
 It adds a stage with two tasks before fine-tuning. `mlm` predicts 15 % of the words; of these 80 % are masked, 10 % become
 another word and 10 % stay (Devlin et al., NAACL 2019, section 3.1 and appendix A.1). `nsp` predicts whether the second

@@ -1,4 +1,4 @@
-"""Masking: hide some tokens of a corpus's sequences, to be predicted (Devlin et al., NAACL 2019, appendix A.1)."""
+"""Masking: hide some tokens of a corpus, to be predicted (Devlin et al., 2019, appendix A.1)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Pairs: predict whether a passage follows another or is from another document (Devlin et al., 2019, section 3.1)."""
+"""Pairs: predict whether a passage follows another one (Devlin et al., 2019, section 3.1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
