@@ -10,8 +10,7 @@ from torch import Tensor
 
 from regkit.base.files import write
 from regkit.cli.display import print_scores
-from regkit.cli.plan import print_plan
-from regkit.cli.terminal import Terminal
+from regkit.cli.terminal import Terminal, print_lines
 from regkit.distributed.launch import find_device, joined
 from regkit.runs import folders
 from regkit.runs.finished import load_run
@@ -49,7 +48,7 @@ def evaluate(
         print_scores(console, scores, f"{folder}: {split}")
     for name in [task.name for task in finished.tasks if task.name not in scores]:
         said = f"predictions are in {predictions}" if predictions else "use --predictions DIR to write predictions"
-        print_plan(console, [f"{name}: the {split} split has no labels; {said}."])
+        print_lines(console, [f"{name}: the {split} split has no labels; {said}."])
 
 
 def write_predictions(folder: Path, task: Task, split: Split, output: Tensor, columns: tuple[str, str]) -> None:

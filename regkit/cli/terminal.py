@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -15,3 +16,9 @@ class Terminal(Console):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # what is still buffered is flushed at exit
         os.close(nowhere)
+
+
+def print_lines(console: Console, lines: Sequence[str]) -> None:
+    """Print the lines as they are."""
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -6,8 +6,9 @@ from pathlib import Path
 from rich.console import Console
 
 from regkit.cli.display import Display, print_effects, print_scores
-from regkit.cli.plan import details, plan, print_plan
-from regkit.cli.terminal import Terminal
+from regkit.cli.plan import plan
+from regkit.cli.terminal import Terminal, print_lines
+from regkit.cli.trial import details
 from regkit.distributed.launch import find_device, joined
 from regkit.runs import checkpoint, folders
 from regkit.runs import resume as resuming
@@ -26,7 +27,7 @@ def train(settings: Settings, base: Path | None, run: Path | None, output: Path 
     with joined(find_device(settings.device)) as processes:
         console = Terminal(quiet=not processes.first)
         if base and settings.plugins:
-            print_plan(console, [f"importing, as {base} asks: {resuming.sources(settings)}"])
+            print_lines(console, [f"importing, as {base} asks: {resuming.sources(settings)}"])
         if run is None:
             folders.check_free(output or folders.RUNS / "new")
             _train(console, Experiment.build(settings, processes), output, None, dry_run)
@@ -34,9 +35,9 @@ def train(settings: Settings, base: Path | None, run: Path | None, output: Path 
         with claim(run) if processes.first else nullcontext():
             settings = resuming.same(run, Settings.read(run / folders.CONFIG), settings)
             if (run / FINISHED).is_file():
-                print_plan(console, [f"{run} is finished", f"to evaluate it: regkit eval {run}"])
+                print_lines(console, [f"{run} is finished", f"to evaluate it: regkit eval {run}"])
                 return
-            resumable = newest(run, lambda line: print_plan(console, [line]))
+            resumable = newest(run, lambda line: print_lines(console, [line]))
             _train(console, resuming.build(resumable, settings, processes), run, resumable, dry_run)
 
 
@@ -44,11 +45,11 @@ def _train(
     console: Console, experiment: Experiment, output: Path | None, resumable: Resumable | None, dry_run: bool
 ) -> None:
     """Print the plan, and train."""
-    print_plan(console, plan(experiment))
+    print_lines(console, plan(experiment))
     if resumable:
-        print_plan(console, [resumable.describe(experiment.trainer.processes.count)])
+        print_lines(console, [resumable.describe(experiment.trainer.processes.count)])
     if dry_run:
-        print_plan(console, details(experiment))
+        print_lines(console, details(experiment))
         return
     processes = experiment.trainer.processes
     display = Display(console, processes.count)
@@ -71,7 +72,7 @@ def _report(console: Console, experiment: Experiment, recorder: Recorder, folder
     print_effects(console, recorder.effects())
     print_scores(console, recorder.keeping.scores, "best checkpoint: dev")
     if experiment.settings.finetune:
-        print_plan(console, [f"run folder: {folder}", f"to evaluate it: regkit eval {folder}"])
+        print_lines(console, [f"run folder: {folder}", f"to evaluate it: regkit eval {folder}"])
         return
     checkpoint.export_encoder(folder / "best", folder)
-    print_plan(console, [f"encoder folder: {folder}", f"to build on it: regkit train --encoder {folder}"])
+    print_lines(console, [f"encoder folder: {folder}", f"to build on it: regkit train --encoder {folder}"])

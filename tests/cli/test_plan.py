@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from regkit import Experiment, PluginError, Settings
-from regkit.cli.plan import Trial, first_epoch, plan
+from regkit.cli.plan import first_epoch, plan
+from regkit.cli.trial import Trial
 from regkit.training.stages import measure_length
 from tests.helpers import TASKS, regkit, stages_of, write_tasks
 
