@@ -81,14 +81,13 @@ print(hashlib.sha256(repr(tables).encode()).hexdigest())
 """
 
 
-def test_processes_with_other_hash_seeds_make_the_same_rows() -> None:
+def test_a_process_with_another_hash_seed_makes_the_same_rows() -> None:
     tables = [demo.table(task, split) for task in demo.TASKS for split in SPLITS]
     here = hashlib.sha256(repr(tables).encode()).hexdigest()
-    for seed in ("0", "1"):
-        command = [sys.executable, "-c", PRINT_DIGEST, *regkit.__path__]
-        environment = os.environ | {"PYTHONHASHSEED": seed}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == here
+    command = [sys.executable, "-c", PRINT_DIGEST, *regkit.__path__]
+    environment = os.environ | {"PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == here
 
 
 def test_a_table_is_the_readers_own_to_change() -> None:

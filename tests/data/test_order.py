@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regkit.data.order import POOL, Feed, cut, epoch_order, size
@@ -38,19 +38,13 @@ def test_an_epoch_has_every_example_once_and_one_smaller_batch_at_most(
     assert sorted((len(batch) for batch in batches), reverse=True) == [size] * full + [rest] * (rest > 0)
 
 
-@PATIENT
+@settings(PATIENT, max_examples=15)
 @given(st.integers(1, 4), st.integers(0, 7), SEEDS)
 def test_an_epoch_of_several_pools_is_an_epoch_too(pools: int, more: int, seed: int) -> None:
     lengths = np.random.default_rng(seed).integers(1, 50, pools * POOL * 4 + more)
     batches = epoch_order(lengths, 4, seed)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     assert sum(len(batch) < 4 for batch in batches) == (more % 4 > 0)
-
-
-@PATIENT
-@given(LENGTHS, SIZES, SEEDS)
-def test_the_order_depends_on_the_seed_alone(lengths: np.ndarray, size: int, seed: int) -> None:
-    assert as_lists(epoch_order(lengths, size, seed)) == as_lists(epoch_order(lengths.copy(), size, seed))
 
 
 def test_another_seed_is_another_order() -> None:

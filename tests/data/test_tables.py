@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regkit.base.errors import DataError
@@ -62,7 +62,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     assert all(rows == ROWS for rows in found)
 
 
-@PATIENT
+@settings(PATIENT, max_examples=30)
 @given(st.lists(st.tuples(NO_RETURN, NO_RETURN), min_size=1, max_size=6), st.sampled_from(",\t"))
 def test_a_csv_row_comes_back_as_it_was_written_with_the_line_it_begins_on(
     tmp_path: Path, pairs: list[tuple[str, str]], delimiter: str
@@ -78,7 +78,7 @@ def test_a_csv_row_comes_back_as_it_was_written_with_the_line_it_begins_on(
     assert table.lines == lines
 
 
-@PATIENT
+@settings(PATIENT, max_examples=30)
 @given(st.lists(ANY_TEXT, min_size=1, max_size=6))
 def test_a_json_line_may_hold_any_character(tmp_path: Path, texts: list[str]) -> None:
     table = read_table(write_json_lines(tmp_path / "t.jsonl", [{"text": text} for text in texts]))

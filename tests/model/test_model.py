@@ -14,7 +14,6 @@ from torch.nn.utils.rnn import pad_sequence
 from regkit.base.errors import ConfigError
 from regkit.base.randomness import Streams
 from regkit.model import Bert, BertConfig, MultitaskModel, load_encoder, save_encoder
-from regkit.model.attention import SelfAttention
 from regkit.model.dropout import LEVELS, Dropout, dropout
 from regkit.model.heads import Cosine, Linear, PairFeatures, head_for
 from regkit.model.tokenizer import Tokenizer
@@ -144,8 +143,10 @@ def test_gradients_of_every_parameter_equal_those_of_transformers(pair, course: 
         assert (found[name] - gradient).abs().max() < 1e-5 * scale, name
 
 
-@pytest.mark.parametrize("lengths", [(5,), (1,), (7, 7, 7), (32, 3), RAGGED], ids=str)
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
+@pytest.mark.parametrize(
+    ("lengths", "activation"),
+    [((5,), "gelu"), ((1,), "relu"), ((7, 7, 7), "gelu"), ((32, 3), "relu"), (RAGGED, "gelu_new")],
+)
 def test_any_lengths_and_activation_give_the_numbers_of_transformers(lengths: tuple[int, ...], activation: str) -> None:
     ours = tiny_bert(hidden_act=activation, layer_norm_eps=1e-3).eval()
     batch = random_batch(lengths)
@@ -226,10 +227,10 @@ def test_moving_one_example_moves_no_other() -> None:
     assert not slope[~owner].any()
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.5, 3 / LEVELS])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 30 / LEVELS])
 def test_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
     torch.manual_seed(0)
-    count, share = 2**22, round(rate * LEVELS) / LEVELS
+    count, share = 2**20, round(rate * LEVELS) / LEVELS
     found = dropout(torch.full((count,), 3.0), rate)
     dropped = (found == 0).double().mean().item()
     assert abs(dropped - share) < 5 * (share * (1 - share) / count) ** 0.5
@@ -301,16 +302,6 @@ def test_each_dropout_is_active_in_training_and_absent_in_evaluation(place: str)
     assert (one - other).abs().mean() > 1e-2
     model.eval()
     assert torch.equal(output(1), output(2))
-
-
-def test_attention_dropout_leaves_the_mean_of_what_is_attended() -> None:
-    torch.manual_seed(0)
-    attention, batch = SelfAttention(8, 2, 0.5).double(), random_batch(RAGGED)
-    hidden = torch.randn(sum(RAGGED), 8, dtype=torch.float64)
-    with torch.no_grad():
-        draws = torch.stack([attention(hidden, batch) for _ in range(1500)])
-        error = (draws.mean(0) - attention.eval()(hidden, batch)) / (draws.std(0) / 1500**0.5)
-    assert error.abs().max() < 5
 
 
 @pytest.mark.parametrize(

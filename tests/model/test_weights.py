@@ -3,9 +3,9 @@
 import json
 import pickle
 import re
-import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,14 @@ def without(*parts: str) -> Callable[[Tensors], Tensors]:
     return lambda tensors: {name: t for name, t in tensors.items() if not any(part in name for part in parts)}
 
 
+def refusal(folder: Path) -> str:
+    """The one line in which a folder is refused."""
+    with pytest.raises(EncoderError) as caught:
+        load_encoder(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 def same(found: Bert, wanted: Bert, but: str = "nothing") -> None:
     """AssertionError where a tensor differs in a bit or a name."""
     theirs = wanted.state_dict()
@@ -87,11 +95,17 @@ def same(found: Bert, wanted: Bert, but: str = "nothing") -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [dict, bare, old_names, lambda tensors: bare(old_names(tensors)), with_others],
-    ids=["as written", "no prefix", "gamma and beta", "neither", "more"],
+    ("change", "file"),
+    [
+        (dict, "model.safetensors"),
+        (dict, "pytorch_model.bin"),
+        (bare, "model.safetensors"),
+        (old_names, "model.safetensors"),
+        (lambda tensors: bare(old_names(tensors)), "pytorch_model.bin"),
+        (with_others, "model.safetensors"),
+    ],
+    ids=["as written", "as torch writes", "no prefix", "gamma and beta", "neither", "more"],
 )
-@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
 def test_every_form_of_a_checkpoint_gives_the_same_model(write, source: Bert, change: Any, file: str) -> None:
     found = load_encoder(write(change, file))
     same(found, source)
@@ -151,11 +165,8 @@ def test_dropout_rates_are_the_files_unless_overridden(write) -> None:
     "name",
     [
         "embeddings.word_embeddings.weight",
-        "embeddings.LayerNorm.bias",
         "encoder.layer.1.attention.self.key.bias",
-        "encoder.layer.0.attention.self.query.weight",
-        "encoder.layer.1.attention.output.LayerNorm.weight",
-        "encoder.layer.0.output.dense.weight",
+        "encoder.layer.0.attention.output.LayerNorm.weight",
         "pooler.dense.bias",
     ],
 )
@@ -167,7 +178,7 @@ def test_a_tensor_that_is_missing_or_of_another_shape_is_named_as_in_the_file(wr
             load_encoder(write(lambda tensors, wrong=wrong: tensors | {f"bert.{name}": wrong(tensors[f"bert.{name}"])}))
 
 
-@pytest.mark.parametrize("shape", [(16, 8), (8, 16), (16,), ()], ids=str)
+@pytest.mark.parametrize("shape", [(8, 16), (16,)], ids=str)
 def test_a_query_of_another_shape_is_not_hidden_by_key_and_value(write, shape: tuple[int, ...]) -> None:
     with pytest.raises(EncoderError, match="query"):
         load_encoder(write(lambda tensors: tensors | {QUERY: torch.ones(shape)}))
@@ -192,10 +203,10 @@ def test_code_in_a_checkpoint_is_refused_and_never_run(write, tmp_path: Path, fo
     folder = write(lambda tensors: tensors | {"x": Bomb(mark)}, "pytorch_model.bin", new=form == "archive")
     if form == "pickle":
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"x": Bomb(mark)}, protocol=2))
-    with pytest.raises(EncoderError, match=r"pytorch_model\.bin") as caught:
-        load_encoder(folder)
+    message = refusal(folder)
+    assert "pytorch_model.bin cannot be read: " in message
     assert not mark.exists()
-    assert not re.search("weights_only|can still be loaded", str(caught.value))  # what torch says would run it
+    assert not re.search("weights_only|can still be loaded", message)  # what torch says would run it
     pickle.loads(pickle.dumps(Bomb(mark)))
     assert mark.exists()
 
@@ -219,8 +230,7 @@ def test_a_truncated_file_is_named(write, file: str, share: float) -> None:
     path = write(file=file) / file
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(EncoderError, match=file):
-        load_encoder(path.parent)
+    assert refusal(path.parent).startswith(f"{path} cannot be read: ")
 
 
 @pytest.mark.parametrize(
@@ -229,8 +239,7 @@ def test_a_truncated_file_is_named(write, file: str, share: float) -> None:
 def test_garbage_in_place_of_a_pickle_is_named(write, content: bytes) -> None:
     path = write(file="pytorch_model.bin") / "pytorch_model.bin"
     path.write_bytes(content)
-    with pytest.raises(EncoderError, match=r"pytorch_model\.bin cannot be read: ."):
-        load_encoder(path.parent)
+    assert re.match(rf"{path} cannot be read: .", refusal(path.parent))
 
 
 def test_a_folder_without_weights_or_config_is_named(write, tmp_path: Path) -> None:
@@ -266,8 +275,6 @@ def test_a_config_of_anything_but_bert_is_refused(write, content: str) -> None:
         ("hidden_size", -16),
         ("hidden_size", "16"),
         ("hidden_size", 16.5),
-        ("hidden_size", None),
-        ("hidden_size", [16]),
         ("num_hidden_layers", 0),
         ("num_attention_heads", 0),
         ("num_attention_heads", 3),
@@ -283,8 +290,11 @@ def test_a_config_of_anything_but_bert_is_refused(write, content: str) -> None:
     ],
 )
 def test_a_value_that_minbert_cannot_use_is_named(write, name: str, value: object) -> None:
-    with pytest.raises(EncoderError, match=name if name != "num_attention_heads" else r"heads"):
-        load_encoder(write(**{name: value}))
+    folder = write(**{name: value})
+    message = refusal(folder)
+    assert message.startswith(str(folder / "config.json"))
+    assert name in message
+    assert str(value) in message
 
 
 def test_an_unknown_activation_is_answered_with_the_known_ones(write) -> None:
@@ -292,41 +302,28 @@ def test_an_unknown_activation_is_answered_with_the_known_ones(write) -> None:
         read_config(write(hidden_act="gelu_now"))
 
 
-ABSURD = """
-import json, resource, sys
-from pathlib import Path
-from regkit.base.errors import EncoderError
-from regkit.model import load_encoder
-folder = Path(sys.argv[1])
-config = json.loads((folder / "config.json").read_text())
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for change in json.loads(sys.argv[2]):
-    (folder / "config.json").write_text(json.dumps(config | change))
-    try:
-        load_encoder(folder)
-    except EncoderError:
-        print("refused", change)
-print("grew by", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="limits and measures memory as Linux does")
-def test_absurd_sizes_are_refused_at_once_and_without_taking_memory(write) -> None:
+@pytest.fixture
+def scarce() -> Iterator[None]:
+    """No more than 256 MiB of addresses beyond those that this process has."""
     import resource
 
-    names = ["vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "max_position_embeddings"]
-    changes = [{name: size} for name in names for size in (10**5, 10**9, 10**18, 10**30)]
-    done = subprocess.run(
-        [sys.executable, "-c", ABSURD, str(write(without("pooler"))), json.dumps(changes)],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33)),  # spares the machine when it fails
-    )
-    assert done.returncode == 0, done.stderr
-    *refused, grew = done.stdout.splitlines()
-    assert len(refused) == len(changes)
-    assert int(grew.split()[-1]) < 100_000  # KiB
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (now + 2**28, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures and limits memory as Linux does")
+@pytest.mark.parametrize(
+    "name", ["vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "max_position_embeddings"]
+)
+def test_absurd_sizes_are_refused_at_once_and_without_taking_memory(write, scarce: None, name: str) -> None:
+    start = time.process_time()
+    for size in (10**5, 10**9, 10**18, 10**30):
+        folder = write(without("pooler"), **{name: size})
+        assert refusal(folder).startswith(str(folder))
+    assert time.process_time() - start < 5
 
 
 def test_a_saved_model_is_loaded_bit_for_bit(source: Bert, saved: Path) -> None:

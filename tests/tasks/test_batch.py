@@ -15,7 +15,8 @@ from regkit.tasks.objectives import Binary
 from regkit.testing import tiny_task
 
 REDUCTIONS = ["sum", "mean", "amax"]
-untimed = settings(deadline=None)  # the first call of a torch function is slow, and so is a busy machine
+# No deadline: the first call of a torch function is slow, and so is a busy machine.
+untimed = settings(deadline=None, max_examples=30)
 
 
 def pack(lengths: list[int], sides: int = 1, keys: list[int] | None = None) -> Batch:

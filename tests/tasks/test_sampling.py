@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regkit import apportion, turn
@@ -13,10 +13,11 @@ from regkit.tasks.sampling import shuffled
 from tests.helpers import PATIENT
 
 SHARES = st.lists(st.floats(0, 1e6, allow_subnormal=False), min_size=1, max_size=8).filter(any)
+FEW = settings(PATIENT, max_examples=30)
 COUNTS = st.lists(st.integers(0, 12), min_size=1, max_size=5).filter(any).map(tuple)
 
 
-@PATIENT
+@FEW
 @given(shares=SHARES, total=st.integers(0, 20_000))
 def test_the_counts_add_up_and_each_is_its_exact_share_rounded_down_or_up(shares: list[float], total: int) -> None:
     counts = apportion(shares, total)
@@ -29,7 +30,7 @@ def test_the_counts_add_up_and_each_is_its_exact_share_rounded_down_or_up(shares
         assert type(count) is int
 
 
-@PATIENT
+@FEW
 @given(shares=SHARES, total=st.integers(0, 20_000))
 def test_a_share_of_nothing_gets_nothing_and_a_larger_share_never_gets_less(shares: list[float], total: int) -> None:
     counts = apportion(shares, total)
