@@ -1,1 +1,1 @@
-"""Data: from files to tasks."""
+"""Data: turn files into tasks."""

@@ -32,7 +32,7 @@ class Table:
         return f"{self.name}, {self.unit} {self.lines[row]}"
 
     def require(self, columns: Iterable[str]) -> None:
-        """Check that the columns are there. Raises DataError, which names the nearest one that is."""
+        """Check that the columns are there. Raises DataError, which names the nearest column."""
         _require(self.name, self.rows[0], columns)
 
 

@@ -1,4 +1,4 @@
-"""Attention: attend within packed sequences - the only place with a padded layout, unseen outside."""
+"""Attention: attend within packed sequences. Padding exists only inside this module."""
 
 import math
 

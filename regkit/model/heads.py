@@ -44,7 +44,7 @@ class PairFeatures(Linear):
 
 
 class Cosine(nn.Module):
-    """The cosine of a pair's two vectors, scaled to the range of the labels; there is nothing to learn.
+    """The cosine of a pair's two vectors, scaled to the range of the labels; it has no weights.
 
     A cosine of 0 is the low end of the range, 1 the high end. From `[2 * examples, width]`, sides adjacent, to
     `[examples]`.

@@ -60,7 +60,7 @@ def _examples(task: str) -> dict[str, list[Example]]:
 
 
 def _fill(draws: Iterator[list[Example]], classes: int, size: int, seen: set[str]) -> list[Example]:
-    """Draw `size` examples, as many of each class.
+    """Draw `size` examples, the same number of each class.
 
     Draws with a sentence that was `seen` before are left out, so that a sentence belongs to one draw and to one split.
     """

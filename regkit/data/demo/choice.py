@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Chooser:
-    """Makes the random choices of one draw; what is asked twice is answered alike.
+    """Makes the random choices of one draw; the same question always gets the same answer.
 
     It hashes where one expects `random.Random`: rows then do not depend on the version of Python, and a choice depends
     on what it is about, not on how many came before. So a speaker words two meanings alike wherever they agree.

@@ -1,4 +1,4 @@
-"""Events: put into words who did what to whom, and compare it - the paraphrase and similarity tasks."""
+"""Events: put into words who did what to whom, for the paraphrase and similarity tasks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Opinions: put into words what reviewers think, and compute its sentiment - the sentiment task.
+"""Opinions: put reviews into words and compute their sentiment, for the sentiment task.
 
 A speaker is a `Chooser` here: it picks the adverb of a degree and the pattern of a clause.
 """
