@@ -28,7 +28,7 @@ def find_encoder(name: str | None) -> Path:
         return _demo()
     try:
         folder = Path(name).expanduser()
-    except RuntimeError as error:  # ~name of a user whom this machine does not know
+    except RuntimeError as error:  # `~name`, and there is no such user
         raise EncoderError(f"there is no encoder folder {name}: {error}") from None
     if folder.is_dir():
         return folder.resolve()
