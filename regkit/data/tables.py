@@ -60,7 +60,7 @@ def read_table(path: Path, *, quoting: bool = True, columns: Sequence[str] = ())
         raise DataError(f"{path} does not exist.") from None
     except ValueError as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.") from None
-    except OSError as error:  # pyarrow's have no strerror, and several lines
+    except OSError as error:  # an error of pyarrow has no strerror, and several lines
         raise DataError(
             f"{path} cannot be read: {(error.strerror or str(error).splitlines()[0]).rstrip('.')}."
         ) from None
@@ -144,7 +144,7 @@ def _read_json_lines(path: Path, columns: Sequence[str]) -> Table:
     _check_text(path)
     rows: list[dict[str, str]] = []
     lines = []
-    with path.open(encoding="utf-8-sig", newline="\n") as file:  # JSON may hold the other line ends
+    with path.open(encoding="utf-8-sig", newline="\n") as file:  # a JSON line may contain the other line ends
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue

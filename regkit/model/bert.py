@@ -76,7 +76,7 @@ class BertConfig:
 
     vocab_size: Count = 30522
     hidden_size: Count = 768
-    num_hidden_layers: Annotated[int, Field(strict=True, ge=1, le=512)] = 12  # a few milliseconds each, before weights
+    num_hidden_layers: Annotated[int, Field(strict=True, ge=1, le=512)] = 12  # a few milliseconds each, without weights
     num_attention_heads: Count = 12
     intermediate_size: Count = 3072
     max_position_embeddings: Annotated[Count, Field(ge=8)] = 512

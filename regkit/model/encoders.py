@@ -39,7 +39,7 @@ def _here(name: str) -> Path | None:
     """Find an encoder's folder on this machine; None for what can only be a name on the Hub."""
     try:
         folder = Path(name).expanduser()
-    except RuntimeError as error:  # ~name of a user whom this machine does not know
+    except RuntimeError as error:  # `~name`, and there is no such user
         raise EncoderError(f"there is no encoder folder {name}: {error}") from None
     if folder.is_dir():
         return folder.resolve()

@@ -72,7 +72,7 @@ class WordPredictor(nn.Module):
         self.activation = encoder.activation
         self.bias = nn.Parameter(torch.zeros(encoder.word.num_embeddings))
         initialise(self.transform, 0.02)
-        self._words = (encoder.word,)  # a tuple, so that torch does not list it as the head's: it is the encoder's
+        self._words = (encoder.word,)  # in a tuple, so that torch does not register it: its weight is the encoder's
 
     def forward(self, hidden: Tensor) -> Tensor:
         return F.linear(self.norm(self.activation(self.transform(hidden))), self._words[0].weight, self.bias)

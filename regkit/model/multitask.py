@@ -23,7 +23,7 @@ class MultitaskModel(nn.Module):
         self.heads = nn.ModuleDict()
         self.head_names = {task.name: task.head_names for task in tasks if task.head_names}
         for task in tasks:
-            if hasattr(self.heads, task.name):  # a module's own attribute, such as `train`
+            if hasattr(self.heads, task.name):  # another task, or an attribute of every torch module
                 raise ConfigError(f"a task cannot be called '{task.name}'; choose another name.")
             with streams.seeded("head", task.name):  # one more task leaves the other heads as they were
                 self.heads[task.name] = head_for(task, encoder, dropout)

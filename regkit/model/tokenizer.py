@@ -102,7 +102,7 @@ def _from_json(path: Path) -> Backend:
     for part, known in {"normalizer": NORMALIZERS, "pre_tokenizer": PRE_TOKENIZERS}.items():
         if unknown := [kind for kind in _types(content.get(part)) if kind not in known]:
             raise EncoderError(f"{path} has the {part} {unknown[0]}; minBERT reads {', '.join(sorted(known))}.")
-    return Backend.from_str(json.dumps(content))  # not the file: of a key given twice, two readers may take either
+    return Backend.from_str(json.dumps(content))  # not the file, where a key may stand twice: readers differ
 
 
 def _types(part: Any) -> Iterator[object]:

@@ -19,7 +19,7 @@ from regkit.base.files import check_plain, load_tensors, read_json
 from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
 
 Tensors = dict[str, Tensor]
-FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # their numbers are weights as they stand
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # weights without any scaling
 
 
 def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
@@ -128,7 +128,7 @@ def _read_tensors(path: Path) -> Tensors:
         _check_uncompressed(path)
         found = dict(torch.load(path, map_location="cpu", weights_only=True))
         return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
-    except UnpicklingError:  # torch's own message says how to run its code all the same
+    except UnpicklingError:  # torch's own message says how to run such code anyway
         raise EncoderError(f"{path} cannot be read: it holds more than tensors, or is damaged.") from None
     except Exception as error:  # a damaged pickle leads torch to errors of any kind
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -143,7 +143,7 @@ def _check_uncompressed(path: Path) -> None:
                 raise ValueError("it is compressed, or its parts overlap")
 
 
-# Of every tensor minBERT's name and Hugging Face's; {} is the layer's number.
+# The names of every tensor in minBERT and in Hugging Face form; {} is the layer's number.
 NAMES = {
     "word": "embeddings.word_embeddings",
     "position": "embeddings.position_embeddings",

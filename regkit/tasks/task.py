@@ -105,7 +105,7 @@ class Task:
     name: str
     objective: Objective
     splits: Mapping[Split, Dataset]
-    pair_mode: PairMode | None = None  # None: one text
+    pair_mode: PairMode | None = None  # None: a single text
     batch_size: int = 32
     head_names: Mapping[str, str] = field(
         default_factory=dict
