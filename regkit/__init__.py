@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from regkit.base.lazy import lazily
 
 if TYPE_CHECKING:
+    from regkit.base.bounds import Count, NonNegative, Positive, Share
     from regkit.base.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
     from regkit.base.randomness import Streams, derive
-    from regkit.hooks.spec import Predict, TaskLoss, hookimpl
+    from regkit.hooks.spec import Losses, Predict, TaskLoss, hookimpl
     from regkit.model import Bert, BertConfig, Encoder, MultitaskModel, load_encoder
     from regkit.model.dropout import Dropout, dropout
     from regkit.model.tokenizer import Tokenizer
@@ -21,11 +22,12 @@ else:  # the same names, each imported when it is first used: a test compares
     __getattr__ = lazily(
         __name__,
         {
+            "regkit.base.bounds": ["Count", "NonNegative", "Positive", "Share"],
             "regkit.base.errors": [
                 "ConfigError", "DataError", "EncoderError", "PluginError", "RegkitError", "RunError", "nearest",
             ],
             "regkit.base.randomness": ["Streams", "derive"],
-            "regkit.hooks.spec": ["Predict", "TaskLoss", "hookimpl"],
+            "regkit.hooks.spec": ["Losses", "Predict", "TaskLoss", "hookimpl"],
             "regkit.model": ["Bert", "BertConfig", "Encoder", "MultitaskModel", "load_encoder"],
             "regkit.model.dropout": ["Dropout", "dropout"],
             "regkit.model.tokenizer": ["Tokenizer"],
@@ -47,6 +49,7 @@ __all__ = [
     "Binary",
     "Classification",
     "ConfigError",
+    "Count",
     "DataError",
     "Dataset",
     "Dropout",
@@ -54,15 +57,19 @@ __all__ = [
     "EncoderError",
     "Examples",
     "Experiment",
+    "Losses",
     "MaskedWords",
     "MultitaskModel",
+    "NonNegative",
     "Objective",
     "PluginError",
+    "Positive",
     "Predict",
     "RegkitError",
     "Regression",
     "RunError",
     "Settings",
+    "Share",
     "Split",
     "Stage",
     "Streams",

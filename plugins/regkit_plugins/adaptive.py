@@ -7,14 +7,11 @@ splits are scored; until then all tasks have the same share. An epoch has as man
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 
-from regkit import PluginError, Task, apportion, hookimpl, nearest, turn
-
-Positive = Annotated[float, Field(gt=0)]
+from regkit import PluginError, Positive, Task, apportion, hookimpl, nearest, turn
 
 
 @dataclass

@@ -6,17 +6,15 @@ a = 1 - 0.8 (e - 1) / (E - 1). An epoch has as many updates as the tasks have ba
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import torch
-from pydantic import Field
 
-from regkit import Task, apportion, hookimpl, turn
+from regkit import Share, Task, apportion, hookimpl, turn
 
 
 @dataclass
 class Annealed:
-    fall: Annotated[float, Field(ge=0, le=1)] = 0.8
+    fall: Share = 0.8
     """How far the exponent falls below 1 by the last epoch."""
     draw: int = field(init=False, repr=False, default=0)  # seed of the order of all epochs
 

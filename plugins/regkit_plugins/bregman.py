@@ -7,21 +7,18 @@ is the exponential moving average of the weights, heads included, in evaluation 
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from regkit import Batch, MultitaskModel, Predict, Task, hookimpl
-
-Share = Annotated[float, Field(ge=0, le=1)]
+from regkit import Batch, MultitaskModel, NonNegative, Predict, Share, Task, hookimpl
 
 
 @dataclass
 class Bregman:
-    weight: Annotated[float, Field(ge=0)] = 1.0
-    """Strength of the term (mu)."""
+    weight: NonNegative = 1.0
+    """NonNegative of the term (mu)."""
     beta: Share = 0.999
     """Decay of the teacher: how much of it is kept at each update."""
     early_beta: Share = 0.99

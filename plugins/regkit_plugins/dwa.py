@@ -6,20 +6,17 @@ mean loss of the last epoch divided by its mean loss of the epoch before. In the
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from regkit import Task, hookimpl
-
-Losses = Mapping[str, Mapping[str, Tensor]]
+from regkit import Losses, Positive, Task, hookimpl
 
 
 @dataclass
 class DWA:
-    T: Annotated[float, Field(gt=0)] = 2.0
+    T: Positive = 2.0
     """Temperature: the larger, the more equal the weights."""
     weights: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # 1 if a task is not listed
     sums: dict[str, Tensor] = field(init=False, repr=False, default_factory=dict)  # of this epoch's losses, by task

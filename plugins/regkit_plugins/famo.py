@@ -7,24 +7,21 @@ descend along the transposed Jacobian of z times (log L before - log L after), b
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from regkit import MultitaskModel, Task, hookimpl
-
-Losses = Mapping[str, Mapping[str, Tensor]]
+from regkit import Losses, MultitaskModel, NonNegative, Positive, Task, hookimpl
 
 SMALLEST = 1e-8  # lower bound of a loss whose logarithm is taken
 
 
 @dataclass
 class FAMO:
-    learning_rate: Annotated[float, Field(gt=0)] = 0.025
+    learning_rate: Positive = 0.025
     """Learning rate of the xi."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.001
+    weight_decay: NonNegative = 0.001
     """Weight decay of the xi (gamma): pulls them to 0, where all z are equal."""
     heads: nn.ModuleDict = field(init=False, repr=False)
     xi: nn.ParameterDict = field(init=False, repr=False)

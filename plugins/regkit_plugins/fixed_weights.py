@@ -5,17 +5,15 @@ Only the task's own loss is weighed; the terms of regularizers have weights of t
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
-from pydantic import Field
 from torch import Tensor
 
-from regkit import PluginError, Task, hookimpl, nearest
+from regkit import NonNegative, PluginError, Task, hookimpl, nearest
 
 
 @dataclass
 class FixedWeights:
-    weights: dict[str, Annotated[float, Field(ge=0)]]
+    weights: dict[str, NonNegative]
     """The factor of each task's loss, such as {"sst": 1, "sts": 0.5}."""
 
     @hookimpl

@@ -13,14 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from regkit import Batch, Predict, Task, TaskLoss, hookimpl
-
-Positive = Annotated[float, Field(gt=0)]
+from regkit import Batch, NonNegative, Positive, Predict, Task, TaskLoss, hookimpl
 
 
 @dataclass
 class FreeLB:
-    weight: Annotated[float, Field(ge=0)] = 1.0
+    weight: NonNegative = 1.0
     """Share of the clean loss that the adversarial loss replaces: 1 replaces all of it, as in the paper."""
     epsilon: Positive = 0.01
     """Radius of the ball."""

@@ -2,18 +2,15 @@
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
 
-from pydantic import Field
-
-from regkit import Stage, hookimpl
+from regkit import Positive, Stage, hookimpl
 
 Stages = list[Sequence[Stage]]
 
 
 @dataclass
 class Freeze:
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: Positive = 1e-3
     """Peak learning rate of the heads; it replaces the stage's learning rate."""
 
     @hookimpl(wrapper=True)

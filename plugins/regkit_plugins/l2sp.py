@@ -7,23 +7,20 @@ weight decay.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from regkit import MultitaskModel, Task, hookimpl
-
-Strength = Annotated[float, Field(ge=0)]
+from regkit import MultitaskModel, NonNegative, Task, hookimpl
 
 
 @dataclass
 class L2SP:
-    weight: Strength = 0.01
-    """Strength of the pull towards the pretrained weights (alpha)."""
-    head: Strength = 1.0
-    """Strength of the pull of a new head's weights towards 0, in units of `weight` (beta / alpha)."""
+    weight: NonNegative = 0.01
+    """NonNegative of the pull towards the pretrained weights (alpha)."""
+    head: NonNegative = 1.0
+    """NonNegative of the pull of a new head's weights towards 0, in units of `weight` (beta / alpha)."""
     anchors: dict[str, Tensor] = field(init=False, repr=False, default_factory=dict)
 
     neutral: ClassVar[Mapping[str, float]] = {"weight": 0.0}

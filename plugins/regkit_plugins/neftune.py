@@ -6,17 +6,16 @@ width. Evaluation and teachers use no noise.
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
-from regkit import Batch, hookimpl
+from regkit import Batch, NonNegative, hookimpl
 
 
 @dataclass
 class NEFTune:
-    alpha: Annotated[float, Field(ge=0)] = 5.0
+    alpha: NonNegative = 5.0
     """Size of the noise; the paper tries 5, 10 and 15."""
 
     neutral: ClassVar[Mapping[str, float]] = {"alpha": 0.0}

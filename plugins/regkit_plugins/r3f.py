@@ -7,20 +7,19 @@ masks of the clean pass. With masks of its own, the term would measure dropout, 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from regkit import Batch, Predict, Task, hookimpl
+from regkit import Batch, NonNegative, Predict, Task, hookimpl
 
 
 @dataclass
 class R3F:
-    weight: Annotated[float, Field(ge=0)] = 1.0
-    """Strength of the term (lambda)."""
-    sigma: Annotated[float, Field(ge=0)] = 0.3
+    weight: NonNegative = 1.0
+    """NonNegative of the term (lambda)."""
+    sigma: NonNegative = 0.3
     """Size of the noise: its standard deviation, or half the width of the uniform distribution."""
     noise: Literal["normal", "uniform"] = "normal"
     """Distribution of the noise."""

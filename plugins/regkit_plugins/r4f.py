@@ -7,18 +7,17 @@ the weight of a head whose spectral norm exceeds `bound` is scaled down to it, s
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from regkit import MultitaskModel, PluginError, Task, hookimpl
+from regkit import MultitaskModel, PluginError, Positive, Task, hookimpl
 
 
 @dataclass
 class R4F:
-    bound: Annotated[float, Field(gt=0)] = 1.0
+    bound: Positive = 1.0
     """Largest spectral norm of a head's weight."""
 
     neutral: ClassVar[Mapping[str, float]] = {"bound": math.inf}

@@ -6,18 +6,17 @@ both passes. The first pass is the clean one; the term `rdrop second` replaces i
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
-from regkit import Predict, Task, TaskLoss, hookimpl
+from regkit import NonNegative, Predict, Task, TaskLoss, hookimpl
 
 
 @dataclass
 class RDrop:
-    weight: Annotated[float, Field(ge=0)] = 1.0
-    """Strength of the divergence (alpha); 0 skips the second pass."""
+    weight: NonNegative = 1.0
+    """NonNegative of the divergence (alpha); 0 skips the second pass."""
 
     neutral: ClassVar[Mapping[str, float]] = {"weight": 0.0}
 

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from regkit import PluginError, Task, hookimpl
+from regkit import Count, PluginError, Task, hookimpl
 
 
 @dataclass
@@ -15,7 +13,7 @@ class RoundRobin:
 
     stop: Literal["longest", "shortest"] = "longest"
     """Task that ends the epoch, once all its examples were seen."""
-    per_step: Annotated[int, Field(ge=1)] = 1
+    per_step: Count = 1
     """Number of tasks that share an update."""
 
     @hookimpl

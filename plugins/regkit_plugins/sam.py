@@ -7,18 +7,17 @@ steps with this second gradient.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch.nn.utils import get_total_norm
 
-from regkit import MultitaskModel, hookimpl
+from regkit import MultitaskModel, NonNegative, hookimpl
 
 
 @dataclass
 class SAM:
-    rho: Annotated[float, Field(ge=0)] = 0.05
+    rho: NonNegative = 0.05
     """L2 distance, over all trained weights, of the point where the second gradient is taken."""
 
     neutral: ClassVar[Mapping[str, float]] = {"rho": 0.0}

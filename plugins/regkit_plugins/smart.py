@@ -16,16 +16,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from regkit import Batch, Predict, Task, hookimpl
-
-Positive = Annotated[float, Field(gt=0)]
+from regkit import Batch, NonNegative, Positive, Predict, Task, hookimpl
 
 
 @dataclass
 class Smart:
-    weight: Annotated[float, Field(ge=0)] = 1.0
-    """Strength of the term (lambda_s)."""
-    epsilon: Annotated[float, Field(ge=0)] = 0.01
+    weight: NonNegative = 1.0
+    """NonNegative of the term (lambda_s)."""
+    epsilon: NonNegative = 0.01
     """Radius of the box around each word embedding, per coordinate."""
     sigma: Positive = 0.01
     """Standard deviation of the random start."""

@@ -6,19 +6,17 @@ all tasks equally. An epoch has as many updates as the tasks have batches togeth
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import torch
-from pydantic import Field
 
-from regkit import PluginError, Task, apportion, hookimpl, turn
+from regkit import Count, PluginError, Positive, Task, apportion, hookimpl, turn
 
 
 @dataclass
 class Temperature:
-    T: Annotated[float, Field(gt=0)] = 2.0
+    T: Positive = 2.0
     """Temperature: 1 goes by size, 2 by its square root; the larger, the more equal the shares."""
-    cap: Annotated[int, Field(ge=1)] | None = None
+    cap: Count | None = None
     """Largest size that counts (K of T5): a task with more examples counts as this size."""
     draw: int = field(init=False, repr=False, default=0)  # seed of the order of all epochs
 

@@ -7,20 +7,19 @@ and in the checkpoint.
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from regkit import MultitaskModel, Regression, Task, hookimpl
+from regkit import MultitaskModel, Positive, Regression, Task, hookimpl
 
 Optimizer = torch.optim.Optimizer
 
 
 @dataclass
 class Uncertainty:
-    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    learning_rate: Positive = 0.01
     """Peak learning rate of the s; it follows the schedule of the other parameters."""
     levels: nn.ParameterDict = field(init=False, repr=False)  # s of each task
 

@@ -6,17 +6,15 @@ scored but not trained.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import torch
-from pydantic import Field
 
-from regkit import PluginError, Task, apportion, hookimpl, nearest, turn
+from regkit import NonNegative, PluginError, Task, apportion, hookimpl, nearest, turn
 
 
 @dataclass
 class Weighted:
-    weights: dict[str, Annotated[float, Field(ge=0)]]
+    weights: dict[str, NonNegative]
     """The weight of every task, such as {"sst": 1, "quora": 2}."""
     draw: int = field(init=False, repr=False, default=0)  # seed of the order of all epochs
 

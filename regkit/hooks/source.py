@@ -10,7 +10,8 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-from regkit.base.described import meanings_in
+from regkit.base import bounds
+from regkit.base.described import in_words, meanings_in
 
 PLAIN = {"bool", "dict", "float", "int", "list", "str", "tuple"}
 
@@ -65,7 +66,7 @@ class Source:
         elif isinstance(hint, ast.Constant) and hint.value is None:
             yield "none"
         elif isinstance(hint, ast.Name) and hint.id not in PLAIN:
-            yield from self._types(self._alias(hint.id))
+            yield from [in_words(vars(bounds)[hint.id])] if self._public(hint.id) else self._types(self._alias(hint.id))
         else:
             generic, parts = (hint.value, hint.slice) if isinstance(hint, ast.Subscript) else (hint, None)
             word = generic.id if isinstance(generic, ast.Name) else ""
@@ -77,6 +78,11 @@ class Source:
                 yield from _words(parts)
             else:
                 raise UnclearError
+
+    def _public(self, name: str) -> bool:
+        """Whether a name is one of regkit's own types for options, imported as a plugin imports it."""
+        imports = [each for each in self.module.body if isinstance(each, ast.ImportFrom) and each.module == "regkit"]
+        return hasattr(bounds, name) and any(name == alias.name for each in imports for alias in each.names)
 
     def _alias(self, name: str) -> ast.expr:
         """Find what a name stands for: `Positive = Annotated[float, Field(gt=0)]`."""

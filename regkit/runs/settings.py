@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal, get_type_hints
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from regkit.base.bounds import Count, NonNegative, Positive
 from regkit.base.described import Option, meanings
 from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, absolute, read_toml
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]  # a share that may not be all
 
 UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -68,15 +68,15 @@ class Settings(BaseModel):
     """Stop a stage after so many evaluations in a row without a better score. Without it, never."""
     batch_size: Count = 32
     """Examples in an update, unless the task sets its own number."""
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    learning_rate: Positive = 5e-5
     """Learning rate at its peak. The demo, without data and encoder of your own, takes 1e-4."""
-    warmup: Share = 0.1
+    warmup: Rate = 0.1
     """Share of the updates in which the learning rate rises: from 0, and less than 1."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: NonNegative = 0.01
     """Weight decay of AdamW. Biases and layer norms have none."""
-    clip: Annotated[float, Field(ge=0)] = 1.0
+    clip: NonNegative = 1.0
     """Largest norm of the gradient; a larger one is scaled down to it. 0 turns this off."""
-    dropout: Share | None = None
+    dropout: Rate | None = None
     """Dropout rate. Without it, the encoder's own rates, and 0.1 before the heads."""
     max_length: Annotated[int, Field(ge=8)] | None = None
     """Longest text, in tokens; the rest is cut off. Without it, as long as the encoder reads."""
@@ -98,7 +98,7 @@ class Settings(BaseModel):
     """Most memory to take, such as 2GB: batches are cut into parts that fit into it."""
     save_steps: Count | None = None
     """Updates between two checkpoints. Without it, one after each epoch and by the clock."""
-    save_minutes: Annotated[float, Field(ge=0)] = 10.0
+    save_minutes: NonNegative = 10.0
     """Minutes between two checkpoints. 0 saves none by the clock."""
     keep: Annotated[int, Field(ge=2)] = 2
     """Newest checkpoints that stay on the disk, beside the best. At least 2: one may be damaged."""

@@ -15,10 +15,12 @@ from pydantic import Field
 
 from regkit import (
     Classification,
+    Count,
     Dataset,
     Encoder,
     MaskedWords,
     PluginError,
+    Positive,
     Split,
     Stage,
     Task,
@@ -41,9 +43,7 @@ MLM_HEAD = {
 }
 NSP_HEAD = {"linear.weight": "cls.seq_relationship.weight", "linear.bias": "cls.seq_relationship.bias"}
 
-Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
 
 
 @dataclass
