@@ -18,7 +18,7 @@ from regkit import Batch, MultitaskModel, NonNegative, Predict, Share, Task, hoo
 @dataclass
 class Bregman:
     weight: NonNegative = 1.0
-    """NonNegative of the term (mu)."""
+    """Strength of the term (mu)."""
     beta: Share = 0.999
     """Decay of the teacher: how much of it is kept at each update."""
     early_beta: Share = 0.99

@@ -18,9 +18,9 @@ from regkit import MultitaskModel, NonNegative, Task, hookimpl
 @dataclass
 class L2SP:
     weight: NonNegative = 0.01
-    """NonNegative of the pull towards the pretrained weights (alpha)."""
+    """Strength of the pull towards the pretrained weights (alpha)."""
     head: NonNegative = 1.0
-    """NonNegative of the pull of a new head's weights towards 0, in units of `weight` (beta / alpha)."""
+    """Strength of the pull of a new head's weights towards 0, in units of `weight` (beta / alpha)."""
     anchors: dict[str, Tensor] = field(init=False, repr=False, default_factory=dict)
 
     neutral: ClassVar[Mapping[str, float]] = {"weight": 0.0}

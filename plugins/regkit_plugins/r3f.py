@@ -18,7 +18,7 @@ from regkit import Batch, NonNegative, Predict, Task, hookimpl
 @dataclass
 class R3F:
     weight: NonNegative = 1.0
-    """NonNegative of the term (lambda)."""
+    """Strength of the term (lambda)."""
     sigma: NonNegative = 0.3
     """Size of the noise: its standard deviation, or half the width of the uniform distribution."""
     noise: Literal["normal", "uniform"] = "normal"

@@ -16,7 +16,7 @@ from regkit import NonNegative, Predict, Task, TaskLoss, hookimpl
 @dataclass
 class RDrop:
     weight: NonNegative = 1.0
-    """NonNegative of the divergence (alpha); 0 skips the second pass."""
+    """Strength of the divergence (alpha); 0 skips the second pass."""
 
     neutral: ClassVar[Mapping[str, float]] = {"weight": 0.0}
 

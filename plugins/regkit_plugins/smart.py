@@ -22,7 +22,7 @@ from regkit import Batch, NonNegative, Positive, Predict, Task, hookimpl
 @dataclass
 class Smart:
     weight: NonNegative = 1.0
-    """NonNegative of the term (lambda_s)."""
+    """Strength of the term (lambda_s)."""
     epsilon: NonNegative = 0.01
     """Radius of the box around each word embedding, per coordinate."""
     sigma: Positive = 0.01
