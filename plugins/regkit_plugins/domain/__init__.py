@@ -43,7 +43,7 @@ MLM_HEAD = {
 }
 NSP_HEAD = {"linear.weight": "cls.seq_relationship.weight", "linear.bias": "cls.seq_relationship.bias"}
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 @dataclass
@@ -60,8 +60,8 @@ class Domain:
     """Sequences per update."""
     length: Annotated[int, Field(ge=8)] = 128
     """Largest number of tokens in a sequence."""
-    mask: Share = 0.15
-    """Share of the tokens that are predicted."""
+    mask: Fraction = 0.15
+    """Fraction of the tokens that are predicted."""
     whole_words: bool = False
     """Mask all pieces of a word, or none of them."""
     nsp: bool | None = None
