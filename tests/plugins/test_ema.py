@@ -231,7 +231,7 @@ def test_a_run_resumed_from_a_checkpoint_on_disk_has_the_weights_and_the_average
     resumed = experiment(place)
     resumed.model.encoder.load_state_dict(load_encoder(halt.folder).state_dict())
     checkpoint.load_heads(halt.folder, resumed.model.heads)
-    resumed.trainer.load_state_dict(checkpoint.load_training(halt.folder))
+    resumed.trainer.state.load(checkpoint.load_training(halt.folder))
     assert 0 < resumed.trainer.state.position.step < whole.trainer.state.position.step
     resumed.trainer.train()
     same_weights(resumed.trainer, whole.trainer)

@@ -146,7 +146,7 @@ def test_a_resumed_run_holds_to_the_original_weights_and_not_to_those_at_resume(
     prepared(second)
     ((stage, _),) = stages_of(second)
     second.state.optimizer = make_optimizer(second.hook, second.model, stage)
-    second.restore()
+    second.state.restore()
     for name, anchor in held(second).items():
         assert torch.equal(anchor, original[name]), name
         assert not torch.equal(anchor, stop.model[f"encoder.{name}"]), name
