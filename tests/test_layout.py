@@ -41,6 +41,15 @@ def imports(path: Path) -> set[str]:
     return {name for name in found if name.split(".")[0] in ("regkit", "regkit_plugins")}
 
 
+def who_imports_whom() -> dict[str, list[str]]:
+    """The rooms that each room imports from, highest first; `python -m tests.test_layout` prints it."""
+    found: dict[str, set[str]] = {name: set() for name in reversed(ROOMS)}
+    for name in found:
+        for path in (ROOT / "regkit" / name).rglob("*.py"):
+            found[name] |= {room(module) for module in imports(path)} - {name}
+    return {name: sorted(others, key=ROOMS.index, reverse=True) for name, others in found.items()}
+
+
 def test_every_module_lives_in_a_room() -> None:
     found = {
         path.stem for path in (ROOT / "regkit").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
@@ -121,3 +130,8 @@ def test_a_plugins_docstring_begins_with_its_name_and_what_it_does(name: str) ->
     first = (importlib.import_module(f"regkit_plugins.{name}").__doc__ or "").splitlines()[0]
     assert ": " in first
     assert first.endswith(".")
+
+
+if __name__ == "__main__":
+    for importer, imported in who_imports_whom().items():
+        print(f"{importer:12} {' '.join(imported) or 'nothing of regkit'}")
