@@ -91,9 +91,9 @@ def _task(task: Task) -> list[str]:
     sizes = ", ".join(f"{len(examples)} {split}" for split, examples in task.splits.items())
     lines = [f"task {task.name}: {task.objective.kind}{mode}; {sizes}; batches of {task.batch_size}"]
     for split, examples in task.splits.items():
-        if examples.cut:
-            share = 100 * examples.cut / len(examples)
+        if examples.truncated:
+            share = 100 * examples.truncated / len(examples)
             lines.append(
-                f"  {examples.cut} {split} texts ({share:.2g} %) are longer than the encoder reads, and were cut"
+                f"  {examples.truncated} {split} texts ({share:.2g} %) are longer than the encoder reads, and were truncated"
             )
     return lines + [f"  {note}" for note in task.notes]

@@ -48,7 +48,7 @@ def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, 
         labels=_labels(spec.objective, spec.label, table) if has_labels else None,
         sides=2 if apart else 1,
         ids=[row.get(spec.id or "") or str(number) for number, row in enumerate(table.rows)],
-        cut=truncated,
+        truncated=truncated,
     )
 
 

@@ -30,7 +30,7 @@ class Dataset(Protocol):
         ...
 
     @property
-    def cut(self) -> int:
+    def truncated(self) -> int:
         """The number of examples that were truncated: they were longer than the encoder reads."""
         ...
 
@@ -64,7 +64,7 @@ class Examples:
     labels: Tensor | None  # [examples]; None for a split without labels
     sides: int = 1  # sequences of each example: 1, or 2 for a pair read apart
     ids: Sequence[str] = ()  # [examples] names in prediction files
-    cut: int = 0  # examples that were truncated: they were longer than the encoder reads
+    truncated: int = 0  # examples that were longer than the encoder reads
 
     def __len__(self) -> int:
         return (len(self.offsets) - 1) // self.sides

@@ -179,7 +179,7 @@ def _means(lists: Mapping[tuple[str, str], Sequence[float]]) -> dict[str, dict[s
 
 
 def warnings(found: Mapping[str, Mapping[str, Mapping[str, float]]], composition: Composition) -> list[str]:
-    """Write a sentence for each extra term that does next to nothing or drowns the rest, with a remedy."""
+    """Write a sentence for each extra term that does next to nothing or dominates the gradient, with a remedy."""
     said = []
     for term, values in found["terms"].items():
         owner, share = composition.owners.get(term), values[SHARE]
@@ -187,7 +187,7 @@ def warnings(found: Mapping[str, Mapping[str, Mapping[str, float]]], composition
             continue
         plugin = composition.plugins[owner]
         options = " or ".join(f"{name} (now {getattr(plugin, name):g})" for name in strengths(plugin))
-        verdict, remedy = ("does next to nothing", "raise") if share < LITTLE else ("drowns the rest", "lower")
+        verdict, remedy = ("does next to nothing", "raise") if share < LITTLE else ("dominates the gradient", "lower")
         change = f"{remedy} {options} of '{owner}'" if options else f"see the options of '{owner}'"
         said.append(f"'{term}' gives {100 * share:.2g} % of the gradient: it {verdict}; {change}.")
     return said

@@ -54,7 +54,7 @@ def test_a_text_stands_between_its_marks(tmp_path: Path, tokenizer: Tokenizer) -
     examples = load(tmp_path, tokenizer, [{"text": "ab", "label": 0}, {"text": "Cde", "label": 2}], **ONE)
     assert words(examples) == ["[ab]", "[cde]"]
     assert segments(examples) == ["0000", "00000"]
-    assert (len(examples), examples.sides, examples.cut) == (2, 1, 0)
+    assert (len(examples), examples.sides, examples.truncated) == (2, 1, 0)
     assert examples.lengths().tolist() == [4, 5]
 
 
@@ -87,7 +87,7 @@ def test_a_long_text_is_cut_at_its_end_and_counted(tmp_path: Path, tokenizer: To
     texts = ["abcdefghijklmnopqrstuvwxyz"[: length - 2 + more] for more in (-1, 0, 1, 5)]
     examples = load(tmp_path, tokenizer, [{"text": t, "label": n % 3} for n, t in enumerate(texts)], length, **ONE)
     assert words(examples) == [f"[{text[: length - 2]}]" for text in texts]
-    assert examples.cut == 2
+    assert examples.truncated == 2
 
 
 def shorten(first: str, second: str, room: int) -> tuple[str, str]:
@@ -124,7 +124,7 @@ def test_the_sides_of_a_pair_read_apart_are_cut_each_for_itself(tmp_path: Path, 
     rows = [{"one": "abcdefghij", "two": "klm", "label": 0}, {"one": "a", "two": "b", "label": 1}]
     examples = load(tmp_path, tokenizer, rows, 8, **PAIR, pair_mode="bi_encoder")
     assert words(examples) == ["[abcdef]", "[klm]", "[a]", "[b]"]
-    assert examples.cut == 1
+    assert examples.truncated == 1
 
 
 def test_labels_are_numbers_of_the_objectives_kind(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -241,7 +241,7 @@ def test_the_course_dev_sets_fit_a_real_vocabulary(
     real = Tokenizer.load(bert_tiny)
     dev = load_task(name, find_tasks(course)[name], real, longest, splits=["dev"]).splits["dev"]
     assert len(dev) == size
-    assert (dev.cut > 0) == (dev.lengths().max() == longest) == (name == "cfimdb")
-    assert dev.cut <= (dev.lengths() == longest).sum()
+    assert (dev.truncated > 0) == (dev.lengths().max() == longest) == (name == "cfimdb")
+    assert dev.truncated <= (dev.lengths() == longest).sum()
     assert (dev.tokens[dev.offsets[:-1]] == real.cls).all()
     assert (dev.tokens[dev.offsets[1:] - 1] == real.sep).all()

@@ -80,14 +80,14 @@ def test_shares_of_the_time_add_up_to_less_than_all_of_it() -> None:
     assert sum(values["share of the time"] for values in found.values()) < 1
 
 
-def test_a_term_that_does_nothing_or_drowns_the_rest_earns_a_warning_with_its_options() -> None:
+def test_a_term_that_does_nothing_or_dominates_the_gradient_earns_a_warning_with_its_options() -> None:
     _, composition, records = measured({"smart": Smart(epsilon=1e-6, sigma=1e-6, eta=1e-4)})
     (sentence,) = warnings(summary(records), composition)
     assert sentence.startswith("'smart' gives ")
     assert "does next to nothing; raise weight (now 1) or epsilon (now 1e-06) of 'smart'." in sentence
     _, composition, records = measured({"smart": Smart(weight=1e9)})
     (sentence,) = warnings(summary(records), composition)
-    assert "drowns the rest; lower weight (now 1e+09) or epsilon (now 0.01) of 'smart'." in sentence
+    assert "dominates the gradient; lower weight (now 1e+09) or epsilon (now 0.01) of 'smart'." in sentence
 
 
 def test_a_term_of_good_size_earns_none() -> None:

@@ -57,7 +57,7 @@ class MaskedTexts:
     words: Words
     room: int  # tokens of a sequence, special ones included
     ids: ClassVar[Sequence[str]] = ()
-    cut: ClassVar[int] = 0
+    truncated: ClassVar[int] = 0
 
     @cached_property
     def spans(self) -> np.ndarray:

@@ -21,7 +21,7 @@ class Pairs:
     tokenizer: Tokenizer
     room: int
     ids: ClassVar[Sequence[str]] = ()
-    cut: ClassVar[int] = 0
+    truncated: ClassVar[int] = 0
 
     @cached_property
     def firsts(self) -> np.ndarray:

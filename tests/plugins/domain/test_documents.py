@@ -177,7 +177,7 @@ def test_a_long_line_is_cut_at_blanks_into_passages_and_that_is_said(tmp_path: P
     assert " ".join(flat(found)).split() == [*words, "next", "line"]
     assert all(len(passage) <= LINE for passage in found[0])
     assert len(found[0]) > 6
-    assert "1 lines longer than 64 KiB were cut" in passages_of(path, documents=layout).notes()
+    assert "1 lines longer than 64 KiB were truncated" in passages_of(path, documents=layout).notes()
 
 
 def test_the_sentences_of_a_line_that_was_cut_are_its_passages(tmp_path: Path) -> None:

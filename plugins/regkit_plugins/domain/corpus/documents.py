@@ -112,7 +112,7 @@ class Passages:
             guess = " (a guess; documents= says otherwise)" if self.corpus.documents == "auto" else ""
             said.append(f"a document is {what[self.layout]}{guess}")
         if self.reading.cut:
-            said.append(f"{self.reading.cut} lines longer than {LINE >> 10} KiB were cut")
+            said.append(f"{self.reading.cut} lines longer than {LINE >> 10} KiB were truncated")
         if self.reading.replaced:
             said.append(f"{self.reading.replaced} lines had bytes that are not UTF-8, which were replaced")
         if self.reading.bare:
