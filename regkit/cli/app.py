@@ -4,10 +4,7 @@ Torch takes seconds to import. So a command first checks what it can without, an
 """
 
 import io
-import os
-import re
 import sys
-from contextlib import suppress
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regkit.base.errors import LostError, RegkitError, nearest
-from regkit.cli.elsewhere import no_option
+from regkit.cli.endings import end_by, stop
 from regkit.cli.gather import check, gather
 from regkit.cli.options import takes_settings
 from regkit.data.declare import find_tasks
@@ -26,15 +22,13 @@ from regkit.runs.settings import GROUPS, Settings
 from regkit.runs.settings import options as known_settings
 
 INTERRUPTED = 130
-LONG = 2000  # characters of a message: what a file or a library says may be of any length
-USAGE: Any = typer.BadParameter.__base__  # typer's own UsageError, or click's: which one depends on typer's version
 DOMAIN = "domain"  # the plugin behind `regkit pretrain`: the one that the command line knows by name
 DOMAINS_OWN = [
     "epochs",
     "steps",
     "batch_size",
     "learning_rate",
-]  # settings of `pretrain` that are that plugin's options
+]  # settings of `pretrain` that are options of that plugin
 FINETUNING = {"tasks", "finetune", "warmup", "weight_decay", "max_length"}  # settings without a meaning for `pretrain`
 
 app = typer.Typer(
@@ -235,49 +229,6 @@ def main() -> None:
         if status := app(standalone_mode=False):
             raise KeyboardInterrupt if status == INTERRUPTED else SystemExit(status)
     except (KeyboardInterrupt, typer.Abort):  # which of the three depends on typer's version
-        _stop("interrupted at once; the last checkpoint, if there is one, is whole.", INTERRUPTED)
+        stop("interrupted at once; the last checkpoint, if there is one, is whole.", INTERRUPTED)
     except Exception as error:
-        if isinstance(error, RegkitError):
-            _stop(str(error), error.status, isinstance(error, LostError), error.remedy)
-        if isinstance(error, USAGE):
-            _stop(_usage(error), 2)  # without a message, it has printed the help
-        if isinstance(error, OSError):
-            _stop(f"{error.filename or 'writing'}: {error.strerror or error}.", 2)
-        if isinstance(error, MemoryError):
-            _stop("there is not enough memory for this.", 2)
-        raise
-
-
-def _usage(error: Any) -> str:
-    """Say what is wrong with the words of a command: an unknown option, a missing value."""
-    name = getattr(error, "option_name", None)
-    if name and type(error).__name__ == "NoSuchOption" and error.ctx:
-        known = {
-            word for each in error.ctx.command.get_params(error.ctx) for word in (*each.opts, *each.secondary_opts)
-        }
-        return no_option(name, (word for word in known if word.startswith("--")))
-    said = error.format_message().replace("Value error, ", "")  # pydantic's, by way of typer
-    if wrong := re.match("No such command '(.*?)'", said):
-        return f"there is no command '{wrong[1]}'. {nearest(wrong[1], error.ctx.command.list_commands(error.ctx))}"
-    return str(said[:1].lower() + said[1:])
-
-
-def _stop(message: str, status: int, lost: bool = False, remedy: str = "") -> None:
-    """Print one line and exit, whatever a file put into the message. Of several processes, one prints."""
-    if not message or not _speaks(message, lost):
-        sys.exit(status)
-    message = f"{message} {remedy}".strip()
-    if len(message) > LONG:
-        message = f"{message[: LONG // 2]} ... {message[-LONG // 2 :]}"
-    line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message.strip())
-    with suppress(BrokenPipeError):  # nobody reads it
-        print(f"regkit: {line.rstrip('.')}{'' if line.endswith('?') else '.'}", file=sys.stderr)
-    sys.exit(status)
-
-
-def _speaks(message: str, lost: bool) -> bool:
-    if "RANK" not in os.environ:  # torchrun did not start it
-        return True
-    from regkit.distributed.launch import speaks
-
-    return speaks(message, waits=lost)
+        end_by(error)
