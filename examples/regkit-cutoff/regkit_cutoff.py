@@ -1,4 +1,4 @@
-"""Token cutoff: a prediction holds when some words are erased - a stranger's plugin for regkit (Shen et al., 2020)."""
+"""Token cutoff: keep predictions when some words are erased (Shen et al., 2020)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -179,7 +179,7 @@ def _means(lists: Mapping[tuple[str, str], Sequence[float]]) -> dict[str, dict[s
 
 
 def warnings(found: Mapping[str, Mapping[str, Mapping[str, float]]], composition: Composition) -> list[str]:
-    """Write a sentence for each extra term that does next to nothing or dominates the gradient, with a remedy."""
+    """Write a sentence, with a remedy, for each term that does next to nothing or dominates the gradient."""
     said = []
     for term, values in found["terms"].items():
         owner, share = composition.owners.get(term), values[SHARE]
