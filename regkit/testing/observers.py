@@ -60,12 +60,12 @@ def same_weights(one: Trainer, other: Trainer) -> None:
         assert torch.equal(parameter, theirs[name]), f"{name} differs"
 
 
-def gradients_of(trainer: Trainer, task: Task, budget: int) -> dict[str, Tensor]:
+def gradients_of(trainer: Trainer, task: Task, micro_batch_tokens: int) -> dict[str, Tensor]:
     """Compute the gradients of the task's second batch, cut into micro-batches, as a step would."""
     *_, (stage, tasks) = collect_stages(trainer.hook, trainer.tasks)
     prepare(trainer.hook, trainer.model, stage, tasks)
     optimizer = make_optimizer(trainer.hook, trainer.model, stage)
-    chosen = [(task, Feed(task, 0, stage.name).micro_batches(1, budget, trainer.processes.count))]
+    chosen = [(task, Feed(task, 0, stage.name).micro_batches(1, micro_batch_tokens, trainer.processes.count))]
     trainer.model.train()
     with trainer.streams.at(stage.name, 0):
         update = Update(trainer.passes, optimizer, chosen, trainer.processes)

@@ -50,8 +50,8 @@ def draws_are_its_own(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
 def micro_batches_do_not_show(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Check promise 4: batches cut into micro-batches give the same gradients, dropout off."""
     for task in tasks():
-        whole = gradients_of(tiny_trainer(factory(), tasks=tasks(), dropout=0.0), task, budget=10_000)
-        parts = gradients_of(tiny_trainer(factory(), tasks=tasks(), dropout=0.0), task, budget=12)
+        whole = gradients_of(tiny_trainer(factory(), tasks=tasks(), dropout=0.0), task, micro_batch_tokens=10_000)
+        parts = gradients_of(tiny_trainer(factory(), tasks=tasks(), dropout=0.0), task, micro_batch_tokens=12)
         small = 1e-6 * max(float(gradient.abs().max()) for gradient in whole.values())
         for name, gradient in whole.items():
             said = f"{task.name}, {name}: {{}}".format

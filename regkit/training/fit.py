@@ -48,9 +48,9 @@ class Fit:
         """Most tokens in a micro-batch, by what is known now."""
         return min(self.micro_batch_tokens, self.position.micro_batch_tokens or self.micro_batch_tokens)
 
-    def batches(self, feed: Feed, shares: int) -> list[Batch]:
-        """Cut a task's next batch into micro-batches that fit, as many for each of the `shares`."""
-        found = feed.micro_batches(self.position.seen.get(feed.task.name, 0), self.tokens, shares)
+    def batches(self, feed: Feed, processes: int) -> list[Batch]:
+        """Cut a task's next batch into micro-batches that fit, as many for each of so many processes."""
+        found = feed.micro_batches(self.position.seen.get(feed.task.name, 0), self.tokens, processes)
         self._note(batch.example_lengths for batch in found)
         return found
 
