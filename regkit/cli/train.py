@@ -35,7 +35,7 @@ def train(settings: Settings, base: Path | None, run: Path | None, output: Path 
         with claim(run) if processes.first else nullcontext():
             settings = resuming.same(run, Settings.read(run / folders.CONFIG), settings)
             if (run / FINISHED).is_file():
-                print_lines(console, [f"{run} is finished", f"to evaluate it: regkit eval {run}"])
+                print_lines(console, [f"{run} is finished", _next(settings, run)])
                 return
             resumable = newest(run, lambda line: print_lines(console, [line]))
             _train(console, resuming.build(resumable, settings, processes), run, resumable, dry_run)
@@ -72,7 +72,13 @@ def _report(console: Console, experiment: Experiment, recorder: Recorder, folder
     print_effects(console, recorder.effects())
     print_scores(console, recorder.keeping.scores, "best checkpoint: dev")
     if experiment.settings.finetune:
-        print_lines(console, [f"run folder: {folder}", f"to evaluate it: regkit eval {folder}"])
+        print_lines(console, [f"run folder: {folder}", _next(experiment.settings, folder)])
         return
     checkpoint.export_encoder(folder / "best", folder)
-    print_lines(console, [f"encoder folder: {folder}", f"to build on it: regkit train --encoder {folder}"])
+    print_lines(console, [f"encoder folder: {folder}", _next(experiment.settings, folder)])
+
+
+def _next(settings: Settings, folder: Path) -> str:
+    if settings.finetune:
+        return f"to evaluate it: regkit eval {folder}"
+    return f"to build on it: regkit train --encoder {folder}"

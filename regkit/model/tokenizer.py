@@ -70,7 +70,10 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json, and the tokenizer_config.json that transformers looks for."""
-        self.backend.save(str(folder / "tokenizer.json"))
+        try:
+            self.backend.save(str(folder / "tokenizer.json"))
+        except Exception as error:  # the library raises bare Exception, for a full disk as well
+            raise OSError(str(error)) from error
         config: dict[str, object] = {
             "tokenizer_class": "BertTokenizer",
             "cls_token": "[CLS]",

@@ -8,6 +8,7 @@ the size and the SHA-256 of every other file.
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -103,6 +104,16 @@ def damage(folder: Path) -> str:
         if _digest(present[name]) != digest:
             return f"{name} is not what was written"
     return next((f"{MANIFEST} does not have {name}" for name in NEEDED if name not in wanted), "")
+
+
+def settle(folder: Path) -> Path:
+    """Give a whole checkpoint its own name, if the process that wrote it was killed just before it could."""
+    hidden = re.fullmatch(r"\.([\w-]+)\.\d+(\.old)?", folder.name)
+    if not hidden:
+        return folder
+    own = folder.with_name(hidden[1])
+    shutil.rmtree(own, ignore_errors=True)  # of the same moment: this one was written in its place
+    return folder.rename(own)
 
 
 def order(folder: Path) -> tuple[int, int, int]:

@@ -12,6 +12,9 @@ from regkit.runs.settings import Settings
 
 RUNS = Path("runs")
 CONFIG = "config.toml"
+ENVIRONMENT = "environment.json"
+TASKS = "tasks.json"
+AT_START = {LOCK, ENVIRONMENT, TASKS}  # written before config.toml: with that, a run has begun
 LATEST = "latest"
 AUTO = "auto"  # of --resume: go on with the run in --output, if there is one
 
@@ -24,7 +27,7 @@ def check_free(folder: Path) -> None:
             raise RunError(f"{above} is a file, so {path} cannot be made.")
     if is_run(folder):
         raise RunError(f"{folder} is a run already; go on with it by --resume {folder}, or name another --output.")
-    if folder.exists() and (not folder.is_dir() or any(map(_counts, folder.iterdir()))):
+    if folder.exists() and (not folder.is_dir() or _in_use(folder)):
         raise RunError(f"{folder} exists already; name another --output, or remove it.")
 
 
@@ -33,9 +36,10 @@ def is_run(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def _counts(path: Path) -> bool:
-    """Whether this file means the folder is in use. Leftovers of a run killed at start do not count."""
-    return path.name != LOCK and not re.fullmatch(rf"\.{re.escape(CONFIG)}\.\d+", path.name)
+def _in_use(folder: Path) -> bool:
+    """Whether a folder holds anything but what a run leaves that was killed at its very start."""
+    names = {path.name for path in folder.iterdir() if not re.fullmatch(rf"\.{re.escape(CONFIG)}\.\d+", path.name)}
+    return not names <= (AT_START if LOCK in names else set())
 
 
 def new_folder(settings: Settings, output: Path | None) -> tuple[Path, IO[str]]:

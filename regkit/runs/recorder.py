@@ -108,11 +108,17 @@ class Recorder:
 
     def save(self) -> None:
         """Save a checkpoint of this very moment. Raises RunError where a number in it is not finite."""
-        step, processes = self.state.position.step, self.trainer.processes.count
+        settings, step = self.experiment.settings, self.state.position.step
         name = f"{self.stage}-{step}"
-        self.keeping.note(name, self.experiment.settings.keep)
-        owners = self.experiment.composition.owners
-        self.sink.save(name, FolderState(self.stage, keeping=self.keeping, owners=owners, processes=processes))
+        self.keeping.note(name, settings.keep)
+        state = FolderState(
+            self.stage,
+            keeping=self.keeping,
+            owners=self.experiment.composition.owners,
+            processes=self.trainer.processes.count,
+            memory=settings.memory,
+        )
+        self.sink.save(name, state)
         self.saved, self.saved_at = (self.stage, step), time.monotonic()
 
     @contextmanager

@@ -32,6 +32,7 @@ class FolderState:
     keeping: Keeping = field(default_factory=Keeping)
     owners: dict[str, str] = field(default_factory=dict)  # the plugin of each term of the loss
     processes: Annotated[int, Field(ge=1)] = 1
+    memory: int | None = None  # the bound under which the size of micro-batches was found
     data: dict[str, str] = field(default_factory=dict)  # a digest of each task's examples
 
 
@@ -56,9 +57,8 @@ class Resumable:
         line = f"{self.folder} goes on after step {step} of stage {self.records.stage}"
         if self.records.processes == processes:
             return line
-        return (
-            f"{line}, with {processes} processes instead of {self.records.processes}: the same examples, other dropout"
-        )
+        now = f"{processes} process{'' if processes == 1 else 'es'}"
+        return f"{line}, with {now} instead of {self.records.processes}: the same examples, other dropout"
 
 
 def newest(folder: Path, say: Say) -> Resumable:

@@ -9,7 +9,7 @@ from regkit.base.errors import ConfigError, RunError
 from regkit.data.declare import choose, find_tasks
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks import catalog
-from regkit.runs import checkpoint, folders
+from regkit.runs import checkpoint
 from regkit.runs.experiment import Experiment
 from regkit.runs.resumable import Resumable
 from regkit.runs.settings import Settings
@@ -70,7 +70,7 @@ def build(resumable: Resumable, settings: Settings, processes: Processes = ALONE
     experiment = Experiment.build(settings, processes)
     checkpoint.load_heads(resumable.checkpoint, experiment.model.heads)
     experiment.trainer.state.load(resumable.training)
-    if settings.memory != Settings.read(resumable.folder / folders.CONFIG).memory:
+    if settings.memory != resumable.records.memory:
         experiment.trainer.state.position.micro_batch_tokens = None  # what was found to fit in another bound
     for name, digest in fingerprints(experiment.tasks).items():
         if resumable.records.data.get(name) != digest:

@@ -1,6 +1,7 @@
 """Sinks: write what a recorder gives - into the run's folder in the first process, else nowhere."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,13 +15,13 @@ from regkit.hooks.spec import Losses
 from regkit.runs import checkpoint, environment
 from regkit.runs.experiment import Experiment
 from regkit.runs.finished import declared
-from regkit.runs.folders import CONFIG, new_folder, note_latest
+from regkit.runs.folders import CONFIG, ENVIRONMENT, TASKS, new_folder, note_latest
 from regkit.runs.log import LOG, Log
 from regkit.runs.resumable import FolderState, Resumable, leftovers
 from regkit.runs.resume import fingerprints
 
 FINISHED = "finished.json"
-ENVIRONMENT = "environment.json"
+CHECKPOINT = re.compile(r"[\w-]+-\d+")  # the name of its folder; anything else there is the user's
 
 
 class Sink:
@@ -82,21 +83,21 @@ class FolderSink(Sink):
         folder, lock = new_folder(self.experiment.settings, self.output)
         self.held.append(lock)
         write(folder / ENVIRONMENT, json.dumps(self._environment, indent=2))
-        write(folder / "tasks.json", json.dumps(declared(self.experiment.tasks), indent=2))
+        write(folder / TASKS, json.dumps(declared(self.experiment.tasks), indent=2))
         write(folder / CONFIG, self.experiment.settings.toml())  # the last: with it, the run has begun
         self.folder = folder
 
     def _go_on(self, resumable: Resumable) -> None:
         folder, records = resumable.folder, resumable.records
+        newest = checkpoint.settle(resumable.checkpoint) if resumable.checkpoint else None
         for path in leftovers(folder):
-            if path != resumable.checkpoint:
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         self.folder = folder
-        if resumable.checkpoint:
+        if newest:
             if different := environment.changed(folder / ENVIRONMENT, self._environment):
                 names = ", ".join(different)
                 self.say(f"no longer as when the run began: {names}; the last digits of its numbers may differ")
-            point(folder / "last", resumable.checkpoint)
+            point(folder / "last", newest)
             if records.keeping.best:
                 self.best(records.keeping.best)
             self.write("scores.json", {"dev": records.keeping.scores})
@@ -119,7 +120,7 @@ class FolderSink(Sink):
         checkpoint.save(folder, model, self.experiment.tokenizer, {**training, "run": asdict(records)})
         point(self._inside("last"), folder)
         for other in folder.parent.iterdir():
-            if other.name not in records.keeping.kept():
+            if other.is_dir() and CHECKPOINT.fullmatch(other.name) and other.name not in records.keeping.kept():
                 shutil.rmtree(other)
 
     def best(self, name: str) -> None:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from regkit.base.errors import RunError
+from regkit.base.errors import PluginError, RegkitError, RunError
+from regkit.base.failures import last_line, ran_out
 from regkit.base.randomness import Streams
 from regkit.model import MultitaskModel
 from regkit.tasks.task import Task
@@ -102,7 +103,7 @@ class State:
             "position": asdict(self.position),
             "optimizer": self.optimizer.state_dict() if self.optimizer else {},
             "plugins": {
-                name: plugin.state_dict()
+                name: _state_of(name, plugin)
                 for name, plugin in self.plugins.items()
                 if hasattr(plugin, "state_dict") and any(self.acts(name, stage) for stage in self.entered)
             },
@@ -131,6 +132,15 @@ class State:
             with _named(f"plugin '{name}'"):
                 self.plugins[name].load_state_dict(value)
         self.loaded = None
+
+
+def _state_of(name: str, plugin: Any) -> Any:
+    try:
+        return plugin.state_dict()
+    except Exception as error:
+        if isinstance(error, RegkitError) or ran_out(error):
+            raise
+        raise PluginError(f"plugin '{name}' failed in state_dict: {last_line(error)}.") from error
 
 
 def _check_shapes(optimizer: torch.optim.Optimizer) -> None:

@@ -18,7 +18,8 @@ from regkit.model import Bert, MultitaskModel, load_encoder
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import checkpoint
 from regkit.tasks.objectives import Binary, Classification
-from regkit.testing import TINY, tiny_task, tiny_tasks
+from regkit.testing import TINY, tiny_task, tiny_tasks, tiny_trainer
+from regkit.testing.tiny import tiny_tokenizer
 
 Save = Callable[..., Path]
 
@@ -259,3 +260,19 @@ def test_nothing_in_a_checkpoint_is_a_pickle(save: Save) -> None:
     folder = save({"values": torch.ones(3)})
     for path in folder.iterdir():
         assert json.loads(path.read_text("utf8")) if path.suffix == ".json" else load_file(path)
+
+
+def test_a_tokenizer_that_cannot_be_written_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
+    """The tokenizers library raises a bare Exception where the disk is full."""
+
+    class Full:
+        def save(self, path: str) -> None:
+            raise Exception("No space left on device (os error 28)")
+
+        normalizer = None
+
+    tokenizer, model = tiny_tokenizer(), tiny_trainer({}).model
+    tokenizer.backend = Full()  # type: ignore[assignment]
+    with pytest.raises(RunError, match="cannot be written: No space left on device"):
+        checkpoint.save(tmp_path / "c", model, tokenizer)
+    assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from regkit import Experiment, Settings, hookimpl
-from regkit.base.errors import StoppedError
+from regkit.base.errors import RunError, StoppedError
 from regkit.hooks import catalog
 from regkit.runs import checkpoint, folders, resume
 from regkit.runs.interrupts import Interrupts
@@ -322,7 +322,85 @@ def test_a_run_goes_on_with_another_bound_on_memory(place: Path, tmp_path: Path)
     assert more.memory == 5 * 10**9
     assert resume.build(found, ran).trainer.state.position.micro_batch_tokens == tokens
     assert resume.build(found, more).trainer.state.position.micro_batch_tokens is None
-    assert go(folder, more)
+    assert not go(folder, more, stop=3)
+    again = newest(folder, lambda line: None)  # with the first bound again, which config.toml has
+    assert resume.build(again, ran).trainer.state.position.micro_batch_tokens is None
+    assert go(folder, ran)
+
+
+@pytest.mark.parametrize("name", [".{}.123", ".{}.123.old"])
+def test_a_whole_checkpoint_under_a_hidden_name_gets_its_own_again(name: str, place: Path, tmp_path: Path) -> None:
+    """The process was killed when the checkpoint was written, before it was renamed: it may be the best one."""
+    wanted = settings(place, {"rrobin": {}}, save_steps=None, keep=2)
+    assert go(tmp_path / "whole", wanted)
+    folder = tmp_path / "stopped"
+    assert not go(folder, wanted, stop=4)
+    last = (folder / "last").resolve()
+    last.rename(last.with_name(name.format(last.name)))
+    (folder / "last").unlink()
+    assert go(folder, wanted)
+    same_run(tmp_path / "whole", folder)
+    assert (folder / "best").is_dir()
+    assert (folder / "last").is_dir()
+    assert not [path for path in (folder / "checkpoints").iterdir() if path.name.startswith(".")]
+
+
+def test_a_hidden_checkpoint_that_is_the_best_stays_the_best(place: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    wanted = settings(place, {}, monitor="near.loss")
+    assert not go(folder, wanted, stop=-9)
+    best = next(path for path in (folder / "checkpoints").iterdir())
+    best.rename(best.with_name(f".{best.name}.7"))
+    assert go(folder, wanted)
+    assert (folder / "best").is_dir()
+    assert regkit("eval", folder, "--json", cwd=tmp_path).status == 0
+
+
+def test_what_the_user_puts_beside_the_checkpoints_stays(place: Path, tmp_path: Path) -> None:
+    folder, wanted = tmp_path / "run", settings(place, {}, save_steps=2)
+    assert not go(folder, wanted, stop=4)
+    (folder / "checkpoints" / "notes.txt").write_text("mine", encoding="utf8")
+    (folder / "checkpoints" / "mine").mkdir()
+    assert go(folder, wanted)
+    assert (folder / "checkpoints" / "notes.txt").read_text(encoding="utf8") == "mine"
+    assert (folder / "checkpoints" / "mine").is_dir()
+
+
+def test_a_run_killed_at_its_very_start_leaves_the_folder_free(place: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("lock", "environment.json", "tasks.json"):
+        (folder / name).write_text("", encoding="utf8")
+    folders.check_free(folder)
+    assert go(folder, settings(place, {}, steps=1))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "tasks.json").write_text("", encoding="utf8")  # without the lock, no run has left it
+    with pytest.raises(RunError, match="exists already"):
+        folders.check_free(tmp_path / "mine")
+
+
+FORGETFUL = """
+from dataclasses import dataclass
+from regkit import hookimpl
+
+@dataclass
+class Plugin:
+    @hookimpl
+    def prepare(self): ...
+    def state_dict(self): return {}["lost"]
+    def load_state_dict(self, state): ...
+"""
+
+
+def test_a_plugin_whose_state_cannot_be_saved_is_named(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_stranger(monkeypatch, tmp_path / "strangers", x=FORGETFUL)
+    words = ("--data", place / "data", "--encoder", place / "encoder", "--steps", 2)
+    ran = regkit("train", *words, "-p", "x", cwd=tmp_path)
+    assert ran.status == 2
+    assert ran.err.startswith("regkit: plugin 'x' failed in state_dict: KeyError: 'lost'"), ran.err
+    assert ran.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
