@@ -1,4 +1,4 @@
-"""What the tests of data and command line share: a tiny encoder, tiny tasks, and the command line run inside the test."""
+"""What tests share: a tiny encoder, tiny tasks, and the command line run inside the test."""
 
 import contextlib
 import csv
@@ -134,7 +134,7 @@ class Ran:
 
 
 def regkit(*arguments: object, cwd: Path, demo: bool = False) -> Ran:
-    """Run the command line in this process; only with `demo` can it load MiniLM, which a mistake would train for hours."""
+    """Run the command line in this process. Only with `demo` can it load MiniLM, which takes long."""
     out, err = io.StringIO(), io.StringIO()
     status: object = 0
     with patched(arguments, cwd, demo), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -154,7 +154,7 @@ def patched(arguments: Sequence[object], cwd: Path, demo: bool) -> Iterator[None
 
 
 def everything_in(folder: Path) -> dict[str, str]:
-    """Every path below a folder, with the content of the files: equal before and after where nothing was written."""
+    """Read every path and file below a folder: equal before and after if nothing was written."""
     found = sorted(folder.rglob("*"))
     return {str(path.relative_to(folder)): path.read_bytes().hex() if path.is_file() else "" for path in found}
 

@@ -1,4 +1,4 @@
-"""How good SMART's adversary is: the term at the point it finds over the term at random corners of the same box.
+"""Adversary: compare SMART's term at the point it finds with its value at random corners of the box.
 
     python -m tests.benchmarks.adversary ENCODER DATA [--steps 1]
 

@@ -1,4 +1,4 @@
-"""A synthetic corpus: seconds and memory of building its cache, of the second start, and of one batched `tokenizers` call.
+"""Corpus: time and memory of building a synthetic corpus's cache, and of starting from it.
 
     python -m tests.benchmarks.corpus ENCODER [--megabytes 500] [--call 50]
 

@@ -1,4 +1,4 @@
-"""What methods do on a small part of the course's data: a row a set of plugins, with scores and cost beside no plugin's.
+"""Effect: train sets of plugins on little data, and print scores and cost beside no plugin's.
 
     python -m tests.benchmarks.effect ENCODER DATA 'smart' 'smart:weight=5' 'smart bregman' [--seeds 3] [--held-out]
 
@@ -39,7 +39,7 @@ def rows_of(path: Path) -> tuple[str, list[str]]:
 
 
 def cut(data: Path, folder: Path, *, examples: Sequence[int], dev: int, held_out: bool, seed: int) -> None:
-    """A folder like `data`, with so many examples of each task; the held-out ones are the same for every seed."""
+    """Write a folder like `data` with fewer examples a task; the held-out ones are equal for all seeds."""
     for pattern, number in zip(FILES.values(), examples * len(FILES) if len(examples) == 1 else examples, strict=True):
         header, rows = rows_of(data / pattern.format("train"))
         random.Random(0).shuffle(rows)

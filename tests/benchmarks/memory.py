@@ -1,4 +1,4 @@
-"""Peak memory and seconds of a step: a padded transformers step, and regkit with and without a bound on its memory.
+"""Memory: peak and seconds of a step, padded transformers against regkit with and without a bound.
 
     python -m tests.benchmarks.memory ENCODER DATA [--task sst] [--batch-size 64] [--rounds 12] [--threads 1] [--random-batches]
     python -m tests.benchmarks.memory ENCODER DATA --estimates 900MB      # how far off the estimate is, for several plugins
@@ -43,7 +43,7 @@ ESTIMATED: dict[str, Plugins] = {
 def bounded_step(
     chosen: argparse.Namespace, plugins: Plugins, memory: int | None, tokens: int | None = None
 ) -> tuple[Step, Callable[[], int]]:
-    """A whole update of regkit's loop on batch n, measured now and then as in a run, and what size of micro-batches it has."""
+    """Make regkit's update on batch n, measured as in a run, and tell the size of its micro-batches."""
     tasks = None if "rrobin" in plugins else [chosen.task]
     settings = Settings(
         data=chosen.data,
@@ -94,7 +94,7 @@ def alone(*arguments: Any) -> tuple[int, int, int]:
 
 
 def compare(chosen: argparse.Namespace) -> None:
-    """The padded step, regkit's own, and regkit's with plugins, without a bound and with the padded step's peak as its bound."""
+    """Compare the padded step with regkit's, without a bound and bounded by the padded step's peak."""
     sizes = {"transformers, padded": alone(chosen, None, None)}
     bound = sizes["transformers, padded"][1]
     kinds: dict[str, tuple[Plugins | None, int | None]] = {

@@ -1,4 +1,4 @@
-"""Seconds of a training step, regkit and a padded transformers loop in turn, on the same batches of real text.
+"""Step: time regkit and a padded transformers loop in turn, on the same batches of real text.
 
     python -m tests.benchmarks.step ENCODER DATA [--task sst] [--batch-size 32] [--rounds 20] [--threads 1] [--random-batches] [--bf16]
 
@@ -57,7 +57,7 @@ def step_of(trainer: Trainer) -> Step:
 
 
 def padded_step(encoder: Path, data: Path, task: str, chosen: argparse.Namespace) -> Step:
-    """The same update written by hand around transformers' BertModel, its batches padded to their longest text."""
+    """Make the same update by hand around transformers' BertModel, padded to the longest text."""
     from transformers import BertModel
 
     experiment = Experiment.build(Settings(data=data, encoder=str(encoder), tasks=[task], batch_size=chosen.batch_size))
@@ -99,7 +99,7 @@ def labels(task: Task, batch: Batch, device: torch.device) -> torch.Tensor:
 
 
 def seconds(step: Step, number: int) -> float:
-    """On a GPU by the clock; on a CPU those of the processor, all threads together, since others may be at work beside."""
+    """Time a step: by the clock on a GPU, by the processor on a CPU, where others may be at work."""
     if not torch.cuda.is_available():
         began = time.process_time()
         step(number)

@@ -1,4 +1,4 @@
-"""Seconds and peak memory of a step of all tasks together: the plain sum of their gradients, surgery and weighting in turn.
+"""Surgery: time and memory of a step of all tasks, the plain sum against surgery and weighting.
 
     python -m tests.benchmarks.surgery ENCODER DATA [--plugins pcgrad gradvac ...] [--rounds 20] [--threads 1] [--bf16]
 

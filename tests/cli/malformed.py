@@ -1,4 +1,4 @@
-"""Malformed inputs: what a careless or a hostile hand may give to every place where regkit reads something."""
+"""Malformed inputs: what a careless or hostile hand may give wherever regkit reads something."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""What regkit says when: what is arranged, the command, and the sentence. `python -m tests.cli.says` prints it as a page.
+"""What regkit says when: what is arranged, the command, the sentence. `python -m tests.cli.says`
 
 Every command finds a folder in which everything is right - `encoder`, `data` and a finished `run` - but for what a case changes.
 """

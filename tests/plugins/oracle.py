@@ -1,4 +1,4 @@
-"""The oracle that the tests of several plugins share: transformers' padded BERT, one example at a time, in float64."""
+"""The oracle of several plugins: transformers' padded BERT, one example at a time, in float64."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -112,7 +112,7 @@ def gradients_by_their_names(trainer: Trainer) -> dict[str, Tensor]:
 
 @dataclass
 class InputDropout:
-    """Dropout of the word embeddings, drawn as any plugin draws, so that `replay` and `fresh` apply; keeps what it saw."""
+    """Dropout of the word embeddings, drawn as a plugin draws, so that `replay` and `fresh` apply."""
 
     rate: float = 0.3
     masks: list[Tensor] = field(default_factory=list, init=False)  # [tokens, width] each
@@ -150,7 +150,7 @@ def total(losses: Mapping[str, Tensor]) -> Tensor:
 
 
 def same_value_and_gradients(trainer: Trainer, task: Task, ours: Tensor, oracle: Oracle, expected: Tensor) -> None:
-    """AssertionError where the loss, or its gradient in a parameter of encoder or head, differs; spends the weights."""
+    """Raise AssertionError if a loss or one of its gradients differs; uses up the weights."""
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
     head = list(trainer.model.heads[task.name].parameters())
     encoder = list(oracle.bert.parameters())

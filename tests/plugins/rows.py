@@ -1,4 +1,4 @@
-"""What the tests of gradient surgery share: gradients of some tasks, a row a task, and slow versions that work on the rows."""
+"""What tests of gradient surgery share: gradients of some tasks, and slow versions of each method."""
 
 import math
 from collections.abc import Sequence
@@ -101,7 +101,7 @@ def named(count: int) -> list[Task]:
 
 
 def dual(rows: Tensor, mixtures: Tensor, c: float) -> Tensor:
-    """What CAGrad's program minimizes, of each mixture: no direction in the ball serves all tasks better than this."""
+    """Compute what CAGrad minimizes for each mixture: no direction in the ball serves all tasks better."""
     mean, mixed = rows.mean(0), mixtures @ rows
     return mixed @ mean + c * mean.norm() * mixed.norm(dim=1)
 

@@ -92,7 +92,7 @@ def trainer_of(
 
 
 def epochs_of(trainer: Trainer) -> list[list[tuple[str, ...]]]:
-    """By epoch and step, the names of the tasks; the scheduler itself is asked, for a call of a hook takes long."""
+    """List the names of the tasks by epoch and step, as the scheduler itself answers."""
     ((stage, tasks),) = stages_of(trainer)
     length, total = measure_length(trainer.hook, trainer.streams, stage, tasks)
     (choose,) = (plugin.choose_tasks for plugin in trainer.state.plugins.values() if hasattr(plugin, "choose_tasks"))

@@ -1,4 +1,4 @@
-"""What the tests of one update share: a trainer in float64, each task's own gradient, and runs that stop and go on."""
+"""What tests of one update share: a float64 trainer, each task's own gradient, runs that resume."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ WHOLE, CUT = 10_000, 15  # tokens in a micro-batch: every batch in one, or in se
 
 @dataclass
 class Raw:
-    """Named last, it sees the losses as nobody has weighed them: one a step and task, where batches are whole."""
+    """Named last, it sees the losses before any plugin weighs them, one a step and task."""
 
     losses: list[tuple[str, float]] = field(default_factory=list)
 
@@ -106,7 +106,7 @@ def same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
 
 
 def resumed(plugins: Any, tasks: Any, after: int, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The plugins of a run that never stopped and of one that did, after their last step; the weights are held equal."""
+    """Run once whole and once resumed; return the plugins of both, with the weights held equal."""
     whole, again, stop = plugins(), plugins(), Stop(after=after)
     stop.trainer = first = tiny_trainer(whole, tasks=tasks(), observers=[stop])
     first.train()

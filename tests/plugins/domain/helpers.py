@@ -1,4 +1,4 @@
-"""What the tests of domain pretraining share: small corpora, both tasks' datasets, and the laws that draws are held to."""
+"""What tests of domain pretraining share: small corpora, datasets, and checks of what is drawn."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -93,7 +93,7 @@ def gradients(model: MultitaskModel, task: Task, parts: Sequence[Batch]) -> Tens
 
 
 def likely(times: int, of: int, share: float) -> None:
-    """AssertionError where so many are not to be expected of this share; a right version fails once in 10000 times."""
+    """Raise AssertionError for an unlikely count; a right version fails once in 10000 times."""
     assert binomtest(int(times), int(of), share).pvalue > 1e-4, f"{times / of} instead of {share}"
 
 
