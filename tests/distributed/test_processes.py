@@ -226,7 +226,7 @@ def test_a_run_goes_on_with_other_numbers_of_processes(place: Path) -> None:
     interrupted(place, 2, "changed", "finetune-15")
     ran = regkit("train", *ARGUMENTS, "--output", "changed", "--resume", "auto", cwd=place)
     assert ran.status == 0, ran.err
-    assert ", with 1 processes instead of 2: the same examples, other dropout" in ran.out
+    assert ", with 1 process instead of 2: the same examples, other dropout" in ran.out
     like(place / "whole", place / "changed")
 
 
