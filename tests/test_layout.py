@@ -35,10 +35,16 @@ def imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" if node.module == "regkit" else node.module for alias in node.names}
+            found |= {imported(node.module, alias.name) for alias in node.names}
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
     return {name for name in found if name.split(".")[0] in ("regkit", "regkit_plugins")}
+
+
+def imported(module: str, name: str) -> str:
+    """What `from module import name` imports: the module of that name, if there is one, or a name of the public face."""
+    is_module = (ROOT / f"{module.replace('.', '/')}/{name}.py").is_file()
+    return f"{module}.{name}" if is_module or module == "regkit" else module
 
 
 def who_imports_whom() -> dict[str, list[str]]:
