@@ -87,7 +87,7 @@ def find_folder(run: Path | None) -> Path:
     if not folder.is_dir():
         if run is None:
             raise RunError("there is no run yet: `regkit train` makes one, and runs/latest points to it.")
-        others = [path.name for path in run.parent.iterdir() if path.is_dir()] if run.parent.is_dir() else []
+        others = [path.name for path in run.parent.iterdir() if is_run(path)] if run.parent.is_dir() else []
         raise RunError(f"there is no run {run}. {nearest(run.name, others)}")
     if not is_run(folder):
         raise RunError(f"{folder} is not a run: it has no {CONFIG}.")

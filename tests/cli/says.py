@@ -284,7 +284,7 @@ ENCODERS = [
 
 RUNS = [
     Case("eval: no run at all", ("eval",), "there is no run yet: `regkit train` makes one, and runs/latest points to it."),
-    Case("eval: no such run", ("eval", "rum"), "there is no run rum. Did you mean 'run'? Available: data, encoder, run."),
+    Case("eval: no such run", ("eval", "rum"), "there is no run rum. Did you mean 'run'? Available: run."),
     Case("eval: a file", ("eval", "data/tasks.toml"), "there is no run data/tasks.toml."),
     Case("eval: not a run", ("eval", "encoder"), "encoder is not a run: it has no config.toml."),
     evaluate("no checkpoint", says="run has no checkpoint yet: ", files={"run/best": None}),
