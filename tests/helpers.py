@@ -172,6 +172,14 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, **modules: str) -> No
     monkeypatch.setattr(catalog, "entry_points", lambda group: points)
 
 
+def with_stranger(monkeypatch: pytest.MonkeyPatch, folder: Path, **modules: str) -> None:
+    """These modules beside the plugins that are installed."""
+    points = list(catalog.installed().values())
+    install(monkeypatch, folder, **modules)
+    added: Sequence[EntryPoint] = catalog.entry_points(group=catalog.GROUP)
+    monkeypatch.setattr(catalog, "entry_points", lambda group: [*points, *added])
+
+
 class Both:
     """A plugin: every task in every step."""
 

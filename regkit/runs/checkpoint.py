@@ -19,10 +19,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from regkit.base.errors import RunError
+from regkit.base.errors import RegkitError, RunError
 from regkit.base.files import load_tensors, read_json
 from regkit.model import MultitaskModel, save_encoder
 from regkit.model.tokenizer import Tokenizer
+from regkit.runs import packing
 
 MANIFEST = "manifest.json"
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json")  # of every checkpoint
@@ -41,6 +42,9 @@ def save(
     unfinished.mkdir(parents=True)
     try:
         _fill(unfinished, model, tokenizer, training, model.state_dict())
+    except RegkitError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
     except (SafetensorError, OSError) as error:  # safetensors' own is no OSError, even on a full disk
         shutil.rmtree(unfinished, ignore_errors=True)
         raise RunError(f"the checkpoint {folder} cannot be written: {error}.") from None
@@ -68,9 +72,8 @@ def _fill(
     save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(unfinished)
     if training is not None:
-        found: dict[str, Tensor] = {}
-        plain = _pack(training, found)
-        (unfinished / "training.json").write_text(json.dumps(plain), encoding="utf8")
+        text, found = packing.encode(training)
+        (unfinished / "training.json").write_text(text, encoding="utf8")
         save_file(found, unfinished / "training.safetensors")
     files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in unfinished.iterdir()}
     position = training.get("position") if isinstance(training, Mapping) else None
@@ -198,37 +201,11 @@ def load_training(folder: Path) -> Any:
     """Read what `save` was given as `training`."""
     try:
         plain = read_json(folder / "training.json")
-        return _unpack(plain, load_tensors(folder / "training.safetensors"))
+        return packing.unpack(plain, load_tensors(folder / "training.safetensors"))
     except KeyError as error:
         raise RunError(f"{folder} cannot be resumed from: {error} is missing.") from None
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{folder} cannot be resumed from: {error}.") from None
-
-
-def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Turn the value into what JSON can hold, and move its tensors into `tensors`."""
-    if isinstance(value, Tensor):
-        name = str(len(tensors))
-        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        return {"tensor": name}
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str | int | float | None):
-                raise TypeError(f"a key of training state is {key!r}; text and numbers can be kept")
-        return {"dict": [[_pack(key, tensors), _pack(item, tensors)] for key, item in value.items()]}
-    if isinstance(value, list | tuple):
-        return [_pack(item, tensors) for item in value]
-    return value
-
-
-def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(value, list):
-        return [_unpack(item, tensors) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if "tensor" in value:
-        return tensors[value["tensor"]]
-    return {_unpack(key, tensors): _unpack(item, tensors) for key, item in value["dict"]}
 
 
 def _flush(path: Path) -> None:

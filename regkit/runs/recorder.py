@@ -89,6 +89,8 @@ class Recorder:
     @hookimpl(trylast=True)
     def evaluated(self, stage: Stage, step: int, scores: Scores) -> None:
         settings = self.experiment.settings
+        if not step:
+            self.sink.rehearse()
         value = monitored(settings.monitor, stage, self.experiment.tasks, scores)
         self._begin()
         self._tell_micro_batches()
@@ -186,7 +188,7 @@ class Recorder:
         A new stage begins with that of the settings.
         """
         step, tokens = self.state.position.step, self.state.position.micro_batch_tokens
-        if tokens and tokens != self.micro_batch_tokens:
+        if tokens and tokens != self.micro_batch_tokens and not self.trainer.fit.whole:
             self.sink.log({"stage": self.stage, "step": step, "micro_batch_tokens": tokens})
             self.say(f"from step {step + 1} on, micro-batches have at most {tokens} tokens, to fit in memory")
         self.micro_batch_tokens = tokens

@@ -12,7 +12,8 @@ from typing import IO, Any
 from regkit.base.errors import RunError
 from regkit.base.files import point, write
 from regkit.hooks.spec import Losses
-from regkit.runs import checkpoint, environment
+from regkit.model import MultitaskModel
+from regkit.runs import checkpoint, environment, packing
 from regkit.runs.experiment import Experiment
 from regkit.runs.finished import declared
 from regkit.runs.folders import CONFIG, ENVIRONMENT, TASKS, new_folder, note_latest
@@ -34,6 +35,10 @@ class Sink:
 
     def begin(self) -> None:
         """Make the run's folder, or bring it back to the moment of the checkpoint from which the run goes on."""
+        return
+
+    def rehearse(self) -> None:
+        """Try in memory what `save` will write: state that cannot be kept is refused before the first update."""
         return
 
     def log(self, record: Mapping[str, Any]) -> None:
@@ -104,6 +109,9 @@ class FolderSink(Sink):
         Log(folder / LOG).cut(records.log)
         note_latest(folder)
 
+    def rehearse(self) -> None:
+        packing.check(self._moment()[1])
+
     def log(self, record: Mapping[str, Any]) -> None:
         self._log.write(record)
 
@@ -111,11 +119,8 @@ class FolderSink(Sink):
         self._log.update(stage, step, rate, losses, effects)
 
     def save(self, name: str, records: FolderState) -> None:
-        state = self.experiment.trainer.state
-        model, training = state.evaluated_model(), state.capture()
+        model, training = self._moment()
         records.log, records.data = self._log.flushed(), self._data
-        if trouble := checkpoint.not_finite(model.state_dict(), training):
-            raise RunError(f"{trouble} is not finite at step {state.position.step}; no checkpoint was written.")
         folder = self._inside("checkpoints") / name
         checkpoint.save(folder, model, self.experiment.tokenizer, {**training, "run": asdict(records)})
         point(self._inside("last"), folder)
@@ -135,6 +140,14 @@ class FolderSink(Sink):
     def close(self) -> None:
         while self.held:
             self.held.pop().close()
+
+    def _moment(self) -> tuple[MultitaskModel, dict[str, Any]]:
+        """Collect the model to keep and the training state. Raises RunError where a number is not finite."""
+        state = self.experiment.trainer.state
+        model, training = state.evaluated_model(), state.capture()
+        if trouble := checkpoint.not_finite(model.state_dict(), training):
+            raise RunError(f"{trouble} is not finite at step {state.position.step}; no checkpoint was written.")
+        return model, training
 
     def _inside(self, name: str) -> Path:
         assert self.folder is not None  # it has begun

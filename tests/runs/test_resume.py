@@ -5,7 +5,6 @@ import random
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,13 @@ from hypothesis import strategies as st
 
 from regkit import Experiment, Settings, hookimpl
 from regkit.base.errors import RunError, StoppedError
-from regkit.hooks import catalog
-from regkit.runs import checkpoint, folders, resume
+from regkit.runs import checkpoint, folders, packing, resume
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.recorder import Recorder
 from regkit.runs.resumable import newest
 from regkit.runs.sinks import FolderSink
 from regkit.training.effects import Meter
-from tests.helpers import PATIENT, install, regkit, slow_but, write_encoder, write_tasks
+from tests.helpers import PATIENT, regkit, slow_but, with_stranger, write_encoder, write_tasks
 from tests.testing.test_promises import apart, decides, ours
 
 STEPS = 11  # updates of nine an epoch: scored after 0, 9 and 11
@@ -260,14 +258,6 @@ class Plugin:
 """
 
 
-def with_stranger(monkeypatch: pytest.MonkeyPatch, folder: Path, **modules: str) -> None:
-    """These modules beside the plugins that are installed."""
-    points = list(catalog.installed().values())
-    install(monkeypatch, folder, **modules)
-    added: Sequence[EntryPoint] = catalog.entry_points(group=catalog.GROUP)
-    monkeypatch.setattr(catalog, "entry_points", lambda group: [*points, *added])
-
-
 @pytest.mark.parametrize(
     "plugin", slow_but([None, "bregman", "ema", "mixout", "uncertainty", "adaptive", "reinit_top"], [None, "bregman"])
 )
@@ -480,7 +470,7 @@ def forge(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     state = checkpoint.load_training(last)
     change(state)
     tensors: dict[str, Any] = {}
-    (last / "training.json").write_text(json.dumps(checkpoint._pack(state, tensors)), encoding="utf8")
+    (last / "training.json").write_text(json.dumps(packing.pack(state, tensors)), encoding="utf8")
     save_file(tensors, last / "training.safetensors")
     sign(last)
 

@@ -14,8 +14,8 @@ import pytest
 
 from regkit.runs import checkpoint
 from tests.cli.test_bad_input import is_one_sentence
-from tests.helpers import Ran, regkit, write_encoder, write_tasks
-from tests.runs.test_resume import same_run, with_stranger
+from tests.helpers import Ran, regkit, with_stranger, write_encoder, write_tasks
+from tests.runs.test_resume import same_run
 
 ARGUMENTS = ["--encoder", "encoder", "--data", "data", "--batch-size", "4", "--steps", "60", "--lr", "0.01"]
 ARGUMENTS += ["--save-steps", "7", "-p", "rrobin", "-p", "ema"]
