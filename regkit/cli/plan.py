@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from regkit.base.errors import PluginError
+from regkit.hooks.catalog import needs_whole_batches
 from regkit.runs.experiment import Experiment
 from regkit.tasks.task import Stage, Task
 from regkit.training.loop import Trainer
@@ -32,6 +33,8 @@ def plan(experiment: Experiment) -> list[str]:
         named = experiment.composition.attached[name].named
         where = f", in {' and '.join(named)}" if named is not None else ""
         lines.append(f"plugin {name}{f' ({chosen})' if chosen else ''}: answers {hooks}{where}")
+        if needs_whole_batches(plugin):
+            lines.append("  it needs whole batches: none is cut into micro-batches")
     for stage, tasks in collect_stages(trainer.hook, trainer.tasks):
         epoch, total = measure_length(trainer.hook, trainer.streams, stage, tasks)
         lines.append(

@@ -145,6 +145,11 @@ def strengths(plugin: object) -> Mapping[str, float]:
     return found
 
 
+def needs_whole_batches(plugin: object) -> bool:
+    """Whether a plugin compares the examples of a batch, so that batches must not be cut: its `whole_batches`."""
+    return bool(getattr(plugin, "whole_batches", False))
+
+
 def parse(text: str) -> tuple[str, dict[str, Any]]:
     """Read `name:key=value,key=value` from the command line; a value may be a JSON list or object."""
     name, _, rest = text.partition(":")

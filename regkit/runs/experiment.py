@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from regkit.base.errors import ConfigError
+from regkit.base.errors import ConfigError, PluginError
 from regkit.base.randomness import Streams
 from regkit.data.declare import choose, find_tasks
 from regkit.data.load import load_task
@@ -47,6 +47,8 @@ class Experiment:
         """
         streams = Streams(settings.seed, find_device(settings.device))
         plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
+        if processes.count > 1 and (whole := [name for name in plugins if catalog.needs_whole_batches(plugins[name])]):
+            raise PluginError(f"'{whole[0]}' needs whole batches, and several processes share each; train with one.")
         chosen = {name: catalog.acts_in(name, options) for name, options in settings.plugins.items()}
         named = {name: stages for name, stages in chosen.items() if stages is not None}
         found = find_tasks(settings.data) if settings.data or settings.finetune else {}

@@ -1,6 +1,7 @@
 """Fit: find micro-batches that fit in memory; if it runs out, halve them and do the same work again."""
 
 import gc
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from regkit.base.errors import LostError, RunError
+from regkit.base.errors import LostError, PluginError, RunError
 from regkit.base.failures import gone, ran_out, where
 from regkit.data.order import Feed, cut, size
 from regkit.distributed.processes import LOST, Processes
@@ -30,12 +31,14 @@ class Fit:
     memory: int | None = None  # bytes: most to take; at the start of a stage it makes a smaller number of tokens
     position: Position = field(default_factory=Position)  # which remembers that fewer were found to fit
     sizes: list[tuple[int, int]] = field(default_factory=list)  # examples and tokens of what the present work has cut
+    whole: Sequence[str] = ()  # plugins of this stage that need whole batches: then they are not cut
 
     def begin(self, state: State, passes: Passes, tasks: Sequence[Task], processes: Processes) -> None:
         """Begin or resume a stage: with a bound on memory, estimate what fits unless the position knows it."""
-        self.position = state.position
+        self.position, self.whole = state.position, state.needing_whole_batches()
         if self.memory and self.position.micro_batch_tokens is None:
             self.position.micro_batch_tokens = self.estimate(state, passes, tasks, processes)
+            self._check_whole(tasks)
 
     def estimate(self, state: State, passes: Passes, tasks: Sequence[Task], processes: Processes) -> int:
         """Estimate how many tokens a micro-batch may have for each of the processes to stay within `memory`."""
@@ -48,9 +51,22 @@ class Fit:
         """Most tokens in a micro-batch, by what is known now."""
         return min(self.micro_batch_tokens, self.position.micro_batch_tokens or self.micro_batch_tokens)
 
+    def _check_whole(self, tasks: Sequence[Task]) -> None:
+        """Raise PluginError if the largest batch of a task is larger than what fits, and may not be cut."""
+        for task in tasks if self.whole else ():
+            most = size(sorted(task.splits["train"].lengths())[-task.batch_size :])
+            if most > self.tokens:
+                raise PluginError(
+                    f"{_named(self.whole)}: a batch of task '{task.name}' may have {most} tokens, of which {self.tokens} "
+                    "fit into the bound on memory; take a smaller batch_size or max_length, or a higher bound."
+                )
+
     def batches(self, feed: Feed, processes: int) -> list[Batch]:
         """Cut a task's next batch into micro-batches that fit, as many for each of so many processes."""
-        found = feed.micro_batches(self.position.seen.get(feed.task.name, 0), self.tokens, processes)
+        number = self.position.seen.get(feed.task.name, 0)
+        if self.whole:
+            return feed.micro_batches(number, sys.maxsize)
+        found = feed.micro_batches(number, self.tokens, processes)
         self._note(batch.example_lengths for batch in found)
         return found
 
@@ -79,6 +95,8 @@ class Fit:
             free()  # only now: the tensors of the broken-off work hang on the frames that its error keeps
 
     def _halve(self, when: str) -> None:
+        if self.whole and not self.sizes:
+            raise RunError(f"memory ran out {when}; {_named(self.whole)}: take a smaller batch_size or max_length.")
         several = [tokens for examples, tokens in self.sizes if examples > 1]
         if not several:
             longest = max((tokens for _, tokens in self.sizes), default=0)
@@ -87,6 +105,10 @@ class Fit:
                 "begin with a lower max_length, a smaller encoder, or without the plugins that need most."
             )
         self.position.micro_batch_tokens = max(several) // 2
+
+
+def _named(whole: Sequence[str]) -> str:
+    return f"batches are not cut, because {' and '.join(map(repr, whole))} needs whole ones"
 
 
 def free() -> None:

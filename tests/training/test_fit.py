@@ -5,26 +5,31 @@ import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
 from regkit import Batch, MultitaskModel, Predict, Task, TaskLoss, hookimpl
-from regkit.base.errors import RunError
+from regkit.base.errors import PluginError, RunError
 from regkit.base.failures import ran_out
 from regkit.base.randomness import Streams
 from regkit.data.order import Feed, size
+from regkit.distributed.processes import Processes
 from regkit.hooks import catalog
 from regkit.hooks.compose import compose
 from regkit.hooks.defaults import Defaults
+from regkit.runs.experiment import Experiment
+from regkit.runs.settings import Settings
 from regkit.tasks.task import FINETUNE, Stage
 from regkit.testing import measured, same_weights, tiny_trainer
+from regkit.testing.tiny import tiny_run
 from regkit.training import suspects
+from regkit.training.fit import Fit
 from regkit.training.loop import Trainer
-from tests.helpers import regkit, slow_but
-from tests.runs.test_resume import go, log, same_run, settings, with_stranger
+from tests.helpers import regkit, slow_but, with_stranger
+from tests.runs.test_resume import go, log, same_run, settings
 
 LIMIT = 24  # tokens, of batches of up to 70
 
@@ -277,6 +282,71 @@ def test_the_plugin_in_which_memory_ran_out_is_named_and_not_blamed() -> None:
     scarce = Scarce("pass", lambda batch: False)
     with pytest.raises(RunError, match="memory ran out after 0 steps, in extra_losses of plugin 'scarce', with one"):
         tiny_trainer({"scarce": scarce}).train()
+
+
+@dataclass
+class Crowd:
+    """Compares the examples of a batch, as contrastive losses do, and notes how many it was given."""
+
+    whole_batches: ClassVar[bool] = True
+    seen: list[int] = field(default_factory=list)
+
+    @hookimpl
+    def extra_losses(self, output: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+        self.seen.append(len(batch))
+        return {"crowd": output.float().var(dim=0, correction=0).mean()}
+
+
+def test_a_plugin_that_needs_whole_batches_gets_them_whatever_the_size_of_micro_batches() -> None:
+    crowds = Crowd(), Crowd()
+    one, other = (
+        tiny_trainer({"crowd": crowd}, steps=6, dropout=0.0, micro_batch_tokens=tokens)
+        for crowd, tokens in zip(crowds, (10_000, 8), strict=True)
+    )
+    one.train()
+    other.train()
+    assert crowds[0].seen == crowds[1].seen
+    assert len(crowds[0].seen) == 6
+    same_weights(one, other)
+
+
+def test_where_the_plugin_does_not_act_batches_are_cut() -> None:
+    trainer, _ = tiny_run({"crowd": Crowd()}, None, stages={"crowd": []}, micro_batch_tokens=8)
+    trainer.train()
+    assert trainer.fit.whole == []
+    assert max(examples for examples, _ in trainer.fit.sizes) < 5
+
+
+def test_a_whole_batch_that_does_not_fit_ends_the_run_with_the_plugins_name() -> None:
+    scarce = Scarce("forward", lambda batch: len(batch) == 1)
+    with pytest.raises(RunError) as caught:
+        tiny_trainer({"crowd": Crowd()}, observers=[scarce]).train()
+    assert str(caught.value) == (
+        "memory ran out after 0 steps; batches are not cut, because 'crowd' needs whole ones: "
+        "take a smaller batch_size or max_length."
+    )
+
+
+def test_a_whole_batch_above_the_bound_on_memory_is_refused_before_the_first_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = tiny_trainer({"crowd": Crowd()})
+    trainer.fit.memory = 1 << 30
+    monkeypatch.setattr(Fit, "estimate", lambda *_: 7)
+    with pytest.raises(
+        PluginError, match=r"'crowd' needs whole ones: a batch of task 'classes' may have 70 tokens, of which 7 fit"
+    ):
+        trainer.train()
+    assert trainer.state.position.step == 0
+
+
+def test_several_processes_share_no_whole_batches(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "make", lambda name, options: Crowd())
+    chosen = Settings(data=place / "data", encoder=str(place / "encoder"), plugins={"crowd": {}})
+    with pytest.raises(
+        PluginError, match="'crowd' needs whole batches, and several processes share each; train with one"
+    ):
+        Experiment.build(chosen, Processes(0, 2))
 
 
 class Late:
