@@ -37,10 +37,11 @@ class LabelSmoothing:
                 raise PluginError(f"'label_smoothing' cannot smooth the score of task '{name}'. {remedy}.")
 
     @hookimpl
-    def task_loss(self, task: Task, batch: Batch, output: Tensor) -> Tensor | None:
-        """Compute the loss with smoothed targets. None leaves the loss to the default."""
-        if batch.labels is None or not self._smooths(task) or not self.smoothing:
-            return None
+    def task_loss(self, task: Task, batch: Batch, output: Tensor) -> Tensor:
+        """Compute the loss with smoothed targets, or the objective's own for a task that is not smoothed."""
+        assert batch.labels is not None
+        if not self._smooths(task) or not self.smoothing:
+            return task.objective.loss(output, batch.labels)
         output = output.to(torch.promote_types(output.dtype, torch.float32))
         if isinstance(task.objective, Classification):
             return F.cross_entropy(output, batch.labels, label_smoothing=self.smoothing)

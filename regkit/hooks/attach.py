@@ -1,24 +1,25 @@
 """Attach: give each hook of a plugin its own random stream, its time, and the plugin's name on errors."""
 
 import inspect
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
+from itertools import chain, islice, zip_longest
 from types import SimpleNamespace
 from typing import Any
-
-from torch import Tensor
 
 from regkit.base.errors import PluginError, RegkitError, nearest
 from regkit.base.failures import gone, last_line, ran_out
 from regkit.base.randomness import Streams
+from regkit.hooks.answers import NAMED, check, check_all, same_tensors
 from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
-from regkit.tasks.task import FINETUNE
+from regkit.tasks.task import FINETUNE, Stage
 
 OF_THE_RUN = ("tasks", "stages")  # hooks whose answers are the same in every stage
 Method = Callable[..., Any]
+Answers = Sequence[Sequence[Stage]]  # to the hook `stages`: of each plugin
 
 
 @dataclass
@@ -67,37 +68,42 @@ class Attached:
         )
 
     def _plain(self, hook: str, method: Method) -> Method:
+        owner = f"plugin '{self.name}': {hook}"
+
         @wraps(method)
         def call(*arguments: Any) -> Any:
             if not self.acts_now(hook):
-                return {} if hook in ("extra_losses", "measure") else None
-            with self._alone(hook):
+                return {} if hook in NAMED else None
+            with kept(owner, hook, method, arguments), self._alone(hook):
                 answer = method(*arguments)
+            check(owner, hook, answer)
             if hook == "stages":
                 self.added.update(stage.name for stage in answer)
             if hook == "extra_losses":
-                self._check_losses(answer)
-                self.owners.update(dict.fromkeys(answer, self.name))
+                self._claim(answer)
             return {self.name: answer} if hook == "measure" else answer
 
         return call
 
     def _around(self, hook: str, method: Method) -> Method:
+        owner = f"plugin '{self.name}': the wrapper {hook}"
+
         @wraps(method)
         def wrapper(*arguments: Any) -> Generator[None, Any, Any]:
             if not self.acts_now(hook):
                 return (yield)
-            with closing(method(*arguments)) as inner:  # at once, where another plugin fails
+            with kept(owner, hook, method, arguments), closing(method(*arguments)) as inner:  # closed at once
                 with self._alone(hook, "before"):
                     if next(inner, inner) is inner:
-                        raise PluginError(f"plugin '{self.name}': the wrapper {hook} does not yield.")
+                        raise PluginError(f"{owner} does not yield.")
                 answer = yield
                 with self._alone(hook, "after"):
                     try:
-                        inner.send(answer)
+                        inner.send(self._own(answer) if hook == "stages" else answer)
                     except StopIteration as stop:
-                        return stop.value
-                    raise PluginError(f"plugin '{self.name}': the wrapper {hook} yields twice.")
+                        check_all(owner, hook, stop.value)
+                        return self._put_back(answer, stop.value) if hook == "stages" else stop.value
+                    raise PluginError(f"{owner} yields twice.")
 
         return wrapper
 
@@ -122,11 +128,33 @@ class Attached:
                 place = ", ".join(str(part) for part in self.streams.place) or "the start"
                 raise PluginError(f"plugin '{self.name}' failed in {hook} at {place}: {last_line(error)}.") from error
 
-    def _check_losses(self, answer: object) -> None:
-        if isinstance(answer, Mapping) and all(isinstance(each, Tensor) and not each.dim() for each in answer.values()):
-            return
-        found = type(answer).__name__
-        raise PluginError(f"plugin '{self.name}': extra_losses returns {found}; it needs {{name: scalar tensor}}.")
+    def _own(self, answers: Answers) -> Answers:
+        """Select the stages in which the plugin acts; a wrapper sees and changes no others."""
+        return [[stage for stage in answer if self.acts(stage.name)] for answer in answers]
+
+    def _put_back(self, answers: Answers, changed: Answers) -> Answers:
+        """Put stages that a wrapper returns in the places of those that it was shown, and new ones behind."""
+        known = {stage.name for stage in chain(*answers)}
+        found = []
+        for before, after in zip_longest(answers, changed, fillvalue=()):
+            own = iter(after)
+            found.append([*chain(*(islice(own, 1) if self.acts(each.name) else [each] for each in before)), *own])
+        self.added.update(stage.name for stage in chain(*found) if stage.name not in known)
+        return found
+
+    def _claim(self, names: Iterable[str]) -> None:
+        """Note whose terms of the loss these are. Raises PluginError if another plugin has a term of that name."""
+        for name in names:
+            if (other := self.owners.setdefault(name, self.name)) != self.name:
+                raise PluginError(
+                    f"'{other}' and '{self.name}' both give a loss named '{name}'; each needs a name of its own."
+                )
+
+
+def kept(owner: str, hook: str, method: Method, arguments: Sequence[Any]) -> AbstractContextManager[None]:
+    """Check that `prepare` leaves the model's state in names and shapes as it was; other hooks get no model to swap."""
+    given = dict(zip(inspect.signature(method).parameters, arguments, strict=True)) if hook == "prepare" else {}
+    return same_tensors(owner, given["model"]) if "model" in given else nullcontext()
 
 
 def implementations(plugin: object) -> dict[str, Method]:

@@ -28,7 +28,7 @@
 Three kinds of hook:
 
 * collect: every plugin may answer, and all answers are used;
-* decide: one plugin answers, or else the default does; two are an error before the run starts;
+* decide: one plugin answers, or else the default does; two are an error before the run starts, and None is one;
 * notify: every plugin is told, and answers are ignored.
 
 A method attaches by its name and the decorator `regkit.hookimpl`, and names only the arguments it uses. With
@@ -110,11 +110,14 @@ class Hooks:
 
     @collect
     def stages(self, tasks: Sequence[Task]) -> Sequence[Stage]:
-        """Add spans of training before fine-tuning, in order. A wrapper may change all stages."""
+        """Add spans of training before fine-tuning, in order. A wrapper may change those it acts in."""
 
     @notify
     def prepare(self, model: MultitaskModel, stage: Stage, tasks: Sequence[Task]) -> None:
-        """Begin a stage. The optimizer is not built yet, so modules may be swapped; refuse a composition here."""
+        """Begin a stage. The optimizer is not built yet, so modules may be swapped; refuse a composition here.
+
+        The names and shapes of the model's state stay as they were.
+        """
 
     @decide
     def make_optimizer(self, model: MultitaskModel, stage: Stage) -> torch.optim.Optimizer:

@@ -85,7 +85,7 @@ class Trainer:
     def gradient(self, span: Span, step: int) -> Update:
         """Compute the gradient of one update. All of it can be done again: nothing is kept of a first try."""
         chosen = self.hook.choose_tasks(tasks=span.tasks, step=step, total_steps=span.length.total)
-        batches = [self.fit.batches(span.feeds[task.name], self.processes.count) for task in chosen]
+        batches = [self.fit.batches(span.feed(task), self.processes.count) for task in chosen]
         schedule(span.optimizer, span.stage, step, span.length.total)
         update = Update(self.passes, span.optimizer, list(zip(chosen, batches, strict=True)), self.processes)
         update.compute()

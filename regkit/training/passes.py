@@ -10,6 +10,7 @@ from torch import Tensor
 
 from regkit.base.errors import PluginError
 from regkit.base.randomness import Streams
+from regkit.hooks.answers import TASK
 from regkit.hooks.spec import Predict
 from regkit.model import MultitaskModel
 from regkit.model.modes import autocast, mode
@@ -20,13 +21,8 @@ FINEST = 2**-5  # of the RMS of embeddings: below this, bf16 would round most of
 
 
 def terms(loss: Tensor, answers: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Name the terms of a loss: the clean one is `task`, extra losses have the names of their plugins."""
-    found = {"task": loss}
-    for answer in answers:
-        if taken := found.keys() & answer.keys():
-            raise PluginError(f"two plugins give a loss named '{min(taken)}'; each needs a name of its own.")
-        found |= answer
-    return found
+    """Name the terms of a loss: the clean one is `task`, extra losses have the names that their plugins give."""
+    return {TASK: loss, **{name: term for answer in answers for name, term in answer.items()}}
 
 
 @dataclass

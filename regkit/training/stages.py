@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from regkit.base.errors import ConfigError
+from regkit.base.errors import ConfigError, PluginError, nearest
 from regkit.base.randomness import Streams
 from regkit.data.order import Feed
 from regkit.model import MultitaskModel
@@ -24,6 +24,14 @@ class Span:
     feeds: Mapping[str, Feed]  # each task's batches, by name
     length: Length
     optimizer: torch.optim.Optimizer
+
+    def feed(self, task: Task) -> Feed:
+        """Look up the batches of a task. Raises PluginError if a scheduler chose one of another stage."""
+        if task.name not in self.feeds:
+            raise PluginError(
+                f"choose_tasks gives task '{task.name}' in stage '{self.stage.name}'. {nearest(task.name, self.feeds)}"
+            )
+        return self.feeds[task.name]
 
 
 def collect_stages(hook: Any, tasks: Sequence[Task]) -> list[tuple[Stage, list[Task]]]:

@@ -11,6 +11,8 @@ from torch import Tensor
 from regkit.base.errors import PluginError, RegkitError, RunError
 from regkit.base.failures import last_line, ran_out
 from regkit.base.randomness import Streams
+from regkit.hooks.answers import difference, shapes
+from regkit.hooks.catalog import needs_whole_batches
 from regkit.model import MultitaskModel
 from regkit.tasks.task import Task
 
@@ -72,6 +74,11 @@ class State:
         if number > self.position.stage:
             self.position, self.versions = Position(stage=number), None
 
+    def needing_whole_batches(self) -> list[str]:
+        """List the plugins of this stage that need whole batches."""
+        stage = self.entered[-1]
+        return [name for name, plugin in self.plugins.items() if needs_whole_batches(plugin) and self.acts(name, stage)]
+
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Mark the state as inconsistent inside the block, and after an error in it: it is not saved then."""
@@ -89,9 +96,14 @@ class State:
         return [parameter._version for parameter in self.model.parameters()]
 
     def evaluated_model(self) -> MultitaskModel:
-        """The model that is scored and kept: the one in training, unless a plugin decides otherwise."""
+        """The model that is scored and kept: the one in training, unless a plugin decides otherwise.
+
+        Raises PluginError for a model of another form: what is kept of it could not be read back.
+        """
         with self.streams.at(*(self.streams.place or self.entered[-1:])):
             found: MultitaskModel = self.hook.model_to_evaluate(model=self.model)
+        if found is not self.model and (other := difference(shapes(self.model), shapes(found))):
+            raise PluginError(f"model_to_evaluate gives a model of another form than the one in training: {other}.")
         return found
 
     def capture(self) -> dict[str, Any]:

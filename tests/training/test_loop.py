@@ -162,11 +162,6 @@ class Named:
         return {self.name: output.sum()}
 
 
-def test_two_losses_of_one_name_are_refused() -> None:
-    with pytest.raises(PluginError, match="two plugins give a loss named 'x'"):
-        tiny_trainer({"a": Named("x"), "b": Named("x")}).train()
-
-
 def test_an_unknown_kind_of_dropout_is_refused_with_the_choices() -> None:
     with pytest.raises(PluginError, match="Available: replay, fresh, off"):
         tiny_trainer({"a": Named("x", "again")}).train()

@@ -1,0 +1,256 @@
+"""Answers: what a hook returns is checked, and a wrong answer is named with plugin, hook and remedy."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from regkit.base.errors import PluginError
+from regkit.hooks.answers import NAMED, VALUES
+from regkit.hooks.spec import DECIDE, Hooks, hookimpl
+from regkit.model import MultitaskModel
+from regkit.tasks.objectives import Binary
+from regkit.tasks.task import Stage, Task
+from regkit.testing import tiny_task, tiny_tasks, tiny_trainer
+
+NOTIFY = {"prepare", "before_step", "skipped", "after_step", "evaluated"}
+HOOKS = {name for name in vars(Hooks) if not name.startswith("_")}
+
+
+def plugin(**methods: Callable[..., Any]) -> object:
+    """A plugin that answers these hooks."""
+    return type("Plugin", (), {name: hookimpl(method) for name, method in methods.items()})()
+
+
+def wrapped(hook: str, change: Callable[[Any], Any]) -> object:
+    """A plugin that wraps a hook."""
+
+    def method(self: object) -> Generator[None, Any, Any]:
+        return change((yield))
+
+    return type("Plugin", (), {hook: hookimpl(wrapper=True)(method)})()
+
+
+def said(*plugins: object) -> str:
+    """What a run with these plugins, called a, b and so on, is refused with."""
+    with pytest.raises(PluginError) as caught:
+        tiny_trainer(dict(zip("abc", plugins, strict=False))).train()
+    return str(caught.value)
+
+
+def test_every_hook_that_answers_is_checked() -> None:
+    assert VALUES.keys() | NAMED.keys() == HOOKS - NOTIFY
+
+
+@pytest.mark.parametrize("hook", [hook for hook in DECIDE if hook != "epoch_steps"])
+def test_a_decider_that_returns_nothing_is_an_error_and_not_the_default(hook: str) -> None:
+    others = {"epoch_steps": lambda self: 4} if hook == "choose_tasks" else {}
+    methods = {hook: lambda self: None} | others
+    if hook == "combine_gradients":
+        methods |= {"choose_tasks": choose_all, "epoch_steps": lambda self: 4}
+    found = said(plugin(**methods))
+    assert found.startswith(f"plugin 'a': {hook} returns nothing; it needs ")
+    assert found.endswith("; is a `return` missing?")
+
+
+def choose_all(self: object, tasks: Sequence[Task]) -> Sequence[Task]:
+    return tasks
+
+
+@pytest.mark.parametrize("hook", ["stages", "task_loss", "extra_losses", "embed", "choose_tasks", "make_optimizer"])
+def test_a_wrapper_without_return_is_named(hook: str) -> None:
+    found = said(wrapped(hook, lambda answer: None))
+    assert found.startswith(f"plugin 'a': the wrapper {hook} returns nothing; it needs ")
+    assert found.endswith("is a `return` missing?")
+
+
+@pytest.mark.parametrize(
+    ("hook", "answer", "says"),
+    [
+        ("epoch_steps", 0, "returns 0, of type int; it needs a whole number of updates, 1 or more."),
+        ("epoch_steps", 2.5, "returns 2.5, of type float; it needs a whole number"),
+        ("epoch_steps", None, "returns nothing; it needs a whole number"),
+        ("choose_tasks", [], "returns a list of nothing; it needs a list of one or more tasks, each of them once."),
+        ("choose_tasks", ["sst"], "returns a list of 1 str; it needs a list of one or more tasks"),
+        ("choose_tasks", tiny_task("x", Binary()), "of type Task; it needs a list of one or more tasks"),
+        (
+            "choose_tasks",
+            [tiny_task("x", Binary())] * 2,
+            "returns a list of 2 Task; it needs a list of one or more tasks, each",
+        ),
+        ("choose_tasks", [tiny_task("x", Binary())], "choose_tasks gives task 'x' in stage 'finetune'. Available: "),
+        ("task_loss", torch.ones(3), "returns a tensor of shape [3]; it needs a scalar tensor"),
+        ("task_loss", 1.5, "returns 1.5, of type float; it needs a scalar tensor"),
+        ("embed", torch.ones(3), "returns a tensor of shape [3]; it needs a tensor, [tokens, width]."),
+        ("stages", Stage("x", []), "of type Stage; it needs a list of stages."),
+        ("tasks", [1], "returns a list of 1 int; it needs a list of tasks."),
+        ("stages", None, "returns nothing; it needs a list of stages; is a `return` missing?"),
+        ("tasks", None, "returns nothing; it needs a list of tasks; is a `return` missing?"),
+        ("make_optimizer", 3, "returns 3, of type int; it needs a torch optimizer."),
+        ("model_to_evaluate", nn.Linear(1, 1), "of type Linear; it needs a MultitaskModel."),
+        ("extra_losses", None, "returns nothing; it needs {name: a scalar tensor"),
+        ("extra_losses", torch.ones(()), "returns a tensor of shape []; it needs {name: a scalar tensor"),
+        ("extra_losses", {"x": 1.5}, "gives 'x' as 1.5, of type float; it needs to be a scalar tensor, such as a mean"),
+        ("extra_losses", {"x": torch.ones(2)}, "gives 'x' as a tensor of shape [2]; it needs to be a scalar tensor"),
+        ("extra_losses", {3: torch.ones(())}, "returns a dictionary with 3 as a name; a name is text."),
+        ("extra_losses", {"task": torch.ones(())}, "calls a term 'task', as the clean loss is called; give it another"),
+    ],
+)
+def test_a_wrong_answer_is_said_with_what_is_needed(hook: str, answer: object, says: str) -> None:
+    methods: dict[str, Callable[..., Any]] = {hook: lambda self: answer}
+    if hook == "choose_tasks":
+        methods["epoch_steps"] = lambda self: 4
+    found = said(plugin(**methods))
+    assert says in found
+    assert found.startswith((f"plugin 'a': {hook} ", "choose_tasks gives"))
+
+
+@pytest.mark.parametrize("answer", [None, {"x": torch.ones(2)}, {"x": "high"}])
+def test_a_wrong_measure_is_named(answer: object) -> None:
+    from regkit.testing.tiny import measured
+
+    with pytest.raises(PluginError, match="plugin 'a': measure "):
+        measured({"a": plugin(measure=lambda self: answer)})
+
+
+def test_a_wrapper_of_collected_answers_is_checked_answer_by_answer() -> None:
+    assert "the wrapper extra_losses returns {}, of type dict; it needs the list of all answers" in said(
+        wrapped("extra_losses", lambda answers: {})
+    )
+    assert "the wrapper extra_losses gives 'x' as 1, of type int" in said(
+        wrapped("extra_losses", lambda answers: [*answers, {"x": 1}])
+    )
+
+
+def term(name: str) -> object:
+    return plugin(extra_losses=lambda self, output: {name: output.float().mean()})
+
+
+def test_two_plugins_with_a_term_of_one_name_are_both_named() -> None:
+    assert said(term("x"), term("x")) == "'a' and 'b' both give a loss named 'x'; each needs a name of its own."
+
+
+def swapping(change: Callable[[MultitaskModel], object]) -> object:
+    return plugin(prepare=lambda self, model: change(model) and None)
+
+
+class Adapted(nn.Module):
+    """A linear layer with a low-rank addition, as LoRA has it: its weight has another name."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.base = layer
+        self.down = nn.Parameter(torch.zeros(2, layer.in_features))
+        self.up = nn.Parameter(torch.zeros(layer.out_features, 2))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.base(values) + values @ self.down.T @ self.up.T
+
+
+def adapt(model: MultitaskModel) -> None:
+    attention = model.encoder.layers[0].attention
+    attention.query = Adapted(attention.query)
+
+
+def widen(model: MultitaskModel) -> None:
+    head = next(iter(model.heads.values()))
+    head.linear = nn.Linear(head.linear.in_features, 7)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (adapt, "its state lacks encoder.layers.0.attention.query.weight"),
+        (lambda model: model.register_buffer("mine", torch.ones(2)), "its state has mine, which is new"),
+        (widen, "has shape [7, "),
+    ],
+    ids=["lora", "buffer", "head"],
+)
+def test_modules_that_no_checkpoint_could_hold_are_refused_before_the_first_step(
+    change: Callable[[MultitaskModel], object], says: str
+) -> None:
+    found = said(swapping(change))
+    assert found.startswith("plugin 'a': prepare changes the model so that ")
+    assert says in found
+    assert "no checkpoint of it could be read back" in found
+
+
+def test_a_module_with_the_same_parameters_may_be_put_in() -> None:
+    class Scaled(nn.Linear):
+        def forward(self, values: Tensor) -> Tensor:
+            return 2 * super().forward(values)
+
+    def scale(model: MultitaskModel) -> None:
+        head = next(iter(model.heads.values()))
+        scaled = Scaled(head.linear.in_features, head.linear.out_features)
+        scaled.weight, scaled.bias = head.linear.weight, head.linear.bias
+        head.linear = scaled
+
+    tiny_trainer({"a": swapping(scale)}).train()
+
+
+def test_an_evaluated_model_of_another_form_is_refused() -> None:
+    other = tiny_trainer({}, tasks=tiny_tasks()[:1]).model
+    assert "model_to_evaluate gives a model of another form than the one in training: its state lacks heads." in said(
+        plugin(model_to_evaluate=lambda self: other)
+    )
+
+
+@dataclass
+class Adds:
+    """Adds a stage before fine-tuning."""
+
+    @hookimpl
+    def stages(self, tasks: Sequence[Task]) -> Sequence[Stage]:
+        return [Stage("warm", [task.name for task in tasks], steps=1)]
+
+
+@dataclass
+class Slows:
+    """Sets the learning rate of the stages that it is shown."""
+
+    @hookimpl(wrapper=True)
+    def stages(self) -> Generator[None, list[Sequence[Stage]], list[Sequence[Stage]]]:
+        answers = yield
+        return [[replace(stage, learning_rate=7.0) for stage in stages] for stages in answers]
+
+
+@dataclass
+class Drops:
+    """Leaves out the stages that it is shown, and adds one of its own."""
+
+    name: ClassVar[str] = "own"
+
+    @hookimpl(wrapper=True)
+    def stages(self) -> Generator[None, list[Sequence[Stage]], list[Sequence[Stage]]]:
+        yield
+        return [[Stage("own", [], steps=1)]]
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "named", "found"),
+    [
+        (Slows(), None, {"warm": False, "finetune": True}),
+        (Slows(), ["warm"], {"warm": True, "finetune": False}),
+        (Slows(), ["warm", "finetune"], {"warm": True, "finetune": True}),
+        (Slows(), [], {"warm": False, "finetune": False}),
+        (Drops(), None, {"warm": False, "own": False}),
+        (Drops(), [], {"warm": False, "own": False, "finetune": False}),
+    ],
+)
+@pytest.mark.parametrize("order", ["wrapper first", "wrapper last"])
+def test_a_wrapper_of_stages_changes_those_in_which_its_plugin_acts(
+    wrapper: object, named: list[str] | None, found: Mapping[str, bool], order: str
+) -> None:
+    from regkit.testing.tiny import tiny_run
+
+    plugins = {"a": wrapper, "adds": Adds()}
+    if order == "wrapper last":
+        plugins = dict(reversed(plugins.items()))
+    trainer, composition = tiny_run(plugins, None, stages={} if named is None else {"a": named})
+    stages = [stage for answer in trainer.hook.stages(tasks=trainer.tasks) for stage in answer]
+    assert {stage.name: stage.learning_rate == 7 for stage in stages} == found
+    assert composition.acts("a", "own") == ("own" in found and named is None)
