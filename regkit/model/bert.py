@@ -1,9 +1,10 @@
-"""minBERT: BERT on packed tokens, with a call for word embeddings and one for the layers above them.
+"""minBERT: BERT and its relatives on packed tokens: a call for word embeddings, one for the layers above.
 
-From Devlin et al., 2019. Between the two calls, plugins can perturb the embeddings.
+From Devlin et al., 2019. Between the two calls, plugins can perturb the embeddings. RoBERTa, DistilBERT, ELECTRA and others
+are the same layers under other names, see `families`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from regkit.model.attention import SelfAttention
 from regkit.model.dropout import Dropout
+from regkit.model.families import FAMILIES, Family
 from regkit.tasks.batch import Batch
 
 ACTIVATIONS = {"gelu": nn.GELU(), "gelu_new": nn.GELU("tanh"), "gelu_pytorch_tanh": nn.GELU("tanh"), "relu": nn.ReLU()}
@@ -31,6 +33,11 @@ class Encoder(Protocol):
     word: nn.Embedding  # the word embeddings, to which the head of masked words is tied
     norm: nn.LayerNorm  # of the embeddings; the head of masked words takes its epsilon
     activation: nn.Module  # of the layers, and of the head of masked words
+
+    @property
+    def head_names(self) -> Mapping[str, Mapping[str, str]]:
+        """The names in the family's checkpoints of the tensors of the heads `words` and `follows`, by ours."""
+        ...
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -72,15 +79,18 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class BertConfig:
-    """The shape of a BERT; the names are those of a checkpoint's config.json."""
+    """The shape of a BERT or a relative; the names are those of a BERT checkpoint's config.json."""
 
+    model_type: str = "bert"
     vocab_size: Count = 30522
     hidden_size: Count = 768
     num_hidden_layers: Annotated[int, Field(strict=True, ge=1, le=512)] = 12  # a few milliseconds each, without weights
     num_attention_heads: Count = 12
     intermediate_size: Count = 3072
     max_position_embeddings: Annotated[Count, Field(ge=8)] = 512
-    type_vocab_size: Annotated[Count, Field(ge=2)] = 2  # segments: the two texts of a pair
+    type_vocab_size: Annotated[int, Field(strict=True, ge=0, le=2**20)] = 2  # segments: the two texts of a pair
+    embedding_size: Count | None = None  # of the embeddings, where they are projected to hidden_size
+    first_position: Annotated[int, Field(strict=True, ge=0, le=2**20)] = 0  # that of the first token
     layer_norm_eps: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = 1e-12
     hidden_act: str = "gelu"
     hidden_dropout_prob: Share = 0.1
@@ -115,20 +125,34 @@ class Bert(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.config = config
-        self.width = config.hidden_size
-        self.longest = config.max_position_embeddings
-        self.word = _table(config.vocab_size, self.width)
-        self.position = _table(config.max_position_embeddings, self.width)
-        self.segment = _table(config.type_vocab_size, self.width)
-        self.norm = nn.LayerNorm(self.width, config.layer_norm_eps)
+        self.width, inner = config.hidden_size, config.embedding_size or config.hidden_size
+        self.longest = config.max_position_embeddings - config.first_position
+        self.word = _table(config.vocab_size, inner)
+        self.position = _table(config.max_position_embeddings, inner)
+        self.segment = _table(config.type_vocab_size, inner) if config.type_vocab_size else None
+        self.norm = nn.LayerNorm(inner, config.layer_norm_eps)
+        self.project = nn.Identity() if inner == self.width else nn.Linear(inner, self.width)
         self.activation = ACTIVATIONS[config.hidden_act]
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.pooler = nn.Linear(self.width, self.width)
         self.reset(self)
 
+    @property
+    def family(self) -> Family:
+        """The family whose names the checkpoint has."""
+        return FAMILIES[self.config.model_type]
+
+    @property
+    def head_names(self) -> Mapping[str, Mapping[str, str]]:
+        """The names in the family's checkpoints of the tensors of the heads `words` and `follows`, by ours."""
+        return {"words": self.family.words, "follows": self.family.follows}
+
     def embed(self, batch: Batch) -> Tensor:
-        """Look up word embeddings, `[tokens, width]`: before position, segment, LayerNorm and dropout."""
+        """Look up word embeddings, `[tokens, width]`: before position, segment, LayerNorm and dropout.
+
+        Their width is that of the hidden states, but for `embedding_size`.
+        """
         embeddings: Tensor = self.word(batch.tokens)
         return embeddings
 
@@ -138,8 +162,10 @@ class Bert(nn.Module):
         With `rows`, indices of tokens, the last layer computes only those: `[rows, width]`. `batch.starts` is the
         fastest choice: then it has one query for each sequence.
         """
-        hidden = embeddings + self.position(batch.positions) + self.segment(batch.segments)
-        hidden = self.dropout(self.norm(hidden))
+        hidden = embeddings + self.position(batch.positions + self.config.first_position)
+        if self.segment is not None:  # some know a single segment, in which both texts of a pair are
+            hidden = hidden + self.segment(batch.segments.clamp(max=self.segment.num_embeddings - 1))
+        hidden = self.project(self.dropout(self.norm(hidden)))
         for layer in self.layers[:-1]:
             hidden = layer(hidden, batch)
         last: Tensor = self.layers[-1](hidden, batch, rows)

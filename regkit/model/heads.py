@@ -67,8 +67,9 @@ class WordPredictor(nn.Module):
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
-        self.transform = nn.Linear(encoder.width, encoder.width)
-        self.norm = nn.LayerNorm(encoder.width, encoder.norm.eps)
+        inner = encoder.word.embedding_dim
+        self.transform = nn.Linear(encoder.width, inner)
+        self.norm = nn.LayerNorm(inner, encoder.norm.eps)
         self.activation = encoder.activation
         self.bias = nn.Parameter(torch.zeros(encoder.word.num_embeddings))
         initialise(self.transform, 0.02)

@@ -5,18 +5,20 @@ without a pooler, `model.safetensors` or `pytorch_model.bin` (tensors only, no p
 """
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from regkit.base.errors import EncoderError, explain, nearest
+from regkit.base.errors import EncoderError, explain, nearest, short
 from regkit.base.files import check_plain, load_tensors, read_json
 from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
+from regkit.model.families import FAMILIES, MODULES, Family
 
 Tensors = dict[str, Tensor]
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # weights without any scaling
@@ -31,22 +33,22 @@ def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
     config = read_config(folder)
     if dropout is not None:
         config = replace(config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
-    path = _find_weights(folder)
-    tensors = _canonical_names(_read_tensors(path))
-    last = f"encoder.layer.{config.num_hidden_layers - 1}.output.dense.weight"
+    family, paths = FAMILIES[config.model_type], _find_weights(folder)
+    tensors = _canonical_names(_read_tensors(paths), family, folder)
+    last = family.tensors(config.num_hidden_layers)[f"layers.{config.num_hidden_layers - 1}.down.weight"]
     if last not in tensors:  # checked before a layer is made: config.json may ask for a thousand million
         raise EncoderError(f"{folder}: the checkpoint lacks the tensor '{last}'.")
     with torch.device("meta"):  # shapes first: memory is taken only for tensors that fit
         model = Bert(config)
-    needed = _to_hugging_face(dict(model.state_dict()), config.num_hidden_layers)
+    needed = _to_hugging_face(model.state_dict(), config)
     fresh = {name: tensor for name, tensor in needed.items() if name.startswith("pooler.")}
     if fresh.keys() & tensors.keys():
         fresh = {}
-    _check(tensors, {name: tensor for name, tensor in needed.items() if name not in fresh}, path)
+    _check(tensors, {name: tensor for name, tensor in needed.items() if name not in fresh}, paths)
     for name, tensor in fresh.items():
         std = config.initializer_range if name.endswith("weight") else 0.0
         tensors[name] = torch.randn(tensor.shape) * std
-    ours = _from_hugging_face(tensors, config.num_hidden_layers)
+    ours = _from_hugging_face(tensors, config)
     # Copies, because the tensors may be the file's pages in memory.
     copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in ours.items()}
     model.load_state_dict(copies, assign=True)
@@ -62,14 +64,16 @@ def read_config(folder: Path) -> BertConfig:
         raise EncoderError(f"{folder} is not an encoder folder: it has no config.json.") from None
     except (OSError, ValueError) as error:
         raise EncoderError(f"{path} cannot be read: {error}.") from None
-    if not isinstance(values, dict) or values.get("model_type", "bert") != "bert":
-        kind = values.get("model_type") if isinstance(values, dict) else type(values).__name__
-        raise EncoderError(f"{path} describes a '{kind}' model; minBERT reads BERT checkpoints (model_type 'bert').")
-    chosen = {field.name: values[field.name] for field in fields(BertConfig) if field.name in values}
+    kind = values.get("model_type", "bert") if isinstance(values, dict) else type(values).__name__
+    if not isinstance(kind, str) or kind not in FAMILIES or not isinstance(values, dict):
+        raise EncoderError(f"{path} describes a '{kind}' model; minBERT reads {', '.join(FAMILIES)}.")
+    chosen = _shape(values, FAMILIES[kind])
     try:
         config = TypeAdapter(BertConfig).validate_python(chosen)
     except ValidationError as error:
         raise EncoderError(explain(error, str(path), chosen)) from None
+    if values.get("is_decoder"):
+        raise EncoderError(f"{path}: is_decoder is true, so that no token sees those after it; an encoder is needed.")
     if (kind := values.get("position_embedding_type", "absolute")) != "absolute":
         raise EncoderError(f"{path}: position_embedding_type is '{kind}'; minBERT has absolute positions.")
     if config.hidden_act not in ACTIVATIONS:
@@ -82,13 +86,31 @@ def read_config(folder: Path) -> BertConfig:
     return config
 
 
+def _shape(values: Mapping[str, Any], family: Family) -> dict[str, Any]:
+    """Collect the fields of BertConfig from the entries of a family's config.json."""
+    values = {**family.usual, **values}
+    chosen = {
+        field.name: values[family.entry(field.name)]
+        for field in fields(BertConfig)
+        if family.entry(field.name) in values
+    }
+    chosen |= {"model_type": family.name, "first_position": 0, **family.fixed}
+    if family.after_padding:
+        padding = values["pad_token_id"]
+        chosen["first_position"] = padding + 1 if isinstance(padding, int) else padding
+    return chosen
+
+
 def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Load the heads whose tensors the checkpoint has, and return the names of these heads.
 
     `names` maps, for each head, our names of its tensors to the checkpoint's. A head keeps its fresh weights if a tensor
     is missing, has another shape or is not finite.
     """
-    tensors, filled = _canonical_names(_read_tensors(_find_weights(folder))) if names else {}, []
+    if not names:
+        return []
+    family, filled = FAMILIES[read_config(folder).model_type], []
+    tensors = _canonical_names(_read_tensors(_find_weights(folder)), family, folder)
     tensors = {name: tensor for name, tensor in tensors.items() if _dense_floats(tensor)}
     for name, pairs in names.items():
         found = {ours: tensors[theirs] for ours, theirs in pairs.items() if theirs in tensors}
@@ -103,36 +125,73 @@ def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Map
 def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) -> tuple[dict[str, object], Tensors]:
     """Convert the encoder to Hugging Face form: the content of config.json, and named tensors.
 
-    `weights` are its whole `state_dict` if the model itself holds only shards. Raises EncoderError for an encoder other
-    than minBERT.
+    `weights` are another state of the same encoder. Raises EncoderError for an encoder other than minBERT.
     """
     if not isinstance(model, Bert):
         raise EncoderError(f"regkit can write checkpoints of minBERT, not of {type(model).__name__}.")
-    config = {"model_type": "bert", "architectures": ["BertModel"], "position_embedding_type": "absolute"}
-    tensors = _to_hugging_face(dict(weights or model.state_dict()), model.config.num_hidden_layers)
-    return config | asdict(model.config), {f"bert.{name}": tensor for name, tensor in tensors.items()}
+    config, family = model.config, model.family
+    entries: dict[str, object] = {"model_type": family.name, "architectures": [f"{family.classes}Model"]}
+    if not family.entries:
+        entries["position_embedding_type"] = "absolute"
+    if family.after_padding:
+        entries["pad_token_id"] = config.first_position - 1
+    own = {"model_type", "first_position", *family.fixed}
+    shape = {name: value for name, value in asdict(config).items() if name not in own and value is not None}
+    entries |= {family.entry(name): value for name, value in shape.items()}
+    tensors = _to_hugging_face(weights or model.state_dict(), config)
+    return entries, {f"{family.prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
-def _find_weights(folder: Path) -> Path:
+def _find_weights(folder: Path) -> list[Path]:
+    """Find the files with the weights: one, or those that an index lists."""
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).exists():
-            return folder / name
+            return [folder / name]
+        if (index := folder / f"{name}.index.json").exists():
+            return _listed(index)
     raise EncoderError(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin is there.")
 
 
-def _read_tensors(path: Path) -> Tensors:
+def _listed(index: Path) -> list[Path]:
+    """Read the names of the files that an index lists. Raises EncoderError for one that is not beside it."""
+    try:
+        names = sorted(set(read_json(index)["weight_map"].values()))
+        paths = [index.parent / name for name in names if Path(name).name == name]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise EncoderError(f"{index} cannot be read: {short(error)}.") from None
+    if len(paths) < len(names) or not paths:
+        raise EncoderError(f"{index} lists no files, or one that is not beside it.")
+    if missing := next((path for path in paths if not path.exists()), None):
+        raise EncoderError(f"{index.parent} lacks {missing.name}, which {index.name} lists; fetch the whole folder.")
+    return paths
+
+
+def _read_tensors(paths: Sequence[Path]) -> Tensors:
+    return {name: tensor for path in paths for name, tensor in _read_file(path).items()}
+
+
+def _read_file(path: Path) -> Tensors:
     try:
         if path.suffix == ".safetensors":
             return load_tensors(path)
         check_plain(path)
         _check_uncompressed(path)
-        found = dict(torch.load(path, map_location="cpu", weights_only=True))
-        return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+        found = _innermost(torch.load(path, map_location="cpu", weights_only=True))
+        return {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
     except UnpicklingError:  # torch's own message says how to run such code anyway
         raise EncoderError(f"{path} cannot be read: it holds more than tensors, or is damaged.") from None
     except Exception as error:  # a damaged pickle leads torch to errors of any kind
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise EncoderError(f"{path} cannot be read: {reason}") from None
+
+
+def _innermost(found: Any) -> dict[Any, Any]:
+    """Find the state of a model in what a training script saved: `{"state_dict": {...}, "epoch": 3}`."""
+    for _ in range(3):
+        for name in ("state_dict", "model_state_dict", "model"):
+            if isinstance(found, dict) and isinstance(found.get(name), dict):
+                found = found[name]
+    return dict(found)
 
 
 def _check_uncompressed(path: Path) -> None:
@@ -143,58 +202,54 @@ def _check_uncompressed(path: Path) -> None:
                 raise ValueError("it is compressed, or its parts overlap")
 
 
-# The names of every tensor in minBERT and in Hugging Face form; {} is the layer's number.
-NAMES = {
-    "word": "embeddings.word_embeddings",
-    "position": "embeddings.position_embeddings",
-    "segment": "embeddings.token_type_embeddings",
-    "norm": "embeddings.LayerNorm",
-    "pooler": "pooler.dense",
-}
-LAYER_NAMES = {
-    "layers.{}.attention.query": "encoder.layer.{}.attention.self.query",
-    "layers.{}.attention.key": "encoder.layer.{}.attention.self.key",
-    "layers.{}.attention.value": "encoder.layer.{}.attention.self.value",
-    "layers.{}.attention.out": "encoder.layer.{}.attention.output.dense",
-    "layers.{}.attention_norm": "encoder.layer.{}.attention.output.LayerNorm",
-    "layers.{}.up": "encoder.layer.{}.intermediate.dense",
-    "layers.{}.down": "encoder.layer.{}.output.dense",
-    "layers.{}.norm": "encoder.layer.{}.output.LayerNorm",
-}
+def _canonical_names(tensors: Mapping[str, Tensor], family: Family, path: Path) -> Tensors:
+    """Drop what stands before the encoder's names, and call LayerNorm's parameters weight and bias.
 
-
-def _names(layers: int) -> dict[str, str]:
-    names = NAMES | {ours.format(i): theirs.format(i) for i in range(layers) for ours, theirs in LAYER_NAMES.items()}
-    return {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in names.items() for kind in ("weight", "bias")}
-
-
-def _canonical_names(tensors: Mapping[str, Tensor]) -> Tensors:
-    """Drop the prefix `bert.` from the names, and call LayerNorm's parameters weight and bias."""
+    Programs put `module.`, `model.`, `_orig_mod.` and others before. The tensor of the word embeddings tells what it is.
+    Raises EncoderError where a checkpoint has several encoders.
+    """
+    anchor = f"{MODULES['word']}.weight"
+    found = sorted({str(name).removesuffix(anchor) for name in tensors if f".{name}".endswith(f".{anchor}")})
+    if len(found) > 1:
+        raise EncoderError(
+            f"{path} has several encoders: {', '.join(repr(prefix) for prefix in found)}; one is needed."
+        )
+    before = found[0] if found else ""
+    outer = before.removesuffix(f"{family.prefix}.")  # before the heads
     plain = {}
     for key, tensor in tensors.items():
-        name = str(key).removeprefix("bert.")
+        name = str(key)
+        name = name.removeprefix(before) if before and name.startswith(before) else name.removeprefix(outer)
         for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
             name = name.removesuffix(old) + new if name.endswith(old) else name
         plain[name] = tensor
+    if TASK_TYPE in plain:  # of ERNIE: every token has that of task 0
+        segments = f"{MODULES['segment']}.weight"
+        plain[segments] = plain[segments] + plain[TASK_TYPE][0] if segments in plain else plain[TASK_TYPE][:1]
     return plain
 
 
-def _from_hugging_face(theirs: Tensors, layers: int) -> Tensors:
+TASK_TYPE = "embeddings.task_type_embeddings.weight"
+
+
+def _from_hugging_face(theirs: Tensors, config: BertConfig) -> Tensors:
     """Rename tensors from Hugging Face to minBERT; those that it has no place for are left out."""
-    return {ours: theirs[name] for ours, name in _names(layers).items() if name in theirs}
+    names = FAMILIES[config.model_type].tensors(config.num_hidden_layers)
+    return {ours: theirs[name] for ours, name in names.items() if name in theirs}
 
 
-def _to_hugging_face(ours: Tensors, layers: int) -> Tensors:
-    """Rename tensors from minBERT to Hugging Face, without the prefix `bert.`."""
-    return {name: ours[mine].contiguous() for mine, name in _names(layers).items() if mine in ours}
+def _to_hugging_face(ours: Mapping[str, Tensor], config: BertConfig) -> Tensors:
+    """Rename tensors from minBERT to Hugging Face, without the family's prefix."""
+    names = FAMILIES[config.model_type].tensors(config.num_hidden_layers)
+    return {name: ours[mine].contiguous() for mine, name in names.items() if mine in ours}
 
 
-def _check(tensors: Tensors, needed: Tensors, path: Path) -> None:
+def _check(tensors: Tensors, needed: Tensors, paths: Sequence[Path]) -> None:
     """Check that all needed tensors are there, in the shapes of config.json, and finite.
 
     Raises EncoderError, which names the tensor.
     """
-    folder = path.parent
+    folder = paths[0].parent
     for name, like in needed.items():
         if name not in tensors:
             raise EncoderError(f"{folder}: the checkpoint lacks the tensor '{name}'.")
@@ -206,8 +261,9 @@ def _check(tensors: Tensors, needed: Tensors, path: Path) -> None:
             raise EncoderError(
                 f"{folder}: the tensor '{name}' is {kind}; weights are dense float32, float16, bfloat16 or float64."
             )
-    if sum(tensors[name].nbytes for name in needed) > path.stat().st_size:  # tensors of a pickle may share memory
-        raise EncoderError(f"{path} cannot be read: its tensors are larger than the file.")
+    if sum(tensors[name].nbytes for name in needed) > sum(path.stat().st_size for path in paths):
+        # tensors of a pickle may share memory
+        raise EncoderError(f"{paths[0]} cannot be read: its tensors are larger than the file.")
     for name in needed:
         if not tensors[name].isfinite().all():
             raise EncoderError(f"{folder}: the tensor '{name}' has numbers that are not finite.")

@@ -67,7 +67,8 @@ def _fill(
     tensors |= {HEADS + name: tensor.contiguous() for name, tensor in _inside(weights, HEADS).items()}
     for name, names in model.head_names.items():
         tensors |= {theirs: weights[f"{HEADS}{name}.{ours}"].clone() for ours, theirs in names.items()}
-        config["architectures"] = ["BertForPreTraining" if len(model.head_names) > 1 else "BertForMaskedLM"]
+        classes = model.encoder.family.classes
+        config["architectures"] = [f"{classes}ForPreTraining" if len(model.head_names) > 1 else f"{classes}ForMaskedLM"]
     (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
     save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(unfinished)

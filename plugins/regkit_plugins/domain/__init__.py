@@ -34,15 +34,6 @@ from regkit_plugins.domain.pairs import Pairs
 
 STAGE = "domain"
 MOST_SCORED = 500  # largest number of held-out documents, if it is given as a share
-MLM_HEAD = {
-    "transform.weight": "cls.predictions.transform.dense.weight",
-    "transform.bias": "cls.predictions.transform.dense.bias",
-    "norm.weight": "cls.predictions.transform.LayerNorm.weight",
-    "norm.bias": "cls.predictions.transform.LayerNorm.bias",
-    "bias": "cls.predictions.bias",
-}
-NSP_HEAD = {"linear.weight": "cls.seq_relationship.weight", "linear.bias": "cls.seq_relationship.bias"}
-
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -95,7 +86,9 @@ class Domain:
         words = Words(tokenizer, encoder.word.num_embeddings, self.mask, self.whole_words)
         masked: list[Dataset] = [MaskedTexts(part, words, room) for part in parts]
         splits: dict[Split, Dataset] = dict(zip(("train", "dev"), masked, strict=True))
-        tasks = [Task("mlm", MaskedWords(words.count), splits, None, self.batch_size, MLM_HEAD, notes)]
+        tasks = [
+            Task("mlm", MaskedWords(words.count), splits, None, self.batch_size, encoder.head_names["words"], notes)
+        ]
         pairs = [Pairs(part, tokenizer, room) for part in parts]
         short = f"{sum(pair.short for pair in pairs)} of {len(cache)} documents have no two passages, and give no pair."
         possible = all(len(pair) and len(pair.cache) > 1 for pair in pairs)
@@ -107,7 +100,9 @@ class Domain:
         if self.nsp or (self.nsp is None and possible):
             halves: dict[Split, Dataset] = dict(zip(("train", "dev"), pairs, strict=True))
             follows = Classification(2, ("follows", "from_another_document"))
-            tasks.append(Task("nsp", follows, halves, "cross_encoder", self.batch_size, NSP_HEAD, [short]))
+            tasks.append(
+                Task("nsp", follows, halves, "cross_encoder", self.batch_size, encoder.head_names["follows"], [short])
+            )
         self.names = [task.name for task in tasks]
         return tasks
 

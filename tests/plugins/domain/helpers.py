@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from regkit_plugins.domain import MLM_HEAD, NSP_HEAD, Domain
+from regkit_plugins.domain import Domain
 from regkit_plugins.domain.corpus import TokenCache
 from regkit_plugins.domain.masking import MaskedTexts, Words
 from regkit_plugins.domain.pairs import Pairs
@@ -17,6 +17,7 @@ from torch import Tensor
 from regkit import Classification, MaskedWords, Streams, Task
 from regkit.hooks.compose import compose
 from regkit.hooks.defaults import Defaults
+from regkit.model.families import FOLLOWS, WORDS
 from regkit.model import Bert, MultitaskModel
 from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.batch import Batch
@@ -77,8 +78,8 @@ def heads(documents: Documents, **changes: Any) -> MultitaskModel:
 
 def both(documents: Documents) -> list[Task]:
     return [
-        Task("mlm", MLM, {"train": masked(documents, room=30, share=0.4)}, head_names=MLM_HEAD),
-        Task("nsp", NSP, {"train": pairs(documents, room=30)}, "cross_encoder", head_names=NSP_HEAD),
+        Task("mlm", MLM, {"train": masked(documents, room=30, share=0.4)}, head_names=WORDS),
+        Task("nsp", NSP, {"train": pairs(documents, room=30)}, "cross_encoder", head_names=FOLLOWS),
     ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from regkit_plugins.domain import MLM_HEAD, NSP_HEAD
+from regkit.model.families import FOLLOWS, WORDS
 from regkit_plugins.domain.corpus import TokenCache
 from regkit_plugins.domain.masking import MaskedTexts, Words
 from torch import Tensor
@@ -100,7 +100,7 @@ def test_loss_logits_and_every_gradient_are_those_of_transformers(
     ours = torch.cat([model.predict(task, part, model.embed(part)) for part in parts]).detach()
     torch.testing.assert_close(ours, output[labels != -100].detach(), **CLOSE)
     torch.testing.assert_close(gradients(model, task, parts), loss.detach(), **CLOSE)
-    same_gradients(model, task.name, [MLM_HEAD, NSP_HEAD][number], theirs)
+    same_gradients(model, task.name, [WORDS, FOLLOWS][number], theirs)
 
 
 @CUTS
@@ -110,7 +110,7 @@ def test_a_real_checkpoint_has_the_loss_and_the_gradients_that_it_has_in_transfo
     random, tokenizer = np.random.default_rng(0), Tokenizer.load(bert_tiny)
     passages = [random.integers(1000, 30000, size).tolist() for size in random.integers(5, 60, 9)]
     texts = MaskedTexts(TokenCache.of([[each] for each in passages]), Words(tokenizer, 30522, 0.15, False), 64)
-    task = Task("mlm", MaskedWords(30522), {"train": texts}, head_names=MLM_HEAD)
+    task = Task("mlm", MaskedWords(30522), {"train": texts}, head_names=WORDS)
     model = MultitaskModel(load_encoder(bert_tiny, dropout=0.0), [task], Streams(0))
     assert load_known_heads(bert_tiny, model.heads, model.head_names) == ["mlm"]
     theirs = by_transformers("BertForMaskedLM", bert_tiny)
@@ -118,7 +118,7 @@ def test_a_real_checkpoint_has_the_loss_and_the_gradients_that_it_has_in_transfo
     loss.backward()
     parts = [texts.batch(range(*cut), range(*cut)) for cut in pairwise(cuts)]
     torch.testing.assert_close(gradients(model, task, parts), loss.detach(), **CLOSE)
-    same_gradients(model, "mlm", MLM_HEAD, theirs)
+    same_gradients(model, "mlm", WORDS, theirs)
 
 
 def test_a_checkpoint_knows_its_heads_again_and_one_without_leaves_them_new(tmp_path: Path) -> None:
