@@ -21,6 +21,7 @@ TOML = 1 << 18  # bytes of a file
 DOTS = 500  # in a line of TOML: tomllib takes a quarter of a minute for a key of 30000 parts
 TEXT = 1 << 24  # bytes of a file; parsed as JSON, they take up to 25 times as much
 HEADER = 1 << 22  # bytes of a safetensors header, 30 times BERT's: a tensor of no size takes 60, and 25 microseconds
+POINTER = b"version https://git-lfs.github.com/spec/"  # how the pointer of Git LFS begins
 DEEPEST = 100  # levels of nesting: whoever walks through them may call itself
 
 
@@ -55,7 +56,9 @@ def load_tensors(path: Path) -> "dict[str, Tensor]":
     """Read the tensors of a safetensors file. The library checks that their sizes add up to the file's."""
     check_plain(path)
     with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
+        begin = file.read(len(POINTER))
+    size = int.from_bytes(begin[:8], "little")
+    check_fetched(begin)
     if size > HEADER:
         raise ValueError(f"its header has {size} bytes; {HEADER} are the most")
     from safetensors import SafetensorError
@@ -72,6 +75,12 @@ def check_plain(path: Path) -> None:
     mode = path.stat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a folder says that it is one
         raise ValueError("it is not a regular file")
+
+
+def check_fetched(begin: bytes) -> None:
+    """Refuse the pointer that Git leaves in place of a large file, by its first bytes, with ValueError."""
+    if begin.startswith(POINTER):
+        raise ValueError("it is a Git LFS pointer and not the file; fetch that with git lfs pull")
 
 
 def absolute(path: Path) -> Path:
@@ -95,6 +104,7 @@ TextPath = Annotated[Path, AfterValidator(_text)]  # one that every call of the 
 def _read(path: Path, most: int) -> bytes:
     with path.open("rb") as file:
         content = file.read(most + 1)
+    check_fetched(content)
     if len(content) > most:
         raise ValueError(f"it has more than {most >> 10} KiB")
     return content

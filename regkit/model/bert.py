@@ -81,7 +81,6 @@ class Encoder(Protocol):
 class BertConfig:
     """The shape of a BERT or a relative; the names are those of a BERT checkpoint's config.json."""
 
-    model_type: str = "bert"
     vocab_size: Count = 30522
     hidden_size: Count = 768
     num_hidden_layers: Annotated[int, Field(strict=True, ge=1, le=512)] = 12  # a few milliseconds each, without weights
@@ -89,13 +88,14 @@ class BertConfig:
     intermediate_size: Count = 3072
     max_position_embeddings: Annotated[Count, Field(ge=8)] = 512
     type_vocab_size: Annotated[int, Field(strict=True, ge=0, le=2**20)] = 2  # segments: the two texts of a pair
-    embedding_size: Count | None = None  # of the embeddings, where they are projected to hidden_size
-    first_position: Annotated[int, Field(strict=True, ge=0, le=2**20)] = 0  # that of the first token
     layer_norm_eps: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = 1e-12
     hidden_act: str = "gelu"
     hidden_dropout_prob: Share = 0.1
     attention_probs_dropout_prob: Share = 0.1
     initializer_range: Annotated[float, Field(ge=0, le=1e3)] = 0.02
+    embedding_size: Count | None = None  # of the embeddings, where they are projected to hidden_size
+    first_position: Annotated[int, Field(strict=True, ge=0, le=2**20)] = 0  # that of the first token
+    model_type: str = "bert"  # the family
 
 
 class Layer(nn.Module):

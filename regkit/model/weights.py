@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from regkit.base.errors import EncoderError, explain, nearest, short
-from regkit.base.files import check_plain, load_tensors, read_json
+from regkit.base.files import POINTER, check_fetched, check_plain, load_tensors, read_json
 from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
 from regkit.model.families import FAMILIES, MODULES, Family
 
@@ -35,9 +35,10 @@ def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
         config = replace(config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     family, paths = FAMILIES[config.model_type], _find_weights(folder)
     tensors = _canonical_names(_read_tensors(paths), family, folder)
-    last = family.tensors(config.num_hidden_layers)[f"layers.{config.num_hidden_layers - 1}.down.weight"]
-    if last not in tensors:  # checked before a layer is made: config.json may ask for a thousand million
-        raise EncoderError(f"{folder}: the checkpoint lacks the tensor '{last}'.")
+    names = family.tensors(config.num_hidden_layers)
+    for name in (names["word.weight"], names[f"layers.{config.num_hidden_layers - 1}.down.weight"]):
+        if name not in tensors:  # checked before a layer is made: config.json may ask for a thousand million
+            raise EncoderError(f"{folder}: the checkpoint lacks the tensor '{name}'.")
     with torch.device("meta"):  # shapes first: memory is taken only for tensors that fit
         model = Bert(config)
     needed = _to_hugging_face(model.state_dict(), config)
@@ -122,7 +123,7 @@ def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Map
     return filled
 
 
-def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) -> tuple[dict[str, object], Tensors]:
+def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) -> tuple[dict[str, Any], Tensors]:
     """Convert the encoder to Hugging Face form: the content of config.json, and named tensors.
 
     `weights` are another state of the same encoder. Raises EncoderError for an encoder other than minBERT.
@@ -130,7 +131,7 @@ def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) ->
     if not isinstance(model, Bert):
         raise EncoderError(f"regkit can write checkpoints of minBERT, not of {type(model).__name__}.")
     config, family = model.config, model.family
-    entries: dict[str, object] = {"model_type": family.name, "architectures": [f"{family.classes}Model"]}
+    entries: dict[str, Any] = {"model_type": family.name, "architectures": [f"{family.classes}Model"]}
     if not family.entries:
         entries["position_embedding_type"] = "absolute"
     if family.after_padding:
@@ -175,6 +176,8 @@ def _read_file(path: Path) -> Tensors:
         if path.suffix == ".safetensors":
             return load_tensors(path)
         check_plain(path)
+        with path.open("rb") as file:
+            check_fetched(file.read(len(POINTER)))
         _check_uncompressed(path)
         found = _innermost(torch.load(path, map_location="cpu", weights_only=True))
         return {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}

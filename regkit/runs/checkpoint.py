@@ -65,10 +65,11 @@ def _fill(
 ) -> None:
     config, tensors = save_encoder(model.encoder, _inside(weights, ENCODER))
     tensors |= {HEADS + name: tensor.contiguous() for name, tensor in _inside(weights, HEADS).items()}
+    if model.head_names:
+        ending = "ForPreTraining" if len(model.head_names) > 1 else "ForMaskedLM"
+        config["architectures"] = [each.removesuffix("Model") + ending for each in config["architectures"]]
     for name, names in model.head_names.items():
         tensors |= {theirs: weights[f"{HEADS}{name}.{ours}"].clone() for ours, theirs in names.items()}
-        classes = model.encoder.family.classes
-        config["architectures"] = [f"{classes}ForPreTraining" if len(model.head_names) > 1 else f"{classes}ForMaskedLM"]
     (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
     save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(unfinished)

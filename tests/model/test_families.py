@@ -1,6 +1,5 @@
 """Families: minBERT computes what transformers computes of each, on packed tokens, and writes each in its own form."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from regkit.base.errors import EncoderError
 from regkit.model import load_encoder, save_encoder
 from regkit.model.families import FAMILIES
-from regkit.model.weights import read_config
 from regkit.tasks.batch import Batch
 
 SIZES: dict[str, Any] = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -92,9 +89,7 @@ def test_gradients_of_embeddings_and_weights_are_those_of_transformers(family: s
         parameter = dict(ours.named_parameters()).get(mine)
         if parameter is None or parameter.grad is None or mine == "position.weight":
             continue
-        torch.testing.assert_close(
-            parameter.grad, known[name].grad, rtol=1e-3, atol=1e-3, msg=lambda text: f"{name}: {text}"
-        )
+        torch.testing.assert_close(parameter.grad, known[name].grad, rtol=1e-3, atol=1e-3)
     first = ours.config.first_position
     longest = first + max(LENGTHS)
     name = FAMILIES[family].tensors(3)["position.weight"]
@@ -105,9 +100,10 @@ def test_gradients_of_embeddings_and_weights_are_those_of_transformers(family: s
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_transformers_reads_what_is_written_as_the_same_family(family: str, tmp_path: Path) -> None:
+    import json
+
     from safetensors.torch import save_file
     from transformers import AutoModel
-    import json
 
     model, batch = theirs(family), packed(family)
     model.save_pretrained(tmp_path / "theirs")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from regkit.base.errors import EncoderError
@@ -261,11 +261,11 @@ def test_a_config_that_is_not_json_is_named(write, content: bytes) -> None:
         load_encoder(path.parent)
 
 
-@pytest.mark.parametrize("content", ["[]", "3", '{"model_type": "roberta"}', '{"model_type": null}'])
-def test_a_config_of_anything_but_bert_is_refused(write, content: str) -> None:
+@pytest.mark.parametrize("content", ["[]", "3", '{"model_type": "gpt2"}', '{"model_type": null}', '{"model_type": []}'])
+def test_a_config_of_anything_but_a_family_is_refused_with_those_that_are_read(write, content: str) -> None:
     path = write() / "config.json"
     path.write_text(content)
-    with pytest.raises(EncoderError, match="model_type 'bert'"):
+    with pytest.raises(EncoderError, match="model; minBERT reads bert, ernie, roberta, xlm-roberta, camembert, "):
         load_encoder(path.parent)
 
 
@@ -378,3 +378,85 @@ def test_regkit_reads_what_transformers_writes(tmp_path: Path, kind: str) -> Non
     ours = load_encoder(tmp_path)
     torch.testing.assert_close(*hidden_states(ours, getattr(theirs, "bert", theirs)), rtol=1e-5, atol=1e-5)
     assert ours.config == shape
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "model.", "auto_model.", "_orig_mod.", "encoder.", "_orig_mod.module.", "a.b.c."]
+)
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_whatever_stands_before_the_names_is_taken_off(source: Bert, write, prefix: str, file: str) -> None:
+    for change in (bare, dict):  # with and without `bert.`
+        found = load_encoder(
+            write(lambda tensors, change=change: {prefix + n: t for n, t in change(tensors).items()}, file)
+        )
+        assert same_weights(found, source)
+
+
+def same_weights(one: Bert, other: Bert) -> bool:
+    return all(torch.equal(mine, theirs) for mine, theirs in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_the_state_of_a_model_is_found_in_what_a_script_saved(source: Bert, write) -> None:
+    for change in (
+        lambda tensors: {"state_dict": tensors, "epoch": 3},
+        lambda tensors: {"model": {f"module.{name}": tensor for name, tensor in tensors.items()}, "args": {"lr": 1.0}},
+        lambda tensors: {"checkpoint": 1, "model_state_dict": {"state_dict": tensors}},
+    ):
+        assert same_weights(load_encoder(write(change, "pytorch_model.bin")), source)
+
+
+def two_towers(tensors: Tensors) -> Tensors:
+    return {f"{tower}.{name}": tensor.clone() for tower in ("ask", "answer") for name, tensor in tensors.items()}
+
+
+def test_a_checkpoint_with_two_encoders_is_refused_with_both(write) -> None:
+    assert "has several encoders: 'answer.bert.', 'ask.bert.'; one is needed." in refusal(write(two_towers))
+
+
+def sharded(folder: Path, file: str) -> dict[str, Any]:
+    """Cut the folder's file into three with an index, as large checkpoints are."""
+    path, stem = folder / file, file.split(".")[0]
+    tensors = load_file(path) if file.endswith("safetensors") else torch.load(path)
+    names, index = sorted(tensors), {}
+    for number in range(3):
+        part = {name: tensors[name].clone() for name in names[number::3]}
+        name = f"{stem}-0000{number + 1}-of-00003.{file.split('.')[1]}"
+        save_file(part, folder / name) if file.endswith("safetensors") else torch.save(part, folder / name)
+        index |= dict.fromkeys(part, name)
+    path.unlink()
+    return {"metadata": {}, "weight_map": index}
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_weights_in_several_files_are_read_by_their_index(source: Bert, write, file: str) -> None:
+    folder = write(file=file)
+    index = sharded(folder, file)
+    (folder / f"{file}.index.json").write_text(json.dumps(index))
+    assert same_weights(load_encoder(folder), source)
+    name = sorted(set(index["weight_map"].values()))[1]
+    (folder / name).unlink()
+    assert refusal(folder).endswith(f"lacks {name}, which {file}.index.json lists; fetch the whole folder.")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{}", "[", '{"weight_map": {}}', '{"weight_map": {"a": "../b"}}', '{"weight_map": {"a": 3}}', '{"weight_map": 3}'],
+)
+def test_an_index_that_lists_no_files_beside_it_is_one_sentence(write, content: str) -> None:
+    folder = write()
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(content)
+    assert str(folder / "model.safetensors.index.json") in refusal(folder)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin", "config.json"])
+def test_a_pointer_of_git_lfs_is_named_as_one(write, file: str) -> None:
+    folder = write(file="model.safetensors" if file == "config.json" else file)
+    (folder / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1234\nsize 90868376\n")
+    assert (
+        refusal(folder).rstrip(".").endswith("it is a Git LFS pointer and not the file; fetch that with git lfs pull")
+    )
+
+
+def test_a_decoder_is_refused(write) -> None:
+    assert "is_decoder is true" in refusal(write(is_decoder=True))

@@ -17,8 +17,8 @@ from torch import Tensor
 from regkit import Classification, MaskedWords, Streams, Task
 from regkit.hooks.compose import compose
 from regkit.hooks.defaults import Defaults
-from regkit.model.families import FOLLOWS, WORDS
 from regkit.model import Bert, MultitaskModel
+from regkit.model.families import FOLLOWS, WORDS
 from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Stage

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from regkit.model.families import FOLLOWS, WORDS
 from regkit_plugins.domain.corpus import TokenCache
 from regkit_plugins.domain.masking import MaskedTexts, Words
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 
 from regkit import Experiment, MaskedWords, Settings, Streams, Task
 from regkit.model import MultitaskModel, load_encoder, load_known_heads
+from regkit.model.families import FOLLOWS, WORDS
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import checkpoint
 from regkit.tasks.batch import Batch
