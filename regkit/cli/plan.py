@@ -19,7 +19,7 @@ def plan(experiment: Experiment) -> list[str]:
     size = sum(parameter.numel() for parameter in experiment.model.parameters()) / 1e6
     kind = "bf16" if trainer.passes.precision == torch.bfloat16 else "fp32"
     name, device = settings.encoder or "the demo (MiniLM)", trainer.streams.device
-    lines = [f"encoder: {name}, {size:.1f} M parameters, on {device} in {kind}"]
+    lines = [f"encoder: {name}, {size:.1f} M parameters, on {device} in {kind}; {_pooled(experiment)}"]
     if trainer.processes.count > 1:
         lines.append(f"processes: {trainer.processes.count}, each with its share of every batch")
     for task in trainer.tasks:
@@ -42,6 +42,18 @@ def plan(experiment: Experiment) -> list[str]:
         )
         lines += _epoch(experiment, stage, tasks)
     return lines
+
+
+POOLED = {
+    "pooler": "the pooler's output on [CLS]",
+    "cls": "the hidden state of [CLS]",
+    "mean": "the mean of its hidden states",
+}
+POOLED["max"] = "the largest of its hidden states"
+
+
+def _pooled(experiment: Experiment) -> str:
+    return f"a text is {POOLED[experiment.model.pooling]}"
 
 
 def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[str]:

@@ -10,7 +10,7 @@ from regkit.base.errors import ConfigError, DataError, explain, nearest
 from regkit.base.files import TextPath, read_toml
 from regkit.data import demo
 from regkit.data.tables import Table, first_duplicate, read_table
-from regkit.tasks.names import PairMode, Split
+from regkit.tasks.names import PairMode, Pooling, Split
 
 if TYPE_CHECKING:
     from regkit.tasks.objectives import Objective
@@ -35,6 +35,7 @@ class TaskSpec(BaseModel):
     )
     range: tuple[Bound, Bound] | None = None  # lowest and highest score
     pair_mode: PairMode | None = None  # cross_encoder unless said otherwise
+    pooling: Pooling | None = None  # that of the run unless said otherwise
     batch_size: Annotated[int, Field(ge=1)] | None = None
     train: TextPath | None = None
     dev: TextPath | None = None

@@ -30,7 +30,7 @@ def load_task(
         table = spec.table(split)
         if table is not None:
             found[split] = _examples(spec, table, tokenizer, longest, labelled=split != "test")
-    return Task(name, spec.objective, found, pair_mode, spec.batch_size or batch_size)
+    return Task(name, spec.objective, found, pair_mode, spec.batch_size or batch_size, pooling=spec.pooling)
 
 
 def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, *, labelled: bool) -> Examples:

@@ -8,8 +8,9 @@ from regkit.base.errors import ConfigError
 from regkit.base.randomness import Streams
 from regkit.model.bert import Encoder
 from regkit.model.heads import head_for
+from regkit.model.pooling import text_vectors
 from regkit.tasks.batch import Batch
-from regkit.tasks.task import Task
+from regkit.tasks.task import Pooling, Task
 
 
 class MultitaskModel(nn.Module):
@@ -17,9 +18,17 @@ class MultitaskModel(nn.Module):
 
     encoder: Encoder
 
-    def __init__(self, encoder: Encoder, tasks: Sequence[Task], streams: Streams, *, dropout: float = 0.1) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        tasks: Sequence[Task],
+        streams: Streams,
+        *,
+        dropout: float = 0.1,
+        pooling: Pooling = "pooler",
+    ) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.pooling = encoder, pooling
         self.heads = nn.ModuleDict()
         self.head_names = {task.name: task.head_names for task in tasks if task.head_names}
         for task in tasks:
@@ -38,7 +47,7 @@ class MultitaskModel(nn.Module):
         It is `[predictions, objective.width]`, or `[predictions]` if that width is 1.
         """
         if batch.targets is None:
-            read = self.encoder.pool(self.encoder.encode(embeddings, batch, batch.starts))
+            read = text_vectors(self.encoder, embeddings, batch, task.pooling or self.pooling)
         else:
             read = self.encoder.encode(embeddings, batch, batch.targets)
         output: Tensor = self.heads[task.name](read)

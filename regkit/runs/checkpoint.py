@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from regkit.base.errors import RegkitError, RunError
 from regkit.base.files import load_tensors, read_json
 from regkit.model import MultitaskModel, save_encoder
+from regkit.model.pooling import ENTRY
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import packing
 
@@ -70,6 +71,7 @@ def _fill(
         config["architectures"] = [each.removesuffix("Model") + ending for each in config["architectures"]]
     for name, names in model.head_names.items():
         tensors |= {theirs: weights[f"{HEADS}{name}.{ours}"].clone() for ours, theirs in names.items()}
+    config[ENTRY] = model.pooling
     (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
     save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(unfinished)

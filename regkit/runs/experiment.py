@@ -16,6 +16,7 @@ from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
 from regkit.model import Bert, MultitaskModel, load_encoder, load_known_heads
 from regkit.model.encoders import check_vocabulary, find_encoder
+from regkit.model.pooling import made_for
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs.settings import Settings
 from regkit.tasks.task import FINETUNE, Stage, Task
@@ -62,7 +63,8 @@ class Experiment:
         composition = compose(plugins, Defaults(own, stage), streams, named)
         tasks = composition.tasks(tasks, tokenizer, encoder)
         rate = 0.1 if settings.dropout is None else settings.dropout
-        model = MultitaskModel(encoder, tasks, streams, dropout=rate)
+        pooling = settings.pooling or made_for(find_encoder(settings.encoder))
+        model = MultitaskModel(encoder, tasks, streams, dropout=rate, pooling=pooling)
         known = load_known_heads(find_encoder(settings.encoder), model.heads, model.head_names)
         model.to(streams.device)
         trainer = Trainer(
@@ -79,6 +81,7 @@ class Experiment:
         if not stages:
             raise ConfigError("there is no stage to train: fine-tuning is off, and no plugin adds one.")
         composition.check_stages(stages)
+        settings = settings.model_copy(update={"pooling": pooling})
         return cls(_resolved(settings, specs, plugins), tokenizer, tasks, model, composition, trainer, left_out, known)
 
 

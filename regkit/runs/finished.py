@@ -12,6 +12,7 @@ from regkit.data.load import load_task
 from regkit.distributed.launch import find_device
 from regkit.model import MultitaskModel, load_encoder
 from regkit.model.encoders import check_vocabulary
+from regkit.model.pooling import made_for
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import checkpoint
 from regkit.runs.folders import CONFIG
@@ -52,7 +53,7 @@ def load_run(folder: Path, split: Split, *, data: Path | None = None, device: st
     tasks = [task for task in loaded.values() if split in task.splits]
     if not tasks:
         raise ConfigError(f"none of the tasks {', '.join(specs)} has a {split} split.")
-    model = MultitaskModel(encoder, tasks, Streams(0)).to(where)
+    model = MultitaskModel(encoder, tasks, Streams(0), pooling=settings.pooling or made_for(best)).to(where)
     checkpoint.load_heads(best, model.heads)
     _check_declared(folder, tasks)
     columns = {name: (spec.id or "row", spec.label) for name, spec in specs.items()}

@@ -12,6 +12,7 @@ from regkit.base.bounds import Count, NonNegative, Positive
 from regkit.base.described import Option, meanings
 from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, absolute, read_toml
+from regkit.tasks.names import Pooling
 
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a share that may not be all
 
@@ -35,7 +36,8 @@ GROUPS = {
     "What to train on": ["data", "tasks", "encoder", "finetune"],
     "How long": ["epochs", "steps", "patience"],
     "How": [
-        "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "dropout", "max_length", "length_bucketing",
+        "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "dropout", "pooling", "max_length",
+        "length_bucketing",
         "max_skipped", "measure_every", "seed",
     ],
     "Where": ["device", "precision", "micro_batch_tokens", "memory"],
@@ -78,6 +80,8 @@ class Settings(BaseModel):
     """Largest norm of the gradient; a larger one is scaled down to it. 0 turns this off."""
     dropout: Rate | None = None
     """Dropout rate. Without it, the encoder's own rates, and 0.1 before the heads."""
+    pooling: Pooling | None = None
+    """A text's vector: cls, mean or max of hidden states, or pooler. Without it, as the encoder was trained."""
     max_length: Annotated[int, Field(ge=8)] | None = None
     """Longest text, in tokens; the rest is cut off. Without it, as long as the encoder reads."""
     length_bucketing: bool = True

@@ -5,4 +5,7 @@ from typing import Literal
 FINETUNE = "finetune"  # the stage that every run ends with, on the run's own tasks
 
 Split = Literal["train", "dev", "test"]
+Pooling = Literal[
+    "pooler", "cls", "mean", "max"
+]  # of a text's hidden states; the pooler is a layer above that of [CLS]
 PairMode = Literal["cross_encoder", "bi_encoder"]  # both texts in one sequence, or each in its own

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from regkit.tasks.batch import Batch
-from regkit.tasks.names import FINETUNE, PairMode, Split
+from regkit.tasks.names import FINETUNE, PairMode, Pooling, Split
 from regkit.tasks.objectives import Objective
 
-__all__ = ["FINETUNE", "Dataset", "Examples", "PairMode", "Split", "Stage", "Task"]
+__all__ = ["FINETUNE", "Dataset", "Examples", "PairMode", "Pooling", "Split", "Stage", "Task"]
 
 
 class Dataset(Protocol):
@@ -111,6 +111,7 @@ class Task:
         default_factory=dict
     )  # our names of its head's tensors to those in checkpoints
     notes: Sequence[str] = ()  # sentences about its data that the plan prints
+    pooling: Pooling | None = None  # None: that of the model
 
     @property
     def batches(self) -> int:

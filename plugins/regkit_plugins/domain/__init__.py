@@ -101,7 +101,16 @@ class Domain:
             halves: dict[Split, Dataset] = dict(zip(("train", "dev"), pairs, strict=True))
             follows = Classification(2, ("follows", "from_another_document"))
             tasks.append(
-                Task("nsp", follows, halves, "cross_encoder", self.batch_size, encoder.head_names["follows"], [short])
+                Task(
+                    "nsp",
+                    follows,
+                    halves,
+                    "cross_encoder",
+                    self.batch_size,
+                    encoder.head_names["follows"],
+                    [short],
+                    "pooler",
+                )
             )
         self.names = [task.name for task in tasks]
         return tasks

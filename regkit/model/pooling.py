@@ -1,0 +1,60 @@
+"""Pooling: make one vector of a text from the hidden states of its tokens, as the encoder was made for."""
+
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+from torch import Tensor
+
+from regkit.base.errors import EncoderError
+from regkit.base.files import read_json
+from regkit.model.bert import Encoder
+from regkit.tasks.batch import Batch
+from regkit.tasks.names import Pooling
+
+ENTRY = "pooling"  # of the config.json that regkit writes
+# In the file of sentence-transformers, whose module comes after the encoder.
+THEIRS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
+
+
+def text_vectors(encoder: Encoder, embeddings: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
+    """Compute a vector for each sequence from word embeddings, `[tokens, width]` to `[sequences, width]`."""
+    if pooling in ("pooler", "cls"):  # only the first tokens are computed in the last layer
+        hidden = encoder.encode(embeddings, batch, batch.starts)
+        return encoder.pool(hidden) if pooling == "pooler" else hidden
+    hidden = encoder.encode(embeddings, batch)
+    wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+    return torch.segment_reduce(wide, pooling, lengths=batch.counts)
+
+
+def made_for(folder: Path) -> Pooling:
+    """Find the pooling that the encoder in a folder was trained with; `pooler` if the folder does not say.
+
+    Raises EncoderError for one that regkit does not have.
+    """
+    ours = _read(folder / "config.json").get(ENTRY)
+    if ours in get_args(Pooling):
+        return cast(Pooling, ours)
+    path = folder / "1_Pooling" / "config.json"
+    theirs = _read(path)
+    if isinstance(mode := theirs.get("pooling_mode"), str):  # as newer versions write it
+        modes = [mode]
+    else:
+        modes = [
+            THEIRS.get(name, name) for name, on in theirs.items() if name.startswith("pooling_mode_") and on is True
+        ]
+    if not modes:
+        return "pooler"
+    if len(modes) > 1 or modes[0] not in THEIRS.values():
+        known = ", ".join(get_args(Pooling))
+        raise EncoderError(f"{path} asks for {' and '.join(modes)}; choose another pooling by --pooling: {known}.")
+    return cast(Pooling, modes[0])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a JSON object; a file that is missing or holds anything else says nothing."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
