@@ -37,8 +37,7 @@ GROUPS = {
     "How long": ["epochs", "steps", "patience"],
     "How": [
         "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "dropout", "pooling", "max_length",
-        "length_bucketing",
-        "max_skipped", "measure_every", "seed",
+        "length_bucketing", "max_skipped", "measure_every", "seed",
     ],
     "Where": ["device", "precision", "micro_batch_tokens", "memory"],
     "Saving": ["save_steps", "save_minutes", "keep", "monitor"],
