@@ -2,7 +2,7 @@
 
 Equation 4 of arXiv 1909.11299, W' = (mask W_pre + (1 - mask) W - p W_pre) / (1 - p): W_pre plus dropout of W - W_pre. It acts
 on the weight of every linear layer and replaces the dropout modules; the weights of a new head mix with 0. By default each
-weight is masked by itself, which the authors also call mixconnect; `mask=neurons` masks input neurons, as their code does. An
+weight is masked by itself, which the authors call mixconnect; `mask=neurons` masks input neurons, as their code does. An
 update has one mask, so all its passes over all its micro-batches use the same weights. Evaluation uses W.
 """
 
