@@ -2,7 +2,7 @@
 
 Section 2.1 of arXiv 2106.14448: the loss becomes (CE1 + CE2) / 2 + weight (KL12 + KL21) / 2, and gradients flow through
 both passes. The first pass is the clean one; the term `rdrop second` replaces its loss by the mean of both losses. With
-`reduction=sum,weight=0.25` the loss of classes is half of that in the authors' GLUE code, which sums divergences over a batch.
+`reduction=sum,weight=0.25` the loss of classes is half of that in the authors' GLUE code, which sums them over a batch.
 """
 
 from collections.abc import Mapping
