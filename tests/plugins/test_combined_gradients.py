@@ -203,7 +203,9 @@ def test_a_step_of_one_task_is_left_alone(surgeon: str) -> None:
 @pytest.mark.parametrize("surgeon", SURGEONS)
 def test_a_frozen_encoder_has_nothing_to_operate_on_and_is_refused(surgeon: str) -> None:
     plugins = {"both": Both(), "frozen": Frozen(), surgeon: SURGEONS[surgeon][0]()}
-    with pytest.raises(PluginError, match=rf"^'{surgeon}' looks at .*, but the encoder is frozen in stage 'finetune'; "):
+    with pytest.raises(
+        PluginError, match=rf"^'{surgeon}' looks at .*, but the encoder is frozen in stage 'finetune'; "
+    ):
         tiny_trainer(plugins, tasks=three(), steps=1).train()
 
 
