@@ -1,6 +1,7 @@
 """Recorder: decide when a run is saved, judged, logged and stopped; a sink writes it."""
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -21,6 +22,7 @@ from regkit.tasks.task import Stage, Task
 from regkit.training import suspects
 from regkit.training.effects import Meter, summary, warnings
 from regkit.training.evaluation import Scores
+from regkit.training.stages import collect_stages
 
 
 @dataclass
@@ -165,7 +167,22 @@ class Recorder:
         said = warnings(found, self.experiment.composition)
         if skipped := sum("skipped" in record for record in records):
             said.append(f"{skipped} steps were skipped: a number was not finite; log.jsonl names tasks and rows.")
-        return {**found, "warnings": said}
+        return {**found, "warnings": said + self._untrained(records)}
+
+    def _untrained(self, records: Sequence[dict[str, Any]]) -> list[str]:
+        """Write a sentence for each stage that has trained, but not all of its tasks: the scheduler left some out."""
+        trained = defaultdict[str, set[str]](set)
+        for record in records:
+            trained[record["stage"]].update(record.get("losses", ()))
+        said = []
+        for stage, tasks in collect_stages(self.trainer.hook, self.trainer.tasks):
+            left_out = [task.name for task in tasks if task.name not in trained[stage.name]]
+            if left_out and trained[stage.name]:
+                said.append(
+                    f"stage '{stage.name}' made no update for {' and '.join(left_out)}, which it only scored; "
+                    "a scheduler such as 'rrobin' gives every task its turns."
+                )
+        return said
 
     def _begin(self) -> None:
         """Note the stage; when training begins, and nothing can be refused any more, open the sink."""
