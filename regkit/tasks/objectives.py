@@ -5,8 +5,10 @@ divergences are the `l_s` of SMART (Jiang et al., ACL 2020, section 3.1): the su
 for distributions, the squared difference for scores. Two outputs of different shape are an error, never a broadcast.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -17,6 +19,8 @@ from torch.nn import functional as F
 from regkit.tasks.batch import Batch
 
 Scores = Mapping[str, float]
+
+SCALE = 5.0  # the end of the scale of every regression, which begins at 0: that of STS, for which its head is made
 
 
 class Objective(Protocol):
@@ -181,7 +185,11 @@ class Binary:
 
 @dataclass(frozen=True)
 class Regression:
-    """A score on a range; the output is `[examples]`, in the unit of the labels."""
+    """A score on a range of the table; the output is `[examples]`, on a scale from 0 to 5 that stands for the range.
+
+    So nothing that is learned depends on the unit of the table: outputs, labels, loss, divergence and predictions are on the
+    scale, and only `label` and `text` know the range. A table of 0 to 5, such as STS, is on the scale as it is.
+    """
 
     low: float
     high: float
@@ -194,15 +202,12 @@ class Regression:
         return self.divergence(output, labels)
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
-        """Compute the squared difference, in squared units of the labels.
-
-        A range of 0-5 gives 25 times what 0-1 gives, as it does for the loss.
-        """
+        """Compute the squared difference on the scale: from one end of the range to the other it is 25."""
         _same_shape(output, other)
         return (_wide(output) - _wide(other)).square().mean()
 
     def prediction(self, output: Tensor) -> Tensor:
-        return output.float().clamp(self.low, self.high)
+        return output.float().clamp(0, SCALE)
 
     def evidence(self, output: Tensor, batch: Batch) -> Tensor:
         return output
@@ -221,17 +226,30 @@ class Regression:
         }
 
     def label(self, text: str) -> float:
-        needed = f"a number from {self.low:g} to {self.high:g}"
-        try:
-            value = float(text)
-        except ValueError:
-            raise ValueError(needed) from None
-        if not self.low <= value <= self.high:
-            raise ValueError(needed)
-        return value
+        """Read a number of the table onto the scale. Raises ValueError, which says what is needed instead."""
+        value = _number(text)
+        if value is None or not self.low <= value <= self.high:
+            raise ValueError(f"a number from {self.text(0)} to {self.text(SCALE)}")
+        return self._on_scale(value)
 
     def text(self, label: float) -> str:
-        return f"{label:.4f}"
+        """Write a point of the scale in the table's unit, with the fewest decimals that read back as the same float32."""
+        value = min(max(self.low + label * self._unit, self.low), self.high)
+        texts = (f"{value:z.{decimals}f}" for decimals in count())
+        return next(text for text in texts if self._alike(float(text), value))
+
+    def _alike(self, written: float, value: float) -> bool:
+        """Whether a number is in the range, and on the scale the same float32 as another."""
+        same = np.float32(self._on_scale(written)) == np.float32(self._on_scale(value))
+        return bool(same) and self.low <= written <= self.high
+
+    def _on_scale(self, value: float) -> float:
+        return (value - self.low) / self._unit
+
+    @property
+    def _unit(self) -> float:
+        """The length of a point of the scale in the table's unit."""
+        return (self.high - self.low) / SCALE
 
 
 @dataclass(frozen=True)
@@ -284,11 +302,12 @@ class MaskedWords:
 
 
 def _whole(text: str, highest: int) -> float:
-    needed = f"a whole number from 0 to {highest}" if highest > 1 else "0 or 1"
-    try:
-        value = float(text)  # the course writes a paraphrase as 1.0
-    except ValueError:
-        raise ValueError(needed) from None
-    if not (value.is_integer() and 0 <= value <= highest):
-        raise ValueError(needed)
+    value = _number(text)  # the course writes a paraphrase as 1.0
+    if value is None or not (value.is_integer() and 0 <= value <= highest):
+        raise ValueError(f"a whole number from 0 to {highest}" if highest > 1 else "0 or 1")
     return value
+
+
+def _number(text: str) -> float | None:
+    """Read a decimal number such as -1, 2.5 or 1e-05; None for other text, even if Python takes it for a number: 1_0, nan."""
+    return float(text) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) else None

@@ -121,6 +121,33 @@ def test_an_example_is_predicted_alike_wherever_it_stands_in_the_file(
     assert one == pytest.approx(other[::-1], abs=1e-3)
 
 
+def learned(place: Path, data: Path, low: float, high: float) -> list[float]:
+    """The losses and the predictions, as shares of the range, of a run on scores of that range."""
+    scores = [low + n % 11 / 10 * (high - low) for n in range(22)]
+    pairs = [{"one": sentence(n), "two": sentence(n + 1), "score": score} for n, score in enumerate(scores)]
+    spec = f'kind = "regression"\nrange = [{low}, {high}]\nlabel = "score"\ntrain = "t.csv"\ndev = "t.csv"\n'
+    apart = f'[tasks.apart]\ntext = ["one", "two"]\npair_mode = "bi_encoder"\n{spec}'
+    data.mkdir()
+    write_csv(data / "t.csv", pairs)
+    (data / "tasks.toml").write_text(f'[tasks.alone]\ntext = "one"\n{spec}{apart}', encoding="utf8")
+    ran = train(place, "--data", data, "--steps", 6, "--lr", 0.01, "-p", "smart", "--output", data / "run")
+    assert ran.status == 0, ran.err
+    log = [json.loads(line) for line in (data / "run" / "log.jsonl").read_text(encoding="utf8").splitlines()]
+    losses = [value for record in log for terms in record.get("losses", {}).values() for value in terms.values()]
+    assert regkit("eval", data / "run", "--predictions", data / "p", cwd=place).status == 0
+    texts = [text for task in ("alone", "apart") for _, text in rows(data / "p" / f"{task}-dev.csv")[1:]]
+    return [*losses, *((float(text) - low) / (high - low) for text in texts)]
+
+
+def test_scores_are_learned_alike_in_whatever_unit_a_table_has_them(place: Path, tmp_path: Path) -> None:
+    """From 0 to 5, within a thousandth, and far from 0."""
+    found = learned(place, tmp_path / "points", 0, 5)
+    assert len(found) == 6 * 2 + 2 * 22
+    assert len(set(found)) > 40
+    assert learned(place, tmp_path / "small", 0, 0.001) == pytest.approx(found, rel=1e-4, abs=1e-5)
+    assert learned(place, tmp_path / "far", 1e6, 1e6 + 1) == pytest.approx(found, rel=1e-4, abs=1e-5)
+
+
 def test_predictions_of_named_classes_are_names(place: Path, tmp_path: Path) -> None:
     data = write_tasks(tmp_path / "data")
     names = ["sad", "so, so", "glad"]
