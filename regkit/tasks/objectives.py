@@ -23,6 +23,17 @@ Scores = Mapping[str, float]
 SCALE = 5.0  # the end of the scale of every regression, which begins at 0: that of STS, for which its head is made
 
 
+@dataclass(frozen=True)
+class Metric:
+    """How a score is to be read, and when there is one."""
+
+    lower_is_better: bool = False
+    needs_contrast: bool = False  # compares examples whose labels differ: where all are alike, it is not defined
+
+
+LOSS = Metric(lower_is_better=True)
+
+
 class Objective(Protocol):
     """How outputs of one kind are trained, compared and scored.
 
@@ -30,6 +41,7 @@ class Objective(Protocol):
     """
 
     kind: ClassVar[str]
+    scores: ClassVar[Mapping[str, Metric]]  # every score that `metrics` gives
     metric: ClassVar[str]  # the one that decides which checkpoint is best; higher is better
     label_type: ClassVar[torch.dtype]
 
@@ -58,7 +70,7 @@ class Objective(Protocol):
         ...
 
     def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
-        """Compute the scores of a whole split, its mean loss among them."""
+        """Compute the scores of a whole split that its labels define, its mean loss among them."""
         ...
 
     def label(self, text: str) -> float:
@@ -68,6 +80,17 @@ class Objective(Protocol):
     def text(self, label: float) -> str:
         """Write a label or prediction as a table does."""
         ...
+
+
+def differ(values: Tensor) -> bool:
+    """Whether the examples differ in these labels or predictions: `[examples]`."""
+    return bool((values != values[0]).any())
+
+
+def defined(objective: Objective, labels: Tensor) -> list[str]:
+    """List the scores that the labels of a split define."""
+    contrast = differ(labels)
+    return [name for name, metric in objective.scores.items() if contrast or not metric.needs_contrast]
 
 
 def _wide(values: Tensor) -> Tensor:
@@ -100,6 +123,7 @@ class Classification:
     classes: int
     names: tuple[str, ...] = ()
     kind: ClassVar[str] = "classification"
+    scores: ClassVar[Mapping[str, Metric]] = {"accuracy": Metric(), "macro_f1": Metric(), "loss": LOSS}
     metric: ClassVar[str] = "accuracy"
     label_type: ClassVar[torch.dtype] = torch.int64
 
@@ -145,6 +169,12 @@ class Binary:
     """Yes or no, labelled 1 or 0; the output is the logit of yes, `[examples]`."""
 
     kind: ClassVar[str] = "binary"
+    scores: ClassVar[Mapping[str, Metric]] = {
+        "accuracy": Metric(),
+        "f1": Metric(),
+        "auc": Metric(needs_contrast=True),
+        "loss": LOSS,
+    }
     metric: ClassVar[str] = "accuracy"
     label_type: ClassVar[torch.dtype] = torch.int64
     width: ClassVar[int] = 1
@@ -169,10 +199,11 @@ class Binary:
         from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
         truth, guess = labels.numpy(), self.prediction(evidence).numpy()
+        auc = {"auc": float(roc_auc_score(truth, evidence.float().numpy()))} if differ(labels) else {}
         return {
             "accuracy": float(accuracy_score(truth, guess)),
             "f1": float(f1_score(truth, guess, zero_division=0.0)),
-            "auc": float(roc_auc_score(truth, evidence.float().numpy())),
+            **auc,
             "loss": float(self.loss(evidence, labels)),
         }
 
@@ -194,6 +225,11 @@ class Regression:
     low: float
     high: float
     kind: ClassVar[str] = "regression"
+    scores: ClassVar[Mapping[str, Metric]] = {
+        "pearson": Metric(needs_contrast=True),
+        "spearman": Metric(needs_contrast=True),
+        "loss": LOSS,
+    }
     metric: ClassVar[str] = "pearson"
     label_type: ClassVar[torch.dtype] = torch.float32
     width: ClassVar[int] = 1
@@ -217,6 +253,8 @@ class Regression:
 
         truth, guess = labels.double().numpy(), evidence.double().numpy()
         loss = float(self.loss(evidence, labels))
+        if not differ(labels):
+            return {"loss": loss}
         if np.ptp(guess) == 0:  # a constant prediction correlates with nothing
             return {"pearson": 0.0, "spearman": 0.0, "loss": loss}
         return {
@@ -261,6 +299,11 @@ class MaskedWords:
 
     words: int
     kind: ClassVar[str] = "masked words"
+    scores: ClassVar[Mapping[str, Metric]] = {
+        "accuracy": Metric(),
+        "perplexity": Metric(lower_is_better=True),
+        "loss": LOSS,
+    }
     metric: ClassVar[str] = "accuracy"
     label_type: ClassVar[torch.dtype] = torch.int64
 
@@ -292,7 +335,9 @@ class MaskedWords:
     def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
         masked, loss, found = evidence.double().sum(0).tolist()
         loss /= max(masked, 1)
-        return {"accuracy": found / max(masked, 1), "perplexity": float(np.exp(loss)), "loss": loss}
+        with np.errstate(over="ignore"):  # it may be infinite
+            perplexity = float(np.exp(loss))
+        return {"accuracy": found / max(masked, 1), "perplexity": perplexity, "loss": loss}
 
     def label(self, text: str) -> float:
         return _whole(text, self.words - 1)

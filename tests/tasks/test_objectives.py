@@ -15,7 +15,7 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 from torch.nn import functional as F
 
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives import SCALE, Binary, Classification, MaskedWords, Objective, Regression
+from regkit.tasks.objectives import SCALE, Binary, Classification, MaskedWords, Objective, Regression, defined
 
 OBJECTIVES = [Classification(2), Classification(5), Binary(), Regression(0, 5), Regression(-1, 1)]
 EACH = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
@@ -249,6 +249,28 @@ def test_a_constant_score_correlates_with_nothing(constant: float) -> None:
     assert (found["pearson"], found["spearman"]) == (0.0, 0.0)
 
 
+@EACH
+def test_an_objective_declares_its_scores_and_which_way_they_improve(objective: Objective) -> None:
+    """From an output that is wrong to one that is right, every score goes the way that is declared."""
+    truth = labels(objective, 6)
+    right = F.one_hot(truth, objective.width).float() if objective.width > 1 else truth - truth.float().mean()
+    bad, good = objective.metrics(-right, truth), objective.metrics(right, truth)
+    assert list(good) == list(objective.scores) == defined(objective, truth)
+    for name, metric in objective.scores.items():
+        assert (good[name] < bad[name]) == metric.lower_is_better, name
+        assert good[name] != bad[name]
+    assert not objective.scores[objective.metric].lower_is_better
+
+
+@EACH
+def test_labels_that_are_all_alike_leave_out_what_compares_them(objective: Objective) -> None:
+    output, truth = outputs(objective, 9), labels(objective, 9)[[4] * 9]
+    found = objective.metrics(output, truth)
+    assert list(found) == defined(objective, truth)
+    assert set(objective.scores) - set(found) == set(objective.scores) & {"auc", "pearson", "spearman"}
+    assert all(math.isfinite(value) for value in found.values())
+
+
 def test_one_class_guessed_throughout_warns_of_nothing() -> None:
     found = Binary().metrics(-torch.ones(4), torch.tensor([0, 1, 0, 1]))
     assert (found["accuracy"], found["f1"], found["auc"]) == (0.5, 0, 0.5)
@@ -319,6 +341,9 @@ def test_metrics_of_masked_words_are_over_words_however_texts_share_them() -> No
     assert found["loss"] == pytest.approx(loss)
     assert found["perplexity"] == pytest.approx(math.exp(loss))
     assert found["accuracy"] == pytest.approx(float((output.argmax(1) == truth).float().mean()))
+    assert list(found) == list(WORDS.scores)
+    assert [name for name, metric in WORDS.scores.items() if metric.lower_is_better] == ["perplexity", "loss"]
+    assert WORDS.metrics(torch.tensor([[1.0, 1e3, 0]]), torch.zeros(1))["perplexity"] == math.inf
 
 
 @pytest.mark.parametrize("text", ["5", "1.5", "-1", "0.5", "1e9"])
