@@ -39,7 +39,7 @@ def one_sided(task: Task, split: Split, evidence: Tensor) -> str:
     if len(guesses) == 1 or guesses.max() - guesses.min() > ALIKE or not (labels is None or differ(labels)):
         return ""
     said = f"{task.name}: all {len(guesses)} predictions on {split} are"
-    text = task.objective.text(guesses[0].item())
+    text = task.objective.text(round(guesses[0].item(), 3))
     if guesses.is_floating_point():
         return f"{said} about {text}: they tell no example from another"
     if labels is None:

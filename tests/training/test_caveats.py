@@ -29,7 +29,7 @@ def scored(objective: Objective, labels: list[float] | None) -> Task:
         (Binary(), [0, 0, 0, 1], torch.ones(4), "class 1, as are 25 % of its labels: accuracy alone does not show it"),
         (MOOD, [0, 2], torch.eye(3)[[2, 2]], "class good, as are 50 % of its labels: accuracy alone does not show it"),
         (MOOD, None, torch.eye(3)[[2, 2]], "class good"),
-        (Regression(0, 100), [0, 5], torch.tensor([2.5, 2.5 + 1e-6]), "about 50: they tell no example from another"),
+        (Regression(0, 100), [0, 5], torch.tensor([2.50001, 2.5]), "about 50: they tell no example from another"),
         (Regression(0, 1), [0, 5], torch.tensor([-9.0, -8]), "about 0: they tell no example from another"),
     ],
 )
