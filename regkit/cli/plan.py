@@ -8,7 +8,8 @@ import torch
 from regkit.base.errors import PluginError
 from regkit.hooks.catalog import needs_whole_batches
 from regkit.runs.experiment import Experiment
-from regkit.tasks.task import Stage, Task
+from regkit.tasks.task import Stage, Task, scorable
+from regkit.training.caveats import left_out, undefined
 from regkit.training.loop import Trainer
 from regkit.training.stages import check_surgery, collect_stages, measure_length, surgeons
 
@@ -41,6 +42,8 @@ def plan(experiment: Experiment) -> list[str]:
             f"stage {stage.name}: {total} updates, {epoch} an epoch, peak learning rate {stage.learning_rate:g}"
         )
         lines += _epoch(experiment, stage, tasks)
+        if settings.monitor.rpartition(".")[0] not in stage.tasks:
+            lines += _not_counted(tasks)
     return lines
 
 
@@ -102,4 +105,17 @@ def _task(task: Task) -> list[str]:
             lines.append(
                 f"  {examples.truncated} {split} texts ({share:.2g} %) are longer than the encoder reads, and were truncated"
             )
+        if said := left_out(task, split):
+            lines.append(f"  {said}")
     return lines + [f"  {note}" for note in task.notes]
+
+
+def _not_counted(tasks: Sequence[Task]) -> list[str]:
+    """Say what decides which checkpoint is best, where some tasks' own metrics are not defined."""
+    scored = [task for task, _ in scorable(tasks, "dev")]
+    without = [task.name for task in scored if task.objective.metric in undefined(task, "dev")]
+    if not without:
+        return []
+    if len(without) < len(scored):
+        return [f"  the best checkpoint has the highest mean score of the tasks other than {' and '.join(without)}"]
+    return ["  the best checkpoint has the lowest loss: no task has a score that could decide"]

@@ -1,5 +1,6 @@
 """Recorder: decide when a run is saved, judged, logged and stopped; a sink writes it."""
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -99,14 +100,18 @@ class Recorder:
         self.sink.log({"stage": stage.name, "step": step, "scores": {"dev": scores}})
         if step:
             name = f"{stage.name}-{step}"
-            better = self.keeping.judge(stage.name, name, value, scores)
+            better = self.keeping.judge(stage.name, name, value, scores, self.trainer.evaluator.caveats)
+            if not math.isfinite(value):
+                self.say(
+                    f"{settings.monitor} is not finite after step {step}: any checkpoint with a finite one is better"
+                )
             if settings.patience and self.keeping.since >= settings.patience:
                 self.state.position.ended = True
                 self.say(f"stage {stage.name} ends at step {step}: no better score in {settings.patience} evaluations")
             self.save()
             if better:
                 self.sink.best(name)
-                self.sink.write("scores.json", {"dev": scores})
+                self.sink.write("scores.json", self.keeping.report())
             self.sink.write("effects.json", self.effects())
         self._stop_if_asked()
 
@@ -164,7 +169,7 @@ class Recorder:
         """Sum up what the plugins did and took over the whole log, with warnings."""
         records = self.sink.lines()
         found = summary([record["effects"] for record in records if "effects" in record])
-        said = warnings(found, self.experiment.composition)
+        said = warnings(found, self.experiment.composition) + self.keeping.caveats
         if skipped := sum("skipped" in record for record in records):
             said.append(f"{skipped} steps were skipped: a number was not finite; log.jsonl names tasks and rows.")
         return {**found, "warnings": said + self._untrained(records)}

@@ -13,7 +13,7 @@ from regkit import Experiment, PluginError, Settings
 from regkit.cli.plan import first_epoch, plan
 from regkit.cli.trial import Trial
 from regkit.training.stages import measure_length
-from tests.helpers import TASKS, install, regkit, stages_of, write_tasks
+from tests.helpers import TASKS, install, regkit, stages_of, write_csv, write_tasks
 
 
 def steps(place: Path, *plugins: str) -> dict[str, tuple[str, str, float]]:
@@ -286,3 +286,19 @@ def test_surgery_is_refused_where_a_plugin_has_frozen_the_encoder_itself(
     ran = regkit("train", *words, "--tasks", "mood,same", *dry, cwd=tmp_path)
     assert (ran.status, (tmp_path / "run").exists()) == (2, False)
     assert "'icy' looks at the tasks' gradients of the encoder, but the encoder is frozen" in ran.err
+
+
+def test_of_dev_labels_that_are_all_alike_the_plan_says_what_they_leave_out_and_what_decides(
+    place: Path, tmp_path: Path
+) -> None:
+    data = write_tasks(tmp_path / "data")
+    (tmp_path / "encoder").symlink_to(place / "encoder")
+    write_csv(data / "near-dev.csv", [{"one": "tea", "two": "jam", "score": 3}] * 2)
+    write_csv(data / "same-dev.csv", [{"one": "tea", "two": "jam", "same": 1}] * 2)
+    lines = [line.strip() for line in plan(build(data, {}))]
+    assert "every dev label is 1: auc is not defined, and left out" in lines
+    assert "every dev label is 3: pearson and spearman are not defined, and left out" in lines
+    assert "the best checkpoint has the highest mean score of the tasks other than near" in lines
+    alone = plan(build(data, {}, tasks=["near"]))
+    assert alone[-1] == "  the best checkpoint has the lowest loss: no task has a score that could decide"
+    assert "best" not in "".join(plan(build(data, {}, monitor="same.loss")))
