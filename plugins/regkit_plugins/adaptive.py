@@ -47,7 +47,7 @@ class Adaptive:
         if not step:
             return  # nothing was trained yet, so no task has fallen behind
         for name, metric in self.metrics.items():
-            if name in scores:
+            if metric in scores.get(name, {}):
                 score = max(scores[name][metric], 0.0)
                 self.best[name] = max(self.best.get(name, 0.0), score)
                 reference = self.reference.get(name) or self.best[name] or 1.0

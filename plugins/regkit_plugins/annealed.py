@@ -1,7 +1,8 @@
 """Annealed: sample tasks by size at first, more equally later (Stickland and Murray, ICML 2019).
 
 Section 4.1 of arXiv 1902.02671: in epoch e of E, a task with n examples is trained in proportion to n^a, with
-a = 1 - 0.8 (e - 1) / (E - 1). An epoch has as many updates as the tasks have batches together; the counts are exact.
+a = 1 - 0.8 (e - 1) / (E - 1). An epoch has as many updates as the tasks have batches together; the counts are exact. In an
+epoch in which a task's share rounds to 0 updates it gets none: the plan says so of the first.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,11 @@
 """DWA: give the largest weight to the tasks whose loss falls slowest (Liu et al., CVPR 2019).
 
 From arXiv 1803.10704: a task's weight is the softmax over tasks of r / T, times the number of tasks, where r is its
-mean loss of the last epoch divided by its mean loss of the epoch before. In the first two epochs all weights are 1.
+mean loss of the last epoch divided by its mean loss of the epoch before. In the first two epochs all weights are 1. No weight
+is below 1e-6, so that the unweighted losses can be computed from the weighted ones.
 """
 
+import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +14,8 @@ import torch
 from torch import Tensor
 
 from regkit import Losses, Positive, Task, hookimpl
+
+SMALLEST = 1e-6  # lower bound of a weight: a loss times much less than this would be 0 in float32
 
 
 @dataclass
@@ -37,11 +41,13 @@ class DWA:
     @hookimpl
     def evaluated(self) -> None:
         """Compute the next epoch's weights from the mean losses of the epoch that ends, if any."""
-        now = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+        means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+        now = {name: mean for name, mean in means.items() if math.isfinite(mean)}
         both = [name for name in now if self.before.get(name)]
         if both:
             ratios = torch.tensor([now[name] / self.before[name] for name in both], dtype=torch.float64)
-            self.weights = dict(zip(both, (len(both) * (ratios / self.T).softmax(0)).tolist(), strict=True))
+            weights = (len(both) * (ratios / self.T).softmax(0)).clamp(min=SMALLEST)
+            self.weights = dict(zip(both, weights.tolist(), strict=True))
         self.before, self.sums, self.counts = now or self.before, {}, {}
 
     @hookimpl

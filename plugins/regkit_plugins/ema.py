@@ -17,7 +17,7 @@ from regkit import MultitaskModel, hookimpl
 
 @dataclass
 class EMA:
-    decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
     """Decay after the warm-up: how much of the average is kept at an update."""
     average: MultitaskModel = field(init=False, repr=False)
 

@@ -58,6 +58,8 @@ class FAMO:
         self.weights, now = self.factors, reevaluate()
         before = _positive([terms["task"] for terms in losses.values()])
         fall = before.log() - _positive([now[name] for name in losses]).log()
+        if not fall.isfinite().all():  # a loss after the update may overflow, and would spoil the xi for good
+            return
         self.optimizer.zero_grad()
         torch.autograd.backward(self._shares(list(losses)), fall)
         self.optimizer.step()

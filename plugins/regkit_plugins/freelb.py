@@ -22,8 +22,8 @@ class FreeLB:
     """Share of the clean loss that the adversarial loss replaces: 1 replaces all of it, as in the paper."""
     epsilon: Positive = 0.01
     """Radius of the ball."""
-    eta: Positive = 0.01
-    """Length of an ascent step (alpha)."""
+    eta: Positive = 0.005
+    """Length of an ascent step (alpha); below epsilon, or the first step ends on the edge of the ball."""
     steps: Annotated[int, Field(ge=1, le=100)] = 3
     """Points at which the gradient is taken (K)."""
     unit: Literal["norm", "absolute"] = "norm"

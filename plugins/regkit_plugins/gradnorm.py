@@ -41,10 +41,11 @@ class GradNorm:
         names = [name for name in self.pulls if name in losses]
         weights = torch.tensor([self.weights.get(name, 1.0) for name in names], dtype=torch.float64)
         pulls = torch.tensor([self.pulls[name] for name in names], dtype=torch.float64)
-        now = torch.tensor([max(float(losses[name]["task"]), 1e-8) for name in names], dtype=torch.float64) / weights
+        weighted = torch.tensor([float(losses[name]["task"]) for name in names], dtype=torch.float64)
+        now = (weighted / weights).clamp(min=1e-8)
         for name, loss in zip(names, now.tolist(), strict=True):
             self.first.setdefault(name, loss)
-        if len(names) > 1 and pulls.all():
+        if len(names) > 1 and pulls.all() and pulls.isfinite().all():
             ratios = now / torch.tensor([self.first[name] for name in names], dtype=torch.float64)
             target = pulls.mean() * (ratios / ratios.mean()) ** self.alpha
             whole = weights.sum()

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from pydantic import Field
 
-from regkit import MultitaskModel, hookimpl
+from regkit import MultitaskModel, PluginError, hookimpl
 
 Optimizer = torch.optim.Optimizer
 
@@ -26,6 +26,10 @@ class LayerwiseLR:
     @hookimpl(wrapper=True)
     def make_optimizer(self, model: MultitaskModel) -> Generator[None, Optimizer, Optimizer]:
         optimizer = yield
+        if self.decay < 1 and not list(model.shared_parameters()):
+            raise PluginError(
+                "'layerwise_lr' slows the layers of the encoder, but the encoder is frozen; leave one of the two plugins out."
+            )
         depths = _depths(model)
         optimizer.param_groups[:] = [part for group in optimizer.param_groups for part in self._split(group, depths)]
         return optimizer

@@ -1,8 +1,9 @@
 """Mixout: set a random share of the weights to the pretrained ones each update (Lee et al., 2020).
 
 Equation 4 of arXiv 1909.11299, W' = (mask W_pre + (1 - mask) W - p W_pre) / (1 - p): W_pre plus dropout of W - W_pre. It acts
-on the weight of every linear layer and replaces the dropout modules; the weights of a new head mix with 0. An update has one
-mask, so all its passes over all its micro-batches use the same weights. Evaluation uses W.
+on the weight of every linear layer and replaces the dropout modules; the weights of a new head mix with 0. By default each
+weight is masked by itself, which the authors call mixconnect; `rows=true` masks whole input neurons, as their code does. An
+update has one mask, so all its passes over all its micro-batches use the same weights. Evaluation uses W.
 """
 
 import copy
@@ -42,14 +43,19 @@ class MixedLinear(nn.Linear):
 
     def mixed(self) -> Tensor:
         """Compute this update's mixed weight, `[out, in]`."""
+        moved = self.weight - self.anchor
         with Streams(self.mixout.draw, self.weight.device).seeded(self.name):
-            return self.anchor + dropout(self.weight - self.anchor, self.mixout.p)
+            if self.mixout.rows:
+                return self.anchor + moved * dropout(torch.ones_like(self.anchor[0]), self.mixout.p)
+            return self.anchor + dropout(moved, self.mixout.p)
 
 
 @dataclass
 class Mixout:
     p: Annotated[float, Field(ge=0, lt=1)] = 0.7
     """Share of the weights that are replaced by the pretrained ones."""
+    rows: bool = False
+    """Draw one row of the mask for all outputs: whole input neurons are replaced, not single weights."""
     layers: dict[str, MixedLinear] = field(init=False, repr=False, default_factory=dict)
     draw: int = field(init=False, repr=False, default=0)  # seed of this update's masks
 

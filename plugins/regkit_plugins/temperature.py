@@ -1,7 +1,8 @@
 """Temperature: sample tasks in proportion to n^(1/T) of their n examples.
 
 As in T5 (Raffel et al., 2020, section 3.5.2): T = 1 is in proportion to size, T = 2 to its square root, and a large T trains
-all tasks equally. An epoch has as many updates as the tasks have batches together; the counts are exact, not sampled.
+all tasks equally. An epoch has as many updates as the tasks have batches together; the counts are exact, not sampled. A task
+whose share rounds to 0 updates gets none: the plan says so, and so does the end of the run.
 """
 
 from collections.abc import Sequence

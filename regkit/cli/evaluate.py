@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from regkit.distributed.launch import find_device, joined
 from regkit.runs import folders
 from regkit.runs.finished import load_run
 from regkit.tasks.task import Split, Task
+from regkit.training.caveats import left_out, one_sided, report
 from regkit.training.evaluation import Evaluator, Scores, score
 
 
@@ -34,21 +36,30 @@ def evaluate(
         return
     scores: Scores = {}
     for task in finished.tasks:
-        output = found[task.name]
-        labels = task.splits[split].labels
-        if labels is not None:
-            scores[task.name] = score(task, output, labels)
+        if (labels := task.splits[split].labels) is not None:
+            scores[task.name] = score(task, found[task.name], labels)
         if predictions:
-            write_predictions(predictions, task, split, output, finished.columns[task.name])
+            write_predictions(predictions, task, split, found[task.name], finished.columns[task.name])
+    caveats = [said for task in finished.tasks if (said := one_sided(task, split, found[task.name]))]
     console = Terminal()
     if as_json:
-        console.out(json.dumps({split: scores}, indent=2), highlight=False)
+        console.out(json.dumps(report(split, scores, caveats), indent=2), highlight=False)
         return
     if scores:
         print_scores(console, scores, f"{folder}: {split}")
-    for name in [task.name for task in finished.tasks if task.name not in scores]:
-        said = f"predictions are in {predictions}" if predictions else "use --predictions DIR to write predictions"
-        print_lines(console, [f"{name}: the {split} split has no labels; {said}."])
+    print_lines(console, [*_missing(finished.tasks, split, predictions), *(f"warning: {said}" for said in caveats)])
+
+
+def _missing(tasks: Sequence[Task], split: Split, predictions: Path | None) -> list[str]:
+    """Say which tasks, and which of their scores, the split cannot score."""
+    where = f"predictions are in {predictions}" if predictions else "use --predictions DIR to write predictions"
+    lines = []
+    for task in tasks:
+        if task.splits[split].labels is None:
+            lines.append(f"{task.name}: the {split} split has no labels; {where}.")
+        elif said := left_out(task, split):
+            lines.append(f"{task.name}: {said}")
+    return lines
 
 
 def write_predictions(folder: Path, task: Task, split: Split, output: Tensor, columns: tuple[str, str]) -> None:

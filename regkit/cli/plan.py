@@ -8,9 +8,10 @@ import torch
 from regkit.base.errors import PluginError
 from regkit.hooks.catalog import needs_whole_batches
 from regkit.runs.experiment import Experiment
-from regkit.tasks.task import Stage, Task
+from regkit.tasks.task import Stage, Task, scorable
+from regkit.training.caveats import left_out, undefined
 from regkit.training.loop import Trainer
-from regkit.training.stages import collect_stages, measure_length
+from regkit.training.stages import check_surgery, collect_stages, measure_length, surgeons
 
 
 def plan(experiment: Experiment) -> list[str]:
@@ -41,6 +42,8 @@ def plan(experiment: Experiment) -> list[str]:
             f"stage {stage.name}: {total} updates, {epoch} an epoch, peak learning rate {stage.learning_rate:g}"
         )
         lines += _epoch(experiment, stage, tasks)
+        if settings.monitor.rpartition(".")[0] not in stage.tasks:
+            lines += _not_counted(tasks)
     return lines
 
 
@@ -59,24 +62,27 @@ def _pooled(experiment: Experiment) -> str:
 def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[str]:
     """Say how often each task is trained in the first epoch, by asking the scheduler for every step.
 
-    PluginError where a plugin combines gradients, and no step has several.
+    PluginError where a plugin combines gradients, and no step has several, or the encoder is frozen.
     """
-    steps = first_epoch(experiment.trainer, stage, tasks)
+    trainer, composition = experiment.trainer, experiment.composition
+    steps = first_epoch(trainer, stage, tasks)
     batches = Counter(name for names in steps for name in names)
-    together = max(map(len, steps))
-    composition = experiment.composition
-    here = [name for name in composition.plugins if composition.acts(name, stage.name)]
-    surgeons = [name for name in here if "combine_gradients" in composition.hooks_of(name)]
-    schedulers = [name for name in composition.deciders("choose_tasks") if name in here]
-    if surgeons and together == 1:
-        instead = "".join(f" instead of '{name}'" for name in schedulers if name != "rrobin")
-        share = f"let several share a step: --plugin rrobin:per_step={len(tasks)}{instead}"
-        remedy = share if len(tasks) > 1 else "leave it out"
-        raise PluginError(f"'{surgeons[0]}' looks at the gradients of several tasks, but every step has one; {remedy}.")
+    schedulers = [name for name in composition.deciders("choose_tasks") if composition.acts(name, stage.name)]
+    check_surgery(trainer.state, stage)
+    if max(map(len, steps)) == 1 and (found := surgeons(trainer.state, stage)):
+        raise PluginError(_alone(found[0], schedulers, len(tasks)))
     lines = [f"  {_seen(task, batches[task.name], len(steps))}" for task in tasks]
     if len(tasks) == 1 and schedulers:
         lines.append(f"  there is one task only: '{schedulers[0]}' has nothing to choose from")
     return lines
+
+
+def _alone(surgeon: str, schedulers: Sequence[str], tasks: int) -> str:
+    """Write why a plugin that combines gradients has nothing to combine, and what to do."""
+    instead = "".join(f" instead of '{name}'" for name in schedulers if name != "rrobin")
+    share = f"let several share a step: --plugin rrobin:per_step={tasks}{instead}"
+    remedy = share if tasks > 1 else "leave it out"
+    return f"'{surgeon}' looks at the gradients of several tasks, but every step has one; {remedy}."
 
 
 def first_epoch(trainer: Trainer, stage: Stage, tasks: Sequence[Task]) -> list[list[str]]:
@@ -93,7 +99,7 @@ def first_epoch(trainer: Trainer, stage: Stage, tasks: Sequence[Task]) -> list[l
 def _seen(task: Task, batches: int, steps: int) -> str:
     share = batches / task.batches
     if not batches:
-        seen = "scored, but not trained"
+        seen = "scored, but not trained in this epoch"
     elif share < 1:
         seen = f"{100 * share:.3g} % of its examples, the others left out"
     else:
@@ -111,4 +117,17 @@ def _task(task: Task) -> list[str]:
             lines.append(
                 f"  {examples.truncated} {split} texts ({share:.2g} %) are longer than the encoder reads, and were truncated"
             )
+        if said := left_out(task, split):
+            lines.append(f"  {said}")
     return lines + [f"  {note}" for note in task.notes]
+
+
+def _not_counted(tasks: Sequence[Task]) -> list[str]:
+    """Say what decides which checkpoint is best, where some tasks' own metrics are not defined."""
+    scored = [task for task, _ in scorable(tasks, "dev")]
+    without = [task.name for task in scored if task.objective.metric in undefined(task, "dev")]
+    if not without:
+        return []
+    if len(without) < len(scored):
+        return [f"  the best checkpoint has the highest mean score of the tasks other than {' and '.join(without)}"]
+    return ["  the best checkpoint has the lowest loss: no task has a score that could decide"]

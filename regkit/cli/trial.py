@@ -20,7 +20,7 @@ from regkit.tasks.task import Stage, Task
 from regkit.training.effects import Meter
 from regkit.training.estimate import in_words
 from regkit.training.loop import Trainer
-from regkit.training.stages import collect_stages, make_optimizer, prepare
+from regkit.training.stages import check_surgery, collect_stages, make_optimizer, prepare
 from regkit.training.update import Update
 
 TRIED = 4  # examples of the batch on which a step is tried
@@ -50,6 +50,7 @@ def _steps(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
     meter = Meter(trainer.state, composition, experiment.settings.measure_every)
     composition.observe(meter)  # an update that it measures takes most
     prepare(trainer.hook, trainer.model, stage, tasks)
+    check_surgery(trainer.state, stage)
     sizes = _micro_batches(trainer, stage, tasks) if trainer.fit.memory else []
     composition.ignore(meter)
     alike: dict[str, list[str]] = {}  # tasks by what is said of their steps

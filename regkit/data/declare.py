@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 LONGEST_NAME = 64  # characters of a task's name, which is part of file names
 MOST_CLASSES = 1 << 16  # each has a row in the head's weights, whatever the data
-Bound = Annotated[float, Field(ge=-1e9, le=1e9)]  # of a score, the square of which is computed in float32
+Bound = Annotated[float, Field(ge=-1e9, le=1e9)]  # of a score: a float64 of this size has six decimals
 
 
 class TaskSpec(BaseModel):

@@ -10,7 +10,7 @@ from regkit.base.errors import DataError, short
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.tables import Table
 from regkit.model.tokenizer import Tokenizer
-from regkit.tasks.objectives import Objective
+from regkit.tasks.objectives import Objective, differ
 from regkit.tasks.task import Examples, Split, Task
 
 
@@ -29,12 +29,12 @@ def load_task(
     for split in splits:
         table = spec.table(split)
         if table is not None:
-            found[split] = _examples(spec, table, tokenizer, longest, labelled=split != "test")
+            found[split] = _examples(spec, table, tokenizer, longest, split)
     return Task(name, spec.objective, found, pair_mode, spec.batch_size or batch_size, pooling=spec.pooling)
 
 
-def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, *, labelled: bool) -> Examples:
-    has_labels = labelled or spec.label in table.rows[0]  # a test split may lack them
+def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split) -> Examples:
+    has_labels = split != "test" or spec.label in table.rows[0]  # a test split may lack them
     table.require([*spec.columns, *([spec.label] if has_labels else []), *([spec.id] if spec.id else [])])
     texts = [
         tokenizer.encode([_field(table, row, column) for row in range(len(table.rows))]) for column in spec.columns
@@ -45,7 +45,7 @@ def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, 
         tokens=np.concatenate([tokens for tokens, _ in sequences]).astype(np.int32),
         segments=np.concatenate([np.arange(len(tokens)) >= second for tokens, second in sequences]).astype(np.int8),
         offsets=np.cumsum([0] + [len(tokens) for tokens, _ in sequences]),
-        labels=_labels(spec.objective, spec.label, table) if has_labels else None,
+        labels=_labels(spec.objective, spec.label, table, split) if has_labels else None,
         sides=2 if apart else 1,
         ids=[row.get(spec.id or "") or str(number) for number, row in enumerate(table.rows)],
         truncated=truncated,
@@ -91,7 +91,7 @@ def _fit(parts: list[list[int]], room: int) -> list[list[int]]:
     return [first[:keep_first], second[:keep_second]]
 
 
-def _labels(objective: Objective, column: str, table: Table) -> Tensor:
+def _labels(objective: Objective, column: str, table: Table, split: Split) -> Tensor:
     values = []
     for number, row in enumerate(table.rows):
         text = row.get(column, "").strip()
@@ -100,6 +100,6 @@ def _labels(objective: Objective, column: str, table: Table) -> Tensor:
         except ValueError as needed:
             raise DataError(f"{table.where(number)}: {column} is '{short(text)}'; {needed} is needed.") from None
     labels = torch.tensor(values, dtype=objective.label_type)
-    if (labels == labels[0]).all():
-        raise DataError(f"{table.name}: every {column} is {table.rows[0][column]}; nothing can be learned or measured.")
+    if split == "train" and not differ(labels):
+        raise DataError(f"{table.name}: every {column} is {table.rows[0][column]}; nothing can be learned from it.")
     return labels

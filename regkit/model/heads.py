@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from regkit.model.bert import Encoder, initialise
 from regkit.model.dropout import Dropout
-from regkit.tasks.objectives import MaskedWords, Objective, Regression
+from regkit.tasks.objectives import SCALE, MaskedWords, Objective, Regression
 from regkit.tasks.task import Task
 
 
@@ -21,8 +21,8 @@ class Linear(nn.Module):
         self.dropout = Dropout(rate)
         self.linear = nn.Linear(width, objective.width)
         initialise(self.linear, 0.02)
-        if isinstance(objective, Regression):  # begin in the middle of the range, not at 0
-            nn.init.constant_(self.linear.bias, (objective.low + objective.high) / 2)
+        if isinstance(objective, Regression):  # begin in the middle of the scale, not at 0
+            nn.init.constant_(self.linear.bias, SCALE / 2)
 
     def forward(self, vectors: Tensor) -> Tensor:
         output: Tensor = self.linear(self.dropout(vectors))
@@ -44,19 +44,14 @@ class PairFeatures(Linear):
 
 
 class Cosine(nn.Module):
-    """The cosine of a pair's two vectors, scaled to the range of the labels; it has no weights.
+    """The cosine of a pair's two vectors on the scale of a regression; it has no weights.
 
-    A cosine of 0 is the low end of the range, 1 the high end. From `[2 * examples, width]`, sides adjacent, to
+    A cosine of 0 is the low end of the scale, 1 the high end. From `[2 * examples, width]`, sides adjacent, to
     `[examples]`.
     """
 
-    def __init__(self, objective: Regression) -> None:
-        super().__init__()
-        self.low, self.high = objective.low, objective.high
-
     def forward(self, vectors: Tensor) -> Tensor:
-        cosine = F.cosine_similarity(vectors[0::2], vectors[1::2])
-        return self.low + (self.high - self.low) * cosine
+        return SCALE * F.cosine_similarity(vectors[0::2], vectors[1::2])
 
 
 class WordPredictor(nn.Module):
@@ -87,5 +82,5 @@ def head_for(task: Task, encoder: Encoder, rate: float) -> nn.Module:
     if task.pair_mode != "bi_encoder":
         return Linear(width, task.objective, rate)
     if isinstance(task.objective, Regression):
-        return Cosine(task.objective)
+        return Cosine()
     return PairFeatures(width, task.objective, rate)

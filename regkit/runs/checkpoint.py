@@ -29,6 +29,9 @@ from regkit.runs import packing
 MANIFEST = "manifest.json"
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json")  # of every checkpoint
 ENCODER, HEADS = "encoder.", "heads."  # how the names of a model's tensors begin
+# transformers does not know our heads: its classifier would answer with a random head of two classes. With this in
+# config.json it has no class to answer with, unless the user names a number of classes.
+OWN_HEADS = {"num_labels": 0}
 
 
 def save(
@@ -72,6 +75,8 @@ def _fill(
     for name, names in model.head_names.items():
         tensors |= {theirs: weights[f"{HEADS}{name}.{ours}"].clone() for ours, theirs in names.items()}
     config[ENTRY] = model.pooling
+    if model.heads.keys() - model.head_names.keys():
+        config |= OWN_HEADS
     (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
     save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(unfinished)
@@ -171,12 +176,14 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
     try:
         kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(HEADS)}
         save_file(kept, unfinished / "model.safetensors", metadata={"format": "pt"})
-        for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(checkpoint / name, unfinished / name)
+        config = {key: value for key, value in read_json(checkpoint / "config.json").items() if key not in OWN_HEADS}
+        (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
         for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"):
             _flush(unfinished / name)
             (unfinished / name).replace(folder / name)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise RunError(f"the encoder cannot be written into {folder}: {error}.") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

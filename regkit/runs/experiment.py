@@ -18,6 +18,7 @@ from regkit.model import Bert, MultitaskModel, load_encoder, load_known_heads
 from regkit.model.encoders import check_vocabulary, find_encoder
 from regkit.model.pooling import made_for
 from regkit.model.tokenizer import Tokenizer
+from regkit.runs.keeping import check_monitor
 from regkit.runs.settings import Settings
 from regkit.tasks.task import FINETUNE, Stage, Task
 from regkit.training.fit import Fit
@@ -77,10 +78,11 @@ class Experiment:
             bucketing=settings.length_bucketing,
             max_skipped=settings.max_skipped,
         )
-        stages = [stage.name for stage, _ in collect_stages(composition.hook, tasks)]
+        stages = collect_stages(composition.hook, tasks)
         if not stages:
             raise ConfigError("there is no stage to train: fine-tuning is off, and no plugin adds one.")
-        composition.check_stages(stages)
+        composition.check_stages([stage.name for stage, _ in stages])
+        check_monitor(settings.monitor, [task for _, trained in stages for task in trained])
         settings = settings.model_copy(update={"pooling": pooling})
         return cls(_resolved(settings, specs, plugins), tokenizer, tasks, model, composition, trainer, left_out, known)
 

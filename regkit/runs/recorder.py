@@ -1,6 +1,8 @@
 """Recorder: decide when a run is saved, judged, logged and stopped; a sink writes it."""
 
+import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -21,6 +23,7 @@ from regkit.tasks.task import Stage, Task
 from regkit.training import suspects
 from regkit.training.effects import Meter, summary, warnings
 from regkit.training.evaluation import Scores
+from regkit.training.stages import collect_stages
 
 
 @dataclass
@@ -97,14 +100,18 @@ class Recorder:
         self.sink.log({"stage": stage.name, "step": step, "scores": {"dev": scores}})
         if step:
             name = f"{stage.name}-{step}"
-            better = self.keeping.judge(stage.name, name, value, scores)
+            better = self.keeping.judge(stage.name, name, value, scores, self.trainer.evaluator.caveats)
+            if not math.isfinite(value):
+                self.say(
+                    f"{settings.monitor} is not finite after step {step}: any checkpoint with a finite one is better"
+                )
             if settings.patience and self.keeping.since >= settings.patience:
                 self.state.position.ended = True
                 self.say(f"stage {stage.name} ends at step {step}: no better score in {settings.patience} evaluations")
             self.save()
             if better:
                 self.sink.best(name)
-                self.sink.write("scores.json", {"dev": scores})
+                self.sink.write("scores.json", self.keeping.report())
             self.sink.write("effects.json", self.effects())
         self._stop_if_asked()
 
@@ -162,10 +169,25 @@ class Recorder:
         """Sum up what the plugins did and took over the whole log, with warnings."""
         records = self.sink.lines()
         found = summary([record["effects"] for record in records if "effects" in record])
-        said = warnings(found, self.experiment.composition)
+        said = warnings(found, self.experiment.composition) + self.keeping.caveats
         if skipped := sum("skipped" in record for record in records):
             said.append(f"{skipped} steps were skipped: a number was not finite; log.jsonl names tasks and rows.")
-        return {**found, "warnings": said}
+        return {**found, "warnings": said + self._untrained(records)}
+
+    def _untrained(self, records: Sequence[dict[str, Any]]) -> list[str]:
+        """Write a sentence for each stage that has trained, but not all of its tasks: the scheduler left some out."""
+        trained = defaultdict[str, set[str]](set)
+        for record in records:
+            trained[record["stage"]].update(record.get("losses", ()))
+        said = []
+        for stage, tasks in collect_stages(self.trainer.hook, self.trainer.tasks):
+            left_out = [task.name for task in tasks if task.name not in trained[stage.name]]
+            if left_out and trained[stage.name]:
+                said.append(
+                    f"stage '{stage.name}' made no update for {' and '.join(left_out)}, which it only scored; "
+                    "a scheduler such as 'rrobin' gives every task its turns."
+                )
+        return said
 
     def _begin(self) -> None:
         """Note the stage; when training begins, and nothing can be refused any more, open the sink."""

@@ -105,7 +105,7 @@ class FolderSink(Sink):
             point(folder / "last", newest)
             if records.keeping.best:
                 self.best(records.keeping.best)
-            self.write("scores.json", {"dev": records.keeping.scores})
+            self.write("scores.json", records.keeping.report())
         Log(folder / LOG).cut(records.log)
         note_latest(folder)
 

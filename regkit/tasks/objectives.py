@@ -5,8 +5,10 @@ divergences are the `l_s` of SMART (Jiang et al., ACL 2020, section 3.1): the su
 for distributions, the squared difference for scores. Two outputs of different shape are an error, never a broadcast.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -18,6 +20,19 @@ from regkit.tasks.batch import Batch
 
 Scores = Mapping[str, float]
 
+SCALE = 5.0  # the end of the scale of every regression, which begins at 0: that of STS, for which its head is made
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a score is to be read, and when there is one."""
+
+    lower_is_better: bool = False
+    needs_contrast: bool = False  # compares examples whose labels differ: where all are alike, it is not defined
+
+
+LOSS = Metric(lower_is_better=True)
+
 
 class Objective(Protocol):
     """How outputs of one kind are trained, compared and scored.
@@ -26,6 +41,7 @@ class Objective(Protocol):
     """
 
     kind: ClassVar[str]
+    scores: ClassVar[Mapping[str, Metric]]  # every score that `metrics` gives
     metric: ClassVar[str]  # the one that decides which checkpoint is best; higher is better
     label_type: ClassVar[torch.dtype]
 
@@ -54,7 +70,7 @@ class Objective(Protocol):
         ...
 
     def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
-        """Compute the scores of a whole split, its mean loss among them."""
+        """Compute the scores of a whole split that its labels define, its mean loss among them."""
         ...
 
     def label(self, text: str) -> float:
@@ -64,6 +80,17 @@ class Objective(Protocol):
     def text(self, label: float) -> str:
         """Write a label or prediction as a table does."""
         ...
+
+
+def differ(values: Tensor) -> bool:
+    """Whether the examples differ in these labels or predictions: `[examples]`."""
+    return bool((values != values[0]).any())
+
+
+def defined(objective: Objective, labels: Tensor) -> list[str]:
+    """List the scores that the labels of a split define."""
+    contrast = differ(labels)
+    return [name for name, metric in objective.scores.items() if contrast or not metric.needs_contrast]
 
 
 def _wide(values: Tensor) -> Tensor:
@@ -96,6 +123,7 @@ class Classification:
     classes: int
     names: tuple[str, ...] = ()
     kind: ClassVar[str] = "classification"
+    scores: ClassVar[Mapping[str, Metric]] = {"accuracy": Metric(), "macro_f1": Metric(), "loss": LOSS}
     metric: ClassVar[str] = "accuracy"
     label_type: ClassVar[torch.dtype] = torch.int64
 
@@ -141,6 +169,12 @@ class Binary:
     """Yes or no, labelled 1 or 0; the output is the logit of yes, `[examples]`."""
 
     kind: ClassVar[str] = "binary"
+    scores: ClassVar[Mapping[str, Metric]] = {
+        "accuracy": Metric(),
+        "f1": Metric(),
+        "auc": Metric(needs_contrast=True),
+        "loss": LOSS,
+    }
     metric: ClassVar[str] = "accuracy"
     label_type: ClassVar[torch.dtype] = torch.int64
     width: ClassVar[int] = 1
@@ -165,10 +199,11 @@ class Binary:
         from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
         truth, guess = labels.numpy(), self.prediction(evidence).numpy()
+        auc = {"auc": float(roc_auc_score(truth, evidence.float().numpy()))} if differ(labels) else {}
         return {
             "accuracy": float(accuracy_score(truth, guess)),
             "f1": float(f1_score(truth, guess, zero_division=0.0)),
-            "auc": float(roc_auc_score(truth, evidence.float().numpy())),
+            **auc,
             "loss": float(self.loss(evidence, labels)),
         }
 
@@ -181,11 +216,20 @@ class Binary:
 
 @dataclass(frozen=True)
 class Regression:
-    """A score on a range; the output is `[examples]`, in the unit of the labels."""
+    """A score on a range of the table; the output is `[examples]`, on a scale from 0 to 5 that stands for the range.
+
+    So nothing that is learned depends on the unit of the table: outputs, labels, loss, divergence and predictions are on the
+    scale, and only `label` and `text` know the range. A table of 0 to 5, such as STS, is on the scale as it is.
+    """
 
     low: float
     high: float
     kind: ClassVar[str] = "regression"
+    scores: ClassVar[Mapping[str, Metric]] = {
+        "pearson": Metric(needs_contrast=True),
+        "spearman": Metric(needs_contrast=True),
+        "loss": LOSS,
+    }
     metric: ClassVar[str] = "pearson"
     label_type: ClassVar[torch.dtype] = torch.float32
     width: ClassVar[int] = 1
@@ -194,15 +238,12 @@ class Regression:
         return self.divergence(output, labels)
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
-        """Compute the squared difference, in squared units of the labels.
-
-        A range of 0-5 gives 25 times what 0-1 gives, as it does for the loss.
-        """
+        """Compute the squared difference on the scale: from one end of the range to the other it is 25."""
         _same_shape(output, other)
         return (_wide(output) - _wide(other)).square().mean()
 
     def prediction(self, output: Tensor) -> Tensor:
-        return output.float().clamp(self.low, self.high)
+        return output.float().clamp(0, SCALE)
 
     def evidence(self, output: Tensor, batch: Batch) -> Tensor:
         return output
@@ -212,6 +253,8 @@ class Regression:
 
         truth, guess = labels.double().numpy(), evidence.double().numpy()
         loss = float(self.loss(evidence, labels))
+        if not differ(labels):
+            return {"loss": loss}
         if np.ptp(guess) == 0:  # a constant prediction correlates with nothing
             return {"pearson": 0.0, "spearman": 0.0, "loss": loss}
         return {
@@ -221,17 +264,30 @@ class Regression:
         }
 
     def label(self, text: str) -> float:
-        needed = f"a number from {self.low:g} to {self.high:g}"
-        try:
-            value = float(text)
-        except ValueError:
-            raise ValueError(needed) from None
-        if not self.low <= value <= self.high:
-            raise ValueError(needed)
-        return value
+        """Read a number of the table onto the scale. Raises ValueError, which says what is needed instead."""
+        value = _number(text)
+        if value is None or not self.low <= value <= self.high:
+            raise ValueError(f"a number from {self.text(0)} to {self.text(SCALE)}")
+        return self._on_scale(value)
 
     def text(self, label: float) -> str:
-        return f"{label:.4f}"
+        """Write a point of the scale in the table's unit, with the fewest decimals that read back as the same float32."""
+        value = min(max(self.low + label * self._unit, self.low), self.high)
+        texts = (f"{value:z.{decimals}f}" for decimals in count())
+        return next(text for text in texts if self._alike(float(text), value))
+
+    def _alike(self, written: float, value: float) -> bool:
+        """Whether a number is in the range, and on the scale the same float32 as another."""
+        same = np.float32(self._on_scale(written)) == np.float32(self._on_scale(value))
+        return bool(same) and self.low <= written <= self.high
+
+    def _on_scale(self, value: float) -> float:
+        return (value - self.low) / self._unit
+
+    @property
+    def _unit(self) -> float:
+        """The length of a point of the scale in the table's unit."""
+        return (self.high - self.low) / SCALE
 
 
 @dataclass(frozen=True)
@@ -243,6 +299,11 @@ class MaskedWords:
 
     words: int
     kind: ClassVar[str] = "masked words"
+    scores: ClassVar[Mapping[str, Metric]] = {
+        "accuracy": Metric(),
+        "perplexity": Metric(lower_is_better=True),
+        "loss": LOSS,
+    }
     metric: ClassVar[str] = "accuracy"
     label_type: ClassVar[torch.dtype] = torch.int64
 
@@ -274,7 +335,9 @@ class MaskedWords:
     def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
         masked, loss, found = evidence.double().sum(0).tolist()
         loss /= max(masked, 1)
-        return {"accuracy": found / max(masked, 1), "perplexity": float(np.exp(loss)), "loss": loss}
+        with np.errstate(over="ignore"):  # it may be infinite
+            perplexity = float(np.exp(loss))
+        return {"accuracy": found / max(masked, 1), "perplexity": perplexity, "loss": loss}
 
     def label(self, text: str) -> float:
         return _whole(text, self.words - 1)
@@ -284,11 +347,12 @@ class MaskedWords:
 
 
 def _whole(text: str, highest: int) -> float:
-    needed = f"a whole number from 0 to {highest}" if highest > 1 else "0 or 1"
-    try:
-        value = float(text)  # the course writes a paraphrase as 1.0
-    except ValueError:
-        raise ValueError(needed) from None
-    if not (value.is_integer() and 0 <= value <= highest):
-        raise ValueError(needed)
+    value = _number(text)  # the course writes a paraphrase as 1.0
+    if value is None or not (value.is_integer() and 0 <= value <= highest):
+        raise ValueError(f"a whole number from 0 to {highest}" if highest > 1 else "0 or 1")
     return value
+
+
+def _number(text: str) -> float | None:
+    """Read a decimal number such as -1, 2.5 or 1e-05; None for other text, even if Python takes it for a number: 1_0, nan."""
+    return float(text) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) else None

@@ -17,7 +17,7 @@ from regkit.hooks.defaults import Defaults
 from regkit.hooks.spec import hookimpl
 from regkit.model import Bert, BertConfig, MultitaskModel
 from regkit.model.tokenizer import Tokenizer
-from regkit.tasks.objectives import Binary, Classification, Objective, Regression
+from regkit.tasks.objectives import SCALE, Binary, Classification, Objective, Regression
 from regkit.tasks.task import FINETUNE, Examples, PairMode, Stage, Task
 from regkit.training.effects import Meter, Record
 from regkit.training.fit import Fit
@@ -51,7 +51,7 @@ def tiny_task(
     segments = np.concatenate([np.arange(n) >= n // 2 for n in lengths]) if pair_mode == "cross_encoder" else 0 * tokens
     share = tokens[starts[::sides]] / TINY.vocab_size
     if isinstance(objective, Regression):
-        labels = torch.tensor(objective.low + (objective.high - objective.low) * share, dtype=torch.float32)
+        labels = torch.tensor(SCALE * share, dtype=torch.float32)
     else:
         labels = torch.tensor(share * (objective.width if objective.width > 1 else 2)).long()
     examples = Examples(

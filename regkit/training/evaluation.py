@@ -12,6 +12,7 @@ from regkit.distributed.processes import ALONE, Processes
 from regkit.model import MultitaskModel
 from regkit.model.modes import autocast, mode
 from regkit.tasks.task import Split, Task, scorable
+from regkit.training.caveats import one_sided
 from regkit.training.fit import Fit
 
 Scores = dict[str, dict[str, float]]  # by task and metric
@@ -27,6 +28,7 @@ class Evaluator:
     precision: torch.dtype = torch.float32
     processes: Processes = ALONE
     between: Callable[[], None] = lambda: None  # called before each pass in all processes; an error ends the evaluation
+    caveats: list[str] = field(default_factory=list, init=False)  # what the latest scores do not show
 
     @torch.no_grad()
     def outputs(self, model: MultitaskModel, task: Task, split: Split) -> Tensor:
@@ -49,10 +51,15 @@ class Evaluator:
         return self.processes.sum(found).cpu()
 
     def scores(self, model: MultitaskModel, tasks: Iterable[Task], split: Split) -> Scores:
-        """Score every task that has the split with labels: `scores[task][metric]`."""
-        return {
-            task.name: score(task, self.outputs(model, task, split), labels) for task, labels in scorable(tasks, split)
-        }
+        """Score every task that has the split with labels: `scores[task][metric]`. Notes what they do not show."""
+        found, caveats = {}, []
+        for task, labels in scorable(tasks, split):
+            output = self.outputs(model, task, split)
+            found[task.name] = score(task, output, labels)
+            if said := one_sided(task, split, output):
+                caveats.append(said)
+        self.caveats = caveats
+        return found
 
 
 def score(task: Task, output: Tensor, labels: Tensor) -> dict[str, float]:
@@ -63,6 +70,11 @@ def score(task: Task, output: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def mean_score(scores: Mapping[str, Mapping[str, float]], tasks: Iterable[Task]) -> float:
-    """Compute the mean over tasks of each objective's own metric: it decides which checkpoint is best."""
-    main = [scores[task.name][task.objective.metric] for task in tasks if task.name in scores]
-    return float(np.mean(main)) if main else 0.0
+    """Compute the mean over tasks of each objective's own metric: it decides which checkpoint is best.
+
+    A task whose labels do not define its metric does not count. If there is no other, the lowest mean loss decides.
+    """
+    own = {task.name: task.objective.metric for task in tasks}
+    main = [values[own[name]] for name, values in scores.items() if own[name] in values]
+    losses = [-values["loss"] for values in scores.values()]
+    return float(np.mean(main or losses or [0.0]))

@@ -15,7 +15,15 @@ from regkit.tasks.task import Stage, Task
 from regkit.training.evaluation import Evaluator
 from regkit.training.fit import Fit, explained
 from regkit.training.passes import Passes
-from regkit.training.stages import Span, collect_stages, make_optimizer, measure_length, prepare, schedule
+from regkit.training.stages import (
+    Span,
+    check_surgery,
+    collect_stages,
+    make_optimizer,
+    measure_length,
+    prepare,
+    schedule,
+)
 from regkit.training.state import State
 from regkit.training.update import Update, finite, parameters_of
 
@@ -52,6 +60,7 @@ class Trainer:
         """Run one stage: score at its start and after each epoch, and update in between."""
         with self.streams.at(stage.name), self.state.changing():
             prepare(self.hook, self.model, stage, tasks)
+            check_surgery(self.state, stage)
             optimizer = self.state.optimizer = make_optimizer(self.hook, self.model, stage)
             self.state.restore()  # nothing to do in a new run
             length = measure_length(self.hook, self.streams, stage, tasks)

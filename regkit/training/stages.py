@@ -12,7 +12,7 @@ from regkit.base.randomness import Streams
 from regkit.data.order import Feed
 from regkit.model import MultitaskModel
 from regkit.tasks.task import Stage, Task
-from regkit.training.state import Length
+from regkit.training.state import Length, State
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,22 @@ def prepare(hook: Any, model: MultitaskModel, stage: Stage, tasks: Sequence[Task
                 "Read its pairs as cross_encoder, or leave the task out."
             )
     hook.prepare(model=model, stage=stage, tasks=tasks)
+
+
+def surgeons(state: State, stage: Stage) -> list[str]:
+    """List the plugins that combine the tasks' gradients in a stage, in their order."""
+    answer = {each.plugin_name for each in state.hook.combine_gradients.get_hookimpls()}
+    return [name for name in state.plugins if name in answer and state.acts(name, stage.name)]
+
+
+def check_surgery(state: State, stage: Stage) -> None:
+    """Raise PluginError if a plugin combines gradients of the encoder, and the stage or a plugin has frozen it."""
+    frozen = stage.trainable == "heads" or not list(state.model.shared_parameters())
+    if frozen and (found := surgeons(state, stage)):
+        raise PluginError(
+            f"'{found[0]}' looks at the tasks' gradients of the encoder, but the encoder is frozen in stage "
+            f"'{stage.name}'; leave it out, or train the encoder."
+        )
 
 
 def make_optimizer(hook: Any, model: MultitaskModel, stage: Stage) -> torch.optim.Optimizer:

@@ -98,6 +98,9 @@ COMMAND_LINE = [
     train("learning rate 1e999", "--lr", "1e999", says=("--learning-rate is '1e999';", "finite")),
     train("unknown score to monitor", "--monitor", "mood.acuracy", says=("monitor is 'mood.acuracy', and there is no such score. Did you mean 'mood.accuracy'? ", "mean")),
     train("score of an unknown task", "--monitor", "mod.accuracy", says="monitor is 'mod.accuracy', and there is no such score. "),
+    train("score that the dev labels do not define", "--monitor", "same.auc", says="monitor is 'same.auc', which needs dev labels that differ. Did you mean 'same.f1'? Available: mean, ",
+          files={"data/same-dev.csv": "one,two,same\na,b,1\nb,c,1\n"}),
+    train("score to monitor without a task", "--monitor", "accuracy", "--dry-run", says="monitor is 'accuracy', and there is no such score. "),
     train("one checkpoint", "--keep", 1, says="--keep is '1'; "),
     train("no patience", "--patience", 0, says="--patience is '0'; "),
     train("negative minutes", "--save-minutes", -1, says="--save-minutes is '-1'; "),
@@ -245,8 +248,8 @@ DATA = [
     data("label of two lines", HEADER + '1,a,0\n2,b,"x\ny"\n', ", line 3: mood is 'x"),
     data("label with a control character", HEADER + "1,a,0\n2,b,\x1b[31mred\n", ", line 3: mood is '"),
     data("text empty", HEADER + "1,a,0\n2, ,1\n", ", line 3: sentence is empty."),
-    data("one class", HEADER + "1,a,1\n2,b,1\n", ": every mood is 1; nothing can be learned or measured."),
-    data("one row", HEADER + "1,a,1\n", ": every mood is 1; nothing can be learned or measured."),
+    data("one class", HEADER + "1,a,1\n2,b,1\n", ": every mood is 1; nothing can be learned from it."),
+    data("one row", HEADER + "1,a,1\n", ": every mood is 1; nothing can be learned from it."),
     data("empty", "", " is empty."),
     data("header only", HEADER, " has no rows."),
     data("binary", HEADER.encode() + b"1,a,0\n2,\xff,1\n", ", line 3: byte 0xff is not UTF-8 text."),
@@ -262,7 +265,6 @@ DATA = [
           files={"data/tasks.toml": MOOD.replace("mood-train.csv", "mood.parquet"), "data/mood.parquet": b"PAR1junkPAR1"}),
     train("data: score out of range", says="data/near-dev.csv, line 3: score is '5.5'; a number from 0 to 5 is needed.",
           files={"data/near-dev.csv": "one,two,score\na,b,0\nb,c,5.5\n"}),
-    train("data: one class in dev", says="data/same-dev.csv: every same is 1; ", files={"data/same-dev.csv": "one,two,same\na,b,1\nb,c,1\n"}),
 ]  # fmt: skip
 
 ENCODERS = [

@@ -55,17 +55,17 @@ def test_eval_gives_the_numbers_of_scores_json(finished: Path, place: Path) -> N
     ran = regkit("eval", "run", "--json", cwd=place)
     assert (ran.status, ran.err) == (0, "")
     scores = json.loads(ran.out)
-    assert list(scores) == ["dev"]
+    assert set(scores) <= {"dev", "warnings"}
     assert list(scores["dev"]) == ["mood", "same", "near"]
     assert scores == read_json(finished / "scores.json")
-    lines = regkit("eval", "run", cwd=place).out.splitlines()
+    lines = regkit("eval", "run", cwd=place).out.splitlines()[:3]
     assert [line.split(": ")[2] for line in lines] == ["mood", "same", "near"]
     assert f"accuracy {scores['dev']['mood']['accuracy']:.3f}" in lines[0]
 
 
 def test_eval_of_other_splits_and_of_other_data(finished: Path, place: Path, tmp_path: Path) -> None:
     scores = json.loads(regkit("eval", "run", "--split", "train", "--json", cwd=place).out)
-    assert list(scores) == ["train"]
+    assert set(scores) <= {"train", "warnings"}
     data = write_tasks(tmp_path / "other")
     (data / "near-dev.csv").write_text("one,two,score\nthe tea,the jam,0\nthe tea,the tea,5\nrice,soup,3\n")
     other = json.loads(regkit("eval", "run", "--data", data, "--json", cwd=place).out)["dev"]
@@ -121,6 +121,33 @@ def test_an_example_is_predicted_alike_wherever_it_stands_in_the_file(
     assert one == pytest.approx(other[::-1], abs=1e-3)
 
 
+def learned(place: Path, data: Path, low: float, high: float) -> list[float]:
+    """The losses and the predictions, as shares of the range, of a run on scores of that range."""
+    scores = [low + n % 11 / 10 * (high - low) for n in range(22)]
+    pairs = [{"one": sentence(n), "two": sentence(n + 1), "score": score} for n, score in enumerate(scores)]
+    spec = f'kind = "regression"\nrange = [{low}, {high}]\nlabel = "score"\ntrain = "t.csv"\ndev = "t.csv"\n'
+    apart = f'[tasks.apart]\ntext = ["one", "two"]\npair_mode = "bi_encoder"\n{spec}'
+    data.mkdir()
+    write_csv(data / "t.csv", pairs)
+    (data / "tasks.toml").write_text(f'[tasks.alone]\ntext = "one"\n{spec}{apart}', encoding="utf8")
+    ran = train(place, "--data", data, "--steps", 6, "--lr", 0.01, "-p", "smart", "--output", data / "run")
+    assert ran.status == 0, ran.err
+    log = [json.loads(line) for line in (data / "run" / "log.jsonl").read_text(encoding="utf8").splitlines()]
+    losses = [value for record in log for terms in record.get("losses", {}).values() for value in terms.values()]
+    assert regkit("eval", data / "run", "--predictions", data / "p", cwd=place).status == 0
+    texts = [text for task in ("alone", "apart") for _, text in rows(data / "p" / f"{task}-dev.csv")[1:]]
+    return [*losses, *((float(text) - low) / (high - low) for text in texts)]
+
+
+def test_scores_are_learned_alike_in_whatever_unit_a_table_has_them(place: Path, tmp_path: Path) -> None:
+    """From 0 to 5, within a thousandth, and far from 0."""
+    found = learned(place, tmp_path / "points", 0, 5)
+    assert len(found) == 6 * 2 + 2 * 22
+    assert len(set(found)) > 40
+    assert learned(place, tmp_path / "small", 0, 0.001) == pytest.approx(found, rel=1e-4, abs=1e-5)
+    assert learned(place, tmp_path / "far", 1e6, 1e6 + 1) == pytest.approx(found, rel=1e-4, abs=1e-5)
+
+
 def test_predictions_of_named_classes_are_names(place: Path, tmp_path: Path) -> None:
     data = write_tasks(tmp_path / "data")
     names = ["sad", "so, so", "glad"]
@@ -136,10 +163,30 @@ def test_predictions_of_named_classes_are_names(place: Path, tmp_path: Path) -> 
 def test_a_test_split_without_labels_is_not_scored_but_explained(finished: Path, place: Path, tmp_path: Path) -> None:
     ran = regkit("eval", "run", "--split", "test", cwd=place)
     assert (ran.status, ran.err) == (0, "")
-    assert ran.out == "mood: the test split has no labels; use --predictions DIR to write predictions.\n"
-    assert json.loads(regkit("eval", "run", "--split", "test", "--json", cwd=place).out) == {"test": {}}
+    assert ran.out.startswith("mood: the test split has no labels; use --predictions DIR to write predictions.\n")
+    assert json.loads(regkit("eval", "run", "--split", "test", "--json", cwd=place).out)["test"] == {}
     ran = regkit("eval", "run", "--split", "test", "--predictions", tmp_path / "p", cwd=place)
-    assert ran.out == f"mood: the test split has no labels; predictions are in {tmp_path / 'p'}.\n"
+    assert ran.out.startswith(f"mood: the test split has no labels; predictions are in {tmp_path / 'p'}.\n")
+
+
+def test_predictions_that_are_all_one_class_are_said_of_the_best_checkpoint(place: Path, tmp_path: Path) -> None:
+    """At the end of training, of training that was gone on with, and by eval, on the terminal and in files."""
+    data = write_tasks(tmp_path / "data")
+    (data / "tasks.toml").write_text(TASKS[TASKS.index("[tasks.same]") : TASKS.index("[tasks.near]")], encoding="utf8")
+    for split in ("train", "dev"):
+        pairs = [{"one": sentence(n), "two": "tea", "same": int(n == 7)} for n in range(25)]
+        write_csv(data / f"same-{split}.csv", pairs)
+    ran = train(place, "--data", data, "--epochs", 2, "--output", "run", cwd=tmp_path)
+    said = "same: all 25 predictions on dev are class 0, as are 96 % of its labels: accuracy alone does not show it"
+    assert ran.out.count(f"warning: {said}\n") == 1
+    (tmp_path / "run" / "finished.json").unlink()
+    (tmp_path / "run" / "scores.json").unlink()
+    again = regkit("train", "--resume", "run", cwd=tmp_path)
+    assert again.out.count(f"warning: {said}\n") == 1, again.err
+    for file in ("effects.json", "scores.json"):
+        assert read_json(tmp_path / "run" / file)["warnings"] == [said]
+    assert regkit("eval", "run", cwd=tmp_path).out.endswith(f"\nwarning: {said}\n")
+    assert json.loads(regkit("eval", "run", "--json", cwd=tmp_path).out) == read_json(tmp_path / "run" / "scores.json")
 
 
 def test_the_config_of_a_run_trains_the_same_run_again(finished: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from regkit import Experiment, PluginError, Settings
 from regkit.cli.plan import first_epoch, plan
 from regkit.cli.trial import Trial
 from regkit.training.stages import measure_length
-from tests.helpers import TASKS, regkit, stages_of, write_tasks
+from tests.helpers import TASKS, install, regkit, stages_of, write_csv, write_tasks
 
 
 def steps(place: Path, *plugins: str) -> dict[str, tuple[str, str, float]]:
@@ -142,7 +142,7 @@ def epoch_lines(lines: Sequence[str]) -> list[str]:
             {"weighted": {"weights": {"mood": 0, "same": 1, "near": 1}}},
             "33 updates, 11 an epoch",
             [
-                "mood: in 0 of the first 11 updates; scored, but not trained",
+                "mood: in 0 of the first 11 updates; scored, but not trained in this epoch",
                 "same: in 6 of the first 11 updates; every example 3 times",
                 "near: in 5 of the first 11 updates; every example 1.67 times",
             ],
@@ -151,8 +151,8 @@ def epoch_lines(lines: Sequence[str]) -> list[str]:
             {"only": {"task": "near"}},
             "9 updates, 3 an epoch",
             [
-                "mood: in 0 of the first 3 updates; scored, but not trained",
-                "same: in 0 of the first 3 updates; scored, but not trained",
+                "mood: in 0 of the first 3 updates; scored, but not trained in this epoch",
+                "same: in 0 of the first 3 updates; scored, but not trained in this epoch",
                 "near: in 3 of the first 3 updates; every example once",
             ],
         ),
@@ -241,3 +241,64 @@ def test_a_refused_surgery_leaves_no_run_behind_and_the_remedy_trains(uneven: Pa
 def test_surgery_on_a_single_task_is_refused_without_a_remedy_that_would_not_work(uneven: Path) -> None:
     with pytest.raises(PluginError, match=r"^'pcgrad' .*, but every step has one; leave it out\.$"):
         plan(build(uneven, {"pcgrad": {}}, tasks=["mood"]))
+
+
+@pytest.mark.parametrize("surgeon", ["pcgrad", "gradvac", "cagrad", "gradnorm", "famo"])
+def test_surgery_on_a_frozen_encoder_is_refused_before_a_remedy_that_would_not_help(uneven: Path, surgeon: str) -> None:
+    """Whether or not tasks share a step: the shared parameters have no gradient."""
+    for scheduler in ({}, {"rrobin": {"per_step": 2}}):
+        with pytest.raises(PluginError) as refused:
+            plan(build(uneven, {**scheduler, "freeze": {}, surgeon: {}}, tasks=["mood", "same"]))
+        where = "the encoder is frozen in stage 'finetune'; leave it out, or train the encoder."
+        assert str(refused.value) == f"'{surgeon}' looks at the tasks' gradients of the encoder, but {where}"
+
+
+ICY = """
+from dataclasses import dataclass
+from regkit import hookimpl
+
+@dataclass
+class Plugin:
+    @hookimpl
+    def prepare(self, model):
+        model.encoder.requires_grad_(False)
+
+    @hookimpl
+    def epoch_steps(self):
+        return 4
+
+    @hookimpl
+    def choose_tasks(self, tasks):
+        return tasks
+
+    @hookimpl
+    def combine_gradients(self, gradients):
+        return gradients.sum(0)
+"""
+
+
+@pytest.mark.parametrize("dry", [["--dry-run"], []], ids=["dry run", "run"])
+def test_surgery_is_refused_where_a_plugin_has_frozen_the_encoder_itself(
+    uneven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dry: list[str]
+) -> None:
+    install(monkeypatch, tmp_path / "strangers", icy=ICY)
+    words = ("--data", uneven, "--encoder", uneven.parent / "encoder", "--output", tmp_path / "run", "-p", "icy")
+    ran = regkit("train", *words, "--tasks", "mood,same", *dry, cwd=tmp_path)
+    assert (ran.status, (tmp_path / "run").exists()) == (2, False)
+    assert "'icy' looks at the tasks' gradients of the encoder, but the encoder is frozen" in ran.err
+
+
+def test_of_dev_labels_that_are_all_alike_the_plan_says_what_they_leave_out_and_what_decides(
+    place: Path, tmp_path: Path
+) -> None:
+    data = write_tasks(tmp_path / "data")
+    (tmp_path / "encoder").symlink_to(place / "encoder")
+    write_csv(data / "near-dev.csv", [{"one": "tea", "two": "jam", "score": 3}] * 2)
+    write_csv(data / "same-dev.csv", [{"one": "tea", "two": "jam", "same": 1}] * 2)
+    lines = [line.strip() for line in plan(build(data, {}))]
+    assert "every dev label is 1: auc is not defined, and left out" in lines
+    assert "every dev label is 3: pearson and spearman are not defined, and left out" in lines
+    assert "the best checkpoint has the highest mean score of the tasks other than near" in lines
+    alone = plan(build(data, {}, tasks=["near"]))
+    assert alone[-1] == "  the best checkpoint has the lowest loss: no task has a score that could decide"
+    assert "best" not in "".join(plan(build(data, {}, monitor="same.loss")))

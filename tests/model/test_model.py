@@ -328,10 +328,10 @@ def test_a_prediction_is_the_head_on_the_pooled_first_tokens() -> None:
     torch.testing.assert_close(found, model.heads["binary"](pooled), rtol=1e-5, atol=1e-6)
 
 
-def test_cosine_maps_opposite_right_and_equal_angles_onto_the_labels_range() -> None:
+def test_cosine_maps_opposite_right_and_equal_angles_onto_the_scale() -> None:
     sides = torch.tensor([[1.0, 0], [2, 0], [1, 0], [0, 3], [1, 1], [-1, -1]])
-    torch.testing.assert_close(Cosine(Regression(1, 5))(sides), torch.tensor([5.0, 1, -3]))
-    assert not list(Cosine(Regression(1, 5)).parameters())
+    torch.testing.assert_close(Cosine()(sides), torch.tensor([5.0, 0, -5]))
+    assert not list(Cosine().parameters())
 
 
 def test_pair_features_are_both_vectors_their_distance_and_their_product() -> None:
@@ -343,9 +343,9 @@ def test_pair_features_are_both_vectors_their_distance_and_their_product() -> No
         torch.testing.assert_close(output, wanted)
 
 
-def test_a_linear_head_begins_in_the_middle_of_the_range_and_drops_in_training() -> None:
-    head, vectors = Linear(64, Regression(1, 5), 0.5), torch.randn(32, 64)
-    assert head.linear.bias.item() == 3
+def test_a_linear_head_begins_in_the_middle_of_the_scale_and_drops_in_training() -> None:
+    head, vectors = Linear(64, Regression(1, 101), 0.5), torch.randn(32, 64)
+    assert head.linear.bias.item() == 2.5
     assert head.linear.weight.std().item() == pytest.approx(0.02, rel=0.5)
     assert not torch.equal(head(vectors), head(vectors))
     torch.testing.assert_close(head.eval()(vectors), (vectors @ head.linear.weight.T + head.linear.bias)[:, 0])

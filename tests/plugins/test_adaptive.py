@@ -110,6 +110,15 @@ def test_a_task_that_is_not_scored_keeps_its_share() -> None:
     assert counts(epoch) == (406, 426, 426)  # 0.952, 1 and 1: 405.81, 426.10, 426.10
 
 
+def test_a_task_whose_own_score_is_not_defined_keeps_its_share() -> None:
+    trainer = trainer_of({"adaptive": Adaptive({"sst": 0.5})})
+    ((stage, tasks),) = stages_of(trainer)
+    measure_length(trainer.hook, trainer.streams, stage, tasks)
+    scores = {"sst": {tasks[0].objective.metric: 0.5}, "sts": {"loss": 1.0}}
+    trainer.hook.evaluated(stage=stage, step=TOTAL, scores=scores)
+    assert [counts(epoch) for epoch in epochs_of(trainer)] == [(406, 426, 426)]
+
+
 def test_a_reference_of_an_unknown_task_is_refused() -> None:
     trainer = trainer_of({"adaptive": Adaptive({"qora": 0.5})})
     ((stage, tasks),) = stages_of(trainer)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
+import torch
 from regkit_plugins.dwa import DWA
 
 from regkit import hookimpl
@@ -84,3 +85,26 @@ def test_an_evaluation_before_the_first_step_counts_as_no_epoch() -> None:
     plugin.after_step(told({"a": 2.0, "b": 1.0}))
     plugin.evaluated()
     assert plugin.weights == pytest.approx(dwa_by_hand([{"a": 4.0, "b": 1.0}, {"a": 2.0, "b": 1.0}], 2.0))
+
+
+@pytest.mark.parametrize("rise", [100, 210, 250, 1e6])
+def test_a_weight_that_becomes_tiny_is_forgotten_after_two_epochs_of_equal_losses(rise: float) -> None:
+    """The weighted loss of such a task would be 0 in float32, and its unweighted loss lost."""
+    plugin = DWA()
+    for loss in (0.002, 0.002 * rise, 0.002 * rise):
+        weighted = {"a": loss * plugin.weights.get("a", 1.0), "b": 0.5 * plugin.weights.get("b", 1.0)}
+        plugin.after_step({name: {"task": torch.tensor(value)} for name, value in weighted.items()})
+        plugin.evaluated()
+        assert min(plugin.weights.values(), default=1.0) >= 1e-6
+    assert plugin.before == pytest.approx({"a": 0.002 * rise, "b": 0.5})
+    assert plugin.weights == pytest.approx({"a": 1.0, "b": 1.0})
+
+
+@pytest.mark.parametrize("loss", [math.inf, math.nan])
+def test_a_mean_loss_that_is_not_finite_changes_no_weight(loss: float) -> None:
+    plugin = DWA()
+    for value in (1.0, loss, 1.0, 1.0):
+        plugin.after_step(told({"a": value, "b": 1.0}))
+        plugin.evaluated()
+        assert plugin.weights.get("a", 1.0) == pytest.approx(1.0)
+        assert plugin.weights.get("b", 1.0) == pytest.approx(1.0)

@@ -43,6 +43,14 @@ class ByHand:
         self.adam.step()
 
 
+def test_a_loss_that_overflows_after_the_update_leaves_the_xi_alone() -> None:
+    plugin = FAMO()
+    prepared({"both": Both(), "famo": plugin}, two())
+    after = losses_now(classes=float("inf"), score=1.0)
+    plugin.after_step(told({"classes": 1.0, "score": 1.0}), lambda: after)
+    assert plugin._shares(["classes", "score"]).tolist() == [0.5, 0.5]
+
+
 @pytest.mark.parametrize("budget", [WHOLE, CUT])
 def test_famo_follows_the_weighed_sum_of_the_tasks_own_gradients_heads_included(budget: int) -> None:
     plugin = FAMO()

@@ -316,3 +316,12 @@ def test_the_meter_hears_how_the_loss_rises_there_and_elsewhere() -> None:
     found = answer["freelb"]
     assert found["rise"] > 3 * abs(found["rise at random"])
     assert found["at the edge"] == 1
+
+
+@ONE_AND_TWO_TEXTS
+def test_by_default_the_first_ascent_stays_inside_of_the_ball(task: Task) -> None:
+    """So the second point is not where a single step of full length would end."""
+    _, batch, seen = passes(FreeLB(), task)
+    start, second, _ = (sizes(batch, nudge) / sizes(batch, seen.inputs[0]) for nudge in nudges_of(seen))
+    assert (start < second).all()
+    assert (second < 0.0095).all()

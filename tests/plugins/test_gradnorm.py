@@ -102,10 +102,19 @@ def test_no_weight_becomes_0_or_less_however_long_the_step() -> None:
         assert sum(plugin.weights.values()) == pytest.approx(2)
 
 
-def test_a_task_that_does_not_pull_leaves_the_weights_alone() -> None:
+@pytest.mark.parametrize("norm", [0.0, float("inf")])
+def test_a_task_without_a_pull_or_with_an_endless_one_leaves_the_weights_alone(norm: float) -> None:
     plugin = GradNorm()
-    feed(plugin, ["a", "b"], torch.tensor([0.0, 1.0]).double(), torch.ones(2).double())
+    plugin.pulls = {"a": norm, "b": 1.0}
+    plugin.after_step(told({"a": 1.0, "b": 1.0}))
     assert plugin.weights == {}
+
+
+def test_the_loss_of_a_task_with_a_tiny_weight_is_that_without_its_weight() -> None:
+    plugin = GradNorm()
+    plugin.weights = {"a": 1e-7, "b": 2.0}
+    feed(plugin, ["a", "b"], torch.ones(2).double(), torch.tensor([0.002, 0.5]).double())
+    assert plugin.first == pytest.approx({"a": 0.002, "b": 0.5})
 
 
 def test_in_a_run_gradnorm_has_the_gradients_and_losses_of_the_tasks_alone() -> None:

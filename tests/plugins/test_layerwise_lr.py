@@ -10,7 +10,7 @@ from regkit_plugins.freeze import Freeze
 from regkit_plugins.layerwise_lr import LayerwiseLR
 from regkit_plugins.mixout import Mixout
 
-from regkit import MultitaskModel, Stage, hookimpl
+from regkit import MultitaskModel, PluginError, Stage, hookimpl
 from regkit.testing import same_weights, tiny_tasks, tiny_trainer
 from regkit.testing.tiny import unscored
 from regkit.training.loop import Trainer
@@ -162,9 +162,13 @@ def test_the_optimizer_of_another_plugin_keeps_its_kind_and_its_own_rates_are_de
             assert (group["lr"], group["momentum"]) == (pytest.approx(peak * 0.5 ** depth(name)), 0.9)
 
 
-def test_on_a_frozen_encoder_the_heads_have_their_full_rate_and_no_group_is_empty() -> None:
+def test_a_frozen_encoder_is_refused_in_a_sentence_unless_all_layers_have_one_rate() -> None:
     tasks = [task for task in tiny_tasks() if task.name != "cosine"]
-    trainer = tiny_trainer({"layerwise_lr": LayerwiseLR(0.5), "freeze": Freeze(0.25)}, tasks=tasks)
+    with pytest.raises(PluginError) as refused:
+        prepared(tiny_trainer({"layerwise_lr": LayerwiseLR(0.5), "freeze": Freeze(0.25)}, tasks=tasks))
+    remedy = "but the encoder is frozen; leave one of the two plugins out."
+    assert str(refused.value) == f"'layerwise_lr' slows the layers of the encoder, {remedy}"
+    trainer = tiny_trainer({"layerwise_lr": LayerwiseLR(1.0), "freeze": Freeze(0.25)}, tasks=tasks)
     optimizer = prepared(trainer)
     groups = groups_of(trainer, optimizer)
     assert groups.keys() == {f"heads.{task.name}.linear.{kind}" for task in tasks for kind in ("weight", "bias")}

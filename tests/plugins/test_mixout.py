@@ -77,11 +77,12 @@ def without_attention_dropout(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("p", [0.25, 0.75])  # shares that the 16 bits of `dropout` hold exactly
-def test_outputs_and_gradients_are_those_of_equation_4_with_an_explicit_mask(p: float) -> None:
+@pytest.mark.parametrize("rows", [False, True])
+def test_outputs_and_gradients_are_those_of_equation_4_with_an_explicit_mask(rows: bool, p: float) -> None:
     """In training mode, with a hidden dropout of 0.5 in the configuration that must not show."""
     plain = tiny_trainer({}, dropout=0.5).model.double().eval()
     anchors = pretrained(plain)
-    trainer = tiny_trainer({"mixout": Mixout(p=p)}, dropout=0.5)
+    trainer = tiny_trainer({"mixout": Mixout(p=p, rows=rows)}, dropout=0.5)
     model = trainer.model.double().train()
     prepared(trainer)
     move(model)
@@ -93,6 +94,8 @@ def test_outputs_and_gradients_are_those_of_equation_4_with_an_explicit_mask(p: 
     for name, layer in linear(model):
         anchor, weight, found = anchors[name], layer.weight.detach(), used(layer)
         mask = torch.isclose(found, anchor, rtol=0, atol=1e-9).double()
+        if rows:  # one draw for each column, the weights of an input
+            assert torch.equal(mask, mask[:1].expand_as(mask)), name
         by_hand = (mask * anchor + (1 - mask) * weight - p * anchor) / (1 - p)
         torch.testing.assert_close(found, by_hand, rtol=1e-12, atol=1e-12, msg=(name + ": {}").format)
         plain.get_submodule(name).weight.data = by_hand
@@ -114,6 +117,18 @@ def test_outputs_and_gradients_are_those_of_equation_4_with_an_explicit_mask(p: 
                 continue
             expected = slopes.get(name, 1.0) * gradient
             torch.testing.assert_close(parameter.grad, expected, rtol=1e-8, atol=1e-12, msg=(name + ": {}").format)
+
+
+def test_masking_the_neurons_of_a_new_layer_is_dropout_of_its_inputs() -> None:
+    """Which is how the authors explain it: a layer that mixes with 0 is a layer after dropout."""
+    trainer = prepared(tiny_trainer({"mixout": Mixout(p=0.5, rows=True)}))
+    layer = trainer.model.train().heads["features"].linear
+    values = torch.randn(7, layer.in_features, generator=torch.Generator().manual_seed(3))
+    begin(trainer, step=0)
+    dropped = (used(layer) == 0).all(0)
+    assert 0.25 < float(dropped.double().mean()) < 0.75
+    after_dropout = nn.functional.linear(values.masked_fill(dropped, 0.0) * 2, layer.weight, layer.bias)
+    torch.testing.assert_close(layer(values), after_dropout)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.7])

@@ -1,11 +1,15 @@
 """R-Drop against a slow, obvious version: two masks on transformers' padded BERT, one example at a time."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from regkit_plugins.rdrop import RDrop
 from torch import Tensor
+from torch.nn import functional as F
 
 from regkit.tasks.objectives import Classification, Objective, Regression
 from regkit.tasks.task import Task
@@ -83,13 +87,13 @@ def test_without_dropout_it_is_the_plain_loss() -> None:
 
 
 def answer(
-    objective: Objective, weight: float, first: Tensor, second: Tensor, labels: Tensor
+    objective: Objective, weight: float, first: Tensor, second: Tensor, labels: Tensor, **options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """R-Drop's whole loss of two outputs, and its gradients in the first and the second."""
+    """R-Drop's whole loss of two outputs, and its gradients in the first and the second; of batches of 4."""
     first, second = first.clone().requires_grad_(), second.clone().requires_grad_()
     loss = objective.loss(first, labels)
-    terms = RDrop(weight).extra_losses(
-        task=tiny_task("any", objective),
+    terms = RDrop(weight, **options).extra_losses(
+        task=replace(tiny_task("any", objective), batch_size=4),
         embeddings=torch.empty(0),
         output=first,
         loss=loss,
@@ -153,6 +157,37 @@ def test_the_divergence_is_half_the_sum_of_both_directions_times_the_weight() ->
     supervised = -(torch.tensor(0.8).log() + torch.tensor(0.4).log()) / 2
     found = answer(Classification(2), 3.0, first, second, torch.tensor([0]))[0]
     torch.testing.assert_close(found, supervised + 3.0 * (there + back) / 2)
+
+
+def test_the_sum_with_a_weight_of_a_quarter_is_half_the_loss_of_the_authors_code() -> None:
+    """Which adds up both losses, and half the mean of both divergences, each summed over the batch."""
+    first, second = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 2, 1])
+    there, back = (
+        F.kl_div(one.log_softmax(-1), other.softmax(-1), reduction="sum")
+        for one, other in ((first, second), (second, first))
+    )
+    authors = F.cross_entropy(first, labels) + F.cross_entropy(second, labels) + 0.5 * (there + back) / 2
+    found = answer(Classification(3), 0.25, first, second, labels, reduction="sum")[0]
+    torch.testing.assert_close(2 * found, authors)
+    torch.testing.assert_close(answer(Classification(3), 1.0, first, second, labels)[0], found)  # 4 / 4: batches of 4
+
+
+def test_of_a_score_the_default_is_half_the_loss_of_the_authors_code_with_either_reduction() -> None:
+    first, second = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0.0, 1, 2, 1])
+    authors = F.mse_loss(first, labels) + F.mse_loss(second, labels) + F.mse_loss(first, second)
+    for options in ({}, {"reduction": "sum"}):
+        torch.testing.assert_close(2 * answer(Regression(0, 5), 1.0, first, second, labels, **options)[0], authors)
+
+
+def test_the_sum_does_not_depend_on_how_a_batch_is_cut() -> None:
+    first, second = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    whole, *halves = (
+        answer(Classification(3), 2.0, first[rows], second[rows], torch.tensor([0, 1, 2, 1])[rows], reduction="sum")[0]
+        for rows in (slice(None), slice(2), slice(2, None))
+    )
+    torch.testing.assert_close(torch.stack(halves).mean(), whole)
 
 
 def test_the_second_loss_goes_through_the_wrappers_of_the_first() -> None:

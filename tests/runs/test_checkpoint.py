@@ -275,3 +275,26 @@ def test_a_tokenizer_that_cannot_be_written_is_one_sentence_and_leaves_nothing(t
     with pytest.raises(RunError, match="cannot be written: No space left on device"):
         checkpoint.save(tmp_path / "c", model, tokenizer)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_transformers_has_an_encoder_of_a_checkpoint_and_no_classifier(save: Save) -> None:
+    """Its own head would be random, and answer all the same."""
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    folder, tokens = save(), torch.tensor([[1, 2, 3]])
+    assert AutoModel.from_pretrained(folder)(tokens).last_hidden_state.shape == (1, 3, TINY.hidden_size)
+    with pytest.warns(UserWarning, match="zero-element"):
+        classifier = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert classifier(tokens).logits.numel() == 0
+    own = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3)  # to be trained
+    assert own(tokens).logits.shape == (1, 3)
+    assert load_encoder(folder).config == TINY
+
+
+def test_an_exported_encoder_is_like_any_other_to_transformers(save: Save) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    folder = save()
+    checkpoint.export_encoder(folder, folder.parent)
+    classifier = AutoModelForSequenceClassification.from_pretrained(folder.parent)
+    assert classifier(torch.tensor([[1, 2, 3]])).logits.shape == (1, 2)

@@ -1,6 +1,7 @@
 """Which checkpoint is the best, when a stage ends early, which ones stay, and how a number that is not finite is explained."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from regkit import Binary, Classification, ConfigError, PluginError, Stage, hookimpl
-from regkit.runs.keeping import Keeping, monitored
+from regkit import Binary, Classification, ConfigError, MaskedWords, PluginError, Regression, Stage, hookimpl
+from regkit.runs.keeping import Keeping, check_monitor, monitored
 from regkit.testing import tiny_run, tiny_task
+from regkit.testing.tiny import unscored
 from regkit.training import suspects
 from tests.helpers import regkit
 
@@ -22,20 +24,44 @@ def tasks() -> list:
     return [tiny_task(name, Classification(3)) for name in "ab"]
 
 
-def test_the_best_goes_by_the_mean_by_one_score_or_by_a_low_loss() -> None:
+def test_the_best_goes_by_the_mean_or_by_one_score_that_is_high_or_low() -> None:
     stage = Stage("s", ["a", "b"])
     assert monitored("mean", stage, tasks(), SCORES) == pytest.approx(0.6)
     assert monitored("b.accuracy", stage, tasks(), SCORES) == 0.7
     assert monitored("a.loss", stage, tasks(), SCORES) == -1.5
-    with pytest.raises(ConfigError, match=r"Did you mean 'a\.accuracy'\? Available: a\.accuracy, a\.loss, .* mean\."):
-        monitored("a.acuracy", stage, tasks(), SCORES)
+    words = tiny_task("mlm", MaskedWords(9))
+    assert monitored("mlm.perplexity", Stage("s", ["mlm"]), [words], {"mlm": {"perplexity": 8.0}}) == -8
+
+
+def test_a_score_that_there_is_not_is_refused_before_training() -> None:
+    a, b = tasks()
+    known = r"a\.accuracy, a\.loss, a\.macro_f1, mean\."
+    for monitor in ("a.acuracy", "b.accuracy", "accuracy", "", "mean.accuracy"):
+        with pytest.raises(
+            ConfigError, match=rf"^monitor is '{monitor}', and there is no such score\. .*Available: {known}"
+        ):
+            check_monitor(monitor, [a, *unscored([b])])
+    for monitor in ("mean", "a.loss", "b.macro_f1"):
+        check_monitor(monitor, [a, b])
 
 
 def test_a_stage_without_the_task_goes_by_the_mean() -> None:
-    alone = {"a": SCORES["a"]}
-    assert monitored("b.accuracy", Stage("s", ["a"]), tasks(), alone) == 0.5
-    with pytest.raises(ConfigError):
-        monitored("b.accuracy", Stage("s", ["a", "b"]), tasks(), alone)  # it has no dev split
+    assert monitored("b.accuracy", Stage("s", ["a"]), tasks(), {"a": SCORES["a"]}) == 0.5
+
+
+def test_a_task_whose_own_score_is_not_defined_does_not_count_in_the_mean() -> None:
+    stage, given = Stage("s", ["a", "b"]), [tasks()[0], tiny_task("b", Regression(0, 5))]
+    assert monitored("mean", stage, given, {"a": SCORES["a"], "b": {"loss": 9.0}}) == 0.5
+    assert monitored("mean", stage, given, {"b": {"loss": 9.0}}) == -9
+    assert monitored("mean", stage, given, {}) == 0
+
+
+def test_a_score_that_is_not_finite_is_no_better_than_any() -> None:
+    keeping = Keeping()
+    values = [math.nan, -math.inf, math.inf, math.nan, -7.0, math.nan, -6.0]
+    judged = [keeping.judge("one", str(step), value, SCORES) for step, value in enumerate(values)]
+    assert judged == [True, False, False, False, True, False, True]  # a run without a finite one has its first
+    assert keeping.value == -6
 
 
 def test_equal_is_not_better_and_another_stage_begins_anew() -> None:
@@ -93,6 +119,21 @@ def test_a_run_keeps_the_best_by_the_score_that_is_named_and_ends_when_patience_
     assert evaluated["near"]["loss"] == pytest.approx(losses[best])
     again = regkit("train", "--resume", "run", cwd=tmp_path)
     assert "run is finished" in again.out
+
+
+def test_a_run_whose_score_is_never_finite_says_so_and_ends_with_its_first_checkpoint(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Binary, "metrics", lambda *given: {"accuracy": math.nan, "loss": 1.0})
+    arguments = ["--encoder", place / "encoder", "--data", place / "data", "--tasks", "same", "--epochs", 2]
+    ran = regkit("train", *arguments, "--output", "run", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    for step in (1, 2):
+        assert f"\nmean is not finite after step {step}: any checkpoint with a finite one is better\n" in ran.out
+    assert (tmp_path / "run" / "best").resolve().name == "finetune-1"
+    (tmp_path / "run" / "finished.json").unlink()
+    again = regkit("train", "--resume", "run", cwd=tmp_path)
+    assert again.status == 0, again.err
 
 
 @dataclass

@@ -301,6 +301,22 @@ def resumed(folder: Path, *more: object) -> str:
     return ran.err
 
 
+def test_a_task_that_got_no_update_is_said_among_the_warnings_of_a_resumed_run(place: Path, tmp_path: Path) -> None:
+    wanted = settings(place, {"only": {"task": "same"}})
+    assert not go(tmp_path / "run", wanted, stop=10)
+    assert go(tmp_path / "run", wanted)
+    (said,) = effects(tmp_path / "run")["warnings"]
+    assert said.startswith("stage 'finetune' made no update for mood and near, which it only scored; ")
+
+
+def test_updates_before_a_resume_count_as_updates(place: Path, tmp_path: Path) -> None:
+    """The last update, the only one after it, is of one task."""
+    wanted = settings(place, {"rrobin": {}})
+    assert not go(tmp_path / "run", wanted, stop=10)
+    assert go(tmp_path / "run", wanted)
+    assert effects(tmp_path / "run")["warnings"] == []
+
+
 def test_a_run_goes_on_with_another_bound_on_memory(place: Path, tmp_path: Path) -> None:
     """What was found to fit is found again, for the new bound; with the same bound it is remembered."""
     folder = tmp_path / "run"

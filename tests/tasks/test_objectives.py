@@ -1,6 +1,7 @@
 """Objectives: losses and divergences are means over examples, equal to slow ones, and finite wherever outputs go."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 from torch.nn import functional as F
 
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives import Binary, Classification, MaskedWords, Objective, Regression
+from regkit.tasks.objectives import SCALE, Binary, Classification, MaskedWords, Objective, Regression, defined
 
 OBJECTIVES = [Classification(2), Classification(5), Binary(), Regression(0, 5), Regression(-1, 1)]
 EACH = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
@@ -26,9 +27,9 @@ def outputs(objective: Objective, examples: int, seed: int = 0, scale: float = 2
 
 
 def labels(objective: Objective, examples: int) -> Tensor:
-    """Every class in turn, or scores from one end of the range to the other."""
+    """Every class in turn, or scores from one end of the scale to the other."""
     if isinstance(objective, Regression):
-        return torch.linspace(objective.low, objective.high, examples)
+        return torch.linspace(0, SCALE, examples)
     return torch.arange(examples) % max(objective.width, 2)
 
 
@@ -179,10 +180,25 @@ def test_two_classes_and_one_logit_agree_where_they_mean_the_same() -> None:
     torch.testing.assert_close(Binary().loss(one, truth), Classification(2).loss(doubled[0], truth))
 
 
-def test_a_score_in_five_times_the_unit_costs_twenty_five_times() -> None:
-    output, other = outputs(Binary(), 9), outputs(Binary(), 9, seed=1)
-    small, large = Regression(0, 1), Regression(0, 5)
-    torch.testing.assert_close(large.divergence(5 * output, 5 * other), 25 * small.divergence(output, other))
+@pytest.mark.parametrize(("low", "high"), [(0, 5), (1, 5), (0, 100), (0, 0.005), (-1, 1), (1e6, 1e6 + 1)])
+def test_whatever_the_unit_of_a_table_its_range_is_the_scale(low: float, high: float) -> None:
+    objective = Regression(low, high)
+    middle = (low + high) / 2
+    assert [objective.label(repr(value)) for value in (low, middle, high)] == pytest.approx([0, 2.5, 5])
+    assert [float(objective.text(label)) for label in (0, 2.5, 5)] == pytest.approx([low, middle, high], rel=1e-12)
+
+
+def test_a_range_far_from_0_is_named_in_full() -> None:
+    with pytest.raises(ValueError, match=r"^a number from 1000000 to 1000000\.5$"):
+        Regression(1e6, 1e6 + 0.5).label("0")
+
+
+def test_a_score_from_0_to_5_is_on_the_scale_as_it_is() -> None:
+    objective = Regression(0, 5)
+    for number in range(5001):
+        text = f"{number / 1000:.3f}"
+        assert objective.label(text) == float(text)
+        assert float(objective.text(float(text))) == float(text)
 
 
 @pytest.mark.parametrize("objective", [Classification(5), Classification(2), Binary()], ids=repr)
@@ -233,6 +249,28 @@ def test_a_constant_score_correlates_with_nothing(constant: float) -> None:
     assert (found["pearson"], found["spearman"]) == (0.0, 0.0)
 
 
+@EACH
+def test_an_objective_declares_its_scores_and_which_way_they_improve(objective: Objective) -> None:
+    """From an output that is wrong to one that is right, every score goes the way that is declared."""
+    truth = labels(objective, 6)
+    right = F.one_hot(truth, objective.width).float() if objective.width > 1 else truth - truth.float().mean()
+    bad, good = objective.metrics(-right, truth), objective.metrics(right, truth)
+    assert list(good) == list(objective.scores) == defined(objective, truth)
+    for name, metric in objective.scores.items():
+        assert (good[name] < bad[name]) == metric.lower_is_better, name
+        assert good[name] != bad[name]
+    assert not objective.scores[objective.metric].lower_is_better
+
+
+@EACH
+def test_labels_that_are_all_alike_leave_out_what_compares_them(objective: Objective) -> None:
+    output, truth = outputs(objective, 9), labels(objective, 9)[[4] * 9]
+    found = objective.metrics(output, truth)
+    assert list(found) == defined(objective, truth)
+    assert set(objective.scores) - set(found) == set(objective.scores) & {"auc", "pearson", "spearman"}
+    assert all(math.isfinite(value) for value in found.values())
+
+
 def test_one_class_guessed_throughout_warns_of_nothing() -> None:
     found = Binary().metrics(-torch.ones(4), torch.tensor([0, 1, 0, 1]))
     assert (found["accuracy"], found["f1"], found["auc"]) == (0.5, 0, 0.5)
@@ -241,16 +279,38 @@ def test_one_class_guessed_throughout_warns_of_nothing() -> None:
 
 @EACH
 def test_labels_as_tables_write_them_are_read(objective: Objective) -> None:
-    texts = {"0": 0, "1": 1, "1.0": 1, "0.0": 0}
+    texts = {"0": 0, "1": 1, "1.0": 1, "0.0": 0, "+1": 1, "1.": 1, "10e-1": 1}
     if isinstance(objective, Regression):
-        texts |= {str(objective.high): objective.high, "0.25": 0.25, "1e-1": 0.1}
-    assert {text: objective.label(text) for text in texts} == texts
+        texts |= {"0.25": 0.25, "1e-1": 0.1, ".5": 0.5}
+        texts = {
+            text: (value - objective.low) / (objective.high - objective.low) * SCALE for text, value in texts.items()
+        }
+    assert {text: objective.label(text) for text in texts} == pytest.approx(texts)
+
+
+NO_NUMBERS = [
+    "",
+    " ",
+    ".",
+    "nan",
+    "NaN",
+    "inf",
+    "-inf",
+    "abc",
+    "5.01",
+    "-1.5",
+    "1,0",
+    "0x1",
+    "True",
+    "None",
+    "1e",
+    "e1",
+]
+PYTHONS_OWN = ["0_1", "0.0_1", "1e-0_1", "\u0661", "\uff11", "1 ", "infinity", "1e999"]  # float() takes them
 
 
 @EACH
-@pytest.mark.parametrize(
-    "text", ["", " ", "nan", "NaN", "inf", "-inf", "abc", "5.01", "-1.5", "1,0", "0x1", "True", "None"]
-)
+@pytest.mark.parametrize("text", [*NO_NUMBERS, *PYTHONS_OWN])
 def test_what_is_no_label_is_refused_with_what_is_needed(objective: Objective, text: str) -> None:
     needed = "a number from" if isinstance(objective, Regression) else "a whole number from 0 to 4|0 or 1"
     with pytest.raises(ValueError, match=f"^({needed})"):
@@ -281,6 +341,9 @@ def test_metrics_of_masked_words_are_over_words_however_texts_share_them() -> No
     assert found["loss"] == pytest.approx(loss)
     assert found["perplexity"] == pytest.approx(math.exp(loss))
     assert found["accuracy"] == pytest.approx(float((output.argmax(1) == truth).float().mean()))
+    assert list(found) == list(WORDS.scores)
+    assert [name for name, metric in WORDS.scores.items() if metric.lower_is_better] == ["perplexity", "loss"]
+    assert WORDS.metrics(torch.tensor([[1.0, 1e3, 0]]), torch.zeros(1))["perplexity"] == math.inf
 
 
 @pytest.mark.parametrize("text", ["5", "1.5", "-1", "0.5", "1e9"])
@@ -289,7 +352,6 @@ def test_a_class_outside_the_range_or_between_two_is_refused(text: str) -> None:
         with pytest.raises(ValueError, match=r"from 0 to 4|0 or 1"):
             objective.label(text)
     assert Classification(6).label("5") == 5
-    assert Regression(-1, 1).label("-1") == -1
 
 
 def test_named_classes_are_labelled_by_name_only() -> None:
@@ -304,5 +366,22 @@ def test_named_classes_are_labelled_by_name_only() -> None:
 @EACH
 def test_a_label_survives_being_written_and_read(objective: Objective) -> None:
     for label in labels(objective, 10).tolist():
-        assert objective.label(objective.text(label)) == pytest.approx(label, abs=1e-4)
-        assert math.isfinite(float(objective.text(label)))
+        assert np.float32(objective.label(objective.text(label))) == np.float32(label)
+
+
+SCORES = st.floats(0, SCALE, width=32)
+
+
+@given(SCORES)
+def test_a_score_is_written_with_the_fewest_decimals_that_give_it_back(score: float) -> None:
+    """By numpy's shortest decimals, where the scale is the table's own unit."""
+    assert Regression(0, 5).text(score) == np.format_float_positional(np.float32(score), trim="-")
+
+
+@given(SCORES, st.floats(-1e9, 1e9), st.floats(1e-3, 1e9))
+def test_a_score_in_any_unit_is_written_in_plain_digits_and_read_back(score: float, low: float, width: float) -> None:
+    objective = Regression(low, low + width)
+    text = objective.text(score)
+    assert re.fullmatch(r"-?[0-9]+(\.[0-9]*[1-9])?", text)
+    lost = 1e-15 * (abs(low) + width) / width * SCALE  # to a float64 of the table's unit
+    assert objective.label(text) == pytest.approx(score, rel=1.2e-7, abs=lost)

@@ -35,6 +35,9 @@ TOGETHER = ["pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "uncertainty",
 # Heads without weights: a frozen encoder leaves nothing to train, and there is nothing to constrain.
 NO_COSINE = {"freeze", "r4f"}
 
+# They look at gradients of the encoder, or change its layers, and refuse a frozen one.
+NO_FROZEN = {"pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo", "reinit_top", "layerwise_lr"}
+
 
 def factory(*names: str) -> Factory:
     return lambda: {name: catalog.make(name, needed(name, names)) for name in names}
@@ -74,7 +77,7 @@ def decides(name: str) -> frozenset[str]:
 def apart(names: tuple[str, ...]) -> bool:
     """Whether these may be in one run: no hook is decided by two of them, and none forbids what another needs."""
     clash = any(decides(one) & decides(other) for one, other in combinations(names, 2))
-    return not clash and not {"freeze", "reinit_top"} <= set(names)
+    return not clash and not ("freeze" in names and NO_FROZEN.intersection(names))
 
 
 @pytest.mark.parametrize("promise", PROMISES)

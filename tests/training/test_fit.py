@@ -340,6 +340,32 @@ def test_a_whole_batch_above_the_bound_on_memory_is_refused_before_the_first_ste
     assert trainer.state.position.step == 0
 
 
+CROWD = """
+from dataclasses import dataclass
+from typing import ClassVar
+from regkit import hookimpl
+
+@dataclass
+class Plugin:
+    whole_batches: ClassVar[bool] = True
+
+    @hookimpl
+    def extra_losses(self, output):
+        return {"crowd": output.float().var(dim=0, correction=0).mean()}
+"""
+
+
+def test_the_plan_says_that_batches_are_whole_and_nothing_else_is_said_of_their_size(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_stranger(monkeypatch, tmp_path / "strangers", crowd=CROWD)
+    words = ("--data", place / "data", "--encoder", place / "encoder", "--steps", 2, "--memory", "1GB")
+    ran = regkit("train", *words, "-p", "crowd", "--output", "run", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert "  it needs whole batches: none is cut into micro-batches\n" in ran.out
+    assert "micro-batches have at most" not in ran.out
+
+
 def test_several_processes_share_no_whole_batches(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "make", lambda name, options: Crowd())
     chosen = Settings(data=place / "data", encoder=str(place / "encoder"), plugins={"crowd": {}})
