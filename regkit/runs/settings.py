@@ -80,7 +80,7 @@ class Settings(BaseModel):
     dropout: Rate | None = None
     """Dropout rate. Without it, the encoder's own rates, and 0.1 before the heads."""
     pooling: Pooling | None = None
-    """A text's vector: cls, mean or max of hidden states, or pooler. Without it, as the encoder was trained."""
+    """A text's vector: cls, mean or max of its hidden states, or pooler. Without it, the encoder's own."""
     max_length: Annotated[int, Field(ge=8)] | None = None
     """Longest text, in tokens; the rest is cut off. Without it, as long as the encoder reads."""
     length_bucketing: bool = True
