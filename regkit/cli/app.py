@@ -228,6 +228,8 @@ def main() -> None:
     try:
         if status := app(standalone_mode=False):
             raise KeyboardInterrupt if status == INTERRUPTED else SystemExit(status)
+    except SystemExit as end:  # rich's status 1 for `regkit train --help | head` is no error
+        sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
     except (KeyboardInterrupt, typer.Abort):  # which of the three depends on typer's version
         stop("interrupted at once; the last checkpoint, if there is one, is whole.", INTERRUPTED)
     except Exception as error:

@@ -200,7 +200,9 @@ def piped(command: str, reader: str, place: Path) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("command", ["plugins", "plugins smart", "settings", "settings seed", "settings --markdown"])
+@pytest.mark.parametrize(
+    "command", ["train --help", "plugins", "plugins smart", "settings", "settings seed", "settings --markdown"]
+)
 def test_a_reader_that_does_not_read_is_no_error(place: Path, command: str) -> None:
     assert piped(command, "true", place) == (0, "", "")
 

@@ -2,12 +2,13 @@
 
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -95,8 +96,9 @@ def test_a_second_ctrl_c_stops_at_once() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_second_sigterm_changes_nothing() -> None:
-    """torchrun sends several to a process that is about to save."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_comes_twice_changes_nothing(number: signal.Signals) -> None:
+    """torchrun sends several SIGTERM to a process that is about to save; a closed terminal, SIGHUP."""
     from regkit.runs.interrupts import Interrupts
 
     def stop(number: int, frame: object) -> None:
@@ -112,7 +114,9 @@ def test_a_second_sigterm_changes_nothing() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def test_signals_that_were_ignored_stay_ignored() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_signals_that_were_ignored_stay_ignored(number: signal.Signals) -> None:
+    """A shell lets its background jobs ignore SIGINT, and `nohup` lets a command ignore SIGHUP."""
     from regkit.runs.interrupts import Interrupts
 
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -122,7 +126,34 @@ def test_signals_that_were_ignored_stay_ignored() -> None:
         assert interrupts.asked is None
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
+
+
+def on_a_terminal(command: Sequence[str], place: Path) -> tuple[int, int]:
+    """Start a command in a terminal of its own: the process, and the terminal's other end."""
+    process, terminal = pty.fork()
+    if not process:
+        os.chdir(place)
+        os.execvpe(command[0], command, os.environ | {"OMP_NUM_THREADS": "1"})
+    return process, terminal
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_closed_terminal_saves_the_run_and_under_nohup_ends_its_lines_alone(place: Path, ignored: bool) -> None:
+    output = f"closed-{ignored}"
+    run = ["train", *ARGUMENTS, "--output", output]
+    program = PROGRAM.replace("import signal;", "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN);")
+    process, terminal = on_a_terminal([sys.executable, "-c", program if ignored else PROGRAM, *run], place)
+    while not (place / output / "checkpoints" / "finetune-7").exists():
+        time.sleep(0.001)
+    os.close(terminal)
+    _, ended = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(ended) == (0 if ignored else 128 + signal.SIGHUP)
+    if ignored:
+        same_run(place / "whole", place / output)
+    else:
+        finish(place, output)
 
 
 def writes(folder: Path, process: subprocess.Popen[str]) -> bool:
