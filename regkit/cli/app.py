@@ -117,7 +117,7 @@ def train(
     base = run / folders.CONFIG if run and resume != folders.AUTO and not config else config
     chosen = gather(base, settings, plugin or [])
     if run is None:
-        folders.check_free(output or folders.RUNS / "new")
+        folders.check_free(output)
     check(chosen, begins=run is None)
 
     from regkit.cli import train as training
@@ -159,7 +159,7 @@ def pretrain(
     domain = {"corpus": corpus, **given, **chosen.plugins.get(DOMAIN, {})}
     defaults = {name: option.default for name, option in known_settings().items() if name in given}
     chosen = chosen.model_copy(update={"plugins": {DOMAIN: domain} | {**chosen.plugins, DOMAIN: domain}, **defaults})
-    folders.check_free(output or folders.RUNS / "new")
+    folders.check_free(output)
     check(chosen, begins=True)
 
     from regkit.cli import train as training

@@ -37,4 +37,9 @@ def silence(stream: IO[str]) -> None:
 def print_lines(console: Console, lines: Sequence[str]) -> None:
     """Print the lines as they are."""
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        print_line(console, line)
+
+
+def print_line(console: Console, line: str) -> None:
+    """Print a line as it is."""
+    console.print(line, soft_wrap=True, highlight=False, markup=False)

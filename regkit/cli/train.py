@@ -1,13 +1,15 @@
 """Train: build the run that `regkit train` or `regkit pretrain` asks for, print its plan, train it."""
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from regkit.base.files import follow
 from regkit.cli.display import Display, print_effects, print_scores
 from regkit.cli.plan import plan
-from regkit.cli.terminal import Terminal, print_lines
+from regkit.cli.terminal import Terminal, print_line, print_lines
 from regkit.cli.trial import details
 from regkit.distributed.launch import find_device, joined
 from regkit.runs import checkpoint, folders
@@ -29,15 +31,16 @@ def train(settings: Settings, base: Path | None, run: Path | None, output: Path 
         if base and settings.plugins:
             print_lines(console, [f"importing, as {base} asks: {resuming.sources(settings)}"])
         if run is None:
-            folders.check_free(output or folders.RUNS / "new")
+            folders.check_free(output)
             _train(console, Experiment.build(settings, processes), output, None, dry_run)
             return
-        with claim(run) if processes.first else nullcontext():
+        say = partial(print_line, console)
+        with claim(run, say) if processes.first else nullcontext():
             settings = resuming.same(run, Settings.read(run / folders.CONFIG), settings)
             if (run / FINISHED).is_file():
                 print_lines(console, [f"{run} is finished", _next(settings, run)])
                 return
-            resumable = newest(run, lambda line: print_lines(console, [line]))
+            resumable = newest(run, say)
             _train(console, resuming.build(resumable, settings, processes), run, resumable, dry_run)
 
 
@@ -74,7 +77,7 @@ def _report(console: Console, experiment: Experiment, recorder: Recorder, folder
     if experiment.settings.finetune:
         print_lines(console, [f"run folder: {folder}", _next(experiment.settings, folder)])
         return
-    checkpoint.export_encoder(folder / "best", folder)
+    checkpoint.export_encoder(follow(folder / "best"), folder)
     print_lines(console, [f"encoder folder: {folder}", _next(experiment.settings, folder)])
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regkit.base.errors import ConfigError, RunError
-from regkit.base.files import read_json
+from regkit.base.files import follow, read_json
 from regkit.base.randomness import Streams
 from regkit.data.declare import choose, find_tasks
 from regkit.data.load import load_task
@@ -44,7 +44,7 @@ def load_run(folder: Path, split: Split, *, data: Path | None = None, device: st
     specs = {name: found[name] for name in trained if name in found}
     if not specs:
         raise ConfigError(f"{data or settings.data} has none of the run's tasks: {', '.join(trained)}.")
-    best, where = folder / "best", find_device(device)
+    best, where = follow(folder / "best"), find_device(device)
     tokenizer, encoder = Tokenizer.load(best), load_encoder(best)
     check_vocabulary(best, tokenizer, encoder)
     longest = min(settings.max_length or encoder.longest, encoder.longest)

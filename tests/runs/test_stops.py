@@ -301,6 +301,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_with_room_it_goes_on(place
     is_one_sentence(Ran(process.returncode, out, err))
     assert "No space left on device" in err
     assert err.count("\n") == 1
+    assert str(small_disk) in err.partition("No space")[0]  # the file, and not only "writing"
     whole = [path for path in (small_disk / "run" / "checkpoints").glob("finetune-*") if not checkpoint.damage(path)]
     assert whole
     assert f"regkit train --resume {small_disk / 'run'}" in err
