@@ -208,7 +208,7 @@ def plugins(
     listing.plugins(name)
 
 
-@app.command("settings")
+@app.command("settings", context_settings={"ignore_unknown_options": True})  # `--lr` is a setting's name, too
 def show_settings(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="One setting.", autocompletion=_setting_names)
