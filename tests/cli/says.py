@@ -300,7 +300,7 @@ RUNS = [
     evaluate("no manifest", says="run/best is damaged: manifest.json is missing.", files={"run/best/manifest.json": None}),
     evaluate("manifest of another kind", says="run/best is damaged: manifest.json cannot be read.", files={"run/best/manifest.json": '{"files": [1]}'}),
     evaluate("manifest that leads out", says="run/best is damaged: /dev/zero is missing.", files={"run/best/manifest.json": '{"files": {"/dev/zero": {"bytes": 1, "sha256": ""}}}'}),
-    evaluate("no such split", "--split", "test", says="none of the tasks near has a test split.", files={"data/tasks.toml": NEAR, "run/config.toml": 'data = "../data"'}),
+    evaluate("no such split", "--split", "test", says="none of the tasks near has a test split; name another --split, or --data.", files={"data/tasks.toml": NEAR, "run/config.toml": 'data = "../data"'}),
     evaluate("unknown device", "--device", "gpu", says="there is no device 'gpu' here. "),
     evaluate("no such data", "--data", "nowhere", says="nowhere does not exist; "),
     evaluate("another task", "--data", "data", says="data has none of the run's tasks: mood, same, near.", files={"data/tasks.toml": MOOD.replace("tasks.mood", "tasks.feeling")}),

@@ -76,7 +76,8 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(place: Path, number:
     _, err = process.communicate()
     assert process.returncode == 128 + number
     step = int((place / output / "last").resolve().name.removeprefix("finetune-"))
-    assert err == f"regkit: stopped by {number.name} after step {step}; to go on: regkit train --resume {output}.\n"
+    where = f"after step {step} of stage finetune"
+    assert err == f"regkit: stopped by {number.name} {where}; to go on: regkit train --resume {output}.\n"
     assert 7 <= step < 60
     finish(place, output)
 
@@ -104,14 +105,14 @@ def test_a_signal_that_comes_twice_changes_nothing(number: signal.Signals) -> No
     def stop(number: int, frame: object) -> None:
         raise AssertionError("the step was not finished")
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(number, stop)
     try:
         with Interrupts() as interrupts:
-            signal.raise_signal(signal.SIGTERM)
-            signal.raise_signal(signal.SIGTERM)
-            assert interrupts.asked is signal.SIGTERM
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            assert interrupts.asked is number
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -119,12 +120,12 @@ def test_signals_that_were_ignored_stay_ignored(number: signal.Signals) -> None:
     """A shell lets its background jobs ignore SIGINT, and `nohup` lets a command ignore SIGHUP."""
     from regkit.runs.interrupts import Interrupts
 
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         with Interrupts() as interrupts:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         assert interrupts.asked is None
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(number) is signal.SIG_IGN
     finally:
         signal.signal(number, before)
 
@@ -300,8 +301,8 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_with_room_it_goes_on(place
     out, err = process.communicate()
     is_one_sentence(Ran(process.returncode, out, err))
     assert "No space left on device" in err
-    assert err.count("\n") == 1
     assert str(small_disk) in err.partition("No space")[0]  # the file, and not only "writing"
+    assert err.count("\n") == 1
     whole = [path for path in (small_disk / "run" / "checkpoints").glob("finetune-*") if not checkpoint.damage(path)]
     assert whole
     assert f"regkit train --resume {small_disk / 'run'}" in err
@@ -354,7 +355,7 @@ def test_a_plugin_that_raises_is_named_and_the_run_is_saved_first(
     is_one_sentence(ran)
     assert "plugin 'x' failed in extra_losses at finetune, 40, " in ran.err
     assert "KeyError: 'no such word' (" in ran.err
-    assert "What was done until step 40 is saved; to go on: regkit train --resume run." in ran.err
+    assert "What was done until step 40 of stage finetune is saved; to go on: regkit train --resume run." in ran.err
     (said, _) = [line for line in ran.out.splitlines() if "skipped" in line]
     assert said.startswith("step 21 is skipped: the loss of 'bad' in task '")
     assert "' (plugin 'x') is not finite; rows " in said
@@ -378,10 +379,10 @@ def test_too_many_skipped_steps_leave_a_run_that_is_saved_without_a_nan(
 ) -> None:
     with_stranger(monkeypatch, tmp_path / "strangers", x=FAILS.replace("in (20, 21)", ">= 20"))
     arguments = ["--encoder", place / "encoder", "--data", place / "data", "--batch-size", 4, "--steps", 50, "-p", "x"]
-    ran = regkit("train", *arguments, "--output", "run", cwd=tmp_path)
+    ran = regkit("train", *arguments, "--output", "my run", cwd=tmp_path)
     is_one_sentence(ran)
     assert "no finite loss and gradient in 5 steps in a row" in ran.err
-    assert "until step 25 is saved" in ran.err
-    last = tmp_path / "run" / "last"
+    assert "until step 25 of stage finetune is saved; to go on: regkit train --resume 'my run'." in ran.err
+    last = tmp_path / "my run" / "last"
     assert checkpoint.damage(last) == ""
     assert "nan" not in json.dumps(checkpoint.load_training(last), default=lambda tensor: tensor.tolist()).lower()
