@@ -51,10 +51,16 @@ def stop(message: str, status: int, lost: bool = False, remedy: str = "") -> NoR
         message = f"{message[: LONG // 2]} ... {message[-LONG // 2 :]}"
     line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message.strip())
     try:
-        print(f"regkit: {line.rstrip('.')}{'' if line.endswith('?') else '.'}", file=sys.stderr)
+        print(f"regkit: {_ended(line)}", file=sys.stderr)
     except OSError:  # nobody reads it, or the terminal was closed
         silence(sys.stderr)
     sys.exit(status)
+
+
+def _ended(line: str) -> str:
+    """End a sentence with a period, but not a command: that is there to be pasted."""
+    command = line.rpartition(": ")[2].startswith("regkit ")
+    return line if command or line.endswith("?") else f"{line.rstrip('.')}."
 
 
 def _speaks(message: str, lost: bool) -> bool:

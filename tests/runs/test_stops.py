@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from regkit.runs import checkpoint
+from regkit.runs.log import Log
 from tests.cli.test_bad_input import is_one_sentence
 from tests.helpers import Ran, regkit, write_encoder, write_tasks
 from tests.runs.test_resume import same_run, with_stranger
@@ -77,7 +78,7 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(place: Path, number:
     assert process.returncode == 128 + number
     step = int((place / output / "last").resolve().name.removeprefix("finetune-"))
     where = f"after step {step} of stage finetune"
-    assert err == f"regkit: stopped by {number.name} {where}; to go on: regkit train --resume {output}.\n"
+    assert err == f"regkit: stopped by {number.name} {where}; to go on: regkit train --resume {output}\n"
     assert 7 <= step < 60
     finish(place, output)
 
@@ -279,6 +280,12 @@ def test_a_checkpoint_that_was_moved_away_when_the_run_was_killed_is_found(stopp
 # Other causes
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_said_with_the_file_that_it_holds() -> None:
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        Log(Path("/dev/full")).write({"step": 1})
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder that holds three checkpoints and a bit."""
@@ -355,7 +362,7 @@ def test_a_plugin_that_raises_is_named_and_the_run_is_saved_first(
     is_one_sentence(ran)
     assert "plugin 'x' failed in extra_losses at finetune, 40, " in ran.err
     assert "KeyError: 'no such word' (" in ran.err
-    assert "What was done until step 40 of stage finetune is saved; to go on: regkit train --resume run." in ran.err
+    assert "What was done until step 40 of stage finetune is saved; to go on: regkit train --resume run\n" in ran.err
     (said, _) = [line for line in ran.out.splitlines() if "skipped" in line]
     assert said.startswith("step 21 is skipped: the loss of 'bad' in task '")
     assert "' (plugin 'x') is not finite; rows " in said
@@ -382,7 +389,7 @@ def test_too_many_skipped_steps_leave_a_run_that_is_saved_without_a_nan(
     ran = regkit("train", *arguments, "--output", "my run", cwd=tmp_path)
     is_one_sentence(ran)
     assert "no finite loss and gradient in 5 steps in a row" in ran.err
-    assert "until step 25 of stage finetune is saved; to go on: regkit train --resume 'my run'." in ran.err
+    assert "until step 25 of stage finetune is saved; to go on: regkit train --resume 'my run'\n" in ran.err
     last = tmp_path / "my run" / "last"
     assert checkpoint.damage(last) == ""
     assert "nan" not in json.dumps(checkpoint.load_training(last), default=lambda tensor: tensor.tolist()).lower()
