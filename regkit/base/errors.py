@@ -1,6 +1,7 @@
 """Errors: what went wrong, the nearest match and the choices, in one sentence to the user."""
 
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
@@ -74,6 +75,11 @@ def short(text: object) -> str:
     """Cut a text of any length to what a message can show."""
     shown = str(text)
     return shown if len(shown) <= LONG else f"{shown[:LONG]}..."
+
+
+def typed(*words: object) -> str:
+    """Write the words of a command as a shell reads them: a path with a blank is in quotes."""
+    return shlex.join(map(str, words))
 
 
 def explain(

@@ -3,10 +3,13 @@
 Everything but `absolute` raises OSError or ValueError, which say in a few words what is wrong with the file.
 """
 
+import errno
 import json
 import os
 import stat
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +26,8 @@ TEXT = 1 << 24  # bytes of a file; parsed as JSON, they take up to 25 times as m
 HEADER = 1 << 22  # bytes of a safetensors header, 30 times BERT's: a tensor of no size takes 60, and 25 microseconds
 POINTER = b"version https://git-lfs.github.com/spec/"  # how the pointer of Git LFS begins
 DEEPEST = 100  # levels of nesting: whoever walks through them may call itself
+LEADS = b"leads to "  # how a file begins that stands for a link
+LONGEST = 5000  # bytes of such a file
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -84,9 +89,9 @@ def check_fetched(begin: bytes) -> None:
 
 
 def absolute(path: Path) -> Path:
-    """Make a path absolute, with ~ and links followed. ConfigError where they lead nowhere."""
+    """Make a path absolute, with ~, links and what stands for links followed. ConfigError where they lead nowhere."""
     try:
-        return path.expanduser().resolve()
+        return follow(path.expanduser()).resolve()
     except (RuntimeError, ValueError) as error:  # a circle of links, a user who is not here, a NUL character
         raise ConfigError(f"the path {path} cannot be followed: {error}.") from None
 
@@ -121,18 +126,64 @@ def _shallow(value: Any) -> Any:
 
 
 def point(link: Path, folder: Path) -> None:
-    """Make `link` point to `folder`; at no moment does it point to nothing."""
+    """Make `link` lead to `folder`; at no moment does it lead to nothing.
+
+    Where a disk has no symbolic links, a file with the path stands for one, and `follow` reads it. What else is there
+    is left alone, with FileExistsError.
+    """
+    if link.exists() and not link.is_symlink() and _target(link) is None:
+        raise FileExistsError(errno.EEXIST, "it is no link; move it away", str(link))
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(os.path.relpath(folder, link.parent))
-    fresh.replace(link)
+    target = os.path.relpath(folder.resolve(), link.parent.resolve())  # the system follows a link from where it is
+    with naming(link):
+        try:
+            fresh.unlink(missing_ok=True)
+            _link(fresh, target)
+            fresh.replace(link)
+        finally:
+            fresh.unlink(missing_ok=True)
+
+
+def _link(fresh: Path, target: str) -> None:
+    try:
+        fresh.symlink_to(target)
+    except (OSError, NotImplementedError):  # whatever a disk without links says
+        fresh.write_bytes(LEADS + os.fsencode(target) + b"\n")
+
+
+def follow(path: Path) -> Path:
+    """Follow the files that stand for links, anywhere in a path. The system follows the links."""
+    if path.parent == path:
+        return path
+    here = follow(path.parent) / path.name
+    target = _target(here)
+    return here if target is None else here.parent / target
+
+
+def _target(path: Path) -> str | None:
+    """Read where a file that stands for a link leads; None for anything else."""
+    content = b""
+    if os.path.isfile(path):  # unlike Path's, it takes any text for a path
+        with suppress(OSError), path.open("rb") as file:
+            content = file.read(LONGEST)
+    return os.fsdecode(content.removeprefix(LEADS).removesuffix(b"\n")) if content.startswith(LEADS) else None
 
 
 def write(path: Path, text: str) -> None:
     """Write a file whole: after an error, what was there before is still there."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with naming(path):
+        try:
+            unfinished.write_text(text, encoding="utf8")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an OSError inside name this path: that of a full disk names none, and a hidden name says little."""
     try:
-        unfinished.write_text(text, encoding="utf8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from None

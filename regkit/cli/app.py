@@ -117,7 +117,7 @@ def train(
     base = run / folders.CONFIG if run and resume != folders.AUTO and not config else config
     chosen = gather(base, settings, plugin or [])
     if run is None:
-        folders.check_free(output or folders.RUNS / "new")
+        folders.check_free(output)
     check(chosen, begins=run is None)
 
     from regkit.cli import train as training
@@ -159,7 +159,7 @@ def pretrain(
     domain = {"corpus": corpus, **given, **chosen.plugins.get(DOMAIN, {})}
     defaults = {name: option.default for name, option in known_settings().items() if name in given}
     chosen = chosen.model_copy(update={"plugins": {DOMAIN: domain} | {**chosen.plugins, DOMAIN: domain}, **defaults})
-    folders.check_free(output or folders.RUNS / "new")
+    folders.check_free(output)
     check(chosen, begins=True)
 
     from regkit.cli import train as training
@@ -208,7 +208,7 @@ def plugins(
     listing.plugins(name)
 
 
-@app.command("settings")
+@app.command("settings", context_settings={"ignore_unknown_options": True})  # `--lr` is a setting's name, too
 def show_settings(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="One setting.", autocompletion=_setting_names)
@@ -228,6 +228,8 @@ def main() -> None:
     try:
         if status := app(standalone_mode=False):
             raise KeyboardInterrupt if status == INTERRUPTED else SystemExit(status)
+    except SystemExit as end:  # rich's status 1 for `regkit train --help | head` is no error
+        sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
     except (KeyboardInterrupt, typer.Abort):  # which of the three depends on typer's version
         stop("interrupted at once; the last checkpoint, if there is one, is whole.", INTERRUPTED)
     except Exception as error:

@@ -3,13 +3,13 @@
 import os
 import re
 import sys
-from contextlib import suppress
 from typing import Any, NoReturn
 
 import typer
 
 from regkit.base.errors import LostError, RegkitError, nearest
 from regkit.cli.elsewhere import no_option
+from regkit.cli.terminal import silence
 
 LONG = 2000  # characters of a message: what a file or a library says may be of any length
 USAGE: Any = typer.BadParameter.__base__  # typer's own UsageError, or click's: which one depends on typer's version
@@ -50,9 +50,17 @@ def stop(message: str, status: int, lost: bool = False, remedy: str = "") -> NoR
     if len(message) > LONG:
         message = f"{message[: LONG // 2]} ... {message[-LONG // 2 :]}"
     line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message.strip())
-    with suppress(BrokenPipeError):  # nobody reads it
-        print(f"regkit: {line.rstrip('.')}{'' if line.endswith('?') else '.'}", file=sys.stderr)
+    try:
+        print(f"regkit: {_ended(line)}", file=sys.stderr)
+    except OSError:  # nobody reads it, or the terminal was closed
+        silence(sys.stderr)
     sys.exit(status)
+
+
+def _ended(line: str) -> str:
+    """End a sentence with a period, but not a command: that is there to be pasted."""
+    command = line.rpartition(": ")[2].startswith("regkit ")
+    return line if command or line.endswith("?") else f"{line.rstrip('.')}."
 
 
 def _speaks(message: str, lost: bool) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from regkit.base.errors import PluginError
-from regkit.base.files import absolute
+from regkit.base.files import absolute, follow
 from regkit.cli.options import flag
 from regkit.data import demo
 from regkit.data.declare import choose, find_tasks
@@ -32,7 +32,7 @@ def gather(config: Path | None, given: Mapping[str, Any], plugins: Sequence[str]
         values["steps"] = None
     if values["data"] is not None:
         values["data"] = absolute(Path(values["data"]))
-    if values["encoder"] and Path(values["encoder"]).is_dir():
+    if values["encoder"] and follow(Path(values["encoder"])).is_dir():
         values["encoder"] = str(absolute(Path(values["encoder"])))
     return Settings.checked(values, "the command line", {name: flag(name) for name in given})
 

@@ -21,6 +21,8 @@ def plan(experiment: Experiment) -> list[str]:
     kind = "bf16" if trainer.passes.precision == torch.bfloat16 else "fp32"
     name, device = settings.encoder or "the demo (MiniLM)", trainer.streams.device
     lines = [f"encoder: {name}, {size:.1f} M parameters, on {device} in {kind}; {_pooled(experiment)}"]
+    if experiment.unread_heads:
+        lines.append(f"  its heads of {', '.join(experiment.unread_heads)} are not read: new heads begin")
     if trainer.processes.count > 1:
         lines.append(f"processes: {trainer.processes.count}, each with its share of every batch")
     for task in trainer.tasks:
@@ -41,7 +43,7 @@ def plan(experiment: Experiment) -> list[str]:
         lines.append(
             f"stage {stage.name}: {total} updates, {epoch} an epoch, peak learning rate {stage.learning_rate:g}"
         )
-        lines += _epoch(experiment, stage, tasks)
+        lines += _epoch(experiment, stage, tasks) + _without_scores(tasks)
         if settings.monitor.rpartition(".")[0] not in stage.tasks:
             lines += _not_counted(tasks)
     return lines
@@ -57,6 +59,14 @@ POOLED["max"] = "the largest of its hidden states"
 
 def _pooled(experiment: Experiment) -> str:
     return f"a text is {POOLED[experiment.model.pooling]}"
+
+
+def _without_scores(tasks: Sequence[Task]) -> list[str]:
+    """Say which tasks of a stage have no dev split, and what follows from it."""
+    missing = [task.name for task in tasks if "dev" not in task.splits]
+    if len(missing) < len(tasks):
+        return [f"  {name}: no dev split, so it has no scores" for name in missing]
+    return ["  no task has a dev split: there are no scores, and the newest checkpoint is kept as the best"]
 
 
 def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[str]:

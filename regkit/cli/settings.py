@@ -7,7 +7,7 @@ from rich.text import Text
 
 from regkit.base.described import Option
 from regkit.base.errors import ConfigError, nearest
-from regkit.cli.options import OTHER_NAMES, flag, in_short
+from regkit.cli.options import OFF, OTHER_NAMES, flag, in_short
 from regkit.cli.terminal import Terminal
 from regkit.runs.settings import GROUPS, options
 
@@ -55,8 +55,10 @@ def explained(name: str, known: Mapping[str, Option]) -> str:
     """Explain one setting, named as in a file or as on the command line. ConfigError where there is none."""
     wanted = name.lstrip("-").replace("-", "_")
     wanted = {other.lstrip("-"): setting for setting, other in OTHER_NAMES.items()}.get(wanted, wanted)
+    wanted = wanted if wanted in known else wanted.removeprefix(OFF)
     if wanted not in known:
-        raise ConfigError(f"there is no setting '{name}'. {nearest(wanted, known)}")
+        choices = ["--markdown", *map(flag, known)] if name.startswith("-") else known
+        raise ConfigError(f"there is no setting '{name}'. {nearest(name, choices)}")
     _, kind, default, meaning = row(known[wanted])
     given = "--plugin" if wanted == "plugins" else ", ".join([flag(wanted), *filter(None, [OTHER_NAMES.get(wanted)])])
     return f"{wanted} ({kind}; default {default}; on the command line {given})\n{meaning}"

@@ -1,8 +1,10 @@
-"""Terminal: print what commands say. A reader that stops (`regkit train | head`) ends that alone."""
+"""Terminal: print what commands say. A reader that stops (`regkit train | head`) or a closed window ends that alone."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
+from typing import IO
 
 from rich.console import Console
 
@@ -13,12 +15,31 @@ class Terminal(Console):
     def on_broken_pipe(self) -> None:
         """Send what is still printed to nowhere. Rich itself would end the program here, with status 1."""
         self.quiet = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # what is still buffered is flushed at exit
-        os.close(nowhere)
+        silence(sys.stdout)
+
+    def __exit__(self, *exception: object) -> None:
+        """Write what was printed inside. Of what can go wrong, rich knows the broken pipe only."""
+        try:
+            super().__exit__(*exception)
+        except OSError as error:
+            if error.errno != errno.EIO:  # as of a terminal that was closed
+                raise
+            self.on_broken_pipe()
+
+
+def silence(stream: IO[str]) -> None:
+    """Send to nowhere what is still written to a stream, and what it has buffered: that is flushed at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def print_lines(console: Console, lines: Sequence[str]) -> None:
     """Print the lines as they are."""
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        print_line(console, line)
+
+
+def print_line(console: Console, line: str) -> None:
+    """Print a line as it is."""
+    console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -1,25 +1,32 @@
 """Train: build the run that `regkit train` or `regkit pretrain` asks for, print its plan, train it."""
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from regkit.base.errors import typed
+from regkit.base.files import follow
 from regkit.cli.display import Display, print_effects, print_scores
 from regkit.cli.plan import plan
-from regkit.cli.terminal import Terminal, print_lines
+from regkit.cli.terminal import Terminal, print_line, print_lines
 from regkit.cli.trial import details
 from regkit.distributed.launch import find_device, joined
 from regkit.runs import checkpoint, folders
 from regkit.runs import resume as resuming
 from regkit.runs.experiment import Experiment
+from regkit.runs.finished import was_scored
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.lock import claim
 from regkit.runs.recorder import Recorder
 from regkit.runs.resumable import Resumable, newest
 from regkit.runs.settings import Settings
 from regkit.runs.sinks import FINISHED, FolderSink, Sink
+from regkit.tasks.task import Split, scorable
 from regkit.training.effects import Meter
+
+SCORED: tuple[Split, ...] = ("dev", "test")  # the splits that `regkit eval` is recommended for, the first that there is
 
 
 def train(settings: Settings, base: Path | None, run: Path | None, output: Path | None, dry_run: bool) -> None:
@@ -29,15 +36,17 @@ def train(settings: Settings, base: Path | None, run: Path | None, output: Path 
         if base and settings.plugins:
             print_lines(console, [f"importing, as {base} asks: {resuming.sources(settings)}"])
         if run is None:
-            folders.check_free(output or folders.RUNS / "new")
+            folders.check_free(output)
             _train(console, Experiment.build(settings, processes), output, None, dry_run)
             return
-        with claim(run) if processes.first else nullcontext():
+        say = partial(print_line, console)
+        with claim(run, say) if processes.first else nullcontext():
             settings = resuming.same(run, Settings.read(run / folders.CONFIG), settings)
             if (run / FINISHED).is_file():
-                print_lines(console, [f"{run} is finished", _next(settings, run)])
+                say(f"{run} is finished")
+                say(_next(settings, run, "dev" if was_scored(run) else None))
                 return
-            resumable = newest(run, lambda line: print_lines(console, [line]))
+            resumable = newest(run, say)
             _train(console, resuming.build(resumable, settings, processes), run, resumable, dry_run)
 
 
@@ -71,14 +80,19 @@ def _report(console: Console, experiment: Experiment, recorder: Recorder, folder
     """Print what the run came to and where it is. What was pretrained becomes an encoder folder."""
     print_effects(console, recorder.effects())
     print_scores(console, recorder.keeping.scores, "best checkpoint: dev")
-    if experiment.settings.finetune:
-        print_lines(console, [f"run folder: {folder}", _next(experiment.settings, folder)])
-        return
-    checkpoint.export_encoder(folder / "best", folder)
-    print_lines(console, [f"encoder folder: {folder}", _next(experiment.settings, folder)])
+    settings = experiment.settings
+    own = [task for task in experiment.tasks if task.name in (settings.tasks or ())]
+    split = next((split for split in SCORED if scorable(own, split)), None)
+    if not settings.finetune:
+        checkpoint.export_encoder(follow(folder / "best"), folder)
+    print_lines(
+        console, [f"{'run' if settings.finetune else 'encoder'} folder: {folder}", _next(settings, folder, split)]
+    )
 
 
-def _next(settings: Settings, folder: Path) -> str:
-    if settings.finetune:
-        return f"to evaluate it: regkit eval {folder}"
-    return f"to build on it: regkit train --encoder {folder}"
+def _next(settings: Settings, folder: Path, split: Split | None) -> str:
+    """Say what can be done with a run, by a command that works: one with a split that has labels, or with other data."""
+    if not settings.finetune:
+        return f"to build on it: {typed('regkit', 'train', '--encoder', folder)}"
+    more = {"dev": [], "test": ["--split", "test"]}.get(split or "", ["--data", "PATH"])
+    return f"to evaluate it: {typed('regkit', 'eval', folder, *more)}"

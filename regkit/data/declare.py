@@ -170,8 +170,11 @@ def _spec(path: Path, name: str, values: object) -> TaskSpec:
 def choose(tasks: dict[str, TaskSpec], names: list[str] | None) -> dict[str, TaskSpec]:
     """Choose tasks by name, in the order in which they are named.
 
-    Without names, these are all tasks that are not optional, or else all. Raises ConfigError for an unknown name.
+    Without names, these are all tasks that are not optional, or else all. Raises ConfigError for an unknown name, and
+    for an empty list of names.
     """
+    if tasks and names == []:
+        raise ConfigError(f"tasks is []; name at least one, or leave it out to train all. {nearest('', tasks)}")
     for name in names or ():
         if name not in tasks:
             raise ConfigError(f"there is no task '{name}'. {nearest(name, tasks)}")

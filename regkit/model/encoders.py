@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regkit.base.errors import ConfigError, EncoderError
+from regkit.base.files import follow
 
 if TYPE_CHECKING:
     from regkit.model import Bert
@@ -38,7 +39,7 @@ def check_encoder(name: str | None) -> None:
 def _here(name: str) -> Path | None:
     """Find an encoder's folder on this machine; None for what can only be a name on the Hub."""
     try:
-        folder = Path(name).expanduser()
+        folder = follow(Path(name).expanduser())
     except RuntimeError as error:  # `~name`, and there is no such user
         raise EncoderError(f"there is no encoder folder {name}: {error}") from None
     if folder.is_dir():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -187,6 +187,15 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
         raise RunError(f"the encoder cannot be written into {folder}: {error}.") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def saved_heads(folder: Path) -> list[str]:
+    """List the tasks whose heads a checkpoint holds; none where an encoder is not from a run."""
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        return []
+    with safe_open(path, "pt") as file:
+        return list(dict.fromkeys(name.split(".")[1] for name in file.keys() if name.startswith(HEADS)))  # noqa: SIM118
 
 
 def load_heads(folder: Path, heads: nn.ModuleDict) -> None:

@@ -18,6 +18,7 @@ from regkit.model import Bert, MultitaskModel, load_encoder, load_known_heads
 from regkit.model.encoders import check_vocabulary, find_encoder
 from regkit.model.pooling import made_for
 from regkit.model.tokenizer import Tokenizer
+from regkit.runs import checkpoint
 from regkit.runs.keeping import check_monitor
 from regkit.runs.settings import Settings
 from regkit.tasks.task import FINETUNE, Stage, Task
@@ -40,6 +41,7 @@ class Experiment:
     trainer: Trainer
     left_out: Sequence[str]  # tasks of the data that are trained only where they are named
     known_heads: Sequence[str]  # tasks whose heads came with the encoder
+    unread_heads: Sequence[str]  # tasks whose heads are beside the encoder, as a run's checkpoint has them
 
     @classmethod
     def build(cls, settings: Settings, processes: Processes = ALONE) -> "Experiment":
@@ -64,9 +66,11 @@ class Experiment:
         composition = compose(plugins, Defaults(own, stage), streams, named)
         tasks = composition.tasks(tasks, tokenizer, encoder)
         rate = 0.1 if settings.dropout is None else settings.dropout
-        pooling = settings.pooling or made_for(find_encoder(settings.encoder))
+        folder = find_encoder(settings.encoder)
+        pooling = settings.pooling or made_for(folder)
         model = MultitaskModel(encoder, tasks, streams, dropout=rate, pooling=pooling)
-        known = load_known_heads(find_encoder(settings.encoder), model.heads, model.head_names)
+        known = load_known_heads(folder, model.heads, model.head_names)
+        unread = [name for name in checkpoint.saved_heads(folder) if name not in known]
         model.to(streams.device)
         trainer = Trainer(
             Passes(model, composition.hook, streams, _precision(settings, streams.device)),
@@ -83,8 +87,8 @@ class Experiment:
             raise ConfigError("there is no stage to train: fine-tuning is off, and no plugin adds one.")
         composition.check_stages([stage.name for stage, _ in stages])
         check_monitor(settings.monitor, [task for _, trained in stages for task in trained])
-        settings = settings.model_copy(update={"pooling": pooling})
-        return cls(_resolved(settings, specs, plugins), tokenizer, tasks, model, composition, trainer, left_out, known)
+        settings = _resolved(settings, specs, plugins).model_copy(update={"pooling": pooling})
+        return cls(settings, tokenizer, tasks, model, composition, trainer, left_out, known, unread)
 
 
 def _read_encoder(settings: Settings, streams: Streams) -> tuple[Tokenizer, Bert]:

@@ -1,11 +1,12 @@
 """Finished: read a run back for evaluation."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from regkit.base.errors import ConfigError, RunError
-from regkit.base.files import read_json
+from regkit.base.files import follow, read_json
 from regkit.base.randomness import Streams
 from regkit.data.declare import choose, find_tasks
 from regkit.data.load import load_task
@@ -23,6 +24,13 @@ from regkit.tasks.task import Split, Task
 def declared(tasks: Iterable[Task]) -> dict[str, list[str | None]]:
     """Describe what each head's numbers mean, by objective and pair mode: their shapes would not tell."""
     return {task.name: [repr(task.objective), task.pair_mode] for task in tasks}
+
+
+def was_scored(folder: Path) -> bool:
+    """Whether a run's tasks had a dev split, by its scores."""
+    with suppress(OSError, ValueError, AttributeError):
+        return bool(read_json(folder / "scores.json").get("dev"))
+    return False
 
 
 @dataclass
@@ -45,14 +53,14 @@ def load_run(folder: Path, split: Split, *, data: Path | None = None, device: st
     specs = {name: found[name] for name in trained if name in found}
     if not specs:
         raise ConfigError(f"{data or settings.data} has none of the run's tasks: {', '.join(trained)}.")
-    best, where = folder / "best", find_device(device)
+    best, where = follow(folder / "best"), find_device(device)
     tokenizer, encoder = Tokenizer.load(best), load_encoder(best)
     check_vocabulary(best, tokenizer, encoder)
     longest = min(settings.max_length or encoder.longest, encoder.longest)
     loaded = {name: load_task(name, spec, tokenizer, longest, splits=[split]) for name, spec in specs.items()}
     tasks = [task for task in loaded.values() if split in task.splits]
     if not tasks:
-        raise ConfigError(f"none of the tasks {', '.join(specs)} has a {split} split.")
+        raise ConfigError(f"none of the tasks {', '.join(specs)} has a {split} split; name another --split, or --data.")
     model = MultitaskModel(encoder, tasks, Streams(0), pooling=settings.pooling or made_for(best)).to(where)
     checkpoint.load_heads(best, model.heads)
     _check_declared(folder, tasks)

@@ -1,13 +1,17 @@
 """Folders: find, check and make the folders of runs."""
 
+import os
 import re
 import time
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import IO
 
-from regkit.base.errors import ConfigError, RunError, nearest
-from regkit.base.files import absolute, point
-from regkit.runs.lock import LOCK, claim
+from regkit.base.errors import ConfigError, RunError, nearest, typed
+from regkit.base.files import absolute, follow, point
+from regkit.runs.lock import LOCK, Say, claim
 from regkit.runs.settings import Settings
 
 RUNS = Path("runs")
@@ -19,21 +23,24 @@ LATEST = "latest"
 AUTO = "auto"  # of --resume: go on with the run in --output, if there is one
 
 
-def check_free(folder: Path) -> None:
-    """Raise RunError if a run cannot begin in this folder: something is there, or it cannot be made."""
-    for path in (folder, RUNS):
-        above = next(each for each in [path.absolute(), *path.absolute().parents] if each.exists())
-        if not above.is_dir() and above != folder.absolute():
-            raise RunError(f"{above} is a file, so {path} cannot be made.")
-    if is_run(folder):
-        raise RunError(f"{folder} is a run already; go on with it by --resume {folder}, or name another --output.")
-    if folder.exists() and (not folder.is_dir() or _in_use(folder)):
-        raise RunError(f"{folder} exists already; name another --output, or remove it.")
+def check_free(output: Path | None) -> None:
+    """Raise RunError if a run cannot begin in this folder, or in `runs/` for None."""
+    folder = output or RUNS
+    above = next(each for each in [folder, *folder.absolute().parents] if os.path.lexists(each))
+    if not above.is_dir() and above != output:
+        raise RunError(f"{above} is no folder, so no run can begin in {folder}; name another --output.")
+    if output and is_run(output):
+        again = typed("--resume", output)
+        raise RunError(f"{output} is a run already; go on with it by {again}, or name another --output.")
+    if output and os.path.lexists(output) and (not output.is_dir() or _in_use(output)):
+        raise RunError(f"{output} exists already; name another --output, or remove it.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise RunError(f"{above} is not writable, so no run can begin in {folder}; name another --output.")
 
 
 def is_run(folder: Path) -> bool:
     """Whether a run has begun in this folder."""
-    return (folder / CONFIG).is_file()
+    return os.path.isfile(folder / CONFIG)  # unlike Path's, it takes a folder that may not be read
 
 
 def _in_use(folder: Path) -> bool:
@@ -42,48 +49,66 @@ def _in_use(folder: Path) -> bool:
     return not names <= (AT_START if LOCK in names else set())
 
 
-def new_folder(settings: Settings, output: Path | None) -> tuple[Path, IO[str]]:
-    """Make and lock the folder of a run, and point `runs/latest` to it.
+def new_folder(settings: Settings, output: Path | None, say: Say) -> tuple[Path, IO[str]]:
+    """Make and lock the folder of a run.
 
     Its name is made of time and plugins unless `output` says it. The folder is this process's until the lock is closed.
     """
-    name = "-".join([time.strftime("%Y%m%d-%H%M%S"), *settings.plugins])
-    folder = output or next(
-        path for n in range(1, 1000) if not (path := RUNS / (name if n == 1 else f"{name}-{n}")).exists()
-    )
-    check_free(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = claim(folder)
+    check_free(output)
+    if output is None:
+        folder = _make_new(settings.plugins)
+        return folder, claim(folder, say)
+    output.mkdir(parents=True, exist_ok=True)
+    lock = claim(output, say)
     try:
-        check_free(folder)  # again: whoever held the lock a moment ago may have left a whole run
-        note_latest(folder)
+        check_free(output)  # again: whoever held the lock a moment ago may have left a whole run
     except BaseException:
         lock.close()
         raise
-    return folder, lock
+    return output, lock
 
 
-def note_latest(folder: Path) -> None:
-    """Point `runs/latest` to the run that is trained now."""
+def _make_new(plugins: Iterable[str]) -> Path:
+    """Make a folder in `runs/` that no other process has, with a number where its name is taken."""
     RUNS.mkdir(exist_ok=True)
-    point(RUNS / LATEST, folder)
+    name = "-".join([time.strftime("%Y%m%d-%H%M%S"), *plugins])
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(RUNS / each for each in names if _makes(RUNS / each))
+
+
+def _makes(folder: Path) -> bool:
+    """Make a folder, and say whether this was the process that did: of several, one is."""
+    with suppress(FileExistsError):
+        folder.mkdir()
+        return True
+    return False
+
+
+def note_latest(folder: Path, say: Say) -> None:
+    """Point `runs/latest` to the run that is trained now. Where that fails, the run goes on, and says so."""
+    try:
+        RUNS.mkdir(exist_ok=True)
+        point(RUNS / LATEST, folder)
+    except OSError as error:
+        say(f"{RUNS / LATEST} does not lead to this run: {error.strerror}: {error.filename}")
 
 
 def find_run(run: Path | None) -> Path:
     """Find a run to evaluate, the latest for None. Raises RunError if it has no whole best checkpoint."""
     folder = find_folder(run)
-    if not (folder / "best").is_dir():
+    best = follow(folder / "best")
+    if not best.is_dir():
         raise RunError(f"{folder} has no checkpoint yet: training has not reached the end of its first epoch.")
     from regkit.runs import checkpoint  # which imports torch
 
-    if trouble := checkpoint.damage(folder / "best"):
+    if trouble := checkpoint.damage(best):
         raise RunError(f"{folder / 'best'} is damaged: {trouble}.")
     return folder
 
 
 def find_folder(run: Path | None) -> Path:
     """Find the folder of a run that has begun, the latest for None. Raises RunError if there is none."""
-    folder = run or RUNS / LATEST
+    folder = follow(run or RUNS / LATEST)
     if not folder.is_dir():
         if run is None:
             raise RunError("there is no run yet: `regkit train` makes one, and runs/latest points to it.")
@@ -103,6 +128,7 @@ def to_resume(resume: str | None, output: Path | None) -> Path | None:
             raise ConfigError("--resume auto needs --output: the folder of the run, to begin or to go on with.")
         return output if is_run(output) else None
     if output is not None and absolute(output) != absolute(Path(resume)):
-        raise ConfigError(f"a run goes on in its own folder; leave out --output {output}, or --resume {resume}.")
+        given = f"{typed('--output', output)}, or {typed('--resume', resume)}"
+        raise ConfigError(f"a run goes on in its own folder; leave out {given}.")
     folder = find_folder(Path(resume))
     return folder.parent / folder.readlink() if folder.is_symlink() else folder

@@ -1,4 +1,4 @@
-"""Interrupts: note Ctrl-C and SIGTERM until the step is done; a second Ctrl-C stops at once."""
+"""Interrupts: note Ctrl-C, SIGTERM and SIGHUP until the step is done; a second Ctrl-C stops at once."""
 
 import signal
 import threading
@@ -7,7 +7,8 @@ from typing import Any
 
 from regkit.distributed.processes import Processes
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # SIGHUP comes when a terminal is closed; Windows has none
+SIGNALS = [signal.Signals[name] for name in NAMES if name in signal.Signals.__members__]
 
 
 class Interrupts:

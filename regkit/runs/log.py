@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from regkit.base.files import naming
 from regkit.hooks.spec import Losses
 
 LOG = "log.jsonl"
@@ -35,13 +36,13 @@ class Log:
     def flushed(self) -> int:
         """Write everything to the disk, and return the size of the file in bytes."""
         self._catch_up()
-        with self.file.open("ab") as file:
+        with naming(self.file), self.file.open("ab") as file:
             os.fsync(file.fileno())
             return file.tell()
 
     def cut(self, size: int) -> None:
         """Truncate the log to this size."""
-        with self.file.open("ab") as file:
+        with naming(self.file), self.file.open("ab") as file:
             file.truncate(min(size, file.tell()))
 
     def records(self) -> list[dict[str, Any]]:
@@ -57,5 +58,5 @@ class Log:
         self.pending.clear()
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        with self.file.open("a", encoding="utf8") as file:
+        with naming(self.file), self.file.open("a", encoding="utf8") as file:
             file.write(json.dumps({"time": round(time.time(), 3), **record}) + "\n")

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from regkit.base.errors import RegkitError, RunError, StoppedError
+from regkit.base.errors import RegkitError, RunError, StoppedError, typed
 from regkit.base.failures import last_line
 from regkit.hooks.spec import Losses, hookimpl
 from regkit.model import MultitaskModel
@@ -158,7 +158,8 @@ class Recorder:
                 self._save_once()
         if not (self.sink.folder / "last").exists():
             return ""
-        return f"What was done until step {self.saved[1]} is saved; {self._how_to_go_on()}"
+        stage, step = self.saved
+        return f"What was done until step {step} of stage {stage} is saved; {self._how_to_go_on()}"
 
     def finish(self) -> None:
         """Note that there is nothing left to do."""
@@ -220,9 +221,9 @@ class Recorder:
         if asked := self.interrupts.agreed(self.trainer.processes):
             self._begin()
             self._save_once()
-            step = self.state.position.step
-            said = f"stopped by {asked.name} after step {step}; {self._how_to_go_on()}" if self.sink.folder else ""
+            where = f"after step {self.state.position.step} of stage {self.stage}"
+            said = f"stopped by {asked.name} {where}; {self._how_to_go_on()}" if self.sink.folder else ""
             raise StoppedError(said, asked)  # the first process says it
 
     def _how_to_go_on(self) -> str:
-        return f"to go on: regkit train --resume {self.sink.folder}"
+        return f"to go on: {typed('regkit', 'train', '--resume', self.sink.folder)}"

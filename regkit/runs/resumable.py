@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,13 +14,12 @@ from regkit.base.errors import RunError, explain, short
 from regkit.base.files import TEXT
 from regkit.runs import checkpoint
 from regkit.runs.keeping import CheckpointName, Keeping
-from regkit.runs.lock import LOCK
+from regkit.runs.lock import LOCK, Say
 from regkit.runs.log import LOG
 from regkit.training.effects import summary
 from regkit.training.state import Position
 
 WRITTEN = (LOG, "checkpoints", LOCK)  # what a run goes on writing in its folder, without replacing it
-Say = Callable[[str], None]
 
 
 @dataclass

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from regkit.base.errors import ConfigError, RunError
+from regkit.base.errors import ConfigError, RunError, typed
 from regkit.data.declare import choose, find_tasks
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks import catalog
@@ -29,7 +29,8 @@ def same(folder: Path, ran: Settings, given: Settings) -> Settings:
         if name in FREE or theirs[name] == ours[name]:
             continue
         where, old, new = _difference(name, theirs[name], ours[name])
-        advice = f"begin a new one; --encoder {folder}/best builds on this one"
+        encoder = typed("--encoder", folder / "best")
+        advice = f"begin a new one; {encoder} builds on this one's encoder, with new heads"
         reason = (
             "its learning rate falls to 0 at that end" if name in ("epochs", "steps") else "a run goes on as it began"
         )
@@ -69,6 +70,7 @@ def build(resumable: Resumable, settings: Settings, processes: Processes = ALONE
     settings = settings.model_copy(update={"encoder": str(resumable.checkpoint.resolve())})
     experiment = Experiment.build(settings, processes)
     checkpoint.load_heads(resumable.checkpoint, experiment.model.heads)
+    experiment.unread_heads = []
     experiment.trainer.state.load(resumable.training)
     if settings.memory != resumable.records.memory:
         experiment.trainer.state.position.micro_batch_tokens = None  # what was found to fit in another bound

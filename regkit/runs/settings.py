@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from regkit.base.bounds import Count, NonNegative, Positive
 from regkit.base.described import Option, meanings
 from regkit.base.errors import ConfigError, explain
-from regkit.base.files import TextPath, absolute, read_toml
+from regkit.base.files import TextPath, absolute, follow, read_toml
 from regkit.tasks.names import Pooling
 
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a share that may not be all
@@ -114,7 +114,7 @@ class Settings(BaseModel):
     def read(cls, path: Path) -> "Settings":
         """Read settings from a TOML file; relative paths in it start at its folder."""
         try:
-            values = read_toml(path)
+            values = read_toml(follow(path))
         except FileNotFoundError:
             raise ConfigError(f"{path} does not exist.") from None
         except OSError as error:
@@ -124,7 +124,7 @@ class Settings(BaseModel):
         settings = cls.checked(values, str(path))
         folder = absolute(path).parent
         found = {"data": settings.data and folder / settings.data}
-        if settings.encoder and (folder / settings.encoder).is_dir():
+        if settings.encoder and follow(folder / settings.encoder).is_dir():
             found["encoder"] = str(absolute(folder / settings.encoder))  # type: ignore[assignment]
         return settings.model_copy(update=found)
 

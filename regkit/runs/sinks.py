@@ -85,11 +85,12 @@ class FolderSink(Sink):
         if self.resumable:
             self._go_on(self.resumable)
             return
-        folder, lock = new_folder(self.experiment.settings, self.output)
+        folder, lock = new_folder(self.experiment.settings, self.output, self.say)
         self.held.append(lock)
         write(folder / ENVIRONMENT, json.dumps(self._environment, indent=2))
         write(folder / TASKS, json.dumps(declared(self.experiment.tasks), indent=2))
         write(folder / CONFIG, self.experiment.settings.toml())  # the last: with it, the run has begun
+        note_latest(folder, self.say)
         self.folder = folder
 
     def _go_on(self, resumable: Resumable) -> None:
@@ -107,7 +108,7 @@ class FolderSink(Sink):
                 self.best(records.keeping.best)
             self.write("scores.json", records.keeping.report())
         Log(folder / LOG).cut(records.log)
-        note_latest(folder)
+        note_latest(folder, self.say)
 
     def rehearse(self) -> None:
         packing.check(self._moment()[1])

@@ -294,6 +294,16 @@ def test_plugins_are_listed_with_the_first_line_of_their_modules() -> None:
         assert line == f"{name}  {first}"
 
 
+@pytest.mark.parametrize("name", ["--lr", "--learning-rate", "learning_rate", "learning-rate"])
+def test_a_setting_is_explained_by_each_of_its_names(name: str) -> None:
+    ran = regkit("settings", name, cwd=Path.cwd())
+    assert (ran.status, ran.out.partition(" ")[0]) == (0, "learning_rate")
+
+
+def test_a_switch_is_explained_by_the_name_that_turns_it_off() -> None:
+    assert regkit("settings", "--no-finetune", cwd=Path.cwd()).out.startswith("finetune (bool; ")
+
+
 def test_a_plugin_is_explained_option_by_option() -> None:
     out = " ".join(regkit("plugins", "smart", cwd=Path.cwd()).out.split())
     assert out.startswith("smart SMART: ")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -302,3 +303,65 @@ def test_of_dev_labels_that_are_all_alike_the_plan_says_what_they_leave_out_and_
     alone = plan(build(data, {}, tasks=["near"]))
     assert alone[-1] == "  the best checkpoint has the lowest loss: no task has a score that could decide"
     assert "best" not in "".join(plan(build(data, {}, monitor="same.loss")))
+
+
+def without(folder: Path, *splits: str) -> Path:
+    """Take lines out of a folder's tasks.toml: these splits."""
+    file = write_tasks(folder) / "tasks.toml"
+    lines = [line for line in file.read_text(encoding="utf8").splitlines() if not any(name in line for name in splits)]
+    file.write_text("\n".join(lines), encoding="utf8")
+    return folder
+
+
+def test_the_plan_says_what_has_no_dev_split_and_what_follows(place: Path, tmp_path: Path) -> None:
+    encoder = str(place / "encoder")
+    some = Settings(encoder=encoder, data=without(tmp_path / "some", "same-dev", "near-dev"))
+    lines = plan(Experiment.build(some))
+    assert [line for line in lines if "dev split" in line] == [
+        "  same: no dev split, so it has no scores",
+        "  near: no dev split, so it has no scores",
+    ]
+    none = Settings(encoder=encoder, data=without(tmp_path / "none", "-dev"))
+    said = "  no task has a dev split: there are no scores, and the newest checkpoint is kept as the best"
+    assert plan(Experiment.build(none))[-1] == said
+
+
+def last_command(out: str) -> list[str]:
+    """The words of the command in the last line."""
+    return shlex.split(out.splitlines()[-1].partition(": regkit ")[2])
+
+
+def test_the_command_at_the_end_works_with_the_splits_that_there_are(place: Path, tmp_path: Path) -> None:
+    """Also where a path has a blank."""
+    train = ("train", "--encoder", place / "encoder", "--steps", 1)
+    near = without(tmp_path / "near", "-dev")
+    with (near / "tasks.toml").open("a", encoding="utf8") as file:
+        file.write('\ntest = "near-dev.csv"\n')  # the last task is `near`
+    ends = {}
+    for name, data in {"dev": place / "data", "test": near, "none": without(tmp_path / "neither", "-dev")}.items():
+        output = f"the {name} run"
+        ran = regkit(*train, "--data", data, "--output", output, cwd=tmp_path)
+        assert (ran.status, ran.err) == (0, "")
+        ends[name] = last_command(ran.out)
+        words = [str(place / "data") if word == "PATH" else word for word in ends[name]]
+        assert regkit(*words, cwd=tmp_path).status == 0
+        again = last_command(regkit("train", "--resume", output, cwd=tmp_path).out)
+        assert again == (ends[name] if name == "dev" else ["eval", output, "--data", "PATH"])
+    assert ends == {
+        "dev": ["eval", "the dev run"],
+        "test": ["eval", "the test run", "--split", "test"],
+        "none": ["eval", "the none run", "--data", "PATH"],
+    }
+
+
+def test_heads_beside_an_encoder_are_said_not_to_be_read(place: Path, tmp_path: Path) -> None:
+    words = ("train", "--data", place / "data", "--steps", 1)
+    assert "heads" not in regkit(*words, "--encoder", place / "encoder", "--output", "one", cwd=tmp_path).out
+    ran = regkit(*words, "--encoder", "one/best", "--tasks", "same,near", "--dry-run", cwd=tmp_path)
+    # that of `near`, a cosine, has no weights
+    assert ran.out.splitlines()[1] == "  its heads of mood, same are not read: new heads begin"
+    refused = regkit("train", "--resume", "one", "--steps", 2, cwd=tmp_path).err
+    assert refused.endswith("; --encoder one/best builds on this one's encoder, with new heads.\n")
+    (tmp_path / "one" / "finished.json").unlink()
+    resumed = regkit("train", "--resume", "one", cwd=tmp_path)
+    assert (resumed.status, "are not read" in resumed.out) == (0, False)  # they are

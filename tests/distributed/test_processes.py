@@ -256,7 +256,7 @@ def test_a_process_that_dies_ends_the_run_in_one_sentence(place: Path) -> None:
     assert [status for status, _ in found] == [2, -signal.SIGKILL, 2]
     is_one_sentence(Ran(*found[0][:1], "", found[0][1]))
     assert found[0][1].startswith("regkit: another process of this run has ended, so this one ends too. What was done")
-    assert found[0][1].endswith("is saved; to go on: regkit train --resume died.\n")
+    assert found[0][1].endswith("is saved; to go on: regkit train --resume died\n")
     ran = regkit("train", "--resume", "died", "--dry-run", cwd=place)
     assert ran.status == 0, ran.err
 

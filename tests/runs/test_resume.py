@@ -305,7 +305,7 @@ def test_a_task_that_got_no_update_is_said_among_the_warnings_of_a_resumed_run(p
     wanted = settings(place, {"only": {"task": "same"}})
     assert not go(tmp_path / "run", wanted, stop=10)
     assert go(tmp_path / "run", wanted)
-    (said,) = effects(tmp_path / "run")["warnings"]
+    (said,) = (each for each in effects(tmp_path / "run")["warnings"] if "no update" in each)
     assert said.startswith("stage 'finetune' made no update for mood and near, which it only scored; ")
 
 
@@ -314,7 +314,7 @@ def test_updates_before_a_resume_count_as_updates(place: Path, tmp_path: Path) -
     wanted = settings(place, {"rrobin": {}})
     assert not go(tmp_path / "run", wanted, stop=10)
     assert go(tmp_path / "run", wanted)
-    assert effects(tmp_path / "run")["warnings"] == []
+    assert not [said for said in effects(tmp_path / "run")["warnings"] if "no update" in said]
 
 
 def test_a_run_goes_on_with_another_bound_on_memory(place: Path, tmp_path: Path) -> None:

@@ -2,17 +2,19 @@
 
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from regkit.runs import checkpoint
+from regkit.runs.log import Log
 from tests.cli.test_bad_input import is_one_sentence
 from tests.helpers import Ran, regkit, with_stranger, write_encoder, write_tasks
 from tests.runs.test_resume import same_run
@@ -75,7 +77,8 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(place: Path, number:
     _, err = process.communicate()
     assert process.returncode == 128 + number
     step = int((place / output / "last").resolve().name.removeprefix("finetune-"))
-    assert err == f"regkit: stopped by {number.name} after step {step}; to go on: regkit train --resume {output}.\n"
+    where = f"after step {step} of stage finetune"
+    assert err == f"regkit: stopped by {number.name} {where}; to go on: regkit train --resume {output}\n"
     assert 7 <= step < 60
     finish(place, output)
 
@@ -95,34 +98,64 @@ def test_a_second_ctrl_c_stops_at_once() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_second_sigterm_changes_nothing() -> None:
-    """torchrun sends several to a process that is about to save."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_comes_twice_changes_nothing(number: signal.Signals) -> None:
+    """torchrun sends several SIGTERM to a process that is about to save; a closed terminal, SIGHUP."""
     from regkit.runs.interrupts import Interrupts
 
     def stop(number: int, frame: object) -> None:
         raise AssertionError("the step was not finished")
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(number, stop)
     try:
         with Interrupts() as interrupts:
-            signal.raise_signal(signal.SIGTERM)
-            signal.raise_signal(signal.SIGTERM)
-            assert interrupts.asked is signal.SIGTERM
+            signal.raise_signal(number)
+            signal.raise_signal(number)
+            assert interrupts.asked is number
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
 
 
-def test_signals_that_were_ignored_stay_ignored() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_signals_that_were_ignored_stay_ignored(number: signal.Signals) -> None:
+    """A shell lets its background jobs ignore SIGINT, and `nohup` lets a command ignore SIGHUP."""
     from regkit.runs.interrupts import Interrupts
 
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         with Interrupts() as interrupts:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         assert interrupts.asked is None
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(number) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
+
+
+def on_a_terminal(command: Sequence[str], place: Path) -> tuple[int, int]:
+    """Start a command in a terminal of its own: the process, and the terminal's other end."""
+    process, terminal = pty.fork()
+    if not process:
+        os.chdir(place)
+        os.execvpe(command[0], command, os.environ | {"OMP_NUM_THREADS": "1"})
+    return process, terminal
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_closed_terminal_saves_the_run_and_under_nohup_ends_its_lines_alone(place: Path, ignored: bool) -> None:
+    output = f"closed-{ignored}"
+    run = ["train", *ARGUMENTS, "--output", output]
+    program = PROGRAM.replace("import signal;", "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN);")
+    process, terminal = on_a_terminal([sys.executable, "-c", program if ignored else PROGRAM, *run], place)
+    while not (place / output / "checkpoints" / "finetune-7").exists():
+        time.sleep(0.001)
+    os.close(terminal)
+    _, ended = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(ended) == (0 if ignored else 128 + signal.SIGHUP)
+    if ignored:
+        same_run(place / "whole", place / output)
+    else:
+        finish(place, output)
 
 
 def writes(folder: Path, process: subprocess.Popen[str]) -> bool:
@@ -247,6 +280,12 @@ def test_a_checkpoint_that_was_moved_away_when_the_run_was_killed_is_found(stopp
 # Other causes
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_said_with_the_file_that_it_holds() -> None:
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        Log(Path("/dev/full")).write({"step": 1})
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder that holds three checkpoints and a bit."""
@@ -269,6 +308,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_with_room_it_goes_on(place
     out, err = process.communicate()
     is_one_sentence(Ran(process.returncode, out, err))
     assert "No space left on device" in err
+    assert str(small_disk) in err.partition("No space")[0]  # the file, and not only "writing"
     assert err.count("\n") == 1
     whole = [path for path in (small_disk / "run" / "checkpoints").glob("finetune-*") if not checkpoint.damage(path)]
     assert whole
@@ -322,7 +362,7 @@ def test_a_plugin_that_raises_is_named_and_the_run_is_saved_first(
     is_one_sentence(ran)
     assert "plugin 'x' failed in extra_losses at finetune, 40, " in ran.err
     assert "KeyError: 'no such word' (" in ran.err
-    assert "What was done until step 40 is saved; to go on: regkit train --resume run." in ran.err
+    assert "What was done until step 40 of stage finetune is saved; to go on: regkit train --resume run\n" in ran.err
     (said, _) = [line for line in ran.out.splitlines() if "skipped" in line]
     assert said.startswith("step 21 is skipped: the loss of 'bad' in task '")
     assert "' (plugin 'x') is not finite; rows " in said
@@ -346,10 +386,10 @@ def test_too_many_skipped_steps_leave_a_run_that_is_saved_without_a_nan(
 ) -> None:
     with_stranger(monkeypatch, tmp_path / "strangers", x=FAILS.replace("in (20, 21)", ">= 20"))
     arguments = ["--encoder", place / "encoder", "--data", place / "data", "--batch-size", 4, "--steps", 50, "-p", "x"]
-    ran = regkit("train", *arguments, "--output", "run", cwd=tmp_path)
+    ran = regkit("train", *arguments, "--output", "my run", cwd=tmp_path)
     is_one_sentence(ran)
     assert "no finite loss and gradient in 5 steps in a row" in ran.err
-    assert "until step 25 is saved" in ran.err
-    last = tmp_path / "run" / "last"
+    assert "until step 25 of stage finetune is saved; to go on: regkit train --resume 'my run'\n" in ran.err
+    last = tmp_path / "my run" / "last"
     assert checkpoint.damage(last) == ""
     assert "nan" not in json.dumps(checkpoint.load_training(last), default=lambda tensor: tensor.tolist()).lower()

@@ -510,7 +510,7 @@ def test_a_run_that_does_not_fit_is_saved_and_says_how_to_go_on(place: Path, tmp
     assert ran.status == 2
     assert ran.err.count("\n") == 1
     assert "memory ran out after 3 steps, in extra_losses of plugin 'scarce', with one example at a time" in ran.err
-    assert "What was done until step 3 is saved; to go on: regkit train --resume run" in ran.err
+    assert "What was done until step 3 of stage finetune is saved; to go on: regkit train --resume run" in ran.err
 
 
 @pytest.mark.slow

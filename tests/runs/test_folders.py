@@ -1,0 +1,146 @@
+"""Folders of runs: each process its own, on disks without links, locks or leave to write, and wherever `runs` leads."""
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import Ran, regkit
+
+NAMED_ALIKE = """
+import sys, time
+from pathlib import Path
+from regkit.runs import folders
+from regkit.runs.settings import Settings
+
+folders.time.strftime = lambda form: "20260101-000000"
+print("ready", flush=True)
+sys.stdin.readline()
+made = [folders.new_folder(Settings(), None, print) for _ in range(20)]
+print(*[folder.name for folder, lock in made], flush=True)
+sys.stdin.readline()  # holds its locks
+"""
+
+
+def train(place: Path, *more: object, cwd: Path) -> Ran:
+    return regkit("train", "--encoder", place / "encoder", "--data", place / "data", "--steps", 1, *more, cwd=cwd)
+
+
+def evaluates(run: Path | str, cwd: Path) -> bool:
+    return regkit("eval", run, "--json", cwd=cwd).status == 0
+
+
+@pytest.fixture
+def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk have no symbolic links, as a USB stick, or a drive that is mounted over a network."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+
+
+def test_processes_that_begin_in_the_same_second_have_a_folder_each(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", NAMED_ALIKE], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    found = []
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        out, _ = process.communicate("\n")
+        found += out.split()
+    assert len(found) == 60
+    assert set(found) == {"20260101-000000", *(f"20260101-000000-{number}" for number in range(2, 61))}
+
+
+@pytest.mark.parametrize("harm", [Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_a_run_elsewhere_does_not_need_the_folder_runs(place: Path, tmp_path: Path, harm: object) -> None:
+    harm(tmp_path / "runs")  # type: ignore[operator]
+    ran = train(place, "--output", "mine", cwd=tmp_path)
+    assert (ran.status, ran.err) == (0, "")
+    assert "runs/latest does not lead to this run: File exists: runs\n" in ran.out
+    assert evaluates("mine", tmp_path)
+
+
+@pytest.mark.parametrize("harm", [Path.touch, Path.mkdir])
+def test_what_else_is_called_latest_is_left_alone(place: Path, tmp_path: Path, harm: object) -> None:
+    (tmp_path / "runs").mkdir()
+    harm(tmp_path / "runs" / "latest")  # type: ignore[operator]
+    ran = train(place, cwd=tmp_path)
+    assert (ran.status, ran.err) == (0, "")
+    assert "runs/latest does not lead to this run: it is no link; move it away: runs/latest\n" in ran.out
+    assert not (tmp_path / "runs" / "latest").is_symlink()
+    assert not list((tmp_path / "runs").glob(".*"))
+
+
+def test_latest_leads_to_the_run_where_runs_is_itself_a_link(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "runs").symlink_to("../far/away")
+    for output in ([], ["--output", "mine"]):
+        assert train(place, *output, cwd=tmp_path / "here").status == 0
+        assert evaluates("runs/latest", tmp_path / "here")
+    assert (tmp_path / "far" / "away" / "latest").resolve() == tmp_path / "here" / "mine"
+
+
+@pytest.mark.usefixtures("without_links")
+def test_without_links_everything_that_reads_a_run_finds_it(place: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):  # the second replaces `latest`
+        ran = train(place, "--output", f"runs/{name}", cwd=tmp_path)
+        assert (ran.status, ran.err) == (0, "")
+        assert (tmp_path / "runs" / "latest").read_text() == f"leads to {name}\n"
+        assert (tmp_path / "runs" / name / "best").read_text() == "leads to checkpoints/finetune-1\n"
+    assert evaluates("runs/latest", tmp_path)
+    assert regkit("eval", "--json", cwd=tmp_path).status == 0
+    assert "runs/two is finished" in regkit("train", "--resume", "runs/latest", cwd=tmp_path).out
+    again = regkit("train", "runs/latest/config.toml", "--encoder", "runs/latest/best", "--output", "x", cwd=tmp_path)
+    assert (again.status, again.err) == (0, "")
+    assert f"encoder: {tmp_path}/runs/two/checkpoints/finetune-1, " in again.out
+
+
+def test_a_disk_without_locks_is_trained_on_and_said(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    said = "mine cannot be locked (No locks available): nothing keeps a second process from writing there\n"
+    ran = train(place, "--output", "mine", cwd=tmp_path)
+    assert (ran.status, ran.err) == (0, "")
+    assert said in ran.out
+    assert said in regkit("train", "--resume", "mine", cwd=tmp_path).out
+
+
+def test_a_lock_that_cannot_be_written_is_one_sentence(place: Path, tmp_path: Path) -> None:
+    assert train(place, "--output", "mine", cwd=tmp_path).status == 0
+    (tmp_path / "mine" / "lock").unlink()
+    (tmp_path / "mine" / "lock").mkdir()
+    ran = regkit("train", "--resume", "mine", cwd=tmp_path)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err == "regkit: mine/lock cannot be written: Is a directory; a run writes in its own folder.\n"
+
+
+def test_a_folder_that_is_not_writable_is_refused_before_anything_is_read(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    ran = train(place, "--output", "a/b", cwd=tmp_path)
+    assert (ran.status, ran.out) == (2, "")
+    said = f"{tmp_path} is not writable, so no run can begin in a/b; name another --output."
+    assert ran.err == f"regkit: {said}\n"
+    (tmp_path / "runs").mkdir()
+    assert train(place, cwd=tmp_path).status == 0
