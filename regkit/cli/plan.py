@@ -7,6 +7,7 @@ import torch
 
 from regkit.base.errors import PluginError
 from regkit.hooks.catalog import needs_whole_batches
+from regkit.model.adapter import Adapter
 from regkit.runs.experiment import Experiment
 from regkit.tasks.task import Stage, Task
 from regkit.training.loop import Trainer
@@ -20,6 +21,9 @@ def plan(experiment: Experiment) -> list[str]:
     kind = "bf16" if trainer.passes.precision == torch.bfloat16 else "fp32"
     name, device = settings.encoder or "the demo (MiniLM)", trainer.streams.device
     lines = [f"encoder: {name}, {size:.1f} M parameters, on {device} in {kind}"]
+    if isinstance(adapter := experiment.model.encoder, Adapter):
+        way = "on packed tokens" if adapter.packed else "with padding inside"
+        lines.append(f"  {adapter.family}, run by transformers {way}")
     if trainer.processes.count > 1:
         lines.append(f"processes: {trainer.processes.count}, each with its share of every batch")
     for task in trainer.tasks:

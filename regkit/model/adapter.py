@@ -60,7 +60,7 @@ class Adapter(nn.Module):
             if isinstance(module, nn.ModuleList) and len(module) == count and not inside:
                 found[name] = module
         if len(found) != 1:  # ALBERT's layers are one layer, and XLM has lists of their parts
-            raise EncoderError(f"an encoder of the family '{self.family}' has no list of its {count} layers.")
+            raise EncoderError(f"an '{self.family}' encoder has no list of layers with weights of their own.")
         return next(iter(found.values()))
 
     @property

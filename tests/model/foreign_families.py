@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers import VOCABULARY
+
 SIZES: dict[str, Any] = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4}
 SIZES |= {"intermediate_size": 24, "max_position_embeddings": 40, "pad_token_id": 0}
 RATES: dict[str, Any] = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
@@ -53,6 +55,12 @@ def foreign_model(family: str, **more: Any) -> Any:
 
 
 def write_foreign(folder: Path, family: str, **more: Any) -> Path:
-    """Write the checkpoint of such a model."""
-    foreign_model(family, **more).save_pretrained(folder)
+    """Write the checkpoint of such a model, with a vocabulary of single letters if it has as many words."""
+    model = foreign_model(family, **more)
+    bars = pytest.importorskip("transformers").utils.logging
+    bars.disable_progress_bar()
+    model.save_pretrained(folder)
+    bars.enable_progress_bar()
+    if model.get_input_embeddings().num_embeddings == len(VOCABULARY):
+        (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf8")
     return folder
