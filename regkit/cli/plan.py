@@ -7,6 +7,7 @@ import torch
 
 from regkit.base.errors import PluginError
 from regkit.hooks.catalog import needs_whole_batches
+from regkit.model.adapter import Adapter
 from regkit.runs.experiment import Experiment
 from regkit.tasks.task import Stage, Task, scorable
 from regkit.training.caveats import left_out, undefined
@@ -21,6 +22,9 @@ def plan(experiment: Experiment) -> list[str]:
     kind = "bf16" if trainer.passes.precision == torch.bfloat16 else "fp32"
     name, device = settings.encoder or "the demo (MiniLM)", trainer.streams.device
     lines = [f"encoder: {name}, {size:.1f} M parameters, on {device} in {kind}; {_pooled(experiment)}"]
+    if isinstance(adapter := experiment.model.encoder, Adapter):
+        way = "on packed tokens" if adapter.packed else "with padding inside"
+        lines.append(f"  {adapter.family}, run by transformers {way}")
     if experiment.unread_heads:
         lines.append(f"  its heads of {', '.join(experiment.unread_heads)} are not read: new heads begin")
     if trainer.processes.count > 1:

@@ -9,7 +9,7 @@ from itertools import chain, islice, zip_longest
 from types import SimpleNamespace
 from typing import Any
 
-from regkit.base.errors import PluginError, RegkitError, nearest
+from regkit.base.errors import EncoderError, PluginError, RegkitError, nearest
 from regkit.base.failures import gone, last_line, ran_out
 from regkit.base.randomness import Streams
 from regkit.hooks.answers import NAMED, check, check_all, same_tensors
@@ -117,6 +117,8 @@ class Attached:
         with self.stopwatch.on(self.name), self.streams.seeded(self.name, hook, *when):
             try:
                 yield
+            except EncoderError as error:  # of an encoder without what the plugin asks of it
+                raise PluginError(f"plugin '{self.name}': {error}") from None
             except RegkitError:
                 raise
             except Exception as error:

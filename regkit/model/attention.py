@@ -28,11 +28,12 @@ class SelfAttention(nn.Module):
 
         With `rows`, indices of tokens, only those are returned: `[rows, width]`.
         """
-        key, value = _padded(self.key(hidden), batch), _padded(self.value(hidden), batch)
+        key, value = add_padding(self.key(hidden), batch), add_padding(self.value(hidden), batch)
         if rows is batch.starts:  # one query a sequence, that of its first token
             attended = self._attend(self.query(hidden[rows]).unsqueeze(1), key, value, batch).squeeze(1)
         else:
-            attended = _packed(self._attend(_padded(self.query(hidden), batch), key, value, batch), batch)
+            query = add_padding(self.query(hidden), batch)
+            attended = remove_padding(self._attend(query, key, value, batch), batch)
             attended = attended if rows is None else attended[rows]
         out: Tensor = self.out(attended)
         return out
@@ -43,27 +44,50 @@ class SelfAttention(nn.Module):
         The queries have that shape too, keys and values are `[sequences, longest, width]`.
         """
         query, key, value = (part.view(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in (query, key, value))
-        rate = self.rate if self.training else 0.0
-        if rate and query.device.type == "cpu":  # its fused kernel has no dropout, and torch's fallback draws slowly
-            scores = (query @ key.transpose(-1, -2)) / math.sqrt(query.shape[-1])
-            if batch.ragged:
-                scores = scores.masked_fill(~batch.visible[:, None, None], -torch.inf)
-            attended = dropout(scores.softmax(-1), rate) @ value
-        else:
-            mask = batch.visible[:, None, None] if batch.ragged else None
-            attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
+        attended = attend(query, key, value, visible(batch), self.rate if self.training else 0.0)
         return attended.transpose(1, 2).flatten(2)
 
 
-def _padded(packed: Tensor, batch: Batch) -> Tensor:
-    """Add padding: `[tokens, width]` to `[sequences, longest, width]`."""
-    count, width = len(batch.lengths), packed.shape[1]
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, rate: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """Attend from queries to keys and values, all `[sequences, heads, tokens, width of a head]`.
+
+    The mask is true where a query sees a key, and `rate` is that of dropout on the attention weights. Without `scale`, scores
+    are divided by the root of a head's width.
+    """
+    if rate and query.device.type == "cpu":  # its fused kernel has no dropout, and torch's fallback draws slowly
+        scores = query @ key.transpose(-1, -2)
+        scores = scores / math.sqrt(query.shape[-1]) if scale is None else scores * scale
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        return dropout(scores.softmax(-1), rate) @ value
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate, scale=scale)
+
+
+def visible(batch: Batch, window: int | None = None) -> Tensor | None:
+    """Make a mask of the keys that each query sees: tokens, and with `window` only those fewer than so many places away.
+
+    It broadcasts to `[sequences, heads, queries, keys]`; None lets every query see every key.
+    """
+    tokens = batch.visible[:, None, None] if batch.ragged else None
+    if window is None or batch.longest <= window:
+        return tokens
+    places = torch.arange(batch.longest, device=batch.counts.device)
+    near = (places[:, None] - places).abs() < window
+    # Padding sees every token: a row of the softmax without a key would have gradients that are not finite.
+    return near if tokens is None else tokens & (near | ~batch.visible[:, None, :, None])
+
+
+def add_padding(packed: Tensor, batch: Batch) -> Tensor:
+    """Add padding, zeros: `[tokens, ...]` to `[sequences, longest, ...]`."""
+    count, shape = len(batch.lengths), packed.shape[1:]
     if batch.ragged:
-        packed = packed.new_zeros(count * batch.longest, width).index_copy(0, batch.slots, packed)
-    return packed.view(count, batch.longest, width)
+        packed = packed.new_zeros(count * batch.longest, *shape).index_copy(0, batch.slots, packed)
+    return packed.view(count, batch.longest, *shape)
 
 
-def _packed(padded: Tensor, batch: Batch) -> Tensor:
-    """Remove the padding: `[sequences, longest, width]` to `[tokens, width]`."""
+def remove_padding(padded: Tensor, batch: Batch) -> Tensor:
+    """Remove the padding: `[sequences, longest, ...]` to `[tokens, ...]`."""
     flat = padded.flatten(0, 1)
     return flat.index_select(0, batch.slots) if batch.ragged else flat

@@ -30,9 +30,13 @@ class Encoder(Protocol):
 
     width: int
     longest: int  # tokens it can read in one sequence
-    word: nn.Embedding  # the word embeddings, to which the head of masked words is tied
     norm: nn.LayerNorm  # of the embeddings; the head of masked words takes its epsilon
     activation: nn.Module  # of the layers, and of the head of masked words
+
+    @property
+    def word(self) -> nn.Embedding:
+        """The word embeddings, to which the head of masked words is tied."""
+        ...
 
     @property
     def head_names(self) -> Mapping[str, Mapping[str, str]]:
@@ -41,7 +45,7 @@ class Encoder(Protocol):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The transformer layers, bottom first."""
+        """The transformer layers, bottom first. Raises EncoderError for an encoder without such a list."""
         ...
 
     @property

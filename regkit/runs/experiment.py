@@ -14,7 +14,7 @@ from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks import catalog
 from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
-from regkit.model import Bert, MultitaskModel, load_encoder, load_known_heads
+from regkit.model import Encoder, MultitaskModel, load_encoder, load_known_heads
 from regkit.model.encoders import check_vocabulary, find_encoder
 from regkit.model.pooling import made_for
 from regkit.model.tokenizer import Tokenizer
@@ -91,7 +91,7 @@ class Experiment:
         return cls(settings, tokenizer, tasks, model, composition, trainer, left_out, known, unread)
 
 
-def _read_encoder(settings: Settings, streams: Streams) -> tuple[Tokenizer, Bert]:
+def _read_encoder(settings: Settings, streams: Streams) -> tuple[Tokenizer, Encoder]:
     folder = find_encoder(settings.encoder)
     tokenizer = Tokenizer.load(folder)
     with streams.seeded("encoder"):  # for a pooler that the checkpoint may lack

@@ -1,0 +1,154 @@
+"""Adapter: run an encoder of transformers as if it were minBERT, on packed tokens or with padding inside.
+
+It has the methods of minBERT, so tasks and plugins see no difference. Which of the two ways a family takes is found out by
+`foreign`, when it is read.
+"""
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from regkit.base.errors import EncoderError
+from regkit.model.attention import add_padding, attend, remove_padding, visible
+from regkit.tasks.batch import Batch
+
+POOLER = "pooler."  # what stands in a checkpoint before the tensors of a pooler that the family lacks
+
+
+class Adapter(nn.Module):
+    """An encoder of transformers with the methods of minBERT; `load_encoder` builds it from a checkpoint.
+
+    `model` is one of transformers without a head, the first token's position is `first_position`, and texts have at most
+    `longest` tokens. If `packed`, the model calls `attend_packed`.
+    """
+
+    def __init__(self, model: Any, first_position: int, longest: int, packed: bool = False) -> None:
+        super().__init__()
+        self.model, config = model, model.config
+        self.family: str = config.model_type
+        self.width: int = config.hidden_size
+        self.first_position, self.longest, self.packed = first_position, longest, packed
+        self.has_segments = "token_type_ids" in inspect.signature(model.forward).parameters
+        has_pooler = isinstance(getattr(model, "pooler", None), nn.Module)
+        self.own_pooler = None if has_pooler else nn.Linear(self.width, self.width)
+        epsilon = _first(config, "layer_norm_eps", "norm_eps", "rms_norm_eps") or 1e-12
+        self.norm = nn.LayerNorm(self.word.embedding_dim, epsilon, elementwise_affine=False)
+        self.activation = _activation(_first(config, "hidden_act", "hidden_activation") or "gelu")
+
+    @property
+    def word(self) -> nn.Embedding:
+        """The word embeddings."""
+        found: nn.Embedding = self.model.get_input_embeddings()
+        return found
+
+    @property
+    def head_names(self) -> Mapping[str, Mapping[str, str]]:
+        """No names: heads for masked words are not read from these checkpoints, and begin with fresh weights."""
+        return {"words": {}, "follows": {}}
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The transformer layers, bottom first. Raises EncoderError for a family that has no such list."""
+        count, found = getattr(self.model.config, "num_hidden_layers", None), dict[str, nn.ModuleList]()
+        for name, module in self.model.named_modules():
+            inside = any(name.startswith(f"{outer}.") for outer in found)
+            if isinstance(module, nn.ModuleList) and len(module) == count and not inside:
+                found[name] = module
+        if len(found) != 1:  # ALBERT's layers are one layer, and XLM has lists of their parts
+            raise EncoderError(f"an '{self.family}' encoder has no list of layers with weights of their own.")
+        return next(iter(found.values()))
+
+    @property
+    def pooler(self) -> nn.Module:
+        """The module with the weights of `pool`: the family's, or our own where it has none."""
+        found: nn.Module = self.model.pooler if self.own_pooler is None else self.own_pooler
+        return found
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Look up word embeddings, `[tokens, width]`; some families' are narrower than the hidden states."""
+        embeddings: Tensor = self.word(batch.tokens)
+        return embeddings
+
+    def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
+        """Compute the last hidden states, `[tokens, width]`, from word embeddings; with `rows`, only those tokens'."""
+        inputs = {"inputs_embeds": embeddings} | self.segments(batch)
+        if self.packed:
+            inputs["position_ids"] = batch.positions + self.first_position
+            alone = {name: value[None] for name, value in inputs.items()}  # to the model, a batch of one long text
+            hidden: Tensor = self.model(**alone, batch=batch).last_hidden_state[0]
+        else:
+            padded = {name: add_padding(value, batch) for name, value in inputs.items()}
+            found = self.model(**padded, attention_mask=batch.visible.long()).last_hidden_state
+            hidden = remove_padding(found, batch)
+        return hidden if rows is None else hidden[rows]
+
+    def segments(self, batch: Batch) -> dict[str, Tensor]:
+        """Give the segment of each token, `[tokens]`, to a model that reads it.
+
+        Some know a single segment, in which both texts of a pair are.
+        """
+        known = getattr(self.model.config, "type_vocab_size", 0)
+        return {"token_type_ids": batch.segments.clamp(max=max(known - 1, 0))} if self.has_segments else {}
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        """Turn hidden states of [CLS] into text vectors, both `[sequences, width]`."""
+        pooler = self.pooler
+        pooled: Tensor = F.tanh(pooler(hidden)) if isinstance(pooler, nn.Linear) else pooler(hidden[:, None])
+        return pooled
+
+    @torch.no_grad()
+    def reset(self, module: nn.Module) -> None:
+        """Give a part of the encoder fresh weights as its family does, drawn from torch's default generator."""
+        for part in reversed(list(module.modules())):  # a module may set the weights of those inside it
+            self.model._init_weights(part)
+
+    def own_form(self, weights: Mapping[str, Tensor] | None = None) -> tuple[dict[str, object], dict[str, Tensor]]:
+        """Convert to the form of the family's checkpoints: the content of config.json, and named tensors.
+
+        `weights` are another state of the same encoder.
+        """
+        entries = json.loads(self.model.config.to_json_string()) | {"architectures": [type(self.model).__name__]}
+        tensors = {
+            f"{POOLER if owner == 'own_pooler' else ''}{rest}": tensor.contiguous()
+            for name, tensor in (weights or self.state_dict()).items()
+            for owner, _, rest in [name.partition(".")]
+        }
+        return entries, tensors
+
+
+def attend_packed(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """Attend within each sequence of the option `batch`, where transformers lets a model choose its attention function.
+
+    From `[1, heads, tokens, width]` to `[1, tokens, heads, width]`, and no attention weights.
+    """
+    batch: Batch = options["batch"]
+    query, key, value = (_by_sequence(part[0], query.shape[1], batch) for part in (query, key, value))
+    mask = visible(batch, options.get("sliding_window"))
+    attended = attend(query, key, value, mask, options.get("dropout") or 0.0, options.get("scaling"))
+    return remove_padding(attended.transpose(1, 2), batch)[None], None
+
+
+def _by_sequence(part: Tensor, heads: int, batch: Batch) -> Tensor:
+    """Turn `[heads, tokens, width]` into `[sequences, heads, longest, width]`; several queries may share a key."""
+    part = part.repeat_interleave(heads // len(part), dim=0)
+    return add_padding(part.transpose(0, 1), batch).transpose(1, 2)
+
+
+def _first(config: Any, *names: str) -> Any:
+    """Read the first of these entries of a config that is there."""
+    found: Iterator[Any] = (getattr(config, name, None) for name in names)
+    return next((value for value in found if value is not None), None)
+
+
+def _activation(name: str) -> nn.Module:
+    from transformers.activations import ACT2FN
+
+    found: nn.Module = ACT2FN[name]
+    return found
