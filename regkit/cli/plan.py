@@ -25,14 +25,11 @@ def plan(experiment: Experiment) -> list[str]:
     if isinstance(adapter := experiment.model.encoder, Adapter):
         way = "on packed tokens" if adapter.packed else "with padding inside"
         lines.append(f"  {adapter.family}, run by transformers {way}")
-    if experiment.unread_heads:
-        lines.append(f"  its heads of {', '.join(experiment.unread_heads)} are not read: new heads begin")
+    lines += [f"  its head of {name}: {said}" for name, said in experiment.heads.items()]
     if trainer.processes.count > 1:
         lines.append(f"processes: {trainer.processes.count}, each with its share of every batch")
     for task in trainer.tasks:
         lines += _task(task)
-        if task.head_names:
-            lines.append(f"  its head is {'that of the checkpoint' if task.name in experiment.known_heads else 'new'}")
     lines += [f"task {name}: found, not trained; --tasks would name it" for name in experiment.left_out]
     for name, plugin in experiment.composition.plugins.items():
         chosen = ", ".join(f"{key}={value}" for key, value in vars(plugin).items() if key in settings.plugins[name])

@@ -43,7 +43,8 @@ def _here(name: str) -> Path | None:
     except RuntimeError as error:  # `~name`, and there is no such user
         raise EncoderError(f"there is no encoder folder {name}: {error}") from None
     if folder.is_dir():
-        return folder.resolve()
+        best = follow(folder / "best")  # of the folder of a run
+        return (folder if (folder / "config.json").exists() or not best.is_dir() else best).resolve()
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise EncoderError(f"there is no encoder folder {name}.")
     return None

@@ -30,6 +30,7 @@ class MultitaskModel(nn.Module):
         super().__init__()
         self.encoder, self.pooling = encoder, pooling
         self.heads = nn.ModuleDict()
+        self.forms = {task.name: [repr(task.objective), task.pair_mode, task.pooling or pooling] for task in tasks}
         self.head_names = {task.name: task.head_names for task in tasks if task.head_names}
         for task in tasks:
             if hasattr(self.heads, task.name):  # another task, or an attribute of every torch module

@@ -12,7 +12,7 @@ from regkit.model.bert import Encoder
 from regkit.tasks.batch import Batch
 from regkit.tasks.names import Pooling
 
-ENTRY = "pooling"  # of the config.json that regkit writes
+ENTRY = "regkit"  # of the config.json that regkit writes: what others need not know
 # In the file of sentence-transformers, whose module comes after the encoder.
 THEIRS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
 
@@ -32,7 +32,8 @@ def made_for(folder: Path) -> Pooling:
 
     Raises EncoderError for one that regkit does not have.
     """
-    ours = _read(folder / "config.json").get(ENTRY)
+    entry = _read(folder / "config.json").get(ENTRY)
+    ours = entry.get("pooling") if isinstance(entry, dict) else None
     if ours in get_args(Pooling):
         return cast(Pooling, ours)
     path = folder / "1_Pooling" / "config.json"

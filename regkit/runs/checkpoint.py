@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from regkit.base.errors import RegkitError, RunError
 from regkit.base.files import load_tensors, read_json
 from regkit.model import MultitaskModel, save_encoder
-from regkit.model.pooling import ENTRY
+from regkit.model.pooling import ENTRY, made_for
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import packing
 
@@ -74,7 +74,7 @@ def _fill(
         config["architectures"] = [each.removesuffix("Model") + ending for each in config["architectures"]]
     for name, names in model.head_names.items():
         tensors |= {theirs: weights[f"{HEADS}{name}.{ours}"].clone() for ours, theirs in names.items()}
-    config[ENTRY] = model.pooling
+    config[ENTRY] = {"pooling": model.pooling, "heads": model.forms}
     if model.heads.keys() - model.head_names.keys():
         config |= OWN_HEADS
     (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
@@ -179,6 +179,7 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(checkpoint / name, unfinished / name)
         config = {key: value for key, value in read_json(checkpoint / "config.json").items() if key not in OWN_HEADS}
+        config[ENTRY] = {"pooling": made_for(checkpoint)}
         (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
         for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"):
             _flush(unfinished / name)
@@ -189,13 +190,13 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def saved_heads(folder: Path) -> list[str]:
-    """List the tasks whose heads a checkpoint holds; none where an encoder is not from a run."""
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        return []
-    with safe_open(path, "pt") as file:
-        return list(dict.fromkeys(name.split(".")[1] for name in file.keys() if name.startswith(HEADS)))  # noqa: SIM118
+def saved_forms(folder: Path) -> dict[str, list[str | None]]:
+    """Read of each head in a checkpoint what its numbers mean, by task; none where an encoder is not from a run."""
+    try:
+        heads = read_json(folder / "config.json")[ENTRY]["heads"]
+        return {str(name): list(form) for name, form in heads.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
 
 
 def load_heads(folder: Path, heads: nn.ModuleDict) -> None:

@@ -14,11 +14,11 @@ from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks import catalog
 from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
-from regkit.model import Encoder, MultitaskModel, load_encoder, load_known_heads
+from regkit.model import Encoder, MultitaskModel, load_encoder
 from regkit.model.encoders import check_vocabulary, find_encoder
 from regkit.model.pooling import made_for
 from regkit.model.tokenizer import Tokenizer
-from regkit.runs import checkpoint
+from regkit.runs.heads import take_over
 from regkit.runs.keeping import check_monitor
 from regkit.runs.settings import Settings
 from regkit.tasks.task import FINETUNE, Stage, Task
@@ -40,8 +40,7 @@ class Experiment:
     composition: Composition
     trainer: Trainer
     left_out: Sequence[str]  # tasks of the data that are trained only where they are named
-    known_heads: Sequence[str]  # tasks whose heads came with the encoder
-    unread_heads: Sequence[str]  # tasks whose heads are beside the encoder, as a run's checkpoint has them
+    heads: Mapping[str, str]  # of each head beside the encoder: whether it is used
 
     @classmethod
     def build(cls, settings: Settings, processes: Processes = ALONE) -> "Experiment":
@@ -69,8 +68,7 @@ class Experiment:
         folder = find_encoder(settings.encoder)
         pooling = settings.pooling or made_for(folder)
         model = MultitaskModel(encoder, tasks, streams, dropout=rate, pooling=pooling)
-        known = load_known_heads(folder, model.heads, model.head_names)
-        unread = [name for name in checkpoint.saved_heads(folder) if name not in known]
+        heads = take_over(folder, model, fresh=settings.fresh_heads)
         model.to(streams.device)
         trainer = Trainer(
             Passes(model, composition.hook, streams, _precision(settings, streams.device)),
@@ -88,7 +86,7 @@ class Experiment:
         composition.check_stages([stage.name for stage, _ in stages])
         check_monitor(settings.monitor, [task for _, trained in stages for task in trained])
         settings = _resolved(settings, specs, plugins).model_copy(update={"pooling": pooling})
-        return cls(settings, tokenizer, tasks, model, composition, trainer, left_out, known, unread)
+        return cls(settings, tokenizer, tasks, model, composition, trainer, left_out, heads)
 
 
 def _read_encoder(settings: Settings, streams: Streams) -> tuple[Tokenizer, Encoder]:

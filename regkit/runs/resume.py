@@ -29,8 +29,7 @@ def same(folder: Path, ran: Settings, given: Settings) -> Settings:
         if name in FREE or theirs[name] == ours[name]:
             continue
         where, old, new = _difference(name, theirs[name], ours[name])
-        encoder = typed("--encoder", folder / "best")
-        advice = f"begin a new one; {encoder} builds on this one's encoder, with new heads"
+        advice = f"begin a new one; {typed('--encoder', folder)} builds on this one"
         reason = (
             "its learning rate falls to 0 at that end" if name in ("epochs", "steps") else "a run goes on as it began"
         )
@@ -70,7 +69,7 @@ def build(resumable: Resumable, settings: Settings, processes: Processes = ALONE
     settings = settings.model_copy(update={"encoder": str(resumable.checkpoint.resolve())})
     experiment = Experiment.build(settings, processes)
     checkpoint.load_heads(resumable.checkpoint, experiment.model.heads)
-    experiment.unread_heads = []
+    experiment.heads = {}
     experiment.trainer.state.load(resumable.training)
     if settings.memory != resumable.records.memory:
         experiment.trainer.state.position.micro_batch_tokens = None  # what was found to fit in another bound

@@ -33,7 +33,7 @@ Memory = Annotated[int, BeforeValidator(size_in_bytes), Field(ge=1)]
 
 # Every setting but `plugins`, in the order in which help, docs and `regkit settings` print them.
 GROUPS = {
-    "What to train on": ["data", "tasks", "encoder", "finetune"],
+    "What to train on": ["data", "tasks", "encoder", "fresh_heads", "finetune"],
     "How long": ["epochs", "steps", "patience"],
     "How": [
         "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "dropout", "pooling", "max_length",
@@ -59,6 +59,8 @@ class Settings(BaseModel):
     """Names of the tasks to train. Without it, all but those that the data marks as optional."""
     encoder: str | None = None
     """Checkpoint folder, or a name on the Hugging Face Hub. Without it, the demo's MiniLM."""
+    fresh_heads: bool = False
+    """Begin with new heads, also where the encoder's folder has heads of the run's tasks."""
     finetune: bool = True
     """Train on the data's tasks. Turned off, only the stages that plugins add are trained."""
     epochs: Count = 3

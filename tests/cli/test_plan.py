@@ -354,14 +354,34 @@ def test_the_command_at_the_end_works_with_the_splits_that_there_are(place: Path
     }
 
 
-def test_heads_beside_an_encoder_are_said_not_to_be_read(place: Path, tmp_path: Path) -> None:
+def test_the_heads_of_a_run_are_used_where_they_have_the_form_of_the_task(place: Path, tmp_path: Path) -> None:
     words = ("train", "--data", place / "data", "--steps", 1)
-    assert "heads" not in regkit(*words, "--encoder", place / "encoder", "--output", "one", cwd=tmp_path).out
-    ran = regkit(*words, "--encoder", "one/best", "--tasks", "same,near", "--dry-run", cwd=tmp_path)
-    # that of `near`, a cosine, has no weights
-    assert ran.out.splitlines()[1] == "  its heads of mood, same are not read: new heads begin"
+    assert "head" not in regkit(*words, "--encoder", place / "encoder", "--output", "one", cwd=tmp_path).out
+    for encoder in ("one", "one/best"):
+        ran = regkit(*words, "--encoder", encoder, "--tasks", "same,near", "--dry-run", cwd=tmp_path)
+        assert (ran.status, ran.err) == (0, "")
+        assert [line for line in ran.out.splitlines() if "head of" in line] == [
+            "  its head of mood: not used: this run has no such task",
+            "  its head of same: used",
+            "  its head of near: used",
+        ]
+    data = write_tasks(tmp_path / "other")
+    toml = (data / "tasks.toml").read_text(encoding="utf8")
+    (data / "tasks.toml").write_text(toml.replace("classes = 3", "classes = 4"), encoding="utf8")
+    ran = regkit("train", "--data", data, "--steps", 1, "--encoder", "one", "--dry-run", cwd=tmp_path)
+    assert "  its head of mood: not used, a new one begins: it is of Classification(classes=3" in ran.out
+    ran = regkit(*words, "--encoder", "one", "--fresh-heads", "--dry-run", cwd=tmp_path)
+    assert ran.out.count("not used, as --fresh-heads asks") == 3
+
+
+def test_what_is_built_on_a_run_begins_where_it_ended(place: Path, tmp_path: Path) -> None:
+    words = ("train", "--data", place / "data", "--steps", 1, "--lr", "1e-2")
+    regkit(*words, "--encoder", place / "encoder", "--output", "one", cwd=tmp_path)
+    ran = regkit(*words, "--encoder", "one", "--output", "two", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    scores = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text(encoding="utf8").splitlines()]
+    first = next(record["scores"]["dev"] for record in scores if "scores" in record)
+    ended = json.loads((tmp_path / "one" / "scores.json").read_text(encoding="utf8"))["dev"]
+    assert first == ended
     refused = regkit("train", "--resume", "one", "--steps", 2, cwd=tmp_path).err
-    assert refused.endswith("; --encoder one/best builds on this one's encoder, with new heads.\n")
-    (tmp_path / "one" / "finished.json").unlink()
-    resumed = regkit("train", "--resume", "one", cwd=tmp_path)
-    assert (resumed.status, "are not read" in resumed.out) == (0, False)  # they are
+    assert refused.endswith("; leave the option out, or begin a new one; --encoder one builds on this one.\n")
