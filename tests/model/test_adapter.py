@@ -1,6 +1,7 @@
 """Adapters: regkit computes what transformers computes of each family, and trains it like minBERT."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from regkit.base.errors import EncoderError
 from regkit.base.randomness import Streams
 from regkit.hooks import catalog
 from regkit.model import MultitaskModel, load_encoder, save_encoder
-from regkit.model.adapter import Adapter
+from regkit.model.adapter import Adapter, attend_packed
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import checkpoint
 from regkit.tasks.batch import Batch
@@ -28,7 +29,7 @@ from tests.model.foreign_families import FOREIGN, foreign_model, write_foreign
 from tests.model.test_families import packed, padded_run
 from tests.runs.test_resume import exact
 
-FAMILIES = slow_but(FOREIGN, ["modernbert", "deberta-v2"])
+FAMILIES = slow_but(FOREIGN, ["modernbert", "deberta-v2", "albert"])
 TRAINED = ["modernbert", "deberta-v2"]  # one of each way
 
 
@@ -58,6 +59,37 @@ def close(what: str, one: Tensor | None, other: Tensor | None) -> None:
     if one is not None and other is not None:
         difference = ((one - other).abs().max() / other.abs().max().clamp(min=1e-3)).item()
         assert difference < 2e-5, f"{what}: {difference}"
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-9])  # the second rounds to nothing, but takes the way of dropout
+@pytest.mark.parametrize("window", [None, 3])
+def test_packed_attention_is_that_of_each_text_alone(window: int | None, rate: float) -> None:
+    """Two heads of keys serve four of queries."""
+    batch, scale = packed("any"), 0.7
+    query, key, value = (torch.randn(1, heads, len(batch.tokens), 5, requires_grad=True) for heads in (4, 2, 2))
+    options = {"batch": batch, "scaling": scale, "sliding_window": window, "dropout": rate}
+    found, none = attend_packed(torch.nn.Identity(), query, key, value, None, **options)
+    parts = []
+    for one, two, three in zip(*(part.split(batch.lengths, dim=2) for part in (query, key, value)), strict=True):
+        places = torch.arange(one.shape[2])
+        far = (places[:, None] - places).abs() >= (window or len(places))
+        scores = scale * one @ two.repeat_interleave(2, dim=1).transpose(-1, -2)
+        parts.append(scores.masked_fill(far, -torch.inf).softmax(-1) @ three.repeat_interleave(2, dim=1))
+    wanted = torch.cat(parts, dim=2).transpose(1, 2)
+    assert none is None
+    torch.testing.assert_close(found, wanted)
+    goal = torch.randn(found.shape)
+    ours, theirs = (torch.autograd.grad((each * goal).sum(), [query, key, value]) for each in (found, wanted))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_packed_attention_has_dropout() -> None:
+    batch = packed("any")
+    query, key, value = (torch.randn(1, 2, len(batch.tokens), 5) for _ in range(3))
+    one, other = (
+        attend_packed(torch.nn.Identity(), query, key, value, None, batch=batch, dropout=0.5)[0] for _ in "ab"
+    )
+    assert not torch.allclose(one, other)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -123,7 +155,7 @@ def test_a_family_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
         load_encoder(tmp_path)
 
 
-def test_a_tensor_that_is_missing_or_not_finite_is_named(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_refused_in_a_sentence(tmp_path: Path) -> None:
     path = write_foreign(tmp_path, "modernbert") / "model.safetensors"
     tensors, name = load_file(path), "layers.1.mlp.Wi.weight"
     save_file({key: tensor for key, tensor in tensors.items() if key != name}, path, {"format": "pt"})
@@ -133,7 +165,14 @@ def test_a_tensor_that_is_missing_or_not_finite_is_named(tmp_path: Path) -> None
     with pytest.raises(EncoderError, match=f"the tensor '{name}' has numbers that are not finite"):
         load_encoder(tmp_path)
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(EncoderError, match=r"has a 'modernbert' model, which cannot be used: .*[^.]\.$"):
+    with pytest.raises(EncoderError, match=r"has a 'modernbert' model, which cannot be used: .*[^.:]\.$"):
+        load_encoder(tmp_path)
+
+
+def test_a_config_that_asks_for_a_thousand_million_layers_is_refused_at_once(tmp_path: Path) -> None:
+    path = write_foreign(tmp_path, "deberta-v2") / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 10**9}), encoding="utf8")
+    with pytest.raises(EncoderError, match=r"it has 1000000000 layers, more than 512\.$"):
         load_encoder(tmp_path)
 
 
@@ -181,14 +220,14 @@ def test_dropout_follows_the_default_generator_and_the_given_rate(family: str, t
 def test_a_layer_is_given_fresh_weights_as_its_family_draws_them(family: str, tmp_path: Path) -> None:
     encoder = load_encoder(write_foreign(tmp_path, family))
     assert len(encoder.layers) == 3
-    before = {name: weight.clone() for name, weight in encoder.named_parameters()}
+    before = {name: weight.clone() for name, weight in encoder.model.named_parameters()}
     encoder.reset(encoder.layers[2])
-    top = {f"model.{name}" for name, module in encoder.model.named_modules() if module is encoder.layers[2]}
-    (prefix,) = top
-    for name, weight in encoder.named_parameters():
-        assert torch.equal(weight, before[name]) != name.startswith(f"{prefix}."), name
-        if name.startswith(f"{prefix}.") and weight.dim() > 1:
-            assert weight.std() < 0.1, name
+    fresh = dict(type(encoder.model)(encoder.model.config).named_parameters())
+    (top,) = (f"{name}." for name, module in encoder.model.named_modules() if module is encoder.layers[2])
+    for name, weight in encoder.model.named_parameters():
+        assert torch.equal(weight, before[name]) != name.startswith(top), name
+        if name.startswith(top) and weight.dim() > 1:
+            assert weight.std().item() == pytest.approx(fresh[name].std().item(), rel=0.35), name
 
 
 # ---- Runs ----
@@ -223,6 +262,12 @@ def test_a_run_is_scored_and_built_upon_and_its_plan_says_how_the_encoder_is_run
     assert [line.removeprefix("run: ") for line in again.out.splitlines()] == scored, again.err
     tried = regkit("train", *data, "--encoder", "run/best", "--dry-run", "--memory", "2GB", cwd=places[family])
     assert "to stay within 2000 MB" in tried.out, tried.err
+
+
+def test_a_head_of_masked_words_is_said_to_be_new(places: dict[str, Path]) -> None:
+    domain = ["-p", "domain:corpus=tasks,steps=2", "--dry-run"]
+    ran = regkit("train", "--data", "data", "--encoder", "encoder", *domain, cwd=places["modernbert"])
+    assert re.search(r"\ntask mlm: .*\n(  .*\n)*  its head is new\n", ran.out), ran
 
 
 @pytest.mark.parametrize("plugin", ["layerwise_lr", "reinit_top"])
