@@ -9,7 +9,6 @@ from regkit.base.errors import PluginError
 from regkit.hooks.catalog import needs_whole_batches
 from regkit.model.adapter import Adapter
 from regkit.runs.experiment import Experiment
-from regkit.tasks.objectives import MaskedWords
 from regkit.tasks.task import Stage, Task
 from regkit.training.loop import Trainer
 from regkit.training.stages import collect_stages, measure_length
@@ -29,7 +28,7 @@ def plan(experiment: Experiment) -> list[str]:
         lines.append(f"processes: {trainer.processes.count}, each with its share of every batch")
     for task in trainer.tasks:
         lines += _task(task)
-        if task.head_names or isinstance(task.objective, MaskedWords):
+        if task.head_names:
             lines.append(f"  its head is {'that of the checkpoint' if task.name in experiment.known_heads else 'new'}")
     lines += [f"task {name}: found, not trained; --tasks would name it" for name in experiment.left_out]
     for name, plugin in experiment.composition.plugins.items():

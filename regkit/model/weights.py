@@ -139,7 +139,7 @@ def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Map
     return filled
 
 
-def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) -> tuple[dict[str, object], Tensors]:
+def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) -> tuple[dict[str, Any], Tensors]:
     """Convert the encoder to Hugging Face form: the content of config.json, and named tensors.
 
     `weights` are another state of the same encoder. Raises EncoderError for an encoder of the user's own.
@@ -149,7 +149,7 @@ def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) ->
     if not isinstance(model, Bert):
         raise EncoderError(f"regkit can write checkpoints of minBERT and of adapters, not of {type(model).__name__}.")
     config, family = model.config, model.family
-    entries: dict[str, object] = {"model_type": family.name, "architectures": [f"{family.classes}Model"]}
+    entries: dict[str, Any] = {"model_type": family.name, "architectures": [f"{family.classes}Model"]}
     if not family.entries:
         entries["position_embedding_type"] = "absolute"
     if family.after_padding:

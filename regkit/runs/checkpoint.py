@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from regkit.base.errors import RegkitError, RunError
 from regkit.base.files import load_tensors, read_json
-from regkit.model import Bert, MultitaskModel, save_encoder
+from regkit.model import MultitaskModel, save_encoder
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import packing
 
@@ -65,11 +65,11 @@ def _fill(
 ) -> None:
     config, tensors = save_encoder(model.encoder, _inside(weights, ENCODER))
     tensors |= {HEADS + name: tensor.contiguous() for name, tensor in _inside(weights, HEADS).items()}
+    if model.head_names:
+        ending = "ForPreTraining" if len(model.head_names) > 1 else "ForMaskedLM"
+        config["architectures"] = [each.removesuffix("Model") + ending for each in config["architectures"]]
     for name, names in model.head_names.items():
         tensors |= {theirs: weights[f"{HEADS}{name}.{ours}"].clone() for ours, theirs in names.items()}
-    if model.head_names and isinstance(model.encoder, Bert):
-        heads = "ForPreTraining" if len(model.head_names) > 1 else "ForMaskedLM"
-        config["architectures"] = [model.encoder.family.classes + heads]
     (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
     save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(unfinished)
