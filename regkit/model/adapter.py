@@ -15,9 +15,18 @@ from torch.nn import functional as F
 
 from regkit.base.errors import EncoderError
 from regkit.model.attention import add_padding, attend, remove_padding, visible
+from regkit.model.families import FAMILIES, WORDS, Names
 from regkit.tasks.batch import Batch
 
 POOLER = "pooler."  # what stands in a checkpoint before the tensors of a pooler that the family lacks
+
+# Heads of masked words in the form of BERT's. Those of ModernBERT, EuroBERT, MobileBERT and RemBERT have another.
+WORD_HEADS: dict[str, Names] = {
+    **dict.fromkeys(["deberta", "deberta-v2", "megatron-bert"], WORDS),
+    **dict.fromkeys(["jina_embeddings_v3", "mpnet", "roberta-prelayernorm"], FAMILIES["roberta"].words),
+    "albert": {ours: theirs.removeprefix("cls.").replace("transform.", "") for ours, theirs in WORDS.items()},
+    "nomic_bert": {ours: theirs.replace("LayerNorm", "layer_norm") for ours, theirs in WORDS.items()},
+}
 
 
 class Adapter(nn.Module):
@@ -48,8 +57,8 @@ class Adapter(nn.Module):
 
     @property
     def head_names(self) -> Mapping[str, Mapping[str, str]]:
-        """No names: heads for masked words are not read from these checkpoints, and begin with fresh weights."""
-        return {"words": {}, "follows": {}}
+        """The names in the family's checkpoints of the head `words`; none where its form is not that of ours."""
+        return {"words": WORD_HEADS.get(self.family, {}), "follows": {}}
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -107,14 +116,15 @@ class Adapter(nn.Module):
         for part in reversed(list(module.modules())):  # a module may set the weights of those inside it
             self.model._init_weights(part)
 
-    def own_form(self, weights: Mapping[str, Tensor] | None = None) -> tuple[dict[str, object], dict[str, Tensor]]:
+    def own_form(self, weights: Mapping[str, Tensor] | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Convert to the form of the family's checkpoints: the content of config.json, and named tensors.
 
         `weights` are another state of the same encoder.
         """
         entries = json.loads(self.model.config.to_json_string()) | {"architectures": [type(self.model).__name__]}
+        names = {"model": f"{self.model.base_model_prefix}.", "own_pooler": POOLER}  # heads may stand beside the first
         tensors = {
-            f"{POOLER if owner == 'own_pooler' else ''}{rest}": tensor.contiguous()
+            names[owner] + rest: tensor.contiguous()
             for name, tensor in (weights or self.state_dict()).items()
             for owner, _, rest in [name.partition(".")]
         }

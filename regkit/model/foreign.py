@@ -23,6 +23,7 @@ from regkit.tasks.batch import Batch
 
 ATTENTION = "regkit"  # the name of our attention function in transformers
 CLOSE = 1e-4  # how far hidden states may be from those of one text at a time, in units of the largest
+MOST_LAYERS = 512  # as of minBERT: what makes many more of them never ends
 USUAL_LONGEST = 512  # tokens of a text for a model that sets no bound
 
 
@@ -44,8 +45,8 @@ def load_adapter(folder: Path, family: str, dropout: float | None = None) -> Ada
     except Exception as error:  # a damaged checkpoint, or a model of images, leads to errors of any kind
         if ran_out(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise EncoderError(f"{folder} has a '{family}' model, which cannot be used: {short(reason)}.") from None
+        reason = short((str(error).strip() or type(error).__name__).splitlines()[0]).rstrip(".: ")
+        raise EncoderError(f"{folder} has a '{family}' model, which cannot be used: {reason}.") from None
     if adapter.own_pooler is not None:
         _fill_pooler(folder, adapter, said["unexpected_keys"])
     return adapter.train().requires_grad_(True)
@@ -71,6 +72,8 @@ def _read(transformers: Any, folder: Path, dropout: float | None) -> tuple[Any, 
     config = transformers.AutoConfig.from_pretrained(folder, **here)
     if config.is_encoder_decoder:
         raise EncoderError("it has an encoder and a decoder; an encoder alone is needed.")
+    if (getattr(config, "num_hidden_layers", None) or 0) > MOST_LAYERS:
+        raise EncoderError(f"it has {config.num_hidden_layers} layers, more than {MOST_LAYERS}.")
     for name, rate in config.to_dict().items() if dropout is not None else ():
         if "dropout" in name and type(rate) in (int, float):
             setattr(config, name, dropout)

@@ -126,8 +126,9 @@ def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Map
     """
     if not names:
         return []
-    family, filled = FAMILIES[read_config(folder).model_type], []
-    tensors = _canonical_names(_read_tensors(_find_weights(folder)), family, folder)
+    family, filled = FAMILIES.get(_read_entries(folder).get("model_type", "bert")), []
+    tensors = _read_tensors(_find_weights(folder))
+    tensors = _canonical_names(tensors, family, folder) if family else tensors
     tensors = {name: tensor for name, tensor in tensors.items() if _dense_floats(tensor)}
     for name, pairs in names.items():
         found = {ours: tensors[theirs] for ours, theirs in pairs.items() if theirs in tensors}

@@ -62,5 +62,10 @@ def write_foreign(folder: Path, family: str, **more: Any) -> Path:
     model.save_pretrained(folder)
     bars.enable_progress_bar()
     if model.get_input_embeddings().num_embeddings == len(VOCABULARY):
-        (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf8")
+        write_vocabulary(folder)
     return folder
+
+
+def write_vocabulary(folder: Path) -> None:
+    """Write the vocabulary of single letters."""
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf8")

@@ -14,21 +14,23 @@ from torch import Tensor
 from regkit.base.errors import EncoderError
 from regkit.base.randomness import Streams
 from regkit.hooks import catalog
-from regkit.model import MultitaskModel, load_encoder, save_encoder
-from regkit.model.adapter import Adapter
+from regkit.model import MultitaskModel, load_encoder, load_known_heads, save_encoder
+from regkit.model.adapter import WORD_HEADS, Adapter, attend_packed
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import checkpoint
 from regkit.tasks.batch import Batch
+from regkit.tasks.objectives import MaskedWords
+from regkit.tasks.task import Task
 from regkit.testing import PROMISES, tiny, tiny_tasks
 from regkit.testing.promises import micro_batches_do_not_show
 from tests.cli.test_bad_input import is_one_sentence
 from tests.distributed.test_processes import ends, start
 from tests.helpers import VOCABULARY, regkit, slow_but, write_tasks
-from tests.model.foreign_families import FOREIGN, foreign_model, write_foreign
+from tests.model.foreign_families import FOREIGN, foreign_model, write_foreign, write_vocabulary
 from tests.model.test_families import packed, padded_run
 from tests.runs.test_resume import exact
 
-FAMILIES = slow_but(FOREIGN, ["modernbert", "deberta-v2"])
+FAMILIES = slow_but(FOREIGN, ["modernbert", "deberta-v2", "albert"])
 TRAINED = ["modernbert", "deberta-v2"]  # one of each way
 
 
@@ -58,6 +60,37 @@ def close(what: str, one: Tensor | None, other: Tensor | None) -> None:
     if one is not None and other is not None:
         difference = ((one - other).abs().max() / other.abs().max().clamp(min=1e-3)).item()
         assert difference < 2e-5, f"{what}: {difference}"
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-9])  # the second rounds to nothing, but takes the way of dropout
+@pytest.mark.parametrize("window", [None, 3])
+def test_packed_attention_is_that_of_each_text_alone(window: int | None, rate: float) -> None:
+    """Two heads of keys serve four of queries."""
+    batch, scale = packed("any"), 0.7
+    query, key, value = (torch.randn(1, heads, len(batch.tokens), 5, requires_grad=True) for heads in (4, 2, 2))
+    options = {"batch": batch, "scaling": scale, "sliding_window": window, "dropout": rate}
+    found, none = attend_packed(torch.nn.Identity(), query, key, value, None, **options)
+    parts = []
+    for one, two, three in zip(*(part.split(batch.lengths, dim=2) for part in (query, key, value)), strict=True):
+        places = torch.arange(one.shape[2])
+        far = (places[:, None] - places).abs() >= (window or len(places))
+        scores = scale * one @ two.repeat_interleave(2, dim=1).transpose(-1, -2)
+        parts.append(scores.masked_fill(far, -torch.inf).softmax(-1) @ three.repeat_interleave(2, dim=1))
+    wanted = torch.cat(parts, dim=2).transpose(1, 2)
+    assert none is None
+    torch.testing.assert_close(found, wanted)
+    goal = torch.randn(found.shape)
+    ours, theirs = (torch.autograd.grad((each * goal).sum(), [query, key, value]) for each in (found, wanted))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_packed_attention_has_dropout() -> None:
+    batch = packed("any")
+    query, key, value = (torch.randn(1, 2, len(batch.tokens), 5) for _ in range(3))
+    one, other = (
+        attend_packed(torch.nn.Identity(), query, key, value, None, batch=batch, dropout=0.5)[0] for _ in "ab"
+    )
+    assert not torch.allclose(one, other)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -123,7 +156,7 @@ def test_a_family_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
         load_encoder(tmp_path)
 
 
-def test_a_tensor_that_is_missing_or_not_finite_is_named(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_refused_in_a_sentence(tmp_path: Path) -> None:
     path = write_foreign(tmp_path, "modernbert") / "model.safetensors"
     tensors, name = load_file(path), "layers.1.mlp.Wi.weight"
     save_file({key: tensor for key, tensor in tensors.items() if key != name}, path, {"format": "pt"})
@@ -133,7 +166,14 @@ def test_a_tensor_that_is_missing_or_not_finite_is_named(tmp_path: Path) -> None
     with pytest.raises(EncoderError, match=f"the tensor '{name}' has numbers that are not finite"):
         load_encoder(tmp_path)
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(EncoderError, match=r"has a 'modernbert' model, which cannot be used: .*[^.]\.$"):
+    with pytest.raises(EncoderError, match=r"has a 'modernbert' model, which cannot be used: .*[^.:]\.$"):
+        load_encoder(tmp_path)
+
+
+def test_a_config_that_asks_for_a_thousand_million_layers_is_refused_at_once(tmp_path: Path) -> None:
+    path = write_foreign(tmp_path, "deberta-v2") / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 10**9}), encoding="utf8")
+    with pytest.raises(EncoderError, match=r"it has 1000000000 layers, more than 512\.$"):
         load_encoder(tmp_path)
 
 
@@ -148,6 +188,31 @@ def test_transformers_and_regkit_read_what_a_checkpoint_holds(family: str, tmp_p
     for one, other in ((load_encoder(tmp_path / "ours"), ours), (again, ours.model)):
         assert one.state_dict().keys() == other.state_dict().keys()
         assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
+
+
+@pytest.mark.parametrize("family", slow_but(WORD_HEADS, ["albert"]))
+def test_a_head_of_masked_words_is_that_of_transformers_and_written_for_it(family: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    base = foreign_model(family, vocab_size=len(VOCABULARY))
+    theirs = transformers.AutoModelForMaskedLM.from_config(base.config).eval()
+    theirs.base_model.load_state_dict(base.state_dict(), strict=False)
+    for name, parameter in theirs.named_parameters():
+        if not name.startswith(f"{theirs.base_model_prefix}."):
+            torch.nn.init.normal_(parameter, std=0.3)
+    theirs.save_pretrained(tmp_path / "theirs")
+    write_vocabulary(tmp_path / "theirs")
+    ours = load_encoder(tmp_path / "theirs").eval()
+    task = Task("mlm", MaskedWords(len(VOCABULARY)), {}, head_names=ours.head_names["words"])
+    model = MultitaskModel(ours, [task], Streams(0)).eval()
+    assert load_known_heads(tmp_path / "theirs", model.heads, model.head_names) == ["mlm"]
+    texts = [torch.arange(5, 5 + length) for length in (4, 9)]
+    batch = Batch.pack([text.numpy() for text in texts], [np.zeros(len(text)) for text in texts])
+    found = model.heads["mlm"](ours.encode(ours.embed(batch), batch))
+    close("logits", found, torch.cat([theirs(input_ids=text[None]).logits[0] for text in texts]))
+    checkpoint.save(tmp_path / "ours", model, Tokenizer.load(tmp_path / "theirs"))
+    again, said = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert said["missing_keys"] == set()
+    close("logits again", torch.cat([again.eval()(input_ids=text[None]).logits[0] for text in texts]), found)
 
 
 def test_a_pooler_that_a_family_lacks_is_drawn_from_the_default_generator(tmp_path: Path) -> None:
@@ -181,14 +246,14 @@ def test_dropout_follows_the_default_generator_and_the_given_rate(family: str, t
 def test_a_layer_is_given_fresh_weights_as_its_family_draws_them(family: str, tmp_path: Path) -> None:
     encoder = load_encoder(write_foreign(tmp_path, family))
     assert len(encoder.layers) == 3
-    before = {name: weight.clone() for name, weight in encoder.named_parameters()}
+    before = {name: weight.clone() for name, weight in encoder.model.named_parameters()}
     encoder.reset(encoder.layers[2])
-    top = {f"model.{name}" for name, module in encoder.model.named_modules() if module is encoder.layers[2]}
-    (prefix,) = top
-    for name, weight in encoder.named_parameters():
-        assert torch.equal(weight, before[name]) != name.startswith(f"{prefix}."), name
-        if name.startswith(f"{prefix}.") and weight.dim() > 1:
-            assert weight.std() < 0.1, name
+    fresh = dict(type(encoder.model)(encoder.model.config).named_parameters())
+    (top,) = (f"{name}." for name, module in encoder.model.named_modules() if module is encoder.layers[2])
+    for name, weight in encoder.model.named_parameters():
+        assert torch.equal(weight, before[name]) != name.startswith(top), name
+        if name.startswith(top) and weight.dim() > 1:
+            assert weight.std().item() == pytest.approx(fresh[name].std().item(), rel=0.35), name
 
 
 # ---- Runs ----
