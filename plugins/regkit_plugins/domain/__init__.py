@@ -154,7 +154,5 @@ def texts_of(task: Task, splits: Sequence[str], tokenizer: Tokenizer) -> Iterato
         if examples is None:
             continue
         for start, end in zip(examples.offsets[:-1], examples.offsets[1:], strict=True):
-            tokens = np.asarray(examples.tokens[start + 1 : end - 1])
-            yield from (
-                part[part != tokenizer.sep] for part in np.split(tokens, np.flatnonzero(tokens == tokenizer.sep))
-            )
+            tokens, second = examples.tokens[start:end], int(np.searchsorted(examples.segments[start:end], 1))
+            yield from (np.asarray(text) for text in tokenizer.split(tokens, second))
