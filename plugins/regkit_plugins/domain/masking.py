@@ -39,7 +39,7 @@ class Words:
         return np.sort(np.concatenate(order[:enough]))
 
     def hide(self, tokens: np.ndarray, places: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Replace the chosen tokens: 80 % by [MASK], 10 % by any word; 10 % stay."""
+        """Replace the chosen tokens: 80 % by the mask, 10 % by any word; 10 % stay."""
         hidden, draws = tokens.copy(), random.random(len(places))
         hidden[places[draws < 0.8]] = self.mask
         others = places[draws >= 0.9]
