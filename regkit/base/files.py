@@ -42,19 +42,19 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep") from None
 
 
-def read_json(path: Path) -> Any:
-    """Read the value in a JSON file."""
-    text = read_text(path)
+def read_json(path: Path, most: int = TEXT) -> Any:
+    """Read the value in a JSON file of at most so many bytes."""
+    text = read_text(path, most)
     try:
         return _shallow(json.loads(text))
     except RecursionError:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep") from None
 
 
-def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, with the line endings of any system."""
+def read_text(path: Path, most: int = TEXT) -> str:
+    """Read a text file in UTF-8 of at most so many bytes, with the line endings of any system."""
     check_plain(path)
-    return _read(path, TEXT).decode().replace("\r\n", "\n").replace("\r", "\n")
+    return _read(path, most).decode().replace("\r\n", "\n").replace("\r", "\n")
 
 
 def load_tensors(path: Path) -> "dict[str, Tensor]":

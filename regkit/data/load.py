@@ -13,6 +13,8 @@ from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.objectives import Objective, differ
 from regkit.tasks.task import Examples, Split, Task
 
+SHOWN, MANY = 0.01, 0.1  # shares of unknown words that the plan mentions, and warns of
+
 
 def load_task(
     name: str,
@@ -26,11 +28,14 @@ def load_task(
     """Read, check and tokenize a task's splits. Raises DataError, which names file, line and field."""
     pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.columns) == 2 else None
     found: dict[Split, Examples] = {}
+    notes: list[str] = []
     for split in splits:
         table = spec.table(split)
         if table is not None:
             found[split] = _examples(spec, table, tokenizer, longest, split)
-    return Task(name, spec.objective, found, pair_mode, spec.batch_size or batch_size, pooling=spec.pooling)
+            notes += _unknown(split, found[split], tokenizer, 1 if pair_mode != "cross_encoder" else 2)
+    size = spec.batch_size or batch_size
+    return Task(name, spec.objective, found, pair_mode, size, notes=notes, pooling=spec.pooling)
 
 
 def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split) -> Examples:
@@ -66,15 +71,13 @@ def _sequences(
 
     Returns each sequence with the index where its second text begins, and the number of truncated examples.
     """
-    sequences, truncated = [], 0
+    sequences: list[tuple[list[int], int]] = []
+    truncated = 0
     for parts in zip(*texts, strict=True):
         groups = [[part] for part in parts] if apart else [list(parts)]
-        fitted = [_fit(group, longest - 1 - len(group)) for group in groups]
+        fitted = [_fit(group, longest - tokenizer.room(len(group))) for group in groups]
         truncated += fitted != groups
-        for group in fitted:
-            first, *second = [[*part, tokenizer.sep] for part in group]
-            tokens = [tokenizer.cls, *first]
-            sequences.append((tokens + [token for part in second for token in part], len(tokens)))
+        sequences += map(tokenizer.join, fitted)
     return sequences, truncated
 
 
@@ -89,6 +92,19 @@ def _fit(parts: list[list[int]], room: int) -> list[list[int]]:
     keep_first = max(room - len(second), room - room // 2)
     keep_second = max(room - len(first), room // 2)
     return [first[:keep_first], second[:keep_second]]
+
+
+def _unknown(split: Split, examples: Examples, tokenizer: Tokenizer, together: int) -> list[str]:
+    """Say which share of a split's tokens stands for unknown words, if it is worth saying.
+
+    together: the number of texts in a sequence.
+    """
+    special = tokenizer.room(together) * (len(examples.offsets) - 1)
+    share = (examples.tokens == tokenizer.unk).sum() / max(1, len(examples.tokens) - special)
+    if share <= SHOWN:
+        return []
+    said = f"{100 * share:.2g} % of the tokens of the {split} texts are words that the tokenizer does not know"
+    return [f"{said}; is the encoder one for this language?" if share > MANY else f"{said}."]
 
 
 def _labels(objective: Objective, column: str, table: Table, split: Split) -> Tensor:

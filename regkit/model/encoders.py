@@ -18,7 +18,11 @@ FILES = [
     "pytorch_model.bin",
     "tokenizer.json",
     "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
     "vocab.txt",
+    "vocab.json",
+    "merges.txt",
 ]
 
 

@@ -1,135 +1,126 @@
-"""Tokenizer: turn texts into WordPiece ids, with a checkpoint folder's own files.
+"""Tokenizer: turn texts into ids with a checkpoint folder's own files, and put special tokens around them.
 
 The `tokenizers` library does the work.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from regkit.base.errors import EncoderError
-from regkit.base.files import read_json, read_text
-
-# The parts of BERT's tokenizers. Others replace text by patterns, and some of those take all memory or never end.
-NORMALIZERS = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Sequence", "Strip", "StripAccents"}
-PRE_TOKENIZERS = {"BertPreTokenizer", "Digits", "Punctuation", "Sequence", "Whitespace", "WhitespaceSplit"}
+from regkit.model.tokenizer_classes import BERT, ROLES, SEGMENTS, template
+from regkit.model.tokenizer_files import read_tokenizer
+from regkit.model.tokenizer_parts import library_errors
 
 
 class Tokenizer:
-    """The WordPiece ids of texts, without special tokens, and the ids of [CLS], [SEP] and [MASK]."""
+    """The ids of texts, and the special tokens: `cls` begins a sequence, `sep` ends it, `unk` is an unknown word.
 
-    def __init__(self, backend: Backend) -> None:
+    `settings` are what tokenizer_config.json says beside tokenizer.json; without them, the special tokens are BERT's.
+    """
+
+    def __init__(self, backend: Backend, settings: Mapping[str, Any] | None = None) -> None:
         self.backend = backend
         self.backend.no_padding()  # a checkpoint's file may ask for padding and truncation
         self.backend.no_truncation()
-        self.cls, self.sep = self._special("[CLS]"), self._special("[SEP]")
-        self._special("[UNK]")  # without it, a text with a new character is an error
+        self.settings: dict[str, Any] = dict(settings or {**BERT, "model_input_names": SEGMENTS})
+        self.unk = self.backend.token_to_id(self.settings.get("unk_token", ""))
+        if not self._around(1)[0]:
+            self._id("cls_token"), self._id("sep_token")
+            self.backend.post_processor = template(self.backend, self.settings["cls_token"], self.settings["sep_token"])
+        self.around = {texts: self._around(texts) for texts in (1, 2)}
+        self.cls = self.around[1][0][0]
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """Read tokenizer.json or, if there is none, vocab.txt. Raises EncoderError if it cannot be read."""
-        whole, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
-        try:
-            if whole.exists():
-                return cls(_from_json(whole))
-            if vocabulary.exists():
-                return cls(_from_vocabulary(vocabulary, _lowercase(folder)))
-        except EncoderError:
-            raise
-        except Exception as error:  # the library raises bare Exception
-            path = whole if whole.exists() else vocabulary
-            raise EncoderError(f"{path} cannot be read as a tokenizer: {error}.") from None
-        raise EncoderError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt is there.")
+        """Read a folder's tokenizer as transformers does. Raises EncoderError if that cannot be."""
+        return cls(*read_tokenizer(folder))
 
     def __len__(self) -> int:
         """Return one more than the highest id: the number of embeddings that are needed."""
-        return max(self.backend.get_vocab().values()) + 1
+        return max(number for word, number in self.backend.get_vocab().items() if word) + 1  # a blank line is no word
+
+    @property
+    def sep(self) -> int:
+        """The id of the token that ends a text."""
+        return self._id("sep_token")
 
     @property
     def mask(self) -> int:
-        """The id of [MASK]."""
-        return self._special("[MASK]")
+        """The id of the token that hides a word."""
+        return self._id("mask_token")
 
     def vocabulary(self) -> dict[str, int]:
         """Map every word to its id."""
         return dict(self.backend.get_vocab())
+
+    def special(self) -> set[int]:
+        """List the ids of the special tokens, of which none stands for a piece of text."""
+        added = {number for number, token in self.backend.get_added_tokens_decoder().items() if token.special}
+        named = [self.backend.token_to_id(self.settings[role]) for role in ROLES if role in self.settings]
+        return added | {number for number in named if number is not None}
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Turn each text into ids, without special tokens.
 
         One call for many texts is many times faster than many calls.
         """
-        return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        with library_errors("the tokenizer failed"):
+            return [encoding.ids for encoding in self.backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def room(self, texts: int) -> int:
+        """Count the special tokens of a sequence of one or two texts."""
+        return sum(map(len, self.around[texts]))
+
+    def join(self, texts: Sequence[Sequence[int]]) -> tuple[list[int], int]:
+        """Join the ids of one or two texts to a sequence. Returns it, and where the second text begins, or the end."""
+        first, *others = self.around[len(texts)]
+        sequence, begins = [*first], 0
+        for ids, special in zip(texts, others, strict=True):
+            begins = len(sequence)
+            sequence += [*ids, *special]
+        return sequence, begins if len(texts) == 2 else len(sequence)
+
+    def split(self, sequence: np.ndarray, begins: int) -> list[np.ndarray]:
+        """Take the ids of the one or two texts out of a sequence, as `join` put them there."""
+        if begins >= len(sequence):
+            before, after = map(len, self.around[1])
+            return [sequence[before : len(sequence) - after]]
+        before, between, after = map(len, self.around[2])
+        return [sequence[before : begins - between], sequence[begins : len(sequence) - after]]
 
     def save(self, folder: Path) -> None:
-        """Write tokenizer.json, and the tokenizer_config.json that transformers looks for."""
+        """Write tokenizer.json, and the tokenizer_config.json by which transformers takes it as it is."""
         try:
             self.backend.save(str(folder / "tokenizer.json"))
         except Exception as error:  # the library raises bare Exception, for a full disk as well
             raise OSError(str(error)) from error
-        config: dict[str, object] = {
-            "tokenizer_class": "BertTokenizer",
-            "cls_token": "[CLS]",
-            "sep_token": "[SEP]",
-            "pad_token": "[PAD]",
-        }
-        config |= {"unk_token": "[UNK]", "mask_token": "[MASK]"}
-        normalizer = self.backend.normalizer  # transformers builds its own from this file, not from tokenizer.json
-        if isinstance(normalizer, BertNormalizer):
-            config |= {"do_lower_case": normalizer.lowercase, "strip_accents": normalizer.strip_accents}
-            config["tokenize_chinese_chars"] = normalizer.handle_chinese_chars
-        text = json.dumps(config, indent=2)
+        text = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **self.settings}, indent=2)
         (folder / "tokenizer_config.json").write_text(text, encoding="utf8")
 
-    def _special(self, token: str) -> int:
-        number = self.backend.token_to_id(token)
+    def _around(self, texts: int) -> list[list[int]]:
+        """Read off the template the special tokens before, between and after one or two texts."""
+        word = next((token.content for token in self.backend.get_added_tokens_decoder().values()), "a")
+        encoding = self.backend.encode(word, word if texts == 2 else None)
+        around: list[list[int]] = [[]]
+        last = None
+        for number, text in zip(encoding.ids, encoding.sequence_ids, strict=True):
+            if text is None:
+                around[-1].append(number)
+            elif text != last:
+                around.append([])
+                last = text
+        if len(around) != texts + 1:
+            raise EncoderError("the tokenizer's template does not hold each text once, in order.")
+        return around
+
+    def _id(self, role: str) -> int:
+        name = self.settings.get(role, "")
+        number = self.backend.token_to_id(name)
         if number is None:
-            raise EncoderError(f"the tokenizer has no {token}; minBERT needs a BERT vocabulary.")
+            raise EncoderError(f"the tokenizer has no {name or role}, which is needed here.")
         return int(number)
-
-
-def _from_json(path: Path) -> Backend:
-    content = read_json(path)
-    model = content["model"]
-    if model.get("type", "WordPiece") != "WordPiece" or model["unk_token"] not in model["vocab"]:
-        raise EncoderError(
-            f"{path} is not a WordPiece tokenizer with its unknown token in the vocabulary; minBERT needs a BERT vocabulary."
-        )
-    for part, known in {"normalizer": NORMALIZERS, "pre_tokenizer": PRE_TOKENIZERS}.items():
-        if unknown := [kind for kind in _types(content.get(part)) if kind not in known]:
-            raise EncoderError(f"{path} has the {part} {unknown[0]}; minBERT reads {', '.join(sorted(known))}.")
-    return Backend.from_str(json.dumps(content))  # not the file, where a key may stand twice: readers differ
-
-
-def _types(part: Any) -> Iterator[object]:
-    """List the types of a part of a tokenizer and of all parts within it."""
-    if isinstance(part, dict):
-        yield part.get("type")
-    for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
-        yield from _types(each)
-
-
-def _lowercase(folder: Path) -> bool:
-    path = folder / "tokenizer_config.json"
-    if not path.exists():
-        return True
-    try:
-        return bool(read_json(path).get("do_lower_case", True))
-    except (ValueError, AttributeError) as error:  # not JSON, or not an object
-        raise EncoderError(f"{path} cannot be read: {error}.") from None
-
-
-def _from_vocabulary(path: Path, lowercase: bool) -> Backend:
-    words = read_text(path).removesuffix("\n").split("\n")  # splitlines also cuts at U+2028
-    backend = Backend(WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
-    backend.normalizer = BertNormalizer(lowercase=lowercase)
-    backend.pre_tokenizer = BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
-    return backend

@@ -71,6 +71,7 @@ def tiny_tokenizer() -> Tokenizer:
     words = special + [str(number) for number in range(TINY.vocab_size - len(special))]
     backend = Backend(WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     backend.pre_tokenizer = BertPreTokenizer()
+    backend.add_special_tokens(special)
     return Tokenizer(backend)
 
 

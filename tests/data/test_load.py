@@ -10,11 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
+from tokenizers.models import WordPiece
 
 from regkit.base.errors import DataError
 from regkit.data.declare import TaskSpec, find_tasks
 from regkit.data.load import load_task
 from regkit.model.tokenizer import Tokenizer
+from regkit.model.tokenizer_classes import template
 from regkit.tasks.task import Examples
 from tests.helpers import LONGEST, PATIENT, VOCABULARY, write_csv, write_encoder, write_tasks
 
@@ -48,6 +51,44 @@ def words(examples: Examples) -> list[str]:
 def segments(examples: Examples) -> list[str]:
     parts = np.split(examples.segments, examples.offsets[1:-1])
     return ["".join(map(str, part)) for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["abcdefghij" * 10 + " 😀", "b"], []),  # 1 of 102
+        (["abcdefghi 😀", "b" * 10], ["5 % of the tokens of the train texts are words that the tokenizer does not know."]),
+        (["a 😀", "😀 😀"], ["75 % of the tokens of the train texts are words that the tokenizer does not know; is the encoder one for this language?"]),
+    ],
+)  # fmt: skip
+def test_unknown_words_are_counted_and_their_share_is_said(
+    tmp_path: Path, tokenizer: Tokenizer, texts: list[str], said: list[str]
+) -> None:
+    rows = [{"text": text, "label": number} for number, text in enumerate(texts)]
+    task = load_task("t", TaskSpec(**ONE, train=write_csv(tmp_path / "train.csv", rows)), tokenizer, 200)
+    assert task.notes == said
+
+
+def test_special_tokens_do_not_count_as_known_words_of_a_pair(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    rows = [{"one": "😀", "two": "😀", "label": 0}, {"one": "a", "two": "b", "label": 1}]
+    for mode in ("bi_encoder", "cross_encoder"):
+        declared = TaskSpec(**PAIR, pair_mode=mode, train=write_csv(tmp_path / "train.csv", rows))
+        (said,) = load_task("t", declared, tokenizer, 200).notes
+        assert said.startswith("50 % of the tokens")
+
+
+def test_a_pair_is_joined_and_cut_as_the_tokenizer_joins_pairs(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    other = Tokenizer.load(write_encoder(tmp_path / "other"))
+    other.backend.post_processor = template(other.backend, "[CLS]", "[SEP]", doubled=True)
+    examples = load(
+        tmp_path,
+        Tokenizer(other.backend),
+        [{"one": "abcdef", "two": "gh", "label": 0}, {"one": "a", "two": "b", "label": 1}],
+        10,
+        **PAIR,
+    )
+    assert words(examples) == ["[abcd]]gh]", "[a]]b]"]
+    assert segments(examples) == ["0000000111", "000011"]
 
 
 def test_a_text_stands_between_its_marks(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -109,7 +150,8 @@ def test_a_long_pair_loses_tokens_of_its_longer_text_first(pairs: list[tuple[str
     from regkit.data.load import _sequences
 
     cls, sep = 0, 1
-    fake = type("Fake", (), {"cls": cls, "sep": sep})()
+    words = {"[CLS]": cls, "[SEP]": sep, "[UNK]": 2}
+    fake = Tokenizer(Backend(WordPiece(words, unk_token="[UNK]")))
     texts = [[[ord(letter) for letter in pair[side]] for pair in pairs] for side in (0, 1)]
     sequences, was_cut = _sequences(texts, fake, longest, False)
     wanted = [shorten(one, two, longest - 3) for one, two in pairs]

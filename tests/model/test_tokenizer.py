@@ -5,11 +5,16 @@ import json
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
+from tokenizers.models import WordPiece
 
 from regkit.base.errors import EncoderError
 from regkit.model.tokenizer import Tokenizer
+from regkit.model.tokenizer_classes import template
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["the", "The", "caf", "##e", "##é", "hello", "Hello", "e", "é", "."]
@@ -130,13 +135,39 @@ def test_the_length_is_one_more_than_the_highest_id(folder: Path) -> None:
     assert len(Tokenizer.load(folder)) == 51
 
 
-@pytest.mark.parametrize("missing", ["[UNK]", "[CLS]", "[SEP]"])
-def test_a_vocabulary_without_berts_special_tokens_is_refused(folder: Path, missing: str) -> None:
-    words = [word for word in SPECIAL + WORDS if word != missing]
-    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf8")
+def test_a_vocabulary_without_a_word_for_unknown_ones_is_refused(folder: Path) -> None:
+    (folder / "vocab.txt").write_text("[PAD]\n[CLS]\n[SEP]\nthe\n", encoding="utf8")
     with pytest.raises(EncoderError) as caught:
         Tokenizer.load(folder)
-    assert str(caught.value) == f"the tokenizer has no {missing}; minBERT needs a BERT vocabulary."
+    assert str(caught.value) == f"{folder / 'vocab.txt'}: the vocabulary has no [UNK], the word for unknown ones."
+
+
+def test_special_tokens_have_roles_and_a_missing_one_is_named() -> None:
+    backend = Backend(WordPiece({"<s>": 0, "</s>": 1, "?": 2}, unk_token="?"))
+    tokenizer = Tokenizer(backend, {"cls_token": "<s>", "sep_token": "</s>", "unk_token": "?"})
+    assert (tokenizer.cls, tokenizer.sep, tokenizer.unk, tokenizer.special()) == (0, 1, 2, {0, 1, 2})
+    assert (tokenizer.around, tokenizer.room(1), tokenizer.room(2)) == ({1: [[0], [1]], 2: [[0], [1], [1]]}, 2, 3)
+    with pytest.raises(EncoderError, match=r"^the tokenizer has no mask_token, which is needed here\.$"):
+        _ = tokenizer.mask
+    with pytest.raises(EncoderError, match=r"^the tokenizer has no <eos>, which is needed here\.$"):
+        Tokenizer(Backend(backend.model), {"cls_token": "<s>", "sep_token": "<eos>"})
+
+
+@pytest.mark.parametrize("doubled", [False, True])
+@given(first=st.lists(st.integers(5, 9), max_size=4), second=st.lists(st.integers(5, 9), max_size=4))
+def test_texts_are_taken_out_of_a_sequence_as_they_were_put_in(
+    doubled: bool, first: list[int], second: list[int]
+) -> None:
+    backend = Backend(WordPiece({word: number for number, word in enumerate(SPECIAL)}, unk_token="[UNK]"))
+    backend.post_processor = template(backend, "[CLS]", "[SEP]", doubled=doubled)
+    tokenizer = Tokenizer(backend)
+    sequence, begins = tokenizer.join([first, second])
+    assert sequence == [2, *first, 3, *[3] * doubled, *second, 3]
+    assert begins == len(sequence) - 1 - len(second)
+    assert [part.tolist() for part in tokenizer.split(np.array(sequence), begins)] == [first, second]
+    sequence, begins = tokenizer.join([first])
+    assert (sequence, begins) == ([2, *first, 3], len(sequence))
+    assert [part.tolist() for part in tokenizer.split(np.array(sequence), begins)] == [first]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ another word and 10 % stay (Devlin et al., NAACL 2019, section 3.1 and appendix 
 passage follows the first in its document or is from another document. Masks and second passages are drawn anew every epoch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,7 +28,7 @@ from regkit import (
     derive,
     hookimpl,
 )
-from regkit_plugins.domain.corpus import HUB, Corpus, TokenCache, find_leaks, load_corpus
+from regkit_plugins.domain.corpus import HUB, WINDOW, Corpus, TokenCache, find_leaks, load_corpus
 from regkit_plugins.domain.masking import MaskedTexts, Words
 from regkit_plugins.domain.pairs import Pairs
 
@@ -131,7 +131,7 @@ class Domain:
     def _without_leaks(
         self, cache: TokenCache, given: Sequence[Task], tokenizer: Tokenizer, notes: list[str]
     ) -> TokenCache:
-        scored = {task.name: list(texts_of(task, ["dev", "test"], tokenizer)) for task in given}
+        scored = {task.name: searched(texts_of(task, ["dev", "test"], tokenizer), tokenizer) for task in given}
         leaks = find_leaks(cache, scored)
         for name, found in leaks.texts.items():
             if len(found):
@@ -154,7 +154,14 @@ def texts_of(task: Task, splits: Sequence[str], tokenizer: Tokenizer) -> Iterato
         if examples is None:
             continue
         for start, end in zip(examples.offsets[:-1], examples.offsets[1:], strict=True):
-            tokens = np.asarray(examples.tokens[start + 1 : end - 1])
-            yield from (
-                part[part != tokenizer.sep] for part in np.split(tokens, np.flatnonzero(tokens == tokenizer.sep))
-            )
+            tokens, second = examples.tokens[start:end], int(np.searchsorted(examples.segments[start:end], 1))
+            yield from (np.asarray(text) for text in tokenizer.split(tokens, second))
+
+
+def searched(texts: Iterable[np.ndarray], tokenizer: Tokenizer) -> list[np.ndarray]:
+    """Choose the tokens by which each text is looked for in passages: all, or all but the first of a long text.
+
+    In a byte-level tokenizer the first token is another where a space stands before it, as it does within a passage.
+    """
+    alone, after_space = tokenizer.encode(["a", " a"])
+    return [text[1:] if alone != after_space and len(text) > WINDOW else text for text in texts]

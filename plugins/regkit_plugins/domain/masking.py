@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from regkit import Batch, Tokenizer, derive
+from regkit import Batch, PluginError, Tokenizer, derive
 from regkit_plugins.domain.corpus import TokenCache
 
 
@@ -17,15 +17,13 @@ class Words:
     """Chooses the tokens to predict, and what replaces them in the input."""
 
     def __init__(self, tokenizer: Tokenizer, count: int, share: float, whole: bool) -> None:
-        self.cls, self.sep, self.mask = tokenizer.cls, tokenizer.sep, tokenizer.mask
+        self.tokenizer, self.mask = tokenizer, tokenizer.mask
         self.count, self.share, self.whole = count, share, whole
-        vocabulary = tokenizer.vocabulary()
         self.special = np.zeros(count, bool)
-        self.special[[number for word, number in vocabulary.items() if word.startswith("[") and word.endswith("]")]] = (
-            True
-        )
+        self.special[list(tokenizer.special())] = True
         self.inside = np.zeros(count, bool)  # pieces of a word after its first
-        self.inside[[number for word, number in vocabulary.items() if word.startswith("##")]] = True
+        if whole:
+            self.inside[pieces_inside(tokenizer)] = True
 
     def choose(self, tokens: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Choose the places of tokens to predict, ascending: a share of the ordinary tokens, at least one."""
@@ -41,7 +39,7 @@ class Words:
         return np.sort(np.concatenate(order[:enough]))
 
     def hide(self, tokens: np.ndarray, places: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Replace the chosen tokens: 80 % by [MASK], 10 % by any word; 10 % stay."""
+        """Replace the chosen tokens: 80 % by the mask, 10 % by any word; 10 % stay."""
         hidden, draws = tokens.copy(), random.random(len(places))
         hidden[places[draws < 0.8]] = self.mask
         others = places[draws >= 0.9]
@@ -62,7 +60,9 @@ class MaskedTexts:
     @cached_property
     def spans(self) -> np.ndarray:
         """The start and end of each sequence in the cache's tokens: `[sequences, 2]`."""
-        return np.fromiter(chain.from_iterable(spans(self.cache, self.room - 2)), np.int64).reshape(-1, 2)
+        return np.fromiter(
+            chain.from_iterable(spans(self.cache, self.room - self.words.tokenizer.room(1))), np.int64
+        ).reshape(-1, 2)
 
     @property
     def labels(self) -> torch.Tensor:
@@ -73,12 +73,12 @@ class MaskedTexts:
         return len(self.spans)
 
     def lengths(self) -> np.ndarray:
-        return np.asarray(self.spans[:, 1] - self.spans[:, 0] + 2)
+        return np.asarray(self.spans[:, 1] - self.spans[:, 0] + self.words.tokenizer.room(1))
 
     def sequence(self, row: int) -> np.ndarray:
         """Return the unmasked tokens of a row, special ones included: int64."""
         tokens = self.cache.tokens[slice(*self.spans[row])]
-        return np.concatenate([[self.words.cls], tokens, [self.words.sep]]).astype(np.int64)
+        return np.array(self.words.tokenizer.join([tokens.tolist()])[0], np.int64)
 
     def batch(self, rows: Sequence[int], keys: Sequence[int] = ()) -> Batch:
         """Make a batch of masked sequences. Without keys, in evaluation, a row always has the same masks."""
@@ -102,6 +102,19 @@ class MaskedTexts:
 
     def digest(self) -> bytes:
         return self.cache.digest()
+
+
+def pieces_inside(tokenizer: Tokenizer) -> list[int]:
+    """List the pieces that continue a word. Raises PluginError if the tokenizer does not mark where words begin."""
+    backend, words = tokenizer.backend, tokenizer.vocabulary().items()
+    if prefix := getattr(backend.model, "continuing_subword_prefix", None):  # WordPiece marks what continues a word
+        return [number for word, number in words if word.startswith(prefix)]
+    parts = [part.__getstate__().decode() for part in (backend.normalizer, backend.pre_tokenizer) if part is not None]
+    marks = {"ByteLevel": "\u0120", "\u2581": "\u2581"}  # others mark the space before a word
+    for part, mark in marks.items():
+        if any(part in state for state in parts):
+            return [number for word, number in words if not word.startswith(mark)]
+    raise PluginError("'domain' has whole_words, but this encoder's tokenizer does not mark where words begin.")
 
 
 def runs(cache: TokenCache) -> np.ndarray:

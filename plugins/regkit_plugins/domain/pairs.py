@@ -51,7 +51,8 @@ class Pairs:
     def lengths(self) -> np.ndarray:
         """Return the lengths of the pairs that follow; the others are about as long."""
         lengths = self.cache.lengths()
-        return np.asarray(np.minimum(lengths[self.firsts] + lengths[self.firsts + 1] + 3, self.room))
+        both = lengths[self.firsts] + lengths[self.firsts + 1] + self.tokenizer.room(2)
+        return np.asarray(np.minimum(both, self.room))
 
     def pair(self, row: int, key: int) -> tuple[int, int, int]:
         """Draw a pair: the numbers of both passages, and the label."""
@@ -67,10 +68,11 @@ class Pairs:
         sequences, segments, labels = [], [], []
         for row, key in zip(rows, keys or [derive(0, "scored", row) for row in rows], strict=True):
             one, other, label = self.pair(row, key)
-            first, second = fit(self.cache.passage(one), self.cache.passage(other), self.room - 3)
-            sequence = np.concatenate([[self.tokenizer.cls], first, [self.tokenizer.sep], second, [self.tokenizer.sep]])
-            sequences.append(sequence)
-            segments.append(np.arange(len(sequence)) >= len(first) + 2)
+            room = self.room - self.tokenizer.room(2)
+            texts = fit(self.cache.passage(one), self.cache.passage(other), room)
+            sequence, begins = self.tokenizer.join([text.tolist() for text in texts])
+            sequences.append(np.array(sequence))
+            segments.append(np.arange(len(sequence)) >= begins)
             labels.append(label)
         return Batch.pack(sequences, segments, labels=torch.tensor(labels), rows=rows, keys=keys)
 

@@ -37,7 +37,8 @@ def words_task(name: str, split_texts: Mapping[str, Sequence[Sequence[int]]], pa
         offsets = np.cumsum([0, *map(len, rows)])
         sides = 2 if pair_mode == "bi_encoder" else 1
         labels = torch.arange(len(rows) // sides) % 2
-        splits[split] = Examples(flat, 0 * flat, offsets, labels, sides)
+        segments = np.array([int(together and n > row.index(3)) for row in rows for n in range(len(row))], np.int8)
+        splits[split] = Examples(flat, segments, offsets, labels, sides)
     return Task(name, Classification(2), splits, pair_mode)  # type: ignore[arg-type]
 
 

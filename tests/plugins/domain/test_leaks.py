@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from regkit_plugins.domain import searched
 from regkit_plugins.domain.corpus import TokenCache, find_leaks, leaks
+from tokenizers import Tokenizer as Backend
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 
+from regkit import Tokenizer
 from tests.helpers import PATIENT
 
 Ids = Sequence[int]
@@ -98,6 +103,19 @@ def test_a_short_text_counts_only_as_a_whole_passage() -> None:
     found = find_leaks(cache, arrays({"dev": [[1, 2], [2, 3], [1], [1, 2, 3]]}))
     assert found.texts == {"dev": [0, 1, 3]}
     assert found.passages.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("space", [False, True])
+def test_a_text_is_found_within_a_passage_whatever_its_first_token_is_there(space: bool) -> None:
+    words = {word: number for number, word in enumerate(["[UNK]", "[CLS]", "[SEP]", "a", "b", "Ġ", "Ġa", "Ġb"])}
+    backend = Backend(BPE(words, [("Ġ", "a"), ("Ġ", "b")]))
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=space)
+    tokenizer = Tokenizer(backend)
+    text, short = "a b b a b a a b a b", "b b b"
+    passages = tokenizer.encode([f"b a {text} b", text, short, f"a {short}"])
+    texts = [np.array(ids) for ids in tokenizer.encode([text, short])]
+    found = find_leaks(TokenCache.of([[passage] for passage in passages]), {"dev": searched(texts, tokenizer)})
+    assert (found.texts, found.passages.tolist()) == ({"dev": [0, 1]}, [0, 1, 2])
 
 
 def test_texts_that_begin_alike_are_told_apart() -> None:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from regkit_plugins.domain.corpus import TokenCache
 from regkit_plugins.domain.masking import MaskedTexts, spans
 from tokenizers import Tokenizer as Backend
-from tokenizers.models import WordPiece
-from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.models import BPE, WordPiece
+from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Metaspace, PreTokenizer, WhitespaceSplit
 
-from regkit import Task
+from regkit import PluginError, Task
 from regkit.data.order import Feed
 from regkit.model.tokenizer import Tokenizer
 from regkit.testing import TINY
@@ -115,6 +115,36 @@ def test_a_text_that_begins_inside_a_word_has_that_piece_as_a_word() -> None:
     tokens = np.array(tokenizer.encode(["abc de"])[0][1:])  # ##b ##c d ##e
     found = {tuple(words(0.1, True, tokenizer).choose(tokens, random).tolist()) for _ in range(50)}
     assert found == {(0, 1), (2, 3)}
+
+
+def spaced(pre_tokenizer: PreTokenizer, mark: str) -> Tokenizer:
+    """A tokenizer of letters that marks the space before a word."""
+    vocabulary = {
+        word: number for number, word in enumerate(["[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", mark, f"{mark}a"])
+    }
+    backend = Backend(BPE(vocabulary, [(mark, "a")], unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizer
+    return Tokenizer(backend)
+
+
+@pytest.mark.parametrize(
+    ("pre_tokenizer", "mark"), [(ByteLevel(add_prefix_space=False), "Ġ"), (Metaspace(prepend_scheme="never"), "▁")]
+)
+def test_where_spaces_are_marked_a_word_is_what_stands_between_them(pre_tokenizer: PreTokenizer, mark: str) -> None:
+    tokenizer, random = spaced(pre_tokenizer, mark), np.random.default_rng(0)
+    tokens = tokenizer.join([tokenizer.encode(["abb ab b"])[0]])[0]
+    assert tokens == [1, 4, 5, 5, 7, 5, 6, 5, 2]  # a b b, space-a b, space b
+    found = {tuple(words(0.2, True, tokenizer).choose(np.array(tokens), random).tolist()) for _ in range(50)}
+    assert found == {(1, 2, 3), (4, 5), (6, 7)}
+
+
+def test_whole_words_are_refused_where_no_word_is_marked() -> None:
+    tokenizer = spaced(WhitespaceSplit(), "_")
+    with pytest.raises(
+        PluginError, match=r"^'domain' has whole_words, but this encoder's tokenizer does not mark where words begin"
+    ):
+        words(0.2, True, tokenizer)
+    words(0.2, False, tokenizer)
 
 
 def test_masks_are_those_of_the_key_alone_and_without_one_always_the_same() -> None:

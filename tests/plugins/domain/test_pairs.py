@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from regkit_plugins.domain.corpus import TokenCache
 from regkit_plugins.domain.pairs import Pairs, fit
 
+from regkit import Tokenizer
+from regkit.model.tokenizer_classes import template
 from regkit.testing import tiny_tokenizer
 from tests.helpers import PATIENT
 from tests.plugins.domain.helpers import Documents, likely, pairs, random_documents, uniform
@@ -54,6 +56,18 @@ def test_every_pair_is_what_its_label_says() -> None:
     likely(by_label[0], by_label.total(), 0.5)
     assert len(found) == sum(len(document) // 2 for document in UNLIKE)
     assert found.short == 1
+
+
+def test_a_pair_is_joined_as_the_tokenizer_joins_pairs() -> None:
+    backend = tiny_tokenizer().backend
+    backend.post_processor = template(backend, "[CLS]", "[SEP]", doubled=True)  # as RoBERTa does
+    found = Pairs(TokenCache.of([[[10, 11, 12], [13] * 9], [[20], [21]]]), Tokenizer(backend), 12)
+    for key in range(20):
+        batch, (_, other, _) = found.batch([0], [key]), found.pair(0, key)
+        second = [[13] * 5, [20], [21]][other - 1]
+        assert batch.tokens.tolist() == [2, 10, 11, 12, 3, 3, *second, 3]
+        assert batch.segments.tolist() == [0] * 6 + [1] * (len(second) + 1)
+    assert found.lengths().tolist() == [12, 6]
 
 
 def test_the_passage_of_another_document_is_any_of_theirs() -> None:

@@ -3,7 +3,17 @@
 from regkit_plugins.domain.corpus.build import cache_root, load_corpus
 from regkit_plugins.domain.corpus.cache import TokenCache
 from regkit_plugins.domain.corpus.documents import Corpus, read_documents
-from regkit_plugins.domain.corpus.leaks import Leaks, find_leaks
+from regkit_plugins.domain.corpus.leaks import WINDOW, Leaks, find_leaks
 from regkit_plugins.domain.corpus.sources import HUB
 
-__all__ = ["HUB", "Corpus", "Leaks", "TokenCache", "cache_root", "find_leaks", "load_corpus", "read_documents"]
+__all__ = [
+    "HUB",
+    "WINDOW",
+    "Corpus",
+    "Leaks",
+    "TokenCache",
+    "cache_root",
+    "find_leaks",
+    "load_corpus",
+    "read_documents",
+]

@@ -14,6 +14,7 @@ import numpy as np
 
 from regkit_plugins.domain.corpus.cache import TokenCache
 
+WINDOW = 8  # tokens of a text that are enough to look for it within a passage
 CHUNK = 1 << 16  # windows hashed at once: three times as fast if they fit a core's own cache
 PASSAGES = 1 << 20  # short passages gathered at once
 COMPARED = 1 << 22  # tokens compared at once
@@ -34,7 +35,7 @@ class _Text(NamedTuple):
     tokens: np.ndarray
 
 
-def find_leaks(cache: TokenCache, texts: Mapping[str, Sequence[np.ndarray]], window: int = 8) -> Leaks:
+def find_leaks(cache: TokenCache, texts: Mapping[str, Sequence[np.ndarray]], window: int = WINDOW) -> Leaks:
     """Find the texts that occur within a document of the corpus.
 
     Texts are token ids without special tokens, by name of their split. A text may begin and end anywhere and
