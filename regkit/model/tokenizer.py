@@ -107,14 +107,13 @@ class Tokenizer:
         word = next((token.content for token in self.backend.get_added_tokens_decoder().values()), "a")
         encoding = self.backend.encode(word, word if texts == 2 else None)
         around: list[list[int]] = [[]]
-        last = None
+        order = [text for text in dict.fromkeys(encoding.sequence_ids) if text is not None]
         for number, text in zip(encoding.ids, encoding.sequence_ids, strict=True):
             if text is None:
                 around[-1].append(number)
-            elif text != last:
+            elif text == len(around) - 1:  # the next text begins
                 around.append([])
-                last = text
-        if len(around) != texts + 1:
+        if order != list(range(texts)):
             raise EncoderError("the tokenizer's template does not hold each text once, in order.")
         return around
 
