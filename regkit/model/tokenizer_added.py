@@ -41,10 +41,8 @@ def tokenizer_settings(folder: Path) -> Settings:
     if "added_tokens_decoder" in settings:
         return settings
     for name, value in read_settings(folder / "special_tokens_map.json").items():
-        if name == "extra_special_tokens" and isinstance(value, list):
-            settings[name] = [*(settings.get(name) or ()), *value]
-        else:
-            settings[name] = value | {"special": True} if isinstance(value, dict) and "content" in value else value
+        both = name == "extra_special_tokens" and isinstance(value, list)
+        settings[name] = [*(settings.get(name) or ()), *value] if both else value
     return settings
 
 

@@ -275,7 +275,7 @@ FORMS: dict[str, Callable[[Path], None]] = {
     ),
     "bert, two new names": lambda folder: bert(folder, mask_token="<new>", bos_token="<url>"),
     "bert, a numbered name": lambda folder: bert(
-        folder, mask_token="<url>", files={"added_tokens.json": {"<url>": 120}}
+        folder, extra_special_tokens=["<url>"], files={"added_tokens.json": {"<url>": 120}}
     ),
     "roberta, added_tokens.json beside tokenizer.json": roberta_added,
     "xlm-roberta, other names": lambda folder: xlmr(folder, cls_token="<mask>", sep_token="<pad>"),
