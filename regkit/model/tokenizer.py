@@ -29,16 +29,16 @@ class Tokenizer:
         self.backend.no_truncation()
         self.settings: dict[str, Any] = dict(settings or {**BERT, "model_input_names": SEGMENTS})
         self.unk = self.backend.token_to_id(self.settings.get("unk_token", ""))
-        if not self._around(1)[0]:
-            self._id("cls_token"), self._id("sep_token")
-            self.backend.post_processor = template(self.backend, self.settings["cls_token"], self.settings["sep_token"])
+        if not self._around(1)[0]:  # a tokenizer.json may have no template
+            self.backend.post_processor = template(self.backend, self._name("cls_token"), self._name("sep_token"))
         self.around = {texts: self._around(texts) for texts in (1, 2)}
         self.cls = self.around[1][0][0]
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
         """Read a folder's tokenizer as transformers does. Raises EncoderError if that cannot be."""
-        return cls(*read_tokenizer(folder))
+        with library_errors(f"{folder} has a tokenizer that fails"):
+            return cls(*read_tokenizer(folder))
 
     def __len__(self) -> int:
         """Return one more than the highest id: the number of embeddings that are needed."""
@@ -107,20 +107,22 @@ class Tokenizer:
         word = next((token.content for token in self.backend.get_added_tokens_decoder().values()), "a")
         encoding = self.backend.encode(word, word if texts == 2 else None)
         around: list[list[int]] = [[]]
-        last = None
+        order = [text for text in dict.fromkeys(encoding.sequence_ids) if text is not None]
         for number, text in zip(encoding.ids, encoding.sequence_ids, strict=True):
             if text is None:
                 around[-1].append(number)
-            elif text != last:
+            elif text == len(around) - 1:  # the next text begins
                 around.append([])
-                last = text
-        if len(around) != texts + 1:
+        if order != list(range(texts)):
             raise EncoderError("the tokenizer's template does not hold each text once, in order.")
         return around
 
     def _id(self, role: str) -> int:
-        name = self.settings.get(role, "")
-        number = self.backend.token_to_id(name)
-        if number is None:
+        return self.vocabulary()[self._name(role)]
+
+    def _name(self, role: str) -> str:
+        """Return the special token of a role. Raises EncoderError if the vocabulary has none."""
+        name = str(self.settings.get(role, ""))
+        if self.backend.token_to_id(name) is None:
             raise EncoderError(f"the tokenizer has no {name or role}, which is needed here.")
-        return int(number)
+        return name

@@ -41,10 +41,8 @@ def tokenizer_settings(folder: Path) -> Settings:
     if "added_tokens_decoder" in settings:
         return settings
     for name, value in read_settings(folder / "special_tokens_map.json").items():
-        if name == "extra_special_tokens" and isinstance(value, list):
-            settings[name] = [*(settings.get(name) or ()), *value]
-        else:
-            settings[name] = value | {"special": True} if isinstance(value, dict) and "content" in value else value
+        both = name == "extra_special_tokens" and isinstance(value, list)
+        settings[name] = [*(settings.get(name) or ()), *value] if both else value
     return settings
 
 
@@ -59,9 +57,7 @@ def special_tokens(folder: Path, settings: Settings, known: TokenizerClass | Non
         value = said.get(role, usual.get(role))
         if value is None and role in usual:
             raise EncoderError(f"{folder / 'tokenizer_config.json'}: {role} is null; a word is needed.")
-        if isinstance(value, str) and known is not None and role in known.added:
-            found[role] = known.added[role](value)
-        elif isinstance(value, str | dict):
+        if isinstance(value, str | dict):
             found[role] = _token(value)
     return found
 
@@ -88,11 +84,11 @@ def add_tokens(
     backend: Backend, numbered: Iterable[AddedToken], special: Mapping[str, AddedToken], extra: Iterable[AddedToken]
 ) -> None:
     """Add to the vocabulary what is not there yet; a word keeps its number."""
-    there = {repr(token): token.content for token in backend.get_added_tokens_decoder().values()}
-    added = {token.content: token for token in numbered if repr(token) not in there}
+    there = {token.content for token in backend.get_added_tokens_decoder().values()}
+    added = {token.content: token for token in numbered}
     named = {token.content for token in special.values()}
     for token in (*special.values(), *extra):
-        if token.content not in there.values():
+        if token.content not in there:
             added.setdefault(token.content, token)
     for token in added.values():
         token.special = token.special or token.content in named

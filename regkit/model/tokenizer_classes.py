@@ -6,12 +6,12 @@ even where a tokenizer.json says otherwise.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers
+from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import BPE, Unigram, WordPiece
 from tokenizers.processors import TemplateProcessing
@@ -82,7 +82,6 @@ class TokenizerClass:
     ends: tuple[str, str] = ("cls_token", "sep_token")  # the roles of the tokens around a text
     doubled: bool = False  # two separators between the texts of a pair
     extra: tuple[str, ...] = ()  # special tokens without a role
-    added: Mapping[str, Callable[[str], AddedToken]] = field(default_factory=dict)  # by role, where not the usual
     inputs: tuple[str, ...] = ("input_ids", "attention_mask")
 
 
@@ -166,8 +165,6 @@ def template(backend: Backend, first: str, last: str, *, doubled: bool = False) 
 
 SEGMENTS = ("input_ids", "token_type_ids", "attention_mask")
 ENDS = ("bos_token", "eos_token")
-MPNET: dict[str, Callable[[str], AddedToken]] = dict.fromkeys(ROLES, AddedToken)
-MPNET["mask_token"] = partial(AddedToken, lstrip=True)
 Bert = TokenizerClass("WordPiece", BERT, _word_piece, ("vocab.txt",), inputs=SEGMENTS)
 Roberta = TokenizerClass("BPE", ROBERTA, _byte_level, ("vocab.json", "merges.txt"), doubled=True)
 CLASSES = {
@@ -189,12 +186,11 @@ CLASSES = {
         ends=ENDS,
         doubled=True,
         extra=("<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"),
-        added={"mask_token": partial(AddedToken, lstrip=True, special=True)},
     ),
     "AlbertTokenizer": TokenizerClass("Unigram", ALBERT, _albert),
     "DebertaV2Tokenizer": TokenizerClass("Unigram", DEBERTA, _deberta_v2, inputs=SEGMENTS),
     "MPNetTokenizer": TokenizerClass(
-        "WordPiece", ROBERTA | {"unk_token": "[UNK]"}, _word_piece, ("vocab.txt",), doubled=True, added=MPNET
+        "WordPiece", ROBERTA | {"unk_token": "[UNK]"}, _word_piece, ("vocab.txt",), doubled=True
     ),
 }
 AS_IT_IS = ("PreTrainedTokenizer", "TokenizersBackend")  # take tokenizer.json as it is

@@ -35,7 +35,6 @@ from regkit.model.tokenizer_parts import check_charsmap, check_parts, library_er
 WHOLE = "tokenizer.json"
 REMEDY = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER) of transformers may write it"
 MOST = 3 << 24  # bytes of a tokenizer.json; that of a multilingual encoder with 256,000 words has 34 million
-LONGEST = 1 << 31  # transformers writes 1e30 where a tokenizer knows no greatest length
 
 
 def read_tokenizer(folder: Path) -> tuple[Backend, Settings]:
@@ -156,9 +155,8 @@ def _charsmap(content: Settings) -> bytes | None:
 
 def _kept(settings: Settings, known: TokenizerClass | None) -> Settings:
     """Keep the settings that tokenizer.json has no place for."""
-    longest = settings.get("model_max_length") or settings.get("max_len")
     kept = {
-        "model_max_length": longest if isinstance(longest, int) and longest < LONGEST else None,
+        "model_max_length": settings.get("model_max_length", settings.get("max_len")),
         "model_input_names": settings.get("model_input_names", known and list(known.inputs)),
         "split_special_tokens": settings.get("split_special_tokens"),
     }

@@ -319,6 +319,7 @@ TOKENIZERS: dict[str, Callable[[dict[str, Any]], object]] = {
     "added tokens that are numbers": lambda content: content.update(added_tokens=[3]),
     "a truncation to nothing": lambda content: content.update(truncation={"direction": "Right", "max_length": 0, "strategy": "LongestFirst", "stride": 5}),
 }  # fmt: skip
+AS_IT_IS = '{"tokenizer_class": "PreTrainedTokenizerFast"}'  # BertTokenizer would read nothing but the vocabulary
 READABLE = {"a truncation to nothing", "ids below 0", "a list for a normalizer", "an added token without a text"}
 
 
@@ -344,7 +345,7 @@ ENCODERS = [
     encoder("vocab.txt of another encoding", {"encoder/vocab.txt": "é\n".encode("latin-1")}), encoder("vocab.txt of one word, many times", {"encoder/vocab.txt": "[UNK]\n" * 9999}),
     encoder("no vocabulary", {"encoder/vocab.txt": None}), encoder("tokenizer.json garbage", {"encoder/tokenizer.json": GARBAGE[:64]}), encoder("tokenizer.json deep", {"encoder/tokenizer.json": "[" * DEEP}),
     encoder("tokenizer_config.json deep", {"encoder/tokenizer_config.json": "[" * DEEP}), encoder("tokenizer_config.json a list", {"encoder/tokenizer_config.json": "[]"}),
-    *(encoder(f"tokenizer.json with {name}", tokenizer(change), harmless=name in READABLE, worst="end" in name or "grows" in name) for name, change in TOKENIZERS.items()),
+    *(encoder(f"tokenizer.json with {name}", {**tokenizer(change), "encoder/tokenizer_config.json": AS_IT_IS}, harmless=name in READABLE, worst="end" in name or "grows" in name) for name, change in TOKENIZERS.items()),
     *(encoder(f"model.safetensors with {name}", {"encoder/model.safetensors": content}, worst=name in WORST) for name, content in TENSORS.items()),
     *(encoder(f"weights: {name}", {"encoder/model.safetensors": None, "encoder/pytorch_model.bin": rewritten(change)}) for name, change in CHANGED.items()),
     *(encoder(f"weights in safetensors: {name}", {"encoder/model.safetensors": rewritten(change)}) for name, change in CHANGED.items()),

@@ -275,11 +275,11 @@ ENCODERS = [
     encoder("weights cut short", {"model.safetensors": b"\x10\0\0\0\0\0\0\0{"}, "/model.safetensors cannot be read: "),
     encoder("no config", {"config.json": None}, " is not an encoder folder: it has no config.json."),
     encoder("config not JSON", {"config.json": "{"}, "/config.json cannot be read: "),
-    encoder("another model", {"config.json": '{"model_type": "gpt2"}'}, "/config.json describes a 'gpt2' model; "),
+    encoder("another model", {"config.json": '{"model_type": "gpt2"}'}, " names no tokenizer for its model_type 'gpt2', which regkit does not read; "),
     encoder("no vocabulary", {"vocab.txt": None}, " has no tokenizer: "),
-    encoder("another vocabulary", {"vocab.txt": "a\nb\n"}, "the tokenizer has no [CLS]; "),
-    encoder("no unknown token", {"vocab.txt": "[CLS]\n[SEP]\n[PAD]\na\n"}, "the tokenizer has no [UNK]; "),
-    encoder("too large a vocabulary", {"tokenizer.json": None, "vocab.txt": "\n".join(["[UNK]", "[CLS]", "[SEP]", *map(str, range(999))])}, "the tokenizer has 1002 words, the encoder "),
+    encoder("another vocabulary", {"vocab.txt": "a\nb\n"}, "/vocab.txt: the vocabulary has no [UNK], the word for unknown ones."),
+    encoder("no unknown token", {"vocab.txt": "[CLS]\n[SEP]\n[PAD]\na\n"}, "/vocab.txt: the vocabulary has no [UNK], the word for unknown ones."),
+    encoder("too large a vocabulary", {"tokenizer.json": None, "vocab.txt": "\n".join(["[UNK]", "[CLS]", "[SEP]", *map(str, range(999))])}, "the tokenizer has 1004 words, the encoder "),
     encoder("damaged tokenizer.json", {"tokenizer.json": "{"}, "/tokenizer.json cannot be read"),
 ]  # fmt: skip
 ENCODERS = [
@@ -339,7 +339,6 @@ DOMAIN = [
     domain("nothing but masks", "mask=1", "'domain': mask is '1'; input should be less than 1."),
     domain("too short", "length=4", "'domain': length is '4'; input should be greater than or equal to 8."),
     domain("unknown choice", "leaks=dorp", "'domain': leaks is 'dorp'; input should be 'keep' or 'drop'."),
-    domain("a vocabulary without [MASK]", "", "the tokenizer has no [MASK]; minBERT needs a BERT vocabulary.", **{"encoder/vocab.txt": "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n"}),
     domain("a task of its name", "", "two tasks are called 'mlm'; choose another name for one of them.", **{"data/tasks.toml": MOOD.replace("tasks.mood", "tasks.mlm")}),
     train("stages: unknown", "-p", "smart:stages=finetun", says="'smart' shall act in stage 'finetun'. Did you mean 'finetune'? Available: finetune."),
     train("stages: one that nobody adds", "-p", "smart:stages=domain,finetune", says="'smart' shall act in stage 'domain'. Available: finetune."),

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import WordPiece
+from tokenizers.processors import TemplateProcessing
 
 from regkit.base.errors import EncoderError
 from regkit.model.tokenizer import Tokenizer
@@ -146,11 +147,20 @@ def test_special_tokens_have_roles_and_a_missing_one_is_named() -> None:
     backend = Backend(WordPiece({"<s>": 0, "</s>": 1, "?": 2}, unk_token="?"))
     tokenizer = Tokenizer(backend, {"cls_token": "<s>", "sep_token": "</s>", "unk_token": "?"})
     assert (tokenizer.cls, tokenizer.sep, tokenizer.unk, tokenizer.special()) == (0, 1, 2, {0, 1, 2})
+    backend.add_special_tokens(["<x>"])
+    assert tokenizer.special() == {0, 1, 2, 3}
     assert (tokenizer.around, tokenizer.room(1), tokenizer.room(2)) == ({1: [[0], [1]], 2: [[0], [1], [1]]}, 2, 3)
     with pytest.raises(EncoderError, match=r"^the tokenizer has no mask_token, which is needed here\.$"):
         _ = tokenizer.mask
     with pytest.raises(EncoderError, match=r"^the tokenizer has no <eos>, which is needed here\.$"):
         Tokenizer(Backend(backend.model), {"cls_token": "<s>", "sep_token": "<eos>"})
+
+
+def test_a_template_that_holds_the_second_text_first_is_refused() -> None:
+    backend = Backend(WordPiece({word: number for number, word in enumerate(SPECIAL)}, unk_token="[UNK]"))
+    backend.post_processor = TemplateProcessing(single="[CLS] $A", pair="[CLS] $B $A", special_tokens=[("[CLS]", 2)])
+    with pytest.raises(EncoderError, match="does not hold each text once, in order"):
+        Tokenizer(backend)
 
 
 @pytest.mark.parametrize("doubled", [False, True])

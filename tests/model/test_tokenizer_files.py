@@ -72,6 +72,7 @@ PIECES += [
     "[UNK]",
     "<S>",
     "<url>",
+    "<URL>",
     "<new>",
     "İ",
     "ß",
@@ -171,6 +172,12 @@ def roberta_json(folder: Path, **config: Any) -> None:
     write(folder, "roberta", byte_level(ROBERTA), config)
 
 
+def roberta_added(folder: Path) -> None:
+    backend = byte_level(ROBERTA)
+    backend.add_tokens(["<new>"])
+    write(folder, "roberta", backend, files={"added_tokens.json": {"<url>": 0, "café": 400}})
+
+
 def deberta(folder: Path) -> None:
     write(folder, "deberta", byte_level(DEBERTA), {"tokenizer_class": "DebertaTokenizerFast"})
 
@@ -260,6 +267,19 @@ FORMS: dict[str, Callable[[Path], None]] = {
         folder, mask_token=NEW | {"__type": "AddedToken"}, extra_special_tokens=["<url>"]
     ),
     "bert, special words split": lambda folder: bert(folder, split_special_tokens=True),
+    "bert, extra and additional": lambda folder: bert(
+        folder, extra_special_tokens=["<url>"], additional_special_tokens=["<new>"]
+    ),
+    "bert, a map without flags": lambda folder: bert(
+        folder, files={"special_tokens_map.json": {"mask_token": {"content": "<url>"}}}
+    ),
+    "bert, two new names": lambda folder: bert(folder, mask_token="<new>", bos_token="<url>"),
+    "bert, a numbered name": lambda folder: bert(
+        folder, extra_special_tokens=["<url>"], files={"added_tokens.json": {"<url>": 120}}
+    ),
+    "roberta, added_tokens.json beside tokenizer.json": roberta_added,
+    "xlm-roberta, other names": lambda folder: xlmr(folder, cls_token="<mask>", sep_token="<pad>"),
+    "deberta-v2, a space before the first": lambda folder: deberta_v3(folder, add_prefix_space=False),
     "distilbert": lambda folder: bert(folder, "distilbert", tokenizer_class="DistilBertTokenizer"),
     "electra": lambda folder: bert(folder, "electra", do_lower_case=False),
     "bert, tokenizer.json against tokenizer_config.json": lambda folder: bert_json(
@@ -334,6 +354,7 @@ def test_a_saved_tokenizer_is_the_same_to_transformers_and_to_us(form: str, tmp_
     assert {role: getattr(wanted, role) for role in roles} == roles
     assert wanted.model_max_length == ours.settings.get("model_max_length", wanted.model_max_length)
     assert wanted.mask_token_id == ours.mask
+    assert set(wanted.model_input_names) == set(theirs(tmp_path).model_input_names)
 
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {

@@ -83,6 +83,12 @@ def test_a_damaged_map_of_characters_is_refused_where_the_library_would_panic(pl
         check_charsmap(bytes(units))
 
 
+def test_a_map_of_characters_that_ends_too_early_for_some_byte_is_refused() -> None:
+    whole = charsmap()
+    with pytest.raises(ValueError, match="the precompiled map of characters is damaged"):
+        check_charsmap((4 * 1000).to_bytes(4, "little") + whole[4:4004] + whole[-3:])
+
+
 def test_a_map_of_characters_to_long_texts_is_refused() -> None:
     check_charsmap(charsmap())
     with pytest.raises(ValueError, match="texts of more than 100 bytes"):
