@@ -122,7 +122,7 @@ class Adapter(nn.Module):
         `weights` are another state of the same encoder.
         """
         entries = json.loads(self.model.config.to_json_string()) | {"architectures": [type(self.model).__name__]}
-        names = {"model": f"{self.model.base_model_prefix}.", "own_pooler": POOLER}  # heads may stand beside the first
+        names = {"model": f"{self.model.base_model_prefix}.", "own_pooler": POOLER}  # as minBERT writes its own
         tensors = {
             names[owner] + rest: tensor.contiguous()
             for name, tensor in (weights or self.state_dict()).items()
