@@ -236,7 +236,7 @@ class Regression:
 
     def __repr__(self) -> str:
         """Name range and scale; a run's head is known by it, and was once in the unit of the table."""
-        scale = "" if (self.low, self.high) == (0, SCALE) else f", scale={SCALE}"
+        scale = "" if (self.low, self.high) == (0, SCALE) else f", scale={SCALE:g}"
         return f"Regression(low={self.low}, high={self.high}{scale})"
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Answers: what a hook returns is checked, and a wrong answer is named with plugin, hook and remedy."""
 
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regkit.base.errors import PluginError
+from regkit.base.errors import ConfigError, PluginError
 from regkit.hooks.answers import NAMED, VALUES
 from regkit.hooks.spec import DECIDE, Hooks, hookimpl
 from regkit.model import MultitaskModel
@@ -344,3 +345,40 @@ async def never(self: object) -> None: ...
 )
 def test_a_hook_that_would_not_run_is_refused(method: Callable[..., Any], mark: Mapping[str, bool], says: str) -> None:
     assert says in said(type("Plugin", (), {"prepare": hookimpl(**mark)(method)})())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"name": None}, "stage 'None': its name is letters, digits, _ and -."),
+        ({"name": "finetune"}, "two stages are called 'finetune'; choose another name for one of them."),
+        ({"tasks": ["clases"]}, "stage 'warm': there is no task 'clases'. Did you mean 'classes'?"),
+        ({"tasks": []}, "stage 'warm': its tasks are a list of names, at least one."),
+        ({"tasks": "classes"}, "stage 'warm': its tasks are a list of names, at least one."),
+        ({"steps": -1}, "stage 'warm': steps is -1; it needs a number from 1 to below inf."),
+        ({"epochs": 0, "steps": None}, "stage 'warm': epochs is 0; it needs a number from 1 to below inf."),
+        (
+            {"learning_rate": float("nan")},
+            "stage 'warm': learning_rate is nan; it needs a number from 1e-30 to below inf.",
+        ),
+        ({"warmup": None}, "stage 'warm': warmup is None; it needs a number from 0 to below 1."),
+        ({"trainable": "none"}, "stage 'warm': trainable is 'none', and neither 'all' nor 'heads'."),
+    ],
+)
+def test_a_stage_that_cannot_be_trained_is_refused(change: Mapping[str, Any], says: str) -> None:
+    values = {"name": "warm", "tasks": ["classes"], "steps": 1} | change
+    with pytest.raises(ConfigError) as caught:
+        tiny_trainer({"a": plugin(stages=lambda self: [Stage(**values)])}).train()
+    assert str(caught.value).startswith(says)
+
+
+def test_an_optimizer_without_weights_of_the_model_is_refused() -> None:
+    other = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    found = said(plugin(make_optimizer=lambda self: other))
+    assert found == "the optimizer of stage 'finetune' has none of the model's weights; make_optimizer gives them."
+
+
+@pytest.mark.parametrize("hook", ["task_loss", "predict"])
+def test_a_loss_without_gradient_names_the_task(hook: str) -> None:
+    found = said(wrapped(hook, lambda value: value.detach()))
+    assert re.match(r"the loss of task '\w+' has no gradient: a hook that answers or wraps embed, predict or", found)

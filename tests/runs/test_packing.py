@@ -94,9 +94,10 @@ def test_the_first_checkpoint_is_tried_before_the_first_step(
 ) -> None:
     with_stranger(monkeypatch, tmp_path / "strangers", x=STATEFUL.format(state=state))
     words = ("--data", place / "data", "--encoder", place / "encoder", "--steps", 2, "--output", tmp_path / "run")
-    ran = regkit("train", *words, "-p", "x", cwd=tmp_path)
-    assert ran.status == 2
-    assert ran.err.startswith(says)
-    assert ran.err.count("\n") == 1
-    assert "a step is done" not in ran.out
-    assert not (tmp_path / "run").exists()
+    for dry in (["--dry-run"], []):
+        ran = regkit("train", *words, "-p", "x", *dry, cwd=tmp_path)
+        assert ran.status == 2
+        assert ran.err.startswith(says)
+        assert ran.err.count("\n") == 1
+        assert "a step is done" not in ran.out
+        assert not (tmp_path / "run").exists()
