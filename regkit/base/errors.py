@@ -4,6 +4,7 @@ import difflib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -79,7 +80,8 @@ def short(text: object) -> str:
 
 def typed(*words: object) -> str:
     """Write the words of a command as a shell reads them: a path with a blank is in quotes."""
-    return shlex.join(map(str, words))
+    plain = [f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in words]
+    return shlex.join(plain)
 
 
 def explain(

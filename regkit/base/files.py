@@ -153,11 +153,12 @@ def _link(fresh: Path, target: str) -> None:
 
 def follow(path: Path) -> Path:
     """Follow the files that stand for links, anywhere in a path. The system follows the links."""
-    if path.parent == path:
-        return path
-    here = follow(path.parent) / path.name
-    target = _target(here)
-    return here if target is None else here.parent / target
+    here = Path()
+    for part in path.parts:
+        here = here / part
+        if (target := _target(here)) is not None:
+            here = here.parent / target
+    return here
 
 
 def _target(path: Path) -> str | None:

@@ -12,7 +12,7 @@ from regkit.runs.experiment import Experiment
 from regkit.tasks.task import Stage, Task, scorable
 from regkit.training.caveats import left_out, undefined
 from regkit.training.loop import Trainer
-from regkit.training.stages import check_surgery, collect_stages, measure_length, surgeons
+from regkit.training.stages import check_surgery, check_weights, collect_stages, measure_length, surgeons
 
 
 def plan(experiment: Experiment) -> list[str]:
@@ -31,19 +31,21 @@ def plan(experiment: Experiment) -> list[str]:
     for task in trainer.tasks:
         lines += _task(task)
     lines += [f"task {name}: found, not trained; --tasks would name it" for name in experiment.left_out]
-    for name, plugin in experiment.composition.plugins.items():
+    composition = experiment.composition
+    for name, plugin in composition.plugins.items():
         chosen = ", ".join(f"{key}={value}" for key, value in vars(plugin).items() if key in settings.plugins[name])
-        hooks = ", ".join(experiment.composition.hooks_of(name))
-        named = experiment.composition.attached[name].named
-        where = f", in {' and '.join(named)}" if named is not None else ""
+        hooks = ", ".join(composition.hooks_of(name))
+        named = composition.attached[name].named
+        where = f", in {' and '.join(named) or 'no stage'}" if named is not None else ""
         lines.append(f"plugin {name}{f' ({chosen})' if chosen else ''}: answers {hooks}{where}")
-        if needs_whole_batches(plugin):
-            lines.append("  it needs whole batches: none is cut into micro-batches")
     for stage, tasks in collect_stages(trainer.hook, trainer.tasks):
         epoch, total = measure_length(trainer.hook, trainer.streams, stage, tasks)
         lines.append(
             f"stage {stage.name}: {total} updates, {epoch} an epoch, peak learning rate {stage.learning_rate:g}"
         )
+        here = [name for name in composition.plugins if composition.acts(name, stage.name)]
+        if whole := [name for name in here if needs_whole_batches(composition.plugins[name])]:
+            lines.append(f"  batches are not cut into micro-batches: {' and '.join(whole)} needs them whole")
         lines += _epoch(experiment, stage, tasks) + _without_scores(tasks)
         if settings.monitor.rpartition(".")[0] not in stage.tasks:
             lines += _not_counted(tasks)
@@ -79,6 +81,7 @@ def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
     steps = first_epoch(trainer, stage, tasks)
     batches = Counter(name for names in steps for name in names)
     schedulers = [name for name in composition.deciders("choose_tasks") if composition.acts(name, stage.name)]
+    check_weights(trainer.model, stage, tasks)
     check_surgery(trainer.state, stage)
     if max(map(len, steps)) == 1 and (found := surgeons(trainer.state, stage)):
         raise PluginError(_alone(found[0], schedulers, len(tasks)))

@@ -15,6 +15,7 @@ from regkit.hooks.spec import Hooks, hookimpl
 from regkit.hooks.stopwatch import CORE
 from regkit.model import MultitaskModel
 from regkit.model.modes import mode
+from regkit.runs import checkpoint, packing
 from regkit.runs.experiment import Experiment
 from regkit.tasks.task import Stage, Task
 from regkit.training.effects import Meter
@@ -33,9 +34,12 @@ def details(experiment: Experiment) -> list[str]:
     """
     trainer, composition = experiment.trainer, experiment.composition
     lines = _answers(composition)
-    for stage, tasks in collect_stages(trainer.hook, trainer.tasks):
+    for number, (stage, tasks) in enumerate(collect_stages(trainer.hook, trainer.tasks)):
+        trainer.state.enter(number, stage.name)
+        trainer.fit.whole = trainer.state.needing_whole_batches()
         with trainer.streams.at(stage.name):
             lines += _steps(experiment, stage, tasks)
+            packing.check(checkpoint.moment(trainer.state)[1])  # as before the first update of a run
     return lines
 
 
@@ -45,6 +49,7 @@ def _steps(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
     if not composition.plugins and not trainer.fit.memory:  # nothing to try: this is what steps are compared with
         names = ", ".join(task.name for task in tasks)
         return [f"step of {names}: loss = task; forward passes: 1 clean; 1.0 times the operations of plain"]
+    trainer.model.encoder.requires_grad_(True)  # a stage before this one may have frozen it
     nothing = compose({}, Defaults(tasks, stage), trainer.streams)
     plain = {task.name: Trial.of(experiment, nothing, stage, task) for task in tasks}  # before plugins change modules
     meter = Meter(trainer.state, composition, experiment.settings.measure_every)
@@ -145,7 +150,8 @@ class Trial:
     def of(cls, experiment: Experiment, composition: Composition, stage: Stage, task: Task) -> "Trial":
         """Try a step, but without the optimizer's update."""
         trainer, trial = experiment.trainer, cls(composition)
-        rows = list(range(min(TRIED, len(task.splits["train"]))))
+        tried = task.batch_size if trainer.fit.whole else TRIED
+        rows = list(range(min(tried, len(task.splits["train"]))))
         optimizer = _optimizer(trainer.model, stage, composition)
         chosen = [(task, [task.splits["train"].batch(rows, keys=rows)])]
         update = Update(replace(trainer.passes, hook=composition.hook), optimizer, chosen)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 LONGEST_NAME = 64  # characters of a task's name, which is part of file names
+NARROWEST = 1e-30  # range of scores; a number divided by a narrower one may be too large for a float
 MOST_CLASSES = 1 << 16  # each has a row in the head's weights, whatever the data
 Bound = Annotated[float, Field(ge=-1e9, le=1e9)]  # of a score: a float64 of this size has six decimals
 
@@ -48,7 +49,7 @@ class TaskSpec(BaseModel):
         needed = {"classification": "classes", "regression": "range"}.get(self.kind)
         if needed and getattr(self, needed) is None:
             raise ValueError(f"a {self.kind} task needs '{needed}'")
-        if self.range is not None and not self.range[0] < self.range[1]:
+        if self.range is not None and not self.range[1] - self.range[0] >= NARROWEST:
             raise ValueError("range needs its lowest value first, and a higher one after it")
         if isinstance(self.classes, tuple) and (twice := first_duplicate(self.classes)) is not None:
             raise ValueError(f"classes names '{twice}' twice")

@@ -1,5 +1,6 @@
 """Answers: check what a plugin's hook returns, and say what the hook needs instead."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -28,28 +29,42 @@ def _count(answer: Any) -> bool:
     return isinstance(answer, Integral) and int(answer) > 0
 
 
+def _number(answer: Any) -> bool:
+    return isinstance(answer, Real) or (isinstance(answer, Tensor) and not answer.dim() and not answer.is_complex())
+
+
 def _tensor(*dims: int) -> Check:
-    return lambda answer: isinstance(answer, Tensor) and answer.dim() in dims
+    return lambda answer: (
+        isinstance(answer, Tensor) and answer.dim() in dims and answer.is_floating_point() and not answer.is_meta
+    )
+
+
+def _optimizer(answer: Any) -> bool:
+    """Whether this is an optimizer whose step needs nothing: LBFGS asks for a closure."""
+    if not isinstance(answer, torch.optim.Optimizer):
+        return False
+    asked = inspect.signature(type(answer).step).parameters.values()
+    return all(each.default is not each.empty for each in list(asked)[1:] if each.kind is each.POSITIONAL_OR_KEYWORD)
 
 
 # Of each hook that returns one value, what it needs to be.
 VALUES: Mapping[str, tuple[Check, str]] = {
     "tasks": (_list_of(Task), "a list of tasks"),
     "stages": (_list_of(Stage), "a list of stages"),
-    "make_optimizer": (lambda answer: isinstance(answer, torch.optim.Optimizer), "a torch optimizer"),
+    "make_optimizer": (_optimizer, "a torch optimizer whose step needs no closure"),
     "epoch_steps": (_count, "a whole number of updates, 1 or more"),
     "choose_tasks": (_once, "a list of one or more tasks, each of them once"),
-    "embed": (_tensor(2), "a tensor, [tokens, width]"),
-    "predict": (_tensor(1, 2), "a tensor, [examples, width] or [examples]"),
-    "task_loss": (_tensor(0), "a scalar tensor, the mean over the batch's examples"),
-    "combine_gradients": (_tensor(1), "a tensor, [parameters]"),
+    "embed": (_tensor(2), "a tensor of real numbers, [tokens, width]"),
+    "predict": (_tensor(1, 2), "a tensor of real numbers, [examples, width] or [examples]"),
+    "task_loss": (_tensor(0), "a scalar tensor of a real number, the mean over the batch's examples"),
+    "combine_gradients": (_tensor(1), "a tensor of real numbers, [parameters]"),
     "model_to_evaluate": (lambda answer: isinstance(answer, MultitaskModel), "a MultitaskModel"),
 }
 
 # Of each hook that returns values by name, what each of them needs to be.
 NAMED: Mapping[str, tuple[Check, str]] = {
     "extra_losses": (_tensor(0), "a scalar tensor, such as a mean over the batch's examples"),
-    "measure": (lambda answer: isinstance(answer, Real) or _tensor(0)(answer), "a number or a scalar tensor"),
+    "measure": (_number, "a number or a scalar tensor"),
 }
 
 COLLECT = ("tasks", "stages", *NAMED)
@@ -74,7 +89,8 @@ def check_all(owner: str, hook: str, answers: object) -> None:
         needed = f"the list of all answers, as `yield` gives it{_end(answers)}"
         raise PluginError(f"{owner} returns {_described(answers)}; it needs {needed}")
     for answer in answers:
-        for each in answer.values() if hook == "measure" else [answer]:  # which are by plugin there
+        by_plugin = hook == "measure" and isinstance(answer, Mapping)
+        for each in answer.values() if by_plugin else [answer]:
             check(owner, hook, each)
 
 
@@ -83,8 +99,9 @@ def _check_named(owner: str, hook: str, answer: object) -> None:
     if not isinstance(answer, Mapping):
         raise PluginError(f"{owner} returns {_described(answer)}; it needs {{name: {needed}}}{_end(answer)}")
     for name, value in answer.items():
-        if not isinstance(name, str):
-            raise PluginError(f"{owner} returns a dictionary with {short(repr(name))} as a name; a name is text.")
+        if not (isinstance(name, str) and name and name.isprintable()):
+            said = "a name is printable text"
+            raise PluginError(f"{owner} returns a dictionary with {short(repr(name))} as a name; {said}.")
         if not holds(value):
             raise PluginError(f"{owner} gives '{short(name)}' as {_described(value)}; it needs to be {needed}.")
     if hook == "extra_losses" and TASK in answer:
@@ -95,7 +112,8 @@ def _described(value: object) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, Tensor):
-        return f"a tensor of shape {list(value.shape)}"
+        kind = "" if value.is_floating_point() and not value.is_meta else f"{value.dtype} ".removeprefix("torch.")
+        return f"a {kind}tensor of shape {list(value.shape)}{' on meta' if value.is_meta else ''}"
     if isinstance(value, list | tuple):
         kinds = ", ".join(sorted({type(each).__name__ for each in value}))
         return f"a {type(value).__name__} of {f'{len(value)} {short(kinds)}' if value else 'nothing'}"
@@ -108,26 +126,36 @@ def _end(answer: object) -> str:
 
 @contextmanager
 def same_tensors(owner: str, model: nn.Module) -> Iterator[None]:
-    """Raise PluginError if the model's state changes in names or shapes inside: no checkpoint could be read back."""
-    before = shapes(model)
+    """Raise PluginError if the form of the model's state changes inside: no checkpoint could be read back."""
+    before = form_of(model)
     yield
-    if changed := difference(before, shapes(model)):
-        raise PluginError(
-            f"{owner} changes the model so that {changed}, and no checkpoint of it could be read back; "
-            "keep the names and shapes of its state_dict: a module that is put in must hold the same parameters."
-        )
+    if changed := difference(before, form_of(model)):
+        raise PluginError(f"{owner} changes the model so that {changed}, and {UNREADABLE}.")
 
 
-def shapes(model: nn.Module) -> dict[str, torch.Size]:
-    """List the tensors of a model's state by name, each with its shape."""
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+UNREADABLE = (
+    "no checkpoint of it could be read back; keep the names, shapes and types in its state_dict: "
+    "a module that is put in must hold the same parameters"
+)
+Form = Mapping[str, str]
 
 
-def difference(before: Mapping[str, torch.Size], after: Mapping[str, torch.Size]) -> str:
+def form_of(model: nn.Module) -> Form:
+    """Describe each tensor of a model's state by shape and type."""
+    return {name: _form(value) for name, value in model.state_dict().items()}
+
+
+def _form(value: Any) -> str:
+    if not isinstance(value, Tensor):  # what a module keeps by get_extra_state
+        return type(value).__name__
+    return f"{list(value.shape)} {value.dtype}{' on meta' if value.is_meta else ''}".replace("torch.", "")
+
+
+def difference(before: Form, after: Form) -> str:
     """Say how the first tensor that differs between two models does; nothing if none does."""
     for name in before:
         if name not in after:
             return f"its state lacks {name}"
         if before[name] != after[name]:
-            return f"{name} has shape {list(after[name])} instead of {list(before[name])}"
+            return f"{name} is {after[name]} instead of {before[name]}"
     return next((f"its state has {name}, which is new" for name in after if name not in before), "")

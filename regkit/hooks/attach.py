@@ -1,6 +1,7 @@
 """Attach: give each hook of a plugin its own random stream, its time, and the plugin's name on errors."""
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -8,6 +9,8 @@ from functools import wraps
 from itertools import chain, islice, zip_longest
 from types import SimpleNamespace
 from typing import Any
+
+from torch import nn
 
 from regkit.base.errors import EncoderError, PluginError, RegkitError, nearest
 from regkit.base.failures import gone, last_line, ran_out
@@ -18,6 +21,7 @@ from regkit.hooks.stopwatch import Stopwatch
 from regkit.tasks.task import FINETUNE, Stage
 
 OF_THE_RUN = ("tasks", "stages")  # hooks whose answers are the same in every stage
+BEFORE_STEPS = ("tasks", "prepare", "make_optimizer")  # hooks that are given the model or its encoder
 Method = Callable[..., Any]
 Answers = Sequence[Sequence[Stage]]  # to the hook `stages`: of each plugin
 
@@ -58,6 +62,11 @@ class Attached:
         found = implementations(self.plugin)
         if not found:
             raise PluginError(f"plugin '{self.name}' attaches to no hook; mark its methods with @hookimpl.")
+        have = [name for name in ("state_dict", "load_state_dict") if hasattr(self.plugin, name)]
+        if len(have) == 1:
+            raise PluginError(
+                f"plugin '{self.name}' has {have[0]} alone; a run that is resumed needs both state_dict and load_state_dict."
+            )
         for hook, method in found.items():
             _check_signature(self.name, hook, method)
         return SimpleNamespace(
@@ -102,6 +111,8 @@ class Attached:
                         inner.send(self._own(answer) if hook == "stages" else answer)
                     except StopIteration as stop:
                         check_all(owner, hook, stop.value)
+                        if hook == "extra_losses":
+                            self._claim(sorted(chain(*stop.value)), chain(*answer))
                         return self._put_back(answer, stop.value) if hook == "stages" else stop.value
                     raise PluginError(f"{owner} yields twice.")
 
@@ -144,9 +155,12 @@ class Attached:
         self.added.update(stage.name for stage in chain(*found) if stage.name not in known)
         return found
 
-    def _claim(self, names: Iterable[str]) -> None:
-        """Note whose terms of the loss these are. Raises PluginError if another plugin has a term of that name."""
-        for name in names:
+    def _claim(self, names: Iterable[str], others: Iterable[str] = ()) -> None:
+        """Note whose terms of the loss these are, but for those of `others`, each once.
+
+        Raises PluginError if another plugin has a term of that name.
+        """
+        for name in (Counter(iter(names)) - Counter(iter(others))).elements():
             if (other := self.owners.setdefault(name, self.name)) != self.name:
                 raise PluginError(
                     f"'{other}' and '{self.name}' both give a loss named '{name}'; each needs a name of its own."
@@ -154,9 +168,13 @@ class Attached:
 
 
 def kept(owner: str, hook: str, method: Method, arguments: Sequence[Any]) -> AbstractContextManager[None]:
-    """Check that `prepare` leaves the model's state in names and shapes as it was; other hooks get no model to swap."""
-    given = dict(zip(inspect.signature(method).parameters, arguments, strict=True)) if hook == "prepare" else {}
-    return same_tensors(owner, given["model"]) if "model" in given else nullcontext()
+    """Check that a hook before the first step leaves the form of model or encoder as it was.
+
+    What a later hook changes is found when the run is saved.
+    """
+    given = dict(zip(inspect.signature(method).parameters, arguments, strict=True)) if hook in BEFORE_STEPS else {}
+    model = given.get("model", given.get("encoder"))
+    return same_tensors(owner, model) if isinstance(model, nn.Module) else nullcontext()
 
 
 def implementations(plugin: object) -> dict[str, Method]:
@@ -180,8 +198,14 @@ def _check_signature(name: str, hook: str, method: Any) -> None:
         raise PluginError(f"plugin '{name}' implements '{hook}', which is no hook. {nearest(hook, hooks)}")
     if hook in DECIDE and method.regkit_impl["trylast"] and not is_wrapper(method):
         raise PluginError(f"plugin '{name}': {hook} is marked trylast, so the default would answer before it.")
+    if method.regkit_impl["hookwrapper"]:
+        raise PluginError(f"plugin '{name}': {hook} is a wrapper of an old kind; mark it by @hookimpl(wrapper=True).")
     if is_wrapper(method) and not inspect.isgeneratorfunction(method):
         raise PluginError(f"plugin '{name}': the wrapper {hook} has no yield.")
+    if not is_wrapper(method) and (inspect.isgeneratorfunction(method) or inspect.iscoroutinefunction(method)):
+        raise PluginError(
+            f"plugin '{name}': {hook} would never run; a hook with a yield is marked @hookimpl(wrapper=True)."
+        )
     known = list(inspect.signature(getattr(Hooks, hook)).parameters)[1:]
     for argument in inspect.signature(method).parameters.values():
         if argument.name not in known:

@@ -25,6 +25,7 @@ from regkit.model import MultitaskModel, save_encoder
 from regkit.model.pooling import ENTRY, made_for
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import packing
+from regkit.training.state import State
 
 MANIFEST = "manifest.json"
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json")  # of every checkpoint
@@ -78,12 +79,15 @@ def _fill(
     if model.heads.keys() - model.head_names.keys():
         config |= OWN_HEADS
     (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
-    save_file(tensors, unfinished / "model.safetensors", metadata={"format": "pt"})
+    save_file(_apart(tensors), unfinished / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(unfinished)
     if training is not None:
         text, found = packing.encode(training)
         (unfinished / "training.json").write_text(text, encoding="utf8")
-        save_file(found, unfinished / "training.safetensors")
+        copies = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in found.items()
+        }
+        save_file(copies, unfinished / "training.safetensors")
     files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in unfinished.iterdir()}
     position = training.get("position") if isinstance(training, Mapping) else None
     manifest = json.dumps({"position": position, "files": files}, indent=2)
@@ -91,6 +95,17 @@ def _fill(
     for file in unfinished.iterdir():
         _flush(file)
     _flush(unfinished)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors that share their memory with one before them, as tied weights do: a file has each by itself."""
+    seen: set[int] = set()
+    found = {}
+    for name, tensor in tensors.items():
+        place = tensor.untyped_storage().data_ptr()
+        found[name] = tensor.clone() if place in seen else tensor
+        seen.add(place)
+    return found
 
 
 def _inside(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -137,12 +152,27 @@ def order(folder: Path) -> tuple[int, int, int]:
         return 2**63, 0, 0
 
 
+def moment(state: State) -> tuple[MultitaskModel, dict[str, Any]]:
+    """Collect the model to keep and the training state of this moment.
+
+    Raises PluginError or RunError where a checkpoint could not be read back, or a number is not finite.
+    """
+    model, training = state.evaluated_model(), state.capture()
+    packing.check(training)
+    if trouble := not_finite(model.state_dict(), training):
+        raise RunError(f"{trouble} is not finite at step {state.position.step}; no checkpoint was written.")
+    return model, training
+
+
 def not_finite(weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> str:
     """Name the first weight or number of the training state that is not finite; nothing if all are."""
     for name, tensor in (weights | training.get("model", {})).items():
         if not tensor.isfinite().all():
             return f"the weight {name}"
-    return next((name for name, value in _leaves(training, "") if value != value), "")
+    found = next((name for name, value in _leaves(training, "") if value != value), "")
+    owner, _, rest = found.partition(".")
+    name, _, key = rest.partition(".")
+    return f"plugin '{name}': '{key}' in its state_dict" if owner == "plugins" else found
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:

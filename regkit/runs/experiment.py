@@ -50,8 +50,6 @@ class Experiment:
         """
         streams = Streams(settings.seed, find_device(settings.device))
         plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
-        if processes.count > 1 and (whole := [name for name in plugins if catalog.needs_whole_batches(plugins[name])]):
-            raise PluginError(f"'{whole[0]}' needs whole batches, and several processes share each; train with one.")
         chosen = {name: catalog.acts_in(name, options) for name, options in settings.plugins.items()}
         named = {name: stages for name, stages in chosen.items() if stages is not None}
         found = find_tasks(settings.data) if settings.data or settings.finetune else {}
@@ -84,6 +82,7 @@ class Experiment:
         if not stages:
             raise ConfigError("there is no stage to train: fine-tuning is off, and no plugin adds one.")
         composition.check_stages([stage.name for stage, _ in stages])
+        _check_whole_batches(composition, [stage.name for stage, _ in stages], settings, processes)
         check_monitor(settings.monitor, [task for _, trained in stages for task in trained])
         settings = _resolved(settings, specs, plugins).model_copy(update={"pooling": pooling})
         return cls(settings, tokenizer, tasks, model, composition, trainer, left_out, heads)
@@ -96,6 +95,20 @@ def _read_encoder(settings: Settings, streams: Streams) -> tuple[Tokenizer, Enco
         encoder = load_encoder(folder, dropout=settings.dropout)
     check_vocabulary(folder, tokenizer, encoder)
     return tokenizer, encoder
+
+
+def _check_whole_batches(
+    composition: Composition, stages: Sequence[str], settings: Settings, processes: Processes
+) -> None:
+    """Raise PluginError if a plugin needs whole batches in one of the stages, and the run must cut them."""
+    for name, plugin in composition.plugins.items():
+        if catalog.needs_whole_batches(plugin) and any(composition.acts(name, stage) for stage in stages):
+            if processes.count > 1:
+                raise PluginError(f"'{name}' needs whole batches, and several processes share each; train with one.")
+            if settings.memory:
+                raise PluginError(
+                    f"'{name}' needs whole batches, and a bound on memory cuts them; leave out one of both."
+                )
 
 
 def _precision(settings: Settings, device: torch.device) -> torch.dtype:

@@ -9,7 +9,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import IO
 
-from regkit.base.errors import ConfigError, RunError, nearest, typed
+from regkit.base.errors import ConfigError, RunError, nearest, short, typed
 from regkit.base.files import absolute, follow, point
 from regkit.runs.lock import LOCK, Say, claim
 from regkit.runs.settings import Settings
@@ -26,6 +26,12 @@ AUTO = "auto"  # of --resume: go on with the run in --output, if there is one
 def check_free(output: Path | None) -> None:
     """Raise RunError if a run cannot begin in this folder, or in `runs/` for None."""
     folder = output or RUNS
+    try:
+        os.lstat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # a name that is too long, or a folder that may not be entered
+        raise RunError(f"{short(folder)}: {error.strerror}; name another --output.") from None
     above = next(each for each in [folder, *folder.absolute().parents] if os.path.lexists(each))
     if not above.is_dir() and above != output:
         raise RunError(f"{above} is no folder, so no run can begin in {folder}; name another --output.")

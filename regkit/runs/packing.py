@@ -16,6 +16,7 @@ KEPT = "a checkpoint keeps tensors, numbers, text, None, and lists and dictionar
 DEEPEST = (
     20  # lists and dictionaries in one another; in JSON, which is read to a depth of 100, a dictionary takes three
 )
+LARGEST = 10_000  # bits of a whole number: Python writes no larger one as decimal digits
 MOST = HEADER // 128  # tensors: each has about a hundred bytes in the header of a safetensors file
 
 Place = tuple[str, ...]  # the keys that lead to a value
@@ -50,6 +51,8 @@ def _misfits(value: Any, place: Place) -> Iterator[tuple[Place, str]]:
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
             yield from _misfits(item, (*place, str(number)))
+    elif isinstance(value, int) and value.bit_length() > LARGEST:
+        yield place, f"a whole number of {value.bit_length()} bits"
     elif not isinstance(value, str | int | float | None):
         yield place, f"{short(repr(value))}, of type {type(value).__name__}"
 
@@ -82,10 +85,10 @@ def encode(training: Any) -> tuple[str, dict[str, Tensor]]:
 
 
 def pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Turn the value into what JSON can hold, and move its tensors into `tensors`."""
+    """Turn the value into what JSON can hold, and put its tensors into `tensors`."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
-        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        tensors[name] = value
         return {"tensor": name}
     if isinstance(value, Mapping):
         return {"dict": [[pack(key, tensors), pack(item, tensors)] for key, item in value.items()]}

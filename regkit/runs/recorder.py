@@ -211,7 +211,7 @@ class Recorder:
         A new stage begins with that of the settings.
         """
         step, tokens = self.state.position.step, self.state.position.micro_batch_tokens
-        if tokens and tokens != self.micro_batch_tokens and not self.trainer.fit.whole:
+        if tokens and tokens != self.micro_batch_tokens:
             self.sink.log({"stage": self.stage, "step": step, "micro_batch_tokens": tokens})
             self.say(f"from step {step + 1} on, micro-batches have at most {tokens} tokens, to fit in memory")
         self.micro_batch_tokens = tokens

@@ -9,10 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from regkit.base.errors import RunError
 from regkit.base.files import point, write
 from regkit.hooks.spec import Losses
-from regkit.model import MultitaskModel
 from regkit.runs import checkpoint, environment, packing
 from regkit.runs.experiment import Experiment
 from regkit.runs.finished import declared
@@ -111,7 +109,7 @@ class FolderSink(Sink):
         note_latest(folder, self.say)
 
     def rehearse(self) -> None:
-        packing.check(self._moment()[1])
+        packing.encode(checkpoint.moment(self.experiment.trainer.state)[1])
 
     def log(self, record: Mapping[str, Any]) -> None:
         self._log.write(record)
@@ -120,7 +118,7 @@ class FolderSink(Sink):
         self._log.update(stage, step, rate, losses, effects)
 
     def save(self, name: str, records: FolderState) -> None:
-        model, training = self._moment()
+        model, training = checkpoint.moment(self.experiment.trainer.state)
         records.log, records.data = self._log.flushed(), self._data
         folder = self._inside("checkpoints") / name
         checkpoint.save(folder, model, self.experiment.tokenizer, {**training, "run": asdict(records)})
@@ -141,14 +139,6 @@ class FolderSink(Sink):
     def close(self) -> None:
         while self.held:
             self.held.pop().close()
-
-    def _moment(self) -> tuple[MultitaskModel, dict[str, Any]]:
-        """Collect the model to keep and the training state. Raises RunError where a number is not finite."""
-        state = self.experiment.trainer.state
-        model, training = state.evaluated_model(), state.capture()
-        if trouble := checkpoint.not_finite(model.state_dict(), training):
-            raise RunError(f"{trouble} is not finite at step {state.position.step}; no checkpoint was written.")
-        return model, training
 
     def _inside(self, name: str) -> Path:
         assert self.folder is not None  # it has begun

@@ -234,6 +234,11 @@ class Regression:
     label_type: ClassVar[torch.dtype] = torch.float32
     width: ClassVar[int] = 1
 
+    def __repr__(self) -> str:
+        """Name range and scale; a run's head is known by it, and was once in the unit of the table."""
+        scale = "" if (self.low, self.high) == (0, SCALE) else f", scale={SCALE:g}"
+        return f"Regression(low={self.low}, high={self.high}{scale})"
+
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
         return self.divergence(output, labels)
 

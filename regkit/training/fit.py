@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from regkit.base.errors import LostError, PluginError, RunError
+from regkit.base.errors import LostError, RunError
 from regkit.base.failures import gone, ran_out, where
 from regkit.data.order import Feed, cut, size
 from regkit.distributed.processes import LOST, Processes
@@ -38,7 +38,6 @@ class Fit:
         self.position, self.whole = state.position, state.needing_whole_batches()
         if self.memory and self.position.micro_batch_tokens is None:
             self.position.micro_batch_tokens = self.estimate(state, passes, tasks, processes)
-            self._check_whole(tasks)
 
     def estimate(self, state: State, passes: Passes, tasks: Sequence[Task], processes: Processes) -> int:
         """Estimate how many tokens a micro-batch may have for each of the processes to stay within `memory`."""
@@ -50,16 +49,6 @@ class Fit:
     def tokens(self) -> int:
         """Most tokens in a micro-batch, by what is known now."""
         return min(self.micro_batch_tokens, self.position.micro_batch_tokens or self.micro_batch_tokens)
-
-    def _check_whole(self, tasks: Sequence[Task]) -> None:
-        """Raise PluginError if the largest batch of a task is larger than what fits, and may not be cut."""
-        for task in tasks if self.whole else ():
-            most = size(sorted(task.splits["train"].lengths())[-task.batch_size :])
-            if most > self.tokens:
-                raise PluginError(
-                    f"{_named(self.whole)}: a batch of task '{task.name}' may have {most} tokens, of which {self.tokens} "
-                    "fit into the bound on memory; take a smaller batch_size or max_length, or a higher bound."
-                )
 
     def batches(self, feed: Feed, processes: int) -> list[Batch]:
         """Cut a task's next batch into micro-batches that fit, as many for each of so many processes."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from regkit.base.errors import PluginError, RegkitError, RunError
 from regkit.base.failures import last_line, ran_out
 from regkit.base.randomness import Streams
-from regkit.hooks.answers import difference, shapes
+from regkit.hooks.answers import UNREADABLE, Form, difference, form_of
 from regkit.hooks.catalog import needs_whole_batches
 from regkit.model import MultitaskModel
 from regkit.tasks.task import Task
@@ -68,6 +68,9 @@ class State:
     loaded: Mapping[str, Any] | None = None  # what `load` was given, until `restore` puts it back
     versions: list[int] | None = None  # of the weights, when all parts of the state last stood at `position`
 
+    def __post_init__(self) -> None:
+        self.form: Form = form_of(self.model)  # as a checkpoint is read, without plugins
+
     def enter(self, number: int, stage: str) -> None:
         """Enter a stage: the position is set to its start, unless it is in this stage already."""
         self.entered.append(stage)
@@ -98,12 +101,16 @@ class State:
     def evaluated_model(self) -> MultitaskModel:
         """The model that is scored and kept: the one in training, unless a plugin decides otherwise.
 
-        Raises PluginError for a model of another form: what is kept of it could not be read back.
+        Raises PluginError if its form is no longer that of the start: what is kept of it could not be read back.
         """
         with self.streams.at(*(self.streams.place or self.entered[-1:])):
             found: MultitaskModel = self.hook.model_to_evaluate(model=self.model)
-        if found is not self.model and (other := difference(shapes(self.model), shapes(found))):
-            raise PluginError(f"model_to_evaluate gives a model of another form than the one in training: {other}.")
+        for owner, model in (
+            ("a hook changed the model so that", self.model),
+            ("model_to_evaluate gives one where", found),
+        ):
+            if other := difference(self.form, form_of(model)):
+                raise PluginError(f"{owner} {other}, and {UNREADABLE}.")
         return found
 
     def capture(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from regkit.base.errors import PluginError
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks.spec import Losses
 from regkit.model import MultitaskModel
@@ -65,7 +66,13 @@ class Update:
                 terms = self.passes.losses(task, batch.to(self._device))
             weight = share(batch, batches) if counts else 0.0
             terms = {name: term * weight for name, term in terms.items()}
-            torch.autograd.backward(torch.stack(list(terms.values())).sum())
+            whole = torch.stack(list(terms.values())).sum()
+            if not whole.requires_grad:
+                raise PluginError(
+                    f"the loss of task '{task.name}' has no gradient: a hook that answers or wraps embed, predict or "
+                    "task_loss detached it from the weights."
+                )
+            torch.autograd.backward(whole)
             totals = {name: term.detach() + totals.get(name, 0) for name, term in terms.items()}
         return totals
 

@@ -385,3 +385,26 @@ def test_what_is_built_on_a_run_begins_where_it_ended(place: Path, tmp_path: Pat
     assert first == ended
     refused = regkit("train", "--resume", "one", "--steps", 2, cwd=tmp_path).err
     assert refused.endswith("; leave the option out, or begin a new one; --encoder one builds on this one.\n")
+    (tmp_path / "one" / "finished.json").unlink()
+    resumed = regkit("train", "--resume", "one", cwd=tmp_path)
+    assert (resumed.status, "head of" in resumed.out) == (0, False)
+
+
+def test_a_stage_after_one_with_a_frozen_encoder_is_compared_with_its_own_plain_step(
+    place: Path, tmp_path: Path
+) -> None:
+    words = ("train", "--data", place / "data", "--encoder", place / "encoder", "--steps", 2, "--dry-run")
+    ran = regkit(*words, "-p", "freeze:stages=domain", "-p", "domain:corpus=tasks,steps=2", cwd=tmp_path)
+    assert (ran.status, ran.err) == (0, "")
+    assert (
+        "step of mood, same, near: loss = task; forward passes: 1 clean; 1.0 times the operations of plain" in ran.out
+    )
+    assert re.search(r"step of mlm.* 0\.\d times the operations of plain", ran.out)
+
+
+def test_what_a_later_stage_refuses_is_refused_before_the_first_one_is_trained(place: Path, tmp_path: Path) -> None:
+    words = ("train", "--data", place / "data", "--encoder", place / "encoder", "--steps", 2, "--output", "run")
+    ran = regkit(*words, "-p", "freeze", "-p", "domain:corpus=tasks,steps=2", cwd=tmp_path)
+    assert ran.status == 2
+    assert ran.err.startswith("regkit: task 'near' has nothing to train while the encoder is frozen: a cosine has no")
+    assert not (tmp_path / "run").exists()

@@ -1,14 +1,16 @@
 """Answers: what a hook returns is checked, and a wrong answer is named with plugin, hook and remedy."""
 
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from regkit.base.errors import PluginError
+from regkit.base.errors import ConfigError, PluginError
 from regkit.hooks.answers import NAMED, VALUES
 from regkit.hooks.spec import DECIDE, Hooks, hookimpl
 from regkit.model import MultitaskModel
@@ -83,19 +85,33 @@ def test_a_wrapper_without_return_is_named(hook: str) -> None:
         ),
         ("choose_tasks", [tiny_task("x", Binary())], "choose_tasks gives task 'x' in stage 'finetune'. Available: "),
         ("task_loss", torch.ones(3), "returns a tensor of shape [3]; it needs a scalar tensor"),
+        (
+            "task_loss",
+            torch.ones((), dtype=torch.complex64),
+            "returns a complex64 tensor of shape []; it needs a scalar",
+        ),
+        (
+            "task_loss",
+            torch.ones((), dtype=torch.int64),
+            "returns a int64 tensor of shape []; it needs a scalar tensor",
+        ),
+        ("extra_losses", {"x": torch.ones((), device="meta")}, "gives 'x' as a float32 tensor of shape [] on meta; it"),
+        ("extra_losses", {"": torch.ones(())}, "returns a dictionary with '' as a name; a name is printable text."),
+        ("extra_losses", {"a\nb": torch.ones(())}, "as a name; a name is printable text."),
+        ("make_optimizer", torch.optim.LBFGS([nn.Parameter(torch.ones(1))]), "it needs a torch optimizer whose step"),
         ("task_loss", 1.5, "returns 1.5, of type float; it needs a scalar tensor"),
-        ("embed", torch.ones(3), "returns a tensor of shape [3]; it needs a tensor, [tokens, width]."),
+        ("embed", torch.ones(3), "returns a tensor of shape [3]; it needs a tensor of real numbers, [tokens, width]."),
         ("stages", Stage("x", []), "of type Stage; it needs a list of stages."),
         ("tasks", [1], "returns a list of 1 int; it needs a list of tasks."),
         ("stages", None, "returns nothing; it needs a list of stages; is a `return` missing?"),
         ("tasks", None, "returns nothing; it needs a list of tasks; is a `return` missing?"),
-        ("make_optimizer", 3, "returns 3, of type int; it needs a torch optimizer."),
+        ("make_optimizer", 3, "returns 3, of type int; it needs a torch optimizer whose step needs no closure."),
         ("model_to_evaluate", nn.Linear(1, 1), "of type Linear; it needs a MultitaskModel."),
         ("extra_losses", None, "returns nothing; it needs {name: a scalar tensor"),
         ("extra_losses", torch.ones(()), "returns a tensor of shape []; it needs {name: a scalar tensor"),
         ("extra_losses", {"x": 1.5}, "gives 'x' as 1.5, of type float; it needs to be a scalar tensor, such as a mean"),
         ("extra_losses", {"x": torch.ones(2)}, "gives 'x' as a tensor of shape [2]; it needs to be a scalar tensor"),
-        ("extra_losses", {3: torch.ones(())}, "returns a dictionary with 3 as a name; a name is text."),
+        ("extra_losses", {3: torch.ones(())}, "returns a dictionary with 3 as a name; a name is printable text."),
         ("extra_losses", {"task": torch.ones(())}, "calls a term 'task', as the clean loss is called; give it another"),
     ],
 )
@@ -160,14 +176,34 @@ def widen(model: MultitaskModel) -> None:
     head.linear = nn.Linear(head.linear.in_features, 7)
 
 
+class Remembers(nn.LayerNorm):
+    """A module with state that is no tensor."""
+
+    def get_extra_state(self) -> object:
+        return {"calls": 3}
+
+    def set_extra_state(self, state: object) -> None: ...
+
+
+def remember(model: MultitaskModel) -> None:
+    norm = Remembers(model.encoder.norm.normalized_shape)
+    norm.load_state_dict(model.encoder.norm.state_dict(), strict=False)
+    model.encoder.norm = norm
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (adapt, "its state lacks encoder.layers.0.attention.query.weight"),
         (lambda model: model.register_buffer("mine", torch.ones(2)), "its state has mine, which is new"),
-        (widen, "has shape [7, "),
+        (widen, "linear.weight is [7, 16] float32 instead of [3, 16] float32"),
+        (
+            lambda model: model.to(torch.bfloat16),
+            "encoder.word.weight is [97, 16] bfloat16 instead of [97, 16] float32",
+        ),
+        (remember, "its state has encoder.norm._extra_state, which is new"),
     ],
-    ids=["lora", "buffer", "head"],
+    ids=["lora", "buffer", "head", "type", "extra state"],
 )
 def test_modules_that_no_checkpoint_could_hold_are_refused_before_the_first_step(
     change: Callable[[MultitaskModel], object], says: str
@@ -194,9 +230,8 @@ def test_a_module_with_the_same_parameters_may_be_put_in() -> None:
 
 def test_an_evaluated_model_of_another_form_is_refused() -> None:
     other = tiny_trainer({}, tasks=tiny_tasks()[:1]).model
-    assert "model_to_evaluate gives a model of another form than the one in training: its state lacks heads." in said(
-        plugin(model_to_evaluate=lambda self: other)
-    )
+    found = said(plugin(model_to_evaluate=lambda self: other))
+    assert found.startswith("model_to_evaluate gives one where its state lacks heads.")
 
 
 @dataclass
@@ -254,3 +289,96 @@ def test_a_wrapper_of_stages_changes_those_in_which_its_plugin_acts(
     stages = [stage for answer in trainer.hook.stages(tasks=trainer.tasks) for stage in answer]
     assert {stage.name: stage.learning_rate == 7 for stage in stages} == found
     assert composition.acts("a", "own") == ("own" in found and named is None)
+
+
+@pytest.mark.parametrize("hook", ["make_optimizer", "embed", "before_step"])
+def test_modules_that_are_swapped_later_are_found_when_the_run_is_first_saved(hook: str) -> None:
+    """In one step, before which the model is as it was."""
+
+    def change(self: object, model: MultitaskModel) -> Generator[None, Any, Any]:
+        if not isinstance(model.encoder.layers[0].attention.query, Adapted):
+            adapt(model)
+        return (yield)
+
+    found = said(type("Plugin", (), {hook: hookimpl(wrapper=True)(change)})())
+    assert (
+        "its state lacks encoder.layers.0.attention.query.weight, and no checkpoint of it could be read back" in found
+    )
+
+
+def test_the_encoder_is_not_swapped_where_tasks_are_collected() -> None:
+    found = said(plugin(tasks=lambda self, encoder: adapt(SimpleNamespace(encoder=encoder)) or []))
+    assert found.startswith(
+        "plugin 'a': tasks changes the model so that its state lacks layers.0.attention.query.weight"
+    )
+
+
+def test_a_wrapper_that_gives_another_plugins_term_once_more_is_refused() -> None:
+    more = wrapped("extra_losses", lambda answers: [*answers, {"x": torch.zeros(())}])
+    assert said(more, term("x")) == "'b' and 'a' both give a loss named 'x'; each needs a name of its own."
+    changed = wrapped(
+        "extra_losses", lambda answers: [{name: 2 * value for name, value in each.items()} for each in answers]
+    )
+    tiny_trainer({"a": changed, "b": term("x")}).train()
+
+
+@pytest.mark.parametrize("have", ["state_dict", "load_state_dict"])
+def test_state_that_could_be_saved_or_loaded_only_is_refused(have: str) -> None:
+    half = type("Plugin", (), {"prepare": hookimpl(lambda self: None), have: lambda self, *state: {}})()
+    assert f"plugin 'a' has {have} alone" in said(half)
+
+
+def old(self: object) -> Generator[None, Any, None]:
+    yield
+
+
+async def never(self: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("method", "mark", "says"),
+    [
+        (old, {"hookwrapper": True}, "prepare is a wrapper of an old kind; mark it by @hookimpl(wrapper=True)."),
+        (old, {}, "prepare would never run; a hook with a yield is marked @hookimpl(wrapper=True)."),
+        (never, {}, "prepare would never run"),
+    ],
+)
+def test_a_hook_that_would_not_run_is_refused(method: Callable[..., Any], mark: Mapping[str, bool], says: str) -> None:
+    assert says in said(type("Plugin", (), {"prepare": hookimpl(**mark)(method)})())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"name": None}, "stage 'None': its name is letters, digits, _ and -."),
+        ({"name": "finetune"}, "two stages are called 'finetune'; choose another name for one of them."),
+        ({"tasks": ["clases"]}, "stage 'warm': there is no task 'clases'. Did you mean 'classes'?"),
+        ({"tasks": []}, "stage 'warm': its tasks are a list of names, at least one."),
+        ({"tasks": "classes"}, "stage 'warm': its tasks are a list of names, at least one."),
+        ({"steps": -1}, "stage 'warm': steps is -1; it needs a number from 1 to below inf."),
+        ({"epochs": 0, "steps": None}, "stage 'warm': epochs is 0; it needs a number from 1 to below inf."),
+        (
+            {"learning_rate": float("nan")},
+            "stage 'warm': learning_rate is nan; it needs a number from 1e-30 to below inf.",
+        ),
+        ({"warmup": None}, "stage 'warm': warmup is None; it needs a number from 0 to below 1."),
+        ({"trainable": "none"}, "stage 'warm': trainable is 'none', and neither 'all' nor 'heads'."),
+    ],
+)
+def test_a_stage_that_cannot_be_trained_is_refused(change: Mapping[str, Any], says: str) -> None:
+    values = {"name": "warm", "tasks": ["classes"], "steps": 1} | change
+    with pytest.raises(ConfigError) as caught:
+        tiny_trainer({"a": plugin(stages=lambda self: [Stage(**values)])}).train()
+    assert str(caught.value).startswith(says)
+
+
+def test_an_optimizer_without_weights_of_the_model_is_refused() -> None:
+    other = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    found = said(plugin(make_optimizer=lambda self: other))
+    assert found == "the optimizer of stage 'finetune' has none of the model's weights; make_optimizer gives them."
+
+
+@pytest.mark.parametrize("hook", ["task_loss", "predict"])
+def test_a_loss_without_gradient_names_the_task(hook: str) -> None:
+    found = said(wrapped(hook, lambda value: value.detach()))
+    assert re.match(r"the loss of task '\w+' has no gradient: a hook that answers or wraps embed, predict or", found)

@@ -298,3 +298,10 @@ def test_an_exported_encoder_is_like_any_other_to_transformers(save: Save) -> No
     checkpoint.export_encoder(folder, folder.parent)
     classifier = AutoModelForSequenceClassification.from_pretrained(folder.parent)
     assert classifier(torch.tensor([[1, 2, 3]])).logits.shape == (1, 2)
+
+
+def test_tied_weights_are_kept_and_come_back(save: Save, model: MultitaskModel) -> None:
+    model.encoder.layers[1] = model.encoder.layers[0]
+    other = MultitaskModel(load_encoder(save()), tiny_tasks(), Streams(1)).encoder
+    for name, tensor in model.encoder.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name

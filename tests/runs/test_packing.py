@@ -34,6 +34,7 @@ ROUND.append(ROUND)
         ({"x": NESTED}, "more than 20 lists and dictionaries in one another at 'x'"),
         ({"x": ROUND}, "more than 20 lists and dictionaries in one another at 'x'"),
         ({1, 2}, "{1, 2}, of type set;"),
+        ({"large": 10**5000}, "a whole number of 16610 bits at 'large'"),
     ],
 )
 def test_a_plugins_state_that_cannot_be_kept_is_named_by_plugin_key_and_type(state: object, says: str) -> None:
@@ -82,7 +83,10 @@ class Plugin:
     ("state", "says"),
     [
         ("'seen': {3}", "regkit: plugin 'x': its state_dict has {3}, of type set at 'seen'; a checkpoint keeps "),
-        ("'best': float('nan')", "regkit: plugins.x.best is not finite at step 0; no checkpoint was written."),
+        (
+            "'best': float('nan')",
+            "regkit: plugin 'x': 'best' in its state_dict is not finite at step 0; no checkpoint was written.",
+        ),
     ],
 )
 def test_the_first_checkpoint_is_tried_before_the_first_step(
@@ -90,9 +94,10 @@ def test_the_first_checkpoint_is_tried_before_the_first_step(
 ) -> None:
     with_stranger(monkeypatch, tmp_path / "strangers", x=STATEFUL.format(state=state))
     words = ("--data", place / "data", "--encoder", place / "encoder", "--steps", 2, "--output", tmp_path / "run")
-    ran = regkit("train", *words, "-p", "x", cwd=tmp_path)
-    assert ran.status == 2
-    assert ran.err.startswith(says)
-    assert ran.err.count("\n") == 1
-    assert "a step is done" not in ran.out
-    assert not (tmp_path / "run").exists()
+    for dry in (["--dry-run"], []):
+        ran = regkit("train", *words, "-p", "x", *dry, cwd=tmp_path)
+        assert ran.status == 2
+        assert ran.err.startswith(says)
+        assert ran.err.count("\n") == 1
+        assert "a step is done" not in ran.out
+        assert not (tmp_path / "run").exists()

@@ -385,3 +385,9 @@ def test_a_score_in_any_unit_is_written_in_plain_digits_and_read_back(score: flo
     assert re.fullmatch(r"-?[0-9]+(\.[0-9]*[1-9])?", text)
     lost = 1e-15 * (abs(low) + width) / width * SCALE  # to a float64 of the table's unit
     assert objective.label(text) == pytest.approx(score, rel=1.2e-7, abs=lost)
+
+
+def test_a_head_on_the_scale_is_told_from_one_in_the_unit_of_the_table() -> None:
+    """By what `tasks.json` holds: a run from before the scale has the plain range there."""
+    assert repr(Regression(0.0, 5.0)) == "Regression(low=0.0, high=5.0)"
+    assert repr(Regression(0.0, 100.0)) == "Regression(low=0.0, high=100.0, scale=5)"

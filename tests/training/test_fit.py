@@ -26,7 +26,6 @@ from regkit.tasks.task import FINETUNE, Stage
 from regkit.testing import measured, same_weights, tiny_trainer
 from regkit.testing.tiny import tiny_run
 from regkit.training import suspects
-from regkit.training.fit import Fit
 from regkit.training.loop import Trainer
 from tests.helpers import regkit, slow_but, with_stranger
 from tests.runs.test_resume import go, log, same_run, settings
@@ -327,19 +326,6 @@ def test_a_whole_batch_that_does_not_fit_ends_the_run_with_the_plugins_name() ->
     )
 
 
-def test_a_whole_batch_above_the_bound_on_memory_is_refused_before_the_first_step(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    trainer = tiny_trainer({"crowd": Crowd()})
-    trainer.fit.memory = 1 << 30
-    monkeypatch.setattr(Fit, "estimate", lambda *_: 7)
-    with pytest.raises(
-        PluginError, match=r"'crowd' needs whole ones: a batch of task 'classes' may have 70 tokens, of which 7 fit"
-    ):
-        trainer.train()
-    assert trainer.state.position.step == 0
-
-
 CROWD = """
 from dataclasses import dataclass
 from typing import ClassVar
@@ -355,15 +341,20 @@ class Plugin:
 """
 
 
-def test_the_plan_says_that_batches_are_whole_and_nothing_else_is_said_of_their_size(
+def test_the_plan_says_that_batches_are_whole_and_a_bound_on_memory_is_refused(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_stranger(monkeypatch, tmp_path / "strangers", crowd=CROWD)
-    words = ("--data", place / "data", "--encoder", place / "encoder", "--steps", 2, "--memory", "1GB")
-    ran = regkit("train", *words, "-p", "crowd", "--output", "run", cwd=tmp_path)
-    assert ran.status == 0, ran.err
-    assert "  it needs whole batches: none is cut into micro-batches\n" in ran.out
-    assert "micro-batches have at most" not in ran.out
+    words = ("train", "--data", place / "data", "--encoder", place / "encoder", "--steps", 2, "-p", "crowd")
+    said = "  batches are not cut into micro-batches: crowd needs them whole\n"
+    for more in (["--dry-run"], ["--output", "run"]):
+        bound = regkit(*words, "--memory", "1GB", *more, cwd=tmp_path)
+        assert bound.err.startswith("regkit: 'crowd' needs whole batches, and a bound on memory cuts them; leave out")
+        ran = regkit(*words, *more, cwd=tmp_path)
+        assert (ran.status, ran.err) == (0, "")
+        assert said in ran.out
+    elsewhere = regkit(*words[:-1], "crowd:stages=[]", "--memory", "1GB", "--dry-run", cwd=tmp_path)
+    assert (elsewhere.status, said in elsewhere.out) == (0, False)
 
 
 def test_several_processes_share_no_whole_batches(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
