@@ -158,6 +158,7 @@ def moment(state: State) -> tuple[MultitaskModel, dict[str, Any]]:
     Raises PluginError or RunError where a checkpoint could not be read back, or a number is not finite.
     """
     model, training = state.evaluated_model(), state.capture()
+    state.check_form()
     packing.check(training)
     if trouble := not_finite(model.state_dict(), training):
         raise RunError(f"{trouble} is not finite at step {state.position.step}; no checkpoint was written.")

@@ -26,7 +26,9 @@ def same(folder: Path, ran: Settings, given: Settings) -> Settings:
     """
     theirs, ours = _plain(ran), _plain(given)
     for name in theirs:
-        if name in FREE or theirs[name] == ours[name]:
+        if (
+            name in FREE or theirs[name] == ours[name] or (name == "pooling" and ours[name] is None)
+        ):  # the encoder's own
             continue
         where, old, new = _difference(name, theirs[name], ours[name])
         advice = f"begin a new one; {typed('--encoder', folder)} builds on this one"

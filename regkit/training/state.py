@@ -101,17 +101,18 @@ class State:
     def evaluated_model(self) -> MultitaskModel:
         """The model that is scored and kept: the one in training, unless a plugin decides otherwise.
 
-        Raises PluginError if its form is no longer that of the start: what is kept of it could not be read back.
+        Raises PluginError for a model of another form.
         """
         with self.streams.at(*(self.streams.place or self.entered[-1:])):
             found: MultitaskModel = self.hook.model_to_evaluate(model=self.model)
-        for owner, model in (
-            ("a hook changed the model so that", self.model),
-            ("model_to_evaluate gives one where", found),
-        ):
-            if other := difference(self.form, form_of(model)):
-                raise PluginError(f"{owner} {other}, and {UNREADABLE}.")
+        if found is not self.model and (other := difference(form_of(self.model), form_of(found))):
+            raise PluginError(f"model_to_evaluate gives a model of another form than the one in training: {other}.")
         return found
+
+    def check_form(self) -> None:
+        """Raise PluginError if the form of the model is no longer that of the start, in which a checkpoint is read."""
+        if other := difference(self.form, form_of(self.model)):
+            raise PluginError(f"a hook changed the model so that {other}, and {UNREADABLE}.")
 
     def capture(self) -> dict[str, Any]:
         """Collect what training needs to go on, beside the weights of `evaluated_model`.

@@ -14,6 +14,7 @@ from regkit.base.errors import ConfigError, PluginError
 from regkit.hooks.answers import NAMED, VALUES
 from regkit.hooks.spec import DECIDE, Hooks, hookimpl
 from regkit.model import MultitaskModel
+from regkit.runs import checkpoint
 from regkit.tasks.objectives import Binary
 from regkit.tasks.task import Stage, Task
 from regkit.testing import tiny_task, tiny_tasks, tiny_trainer
@@ -37,10 +38,16 @@ def wrapped(hook: str, change: Callable[[Any], Any]) -> object:
 
 
 def said(*plugins: object) -> str:
-    """What a run with these plugins, called a, b and so on, is refused with."""
+    """What a run with these plugins, called a, b and so on, is refused with, at the latest when it is saved."""
     with pytest.raises(PluginError) as caught:
-        tiny_trainer(dict(zip("abc", plugins, strict=False))).train()
+        train_and_save(dict(zip("abc", plugins, strict=False)))
     return str(caught.value)
+
+
+def train_and_save(plugins: Mapping[str, object]) -> None:
+    trainer = tiny_trainer(plugins)
+    trainer.train()
+    checkpoint.moment(trainer.state)
 
 
 def test_every_hook_that_answers_is_checked() -> None:
@@ -231,7 +238,7 @@ def test_a_module_with_the_same_parameters_may_be_put_in() -> None:
 def test_an_evaluated_model_of_another_form_is_refused() -> None:
     other = tiny_trainer({}, tasks=tiny_tasks()[:1]).model
     found = said(plugin(model_to_evaluate=lambda self: other))
-    assert found.startswith("model_to_evaluate gives one where its state lacks heads.")
+    assert found.startswith("model_to_evaluate gives a model of another form than the one in training: its state lacks")
 
 
 @dataclass

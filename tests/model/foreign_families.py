@@ -1,11 +1,13 @@
 """Tiny checkpoints of families that minBERT does not read, as transformers writes them."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
 
+from regkit.model.tokenizer import Tokenizer
 from tests.helpers import VOCABULARY
 
 SIZES: dict[str, Any] = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -67,5 +69,7 @@ def write_foreign(folder: Path, family: str, **more: Any) -> Path:
 
 
 def write_vocabulary(folder: Path) -> None:
-    """Write the vocabulary of single letters."""
-    (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf8")
+    """Write a tokenizer whose vocabulary is single letters, for a model of any family."""
+    with TemporaryDirectory() as place:
+        (Path(place) / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf8")
+        Tokenizer.load(Path(place)).save(folder)
