@@ -237,6 +237,18 @@ def test_the_pooler_of_a_roberta_is_its_classifiers_layer_also_where_the_head_do
     assert torch.equal(model.encoder.pooler.bias, theirs.classifier.dense.bias)
 
 
+def test_of_two_poolers_that_of_the_classifier_is_read(tmp_path: Path) -> None:
+    """Programs once wrote both, and trained this one."""
+    theirs = write_classifier(tmp_path, "roberta", num_labels=2)
+    tensors = load_file(tmp_path / "model.safetensors")
+    more = {"roberta.pooler.dense.weight": torch.ones(16, 16), "roberta.pooler.dense.bias": torch.ones(16)}
+    save_file(tensors | more, tmp_path / "model.safetensors")
+    same = task(Binary())
+    model, said = take(tmp_path, same)
+    assert said == "used for mood"
+    close(ours(model, same), logits(theirs)[:, 1] - logits(theirs)[:, 0])
+
+
 @pytest.mark.parametrize("shape", [(16, 32), (8, 16)], ids=["of two texts", "narrow"])
 def test_a_layer_of_another_size_is_no_pooler_and_the_head_on_it_is_not_used(
     shape: tuple[int, int], tmp_path: Path
