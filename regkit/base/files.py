@@ -1,6 +1,6 @@
 """Files: read TOML, JSON, text and tensors that others wrote, within limits; write files whole.
 
-Everything but `absolute` raises OSError or ValueError, which say in a few words what is wrong with the file.
+Everything but `absolute` and `read_object` raises OSError or ValueError, which say in a few words what is wrong.
 """
 
 import errno
@@ -49,6 +49,15 @@ def read_json(path: Path, most: int = TEXT) -> Any:
         return _shallow(json.loads(text))
     except RecursionError:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; a file that is missing or holds anything else is empty."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_text(path: Path, most: int = TEXT) -> str:

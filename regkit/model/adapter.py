@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from regkit.base.errors import EncoderError
 from regkit.model.attention import add_padding, attend, remove_padding, visible
-from regkit.model.families import FAMILIES, WORDS, Names
+from regkit.model.families import FAMILIES, WORDS, ClassifierNames, Names
 from regkit.tasks.batch import Batch
 
 POOLER = "pooler."  # what stands in a checkpoint before the tensors of a pooler that the family lacks
@@ -26,6 +26,12 @@ WORD_HEADS: dict[str, Names] = {
     **dict.fromkeys(["jina_embeddings_v3", "mpnet", "roberta-prelayernorm"], FAMILIES["roberta"].words),
     "albert": {ours: theirs.removeprefix("cls.").replace("transform.", "") for ours, theirs in WORDS.items()},
     "nomic_bert": {ours: theirs.replace("LayerNorm", "layer_norm") for ours, theirs in WORDS.items()},
+}
+
+# Families whose `...ForSequenceClassification` has its head on the pooler, as BERT's.
+ON_POOLER = {
+    "albert": ClassifierNames(below="pooler"),
+    **dict.fromkeys(["megatron-bert", "rembert"], ClassifierNames()),
 }
 
 

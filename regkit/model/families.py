@@ -1,10 +1,27 @@
 """Families: what sets each family of encoders that minBERT reads apart from BERT, in names and numbers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Names = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ClassifierNames:
+    """The head of `...ForSequenceClassification`: a linear layer on the output of another one, which reads [CLS]."""
+
+    name: str = "classifier"
+    below: str = "pooler.dense"  # the other layer
+    activation: str = "tanh"  # of the other layer
+
+    @property
+    def tensors(self) -> Names:
+        """Map the names of our head's tensors to theirs."""
+        return {f"linear.{kind}": f"{self.name}.{kind}" for kind in ("weight", "bias")}
+
+
+OWN_LAYER = ClassifierNames("classifier.out_proj", "classifier.dense")
 
 
 @dataclass(frozen=True)
@@ -22,6 +39,7 @@ class Family:
     after_padding: bool = False  # the first token's position is one after the number of the padding token
     words: Names = field(default_factory=dict)  # the head that predicts masked words: our names to theirs
     follows: Names = field(default_factory=dict)  # the head that predicts whether one text follows another
+    classifier: ClassifierNames = ClassifierNames()
 
     def entry(self, name: str) -> str:
         """The name of a field of BertConfig in config.json."""
@@ -79,6 +97,7 @@ ROBERTA: dict[str, Any] = {
     "after_padding": True,
     "words": _words("lm_head.dense", "lm_head.layer_norm", "lm_head.bias"),
     "usual": {"pad_token_id": 1, "type_vocab_size": 2},
+    "classifier": OWN_LAYER,
 }
 
 FAMILIES = {
@@ -116,6 +135,7 @@ FAMILIES = {
             fixed={"embedding_size": None, "type_vocab_size": 0, "layer_norm_eps": 1e-12},
             usual={"n_layers": 6},
             words=_words("vocab_transform", "vocab_layer_norm", "vocab_projector.bias"),
+            classifier=ClassifierNames(below="pre_classifier", activation="ReLU"),
         ),
         Family(
             "electra",
@@ -124,6 +144,7 @@ FAMILIES = {
             fixed={},
             usual={"embedding_size": 128, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024},
             words=_words("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"),
+            classifier=replace(OWN_LAYER, activation="GELU"),
         ),
     )
 }

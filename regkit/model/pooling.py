@@ -1,13 +1,13 @@
 """Pooling: make one vector of a text from the hidden states of its tokens, as the encoder was made for."""
 
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import torch
 from torch import Tensor
 
 from regkit.base.errors import EncoderError
-from regkit.base.files import read_json
+from regkit.base.files import read_object
 from regkit.model.bert import Encoder
 from regkit.tasks.batch import Batch
 from regkit.tasks.names import Pooling
@@ -32,12 +32,12 @@ def made_for(folder: Path) -> Pooling:
 
     Raises EncoderError for one that regkit does not have.
     """
-    entry = _read(folder / "config.json").get(ENTRY)
+    entry = read_object(folder / "config.json").get(ENTRY)
     ours = entry.get("pooling") if isinstance(entry, dict) else None
     if ours in get_args(Pooling):
         return cast(Pooling, ours)
     path = folder / "1_Pooling" / "config.json"
-    theirs = _read(path)
+    theirs = read_object(path)
     if isinstance(mode := theirs.get("pooling_mode"), str):  # as newer versions write it
         modes = [mode]
     else:
@@ -50,12 +50,3 @@ def made_for(folder: Path) -> Pooling:
         known = ", ".join(get_args(Pooling))
         raise EncoderError(f"{path} asks for {' and '.join(modes)}; choose another pooling by --pooling: {known}.")
     return cast(Pooling, modes[0])
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Read a JSON object; a file that is missing or holds anything else says nothing."""
-    try:
-        found = read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

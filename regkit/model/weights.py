@@ -19,7 +19,7 @@ from regkit.base.errors import EncoderError, explain, nearest, short
 from regkit.base.files import POINTER, check_fetched, check_plain, load_tensors, read_json
 from regkit.model.adapter import Adapter
 from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
-from regkit.model.families import FAMILIES, MODULES, Family
+from regkit.model.families import FAMILIES, MODULES, ClassifierNames, Family, Names
 from regkit.model.foreign import load_adapter
 
 Tensors = dict[str, Tensor]
@@ -46,21 +46,21 @@ def _load_bert(folder: Path, dropout: float | None) -> Bert:
         config = replace(config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
     family, paths = FAMILIES[config.model_type], _find_weights(folder)
     tensors = _canonical_names(_read_tensors(paths), family, folder)
-    names = family.tensors(config.num_hidden_layers)
+    names = {**family.tensors(config.num_hidden_layers), **_trained_pooler(family.classifier, tensors, config)}
     for name in (names["word.weight"], names[f"layers.{config.num_hidden_layers - 1}.down.weight"]):
         if name not in tensors:  # checked before a layer is made: config.json may ask for a thousand million
             raise EncoderError(f"{folder}: the checkpoint lacks the tensor '{name}'.")
     with torch.device("meta"):  # shapes first: memory is taken only for tensors that fit
         model = Bert(config)
-    needed = _to_hugging_face(model.state_dict(), config)
-    fresh = {name: tensor for name, tensor in needed.items() if name.startswith("pooler.")}
+    needed = _to_hugging_face(model.state_dict(), names)
+    fresh = {theirs: needed[theirs] for ours, theirs in names.items() if ours.startswith("pooler.")}
     if fresh.keys() & tensors.keys():
         fresh = {}
     _check(tensors, {name: tensor for name, tensor in needed.items() if name not in fresh}, paths)
     for name, tensor in fresh.items():
         std = config.initializer_range if name.endswith("weight") else 0.0
         tensors[name] = torch.randn(tensor.shape) * std
-    ours = _from_hugging_face(tensors, config)
+    ours = _from_hugging_face(tensors, names)
     # Copies, because the tensors may be the file's pages in memory.
     copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in ours.items()}
     model.load_state_dict(copies, assign=True)
@@ -126,10 +126,7 @@ def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Map
     """
     if not names:
         return []
-    family, filled = FAMILIES.get(_read_entries(folder).get("model_type", "bert")), []
-    tensors = _read_tensors(_find_weights(folder))
-    tensors = _canonical_names(tensors, family, folder) if family else tensors
-    tensors = {name: tensor for name, tensor in tensors.items() if _dense_floats(tensor)}
+    tensors, filled = read_tensors(folder), []
     for name, pairs in names.items():
         found = {ours: tensors[theirs] for ours, theirs in pairs.items() if theirs in tensors}
         wanted = heads[name].state_dict()
@@ -138,6 +135,19 @@ def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Map
             heads[name].load_state_dict(found)
             filled.append(name)
     return filled
+
+
+def read_tensors(folder: Path) -> Tensors:
+    """Read the weights of a checkpoint folder, encoder and heads. Raises EncoderError, which names the file.
+
+    Nothing stands before the names of a family that minBERT reads, see `_canonical_names`.
+    """
+    family = FAMILIES.get(_read_entries(folder).get("model_type", "bert"))
+    tensors = _read_tensors(_find_weights(folder))
+    tensors = _canonical_names(tensors, family, folder) if family else tensors
+    stored = {name: tensor for name, tensor in tensors.items() if _dense_floats(tensor)}
+    # A tensor of a pickle may be one number, said to be repeated a million million times.
+    return {name: tensor for name, tensor in stored.items() if tensor.nbytes <= tensor.untyped_storage().nbytes()}
 
 
 def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) -> tuple[dict[str, Any], Tensors]:
@@ -158,7 +168,7 @@ def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) ->
     own = {"model_type", "first_position", *family.fixed}
     shape = {name: value for name, value in asdict(config).items() if name not in own and value is not None}
     entries |= {family.entry(name): value for name, value in shape.items()}
-    tensors = _to_hugging_face(weights or model.state_dict(), config)
+    tensors = _to_hugging_face(weights or model.state_dict(), family.tensors(config.num_hidden_layers))
     return entries, {f"{family.prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -254,15 +264,24 @@ def _canonical_names(tensors: Mapping[str, Tensor], family: Family, path: Path) 
 TASK_TYPE = "embeddings.task_type_embeddings.weight"
 
 
-def _from_hugging_face(theirs: Tensors, config: BertConfig) -> Tensors:
+def _trained_pooler(classifier: ClassifierNames, tensors: Tensors, config: BertConfig) -> dict[str, str]:
+    """Find the layer of a classifier that does what our pooler does, and map our names to its.
+
+    RoBERTa's classifier has one, and then its checkpoint has no pooler, or one that was not trained.
+    """
+    found = tensors.get(f"{classifier.below}.weight")
+    if classifier.activation != "tanh" or found is None or found.shape != (config.hidden_size,) * 2:
+        return {}
+    return {f"pooler.{kind}": f"{classifier.below}.{kind}" for kind in ("weight", "bias")}
+
+
+def _from_hugging_face(theirs: Tensors, names: Names) -> Tensors:
     """Rename tensors from Hugging Face to minBERT; those that it has no place for are left out."""
-    names = FAMILIES[config.model_type].tensors(config.num_hidden_layers)
     return {ours: theirs[name] for ours, name in names.items() if name in theirs}
 
 
-def _to_hugging_face(ours: Mapping[str, Tensor], config: BertConfig) -> Tensors:
+def _to_hugging_face(ours: Mapping[str, Tensor], names: Names) -> Tensors:
     """Rename tensors from minBERT to Hugging Face, without the family's prefix."""
-    names = FAMILIES[config.model_type].tensors(config.num_hidden_layers)
     return {name: ours[mine].contiguous() for mine, name in names.items() if mine in ours}
 
 

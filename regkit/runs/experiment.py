@@ -66,7 +66,7 @@ class Experiment:
         folder = find_encoder(settings.encoder)
         pooling = settings.pooling or made_for(folder)
         model = MultitaskModel(encoder, tasks, streams, dropout=rate, pooling=pooling)
-        heads = take_over(folder, model, fresh=settings.fresh_heads)
+        heads = take_over(folder, model, own, fresh=settings.fresh_heads)
         model.to(streams.device)
         trainer = Trainer(
             Passes(model, composition.hook, streams, _precision(settings, streams.device)),

@@ -5,25 +5,31 @@ from pathlib import Path
 
 from torch import nn
 
-from regkit.base.errors import RunError
+from regkit.base.errors import EncoderError, RunError
 from regkit.model import MultitaskModel, load_known_heads
+from regkit.model.classifiers import other_heads, read_classifier
+from regkit.model.heads import Linear
 from regkit.runs import checkpoint
+from regkit.tasks.task import Task
 
 
-def take_over(folder: Path, model: MultitaskModel, *, fresh: bool = False) -> dict[str, str]:
-    """Load heads into the model, unless they shall be `fresh`.
+def take_over(folder: Path, model: MultitaskModel, tasks: Sequence[Task], *, fresh: bool = False) -> dict[str, str]:
+    """Load heads into the model, unless they shall be `fresh`; those of other programs into a head of one of the `tasks`.
 
     Returns what the plan says of each head that is in the folder, or could be: `used`, or why it is not.
     """
-    forms = checkpoint.saved_forms(folder)
+    forms, others = checkpoint.saved_forms(folder), other_heads(folder)
     if fresh:
-        return dict.fromkeys([*model.head_names, *forms], "not used, as --fresh-heads asks")
+        return dict.fromkeys([*model.head_names, *forms, *others], "not used, as --fresh-heads asks")
     known = load_known_heads(folder, model.heads, model.head_names)
-    said = {name: "used" if name in known else "not in its checkpoint: a new one begins" for name in model.head_names}
+    said = {
+        name: "used" if name in known else "not in its checkpoint in this form: a new one begins"
+        for name in model.head_names
+    }
     for name, form in forms.items():
         if name not in said:
             said[name] = _take(folder, name, form, model)
-    return said
+    return said | {name: _take_other(folder, name, model, tasks) for name in others}
 
 
 def _take(folder: Path, name: str, form: Sequence[str | None], model: MultitaskModel) -> str:
@@ -35,6 +41,35 @@ def _take(folder: Path, name: str, form: Sequence[str | None], model: MultitaskM
         return f"not used, a new one begins: it is of {was}, and the task is {now}"
     try:
         checkpoint.load_heads(folder, nn.ModuleDict({name: model.heads[name]}))
-    except RunError:
-        return "not used, a new one begins: it has another size"
+    except RunError as error:
+        return f"not used, a new one begins: {_plain(error)}"
     return "used"
+
+
+def _take_other(folder: Path, name: str, model: MultitaskModel, tasks: Sequence[Task]) -> str:
+    """Load a head that another program trained into that of the one task that it fits."""
+    if not name.endswith("ForSequenceClassification"):
+        return "not used: regkit has no head of this kind"
+    try:
+        classifier = read_classifier(folder, model.encoder.width)
+    except EncoderError as error:
+        return f"not used: {_plain(error)}"
+    fits = [(task, found) for task in tasks if _on_pooler(model, task) and (found := classifier.fit(task.objective))]
+    if not fits:
+        return f"not used: it tells {classifier}, and no task here has the same on the pooler's output"
+    if len(fits) > 1:
+        names = [task.name for task, _ in fits]
+        return f"not used: it fits {' and '.join(names)}; --tasks {names[0]} would train that alone, and on it"
+    ((task, weights),) = fits
+    model.heads[task.name].load_state_dict(weights)
+    return f"used for {task.name}{classifier.meaning(task.objective)}"
+
+
+def _on_pooler(model: MultitaskModel, task: Task) -> bool:
+    """Whether a task's head is one linear layer on the pooler's output."""
+    return type(model.heads[task.name]) is Linear and (task.pooling or model.pooling) == "pooler"
+
+
+def _plain(error: Exception) -> str:
+    """Write an error as the end of a sentence of the plan."""
+    return str(error).rstrip(".")

@@ -277,7 +277,7 @@ class Regression:
 
     def text(self, label: float) -> str:
         """Write a point of the scale in the table's unit, with the fewest decimals that read back as the same float32."""
-        value = min(max(self.low + label * self._unit, self.low), self.high)
+        value = min(max(self.low + label * self.unit, self.low), self.high)
         texts = (f"{value:z.{decimals}f}" for decimals in count())
         return next(text for text in texts if self._alike(float(text), value))
 
@@ -287,10 +287,10 @@ class Regression:
         return bool(same) and self.low <= written <= self.high
 
     def _on_scale(self, value: float) -> float:
-        return (value - self.low) / self._unit
+        return (value - self.low) / self.unit
 
     @property
-    def _unit(self) -> float:
+    def unit(self) -> float:
         """The length of a point of the scale in the table's unit."""
         return (self.high - self.low) / SCALE
 

@@ -354,42 +354,6 @@ def test_the_command_at_the_end_works_with_the_splits_that_there_are(place: Path
     }
 
 
-def test_the_heads_of_a_run_are_used_where_they_have_the_form_of_the_task(place: Path, tmp_path: Path) -> None:
-    words = ("train", "--data", place / "data", "--steps", 1)
-    assert "head" not in regkit(*words, "--encoder", place / "encoder", "--output", "one", cwd=tmp_path).out
-    for encoder in ("one", "one/best"):
-        ran = regkit(*words, "--encoder", encoder, "--tasks", "same,near", "--dry-run", cwd=tmp_path)
-        assert (ran.status, ran.err) == (0, "")
-        assert [line for line in ran.out.splitlines() if "head of" in line] == [
-            "  its head of mood: not used: this run has no such task",
-            "  its head of same: used",
-            "  its head of near: used",
-        ]
-    data = write_tasks(tmp_path / "other")
-    toml = (data / "tasks.toml").read_text(encoding="utf8")
-    (data / "tasks.toml").write_text(toml.replace("classes = 3", "classes = 4"), encoding="utf8")
-    ran = regkit("train", "--data", data, "--steps", 1, "--encoder", "one", "--dry-run", cwd=tmp_path)
-    assert "  its head of mood: not used, a new one begins: it is of Classification(classes=3" in ran.out
-    ran = regkit(*words, "--encoder", "one", "--fresh-heads", "--dry-run", cwd=tmp_path)
-    assert ran.out.count("not used, as --fresh-heads asks") == 3
-
-
-def test_what_is_built_on_a_run_begins_where_it_ended(place: Path, tmp_path: Path) -> None:
-    words = ("train", "--data", place / "data", "--steps", 1, "--lr", "1e-2")
-    regkit(*words, "--encoder", place / "encoder", "--output", "one", cwd=tmp_path)
-    ran = regkit(*words, "--encoder", "one", "--output", "two", cwd=tmp_path)
-    assert ran.status == 0, ran.err
-    scores = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text(encoding="utf8").splitlines()]
-    first = next(record["scores"]["dev"] for record in scores if "scores" in record)
-    ended = json.loads((tmp_path / "one" / "scores.json").read_text(encoding="utf8"))["dev"]
-    assert first == ended
-    refused = regkit("train", "--resume", "one", "--steps", 2, cwd=tmp_path).err
-    assert refused.endswith("; leave the option out, or begin a new one; --encoder one builds on this one.\n")
-    (tmp_path / "one" / "finished.json").unlink()
-    resumed = regkit("train", "--resume", "one", cwd=tmp_path)
-    assert (resumed.status, "head of" in resumed.out) == (0, False)
-
-
 def test_a_stage_after_one_with_a_frozen_encoder_is_compared_with_its_own_plain_step(
     place: Path, tmp_path: Path
 ) -> None:

@@ -167,7 +167,7 @@ def test_what_a_run_leaves_is_read_by_transformers_and_as_an_encoder_with_its_he
     plugins = ("-p", "domain:corpus=corpus.txt,steps=2,batch_size=4", "-p", "smart:stages=domain,finetune")
     ran = regkit(*train, "--encoder", "encoder", *plugins, "--output", "run", cwd=tmp_path)
     assert ran.status == 0, ran.err
-    assert ran.out.count(": not in its checkpoint: a new one begins") == 2
+    assert ran.out.count(": not in its checkpoint in this form: a new one begins") == 2
     config = tmp_path / "run" / "config.toml"
     assert tomllib.loads(config.read_text())["plugins"]["smart"] == {"stages": ["domain", "finetune"]}
     again = regkit("train", config, "--dry-run", cwd=tmp_path)
