@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from regkit.cli.endings import end_by, stop
-from regkit.cli.gather import check, gather
-from regkit.cli.options import takes_settings
+from regkit.cli.gather import check, gather, make_importable
+from regkit.cli.options import flag, takes_settings
 from regkit.data.declare import find_tasks
 from regkit.hooks import catalog
 from regkit.runs import folders
@@ -180,6 +180,10 @@ def evaluate(
     device: Annotated[
         str, typer.Option(metavar="NAME", help="cuda, mps or cpu. auto takes the first that this machine has.")
     ] = "auto",
+    encoder_factory: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="What builds the run's encoder, if it is one of your own."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", metavar="", help="Print the scores as JSON, and nothing else.")
     ] = False,
@@ -189,10 +193,13 @@ def evaluate(
     if data is not None:
         find_tasks(data)
     Settings.read(folder / folders.CONFIG)
+    named = {"encoder_factory": encoder_factory}
+    Settings.checked(named, "the command line", {name: flag(name) for name in named})
+    make_importable(encoder_factory)
 
     from regkit.cli import evaluate as evaluating
 
-    evaluating.evaluate(run, split.value, data, predictions, device, as_json)
+    evaluating.evaluate(run, split.value, data, predictions, device, encoder_factory, as_json)
 
 
 @app.command()

@@ -21,12 +21,18 @@ from regkit.training.evaluation import Evaluator, Scores, score
 
 
 def evaluate(
-    run: Path | None, split: Split, data: Path | None, predictions: Path | None, device: str, as_json: bool
+    run: Path | None,
+    split: Split,
+    data: Path | None,
+    predictions: Path | None,
+    device: str,
+    factory: str | None,
+    as_json: bool,
 ) -> None:
     """Score a run's best checkpoint on a split, and write predictions where asked."""
     folder = folders.find_run(run)
     with joined(find_device(device)) as processes:
-        finished = load_run(folder, split, data=data, device=device)
+        finished = load_run(folder, split, data=data, device=device, factory=factory)
         evaluator = Evaluator(processes=processes)
         found = {}
         for task in finished.tasks:

@@ -1,10 +1,13 @@
 """Gather: read a run's settings from file and command line, and check what needs no torch."""
 
+import importlib.util
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regkit.base.errors import PluginError
+from regkit.base.errors import ConfigError, PluginError, typed
 from regkit.base.files import absolute, follow
 from regkit.cli.options import flag
 from regkit.data import demo
@@ -17,7 +20,10 @@ from regkit.runs.settings import Settings
 def gather(config: Path | None, given: Mapping[str, Any], plugins: Sequence[str]) -> Settings:
     """Change the settings of the file by those given on the command line; paths are made absolute."""
     base = Settings.read(config) if config else Settings()
-    if config is None and not {"data", "encoder"} & given.keys():
+    if base.encoder_factory and "encoder_factory" not in given:  # a file is data, and may be a stranger's
+        allowance = typed(*base.allowance())
+        raise ConfigError(f"{config} asks to import {base.encoder_factory}; to import that, add {allowance}.")
+    if config is None and not {"data", "encoder", "encoder_factory"} & given.keys():
         base = base.model_copy(update=demo.SETTINGS)
     chosen = {name: dict(options) for name, options in base.plugins.items()}
     parsed = [catalog.parse(text) for text in plugins]
@@ -45,8 +51,23 @@ def check(settings: Settings, *, begins: bool) -> None:
     """
     for name, options in settings.plugins.items():
         catalog.check_names(name, options)
+    make_importable(settings.encoder_factory)
     if not begins:
         return
     if settings.data or settings.finetune:
         choose(find_tasks(settings.data), settings.tasks)
     check_encoder(settings.encoder)
+
+
+def make_importable(factory: str | None) -> None:
+    """Let the function that builds the user's encoder be found in this folder too, behind what is installed.
+
+    Nothing is imported yet. Raises ConfigError where its module is in neither.
+    """
+    if factory is None:
+        return
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    name = factory.partition(":")[0].partition(".")[0]
+    if importlib.util.find_spec(name) is None:
+        raise ConfigError(f"{flag('encoder_factory')} {factory}: no module '{name}' is here or installed.")

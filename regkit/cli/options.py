@@ -16,7 +16,12 @@ from regkit.runs.settings import options as all_settings
 OTHER_NAMES = {"learning_rate": "--lr"}
 OFF = "no_"  # before the name of a switch
 KINDS: dict[object, str] = {int: "N", float: "X", str: "NAME", Path: "PATH", list: "A,B"}  # what is shown for a value
-SHOWN = {"encoder": "NAME|FOLDER", "memory": "SIZE", "monitor": "SCORE"}  # where that says too little
+SHOWN = {
+    "encoder": "NAME|FOLDER",
+    "encoder_factory": "MODULE:FUNCTION",
+    "memory": "SIZE",
+    "monitor": "SCORE",
+}  # where that says too little
 PANELS = ["", *GROUPS]  # the parts of a command's help; the first has the title that typer gives it
 
 

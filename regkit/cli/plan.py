@@ -8,6 +8,7 @@ import torch
 from regkit.base.errors import PluginError
 from regkit.hooks.catalog import needs_whole_batches
 from regkit.model.adapter import Adapter
+from regkit.model.own import Own
 from regkit.runs.experiment import Experiment
 from regkit.tasks.task import Stage, Task, scorable
 from regkit.training.caveats import left_out, undefined
@@ -20,8 +21,9 @@ def plan(experiment: Experiment) -> list[str]:
     settings, trainer = experiment.settings, experiment.trainer
     size = sum(parameter.numel() for parameter in experiment.model.parameters()) / 1e6
     kind = "bf16" if trainer.passes.precision == torch.bfloat16 else "fp32"
-    name, device = settings.encoder or "the demo (MiniLM)", trainer.streams.device
-    lines = [f"encoder: {name}, {size:.1f} M parameters, on {device} in {kind}; {_pooled(experiment)}"]
+    lines = [
+        f"encoder: {_name(experiment)}, {size:.1f} M parameters, on {trainer.streams.device} in {kind}; {_pooled(experiment)}"
+    ]
     if isinstance(adapter := experiment.model.encoder, Adapter):
         way = "on packed tokens" if adapter.packed else "with padding inside"
         lines.append(f"  {adapter.family}, run by transformers {way}")
@@ -50,6 +52,14 @@ def plan(experiment: Experiment) -> list[str]:
         if settings.monitor.rpartition(".")[0] not in stage.tasks:
             lines += _not_counted(tasks)
     return lines
+
+
+def _name(experiment: Experiment) -> str:
+    """Name the encoder, and of one of the user's own what its folder gave."""
+    folder = experiment.settings.encoder or "the demo (MiniLM)"
+    if not isinstance(own := experiment.model.encoder, Own):
+        return folder
+    return f"{own.factory} with the {'weights' if experiment.weights else 'tokenizer'} of {folder}"
 
 
 POOLED = {

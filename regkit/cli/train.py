@@ -93,6 +93,6 @@ def _report(console: Console, experiment: Experiment, recorder: Recorder, folder
 def _next(settings: Settings, folder: Path, split: Split | None) -> str:
     """Say what can be done with a run, by a command that works: one with a split that has labels, or with other data."""
     if not settings.finetune:
-        return f"to build on it: {typed('regkit', 'train', '--encoder', folder)}"
+        return f"to build on it: {typed('regkit', 'train', '--encoder', folder, *settings.allowance())}"
     more = {"dev": [], "test": ["--split", "test"]}.get(split or "", ["--data", "PATH"])
-    return f"to evaluate it: {typed('regkit', 'eval', folder, *more)}"
+    return f"to evaluate it: {typed('regkit', 'eval', folder, *more, *settings.allowance())}"

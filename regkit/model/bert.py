@@ -26,9 +26,12 @@ Share = Annotated[float, Field(strict=True, ge=0, lt=1)]
 
 
 class Encoder(Protocol):
-    """What regkit needs of an encoder: minBERT, or any module with `embed` and `encode`."""
+    """What regkit needs of an encoder: minBERT, or any module with `embed` and `encode`.
 
-    width: int
+    One of the user's own needs `width`, `longest`, `embed` and `encode`; those who ask for more refuse it by name.
+    """
+
+    width: int  # of the hidden states
     longest: int  # tokens it can read in one sequence
     norm: nn.LayerNorm  # of the embeddings; the head of masked words takes its epsilon
     activation: nn.Module  # of the layers, and of the head of masked words

@@ -1,11 +1,13 @@
 """Encoders: turn the name that the user gives an encoder into a folder on this machine."""
 
 import importlib.util
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from regkit.base.errors import ConfigError, EncoderError
-from regkit.base.files import follow
+from regkit.base.files import follow, read_json
 
 if TYPE_CHECKING:
     from regkit.model import Encoder
@@ -78,7 +80,38 @@ def _from_hub(name: str) -> Path:
         raise EncoderError(f"'{name}' is no folder here, and the Hugging Face Hub did not give it: {reason}") from None
 
 
-def check_vocabulary(folder: Path, tokenizer: "Tokenizer", encoder: "Encoder") -> None:
+@dataclass(frozen=True)
+class Loaded:
+    """An encoder with its tokenizer."""
+
+    encoder: "Encoder"
+    tokenizer: "Tokenizer"
+    weights: Path | None  # the folder that they are from; None for a new encoder of the user's own
+
+
+def load(folder: Path, factory: str | None = None, *, dropout: float | None = None) -> Loaded:
+    """Load the tokenizer and the encoder of a folder. `factory`, MODULE:FUNCTION, builds one of the user's own.
+
+    If the folder has no encoder of the user's own, it gives the tokenizer alone, and the encoder is new. Raises EncoderError,
+    or ConfigError if the tokenizer has more words than the encoder.
+    """
+    from regkit.model import load_encoder
+    from regkit.model.own import factory_of, load_own
+    from regkit.model.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(folder)
+    if factory is None:
+        encoder = load_encoder(folder, dropout=dropout)
+        _check_vocabulary(folder, tokenizer, encoder)
+        return Loaded(encoder, tokenizer, folder)
+    entries = None
+    with suppress(OSError, ValueError):
+        entries = read_json(folder / "config.json")
+    weights = folder if factory_of(entries) else None
+    return Loaded(cast("Encoder", load_own(factory, weights, tokenizer, dropout)), tokenizer, weights)
+
+
+def _check_vocabulary(folder: Path, tokenizer: "Tokenizer", encoder: "Encoder") -> None:
     """Check that every word has an embedding. Raises ConfigError if the tokenizer has more words."""
     words = encoder.word.num_embeddings
     if len(tokenizer) > words:

@@ -12,6 +12,8 @@ from regkit.model.pooling import text_vectors
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Pooling, Task
 
+OTHERS = "choose --pooling mean, cls or max"
+
 
 class MultitaskModel(nn.Module):
     """An encoder and a head for each task. The encoder's parameters are the shared ones."""
@@ -35,6 +37,10 @@ class MultitaskModel(nn.Module):
         for task in tasks:
             if hasattr(self.heads, task.name):  # another task, or an attribute of every torch module
                 raise ConfigError(f"a task cannot be called '{task.name}'; choose another name.")
+            if (task.pooling or pooling) == "pooler" and not hasattr(encoder, "pool"):
+                raise ConfigError(
+                    f"task '{task.name}' reads the pooler's output, but the encoder has no 'pool'; {OTHERS}."
+                )
             with streams.seeded("head", task.name):  # one more task leaves the other heads as they were
                 self.heads[task.name] = head_for(task, encoder, dropout)
 

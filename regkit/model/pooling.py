@@ -27,6 +27,11 @@ def text_vectors(encoder: Encoder, embeddings: Tensor, batch: Batch, pooling: Po
     return torch.segment_reduce(wide, pooling, lengths=batch.counts)
 
 
+def usual(encoder: Encoder) -> Pooling:
+    """Choose the pooling of a new encoder: the pooler's output if it has a pooler, else the mean."""
+    return "pooler" if hasattr(encoder, "pool") else "mean"
+
+
 def made_for(folder: Path) -> Pooling:
     """Find the pooling that the encoder in a folder was trained with; `pooler` if the folder does not say.
 

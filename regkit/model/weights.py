@@ -15,12 +15,13 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from regkit.base.errors import EncoderError, explain, nearest, short
+from regkit.base.errors import EncoderError, explain, nearest, short, typed
 from regkit.base.files import POINTER, check_fetched, check_plain, load_tensors, read_json
 from regkit.model.adapter import Adapter
 from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
 from regkit.model.families import FAMILIES, MODULES, ClassifierNames, Family, Names
 from regkit.model.foreign import load_adapter
+from regkit.model.own import Own, factory_of
 
 Tensors = dict[str, Tensor]
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # weights without any scaling
@@ -33,6 +34,10 @@ def load_encoder(folder: Path, *, dropout: float | None = None) -> Encoder:
     generator. Raises EncoderError, which names the file or tensor.
     """
     values = _read_entries(folder)
+    if factory := factory_of(values):
+        raise EncoderError(
+            f"{folder} has an encoder that {factory} builds; to import that, add {typed('--encoder-factory', factory)}."
+        )
     family = values.get("model_type", "bert") if isinstance(values, dict) else None
     if isinstance(family, str) and family not in FAMILIES:
         return load_adapter(folder, family, dropout)
@@ -153,12 +158,15 @@ def read_tensors(folder: Path) -> Tensors:
 def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) -> tuple[dict[str, Any], Tensors]:
     """Convert the encoder to Hugging Face form: the content of config.json, and named tensors.
 
-    `weights` are another state of the same encoder. Raises EncoderError for an encoder of the user's own.
+    `weights` are another state of the same encoder. Raises EncoderError for an encoder that `load` did not build.
     """
-    if isinstance(model, Adapter):
+    if isinstance(model, Adapter | Own):
         return model.own_form(weights)
     if not isinstance(model, Bert):
-        raise EncoderError(f"regkit can write checkpoints of minBERT and of adapters, not of {type(model).__name__}.")
+        raise EncoderError(
+            f"regkit can write checkpoints of what it builds, not of {type(model).__name__}; name what builds it by "
+            "the setting encoder_factory."
+        )
     config, family = model.config, model.family
     entries: dict[str, Any] = {"model_type": family.name, "architectures": [f"{family.classes}Model"]}
     if not family.entries:

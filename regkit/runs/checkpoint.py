@@ -75,7 +75,7 @@ def _fill(
         config["architectures"] = [each.removesuffix("Model") + ending for each in config["architectures"]]
     for name, names in model.head_names.items():
         tensors |= {theirs: weights[f"{HEADS}{name}.{ours}"].clone() for ours, theirs in names.items()}
-    config[ENTRY] = {"pooling": model.pooling, "heads": model.forms}
+    config[ENTRY] = config.get(ENTRY, {}) | {"pooling": model.pooling, "heads": model.forms}
     if model.heads.keys() - model.head_names.keys():
         config |= OWN_HEADS
     (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
@@ -205,12 +205,13 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:
-        kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(HEADS)}
-        save_file(kept, unfinished / "model.safetensors", metadata={"format": "pt"})
+        outside = {name: tensor for name, tensor in tensors.items() if not name.startswith(HEADS)}
+        save_file(outside, unfinished / "model.safetensors", metadata={"format": "pt"})
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(checkpoint / name, unfinished / name)
         config = {key: value for key, value in read_json(checkpoint / "config.json").items() if key not in OWN_HEADS}
-        config[ENTRY] = {"pooling": made_for(checkpoint)}
+        kept = {key: value for key, value in config.get(ENTRY, {}).items() if key != "heads"}
+        config[ENTRY] = kept | {"pooling": made_for(checkpoint)}
         (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
         for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"):
             _flush(unfinished / name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -14,9 +15,8 @@ from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks import catalog
 from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
-from regkit.model import Encoder, MultitaskModel, load_encoder
-from regkit.model.encoders import check_vocabulary, find_encoder
-from regkit.model.pooling import made_for
+from regkit.model import MultitaskModel, encoders
+from regkit.model.pooling import made_for, usual
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs.heads import take_over
 from regkit.runs.keeping import check_monitor
@@ -41,6 +41,7 @@ class Experiment:
     trainer: Trainer
     left_out: Sequence[str]  # tasks of the data that are trained only where they are named
     heads: Mapping[str, str]  # of each head beside the encoder: whether it is used
+    weights: Path | None = None  # the folder of the encoder's weights; None for a new encoder of the user's own
 
     @classmethod
     def build(cls, settings: Settings, processes: Processes = ALONE) -> "Experiment":
@@ -55,7 +56,10 @@ class Experiment:
         found = find_tasks(settings.data) if settings.data or settings.finetune else {}
         specs = choose(found, settings.tasks)
         left_out = [name for name in found if name not in specs and settings.tasks is None]
-        tokenizer, encoder = _read_encoder(settings, streams)
+        with streams.seeded("encoder"):  # for what the checkpoint may lack: a pooler, or all of it
+            folder, factory = encoders.find_encoder(settings.encoder), settings.encoder_factory
+            loaded = encoders.load(folder, factory, dropout=settings.dropout)
+        tokenizer, encoder, weights = loaded.tokenizer, loaded.encoder, loaded.weights
         longest = min(settings.max_length or encoder.longest, encoder.longest)
         size = settings.batch_size
         tasks = [load_task(name, spec, tokenizer, longest, batch_size=size) for name, spec in specs.items()]
@@ -63,10 +67,9 @@ class Experiment:
         composition = compose(plugins, Defaults(own, stage), streams, named)
         tasks = composition.tasks(tasks, tokenizer, encoder)
         rate = 0.1 if settings.dropout is None else settings.dropout
-        folder = find_encoder(settings.encoder)
-        pooling = settings.pooling or made_for(folder)
+        pooling = settings.pooling or (made_for(weights) if weights else usual(encoder))
         model = MultitaskModel(encoder, tasks, streams, dropout=rate, pooling=pooling)
-        heads = take_over(folder, model, own, fresh=settings.fresh_heads)
+        heads = take_over(weights, model, own, fresh=settings.fresh_heads) if weights else {}
         model.to(streams.device)
         trainer = Trainer(
             Passes(model, composition.hook, streams, _precision(settings, streams.device)),
@@ -85,16 +88,7 @@ class Experiment:
         _check_whole_batches(composition, [stage.name for stage, _ in stages], settings, processes)
         check_monitor(settings.monitor, [task for _, trained in stages for task in trained])
         settings = _resolved(settings, specs, plugins).model_copy(update={"pooling": pooling})
-        return cls(settings, tokenizer, tasks, model, composition, trainer, left_out, heads)
-
-
-def _read_encoder(settings: Settings, streams: Streams) -> tuple[Tokenizer, Encoder]:
-    folder = find_encoder(settings.encoder)
-    tokenizer = Tokenizer.load(folder)
-    with streams.seeded("encoder"):  # for a pooler that the checkpoint may lack
-        encoder = load_encoder(folder, dropout=settings.dropout)
-    check_vocabulary(folder, tokenizer, encoder)
-    return tokenizer, encoder
+        return cls(settings, tokenizer, tasks, model, composition, trainer, left_out, heads, weights)
 
 
 def _check_whole_batches(

@@ -5,16 +5,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from regkit.base.errors import ConfigError, RunError
+from regkit.base.errors import ConfigError, RunError, typed
 from regkit.base.files import follow, read_json
 from regkit.base.randomness import Streams
 from regkit.data.declare import choose, find_tasks
 from regkit.data.load import load_task
 from regkit.distributed.launch import find_device
-from regkit.model import MultitaskModel, load_encoder
-from regkit.model.encoders import check_vocabulary
+from regkit.model import MultitaskModel, encoders
 from regkit.model.pooling import made_for
-from regkit.model.tokenizer import Tokenizer
 from regkit.runs import checkpoint
 from regkit.runs.folders import CONFIG
 from regkit.runs.settings import Settings
@@ -43,8 +41,13 @@ class Finished:
     settings: Settings
 
 
-def load_run(folder: Path, split: Split, *, data: Path | None = None, device: str = "auto") -> Finished:
-    """Load the run's best model with a split of its own data, or of other data with the same tasks."""
+def load_run(
+    folder: Path, split: Split, *, data: Path | None = None, device: str = "auto", factory: str | None = None
+) -> Finished:
+    """Load the run's best model with a split of its own data, or of other data with the same tasks.
+
+    `factory` builds its encoder if that is the user's own: the run's folder is data, and does not say what to import.
+    """
     settings = Settings.read(folder / CONFIG)
     if not settings.finetune:
         raise RunError(f"{folder} was pretrained, and has no task to score; its dev scores are in scores.json.")
@@ -54,8 +57,10 @@ def load_run(folder: Path, split: Split, *, data: Path | None = None, device: st
     if not specs:
         raise ConfigError(f"{data or settings.data} has none of the run's tasks: {', '.join(trained)}.")
     best, where = follow(folder / "best"), find_device(device)
-    tokenizer, encoder = Tokenizer.load(best), load_encoder(best)
-    check_vocabulary(best, tokenizer, encoder)
+    read = encoders.load(best, factory)
+    if read.weights is None:  # or else its weights would be new ones
+        raise RunError(f"{folder} has no encoder of your own; leave out {typed('--encoder-factory', factory)}.")
+    tokenizer, encoder = read.tokenizer, read.encoder
     longest = min(settings.max_length or encoder.longest, encoder.longest)
     loaded = {name: load_task(name, spec, tokenizer, longest, splits=[split]) for name, spec in specs.items()}
     tasks = [task for task in loaded.values() if split in task.splits]

@@ -226,4 +226,6 @@ class Recorder:
             raise StoppedError(said, asked)  # the first process says it
 
     def _how_to_go_on(self) -> str:
-        return f"to go on: {typed('regkit', 'train', '--resume', self.sink.folder)}"
+        return (
+            f"to go on: {typed('regkit', 'train', '--resume', self.sink.folder, *self.experiment.settings.allowance())}"
+        )

@@ -28,12 +28,21 @@ def size_in_bytes(value: object) -> int:
     raise ValueError(f"give bytes, or a number with {', '.join(units)} or {last}, such as 2GB")
 
 
+def import_path(value: object) -> str:
+    """Check that a text is of the form MODULE:FUNCTION. ValueError says what is needed instead."""
+    module, _, function = str(value).partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), function)):
+        raise ValueError("give MODULE:FUNCTION, such as my_encoder:build")
+    return str(value)
+
+
+Factory = Annotated[str, BeforeValidator(import_path)]
 Memory = Annotated[int, BeforeValidator(size_in_bytes), Field(ge=1)]
 
 
 # Every setting but `plugins`, in the order in which help, docs and `regkit settings` print them.
 GROUPS = {
-    "What to train on": ["data", "tasks", "encoder", "fresh_heads", "finetune"],
+    "What to train on": ["data", "tasks", "encoder", "encoder_factory", "fresh_heads", "finetune"],
     "How long": ["epochs", "steps", "patience"],
     "How": [
         "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "dropout", "pooling", "max_length",
@@ -59,6 +68,8 @@ class Settings(BaseModel):
     """Names of the tasks to train. Without it, all but those that the data marks as optional."""
     encoder: str | None = None
     """Checkpoint folder, or a name on the Hugging Face Hub. Without it, the demo's MiniLM."""
+    encoder_factory: Factory | None = None
+    """A function of yours that builds the encoder; the folder has its tokenizer, and its weights if saved."""
     fresh_heads: bool = False
     """Begin with new heads, also where the encoder's folder has heads of the run's tasks."""
     finetune: bool = True
@@ -137,6 +148,10 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(explain(error, owner, cls.model_fields, called=called)) from None
+
+    def allowance(self) -> list[str]:
+        """List the words of a command by which the user lets regkit import what builds the encoder."""
+        return ["--encoder-factory", self.encoder_factory] if self.encoder_factory else []
 
     def toml(self) -> str:
         """Write a TOML file that gives these settings again."""

@@ -334,6 +334,6 @@ def test_two_processes_come_to_what_one_does(family: str, places: dict[str, Path
         torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-5, msg=f"{name}: {{}}".format)
 
 
-def test_an_encoder_of_the_users_own_has_no_form_to_be_written_in() -> None:
-    with pytest.raises(EncoderError, match=r"checkpoints of minBERT and of adapters, not of Linear\.$"):
+def test_an_encoder_that_no_function_is_known_to_build_cannot_be_written() -> None:
+    with pytest.raises(EncoderError, match=r"not of Linear; name what builds it by the setting encoder_factory\.$"):
         save_encoder(torch.nn.Linear(2, 2))  # type: ignore[arg-type]

@@ -109,7 +109,7 @@ class Domain:
                     self.batch_size,
                     encoder.head_names["follows"],
                     [short],
-                    "pooler",
+                    "pooler" if hasattr(encoder, "pool") else None,
                 )
             )
         self.names = [task.name for task in tasks]
