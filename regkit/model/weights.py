@@ -85,6 +85,8 @@ def read_config(folder: Path) -> BertConfig:
         raise EncoderError(explain(error, str(path), chosen)) from None
     if values.get("is_decoder"):
         raise EncoderError(f"{path}: is_decoder is true, so that no token sees those after it; an encoder is needed.")
+    if not config.type_vocab_size and "type_vocab_size" not in FAMILIES[kind].fixed:
+        raise EncoderError(f"{path}: type_vocab_size is 0; {kind} has at least one segment.")
     if (kind := values.get("position_embedding_type", "absolute")) != "absolute":
         raise EncoderError(f"{path}: position_embedding_type is '{kind}'; minBERT has absolute positions.")
     if config.hidden_act not in ACTIVATIONS:

@@ -341,7 +341,7 @@ ENCODERS = [
         "a number of 5000 digits": '{"vocab_size": ' + "9" * 5000 + "}", "NaN": '{"layer_norm_eps": NaN}', "20 MB": long("a", 20_000_000, '{"a": "', '"}'), "cut": '{"model_type": "be'}.items()),
     *(encoder(f"{file} is {name}", {f"encoder/{file}": make}, worst=name in ("a pipe", "a link to /dev/zero", "100 GB of nothing") and file != "vocab.txt", harmless="link" in name and file == "tokenizer.json")
       for file in ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt") for name, make in PLACES.items()),
-    encoder("vocab.txt of one line", {"encoder/vocab.txt": "[UNK]"}), encoder("vocab.txt empty", {"encoder/vocab.txt": ""}), encoder("vocab.txt of NUL", {"encoder/vocab.txt": b"\0" * 999}),
+    encoder("vocab.txt of one line", {"encoder/vocab.txt": "[UNK]"}, harmless=True), encoder("vocab.txt empty", {"encoder/vocab.txt": ""}), encoder("vocab.txt of NUL", {"encoder/vocab.txt": b"\0" * 999}),
     encoder("vocab.txt of another encoding", {"encoder/vocab.txt": "é\n".encode("latin-1")}), encoder("vocab.txt of one word, many times", {"encoder/vocab.txt": "[UNK]\n" * 9999}),
     encoder("no vocabulary", {"encoder/vocab.txt": None}), encoder("tokenizer.json garbage", {"encoder/tokenizer.json": GARBAGE[:64]}), encoder("tokenizer.json deep", {"encoder/tokenizer.json": "[" * DEEP}),
     encoder("tokenizer_config.json deep", {"encoder/tokenizer_config.json": "[" * DEEP}), encoder("tokenizer_config.json a list", {"encoder/tokenizer_config.json": "[]"}),

@@ -135,6 +135,7 @@ def on_a_terminal(command: Sequence[str], place: Path) -> tuple[int, int]:
     """Start a command in a terminal of its own: the process, and the terminal's other end."""
     process, terminal = pty.fork()
     if not process:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and children inherit that
         os.chdir(place)
         os.execvpe(command[0], command, os.environ | {"OMP_NUM_THREADS": "1"})
     return process, terminal
