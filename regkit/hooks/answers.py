@@ -67,23 +67,36 @@ NAMED: Mapping[str, tuple[Check, str]] = {
     "measure": (_number, "a number or a scalar tensor"),
 }
 
+# Of each hook that returns rows: what each is for, the argument that tells how many, and how.
+ROWS: Mapping[str, tuple[str, str, Callable[[Any], int]]] = {
+    "embed": ("token", "batch", lambda batch: len(batch.tokens)),
+    "predict": ("prediction", "batch", lambda batch: batch.predictions),
+    "combine_gradients": ("parameter", "gradients", lambda gradients: gradients.shape[1]),
+}
+
 COLLECT = ("tasks", "stages", *NAMED)
 
 
-def check(owner: str, hook: str, answer: object) -> None:
-    """Raise PluginError if an answer is not what the hook needs. `owner` begins the sentence."""
+def check(owner: str, hook: str, answer: Any, given: Mapping[str, Any]) -> None:
+    """Raise PluginError if an answer is not what the hook needs, with the arguments that it was `given`.
+
+    `owner` begins the sentence.
+    """
     if hook in NAMED:
         _check_named(owner, hook, answer)
     elif hook in VALUES:
         holds, needed = VALUES[hook]
         if not holds(answer):
             raise PluginError(f"{owner} returns {_described(answer)}; it needs {needed}{_end(answer)}")
+    unit, argument, count = ROWS.get(hook, ("", "", len))
+    if argument in given and len(answer) != (rows := count(given[argument])):
+        raise PluginError(f"{owner} returns {_described(answer)}; it needs {rows} rows, one for each {unit}.")
 
 
-def check_all(owner: str, hook: str, answers: object) -> None:
+def check_all(owner: str, hook: str, answers: Any, given: Mapping[str, Any]) -> None:
     """Check what a wrapper returns: for a hook that collects, the list of all answers."""
     if hook not in COLLECT:
-        check(owner, hook, answers)
+        check(owner, hook, answers, given)
         return
     if not isinstance(answers, list | tuple):
         needed = f"the list of all answers, as `yield` gives it{_end(answers)}"
@@ -91,7 +104,7 @@ def check_all(owner: str, hook: str, answers: object) -> None:
     for answer in answers:
         by_plugin = hook == "measure" and isinstance(answer, Mapping)
         for each in answer.values() if by_plugin else [answer]:
-            check(owner, hook, each)
+            check(owner, hook, each, given)
 
 
 def _check_named(owner: str, hook: str, answer: object) -> None:

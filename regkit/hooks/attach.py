@@ -2,7 +2,7 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
@@ -77,15 +77,16 @@ class Attached:
         )
 
     def _plain(self, hook: str, method: Method) -> Method:
-        owner = f"plugin '{self.name}': {hook}"
+        owner, names = f"plugin '{self.name}': {hook}", list(inspect.signature(method).parameters)
 
         @wraps(method)
         def call(*arguments: Any) -> Any:
             if not self.acts_now(hook):
                 return {} if hook in NAMED else None
-            with kept(owner, hook, method, arguments), self._alone(hook):
+            given = dict(zip(names, arguments, strict=True))
+            with kept(owner, hook, given), self._alone(hook):
                 answer = method(*arguments)
-            check(owner, hook, answer)
+            check(owner, hook, answer, given)
             if hook == "stages":
                 self.added.update(stage.name for stage in answer)
             if hook == "extra_losses":
@@ -95,13 +96,14 @@ class Attached:
         return call
 
     def _around(self, hook: str, method: Method) -> Method:
-        owner = f"plugin '{self.name}': the wrapper {hook}"
+        owner, names = f"plugin '{self.name}': the wrapper {hook}", list(inspect.signature(method).parameters)
 
         @wraps(method)
         def wrapper(*arguments: Any) -> Generator[None, Any, Any]:
             if not self.acts_now(hook):
                 return (yield)
-            with kept(owner, hook, method, arguments), closing(method(*arguments)) as inner:  # closed at once
+            given = dict(zip(names, arguments, strict=True))
+            with kept(owner, hook, given), closing(method(*arguments)) as inner:  # closed at once
                 with self._alone(hook, "before"):
                     if next(inner, inner) is inner:
                         raise PluginError(f"{owner} does not yield.")
@@ -110,7 +112,7 @@ class Attached:
                     try:
                         inner.send(self._own(answer) if hook == "stages" else answer)
                     except StopIteration as stop:
-                        check_all(owner, hook, stop.value)
+                        check_all(owner, hook, stop.value, given)
                         if hook == "extra_losses":
                             self._claim(sorted(chain(*stop.value)), chain(*answer))
                         return self._put_back(answer, stop.value) if hook == "stages" else stop.value
@@ -167,13 +169,12 @@ class Attached:
                 )
 
 
-def kept(owner: str, hook: str, method: Method, arguments: Sequence[Any]) -> AbstractContextManager[None]:
+def kept(owner: str, hook: str, given: Mapping[str, Any]) -> AbstractContextManager[None]:
     """Check that a hook before the first step leaves the form of model or encoder as it was.
 
     What a later hook changes is found when the run is saved.
     """
-    given = dict(zip(inspect.signature(method).parameters, arguments, strict=True)) if hook in BEFORE_STEPS else {}
-    model = given.get("model", given.get("encoder"))
+    model = given.get("model", given.get("encoder")) if hook in BEFORE_STEPS else None
     return same_tensors(owner, model) if isinstance(model, nn.Module) else nullcontext()
 
 

@@ -15,6 +15,7 @@ from regkit.hooks.answers import NAMED, VALUES
 from regkit.hooks.spec import DECIDE, Hooks, hookimpl
 from regkit.model import MultitaskModel
 from regkit.runs import checkpoint
+from regkit.tasks.batch import Batch
 from regkit.tasks.objectives import Binary
 from regkit.tasks.task import Stage, Task
 from regkit.testing import tiny_task, tiny_tasks, tiny_trainer
@@ -389,3 +390,44 @@ def test_an_optimizer_without_weights_of_the_model_is_refused() -> None:
 def test_a_loss_without_gradient_names_the_task(hook: str) -> None:
     found = said(wrapped(hook, lambda value: value.detach()))
     assert re.match(r"the loss of task '\w+' has no gradient: a hook that answers or wraps embed, predict or", found)
+
+
+@pytest.mark.parametrize(
+    ("hook", "says"),
+    [
+        ("embed", r"returns a tensor of shape \[\d+, 16\]; it needs \d+ rows, one for each token."),
+        ("predict", r"returns a tensor of shape \[\d+(, 3)?\]; it needs \d+ rows, one for each prediction."),
+        ("combine_gradients", r"returns a tensor of shape \[\d+\]; it needs \d+ rows, one for each parameter."),
+    ],
+)
+@pytest.mark.parametrize("around", [True, False])
+def test_an_answer_of_another_length_is_said_with_the_length_that_is_needed(hook: str, says: str, around: bool) -> None:
+    def shorter(self: object, gradients: Tensor) -> Tensor:
+        return gradients.sum(0)[1:]
+
+    def embed(self: object, model: MultitaskModel, batch: Batch) -> Tensor:
+        return model.embed(batch)[1:]
+
+    def predict(self: object, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
+        return model.predict(task, batch, embeddings)[1:]
+
+    def batchwise(self: object, batch: Batch) -> Generator[None, Any, Any]:
+        return (yield)[1:]
+
+    def rowwise(self: object, gradients: Tensor) -> Generator[None, Any, Any]:
+        return (yield)[1:]
+
+    plain = {"embed": embed, "predict": predict, "combine_gradients": shorter}[hook]
+    wrapping = rowwise if hook == "combine_gradients" else batchwise
+    method = hookimpl(wrapper=True)(wrapping) if around else hookimpl(plain)
+    together = plugin(choose_tasks=choose_all, epoch_steps=lambda self: 4)
+    found = said(type("Plugin", (), {hook: method})(), together, *([Plain()] if around else []))
+    assert re.fullmatch(rf"plugin 'a': (the wrapper )?{hook} {says}", found), found
+
+
+class Plain:
+    """Combines gradients as the default does, so that there is something to wrap."""
+
+    @hookimpl
+    def combine_gradients(self, gradients: Tensor) -> Tensor:
+        return gradients.sum(0)
