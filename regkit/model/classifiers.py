@@ -13,7 +13,8 @@ from regkit.base.errors import EncoderError, short
 from regkit.base.files import read_object
 from regkit.model.adapter import ON_POOLER
 from regkit.model.families import FAMILIES
-from regkit.model.weights import Tensors, read_tensors
+from regkit.model.weight_files import Tensors
+from regkit.model.weights import read_tensors
 from regkit.tasks.objectives import SCALE, Binary, Classification, Objective, Regression
 
 CLASSIFIERS = {name: family.classifier for name, family in FAMILIES.items()} | ON_POOLER

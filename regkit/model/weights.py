@@ -1,29 +1,27 @@
-"""Weights: read any BERT checkpoint in Hugging Face form, and write one that others read.
+"""Weights: read any checkpoint of BERT or a relative in Hugging Face form, and write one that others read.
 
-Known variations: names with and without the prefix `bert.`, LayerNorm parameters as weight/bias or gamma/beta, with or
-without a pooler, `model.safetensors` or `pytorch_model.bin` (tensors only, no pickle is run).
+Known variations: any prefix before the names, LayerNorm parameters as weight/bias or gamma/beta, with or without a pooler,
+`model.safetensors` or `pytorch_model.bin` (tensors only, no pickle is run), in one file or several.
 """
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from regkit.base.errors import EncoderError, explain, nearest, short, typed
-from regkit.base.files import POINTER, check_fetched, check_plain, load_tensors, read_json
+from regkit.base.errors import EncoderError, explain, nearest, typed
+from regkit.base.files import read_json
 from regkit.model.adapter import Adapter
 from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
 from regkit.model.families import FAMILIES, MODULES, ClassifierNames, Family, Names
 from regkit.model.foreign import load_adapter
 from regkit.model.own import Own, factory_of
+from regkit.model.weight_files import Tensors, find_weights, read_files
 
-Tensors = dict[str, Tensor]
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # weights without any scaling
 
 
@@ -49,8 +47,8 @@ def _load_bert(folder: Path, dropout: float | None) -> Bert:
     config = read_config(folder)
     if dropout is not None:
         config = replace(config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
-    family, paths = FAMILIES[config.model_type], _find_weights(folder)
-    tensors = _canonical_names(_read_tensors(paths), family, folder)
+    family, paths = FAMILIES[config.model_type], find_weights(folder)
+    tensors = _canonical_names(read_files(paths), family, folder)
     names = {**family.tensors(config.num_hidden_layers), **_trained_pooler(family.classifier, tensors, config)}
     for name in (names["word.weight"], names[f"layers.{config.num_hidden_layers - 1}.down.weight"]):
         if name not in tensors:  # checked before a layer is made: config.json may ask for a thousand million
@@ -150,7 +148,7 @@ def read_tensors(folder: Path) -> Tensors:
     Nothing stands before the names of a family that minBERT reads, see `_canonical_names`.
     """
     family = FAMILIES.get(_read_entries(folder).get("model_type", "bert"))
-    tensors = _read_tensors(_find_weights(folder))
+    tensors = read_files(find_weights(folder))
     tensors = _canonical_names(tensors, family, folder) if family else tensors
     stored = {name: tensor for name, tensor in tensors.items() if _dense_floats(tensor)}
     # A tensor of a pickle may be one number, said to be repeated a million million times.
@@ -180,68 +178,6 @@ def save_encoder(model: Encoder, weights: Mapping[str, Tensor] | None = None) ->
     entries |= {family.entry(name): value for name, value in shape.items()}
     tensors = _to_hugging_face(weights or model.state_dict(), family.tensors(config.num_hidden_layers))
     return entries, {f"{family.prefix}.{name}": tensor for name, tensor in tensors.items()}
-
-
-def _find_weights(folder: Path) -> list[Path]:
-    """Find the files with the weights: one, or those that an index lists."""
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).exists():
-            return [folder / name]
-        if (index := folder / f"{name}.index.json").exists():
-            return _listed(index)
-    raise EncoderError(f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin is there.")
-
-
-def _listed(index: Path) -> list[Path]:
-    """Read the names of the files that an index lists. Raises EncoderError for one that is not beside it."""
-    try:
-        names = sorted(set(read_json(index)["weight_map"].values()))
-        paths = [index.parent / name for name in names if Path(name).name == name]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise EncoderError(f"{index} cannot be read: {short(error)}.") from None
-    if len(paths) < len(names) or not paths:
-        raise EncoderError(f"{index} lists no files, or one that is not beside it.")
-    if missing := next((path for path in paths if not path.exists()), None):
-        raise EncoderError(f"{index.parent} lacks {missing.name}, which {index.name} lists; fetch the whole folder.")
-    return paths
-
-
-def _read_tensors(paths: Sequence[Path]) -> Tensors:
-    return {name: tensor for path in paths for name, tensor in _read_file(path).items()}
-
-
-def _read_file(path: Path) -> Tensors:
-    try:
-        if path.suffix == ".safetensors":
-            return load_tensors(path)
-        check_plain(path)
-        with path.open("rb") as file:
-            check_fetched(file.read(len(POINTER)))
-        _check_uncompressed(path)
-        found = _innermost(torch.load(path, map_location="cpu", weights_only=True))
-        return {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
-    except UnpicklingError:  # torch's own message says how to run such code anyway
-        raise EncoderError(f"{path} cannot be read: it holds more than tensors, or is damaged.") from None
-    except Exception as error:  # a damaged pickle leads torch to errors of any kind
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise EncoderError(f"{path} cannot be read: {reason}") from None
-
-
-def _innermost(found: Any) -> dict[Any, Any]:
-    """Find the state of a model in what a training script saved: `{"state_dict": {...}, "epoch": 3}`."""
-    for _ in range(3):
-        for name in ("state_dict", "model_state_dict", "model"):
-            if isinstance(found, dict) and isinstance(found.get(name), dict):
-                found = found[name]
-    return dict(found)
-
-
-def _check_uncompressed(path: Path) -> None:
-    """Check that a zip file does not grow when it is read, as torch's own do not. Raises ValueError."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(each.file_size for each in archive.infolist()) > path.stat().st_size:
-                raise ValueError("it is compressed, or its parts overlap")
 
 
 def _canonical_names(tensors: Mapping[str, Tensor], family: Family, path: Path) -> Tensors:
