@@ -34,5 +34,5 @@ class RDrop:
         return {"rdrop": self.weight * self._examples(task) * apart / 2, "rdrop second": (task_loss(again) - loss) / 2}
 
     def _examples(self, task: Task) -> int:
-        """Count the examples that the divergence is summed over; not those of a micro-batch, whose size is no choice."""
+        """Count the examples that the divergence is summed over: the task's batch, not a micro-batch."""
         return task.batch_size if self.reduction == "sum" and not isinstance(task.objective, Regression) else 1

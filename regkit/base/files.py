@@ -98,7 +98,10 @@ def check_fetched(begin: bytes) -> None:
 
 
 def absolute(path: Path) -> Path:
-    """Make a path absolute, with ~, links and what stands for links followed. ConfigError where they lead nowhere."""
+    """Make a path absolute, with ~, links and what stands for links followed.
+
+    ConfigError where they lead nowhere.
+    """
     try:
         return follow(path.expanduser()).resolve()
     except (RuntimeError, ValueError) as error:  # a circle of links, a user who is not here, a NUL character

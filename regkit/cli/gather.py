@@ -60,7 +60,7 @@ def check(settings: Settings, *, begins: bool) -> None:
 
 
 def make_importable(factory: str | None) -> None:
-    """Let the function that builds the user's encoder be found in this folder too, behind what is installed.
+    """Let Python find the user's encoder function in this folder too, behind what is installed.
 
     Nothing is imported yet. Raises ConfigError where its module is in neither.
     """

@@ -1,4 +1,7 @@
-"""Terminal: print what commands say. A reader that stops (`regkit train | head`) or a closed window ends that alone."""
+"""Terminal: print what commands say.
+
+A reader that stops (`regkit train | head`) or a closed window ends that alone.
+"""
 
 import errno
 import os
@@ -28,7 +31,7 @@ class Terminal(Console):
 
 
 def silence(stream: IO[str]) -> None:
-    """Send to nowhere what is still written to a stream, and what it has buffered: that is flushed at exit."""
+    """Discard what is still written to a stream, and what it has buffered, which is flushed at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -91,7 +91,7 @@ def _report(console: Console, experiment: Experiment, recorder: Recorder, folder
 
 
 def _next(settings: Settings, folder: Path, split: Split | None) -> str:
-    """Say what can be done with a run, by a command that works: one with a split that has labels, or with other data."""
+    """Write the command that works next on a run: with a split that has labels, or with other data."""
     if not settings.finetune:
         return f"to build on it: {typed('regkit', 'train', '--encoder', folder, *settings.allowance())}"
     more = {"dev": [], "test": ["--split", "test"]}.get(split or "", ["--data", "PATH"])

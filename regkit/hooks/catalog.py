@@ -146,7 +146,7 @@ def strengths(plugin: object) -> Mapping[str, float]:
 
 
 def needs_whole_batches(plugin: object) -> bool:
-    """Whether a plugin compares the examples of a batch, so that batches must not be cut: its `whole_batches`."""
+    """Whether a plugin compares the examples of a batch, which then must not be cut: `whole_batches`."""
     return bool(getattr(plugin, "whole_batches", False))
 
 

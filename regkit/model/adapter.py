@@ -1,4 +1,4 @@
-"""Adapter: run an encoder of transformers as if it were minBERT, on packed tokens or with padding inside.
+"""Adapter: run an encoder of transformers as if it were minBERT, packed or with padding inside.
 
 It has the methods of minBERT, so tasks and plugins see no difference. Which of the two ways a family takes is found out by
 `foreign`, when it is read.
@@ -90,7 +90,7 @@ class Adapter(nn.Module):
         return embeddings
 
     def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
-        """Compute the last hidden states, `[tokens, width]`, from word embeddings; with `rows`, only those tokens'."""
+        """Compute the last hidden states, `[tokens, width]`, from word embeddings, or only those of `rows`."""
         inputs = {"inputs_embeds": embeddings} | self.segments(batch)
         if self.packed:
             inputs["position_ids"] = batch.positions + self.first_position
@@ -140,7 +140,7 @@ class Adapter(nn.Module):
 def attend_packed(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """Attend within each sequence of the option `batch`, where transformers lets a model choose its attention function.
+    """Attend within each sequence of the option `batch`, as an attention function of transformers.
 
     From `[1, heads, tokens, width]` to `[1, tokens, heads, width]`, and no attention weights.
     """
@@ -152,7 +152,7 @@ def attend_packed(
 
 
 def _by_sequence(part: Tensor, heads: int, batch: Batch) -> Tensor:
-    """Turn `[heads, tokens, width]` into `[sequences, heads, longest, width]`; several queries may share a key."""
+    """Pad `[heads, tokens, width]` to `[sequences, heads, longest, width]`; queries may share a key."""
     part = part.repeat_interleave(heads // len(part), dim=0)
     return add_padding(part.transpose(0, 1), batch).transpose(1, 2)
 

@@ -66,7 +66,7 @@ def attend(
 
 
 def visible(batch: Batch, window: int | None = None) -> Tensor | None:
-    """Make a mask of the keys that each query sees: tokens, and with `window` only those fewer than so many places away.
+    """Make a mask of the keys that each query sees: tokens, and with `window` only those nearer than it.
 
     It broadcasts to `[sequences, heads, queries, keys]`; None lets every query see every key.
     """

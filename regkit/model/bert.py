@@ -1,4 +1,4 @@
-"""minBERT: BERT and its relatives on packed tokens: a call for word embeddings, one for the layers above.
+"""minBERT: BERT and its relatives on packed tokens, with one call for embeddings, one for layers.
 
 From Devlin et al., 2019. Between the two calls, plugins can perturb the embeddings. RoBERTa, DistilBERT, ELECTRA and others
 are the same layers under other names, see `families`.

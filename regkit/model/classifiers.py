@@ -1,4 +1,4 @@
-"""Classifiers: read the trained head of a `...ForSequenceClassification` of transformers, and fit it to a task."""
+"""Classifiers: read the head of a `...ForSequenceClassification`, and fit it to a task."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class Classifier:
         return f"{len(self.names)} classes ({_listed(self.names)}){several}"
 
     def fit(self, objective: Objective) -> Tensors | None:
-        """Convert to the weights of our `Linear` head, which gives the same output; None where the outputs differ.
+        """Convert to the weights of our `Linear` head; None if its output would differ.
 
         The classes of a task may be in another order. If either side has numbers for names, the order tells.
         """
@@ -71,14 +71,17 @@ class Classifier:
 
 
 def other_heads(folder: Path) -> list[str]:
-    """List the models in an encoder's config.json whose head is not one of masked words: BertForQuestionAnswering."""
+    """List the models in config.json whose head is not one of masked words: BertForQuestionAnswering."""
     found = read_object(folder / "config.json").get("architectures")
     names = [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
     return [name for name in names if name.isidentifier() and name.partition("For")[2] not in NONE_NEEDED]
 
 
 def read_classifier(folder: Path, width: int) -> Classifier:
-    """Read the head of a `...ForSequenceClassification`. Raises EncoderError, which says why it cannot be used."""
+    """Read the head of a `...ForSequenceClassification`.
+
+    Raises EncoderError, which says why it cannot be used.
+    """
     entries = read_object(folder / "config.json")
     family = str(entries.get("model_type", "bert"))
     form = CLASSIFIERS.get(family)

@@ -90,7 +90,9 @@ class Loaded:
 
 
 def load(folder: Path, factory: str | None = None, *, dropout: float | None = None) -> Loaded:
-    """Load the tokenizer and the encoder of a folder. `factory`, MODULE:FUNCTION, builds one of the user's own.
+    """Load the tokenizer and the encoder of a folder.
+
+    `factory`, MODULE:FUNCTION, builds one of the user's own.
 
     If the folder has no encoder of the user's own, it gives the tokenizer alone, and the encoder is new. Raises EncoderError,
     or ConfigError if the tokenizer has more words than the encoder.

@@ -1,4 +1,4 @@
-"""Families: what sets each family of encoders that minBERT reads apart from BERT, in names and numbers."""
+"""Families: describe each family of encoders that minBERT reads, by its names and numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ Names = Mapping[str, str]
 
 @dataclass(frozen=True)
 class ClassifierNames:
-    """The head of `...ForSequenceClassification`: a linear layer on the output of another one, which reads [CLS]."""
+    """The head of `...ForSequenceClassification`: a linear layer on that of another, which reads [CLS]."""
 
     name: str = "classifier"
     below: str = "pooler.dense"  # the other layer

@@ -1,4 +1,4 @@
-"""Foreign: read an encoder with transformers, and find a way to run it that gives what it gives one text at a time.
+"""Foreign: read an encoder with transformers, and find a way to run it that gives the same results.
 
 Nothing but a test tells the way: models take any attention function without complaint, and some never call it. The test takes
 as long as ten short texts.
@@ -67,7 +67,10 @@ def _library(folder: Path, family: str) -> Any:
 
 
 def _read(transformers: Any, folder: Path, dropout: float | None) -> tuple[Any, Mapping[str, Any]]:
-    """Read config and weights, and what transformers says of the tensors. Raises EncoderError for an encoder-decoder."""
+    """Read config and weights, and what transformers says of the tensors.
+
+    Raises EncoderError for an encoder-decoder.
+    """
     here = {"trust_remote_code": False, "local_files_only": True}
     config = transformers.AutoConfig.from_pretrained(folder, **here)
     if config.is_encoder_decoder:
@@ -101,7 +104,10 @@ def _quiet(transformers: Any) -> Iterator[None]:
 
 
 def _check_weights(model: Any, missing: set[str]) -> None:
-    """Check that all tensors but a pooler's are there and finite. Raises EncoderError, which names the tensor."""
+    """Check that all tensors but a pooler's are there and finite.
+
+    Raises EncoderError, which names the tensor.
+    """
     if lacking := sorted(name for name in missing if not name.startswith(POOLER)):
         raise EncoderError(f"the checkpoint lacks the tensor '{lacking[0]}'.")
     for name, tensor in model.named_parameters():
@@ -147,7 +153,7 @@ def _sees_later_tokens(model: Any) -> bool:
 
 
 def _positions(model: Any) -> tuple[int, int]:
-    """Find the position of the first token, and the most tokens of a text, by what a model asks its tables for.
+    """Find the first token's position and a text's most tokens by what a model asks its tables for.
 
     RoBERTa's relatives begin at 2, and no config tells. Rotary and relative positions have no table.
     """
@@ -174,7 +180,7 @@ def _test_batch(adapter: Adapter) -> Batch:
 
 
 def _one_at_a_time(adapter: Adapter, batch: Batch) -> Tensor:
-    """Compute the hidden states of a batch, `[tokens, width]`, as the model itself does of one text at a time."""
+    """Compute a batch's hidden states, `[tokens, width]`, by the model itself, one text at a time."""
     parts = [batch.tokens, *adapter.segments(batch).values()]
     texts = zip(*(torch.split(part, list(batch.lengths)) for part in parts), strict=True)
     return torch.cat([_run(adapter.model, *text) for text in texts])

@@ -1,4 +1,4 @@
-"""Own: run an encoder of the user's, any torch module with `embed` and `encode`, as if it were minBERT.
+"""Own: run a user's encoder, any module with `embed` and `encode`, as if it were minBERT.
 
 A checkpoint has its tensors and the name of the function that built it. regkit imports that function only where the user
 names it again, because a checkpoint is data.
@@ -75,7 +75,7 @@ class Own(nn.Module):
 
 
 def load_own(factory: str, folder: Path | None, tokenizer: Tokenizer, dropout: float | None = None) -> Own:
-    """Build an encoder by the user's function, with the weights of a checkpoint, or new ones where `folder` is None.
+    """Build an encoder by the user's function, with a checkpoint's weights, or new ones for None.
 
     `dropout` overrides the rates of its dropout modules. Raises EncoderError.
     """
@@ -92,7 +92,7 @@ def load_own(factory: str, folder: Path | None, tokenizer: Tokenizer, dropout: f
 
 
 def factory_of(entries: object) -> str | None:
-    """Read from the content of a config.json which function built the encoder; None if it is not a user's own."""
+    """Read from a config.json which function built the encoder; None if it is not a user's own."""
     entry = entries.get(ENTRY) if isinstance(entries, dict) else None
     found = entry.get(FACTORY) if isinstance(entry, dict) else None
     return found if isinstance(found, str) else None
@@ -111,7 +111,10 @@ def _call(factory: str, tokenizer: Tokenizer) -> object:
 
 @contextmanager
 def _named(owner: str) -> Iterator[None]:
-    """Turn whatever the user's code raises into an EncoderError that names it. Running out of memory is no fault."""
+    """Turn whatever the user's code raises into an EncoderError that names it.
+
+    Running out of memory is no fault.
+    """
     try:
         yield
     except RegkitError:
@@ -150,7 +153,10 @@ def _fill(module: nn.Module, folder: Path, factory: str) -> None:
 
 
 def _try(own: Own, words: int) -> None:
-    """Run three texts together and one at a time. Raises EncoderError if shapes are wrong, or texts see each other."""
+    """Run three texts together and one at a time.
+
+    Raises EncoderError if shapes are wrong, or texts see each other.
+    """
     owner = f"the encoder of {own.factory}"
     with _named(f"{owner}, tried on three texts,"), torch.no_grad(), mode(own, training=False):
         lengths = [3, 8, min(own.longest, TRIED)]
@@ -172,7 +178,10 @@ def _close(found: Tensor, wanted: Tensor) -> bool:
 
 
 def _run(own: Own, texts: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Compute hidden states, `[tokens, width]`, and those of the first tokens. Raises EncoderError for other shapes."""
+    """Compute hidden states, `[tokens, width]`, and those of the first tokens.
+
+    Raises EncoderError for other shapes.
+    """
     batch = Batch.pack(texts, [np.zeros_like(text) for text in texts])
     embeddings = own.embed(batch)
     hidden, rows = own.encode(embeddings, batch), own.encode(embeddings, batch, batch.starts)

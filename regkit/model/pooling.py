@@ -1,4 +1,4 @@
-"""Pooling: make one vector of a text from the hidden states of its tokens, as the encoder was made for."""
+"""Pooling: make one vector of a text from its hidden states, as the encoder was trained."""
 
 from pathlib import Path
 from typing import cast, get_args

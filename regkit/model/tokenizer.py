@@ -1,4 +1,4 @@
-"""Tokenizer: turn texts into ids with a checkpoint folder's own files, and put special tokens around them.
+"""Tokenizer: turn texts into ids by a checkpoint's own files, with special tokens around them.
 
 The `tokenizers` library does the work.
 """
@@ -18,7 +18,7 @@ from regkit.model.tokenizer_parts import library_errors
 
 
 class Tokenizer:
-    """The ids of texts, and the special tokens: `cls` begins a sequence, `sep` ends it, `unk` is an unknown word.
+    """The ids of texts, and special tokens: `cls` begins a sequence, `sep` ends it, `unk` is unknown.
 
     `settings` are what tokenizer_config.json says beside tokenizer.json; without them, the special tokens are BERT's.
     """
@@ -77,7 +77,10 @@ class Tokenizer:
         return sum(map(len, self.around[texts]))
 
     def join(self, texts: Sequence[Sequence[int]]) -> tuple[list[int], int]:
-        """Join the ids of one or two texts to a sequence. Returns it, and where the second text begins, or the end."""
+        """Join the ids of one or two texts to a sequence.
+
+        Returns it, and where the second text begins, or the end.
+        """
         first, *others = self.around[len(texts)]
         sequence, begins = [*first], 0
         for ids, special in zip(texts, others, strict=True):

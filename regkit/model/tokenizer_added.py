@@ -1,4 +1,4 @@
-"""Added tokens: find the words that a folder adds to a vocabulary, and the special tokens by their roles."""
+"""Added tokens: find the words that a folder adds to a vocabulary, and the special tokens."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tokenizer files: read a folder's tokenizer as transformers' AutoTokenizer does, or refuse it by name."""
+"""Tokenizer files: read a folder's tokenizer as AutoTokenizer does, or refuse it by name."""
 
 import base64
 import json
@@ -38,7 +38,7 @@ MOST = 3 << 24  # bytes of a tokenizer.json; that of a multilingual encoder with
 
 
 def read_tokenizer(folder: Path) -> tuple[Backend, Settings]:
-    """Read a folder's tokenizer, and the settings with which transformers reads it again from tokenizer.json.
+    """Read a folder's tokenizer, and the settings with which transformers reads it again.
 
     They are the names of the special tokens, by role, and what tokenizer.json has no place for.
     """
@@ -95,7 +95,10 @@ def _class(folder: Path, settings: Settings) -> TokenizerClass | None:
 
 
 def _find(folder: Path, known: TokenizerClass | None) -> Path:
-    """Find the file with the vocabulary: tokenizer.json, or else what the class reads. Raises EncoderError."""
+    """Find the file with the vocabulary: tokenizer.json, or else what the class reads.
+
+    Raises EncoderError.
+    """
     if (folder / WHOLE).exists():
         return folder / WHOLE
     if known is None or not known.files:

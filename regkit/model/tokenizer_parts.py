@@ -32,7 +32,7 @@ REGEXES = SPACES | WORDS
 
 @contextmanager
 def library_errors(what: str) -> Iterator[None]:
-    """Turn what the `tokenizers` library raises into EncoderError: bare Exception, and panics, which are none."""
+    """Turn what the `tokenizers` library raises, panics included, into an EncoderError."""
     try:
         yield
     except EncoderError:

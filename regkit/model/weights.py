@@ -1,4 +1,4 @@
-"""Weights: read any checkpoint of BERT or a relative in Hugging Face form, and write one that others read.
+"""Weights: read checkpoints of BERT and its relatives, and write those that others read.
 
 Known variations: any prefix before the names, LayerNorm parameters as weight/bias or gamma/beta, with or without a pooler,
 `model.safetensors` or `pytorch_model.bin` (tensors only, no pickle is run), in one file or several.
@@ -26,7 +26,7 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # weight
 
 
 def load_encoder(folder: Path, *, dropout: float | None = None) -> Encoder:
-    """Build an encoder with the weights of a checkpoint folder: minBERT, or an adapter for a family it does not read.
+    """Build an encoder with a checkpoint's weights: minBERT, or an adapter for other families.
 
     `dropout` overrides all dropout rates of its config.json. A missing pooler gets fresh weights from torch's default
     generator. Raises EncoderError, which names the file or tensor.
@@ -143,7 +143,9 @@ def load_known_heads(folder: Path, heads: nn.ModuleDict, names: Mapping[str, Map
 
 
 def read_tensors(folder: Path) -> Tensors:
-    """Read the weights of a checkpoint folder, encoder and heads. Raises EncoderError, which names the file.
+    """Read the weights of a checkpoint folder, encoder and heads.
+
+    Raises EncoderError, which names the file.
 
     Nothing stands before the names of a family that minBERT reads, see `_canonical_names`.
     """

@@ -98,7 +98,7 @@ def _fill(
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors that share their memory with one before them, as tied weights do: a file has each by itself."""
+    """Copy tensors that share their memory with one before them: a file has each by itself."""
     seen: set[int] = set()
     found = {}
     for name, tensor in tensors.items():
@@ -223,7 +223,7 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
 
 
 def saved_forms(folder: Path) -> dict[str, list[str | None]]:
-    """Read of each head in a checkpoint what its numbers mean, by task; none where an encoder is not from a run."""
+    """Read what the numbers of each head in a checkpoint mean, by task; nothing if it is not a run's."""
     try:
         heads = read_json(folder / "config.json")[ENTRY]["heads"]
         return {str(name): list(form) for name, form in heads.items()}

@@ -1,4 +1,4 @@
-"""Heads: take over the trained heads in the folder that the encoder is from, where they fit the run's tasks."""
+"""Heads: take over the trained heads in the encoder's folder, where they fit the run's tasks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from regkit.tasks.task import Task
 
 
 def take_over(folder: Path, model: MultitaskModel, tasks: Sequence[Task], *, fresh: bool = False) -> dict[str, str]:
-    """Load heads into the model, unless they shall be `fresh`; those of other programs into a head of one of the `tasks`.
+    """Load the heads in a folder into the model where they fit, unless they shall be `fresh`.
 
     Returns what the plan says of each head that is in the folder, or could be: `used`, or why it is not.
     """

@@ -59,7 +59,10 @@ class Keeping:
 
 
 def check_monitor(monitor: str, tasks: Iterable[Task]) -> None:
-    """Check that the score that shall decide is one of these tasks'. Raises ConfigError, which names the nearest."""
+    """Check that the score that shall decide is one of these tasks'.
+
+    Raises ConfigError, which names the nearest.
+    """
     scored = list(scorable(tasks, "dev"))
     known = [MEAN, *(f"{task.name}.{name}" for task, labels in scored for name in defined(task.objective, labels))]
     if monitor in known:

@@ -1,4 +1,4 @@
-"""Packing: turn training state into JSON and tensors for a checkpoint, and back; say what cannot be kept."""
+"""Packing: turn training state into JSON and tensors, and back; say what cannot be kept."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,10 @@ Place = tuple[str, ...]  # the keys that lead to a value
 
 
 def check(training: Any) -> None:
-    """Check that training state can be kept. Raises PluginError or RunError, which names the owner and the key."""
+    """Check that training state can be kept.
+
+    Raises PluginError or RunError, which names the owner and the key.
+    """
     for place, what in _misfits(training, ()):
         owner, *inside = place or ("training",)
         if owner == "plugins" and inside:
@@ -72,7 +75,10 @@ def _known(dtype: torch.dtype) -> bool:
 
 
 def encode(training: Any) -> tuple[str, dict[str, Tensor]]:
-    """Turn training state into JSON and tensors by name. Raises PluginError or RunError for what could not be read back."""
+    """Turn training state into JSON and tensors by name.
+
+    Raises PluginError or RunError for what could not be read back.
+    """
     check(training)
     tensors: dict[str, Tensor] = {}
     text = json.dumps(pack(training, tensors))

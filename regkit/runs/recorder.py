@@ -176,7 +176,7 @@ class Recorder:
         return {**found, "warnings": said + self._untrained(records)}
 
     def _untrained(self, records: Sequence[dict[str, Any]]) -> list[str]:
-        """Write a sentence for each stage that has trained, but not all of its tasks: the scheduler left some out."""
+        """Write a sentence for each stage that has trained, but has left out some of its tasks."""
         trained = defaultdict[str, set[str]](set)
         for record in records:
             trained[record["stage"]].update(record.get("losses", ()))

@@ -216,7 +216,7 @@ class Binary:
 
 @dataclass(frozen=True)
 class Regression:
-    """A score on a range of the table; the output is `[examples]`, on a scale from 0 to 5 that stands for the range.
+    """A score on a range; the output is `[examples]`, on a scale from 0 to 5 that stands for it.
 
     So nothing that is learned depends on the unit of the table: outputs, labels, loss, divergence and predictions are on the
     scale, and only `label` and `text` know the range. A table of 0 to 5, such as STS, is on the scale as it is.
@@ -276,7 +276,7 @@ class Regression:
         return self._on_scale(value)
 
     def text(self, label: float) -> str:
-        """Write a point of the scale in the table's unit, with the fewest decimals that read back as the same float32."""
+        """Write a point of the scale in the table's unit, in the fewest decimals that read back the same."""
         value = min(max(self.low + label * self.unit, self.low), self.high)
         texts = (f"{value:z.{decimals}f}" for decimals in count())
         return next(text for text in texts if self._alike(float(text), value))
@@ -359,5 +359,5 @@ def _whole(text: str, highest: int) -> float:
 
 
 def _number(text: str) -> float | None:
-    """Read a decimal number such as -1, 2.5 or 1e-05; None for other text, even if Python takes it for a number: 1_0, nan."""
+    """Read a decimal number such as -1, 2.5 or 1e-05; None for other text, such as 1_0 or nan."""
     return float(text) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) else None

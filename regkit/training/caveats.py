@@ -49,5 +49,5 @@ def one_sided(task: Task, split: Split, evidence: Tensor) -> str:
 
 
 def report(split: Split, scores: Mapping[str, Mapping[str, float]], caveats: Sequence[str]) -> dict[str, Any]:
-    """Put the scores of a split, and what they do not show, into the form in which they are written as JSON."""
+    """Put the scores of a split, and what they do not show, into the form of their JSON."""
     return {split: scores, **({"warnings": caveats} if caveats else {})}

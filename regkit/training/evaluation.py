@@ -51,7 +51,10 @@ class Evaluator:
         return self.processes.sum(found).cpu()
 
     def scores(self, model: MultitaskModel, tasks: Iterable[Task], split: Split) -> Scores:
-        """Score every task that has the split with labels: `scores[task][metric]`. Notes what they do not show."""
+        """Score every task that has the split with labels: `scores[task][metric]`.
+
+        Notes what they do not show.
+        """
         found, caveats = {}, []
         for task, labels in scorable(tasks, split):
             output = self.outputs(model, task, split)

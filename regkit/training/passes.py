@@ -21,7 +21,7 @@ FINEST = 2**-5  # of the RMS of embeddings: below this, bf16 would round most of
 
 
 def terms(loss: Tensor, answers: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Name the terms of a loss: the clean one is `task`, extra losses have the names that their plugins give."""
+    """Name the terms of a loss: the clean one is `task`, the others are named by their plugins."""
     return {TASK: loss, **{name: term for answer in answers for name, term in answer.items()}}
 
 

@@ -35,7 +35,10 @@ class Span:
 
 
 def collect_stages(hook: Any, tasks: Sequence[Task]) -> list[tuple[Stage, list[Task]]]:
-    """Collect the stages of the run, each with its tasks. Raises ConfigError for one that cannot be trained."""
+    """Collect the stages of the run, each with its tasks.
+
+    Raises ConfigError for one that cannot be trained.
+    """
     stages = [stage for answer in hook.stages(tasks=tasks) for stage in answer]
     names = [task.name for task in tasks]
     for number, stage in enumerate(stages):
@@ -112,7 +115,7 @@ def surgeons(state: State, stage: Stage) -> list[str]:
 
 
 def check_surgery(state: State, stage: Stage) -> None:
-    """Raise PluginError if a plugin combines gradients of the encoder, and the stage or a plugin has frozen it."""
+    """Raise PluginError if a plugin combines gradients of an encoder that is frozen."""
     frozen = stage.trainable == "heads" or not list(state.model.shared_parameters())
     if frozen and (found := surgeons(state, stage)):
         raise PluginError(

@@ -110,7 +110,7 @@ class State:
         return found
 
     def check_form(self) -> None:
-        """Raise PluginError if the form of the model is no longer that of the start, in which a checkpoint is read."""
+        """Raise PluginError if the model no longer has its form of the start, as checkpoints are read."""
         if other := difference(self.form, form_of(self.model)):
             raise PluginError(f"a hook changed the model so that {other}, and {UNREADABLE}.")
 

@@ -159,7 +159,7 @@ def texts_of(task: Task, splits: Sequence[str], tokenizer: Tokenizer) -> Iterato
 
 
 def searched(texts: Iterable[np.ndarray], tokenizer: Tokenizer) -> list[np.ndarray]:
-    """Choose the tokens by which each text is looked for in passages: all, or all but the first of a long text.
+    """Choose the tokens to look for of each text: all, or all but the first of a long text.
 
     In a byte-level tokenizer the first token is another where a space stands before it, as it does within a passage.
     """

@@ -105,7 +105,10 @@ class MaskedTexts:
 
 
 def pieces_inside(tokenizer: Tokenizer) -> list[int]:
-    """List the pieces that continue a word. Raises PluginError if the tokenizer does not mark where words begin."""
+    """List the pieces that continue a word.
+
+    Raises PluginError if the tokenizer does not mark where words begin.
+    """
     backend, words = tokenizer.backend, tokenizer.vocabulary().items()
     if prefix := getattr(backend.model, "continuing_subword_prefix", None):  # WordPiece marks what continues a word
         return [number for word, number in words if word.startswith(prefix)]
