@@ -19,7 +19,7 @@ from regkit.base.errors import EncoderError
 from regkit.base.randomness import Streams
 from regkit.model import Bert, MultitaskModel, load_encoder, save_encoder
 from regkit.model.tokenizer import Tokenizer
-from regkit.model.weights import read_config
+from regkit.model.weights import read_config, read_tensors
 from regkit.runs import checkpoint
 from regkit.tasks.batch import Batch
 from regkit.testing import TINY, tiny_tasks
@@ -390,6 +390,11 @@ def test_whatever_stands_before_the_names_is_taken_off(source: Bert, write, pref
             write(lambda tensors, change=change: {prefix + n: t for n, t in change(tensors).items()}, file)
         )
         assert same_weights(found, source)
+
+
+def test_what_stands_before_the_encoder_is_taken_off_its_heads_too(write) -> None:
+    folder = write(lambda tensors: {f"module.{name}": tensor for name, tensor in with_others(tensors).items()})
+    assert "cls.predictions.bias" in read_tensors(folder)
 
 
 def same_weights(one: Bert, other: Bert) -> bool:
