@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,7 +89,7 @@ class Oracle:
         """R_s of a batch, and the perturbation, `[tokens, width]`."""
         terms, found = [], []
         for ids, segments, drawn in examples(batch, noise):
-            texts = [self.bert.embeddings.word_embeddings(text) for text in ids]
+            texts = [self.bert.get_input_embeddings()(text) for text in ids]
             nudges = self.nudges(task, [text.detach() for text in texts], segments, drawn)
             moved = [text + nudge for text, nudge in zip(texts, nudges, strict=True)]
             terms.append(self.distance(task, self.output(task, moved, segments), self.output(task, texts, segments)))
@@ -108,6 +109,24 @@ def gradients_by_their_names(trainer: Trainer) -> dict[str, Tensor]:
     for parameter in trainer.model.encoder.parameters():
         parameter.data = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
     return {name.removeprefix("bert."): tensor for name, tensor in save_encoder(trainer.model.encoder)[1].items()}
+
+
+class FamilyOracle(Oracle):
+    """The same around another family's model of transformers, which a folder holds; a text's vector is that of [CLS]."""
+
+    def __init__(self, trainer: Trainer, smart: Smart, folder: Path) -> None:
+        transformers = pytest.importorskip("transformers")
+        self.bert = transformers.AutoModel.from_pretrained(folder).double().eval()
+        self.heads, self.smart = trainer.model.heads, smart
+
+    def output(self, task: Task, texts: list[Tensor], segments: list[Tensor]) -> Tensor:
+        vectors = []
+        for text in texts:
+            pads = LONGEST - len(text)
+            inputs = torch.cat([text, torch.full((pads, text.shape[1]), 3.0, dtype=text.dtype)])[None]
+            mask = torch.tensor([[1] * len(text) + [0] * pads])
+            vectors.append(self.bert(inputs_embeds=inputs, attention_mask=mask).last_hidden_state[0, 0])
+        return self.heads[task.name](torch.stack(vectors))[0]
 
 
 @dataclass
