@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from regkit.base.wording import percent
 from regkit.hooks.spec import hookimpl
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Stage, Task
@@ -159,7 +160,7 @@ def print_effects(console: Console, effects: Mapping[str, Any]) -> None:
 
 def _effect(meaning: str, value: float) -> str:
     part, share, whole = meaning.partition("share of ")
-    return f"{100 * value:.2g} % of {whole}" if share and not part else f"{meaning} {value:.3g}"
+    return f"{percent(value)} % of {whole}" if share and not part else f"{meaning} {value:.3g}"
 
 
 def _terms(means: Mapping[str, float]) -> str:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from regkit.base.errors import DataError, short
+from regkit.base.wording import percent
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.tables import Table
 from regkit.model.tokenizer import Tokenizer
@@ -103,7 +104,7 @@ def _unknown(split: Split, examples: Examples, tokenizer: Tokenizer, together: i
     share = (examples.tokens == tokenizer.unk).sum() / max(1, len(examples.tokens) - special)
     if share <= SHOWN:
         return []
-    said = f"{100 * share:.2g} % of the tokens of the {split} texts are words that the tokenizer does not know"
+    said = f"{percent(share)} % of the tokens of the {split} texts are words that the tokenizer does not know"
     return [f"{said}; is the encoder one for this language?" if share > MANY else f"{said}."]
 
 
