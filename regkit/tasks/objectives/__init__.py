@@ -7,20 +7,35 @@ for distributions, the squared difference for scores. Two outputs of different s
 
 from regkit.tasks.objectives.binary import Binary
 from regkit.tasks.objectives.classification import Classification
+from regkit.tasks.objectives.kinds import KINDS, described, from_description
 from regkit.tasks.objectives.masked_words import MaskedWords
-from regkit.tasks.objectives.objective import LOSS, Metric, Objective, Scores, defined, differ
+from regkit.tasks.objectives.multilabel import Multilabel
+from regkit.tasks.objectives.objective import Label, Objective, Scores, defined, differ
+from regkit.tasks.objectives.ordinal import Ordinal
 from regkit.tasks.objectives.regression import SCALE, Regression
+from regkit.tasks.objectives.soft import SoftLabels
+from regkit.tasks.objectives.weights import OfWeights, weighted
+from regkit.tasks.scores import LOSS, Metric
 
 __all__ = [
+    "KINDS",
     "LOSS",
     "SCALE",
     "Binary",
     "Classification",
+    "Label",
     "MaskedWords",
     "Metric",
+    "Multilabel",
     "Objective",
+    "OfWeights",
+    "Ordinal",
     "Regression",
     "Scores",
+    "SoftLabels",
     "defined",
+    "described",
     "differ",
+    "from_description",
+    "weighted",
 ]

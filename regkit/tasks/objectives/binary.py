@@ -1,43 +1,60 @@
 """Binary: yes or no."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from regkit.tasks import labels as texts
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives.labels import whole
-from regkit.tasks.objectives.numbers import same_shape, wide
-from regkit.tasks.objectives.objective import LOSS, Metric, Scores, differ
+from regkit.tasks.objectives import numbers
+from regkit.tasks.objectives.checks import check_classes, check_metric
+from regkit.tasks.objectives.objective import Scores, differ
+from regkit.tasks.scores import SCORES, Metric
 
 
 @dataclass(frozen=True)
 class Binary:
-    """Yes or no, labelled 1 or 0; the output is the logit of yes, `[examples]`."""
+    """Yes or no, labelled 1 or 0, by such words or by two names of which the second is yes.
 
+    The output is the logit of yes, `[examples]`.
+    """
+
+    names: tuple[str, ...] = ()
+    weights: tuple[float, ...] = field(
+        default=(), repr=False
+    )  # of no and of yes in the loss; none: both count the same
+    metric: str = field(default="accuracy", repr=False)
     kind: ClassVar[str] = "binary"
-    scores: ClassVar[Mapping[str, Metric]] = {
-        "accuracy": Metric(),
-        "f1": Metric(),
-        "auc": Metric(needs_contrast=True),
-        "loss": LOSS,
-    }
-    metric: ClassVar[str] = "accuracy"
+    scores: ClassVar[Mapping[str, Metric]] = SCORES[kind]
     label_type: ClassVar[torch.dtype] = torch.int64
     width: ClassVar[int] = 1
 
+    def __post_init__(self) -> None:
+        check_classes(self.kind, 2, self.names, self.weights)
+        check_metric(self.kind, self.metric)
+
+    def __repr__(self) -> str:
+        """Name the two classes, if they have names; a run's head is known by it."""
+        return f"Binary(names={self.names})" if self.names else "Binary()"
+
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
-        same_shape(output, labels)
-        return F.binary_cross_entropy_with_logits(wide(output), labels.to(wide(output).dtype))
+        return numbers.yes_cross_entropy(output, labels, self.weights)
+
+    def smoothed(self, labels: Tensor, share: float) -> Tensor:
+        """Spread a share of each label over yes and no: the chances of yes, `[examples]`, which `loss` takes as labels."""
+        return numbers.smoothed(labels, share, 2)
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
         """Compute KL(p, q) + KL(q, p) of two Bernoulli distributions: (p - q)(logit p - logit q)."""
-        same_shape(output, other)
-        output, other = wide(output), wide(other)
-        return ((output.sigmoid() - other.sigmoid()) * (output - other)).mean()
+        return numbers.yes_kl_both_ways(output, other).mean()
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Compute the probabilities of no and yes, `[examples, 2]`."""
+        output = numbers.wide(output)
+        return torch.stack([-output, output], dim=-1).sigmoid()
 
     def prediction(self, output: Tensor) -> Tensor:
         return (output > 0).long()
@@ -58,7 +75,7 @@ class Binary:
         }
 
     def label(self, text: str) -> float:
-        return whole(text, 1)
+        return texts.class_of(text, 2, self.names) if self.names else texts.yes_or_no(text)
 
     def text(self, label: float) -> str:
-        return str(int(label))
+        return texts.class_name(label, self.names)

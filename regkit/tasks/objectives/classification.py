@@ -1,42 +1,58 @@
 """Classification: one of several classes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from regkit.tasks import labels as texts
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives.labels import whole
-from regkit.tasks.objectives.numbers import kl_both_ways, wide
-from regkit.tasks.objectives.objective import LOSS, Metric, Scores
+from regkit.tasks.objectives import numbers
+from regkit.tasks.objectives.checks import check_classes, check_metric
+from regkit.tasks.objectives.objective import Scores
+from regkit.tasks.scores import SCORES, Metric
 
 
 @dataclass(frozen=True)
 class Classification:
     """One of several classes, labelled 0 to classes - 1 or by name.
 
-    The output is logits, `[examples, classes]`.
+    The output is logits, `[examples, classes]`. The loss is the cross-entropy, to which an example contributes by the weight
+    of its class.
     """
 
     classes: int
     names: tuple[str, ...] = ()
+    weights: tuple[float, ...] = field(default=(), repr=False)  # of the classes in the loss; none: all count the same
+    metric: str = field(default="accuracy", repr=False)
     kind: ClassVar[str] = "classification"
-    scores: ClassVar[Mapping[str, Metric]] = {"accuracy": Metric(), "macro_f1": Metric(), "loss": LOSS}
-    metric: ClassVar[str] = "accuracy"
+    scores: ClassVar[Mapping[str, Metric]] = SCORES[kind]
     label_type: ClassVar[torch.dtype] = torch.int64
+
+    def __post_init__(self) -> None:
+        check_classes(self.kind, self.classes, self.names, self.weights)
+        check_metric(self.kind, self.metric)
 
     @property
     def width(self) -> int:
         return self.classes
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(wide(output), labels)
+        return numbers.cross_entropy(output, labels, self.weights)
+
+    def smoothed(self, labels: Tensor, share: float) -> Tensor:
+        """Spread a share of each label over all classes: `[examples, classes]`, which `loss` takes as labels."""
+        return numbers.smoothed(F.one_hot(labels, self.classes), share, self.classes)
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
-        return kl_both_ways(output, other).sum(-1).mean()
+        return numbers.kl_both_ways(output, other).sum(-1).mean()
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Compute the probability of each class, `[examples, classes]`."""
+        return numbers.wide(output).softmax(-1)
 
     def prediction(self, output: Tensor) -> Tensor:
         return output.argmax(-1)
@@ -55,11 +71,7 @@ class Classification:
         }
 
     def label(self, text: str) -> float:
-        if not self.names:
-            return whole(text, self.classes - 1)
-        if text not in self.names:
-            raise ValueError(f"one of {', '.join(self.names)}")
-        return self.names.index(text)
+        return texts.class_of(text, self.classes, self.names)
 
     def text(self, label: float) -> str:
-        return self.names[int(label)] if self.names else str(int(label))
+        return texts.class_name(label, self.names)

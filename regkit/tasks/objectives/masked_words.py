@@ -1,7 +1,7 @@
 """Masked words: which words a text has where the encoder cannot see them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives.labels import whole
+from regkit.tasks.labels import whole
+from regkit.tasks.objectives.checks import check_metric
 from regkit.tasks.objectives.numbers import kl_both_ways, wide
-from regkit.tasks.objectives.objective import LOSS, Metric, Scores
+from regkit.tasks.objectives.objective import Scores
+from regkit.tasks.scores import SCORES, Metric
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,13 @@ class MaskedWords:
     """
 
     words: int
+    metric: str = field(default="accuracy", repr=False)
     kind: ClassVar[str] = "masked words"
-    scores: ClassVar[Mapping[str, Metric]] = {
-        "accuracy": Metric(),
-        "perplexity": Metric(lower_is_better=True),
-        "loss": LOSS,
-    }
-    metric: ClassVar[str] = "accuracy"
+    scores: ClassVar[Mapping[str, Metric]] = SCORES[kind]
     label_type: ClassVar[torch.dtype] = torch.int64
+
+    def __post_init__(self) -> None:
+        check_metric(self.kind, self.metric)
 
     @property
     def width(self) -> int:

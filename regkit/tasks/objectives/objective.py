@@ -1,26 +1,16 @@
 """Objective: what the core and the plugins ask of a kind of output."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from regkit.tasks.batch import Batch
+from regkit.tasks.scores import Metric
 
 Scores = Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a score is to be read, and when there is one."""
-
-    lower_is_better: bool = False
-    needs_contrast: bool = False  # compares examples whose labels differ: where all are alike, it is not defined
-
-
-LOSS = Metric(lower_is_better=True)
+Label = float | Sequence[float]  # of an example: a class or a score, or a number for each class
 
 
 class Objective(Protocol):
@@ -31,8 +21,12 @@ class Objective(Protocol):
 
     kind: ClassVar[str]
     scores: ClassVar[Mapping[str, Metric]]  # every score that `metrics` gives
-    metric: ClassVar[str]  # the one that decides which checkpoint is best; higher is better
     label_type: ClassVar[torch.dtype]
+
+    @property
+    def metric(self) -> str:
+        """The score that decides which checkpoint is best."""
+        ...
 
     @property
     def width(self) -> int:
@@ -40,7 +34,10 @@ class Objective(Protocol):
         ...
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
-        """Compute how wrong the output is: a scalar, the mean over examples."""
+        """Compute how wrong the output is: a scalar, the mean over examples.
+
+        Labels are `[examples]`, or `[examples, classes]` for kinds whose label is a number for each class.
+        """
         ...
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
@@ -51,7 +48,7 @@ class Objective(Protocol):
         ...
 
     def prediction(self, output: Tensor) -> Tensor:
-        """Turn an output into predicted labels: `[examples]`, a class or a score each."""
+        """Turn an output into predictions, in the form of the labels."""
         ...
 
     def evidence(self, output: Tensor, batch: Batch) -> Tensor:
@@ -62,17 +59,20 @@ class Objective(Protocol):
         """Compute the scores of a whole split that its labels define, its mean loss among them."""
         ...
 
-    def label(self, text: str) -> float:
-        """Read a label as a table writes it. Raises ValueError, which says what is needed instead."""
+    def label(self, text: str) -> Label:
+        """Read a label as a table writes it; several columns are a JSON list.
+
+        Raises ValueError, which says what is needed instead.
+        """
         ...
 
-    def text(self, label: float) -> str:
+    def text(self, label: Any) -> str:
         """Write a label or prediction as a table does."""
         ...
 
 
 def differ(values: Tensor) -> bool:
-    """Whether the examples differ in these labels or predictions: `[examples]`."""
+    """Whether the examples differ in these labels or predictions: `[examples]`, or `[examples, classes]`."""
     return bool((values != values[0]).any())
 
 

@@ -1,7 +1,7 @@
 """Regression: a score on a range."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import ClassVar
 
@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives.labels import number
+from regkit.tasks.labels import number
+from regkit.tasks.objectives.checks import check_metric
 from regkit.tasks.objectives.numbers import same_shape, wide
-from regkit.tasks.objectives.objective import LOSS, Metric, Scores, differ
+from regkit.tasks.objectives.objective import Scores, differ
+from regkit.tasks.scores import SCORES, Metric
 
 SCALE = 5.0  # the end of the scale of every regression, which begins at 0: that of STS, for which its head is made
 
@@ -27,15 +29,18 @@ class Regression:
 
     low: float
     high: float
+    metric: str = field(default="pearson", repr=False)
     kind: ClassVar[str] = "regression"
-    scores: ClassVar[Mapping[str, Metric]] = {
-        "pearson": Metric(needs_contrast=True),
-        "spearman": Metric(needs_contrast=True),
-        "loss": LOSS,
-    }
-    metric: ClassVar[str] = "pearson"
+    scores: ClassVar[Mapping[str, Metric]] = SCORES[kind]
     label_type: ClassVar[torch.dtype] = torch.float32
     width: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(
+                f"a regression task needs its lowest score below its highest, not {self.low} and {self.high}"
+            )
+        check_metric(self.kind, self.metric)
 
     def __repr__(self) -> str:
         """Name range and scale; a run's head is known by it, and was once in the unit of the table."""
@@ -73,7 +78,7 @@ class Regression:
 
     def label(self, text: str) -> float:
         """Read a number of the table onto the scale. Raises ValueError, which says what is needed instead."""
-        value = number(text)
+        value = number(text.strip())
         if value is None or not self.low <= value <= self.high:
             raise ValueError(f"a number from {self.text(0)} to {self.text(SCALE)}")
         return self._on_scale(value)
