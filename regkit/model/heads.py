@@ -1,5 +1,7 @@
 """Heads: turn text vectors into a task's output, for one text or a pair, read together or apart."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,6 +10,8 @@ from regkit.model.bert import Encoder, initialise
 from regkit.model.dropout import Dropout
 from regkit.tasks.objectives import SCALE, MaskedWords, Objective, Ordinal, Regression
 from regkit.tasks.task import Task
+
+DISTANCE = 2.0  # of two thresholds at the start: in the middle between them, a class has a chance of 0.46
 
 
 class Linear(nn.Module):
@@ -47,21 +51,20 @@ class PairFeatures(Linear):
 class Thresholds(nn.Module):
     """A head's score for each text, beside the thresholds of an ordinal task, which all texts share.
 
-    From the input of the head below to `[examples, classes - 1]`, as `Ordinal` reads it: the bias of that head takes the
-    place of the first threshold. All classes begin with about the same probability.
+    From the input of the head below, which gives one output, to `[examples, classes - 1]` as `Ordinal` reads it: the bias of
+    that head stands for the first threshold. Where a step moves every weight alike, as AdamW's, a score moves by the sum of
+    many; so that thresholds keep up with it, their weights count by the root of the width.
     """
 
     def __init__(self, score: Linear, objective: Ordinal) -> None:
         super().__init__()
-        levels = torch.arange(objective.classes - 1, 0, -1) / objective.classes  # P(y > k), falling
-        gaps = -torch.logit(levels).diff()
-        self.score = score
-        self.gaps = nn.Parameter(gaps.expm1().log())  # the inverse of softplus
-        nn.init.constant_(score.linear.bias, float(torch.logit(levels[0])))
+        self.score, self.lever = score, math.sqrt(score.linear.in_features)
+        self.gaps = nn.Parameter(torch.full([objective.classes - 2], math.log(math.expm1(DISTANCE)) / self.lever))
+        nn.init.constant_(score.linear.bias, DISTANCE * (objective.classes - 2) / 2)  # begin in the middle
 
     def forward(self, vectors: Tensor) -> Tensor:
         score: Tensor = self.score(vectors)
-        return torch.cat([score[:, None], self.gaps.expand(len(score), -1)], dim=1)
+        return torch.cat([score[:, None], (self.lever * self.gaps).expand(len(score), -1)], dim=1)
 
 
 class Cosine(nn.Module):

@@ -77,7 +77,7 @@ class Multilabel:
 
     def label(self, text: str) -> Sequence[float]:
         """Read which labels hold, as 0 or 1 for each. Raises ValueError, which says what is needed instead."""
-        found = texts.fields(text, self._known)
+        found = texts.fields(text, lambda part: self._known(part) or _is_yes_or_no(part))
         if len(found) == self.classes and all(map(_is_yes_or_no, found)):
             if len(set(found)) == self.classes and all(map(self._known, found)):
                 raise ValueError(f"a list that can only be read in one way, as {found} are names too,")

@@ -77,7 +77,8 @@ class Ordinal:
         return self.log_probabilities(output).exp()
 
     def prediction(self, output: Tensor) -> Tensor:
-        return self.log_probabilities(output).argmax(-1)
+        """Choose the class between whose thresholds the score is, `[examples]`: the median of its distribution."""
+        return (self.above(output) > 0).sum(-1)
 
     def evidence(self, output: Tensor, batch: Batch) -> Tensor:
         return output
