@@ -13,7 +13,7 @@ from torch import Tensor
 from regkit import hookimpl
 from regkit.model import MultitaskModel, save_encoder
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives import Binary, Classification, Regression
+from regkit.tasks.objectives import Binary, Classification, Multilabel, Ordinal, Regression, SoftLabels
 from regkit.tasks.task import Task
 from regkit.training.loop import Trainer
 
@@ -46,13 +46,13 @@ class Oracle:
         return self.heads[task.name](torch.stack(vectors))[0]
 
     def distance(self, task: Task, output: Tensor, other: Tensor) -> Tensor:
-        if isinstance(task.objective, Classification):
-            p, q = output.softmax(0), other.softmax(0)
+        if isinstance(task.objective, Classification | SoftLabels | Ordinal):
+            p, q = (chances_by_hand(task, each) for each in (output, other))
             return sum(p[c] * (p[c] / q[c]).log() + q[c] * (q[c] / p[c]).log() for c in range(len(p)))
-        if isinstance(task.objective, Binary):
+        if isinstance(task.objective, Binary | Multilabel):
             p, q = output.sigmoid(), other.sigmoid()
             there = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
-            return there + q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()
+            return (there + q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()).mean()  # over labels
         return (output - other) ** 2
 
     def unit(self, texts: list[Tensor]) -> float:
@@ -152,6 +152,17 @@ class Double:
     def task_loss(self) -> Tensor:
         loss = yield
         return 2 * loss
+
+
+def chances_by_hand(task: Task, output: Tensor) -> Tensor:
+    """The probability of each class of one example: of an ordinal task, what is between two of P(y > k)."""
+    if not isinstance(task.objective, Ordinal):
+        return output.exp() / output.exp().sum()
+    above, logit = [torch.ones_like(output[0])], output[0]
+    for number in (None, *output[1:]):
+        logit = logit if number is None else logit - (1 + number.exp()).log()
+        above.append(1 / (1 + (-logit).exp()))
+    return -torch.stack([*above, torch.zeros_like(logit)]).diff()
 
 
 def loss_by_hand(task: Task, output: Tensor, label: Tensor) -> Tensor:

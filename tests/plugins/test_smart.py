@@ -12,14 +12,16 @@ from torch import Tensor
 
 from regkit.model import load_encoder
 from regkit.tasks.task import Task
-from regkit.testing import TINY, tiny, tiny_tasks, tiny_trainer
+from regkit.testing import TINY, tiny, tiny_kinds, tiny_tasks, tiny_trainer
 from tests.model.foreign_families import write_foreign
 from tests.plugins.oracle import KEYS, FamilyOracle, Oracle, gradients_by_their_names
+
+SET = {task.name: tasks for tasks in (tiny_tasks, tiny_kinds) for task in tasks()}  # who makes the task of a name
 
 
 def cases() -> Iterator[Any]:
     """Every task with each unit, one step and three; by default all tasks with one, one and two texts with three."""
-    for task, unit, steps in product(tiny_tasks(), ("rms", "absolute"), (1, 3)):
+    for task, unit, steps in product([*tiny_tasks(), *tiny_kinds()], ("rms", "absolute"), (1, 3)):
         quick = (unit, steps) == ("rms", 1) or (unit, steps, task.name in ("classes", "cosine")) == (
             "absolute",
             3,
@@ -33,7 +35,7 @@ def cases() -> Iterator[Any]:
 def test_the_perturbation_the_term_and_the_gradients_are_those_of_the_oracle(task: Task, unit: str, steps: int) -> None:
     scale = 1.0 if unit == "rms" else 0.02
     smart = Smart(epsilon=0.1 * scale, sigma=0.05 * scale, eta=0.3 * scale, steps=steps, unit=unit, weight=2.0)
-    trainer = tiny_trainer({"smart": smart}, dropout=0.0)
+    trainer = tiny_trainer({"smart": smart}, tasks=SET[task.name](), dropout=0.0)
     trainer.model.double()
     batch = task.splits["train"].batch([0, 3, 5, 6], KEYS)
     noise = batch.noise(torch.empty(len(batch.tokens), TINY.hidden_size, dtype=torch.float64), "smart")
