@@ -15,7 +15,7 @@ import typer
 from regkit.cli.endings import end_by, stop
 from regkit.cli.gather import check, gather, make_importable
 from regkit.cli.options import flag, takes_settings
-from regkit.data.declare import find_tasks
+from regkit.data.find import find_tasks, is_table
 from regkit.hooks import catalog
 from regkit.runs import folders
 from regkit.runs.settings import GROUPS, Settings
@@ -29,7 +29,10 @@ DOMAINS_OWN = [
     "batch_size",
     "learning_rate",
 ]  # settings of `pretrain` that are options of that plugin
-FINETUNING = {"tasks", "finetune", "warmup", "weight_decay", "max_length"}  # settings without a meaning for `pretrain`
+FINETUNING = {  # settings without a meaning for `pretrain`
+    *("tasks", "finetune", "warmup", "weight_decay", "max_length"),
+    *("text", "label", "kind", "dev", "test"),
+}
 
 app = typer.Typer(
     name="regkit",
@@ -190,7 +193,7 @@ def evaluate(
 ) -> None:
     """Score a run's best checkpoint."""
     folder = folders.find_folder(run)
-    if data is not None:
+    if data is not None and not is_table(data):
         find_tasks(data)
     Settings.read(folder / folders.CONFIG)
     named = {"encoder_factory": encoder_factory}

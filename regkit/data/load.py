@@ -8,6 +8,9 @@ from torch import Tensor
 
 from regkit.base.errors import DataError, short
 from regkit.data.declare import SPLITS, TaskSpec
+from regkit.data.prepare import prepare
+from regkit.data.records import Nested
+from regkit.data.remarks import describe_labels
 from regkit.data.tables import Table
 from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.objectives import Objective, differ
@@ -26,23 +29,24 @@ def load_task(
     splits: Iterable[Split] = SPLITS,
 ) -> Task:
     """Read, check and tokenize a task's splits. Raises DataError, which names file, line and field."""
-    pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.columns) == 2 else None
-    found: dict[Split, Examples] = {}
-    notes: list[str] = []
-    for split in splits:
-        table = spec.table(split)
-        if table is not None:
-            found[split] = _examples(spec, table, tokenizer, longest, split)
-            notes += _unknown(split, found[split], tokenizer, 1 if pair_mode != "cross_encoder" else 2)
+    found = prepare(spec, splits)
+    spec = found.spec
+    pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.text_columns) == 2 else None
+    examples: dict[Split, Examples] = {}
+    notes = list(found.notes)
+    for split, table in found.tables.items():
+        examples[split] = _examples(spec, table, tokenizer, longest, split, split not in found.unlabelled)
+        notes += describe_labels(spec.objective, split, examples[split].labels)
+        notes += _unknown(split, examples[split], tokenizer, 1 if pair_mode != "cross_encoder" else 2)
     size = spec.batch_size or batch_size
-    return Task(name, spec.objective, found, pair_mode, size, notes=notes, pooling=spec.pooling)
+    return Task(name, spec.objective, examples, pair_mode, size, notes=notes, pooling=spec.pooling)
 
 
-def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split) -> Examples:
-    has_labels = split != "test" or spec.label in table.rows[0]  # a test split may lack them
-    table.require([*spec.columns, *([spec.label] if has_labels else []), *([spec.id] if spec.id else [])])
+def _examples(
+    spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split, labelled: bool
+) -> Examples:
     texts = [
-        tokenizer.encode([_field(table, row, column) for row in range(len(table.rows))]) for column in spec.columns
+        tokenizer.encode([_field(table, row, column) for row in range(len(table.rows))]) for column in spec.text_columns
     ]
     apart = spec.pair_mode == "bi_encoder"
     sequences, truncated = _sequences(texts, tokenizer, longest, apart)
@@ -50,18 +54,32 @@ def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, 
         tokens=np.concatenate([tokens for tokens, _ in sequences]).astype(np.int32),
         segments=np.concatenate([np.arange(len(tokens)) >= second for tokens, second in sequences]).astype(np.int8),
         offsets=np.cumsum([0] + [len(tokens) for tokens, _ in sequences]),
-        labels=_labels(spec.objective, spec.label, table, split) if has_labels else None,
+        labels=_labels(spec.objective, spec.label, table, split) if labelled else None,
         sides=2 if apart else 1,
-        ids=[row.get(spec.id or "") or str(number) for number, row in enumerate(table.rows)],
+        ids=_ids(table, spec.id),
         truncated=truncated,
     )
 
 
 def _field(table: Table, row: int, column: str) -> str:
     text = table.rows[row].get(column, "")
+    if isinstance(text, Nested):
+        raise DataError(
+            f"{table.where(row)}: {column} is {short(text)}; a text is needed, such as {column}.0 of a list."
+        )
     if not text.strip():
-        raise DataError(f"{table.where(row)}: {column} is empty.")
+        raise DataError(f"{table.where(row)}: {column} is empty; skip_empty = true leaves such rows out.")
     return text
+
+
+def _ids(table: Table, column: str | None) -> list[str]:
+    """Name the examples by their ids, or number them. Raises DataError for an empty id."""
+    if column is None:
+        return [str(number) for number in range(len(table.rows))]
+    ids = [row.get(column, "").strip() for row in table.rows]
+    if "" in ids:
+        raise DataError(f"{table.where(ids.index(''))}: {column} is empty; without id = '{column}', rows are numbered.")
+    return ids
 
 
 def _sequences(
@@ -114,8 +132,12 @@ def _labels(objective: Objective, column: str, table: Table, split: Split) -> Te
         try:
             values.append(objective.label(text))
         except ValueError as needed:
-            raise DataError(f"{table.where(number)}: {column} is '{short(text)}'; {needed} is needed.") from None
+            remedy = "" if text else "; skip_empty = true leaves such rows out"
+            said = f"{column} is '{short(text)}'; {needed} is needed{remedy}"
+            raise DataError(f"{table.where(number)}: {said}.") from None
     labels = torch.tensor(values, dtype=objective.label_type)
     if split == "train" and not differ(labels):
-        raise DataError(f"{table.name}: every {column} is {table.rows[0][column]}; nothing can be learned from it.")
+        raise DataError(
+            f"{table.name}: every {column} is {short(table.rows[0][column])}; nothing can be learned from it."
+        )
     return labels
