@@ -1,4 +1,4 @@
-"""The command line: regkit train, regkit pretrain, regkit eval, regkit plugins, regkit settings.
+"""The command line: regkit train, pretrain, eval, data, plugins and settings.
 
 Torch takes seconds to import. So a command first checks what it can without, and imports the rest when that is right.
 """
@@ -203,6 +203,20 @@ def evaluate(
     from regkit.cli import evaluate as evaluating
 
     evaluating.evaluate(run, split.value, data, predictions, device, encoder_factory, as_json)
+
+
+@app.command("data")
+def look_at_data(
+    places: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Tables, folders, or hub:NAME.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Write the declaration of the tasks to this new file, such as tasks.toml."),
+    ] = None,
+) -> None:
+    """Look into files: say what they hold, and write the tasks.toml that declares it."""
+    from regkit.cli import data as looking
+
+    looking.data(places, output)
 
 
 @app.command()

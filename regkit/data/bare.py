@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ TAKEN = {"train", "eval", "type", "to", "half", "float", "double", "apply", "for
 SHARD = re.compile(r"[-_.]?\d+[-_]of[-_]\d+|[-_.]\d+$")
 WORDS = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 
-Files = Mapping[Split, tuple[Path, ...]]
+Files = dict[Split, tuple[Path, ...]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def declare_table(files: Files, given: Given) -> TaskSpec:
             f"guessed by their names: text is {' and '.join(text)}, label is {label}; --text and --label say otherwise"
         )
     values: dict[str, Any] = {
-        **files,
+        "train": files["train"],
         "text": text[0] if len(text) == 1 else text,
         "label": label,
         "kind": given.kind,
@@ -128,7 +128,16 @@ def sort_files(paths: Iterable[Path]) -> dict[str, Files]:
         words = _split_words(stem)
         rest = re.sub(rf"[-_. ]*{words[-1]}(?![A-Za-z])[-_. ]*", "-", stem).strip("-") if words else stem
         found[rest or path.absolute().parent.name][WORDS[words[-1].lower()] if words else "train"].append(path)
+    _join_tests(found)
     return {task_name(name): {split: tuple(files) for split, files in splits.items()} for name, splits in found.items()}
+
+
+def _join_tests(found: dict[str, dict[Split, list[Path]]]) -> None:
+    """Let files of a test split alone, `sst-test-student.csv`, belong to the task whose name begins theirs."""
+    for name in [name for name, splits in found.items() if set(splits) == {"test"}]:
+        owners = [other for other in found if "train" in found[other] and name.startswith(other)]
+        if len(owners) == 1 and "test" not in found[owners[0]]:
+            found[owners[0]]["test"] = found.pop(name)["test"]
 
 
 def task_name(place: str) -> str:

@@ -28,7 +28,7 @@ class Columnar:
         self.form = {"parquet": "Parquet", "arrow": "Arrow", "arrow stream": "an Arrow stream"}[form]
         with self._opened() as (schema, _):
             self.columns: Sequence[str] = list(schema.names)
-            self.classes = class_names(schema)
+            self.classes: Mapping[str, Sequence[str]] = class_names(schema)
 
     def records(self, columns: Sequence[str]) -> Iterator[Record]:
         """Yield these columns of each row. Raises DataError with the file."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from regkit.base.errors import DataError
 from regkit.data.signatures import BEGIN, EXCEL, PICKLE, columnar, foreign, packing
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 BLOCK = 1 << 20  # bytes read at once
+SAMPLE = 1 << 16  # characters that tell how a text is laid out
 LONGEST_LINE = 1 << 24  # bytes: a line is read in one piece
 MOST_UNPACKED = 1 << 30  # bytes of a packed file: it may say the same without end
 MARKS = {  # byte order marks; that of UTF-32 begins as that of UTF-16
@@ -84,9 +85,9 @@ def _inside(path: Path, kind: str, file: BinaryIO) -> Iterator[BinaryIO]:
         with zipfile.ZipFile(file) as archive, archive.open(_only_member(path, archive)) as member:
             yield cast(BinaryIO, member)
         return
-    openers = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+    openers: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
     with openers[kind](file) as stream:
-        yield cast(BinaryIO, stream)
+        yield stream
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
@@ -112,10 +113,15 @@ class Text:
 
     path: Path
     encoding: str
-    begin: str  # its first characters
+    begin: str  # its first characters, at most `SAMPLE`
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the text goes on after its beginning."""
+        return len(self.begin) >= SAMPLE
 
     @contextmanager
-    def open(self, newline: str) -> Iterator[io.TextIOBase]:
+    def open(self, newline: str | None) -> Iterator[io.TextIOBase]:
         """Open the text; `newline` as for the built-in open."""
         with unpacked(self.path) as stream, io.TextIOWrapper(stream, self.encoding, newline=newline) as text:
             yield text
@@ -174,7 +180,7 @@ def _decoded(path: Path, encoding: str) -> Text:
             if not block:
                 break
             if not begin.strip():
-                begin = text[: 1 << 16].removeprefix("\ufeff")
+                begin = text.removeprefix("\ufeff")[:SAMPLE]
                 if "\0" in begin.lstrip().partition("\n")[0]:
                     raise EncodingError(f"{path}, line 1: NUL is not text.")
             line += block.count(b"\n")

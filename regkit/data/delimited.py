@@ -3,14 +3,18 @@
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from regkit.base.errors import DataError, short
 from regkit.data.decode import LONGEST_LINE, Text
 from regkit.data.records import Record, first_duplicate
+from regkit.data.usual import IDS, LABELS, TEXTS
+
+if TYPE_CHECKING:
+    import _csv
 
 BARS, UNIT = "|||", "\x1f"  # csv takes delimiters of one character: this one stands for three bars
-DELIMITERS = {"\t": "tabs", ",": "commas", ";": "semicolons", UNIT: BARS, "|": "bars"}  # of two that fit, the first
+DELIMITERS = {UNIT: BARS, "\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}  # of two that fit, the first
 SAMPLED = 200  # rows that tell the delimiter
 TALL = 10  # lines of a row: in a higher one, a quote may have swallowed rows
 LONG_NAME, WORDY_NAME = 60, 3  # characters and blanks of a column's name; with more it is rather a text
@@ -33,7 +37,7 @@ class Delimited:
         self.delimiter = find_delimiter(text, names, quoting)
         self.form = f"fields parted by {DELIMITERS[self.delimiter]}"
         self.tall = (0, 0)  # lines of the highest row, and where it begins
-        self.columns = list(names) or next((fields for _, _, fields in self._rows()), [])
+        self.columns: Sequence[str] = list(names) or next((fields for _, _, fields in self._rows()), [])
         self.hint = "" if names else _without_header(self.columns, self.delimiter)
         if (twice := first_duplicate(filter(None, self.columns))) is not None:
             more = f": {self.hint}" if self.hint else ""
@@ -85,7 +89,7 @@ def find_delimiter(text: Text, names: Sequence[str] = (), quoting: bool = True) 
 def _share(text: Text, delimiter: str, names: Sequence[str], quoting: bool) -> float | None:
     """Compute the share of sampled rows that have as many fields as the header; None if that is one field."""
     lines = text.begin.splitlines(keepends=True)
-    sample = lines[: SAMPLED if len(lines) < 2 else max(1, min(len(lines) - 1, SAMPLED))]  # the last may be cut
+    sample = lines[: min(SAMPLED, max(1, len(lines) - text.is_cut))]  # the last line may be half a line
     if delimiter == UNIT and not any(BARS in line for line in sample):
         return None
     try:
@@ -97,7 +101,7 @@ def _share(text: Text, delimiter: str, names: Sequence[str], quoting: bool) -> f
     return widths[1:].count(widths[0]) / max(len(widths) - 1, 1) if widths and widths[0] > 1 else None
 
 
-def _reader(lines: Iterable[str], delimiter: str, quoting: bool, strict: bool = True) -> "csv._reader":
+def _reader(lines: Iterable[str], delimiter: str, quoting: bool, strict: bool = True) -> "_csv.Reader":
     quoted = quoting and delimiter != UNIT
     style: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     found = (line.replace(BARS, UNIT) for line in lines) if delimiter == UNIT else lines
@@ -113,7 +117,8 @@ def _getter(places: Sequence[int]) -> Callable[[Sequence[str]], Sequence[str]]:
 
 def _without_header(header: Sequence[str], delimiter: str) -> str:
     """Say that a header looks like data, if it does, and what to do."""
-    if not any(_like_data(field.strip()) for field in header):
+    named = {field.strip().lower() for field in header} & {*TEXTS, *LABELS, *IDS}
+    if named or not any(_like_data(field.strip()) for field in header):
         return ""
     begin = short(delimiter.join(header).replace(UNIT, BARS))
     return (

@@ -3,57 +3,7 @@
 from collections.abc import Sequence
 
 from regkit.base.errors import ConfigError, short
-
-PAIRS = [
-    ("sentence1", "sentence2"),
-    ("question1", "question2"),
-    ("premise", "hypothesis"),
-    ("text1", "text2"),
-    ("text_a", "text_b"),
-    ("question", "sentence"),
-    ("question", "passage"),
-    ("query", "passage"),
-    ("sentence_a", "sentence_b"),
-]
-TEXTS = [
-    "text",
-    "sentence",
-    "review",
-    "review_text",
-    "reviewtext",
-    "review_body",
-    "content",
-    "comment",
-    "comment_text",
-    "tweet",
-    "body",
-    "message",
-    "utterance",
-    "document",
-    "question",
-    "phrase",
-    "headline",
-]
-LABELS = [
-    "label",
-    "labels",
-    "class",
-    "category",
-    "target",
-    "sentiment",
-    "stars",
-    "rating",
-    "score",
-    "similarity",
-    "similarity_score",
-    "gold_label",
-    "is_duplicate",
-    "polarity",
-    "emotion",
-    "intent",
-    "toxic",
-    "answer",
-]
+from regkit.data.usual import IDS, LABELS, PAIRS, TEXTS
 
 
 def guess_columns(
@@ -67,7 +17,7 @@ def guess_columns(
         text = _usual_texts([each for each in columns if each != label])
     if label is None:
         label = _usual_label([each for each in columns if each not in (text or ())])
-    rest = [each for each in columns if each and each not in (*(text or ()), label)]
+    rest = [each for each in columns if each and each.lower() not in IDS and each not in (*(text or ()), label)]
     if not text and label and len(rest) == 1:
         text = rest
     if text and not label and len(rest) == 1:

@@ -1,4 +1,4 @@
-"""Hub: read the rows of a data set on the Hugging Face Hub, or of a folder with such a layout, as they stream."""
+"""Hub: read the rows of a data set on the Hugging Face Hub, or of a folder with such a layout."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,15 +39,17 @@ class HubRows:
         found = usual_split(names, split)
         if found is None:
             raise DataError(f"{place} has no {split} split; it has {', '.join(names)}.")
-        self._stream = _asked(place, "load_dataset", split=found, streaming=True)
-        features: Mapping[str, Any] = self._stream.features or next(iter(self._stream), {})
+        self._rows = _asked(place, "load_dataset", split=found)
+        features: Mapping[str, Any] = self._rows.features
         self.columns: Sequence[str] = list(features)
-        self.classes = {name: tuple(each.names) for name, each in features.items() if hasattr(each, "names")}
+        self.classes: Mapping[str, Sequence[str]] = {
+            name: tuple(each.names) for name, each in features.items() if hasattr(each, "names")
+        }
 
     def records(self, columns: Sequence[str]) -> Iterator[Record]:
         """Yield these columns of each row."""
         try:
-            for number, row in enumerate(self._stream, 1):
+            for number, row in enumerate(self._rows, 1):
                 yield number, fields_of(row, columns)
         except Exception as error:  # of the network, of the set's own files: they share no base
             raise DataError(f"{self.name} cannot be read: {_first_line(error)}.") from None

@@ -16,6 +16,7 @@ from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.objectives import Objective, differ
 from regkit.tasks.task import Examples, Split, Task
 
+NO_LABELS = ("", "-", "?", "-1", "NA", "N/A", "nan", "null", "None")  # what often stands where a label is missing
 SHOWN, MANY = 0.01, 0.1  # shares of unknown words that the plan mentions, and warns of
 
 
@@ -132,7 +133,7 @@ def _labels(objective: Objective, column: str, table: Table, split: Split) -> Te
         try:
             values.append(objective.label(text))
         except ValueError as needed:
-            remedy = "" if text else "; skip_empty = true leaves such rows out"
+            remedy = f"; {_leaving_out(text)} leaves such rows out" if text in NO_LABELS else ""
             said = f"{column} is '{short(text)}'; {needed} is needed{remedy}"
             raise DataError(f"{table.where(number)}: {said}.") from None
     labels = torch.tensor(values, dtype=objective.label_type)
@@ -141,3 +142,8 @@ def _labels(objective: Objective, column: str, table: Table, split: Split) -> Te
             f"{table.name}: every {column} is {short(table.rows[0][column])}; nothing can be learned from it."
         )
     return labels
+
+
+def _leaving_out(label: str) -> str:
+    """Write the option of a task by which rows with this label are left out."""
+    return f"skip = ['{label}']" if label else "skip_empty = true"

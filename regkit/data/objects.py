@@ -27,7 +27,9 @@ class Objects:
         self.text, self.name = text, str(text.path)
         self.array = text.begin.lstrip().startswith("[")
         self.form = "a JSON array" if self.array else "JSON lines"
-        self.columns = list(dict.fromkeys(name for _, each in islice(self._objects(), SAMPLED) for name in each))
+        self.columns: Sequence[str] = list(
+            dict.fromkeys(name for _, each in islice(self._objects(), SAMPLED) for name in each)
+        )
 
     def records(self, columns: Sequence[str]) -> Iterator[Record]:
         """Yield these fields of each object, with the line where it begins. Raises DataError with the line."""

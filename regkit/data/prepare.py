@@ -124,7 +124,7 @@ def _make_dev(found: Prepared) -> None:
     groups: Sequence[object] = [row.get(spec.group, "") for row in train.rows] if spec.group else texts
     classes = [""] * len(texts) if spec.kind == "regression" else found.labels("train")
     try:
-        chosen = hold_out(spec.held_out, classes, groups)  # type: ignore[arg-type]
+        chosen = hold_out(spec.held_out, classes, groups)
     except DataError as error:
         if not spec.dev_is_default:
             raise DataError(f"{train.name}: {error}; name a file for dev, or set dev = 0.") from None
@@ -136,13 +136,22 @@ def _make_dev(found: Prepared) -> None:
     even = "" if spec.kind == "regression" else "the same share of each class, "
     together = f"{spec.group or 'text'} together"
     found.notes.append(
-        f"dev: {len(chosen)} of the {len(texts)} training rows are held out, {even}rows of one {together}; equal for every seed"
+        f"dev: {len(chosen)} of the {len(texts)} training rows are held out, {even}"
+        f"rows of one {together}; equal for every seed"
     )
 
 
 def _count_repeated(found: Prepared) -> None:
     """Say how many rows stand twice, and how many dev rows have a text of the training split."""
     texts = {split: found.texts(split) for split in ("train", "dev") if split in found.tables}
+    ids = {
+        split: [(row.get(found.spec.id, ""),) for row in table.rows]
+        for split, table in found.tables.items()
+        if found.spec.id
+    }
+    found.notes += [
+        f"{count} {split} rows have the id of an earlier row" for split in ids if (count := repeated(ids[split]))
+    ]
     if count := repeated(texts.get("train", [])):
         found.notes.append(f"{count} train rows have a text that stands in an earlier row")
     if "train" in texts and (count := repeated(texts.get("dev", []), texts["train"])):

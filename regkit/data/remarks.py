@@ -4,8 +4,8 @@ from collections import Counter
 
 from torch import Tensor
 
-from regkit.tasks.objectives import Objective
 from regkit.tasks.names import Split
+from regkit.tasks.objectives import Objective
 
 SHOWN = 12  # classes whose counts are listed
 MAJORITY = 0.9  # share of one class, above which always naming it would score well

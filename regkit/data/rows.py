@@ -55,7 +55,7 @@ def _texts(wanted: Value | Sequence[Value]) -> list[str]:
 def is_placeholder(labels: Sequence[str]) -> str | None:
     """Tell which placeholder stands for every label of a test split: nothing, -1 or 0; None if they are labels."""
     found = set(labels)
-    if len(found) != 1 or len(labels) < 2 and found != {""}:
+    if len(found) != 1 or (len(labels) < 2 and found != {""}):
         return None
     only = found.pop()
     return only if only == "" or as_number(only) in (-1.0, 0.0) else None

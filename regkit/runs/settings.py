@@ -44,7 +44,9 @@ Memory = Annotated[int, BeforeValidator(size_in_bytes), Field(ge=1)]
 
 # Every setting but `labels` and `plugins`, in the order in which help, docs and `regkit settings` print them.
 GROUPS = {
-    "What to train on": ["data", "text", "label", "kind", "dev", "test", "tasks", "encoder", "encoder_factory", "fresh_heads", "finetune"],
+    "What to train on": [
+       "data", "text", "label", "kind", "dev", "test", "tasks", "encoder", "encoder_factory", "fresh_heads", "finetune",
+    ],
     "How long": ["epochs", "steps", "patience"],
     "How": [
         "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "dropout", "pooling", "max_length",
