@@ -86,4 +86,4 @@ def _is_whole(number: float) -> bool:
 
 def _in_order(name: str) -> tuple[bool, float, str]:
     number = as_number(name)
-    return number is None, number or 0.0, name
+    return number is None, number or 0.0, name.casefold()

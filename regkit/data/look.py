@@ -1,6 +1,6 @@
 """Look: find out what files hold, and write the `tasks.toml` that says so."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,13 @@ import tomli_w
 from regkit.base.errors import DataError, RegkitError, short
 from regkit.data.bare import Files, Given, declare_table, name_of, sort_files, split_table, tables_in
 from regkit.data.columnar import is_saved
-from regkit.data.declare import SPLITS, TaskSpec
+from regkit.data.declare import SPLITS
 from regkit.data.hub import on_hub
 from regkit.data.prepare import Prepared, prepare
 from regkit.data.tables import Table, is_pattern
 
 EXAMPLES = 3  # rows of each task that are shown
+SHOWN = 20  # columns that are named
 WRITTEN = ("kind", "text", "label", "classes", "range", "train", "dev", "test", "skip_empty")
 
 
@@ -85,7 +86,8 @@ def _tasks(places: Sequence[Path]) -> dict[str, Files]:
 
 
 def _described(table: Table) -> str:
-    return f"{table.name}, {table.form}; {len(table.rows)} rows; columns {', '.join(short(each) for each in table.columns[:20] if each)}"
+    columns = ", ".join(short(each) for each in table.columns[:SHOWN] if each)
+    return f"{table.name}, {table.form}; {len(table.rows)} rows; columns {columns}"
 
 
 def _examples(found: Prepared) -> Iterator[str]:

@@ -149,6 +149,11 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
+def read_found(path: Path) -> None:
+    for spec in find_tasks(path).values():
+        spec.table("train")
+
+
 @pytest.mark.parametrize("name", READ)
 def test_a_table_alone_is_trained_on_in_whatever_form_it_comes(name: str, tmp_path: Path, tokenizer: Tokenizer) -> None:
     content = READ[name]
@@ -166,8 +171,7 @@ def test_what_is_no_table_is_refused_in_one_sentence_that_says_what_it_is(name: 
     content, says = REFUSED[name]
     path = write(tmp_path / name, content)
     with pytest.raises(RegkitError) as caught:
-        for spec in find_tasks(path).values():
-            spec.table("train")
+        read_found(path)
     assert says in str(caught.value)
     assert str(caught.value).startswith(str(path))
     assert str(caught.value).isprintable()
