@@ -1,4 +1,4 @@
-"""The command line: regkit train, regkit pretrain, regkit eval, regkit plugins, regkit settings.
+"""The command line: regkit train, pretrain, eval, data, plugins and settings.
 
 Torch takes seconds to import. So a command first checks what it can without, and imports the rest when that is right.
 """
@@ -15,7 +15,7 @@ import typer
 from regkit.cli.endings import end_by, stop
 from regkit.cli.gather import check, gather, make_importable
 from regkit.cli.options import flag, takes_settings
-from regkit.data.declare import find_tasks
+from regkit.data.find import find_tasks, is_table
 from regkit.hooks import catalog
 from regkit.runs import folders
 from regkit.runs.settings import GROUPS, Settings
@@ -29,7 +29,10 @@ DOMAINS_OWN = [
     "batch_size",
     "learning_rate",
 ]  # settings of `pretrain` that are options of that plugin
-FINETUNING = {"tasks", "finetune", "warmup", "weight_decay", "max_length"}  # settings without a meaning for `pretrain`
+FINETUNING = {  # settings without a meaning for `pretrain`
+    *("tasks", "finetune", "warmup", "weight_decay", "max_length"),
+    *("text", "label", "kind", "dev", "test"),
+}
 
 app = typer.Typer(
     name="regkit",
@@ -190,7 +193,7 @@ def evaluate(
 ) -> None:
     """Score a run's best checkpoint."""
     folder = folders.find_folder(run)
-    if data is not None:
+    if data is not None and not is_table(data):
         find_tasks(data)
     Settings.read(folder / folders.CONFIG)
     named = {"encoder_factory": encoder_factory}
@@ -200,6 +203,20 @@ def evaluate(
     from regkit.cli import evaluate as evaluating
 
     evaluating.evaluate(run, split.value, data, predictions, device, encoder_factory, as_json)
+
+
+@app.command("data")
+def look_at_data(
+    places: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Tables, folders, or hub:NAME.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Write the declaration of the tasks to this new file, such as tasks.toml."),
+    ] = None,
+) -> None:
+    """Look into files: say what they hold, and write the tasks.toml that declares it."""
+    from regkit.cli import data as looking
+
+    looking.data(places, output)
 
 
 @app.command()

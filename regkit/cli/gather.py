@@ -11,7 +11,9 @@ from regkit.base.errors import ConfigError, PluginError, typed
 from regkit.base.files import absolute, follow
 from regkit.cli.options import flag
 from regkit.data import demo
-from regkit.data.declare import choose, find_tasks
+from regkit.data.find import choose, find_tasks
+from regkit.data.hub import on_hub
+from regkit.data.labels import as_number
 from regkit.hooks import catalog
 from regkit.model.encoders import check_encoder
 from regkit.runs.settings import Settings
@@ -36,11 +38,23 @@ def gather(config: Path | None, given: Mapping[str, Any], plugins: Sequence[str]
         values["tasks"] = [name.strip() for name in values["tasks"].split(",")]
     if "epochs" in given and "steps" not in given:
         values["steps"] = None
-    if values["data"] is not None:
-        values["data"] = absolute(Path(values["data"]))
+    for name in ("data", "dev", "test"):
+        values[name] = _absolute(values[name], share=name == "dev")
     if values["encoder"] and follow(Path(values["encoder"])).is_dir():
         values["encoder"] = str(absolute(Path(values["encoder"])))
     return Settings.checked(values, "the command line", {name: flag(name) for name in given})
+
+
+def _absolute(value: Any, share: bool = False) -> Any:
+    """Make a path absolute; a data set of the Hub, a share where one may be, and nothing stay as they are."""
+    if (
+        value is None
+        or isinstance(value, float)
+        or on_hub(Path(value))
+        or (share and as_number(str(value)) is not None)
+    ):
+        return value
+    return absolute(Path(value))
 
 
 def check(settings: Settings, *, begins: bool) -> None:
@@ -55,7 +69,7 @@ def check(settings: Settings, *, begins: bool) -> None:
     if not begins:
         return
     if settings.data or settings.finetune:
-        choose(find_tasks(settings.data), settings.tasks)
+        choose(find_tasks(settings.data, settings.given), settings.tasks)
     check_encoder(settings.encoder)
 
 

@@ -21,7 +21,11 @@ SHOWN = {
     "encoder_factory": "MODULE:FUNCTION",
     "memory": "SIZE",
     "monitor": "SCORE",
+    "text": "COLUMN",
+    "label": "COLUMN",
+    "dev": "PATH|SHARE",
 }  # where that says too little
+REPEATED = {"text"}  # settings that are lists, and whose values may have commas: the option is given several times
 PANELS = ["", *GROUPS]  # the parts of a command's help; the first has the title that typer gives it
 
 
@@ -51,7 +55,7 @@ def takes_settings(
                 if options[name]:
                     raise ConfigError(f"{flag(name)} and {flag(off)} are both given; leave one of them out.")
                 options[name] = False
-            command(**values, settings={name: options[name] for name in given if options[name] is not None})
+            command(**values, settings={name: options[name] for name in given if options[name] not in (None, [])})
 
         own = inspect.signature(command, eval_str=True).parameters.values()
         keyword = inspect.Parameter.KEYWORD_ONLY
@@ -86,7 +90,7 @@ def _parameters(name: str, setting: Option, meaning: str = "", default: Any = No
         autocompletion=_completer(_choices(setting.hint)),
     )
     if setting.hint is not bool:
-        return [_keyword(name, str | None, option)]
+        return [_keyword(name, list[str] | None if name in REPEATED else str | None, option)]
     hidden = typer.Option(off, hidden=True, rich_help_panel=panel)  # a column of its own would cut the text
     return [_keyword(name, bool | None, option), _keyword(OFF + name, bool | None, hidden)]
 

@@ -1,15 +1,20 @@
-"""Declare: find the tasks of a `tasks.toml`, of a folder with the course's files, or of the demo."""
+"""Declare: what a task is - its columns, its labels, its files - as a `tasks.toml` says it."""
 
+import codecs
+import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from regkit.base.errors import ConfigError, DataError, explain, nearest
+from regkit.base.errors import ConfigError, explain, nearest
 from regkit.base.files import TextPath, read_toml
 from regkit.data import demo
-from regkit.data.tables import Table, first_duplicate, read_table
+from regkit.data.hub import on_hub
+from regkit.data.records import Value, first_duplicate
+from regkit.data.tables import Table, read_table
 from regkit.tasks.labels import class_of, yes_or_no
 from regkit.tasks.names import PairMode, Pooling, Split
 from regkit.tasks.scores import SCORES
@@ -21,9 +26,11 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 LONGEST_NAME = 64  # characters of a task's name, which is part of file names
 NARROWEST = 1e-30  # range of scores; a number divided by a narrower one may be too large for a float
 MOST_CLASSES = 1 << 16  # each has a row in the head's weights, whatever the data
+Kind = Literal["classification", "binary", "regression", "multilabel", "ordinal", "soft"]
 Bound = Annotated[float, Field(ge=-1e9, le=1e9)]  # of a score: a float64 of this size has six decimals
 Weights = Literal["balanced"] | tuple[float, ...] | dict[str, float]  # of classes, in their order or by name
 OF_COLUMNS = ("multilabel", "soft")  # kinds whose label may be a column for each class
+ORDERED = ("multilabel", "ordinal", "soft")  # kinds whose classes have an order that no column tells
 
 
 def _weights(given: object) -> object:
@@ -40,13 +47,25 @@ def _is_weight(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 1e-6 <= value <= 1e6
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+Files = Annotated[TextPath | tuple[TextPath, ...], Field(union_mode="left_to_right")]
+
+
+def _share(value: object) -> object:
+    """Read a share that is written as text, as a command line gives it."""
+    return float(value) if isinstance(value, str) and re.fullmatch(r"0|0?\.[0-9]+", value) else value
+
+
+DevSplit = Annotated[Share | TextPath, BeforeValidator(_share)]  # a file, or the share of train that is held out
+
+
 class TaskSpec(BaseModel):
     """A task as `tasks.toml` declares it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    kind: Literal["classification", "binary", "regression", "multilabel", "ordinal", "soft"]
-    text: str | tuple[str, str]  # the column of the text, or those of a pair
+    kind: Kind | None = None  # read off the labels unless said
+    text: str | tuple[str, str]  # the column of the text, or those of a pair; a path leads into nested fields
     label: str | tuple[str, ...]  # the column of the label, or one for each class of a multilabel or soft task
     id: str | None = None  # the column that names an example in prediction files; without it, the row number
     classes: Annotated[int, Field(ge=2, le=MOST_CLASSES)] | Annotated[tuple[str, ...], Field(min_length=2)] | None = (
@@ -58,31 +77,71 @@ class TaskSpec(BaseModel):
     pair_mode: PairMode | None = None  # cross_encoder unless said otherwise
     pooling: Pooling | None = None  # that of the run unless said otherwise
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    train: TextPath | None = None
-    dev: TextPath | None = None
-    test: TextPath | None = None
+    train: Files | None = None  # a file, a pattern, a folder that `datasets` saved, or several of these
+    dev: Annotated[Share | Files | None, BeforeValidator(_share)] = None  # or the share of train that is held out
+    test: Files | None = None
+    group: str | None = None  # the column whose rows with the same value are all in train, or all in dev
+    columns: tuple[str, ...] = ()  # names of the columns, for files without a header
+    where: dict[str, Value | tuple[Value, ...]] = {}  # take only rows with these values in other columns
+    skip: tuple[str, ...] = ()  # leave out rows with these labels
+    skip_empty: bool = False  # leave out rows without text or label
+    encoding: str | None = None  # of text files; without it, told by their bytes
     optional: bool = False  # true: trained only if the user names it
     quoting: bool = True  # false: quote characters in CSV and TSV files are plain text
 
     @model_validator(mode="after")
     def _complete(self) -> "TaskSpec":
-        needed = "range" if self.kind == "regression" else "classes"
-        if self.kind != "binary" and getattr(self, needed) is None and isinstance(self.label, str):
-            raise ValueError(f"a {self.kind} task needs '{needed}'")
+        if self.kind in ORDERED and self.classes is None and isinstance(self.label, str):
+            raise ValueError(f"a {self.kind} task needs 'classes'")
         if wrong := self._wrong_classes() or self._wrong_score():
             raise ValueError(wrong)
         if self.range is not None and not self.range[1] - self.range[0] >= NARROWEST:
             raise ValueError("range needs its lowest value first, and a higher one after it")
         if isinstance(self.classes, tuple) and (twice := first_duplicate(self.classes)) is not None:
             raise ValueError(f"classes names '{twice}' twice")
+        if (twice := first_duplicate(self.columns)) is not None:
+            raise ValueError(f"columns names '{twice}' twice")
         if self.pair_mode and isinstance(self.text, str):
             raise ValueError("pair_mode is for pairs: text needs two columns")
+        if self.group and not self.held_out:
+            raise ValueError("group is for a dev split that is made: dev needs a share, such as 0.1")
         return self
 
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        try:
+            return name and codecs.lookup(name).name
+        except LookupError:
+            raise ValueError(
+                "no such encoding is known; utf-8, utf-16, cp1252 and shift_jis are some that are"
+            ) from None
+
     @property
-    def columns(self) -> tuple[str, ...]:
+    def text_columns(self) -> tuple[str, ...]:
         """The names of the text columns: one, or two for a pair."""
         return (self.text,) if isinstance(self.text, str) else self.text
+
+    @property
+    def held_out(self) -> float:
+        """The share of the training rows that becomes the dev split; 0 if there is another one, or none."""
+        return self.dev if isinstance(self.dev, float) else 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether kind, classes or range are still to be read off the training labels."""
+        needed = {"classification": self.classes, "regression": self.range}
+        return self.kind is None or needed.get(self.kind, True) is None
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Sentences for the plan about how the task was declared."""
+        return ()
+
+    @property
+    def dev_is_default(self) -> bool:
+        """Whether nobody asked for the dev split: it is made only if it can be."""
+        return False
 
     @property
     def objective(self) -> "Objective":
@@ -100,6 +159,16 @@ class TaskSpec(BaseModel):
     def label_columns(self) -> tuple[str, ...]:
         """The names of the label columns: one, or one for each class."""
         return (self.label,) if isinstance(self.label, str) else self.label
+
+    @property
+    def label_name(self) -> str:
+        """What messages call the label: its column, or its columns."""
+        return ", ".join(self.label_columns)
+
+    def label_of(self, row: Mapping[str, str]) -> str:
+        """Read a row's label as its table writes it: of several columns a JSON list, and nothing if all are empty."""
+        cells = [row.get(column, "").strip() for column in self.label_columns]
+        return cells[0] if len(cells) == 1 else json.dumps(cells, ensure_ascii=False) if any(cells) else ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,6 +200,8 @@ class TaskSpec(BaseModel):
         """Say what does not fit about classes and the columns of labels; nothing if all does."""
         several, count = not isinstance(self.label, str), len(self.label_columns)
         if several and self.kind not in OF_COLUMNS:
+            if self.kind is None:
+                return f"a task with several label columns needs kind: {' or '.join(OF_COLUMNS)}"
             return f"a {self.kind} task has one label column; several are for the kinds {' and '.join(OF_COLUMNS)}"
         if several and count < 2:
             return f"a {self.kind} task with label columns needs two or more; one alone is for the kind binary"
@@ -138,7 +209,7 @@ class TaskSpec(BaseModel):
             return f"label names column '{twice}' twice"
         if self.classes is not None and self.kind == "regression":
             return "a regression task has a range, and no classes"
-        if self.range is not None and self.kind != "regression":
+        if self.range is not None and self.kind not in (None, "regression"):
             return f"a {self.kind} task has classes, and no range"
         classes = len(self.classes) if isinstance(self.classes, tuple) else self.classes
         if several and classes not in (None, count):
@@ -153,6 +224,8 @@ class TaskSpec(BaseModel):
 
     def _wrong_score(self) -> str:
         """Say what does not fit about class weights and the metric; nothing if all does."""
+        if self.kind is None:  # it is read off the training file
+            return ""
         if self.metric is not None and self.metric not in SCORES[self.kind]:
             return (
                 f"metric is '{self.metric}', no score of a {self.kind} task. {nearest(self.metric, SCORES[self.kind])}"
@@ -170,10 +243,21 @@ class TaskSpec(BaseModel):
         return ""
 
     def table(self, split: Split) -> Table | None:
-        """Read the rows of a split; return None if the task has no such split."""
-        path: Path | None = getattr(self, split)
-        columns = [*self.columns, *([self.id] if self.id else [])]
-        return read_table(path, quoting=self.quoting, columns=columns) if path else None
+        """Read the rows of a split; return None if the task has no such file."""
+        files = getattr(self, split)
+        if files is None or isinstance(files, float):
+            return None
+        others = [each for each in (self.id, self.group if split == "train" else None) if each]
+        labelled = [] if split == "test" else [*self.label_columns]  # a test split may lack labels
+        return read_table(
+            files,
+            quoting=self.quoting,
+            encoding=self.encoding,
+            names=self.columns,
+            columns=list(dict.fromkeys([*self.text_columns, *labelled, *others, *self.where])),
+            optional=[] if labelled else [*self.label_columns],
+            split=split,
+        )
 
 
 class DemoSpec(TaskSpec):
@@ -186,52 +270,8 @@ class DemoSpec(TaskSpec):
         return Table(f"demo:{self.source}-{split}", rows, list(range(1, len(rows) + 1)), unit="row")
 
 
-SST = {"kind": "classification", "classes": 5, "text": "sentence", "label": "sentiment", "id": "id"}
-# The course trains CFIMDB, whose texts are ten times as long, apart from the other three.
-CFIMDB = {"kind": "binary", "text": "sentence", "label": "sentiment", "id": "id", "optional": True}
-QUORA = {"kind": "binary", "text": ("sentence1", "sentence2"), "label": "is_duplicate", "id": "id"}
-STS = {"kind": "regression", "range": (0, 5), "text": ("sentence1", "sentence2"), "label": "similarity", "id": "id"}
-
-# The course's files are recognised by name: of each task how the names of its files begin, and what is in them.
-COURSE: dict[str, tuple[str, dict[str, Any]]] = {
-    "sst": ("ids-sst", SST),
-    "quora": ("quora", QUORA),
-    "sts": ("sts", STS),
-    "cfimdb": ("ids-cfimdb", CFIMDB),
-}
-DEMO: dict[str, dict[str, Any]] = {"sentiment": SST, "paraphrase": QUORA, "similarity": STS}
-
-
-def find_tasks(data: Path | None) -> dict[str, TaskSpec]:
-    """Find the tasks that a TOML file or a folder declares; None stands for the demo.
-
-    A folder has a `tasks.toml`, or the course's files. Raises DataError or ConfigError, which names the file.
-    """
-    if data is None:
-        return {name: DemoSpec(source=name, batch_size=16, **spec) for name, spec in DEMO.items()}
-    if data.is_file():
-        if data.suffix != ".toml":
-            raise DataError(f"{data} is no TOML file; --data takes a folder, or a TOML file that declares tasks.")
-        return _declared(data)
-    if not data.is_dir():
-        raise DataError(f"{data} does not exist; --data takes a folder, or a TOML file that declares tasks.")
-    if (data / "tasks.toml").is_file():
-        return _declared(data / "tasks.toml")
-    found = {name: _course(data, prefix, spec) for name, (prefix, spec) in COURSE.items()}
-    tasks = {name: task for name, task in found.items() if task.train}
-    if not tasks:
-        wanted = ", ".join(f"{prefix}-train.csv" for prefix, _ in COURSE.values())
-        raise DataError(f"{data} has neither a tasks.toml nor any of the files {wanted}.")
-    return tasks
-
-
-def _course(folder: Path, prefix: str, spec: dict[str, Any]) -> TaskSpec:
-    endings = {"train": "train", "dev": "dev", "test": "test-student"}
-    files = {split: folder / f"{prefix}-{ending}.csv" for split, ending in endings.items()}
-    return TaskSpec.model_validate(spec | {split: path for split, path in files.items() if path.is_file()})
-
-
-def _declared(path: Path) -> dict[str, TaskSpec]:
+def read_declaration(path: Path) -> dict[str, TaskSpec]:
+    """Read the tasks that a TOML file declares. Raises ConfigError, which names file, task and option."""
     try:
         content = read_toml(path)
     except (ValueError, OSError) as error:
@@ -258,21 +298,30 @@ def _spec(path: Path, name: str, values: object) -> TaskSpec:
         raise ConfigError(explain(error, owner, TaskSpec.model_fields)) from None
     if spec.train is None:
         raise ConfigError(f"{owner} needs 'train', a file of labelled examples.")
-    files: dict[str, Path] = {split: path.parent / file for split in SPLITS if (file := getattr(spec, split))}
-    return spec.model_copy(update=files)
+    return spec.model_copy(update={split: below(path.parent, getattr(spec, split)) for split in SPLITS})
 
 
-def choose(tasks: dict[str, TaskSpec], names: list[str] | None) -> dict[str, TaskSpec]:
-    """Choose tasks by name, in the order in which they are named.
+def below(folder: Path, files: Any) -> Any:
+    """Let paths start at a folder; a share, a data set of the Hub and nothing stay as they are."""
+    if isinstance(files, tuple):
+        return tuple(below(folder, file) for file in files)
+    return folder / files if isinstance(files, Path) and not on_hub(files) else files
 
-    Without names, these are all tasks that are not optional, or else all. Raises ConfigError for an unknown name, and
-    for an empty list of names.
+
+def read_again(tasks: dict[str, TaskSpec], labels: Mapping[str, Mapping[str, Any]]) -> dict[str, TaskSpec]:
+    """Complete the tasks that leave kind, classes or range open by what was once read off their labels.
+
+    Raises ConfigError, which names the option.
     """
-    if tasks and names == []:
-        raise ConfigError(f"tasks is []; name at least one, or leave it out to train all. {nearest('', tasks)}")
-    for name in names or ():
-        if name not in tasks:
-            raise ConfigError(f"there is no task '{name}'. {nearest(name, tasks)}")
-    if names:
-        return {name: tasks[name] for name in names}
-    return {name: task for name, task in tasks.items() if not task.optional} or tasks
+    return {
+        name: _completed(name, spec, labels[name]) if spec.is_open and name in labels else spec
+        for name, spec in tasks.items()
+    }
+
+
+def _completed(name: str, spec: TaskSpec, values: Mapping[str, Any]) -> TaskSpec:
+    try:
+        found = TaskSpec.model_validate({"text": spec.text, "label": spec.label, **values})
+    except ValidationError as error:
+        raise ConfigError(explain(error, f"labels.{name}", TaskSpec.model_fields)) from None
+    return spec.model_copy(update={each: getattr(found, each) for each in found.model_fields_set - {"text", "label"}})

@@ -1,7 +1,6 @@
 """Load: read a task's tables, check every label and tokenize the texts."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -10,11 +9,15 @@ from torch import Tensor
 from regkit.base.errors import DataError, short
 from regkit.base.wording import percent
 from regkit.data.declare import SPLITS, TaskSpec
+from regkit.data.prepare import prepare
+from regkit.data.records import Nested
+from regkit.data.remarks import describe_labels
 from regkit.data.tables import Table
 from regkit.model.tokenizer import Tokenizer
-from regkit.tasks.objectives import Objective, OfWeights, differ, weighted
+from regkit.tasks.objectives import OfWeights, differ, weighted
 from regkit.tasks.task import Examples, Split, Task
 
+NO_LABELS = ("", "-", "?", "-1", "NA", "N/A", "nan", "null", "None")  # what often stands where a label is missing
 SHOWN, MANY = 0.01, 0.1  # shares of unknown words that the plan mentions, and warns of
 
 
@@ -28,29 +31,28 @@ def load_task(
     splits: Iterable[Split] = SPLITS,
 ) -> Task:
     """Read, check and tokenize a task's splits. Raises DataError, which names file, line and field."""
-    pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.columns) == 2 else None
-    found: dict[Split, Examples] = {}
-    notes: list[str] = []
-    for split in splits:
-        table = spec.table(split)
-        if table is not None:
-            found[split] = _examples(spec, table, tokenizer, longest, split)
-            notes += _unknown(split, found[split], tokenizer, 1 if pair_mode != "cross_encoder" else 2)
+    found = prepare(spec, splits)
+    spec = found.spec
+    pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.text_columns) == 2 else None
+    examples: dict[Split, Examples] = {}
+    notes = list(found.notes)
+    for split, table in found.tables.items():
+        examples[split] = _examples(spec, table, tokenizer, longest, split, split not in found.unlabelled)
+        notes += describe_labels(spec.objective, split, examples[split].labels)
+        notes += _unknown(split, examples[split], tokenizer, 1 if pair_mode != "cross_encoder" else 2)
     size, objective = spec.batch_size or batch_size, spec.objective
     if spec.class_weights is not None:
-        objective = _weighted(spec, found["train"].labels if "train" in found else None)
+        objective = _weighted(spec, examples["train"].labels if "train" in examples else None)
         notes.append(f"weights of its classes in the loss: {_listed(objective)}.")
-    return Task(name, objective, found, pair_mode, size, notes=notes, pooling=spec.pooling)
+    return Task(name, objective, examples, pair_mode, size, notes=notes, pooling=spec.pooling)
 
 
 def _weighted(spec: TaskSpec, labels: Tensor | None) -> OfWeights:
     """Give the objective the declared weights; without the training labels at hand, read them."""
     objective = spec.objective
     assert isinstance(objective, OfWeights)
-    if labels is None and (table := spec.table("train")) is not None:
-        table.require(spec.label_columns)
-        labels = _labels(objective, spec.label_columns, table, "train")
-    assert labels is not None  # a task has a training split
+    if labels is None:
+        labels = _labels(spec, prepare(spec, ["train"]).tables["train"], "train")
     return weighted(objective, labels, spec.weights or ())
 
 
@@ -61,12 +63,11 @@ def _listed(objective: OfWeights) -> str:
     return short(", ".join(f"{name} {weight:.3g}" for name, weight in zip(names, weights, strict=True)))
 
 
-def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split) -> Examples:
-    columns = spec.label_columns
-    has_labels = split != "test" or not table.rows[0].keys().isdisjoint(columns)  # a test split may lack them
-    table.require([*spec.columns, *(columns if has_labels else []), *([spec.id] if spec.id else [])])
+def _examples(
+    spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split, labelled: bool
+) -> Examples:
     texts = [
-        tokenizer.encode([_field(table, row, column) for row in range(len(table.rows))]) for column in spec.columns
+        tokenizer.encode([_field(table, row, column) for row in range(len(table.rows))]) for column in spec.text_columns
     ]
     apart = spec.pair_mode == "bi_encoder"
     sequences, truncated = _sequences(texts, tokenizer, longest, apart)
@@ -74,18 +75,32 @@ def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, 
         tokens=np.concatenate([tokens for tokens, _ in sequences]).astype(np.int32),
         segments=np.concatenate([np.arange(len(tokens)) >= second for tokens, second in sequences]).astype(np.int8),
         offsets=np.cumsum([0] + [len(tokens) for tokens, _ in sequences]),
-        labels=_labels(spec.objective, columns, table, split) if has_labels else None,
+        labels=_labels(spec, table, split) if labelled else None,
         sides=2 if apart else 1,
-        ids=[row.get(spec.id or "") or str(number) for number, row in enumerate(table.rows)],
+        ids=_ids(table, spec.id),
         truncated=truncated,
     )
 
 
 def _field(table: Table, row: int, column: str) -> str:
     text = table.rows[row].get(column, "")
+    if isinstance(text, Nested):
+        raise DataError(
+            f"{table.where(row)}: {column} is {short(text)}; a text is needed, such as {column}.0 of a list."
+        )
     if not text.strip():
-        raise DataError(f"{table.where(row)}: {column} is empty.")
+        raise DataError(f"{table.where(row)}: {column} is empty; skip_empty = true leaves such rows out.")
     return text
+
+
+def _ids(table: Table, column: str | None) -> list[str]:
+    """Name the examples by their ids, or number them. Raises DataError for an empty id."""
+    if column is None:
+        return [str(number) for number in range(len(table.rows))]
+    ids = [row.get(column, "").strip() for row in table.rows]
+    if "" in ids:
+        raise DataError(f"{table.where(ids.index(''))}: {column} is empty; without id = '{column}', rows are numbered.")
+    return ids
 
 
 def _sequences(
@@ -131,22 +146,23 @@ def _unknown(split: Split, examples: Examples, tokenizer: Tokenizer, together: i
     return [f"{said}; is the encoder one for this language?" if share > MANY else f"{said}."]
 
 
-def _labels(objective: Objective, columns: Sequence[str], table: Table, split: Split) -> Tensor:
-    values, name = [], short(", ".join(columns))
+def _labels(spec: TaskSpec, table: Table, split: Split) -> Tensor:
+    objective, values, name = spec.objective, [], short(spec.label_name)
     for number, row in enumerate(table.rows):
-        text = _cells(row, columns)
+        text = spec.label_of(row)
         try:
             values.append(objective.label(text))
         except ValueError as needed:
-            raise DataError(f"{table.where(number)}: {name} is '{short(text)}'; {needed} is needed.") from None
+            remedy = f"; {_leaving_out(text)} leaves such rows out" if text in NO_LABELS else ""
+            said = f"{name} is '{short(text)}'; {needed} is needed{remedy}"
+            raise DataError(f"{table.where(number)}: {said}.") from None
     labels = torch.tensor(values, dtype=objective.label_type)
     if split == "train" and not differ(labels):
-        every = short(_cells(table.rows[0], columns)) or "empty"
+        every = short(spec.label_of(table.rows[0])) or "empty"
         raise DataError(f"{table.name}: every {name} is {every}; nothing can be learned from it.")
     return labels
 
 
-def _cells(row: Mapping[str, str], columns: Sequence[str]) -> str:
-    """Read the label of a row, of several columns as a JSON list."""
-    cells = [row.get(column, "").strip() for column in columns]
-    return cells[0] if len(cells) == 1 else json.dumps(cells, ensure_ascii=False)
+def _leaving_out(label: str) -> str:
+    """Write the option of a task by which rows with this label are left out."""
+    return f"skip = ['{label}']" if label else "skip_empty = true"

@@ -1,209 +1,162 @@
-"""Tables: read CSV, TSV, JSON lines and Parquet files as rows of text, and note the line of each row."""
+"""Tables: read one file or several as rows of text, and note the line of each row."""
 
-import codecs
-import csv
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+import glob
+from bisect import bisect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from regkit.base.errors import DataError, nearest
+from regkit.base.errors import DataError
 from regkit.base.files import check_plain
+from regkit.data.columnar import MOST_ROWS, Columnar, is_saved, names_of, saved_files, saved_splits
+from regkit.data.decode import find_text
+from regkit.data.delimited import Delimited
+from regkit.data.hub import HubRows, on_hub, usual_split
+from regkit.data.objects import Objects, looks_like_objects
+from regkit.data.records import Source, has_column, missing
+from regkit.data.signatures import BEGIN, columnar
+from regkit.tasks.names import Split
 
-BLOCK = 1 << 20  # bytes read at once
-LONGEST_LINE = 1 << 24  # bytes: a line is read in one piece
-MOST_ROWS = 1 << 22  # of a table: all are held in memory, half a kilobyte each
-MOST_TEXT = 1 << 30  # characters of a Parquet file, which may repeat a value without end
+PATTERN = ("*", "?", "[")  # what makes a path a pattern
 
 
-@dataclass(frozen=True)
+@dataclass
 class Table:
-    """The rows of one file. Row i begins in line `lines[i]`, so that an error can say where to look."""
+    """The rows of a table. Row i begins in line `lines[i]`, so that an error can say where to look.
 
-    name: str  # of the file, as messages give it
+    The lines of several files are counted through: those of a file begin after its `parts` number.
+    """
+
+    name: str  # of the file or the files, as messages give it
     rows: list[dict[str, str]]
     lines: list[int]
     unit: str = "line"  # Parquet has rows, not lines
+    columns: Sequence[str] = ()  # all that the file has; its rows may hold only those that were asked for
+    parts: Sequence[tuple[int, str]] = ()  # of each of several files: the lines before it, and its name
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by column: the names of class numbers
+    notes: Sequence[str] = ()  # what was unusual, a sentence each
+    form: str = ""  # what the file was found to be
 
     def where(self, row: int) -> str:
         """Say where a row is, for a message: the file and the line."""
-        return f"{self.name}, {self.unit} {self.lines[row]}"
+        line = self.lines[row]
+        before, name = (
+            self.parts[bisect(self.parts, line - 1, key=lambda part: part[0]) - 1] if self.parts else (0, self.name)
+        )
+        return f"{name}, {self.unit} {line - before}"
+
+    def has(self, column: str) -> bool:
+        """Tell whether the table has a column, or the field in which a path begins."""
+        return has_column(self.columns or self.rows[0], column)
+
+    def only(self, rows: Sequence[int]) -> "Table":
+        """Make a table of these rows alone."""
+        kept = {"rows": [self.rows[row] for row in rows], "lines": [self.lines[row] for row in rows]}
+        return Table(**{**vars(self), **kept})
 
     def require(self, columns: Iterable[str]) -> None:
         """Check that the columns are there. Raises DataError, which names the nearest column."""
-        _require(self.name, self.rows[0], columns)
+        if said := missing(self.name, self.columns or self.rows[0], columns):
+            raise DataError(said)
 
 
-def read_table(path: Path, *, quoting: bool = True, columns: Sequence[str] = ()) -> Table:
-    """Read a file by its ending: .csv, .tsv, .txt, .jsonl or .parquet.
+def read_table(
+    place: Path | Sequence[Path],
+    *,
+    quoting: bool = True,
+    encoding: str | None = None,
+    names: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    optional: Sequence[str] = (),
+    split: Split = "train",
+) -> Table:
+    """Read a file, several, those that a pattern matches, or a folder that `datasets` saved.
 
-    Fields are parted by commas or, if the header has one or the ending is .tsv, by tabs. `quoting=False` takes quote
-    characters of CSV and TSV as they stand. A file that lacks one of `columns` is not read to its end. Raises DataError,
-    which names file, line and field.
+    What a file is, its content tells. `quoting=False` takes quote characters of delimited files as they stand, and `names`
+    are the columns of files without a header. Of the columns only those that are named are kept, and `optional` ones where
+    they are; without a name, all are. `split` chooses among those of a saved folder, or of a data set of the Hub. Raises
+    DataError, which names file, line and field.
     """
-    readers: dict[str, Callable[[Path], Table]] = {
-        ".csv": lambda path: _read_csv(path, quoting, columns),
-        ".jsonl": lambda path: _read_json_lines(path, columns),
-        ".parquet": lambda path: _read_parquet(path, columns),
-    }
-    readers[".tsv"] = readers[".txt"] = readers[".csv"]
-    ending = path.suffix.lower()
-    if ending not in readers:
-        kind = f"'{ending}' files" if ending else "files without an ending"
-        raise DataError(f"{path}: regkit does not read {kind}. {nearest(ending, readers)}")
+    files = find_files([place] if isinstance(place, Path) else place, split)
+    rows: list[dict[str, str]] = []
+    lines: list[int] = []
+    parts: list[tuple[int, str]] = []
+    sources: list[Source] = []
+    notes: list[str] = []
+    for file in files:
+        source = open_source(file, quoting=quoting, encoding=encoding, names=names, split=split)
+        before = lines[-1] if lines else 0
+        parts.append((before, source.name))
+        sources.append(source)
+        if said := missing(source.name, source.columns, columns, source.hint):
+            raise DataError(said)
+        wanted = [*columns, *(each for each in optional if has_column(source.columns, each))]
+        for line, row in source.records(wanted or source.columns):
+            rows.append(row)
+            lines.append(before + line)
+            if len(rows) > MOST_ROWS:
+                raise DataError(f"{file} has more than {MOST_ROWS} rows; a table is held in memory.")
+        notes += [f"{source.name}: {note}" for note in source.notes()]
+    name = str(files[0]) if len(files) == 1 else f"{place if isinstance(place, Path) else files[0]} and others"
+    if not rows:
+        raise DataError(f"{name} has no rows.")
+    first = sources[0]
+    shared = [column for column in first.columns if all(column in each.columns for each in sources)]
+    several = parts if len(files) > 1 else ()
+    return Table(
+        name, rows, lines, first.unit, shared, several, names_of([each.classes for each in sources]), notes, first.form
+    )
+
+
+def find_files(places: Sequence[Path], split: Split = "train") -> list[Path]:
+    """Find the files of paths, patterns and saved folders, in their order. Raises DataError if there is none."""
+    return [file for place in places for file in _files(place, split)]
+
+
+def is_pattern(place: Path) -> bool:
+    """Tell whether a path stands for every file that matches it, and is not itself a file."""
+    return any(sign in str(place) for sign in PATTERN) and not place.exists()
+
+
+def _files(place: Path, split: Split) -> list[Path]:
+    if is_saved(place):
+        splits = saved_splits(place)
+        found = usual_split(list(splits), split)
+        if "" in splits:
+            return saved_files(place)
+        if found is None:
+            raise DataError(f"{place} has no {split} split; it has {', '.join(splits)}.")
+        return saved_files(splits[found])
+    if on_hub(place) or not is_pattern(place):
+        return [place]
+    matches = sorted(map(Path, glob.glob(str(place), recursive=True)))
+    if not matches:
+        raise DataError(f"no file matches {place}.")
+    return matches
+
+
+def open_source(
+    path: Path,
+    *,
+    quoting: bool = True,
+    encoding: str | None = None,
+    names: Sequence[str] = (),
+    split: Split = "train",
+) -> Source:
+    """Open a file as what its content says. Raises DataError if it is no table, or cannot be read."""
+    if on_hub(path):
+        return HubRows(path, split)
     try:
         check_plain(path)
-        table = readers[ending](path)
+        with path.open("rb") as file:
+            kind = columnar(file.read(BEGIN))
+        if kind:
+            return Columnar(path, kind)
+        text = find_text(path, encoding)
+        return Objects(text) if looks_like_objects(text) else Delimited(text, quoting=quoting, names=names)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
     except ValueError as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.") from None
-    except OSError as error:  # an error of pyarrow has no strerror, and several lines
-        raise DataError(
-            f"{path} cannot be read: {(error.strerror or str(error).splitlines()[0]).rstrip('.')}."
-        ) from None
-    if not table.rows:
-        raise DataError(f"{path} has no rows.")
-    return table
-
-
-def first_duplicate(names: Iterable[str]) -> str | None:
-    """Find the first name that occurs more than once."""
-    return next((name for name, count in Counter(names).items() if count > 1), None)
-
-
-def _require(owner: str, names: Iterable[str], columns: Iterable[str]) -> None:
-    known = {name for name in names if name}
-    for column in columns:
-        if column not in known:
-            raise DataError(f"{owner} has no column '{column}'. {nearest(column, known)}")
-
-
-def _check_text(path: Path) -> None:
-    """Check that a file is UTF-8, has no line that is too long, and is not blank. Raises DataError."""
-    decoder, line, length, empty = codecs.getincrementaldecoder("utf-8-sig")(), 1, 0, True
-    with path.open("rb") as file:
-        while True:
-            block = file.read(BLOCK)
-            try:
-                text = decoder.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                line += error.object[: error.start].count(b"\n")
-                byte = f"byte {error.object[error.start]:#04x}"
-                raise DataError(f"{path}, line {line}: {byte} is not UTF-8 text.") from None
-            if not block:
-                break
-            line += block.count(b"\n")
-            end = max(block.rfind(b"\n"), block.rfind(b"\r"))
-            length = length + len(block) if end < 0 else len(block) - end - 1
-            if length > LONGEST_LINE:
-                raise DataError(f"{path}, line {line}: it is longer than {LONGEST_LINE >> 20} MiB.")
-            empty = empty and not text.strip()
-    if empty:
-        raise DataError(f"{path} is empty.")
-
-
-def _too_many(path: Path) -> DataError:
-    return DataError(f"{path} has more than {MOST_ROWS} rows; a table is held in memory.")
-
-
-def _read_csv(path: Path, quoting: bool, columns: Sequence[str]) -> Table:
-    _check_text(path)
-    style: Literal[0, 3] = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
-    rows: list[dict[str, str]] = []
-    lines, began = [], 0
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        tabs = path.suffix.lower() == ".tsv" or "\t" in next(line for line in file if line.strip("\r\n"))
-        file.seek(0)
-        reader = csv.reader(file, delimiter="\t" if tabs else ",", quoting=style, strict=True)
-        try:
-            header = next(fields for fields in reader if fields)
-            began = reader.line_num
-            if twice := first_duplicate(filter(None, header)):
-                raise DataError(f"{path} has two columns '{twice}'.")
-            _require(str(path), header, columns)
-            for fields in reader:
-                began, before = reader.line_num, began
-                if not fields:
-                    continue
-                if len(fields) != len(header):
-                    raise DataError(f"{path}, line {before + 1}: {len(fields)} fields; the header has {len(header)}.")
-                rows.append(dict(zip(header, fields, strict=True)))
-                lines.append(before + 1)
-                if len(rows) > MOST_ROWS:
-                    raise _too_many(path)
-        except csv.Error as error:
-            remedy = "; if quotes in this file mean nothing, set quoting = false for the task in tasks.toml"
-            raise DataError(f"{path}, line {began + 1}: {error}{remedy if quoting else ''}.") from None
-    return Table(str(path), rows, lines)
-
-
-def _read_json_lines(path: Path, columns: Sequence[str]) -> Table:
-    _check_text(path)
-    rows: list[dict[str, str]] = []
-    lines = []
-    with path.open(encoding="utf-8-sig", newline="\n") as file:  # a JSON line may contain the other line ends
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            row = _row(line, f"{path}, line {number}")
-            if not rows:
-                _require(str(path), row, columns)
-            rows.append(row)
-            lines.append(number)
-            if len(rows) > MOST_ROWS:
-                raise _too_many(path)
-    return Table(str(path), rows, lines)
-
-
-def _row(line: str, where: str) -> dict[str, str]:
-    try:
-        record = json.loads(line)
-        if "\\u" in line:  # JSON can escape half of a surrogate pair, which is not text
-            json.dumps(record, ensure_ascii=False).encode()
-        if isinstance(record, dict):
-            return {name: _text(value) for name, value in record.items()}
-    except (ValueError, RecursionError):
-        raise DataError(f"{where}: this is not JSON.") from None
-    raise DataError(f"{where}: a JSON object is needed, one a line.")
-
-
-def _read_parquet(path: Path, columns: Sequence[str]) -> Table:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'regkit[parquet]'.") from None
-    rows: list[dict[str, str]] = []
-    size = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            if file.metadata.num_rows > MOST_ROWS:
-                raise _too_many(path)
-            _require(str(path), file.schema_arrow.names, columns)
-            for batch in file.iter_batches(batch_size=256):
-                for values in zip(*batch.columns, strict=True):
-                    row = {name: _text(value.as_py()) for name, value in zip(batch.schema.names, values, strict=True)}
-                    rows.append(row)
-                    size += sum(map(len, row.values()))
-                    if size > MOST_TEXT:
-                        raise DataError(
-                            f"{path} has more than {MOST_TEXT >> 20} MiB of text; a table is held in memory."
-                        )
-    except (pyarrow.ArrowException, ValueError, OverflowError, RecursionError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataError(f"{path} cannot be read: {reason.rstrip('.')}.") from None
-    return Table(str(path), rows, list(range(1, len(rows) + 1)), unit="row")
-
-
-def _text(value: object) -> str:
-    """Write a typed value as a CSV file would."""
-    if value is None:
-        return ""
-    if isinstance(value, list):  # of labels; a text is none
-        with suppress(TypeError, ValueError):
-            return json.dumps(value, ensure_ascii=False)
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).rstrip('.')}.") from None

@@ -1,14 +1,18 @@
 """Experiment: build everything that a run needs from its settings, and check it first."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from regkit.base.errors import ConfigError, PluginError
 from regkit.base.randomness import Streams
-from regkit.data.declare import choose, find_tasks
+from regkit.data.bare import TableSpec
+from regkit.data.declare import TaskSpec, read_again
+from regkit.data.find import choose, find_tasks
+from regkit.data.labels import stated
 from regkit.data.load import load_task
 from regkit.distributed.launch import find_device
 from regkit.distributed.processes import ALONE, Processes
@@ -53,8 +57,8 @@ class Experiment:
         plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
         chosen = {name: catalog.acts_in(name, options) for name, options in settings.plugins.items()}
         named = {name: stages for name, stages in chosen.items() if stages is not None}
-        found = find_tasks(settings.data) if settings.data or settings.finetune else {}
-        specs = choose(found, settings.tasks)
+        found = find_tasks(settings.data, settings.given) if settings.data or settings.finetune else {}
+        specs = read_again(choose(found, settings.tasks), settings.labels)
         left_out = [name for name in found if name not in specs and settings.tasks is None]
         with streams.seeded("encoder"):  # for what the checkpoint may lack: a pooler, or all of it
             folder, factory = encoders.find_encoder(settings.encoder), settings.encoder_factory
@@ -87,7 +91,7 @@ class Experiment:
         composition.check_stages([stage.name for stage, _ in stages])
         _check_whole_batches(composition, [stage.name for stage, _ in stages], settings, processes)
         check_monitor(settings.monitor, [task for _, trained in stages for task in trained])
-        settings = _resolved(settings, specs, plugins).model_copy(update={"pooling": pooling})
+        settings = _resolved(settings, specs, tasks, plugins).model_copy(update={"pooling": pooling})
         return cls(settings, tokenizer, tasks, model, composition, trainer, left_out, heads, weights)
 
 
@@ -110,10 +114,17 @@ def _precision(settings: Settings, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if halved else torch.float32
 
 
-def _resolved(settings: Settings, tasks: Iterable[str], plugins: Mapping[str, object]) -> Settings:
-    """Complete the settings: tasks are named, and options are as the plugins have them, not text."""
+def _resolved(
+    settings: Settings, specs: Mapping[str, TaskSpec], tasks: Sequence[Task], plugins: Mapping[str, object]
+) -> Settings:
+    """Complete the settings: tasks are named, guesses are kept, and options are as the plugins have them, not text."""
     options = {name: catalog.chosen(name, plugins[name], given) for name, given in settings.plugins.items()}
-    return settings.model_copy(update={"tasks": list(tasks), "plugins": options})
+    read = {task.name: stated(task.objective) for task in tasks if task.name in specs and specs[task.name].is_open}
+    update: dict[str, Any] = {"tasks": list(specs), "labels": settings.labels | read, "plugins": options}
+    for spec in specs.values():
+        if isinstance(spec, TableSpec):
+            update |= {"text": list(spec.text_columns), "label": spec.label}
+    return settings.model_copy(update=update)
 
 
 def _stage(settings: Settings, tasks: Sequence[Task]) -> Stage:

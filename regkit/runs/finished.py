@@ -8,7 +8,8 @@ from pathlib import Path
 from regkit.base.errors import ConfigError, RunError, typed
 from regkit.base.files import follow, read_json
 from regkit.base.randomness import Streams
-from regkit.data.declare import choose, find_tasks
+from regkit.data.declare import TaskSpec, read_again
+from regkit.data.find import choose, find_tasks, is_table, table_to_score
 from regkit.data.load import load_task
 from regkit.distributed.launch import find_device
 from regkit.model import MultitaskModel, encoders
@@ -51,9 +52,9 @@ def load_run(
     settings = Settings.read(folder / CONFIG)
     if not settings.finetune:
         raise RunError(f"{folder} was pretrained, and has no task to score; its dev scores are in scores.json.")
-    found = find_tasks(data or settings.data)
+    found = _tasks(settings, data, split)
     trained = settings.tasks or list(choose(found, None))
-    specs = {name: found[name] for name in trained if name in found}
+    specs = read_again({name: found[name] for name in trained if name in found}, settings.labels)
     if not specs:
         raise ConfigError(f"{data or settings.data} has none of the run's tasks: {', '.join(trained)}.")
     best, where = follow(folder / "best"), find_device(device)
@@ -71,6 +72,13 @@ def load_run(
     _check_declared(folder, tasks)
     columns = {name: (spec.id or "row", *spec.label_columns) for name, spec in specs.items()}
     return Finished(model, tasks, columns, settings)
+
+
+def _tasks(settings: Settings, data: Path | None, split: Split) -> dict[str, TaskSpec]:
+    """Find the tasks of the run's own data, or of other data: of a table, every row is one of the split."""
+    if data and settings.tasks and len(settings.tasks) == 1 and is_table(data):
+        return table_to_score(data, settings.given, settings.tasks[0], split)
+    return find_tasks(data or settings.data, None if data else settings.given)
 
 
 def _check_declared(folder: Path, tasks: Iterable[Task]) -> None:

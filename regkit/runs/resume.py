@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from regkit.base.errors import ConfigError, RunError, typed
-from regkit.data.declare import choose, find_tasks
+from regkit.data.find import choose, find_tasks
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks import catalog
 from regkit.runs import checkpoint
@@ -18,6 +18,7 @@ from regkit.tasks.task import Task
 
 # May differ: none of them changes what is learned, but for which values dropout sets to 0.
 FREE = {"data", "device", "keep", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
+FOUND = {"pooling", "text", "label", "labels"}  # left out, the run finds them, and keeps what it found
 
 
 def same(folder: Path, ran: Settings, given: Settings) -> Settings:
@@ -27,9 +28,7 @@ def same(folder: Path, ran: Settings, given: Settings) -> Settings:
     """
     theirs, ours = _plain(ran), _plain(given)
     for name in theirs:
-        if (
-            name in FREE or theirs[name] == ours[name] or (name == "pooling" and ours[name] is None)
-        ):  # the encoder's own
+        if name in FREE or theirs[name] == ours[name] or (name in FOUND and not ours[name]):
             continue
         where, old, new = _difference(name, theirs[name], ours[name])
         advice = f"begin a new one; {typed('--encoder', folder)} builds on this one"
@@ -43,7 +42,7 @@ def same(folder: Path, ran: Settings, given: Settings) -> Settings:
 def _plain(settings: Settings) -> dict[str, Any]:
     """Turn settings into values that can be compared: tasks by name, options as the plugins have them."""
     found: dict[str, Any] = settings.model_dump(mode="json")
-    found["tasks"] = settings.tasks or list(choose(find_tasks(settings.data), None))
+    found["tasks"] = settings.tasks or list(choose(find_tasks(settings.data, settings.given), None))
     found["plugins"] = [
         [name, catalog.chosen(name, catalog.make(name, given), given)] for name, given in settings.plugins.items()
     ]

@@ -12,6 +12,8 @@ from regkit.base.bounds import Count, NonNegative, Positive
 from regkit.base.described import Option, meanings
 from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, absolute, follow, read_toml
+from regkit.data.bare import Given
+from regkit.data.declare import DevSplit, Kind, below
 from regkit.tasks.names import Pooling
 
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a share that may not be all
@@ -40,9 +42,11 @@ Factory = Annotated[str, BeforeValidator(import_path)]
 Memory = Annotated[int, BeforeValidator(size_in_bytes), Field(ge=1)]
 
 
-# Every setting but `plugins`, in the order in which help, docs and `regkit settings` print them.
+# Every setting but `labels` and `plugins`, in the order in which help, docs and `regkit settings` print them.
 GROUPS = {
-    "What to train on": ["data", "tasks", "encoder", "encoder_factory", "fresh_heads", "finetune"],
+    "What to train on": [
+       "data", "text", "label", "kind", "dev", "test", "tasks", "encoder", "encoder_factory", "fresh_heads", "finetune",
+    ],
     "How long": ["epochs", "steps", "patience"],
     "How": [
         "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "dropout", "pooling", "max_length",
@@ -63,7 +67,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     data: TextPath | None = None
-    """Folder, or TOML file that declares tasks. Without it, a small demo is generated."""
+    """Table, folder, hub:NAME, or TOML file that declares tasks. Without it, a small demo is generated."""
+    text: Annotated[list[str], Field(min_length=1, max_length=2)] | None = None
+    """Column of the text in a table; given twice, those of a pair. Without it, guessed by usual names."""
+    label: str | None = None
+    """Column of the label in a table. Without it, guessed by usual names."""
+    kind: Kind | None = None
+    """What the labels of a table are. Without it, read off them."""
+    dev: DevSplit | None = None
+    """Dev split of a table: a file, or the share of its rows that is held out. Without it, 0.1."""
+    test: TextPath | None = None
+    """Test split of a table: a file, with or without labels."""
     tasks: list[str] | None = None
     """Names of the tasks to train. Without it, all but those that the data marks as optional."""
     encoder: str | None = None
@@ -120,6 +134,8 @@ class Settings(BaseModel):
     """Newest checkpoints that stay on the disk, beside the best. At least 2: one may be damaged."""
     monitor: str = "mean"
     """Score that decides which checkpoint is best: mean, or one such as sst.accuracy."""
+    labels: dict[str, dict[str, Any]] = {}
+    """What was read off the labels of each task that leaves it open: its kind, classes or range."""
     plugins: dict[str, dict[str, Any]] = {}
     """Options of each plugin, by its name. The first plugin is the outermost wrapper."""
 
@@ -136,9 +152,9 @@ class Settings(BaseModel):
             raise ConfigError(f"{path} cannot be read: {error}.") from None
         settings = cls.checked(values, str(path))
         folder = absolute(path).parent
-        found = {"data": settings.data and folder / settings.data}
+        found: dict[str, Any] = {name: below(folder, getattr(settings, name)) for name in ("data", "dev", "test")}
         if settings.encoder and follow(folder / settings.encoder).is_dir():
-            found["encoder"] = str(absolute(folder / settings.encoder))  # type: ignore[assignment]
+            found["encoder"] = str(absolute(folder / settings.encoder))
         return settings.model_copy(update=found)
 
     @classmethod
@@ -148,6 +164,11 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(explain(error, owner, cls.model_fields, called=called)) from None
+
+    @property
+    def given(self) -> Given:
+        """What these settings say of a table that nothing else declares."""
+        return Given(self.text, self.label, self.kind, self.dev, self.test)
 
     def allowance(self) -> list[str]:
         """List the words of a command by which the user lets regkit import what builds the encoder."""

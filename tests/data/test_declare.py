@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from regkit.base.errors import ConfigError, DataError
-from regkit.data.declare import SPLITS, TaskSpec, choose, find_tasks
+from regkit.data.declare import SPLITS, TaskSpec
+from regkit.data.find import choose, find_tasks
 from regkit.tasks.objectives import Binary, Classification, Regression
 from tests.helpers import TASKS, write_csv, write_tasks
 
@@ -22,7 +23,7 @@ def test_the_course_files_are_recognised_as_they_stand(course: Path) -> None:
     tasks = find_tasks(course)
     assert list(tasks) == ["sst", "quora", "sts", "cfimdb"]
     assert [task.objective for task in tasks.values()] == [Classification(5), Binary(), Regression(0, 5), Binary()]
-    assert {name for name, task in tasks.items() if len(task.columns) == 2} == PAIRS
+    assert {name for name, task in tasks.items() if len(task.text_columns) == 2} == PAIRS
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -37,7 +38,7 @@ def test_every_row_of_the_course_files_is_read_and_every_label_fits(course: Path
     assert task.label not in tables["test"].rows[0]
     ids = [row["id"] for table in tables.values() for row in table.rows]
     assert len(set(ids)) == len(ids)
-    assert all(row[column].strip() for table in tables.values() for row in table.rows for column in task.columns)
+    assert all(row[column].strip() for table in tables.values() for row in table.rows for column in task.text_columns)
 
 
 def test_similarity_labels_stay_real_numbers(course: Path) -> None:
@@ -64,7 +65,7 @@ def test_no_data_is_the_demo() -> None:
     for task in tasks.values():
         table = task.table("dev")
         assert len(table.rows) > 100
-        table.require([*task.columns, task.label, "id"])
+        table.require([*task.text_columns, task.label, "id"])
         assert table.where(0).endswith("-dev, row 1")
 
 
@@ -96,7 +97,7 @@ def test_a_split_that_is_not_declared_has_no_table(tmp_path: Path) -> None:
 def test_every_kind_gives_its_objective(tmp_path: Path) -> None:
     tasks = find_tasks(write_tasks(tmp_path / "data"))
     assert [task.objective for task in tasks.values()] == [Classification(3), Binary(), Regression(0, 5)]
-    assert [task.columns for task in tasks.values()] == [("sentence",), ("one", "two"), ("one", "two")]
+    assert [task.text_columns for task in tasks.values()] == [("sentence",), ("one", "two"), ("one", "two")]
     named = declare(tmp_path, TASKS.replace("classes = 3", 'classes = ["sad", "so so", "glad"]'))["mood"].objective
     assert named == Classification(3, ("sad", "so so", "glad"))
 

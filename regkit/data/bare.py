@@ -1,0 +1,174 @@
+"""Bare: declare a task from its tables alone, by what the command line says and what their columns are called."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from regkit.base.errors import ConfigError, DataError, explain
+from regkit.data.columnar import is_saved, saved_splits
+from regkit.data.declare import LONGEST_NAME, SPLITS, TaskSpec
+from regkit.data.guess import guess_columns
+from regkit.data.hub import HUB, SPLIT_NAMES, hub_splits, on_hub, usual_split
+from regkit.data.records import missing
+from regkit.data.tables import find_files, open_source
+from regkit.tasks.names import Split
+
+HELD_OUT = 0.1  # share of the rows that becomes the dev split where none is named
+ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".feather")
+PACKED = (".gz", ".bz2", ".xz", ".zip")
+OTHER_FILES = (
+    "readme",
+    "license",
+    "dataset_info",
+    "state.",
+    "dataset_dict",
+    "requirements",
+)  # beside tables, in folders
+TAKEN = {"train", "eval", "type", "to", "half", "float", "double", "apply", "forward", *dir(dict)}  # of torch's modules
+SHARD = re.compile(r"[-_.]?\d+[-_]of[-_]\d+|[-_.]\d+$")
+WORDS = {word: split for split, words in SPLIT_NAMES.items() for word in words}
+
+Files = dict[Split, tuple[Path, ...]]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the command line says of a table that nothing else declares."""
+
+    text: Sequence[str] | None = None  # the column of the text, or those of a pair
+    label: str | None = None
+    kind: str | None = None
+    dev: Path | float | None = None
+    test: Path | None = None
+
+    def __bool__(self) -> bool:
+        return any(value is not None for value in vars(self).values())
+
+
+class TableSpec(TaskSpec):
+    """A task that a table alone declares."""
+
+    guesses: tuple[str, ...] = ()
+    default_dev: bool = False
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return self.guesses
+
+    @property
+    def dev_is_default(self) -> bool:
+        return self.default_dev
+
+
+def declare_table(files: Files, given: Given) -> TaskSpec:
+    """Declare the task of these files. Raises ConfigError or DataError, which lists the columns."""
+    source = open_source(find_files(files["train"])[0])
+    if said := missing(source.name, source.columns, [*(given.text or ()), *filter(None, [given.label])], source.hint):
+        raise DataError(said)
+    text, label = guess_columns(source.name, source.columns, given.text, given.label, source.hint)
+    guesses = []
+    if given.text is None or given.label is None:
+        guesses.append(
+            f"guessed by their names: text is {' and '.join(text)}, label is {label}; --text and --label say otherwise"
+        )
+    values: dict[str, Any] = {
+        "train": files["train"],
+        "text": text[0] if len(text) == 1 else text,
+        "label": label,
+        "kind": given.kind,
+        "skip_empty": True,
+        "guesses": guesses,
+        "default_dev": given.dev is None and "dev" not in files,
+        "dev": files.get("dev", HELD_OUT) if given.dev is None else given.dev,
+        "test": given.test or files.get("test"),
+    }
+    try:
+        return TableSpec.model_validate(values)
+    except ValidationError as error:
+        called = {name: f"--{name}" for name in vars(given)}
+        raise ConfigError(explain(error, "the command line", TaskSpec.model_fields, called=called)) from None
+
+
+def split_table(data: Path) -> Files:
+    """Find the splits of one table: a file, a pattern, a folder that `datasets` saved, or a data set of the Hub."""
+    if on_hub(data):
+        names = hub_splits(data)
+    elif is_saved(data):
+        names = list(saved_splits(data))
+    else:
+        names = [""]
+    if names == [""]:
+        return {"train": (data,)}
+    found: Files = {split: (data,) for split in SPLITS if usual_split(names, split)}
+    if "train" not in found:
+        raise DataError(f"{data} has no train split; it has {', '.join(names)}.")
+    return found
+
+
+def tables_in(folder: Path) -> list[Path]:
+    """List the files in a folder whose endings are those of tables."""
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and _is_table(path)]
+
+
+def names_split(path: Path) -> bool:
+    """Tell whether a file is called after a split."""
+    return bool(_split_words(SHARD.sub("", _stem(path))))
+
+
+def sort_files(paths: Iterable[Path]) -> dict[str, Files]:
+    """Sort files into tasks and splits: `sst-train.csv`, `sst-dev.csv`. A file without a split's name is train."""
+    found: dict[str, dict[Split, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for path in paths:
+        stem = SHARD.sub("", _stem(path))
+        words = _split_words(stem)
+        rest = re.sub(rf"[-_. ]*{words[-1]}(?![A-Za-z])[-_. ]*", "-", stem).strip("-") if words else stem
+        found[rest or path.absolute().parent.name][WORDS[words[-1].lower()] if words else "train"].append(path)
+    _join_tests(found)
+    return {task_name(name): {split: tuple(files) for split, files in splits.items()} for name, splits in found.items()}
+
+
+def _join_tests(found: dict[str, dict[Split, list[Path]]]) -> None:
+    """Let files of a test split alone, `sst-test-student.csv`, belong to the task whose name begins theirs."""
+    for name in [name for name, splits in found.items() if set(splits) == {"test"}]:
+        owners = [other for other in found if "train" in found[other] and name.startswith(other)]
+        if len(owners) == 1 and "test" not in found[owners[0]]:
+            found[owners[0]]["test"] = found.pop(name)["test"]
+
+
+def task_name(place: str) -> str:
+    """Make the name of a task from that of a file or a folder."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", place).strip("_-")
+    if not name or not name[0].isalpha() or name in TAKEN:
+        name = f"task_{name}".rstrip("_")
+    return name[:LONGEST_NAME]
+
+
+def name_of(data: Path) -> str:
+    """Name the task of one table by its file, or by its folder if the file is called as a split is."""
+    if on_hub(data):
+        return task_name(str(data).removeprefix(HUB).split("/")[-1])
+    return next(iter(sort_files([data])))
+
+
+def _split_words(stem: str) -> list[str]:
+    return [word for word in re.split(r"[^A-Za-z]+", stem) if word.lower() in WORDS]
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    for ending in (*PACKED, *ENDINGS):
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+    return name
+
+
+def _is_table(path: Path) -> bool:
+    name = path.name.lower()
+    for ending in PACKED:
+        name = name.removesuffix(ending)
+    return name.endswith(ENDINGS) and not name.startswith((".", *OTHER_FILES))

@@ -1,0 +1,48 @@
+"""Holdout: choose the rows of a training file that become the dev split."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+
+from regkit.base.errors import DataError
+from regkit.tasks.sampling import apportion
+
+
+def hold_out(share: float, classes: Sequence[str], groups: Sequence[Hashable]) -> list[int]:
+    """Choose rows, so that each class has its share of them and no group is divided: the rows' numbers, in order.
+
+    `classes` and `groups` have an entry a row. The choice depends on the groups alone, by their hash, and neither on a seed
+    nor on the order of the rows. At least one row is chosen, and of no class all. Raises DataError where no row can be.
+    """
+    left = Counter(classes)
+    wanted = _wanted(share, left)
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        members[group].append(row)
+    chosen: list[int] = []
+    for enough in (True, False):  # a group that is larger than all that is wanted is chosen only if nothing else can be
+        for group in sorted(members, key=_hash):
+            counts = Counter(classes[row] for row in members[group])
+            useful = sum(min(count, wanted[each]) for each, count in counts.items())
+            fits = 2 * useful >= len(members[group]) if enough else not chosen
+            if useful and fits and all(left[each] > count for each, count in counts.items()):
+                chosen += members[group]
+                wanted -= counts
+                left -= counts
+    if not chosen:
+        raise DataError("no dev split can be made of them: a class with two rows is needed, in two groups")
+    return sorted(chosen)
+
+
+def _wanted(share: float, counts: Counter[str]) -> Counter[str]:
+    """Compute how many rows of each class are to be chosen: their shares of a total of at least 1."""
+    able = {each: count for each, count in sorted(counts.items()) if count > 1}
+    if not able:
+        return Counter()
+    total = max(1, round(share * counts.total()))
+    parts = apportion(list(able.values()), total)
+    return Counter({each: min(part, able[each] - 1) for each, part in zip(able, parts, strict=True)})
+
+
+def _hash(group: Hashable) -> bytes:
+    return hashlib.blake2b(repr(group).encode("utf8", "backslashreplace"), digest_size=16).digest()

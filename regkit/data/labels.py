@@ -1,0 +1,89 @@
+"""Labels: read kind, classes and range of a task off its label column, where nothing declares them."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from regkit.base.errors import DataError, short
+
+MOST_READ = 1000  # classes that are read off a column: with more, it is more likely another column
+FEW_NUMBERS = 20  # whole numbers of so many values are classes, as stars are; of more, scores
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+DECLARE = "declare them, name another --label, or use --kind regression if they are scores"
+
+
+def as_number(text: str) -> float | None:
+    """Read a decimal number; None for other text."""
+    return float(text) if NUMBER.fullmatch(text) else None
+
+
+def read_kind(values: Iterable[str]) -> str:
+    """Tell the kind of a task by its labels: whole numbers of few values are classes, other numbers are scores."""
+    numbers = [as_number(each) for each in set(values)]
+    if any(number is None for number in numbers):
+        return "classification"
+    found = {number for number in numbers if number is not None}
+    if found <= {0.0, 1.0}:
+        return "binary"
+    return "classification" if all(map(_is_whole, found)) and len(found) <= FEW_NUMBERS else "regression"
+
+
+def read_classes(owner: str, column: str, values: Sequence[str]) -> int | tuple[str, ...]:
+    """Read the classes off labels: their number if they are 0, 1, 2 and so on, or else their names in order.
+
+    Spellings that differ in case only are one class, under the name that is more frequent. Raises DataError for one class,
+    and for so many that they cannot be classes.
+    """
+    counts = Counter(map(_plain, values))
+    named: dict[str, str] = {}
+    for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        named.setdefault(name.casefold(), name)
+    if len(named) > MOST_READ:
+        said = f"{column} has {len(named)} different values, too many to be classes that are read off a column"
+        raise DataError(f"{owner}: {said}; {DECLARE}.")
+    if len(named) < 2:
+        only = short(next(iter(named.values()), ""))
+        raise DataError(f"{owner}: every {column} is {only}; nothing can be learned from it.")
+    names = sorted(named.values(), key=_in_order)
+    return len(names) if names == [str(number) for number in range(len(names))] else tuple(names)
+
+
+def read_range(owner: str, column: str, values: Iterable[str]) -> tuple[float, float]:
+    """Read the range of scores off labels. Raises DataError for a label that is no number, and for scores all alike."""
+    numbers = []
+    for text in values:
+        number = as_number(text)
+        if number is None or not math.isfinite(number):
+            raise DataError(f"{owner}: {column} is '{short(text)}'; a regression needs numbers.")
+        numbers.append(number)
+    low, high = min(numbers), max(numbers)
+    if low == high:
+        raise DataError(f"{owner}: every {column} is {low:g}; nothing can be learned from it.")
+    return low, high
+
+
+def stated(objective: Any) -> dict[str, Any]:
+    """Give what was read off a column as plain values, which a task is declared by again."""
+    found: dict[str, Any] = {"kind": objective.kind}
+    if hasattr(objective, "classes"):
+        found["classes"] = list(objective.names) or objective.classes
+    if hasattr(objective, "low"):
+        found["range"] = [objective.low, objective.high]
+    return found
+
+
+def _plain(text: str) -> str:
+    """Write a whole number without a fraction: 4.0 is 4."""
+    number = as_number(text)
+    return str(int(number)) if number is not None and _is_whole(number) else text
+
+
+def _is_whole(number: float) -> bool:
+    return number.is_integer() and abs(number) < 1 << 53
+
+
+def _in_order(name: str) -> tuple[bool, float, str]:
+    number = as_number(name)
+    return number is None, number or 0.0, name.casefold()

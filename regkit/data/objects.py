@@ -1,0 +1,112 @@
+"""Objects: read JSON, as one object a line or as an array of objects."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from regkit.base.errors import DataError
+from regkit.data.decode import Text
+from regkit.data.records import Record, fields_of
+
+SAMPLED = 100  # records whose fields are the columns: a record may leave out what it lacks
+MOST_ARRAY = 1 << 28  # characters of an array, which is held in memory while it is read
+BLANK = re.compile(r"\s*")
+AS_LINES = "an array of objects or one object a line is needed; pandas writes it by orient='records', lines=True"
+
+
+class Objects:
+    """The objects of a JSON file. Raises DataError, with the line, for what is none."""
+
+    unit = "line"
+    hint = ""
+    classes: Mapping[str, Sequence[str]] = {}
+
+    def __init__(self, text: Text) -> None:
+        self.text, self.name = text, str(text.path)
+        self.array = text.begin.lstrip().startswith("[")
+        self.form = "a JSON array" if self.array else "JSON lines"
+        self.columns: Sequence[str] = list(
+            dict.fromkeys(name for _, each in islice(self._objects(), SAMPLED) for name in each)
+        )
+
+    def records(self, columns: Sequence[str]) -> Iterator[Record]:
+        """Yield these fields of each object, with the line where it begins. Raises DataError with the line."""
+        for line, found in self._objects():
+            try:
+                yield line, fields_of(found, columns)
+            except RecursionError:
+                raise DataError(f"{self.name}, line {line}: it is nested too deep.") from None
+
+    def notes(self) -> list[str]:
+        return self.text.notes
+
+    def _objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        return self._of_array() if self.array else self._of_lines()
+
+    def _of_lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        with self.text.open(newline="\n") as file:  # a JSON line may contain the other line ends
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, self._object(line, number)
+
+    def _object(self, line: str, number: int) -> dict[str, Any]:
+        where = f"{self.name}, line {number}"
+        try:
+            found = json.loads(line)
+            _check_characters(found, line)
+        except (ValueError, RecursionError):
+            if number == 1 and line.strip() in ("{", "{}"):
+                raise DataError(f"{self.name} is one JSON object over several lines; {AS_LINES}.") from None
+            raise DataError(f"{where}: this is not JSON.") from None
+        if not isinstance(found, dict):
+            raise DataError(f"{where}: a JSON object is needed, one a line.")
+        return found
+
+    def _of_array(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        with self.text.open(newline=None) as file:
+            content = file.read(MOST_ARRAY + 1)
+        if len(content) > MOST_ARRAY:
+            raise DataError(f"{self.name} is a JSON array of more than {MOST_ARRAY >> 20} MiB; {AS_LINES}.")
+        decoder, place, line, counted = json.JSONDecoder(), content.index("[") + 1, 1, 0
+        while True:
+            place = _skip(content, place)
+            line, counted = line + content.count("\n", counted, place), place
+            where = f"{self.name}, line {line}"
+            if content.startswith("]", place):
+                break
+            try:
+                found, end = decoder.raw_decode(content, place)
+                _check_characters(found, content[place:end])
+            except (ValueError, RecursionError):
+                raise DataError(f"{where}: this is not JSON.") from None
+            if not isinstance(found, dict):
+                raise DataError(f"{where}: a JSON object is needed, and an array of them.")
+            yield line, found
+            place = _skip(content, end)
+            if content.startswith(",", place):
+                place += 1
+            elif not content.startswith("]", place):
+                raise DataError(f"{where}: this is not JSON.")
+
+
+def looks_like_objects(text: Text) -> bool:
+    """Tell whether a text is JSON objects, by how it begins.
+
+    A bracket may begin a row of another table; with the ending of JSON it is an array.
+    """
+    begin = text.begin.lstrip()
+    named = any(ending.lower() in (".json", ".jsonl", ".ndjson") for ending in text.path.suffixes)
+    return named or bool(re.match(r'\{\s*("|\}|$)|\[\s*(\{|\]|$)', begin))
+
+
+def _check_characters(found: object, content: str) -> None:
+    """Refuse half of a surrogate pair, which JSON can escape and which is not text, with ValueError."""
+    if "\\u" in content:
+        json.dumps(found, ensure_ascii=False).encode()
+
+
+def _skip(content: str, place: int) -> int:
+    found = BLANK.match(content, place)
+    return found.end() if found else place

@@ -1,0 +1,159 @@
+"""Prepare: from the files of a task to the rows that it is trained and scored on, with remarks for the plan."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from regkit.base.errors import DataError
+from regkit.data.declare import SPLITS, TaskSpec
+from regkit.data.holdout import hold_out
+from regkit.data.labels import read_classes, read_kind, read_range
+from regkit.data.rows import Choice, is_placeholder, repeated
+from regkit.data.tables import Table
+from regkit.tasks.names import Split
+
+SHOWN = 12  # classes that a remark names
+
+
+@dataclass
+class Prepared:
+    """The rows of a task, its declaration with nothing left open, and remarks."""
+
+    spec: TaskSpec
+    tables: dict[Split, Table] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    unlabelled: set[Split] = field(default_factory=set)
+
+    def labels(self, split: Split) -> list[str]:
+        """List the labels of a split, as its table writes them."""
+        return [self.spec.label_of(row) for row in self.tables[split].rows]
+
+    def texts(self, split: Split) -> list[tuple[str, ...]]:
+        """List the texts of a split, one or two a row."""
+        columns = self.spec.text_columns
+        return [tuple(row.get(column, "") for column in columns) for row in self.tables[split].rows]
+
+
+def prepare(spec: TaskSpec, splits: Iterable[Split] = SPLITS) -> Prepared:
+    """Read the rows of these splits, and complete what the task leaves open. Raises DataError.
+
+    The training file is read too where classes are read off it, or the dev split is a part of it.
+    """
+    wanted = set(splits)
+    needed = wanted | ({"train"} if spec.is_open or (spec.held_out and "dev" in wanted) else set())
+    found = Prepared(spec, notes=list(spec.remarks))
+    for split in SPLITS:
+        if split in needed and (table := spec.table(split)) is not None:
+            _add(found, split, table)
+    if spec.is_open:
+        _complete(found)
+    if spec.held_out and "dev" in wanted:
+        _make_dev(found)
+    _count_repeated(found)
+    found.tables = {split: table for split, table in found.tables.items() if split in wanted}
+    return found
+
+
+def _add(found: Prepared, split: Split, table: Table) -> None:
+    """Add the rows of a split that are chosen, and say how many are not."""
+    spec = found.spec
+    found.tables[split] = _name_classes(spec, table)
+    if split == "test" and (not all(map(table.has, spec.label_columns)) or _is_unlabelled(found)):
+        found.unlabelled.add(split)
+    label = None if split in found.unlabelled else spec.label_of
+    choice = Choice(spec.text_columns, label, spec.skip, spec.skip_empty, spec.kind == "multilabel", spec.where)
+    found.tables[split], said = choice.rows(found.tables[split])
+    found.notes += [*table.notes, *(f"{split}: {each}" for each in said)]
+
+
+def _name_classes(spec: TaskSpec, table: Table) -> Table:
+    """Write class numbers by the names that the file gives to them, unless the task declares numbers."""
+    column = spec.label_columns[0]
+    names = table.classes.get(column)
+    if not names or spec.kind not in (None, "classification") or isinstance(spec.classes, int):
+        return table
+    for row in table.rows:
+        number = row.get(column, "")
+        if number not in names:
+            row[column] = names[int(number)] if number.isdecimal() and int(number) < len(names) else ""
+    return table
+
+
+def _is_unlabelled(found: Prepared) -> bool:
+    """Tell whether placeholders stand for the labels of the test split, and say so."""
+    placeholder = is_placeholder(found.labels("test"))
+    if placeholder is None:
+        return False
+    said = f"'{placeholder}'" if placeholder else "empty"
+    found.notes.append(
+        f"test: every {found.spec.label_name} is {said}, which stands for no label: it is predicted, not scored"
+    )
+    return True
+
+
+def _complete(found: Prepared) -> None:
+    """Read kind, classes and range off the labels, where the task leaves them open. Raises DataError."""
+    spec, table = found.spec, found.tables["train"]
+    labels = [label for label in found.labels("train") if label]
+    names = table.classes.get(spec.label_name)
+    kind = spec.kind or ("classification" if names else read_kind(labels))
+    update: dict[str, Any] = {"kind": kind}
+    if kind == "classification" and spec.classes is None:
+        update["classes"] = tuple(names) if names else read_classes(table.name, spec.label_name, labels)
+    if kind == "regression" and spec.range is None:
+        scored = labels + (found.labels("dev") if "dev" in found.tables else [])
+        update["range"] = read_range(table.name, spec.label_name, scored)
+    found.spec = spec.model_copy(update=update)
+    found.notes.append(f"read off {spec.label_name}: {_said(update)}")
+
+
+def _said(update: dict[str, Any]) -> str:
+    """Write what was read off a label column."""
+    if (bounds := update.get("range")) is not None:
+        return f"{update['kind']} from {bounds[0]:g} to {bounds[1]:g}"
+    classes = update.get("classes")
+    if isinstance(classes, tuple):
+        more = f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
+        return f"{update['kind']} with the classes {', '.join(classes[:SHOWN])}{more}"
+    return f"{update['kind']} with the classes 0 to {classes - 1}" if classes else str(update["kind"])
+
+
+def _make_dev(found: Prepared) -> None:
+    """Hold rows of the training split out as the dev split. Raises DataError where none can be."""
+    spec, train = found.spec, found.tables["train"]
+    texts = found.texts("train")
+    groups: Sequence[object] = [row.get(spec.group, "") for row in train.rows] if spec.group else texts
+    classes = [""] * len(texts) if spec.kind == "regression" else found.labels("train")
+    try:
+        chosen = hold_out(spec.held_out, classes, groups)
+    except DataError as error:
+        if not spec.dev_is_default:
+            raise DataError(f"{train.name}: {error}; name a file for dev, or set dev = 0.") from None
+        found.notes.append("dev: none, for lack of rows")
+        return
+    others = set(chosen)
+    found.tables["dev"] = train.only(chosen)
+    found.tables["train"] = train.only([row for row in range(len(texts)) if row not in others])
+    even = "" if spec.kind == "regression" else "the same share of each class, "
+    together = f"{spec.group or 'text'} together"
+    found.notes.append(
+        f"dev: {len(chosen)} of the {len(texts)} training rows are held out, {even}"
+        f"rows of one {together}; equal for every seed"
+    )
+
+
+def _count_repeated(found: Prepared) -> None:
+    """Say how many rows stand twice, and how many dev rows have a text of the training split."""
+    texts = {split: found.texts(split) for split in ("train", "dev") if split in found.tables}
+    ids = {
+        split: [(row.get(found.spec.id, ""),) for row in table.rows]
+        for split, table in found.tables.items()
+        if found.spec.id
+    }
+    found.notes += [
+        f"{count} {split} rows have the id of an earlier row" for split in ids if (count := repeated(ids[split]))
+    ]
+    if count := repeated(texts.get("train", [])):
+        found.notes.append(f"{count} train rows have a text that stands in an earlier row")
+    if "train" in texts and (count := repeated(texts.get("dev", []), texts["train"])):
+        found.notes.append(f"{count} of {len(texts['dev'])} dev rows have a text that is also in train")

@@ -1,0 +1,53 @@
+"""Usual: how columns of texts, labels and ids are mostly called."""
+
+PAIRS = [
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("query", "passage"),
+    ("sentence_a", "sentence_b"),
+]
+TEXTS = [
+    "text",
+    "sentence",
+    "review",
+    "review_text",
+    "reviewtext",
+    "review_body",
+    "content",
+    "comment",
+    "comment_text",
+    "tweet",
+    "body",
+    "message",
+    "utterance",
+    "document",
+    "question",
+    "phrase",
+    "headline",
+]
+LABELS = [
+    "label",
+    "labels",
+    "class",
+    "category",
+    "target",
+    "sentiment",
+    "stars",
+    "rating",
+    "score",
+    "similarity",
+    "similarity_score",
+    "gold_label",
+    "is_duplicate",
+    "polarity",
+    "emotion",
+    "intent",
+    "toxic",
+    "answer",
+]
+IDS = ["id", "idx", "index", "guid", "uid"]

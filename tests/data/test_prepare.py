@@ -1,0 +1,190 @@
+"""Prepare: which rows a task takes, what is read off its labels, and which rows are held out - each counted and said."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regkit.base.errors import ConfigError, DataError
+from regkit.data.declare import TaskSpec, read_again
+from regkit.data.holdout import hold_out
+from regkit.data.labels import stated
+from regkit.data.prepare import Prepared, prepare
+from tests.helpers import PATIENT, write_csv
+
+Rows = Sequence[Mapping[str, object]]
+
+
+def prepared(folder: Path, train: Rows, *, dev: Rows | float = (), test: Rows = (), **spec: Any) -> Prepared:
+    found: dict[str, Any] = {"dev": dev} if isinstance(dev, float) else {}
+    for name, split in (("train", train), ("dev", dev), ("test", test)):
+        if split and not isinstance(split, float):
+            found[name] = write_csv(folder / f"{name}.csv", split)
+    return prepare(TaskSpec(**{"text": "text", "label": "label", **found, **spec}))
+
+
+def rows(*labels: object) -> list[dict[str, object]]:
+    return [{"text": f"text {number}", "label": label} for number, label in enumerate(labels)]
+
+
+def texts(found: Prepared, split: Any) -> list[str]:
+    return [text for (text,) in found.texts(split)]
+
+
+def test_rows_are_left_out_by_label_and_where_something_is_missing_and_counted_by_reason(tmp_path: Path) -> None:
+    train = [*rows("yes", "-", "no", "-", ""), {"text": " ", "label": "yes"}]
+    found = prepared(tmp_path, train, skip=["-"], skip_empty=True)
+    assert texts(found, "train") == ["text 0", "text 2"]
+    assert "train: 4 of 6 rows are left out: 2 labelled '-', 1 without label, 1 without text" in found.notes
+    assert found.tables["train"].lines == [2, 4]
+    with pytest.raises(DataError, match=r"train\.csv: every row is left out: 1 labelled '-'\.$"):
+        prepared(tmp_path, rows("-"), skip=["-"])
+
+
+def test_rows_are_taken_by_the_values_of_other_columns(tmp_path: Path) -> None:
+    train = [
+        {**row, "answer": answer, "n": n}
+        for n, (row, answer) in enumerate(zip(rows(0, 1, 1), ("accept", "reject", "accept"), strict=True))
+    ]
+    found = prepared(tmp_path, train, where={"answer": "accept"})
+    assert texts(found, "train") == ["text 0", "text 2"]
+    assert "train: 1 of 3 rows are left out: 1 whose answer is not accept" in found.notes
+    assert texts(prepared(tmp_path, train, where={"answer": ["reject", "ignore"], "n": 1}, kind="binary"), "train") == [
+        "text 1"
+    ]
+    with pytest.raises(DataError, match=r"no column 'anser'\. Did you mean 'answer'\?"):
+        prepared(tmp_path, train, where={"anser": "accept"})
+
+
+@pytest.mark.parametrize("placeholder", ["", "-1", "-1.0", "0"])
+def test_a_test_split_whose_labels_are_placeholders_has_none_and_that_is_said(tmp_path: Path, placeholder: str) -> None:
+    found = prepared(tmp_path, rows(0, 1), test=rows(placeholder, placeholder), skip_empty=True)
+    assert found.unlabelled == {"test"}
+    assert len(found.tables["test"].rows) == 2
+    assert any(note.startswith("test: every label is ") for note in found.notes)
+    assert not prepared(tmp_path, rows(0, 1), test=rows(placeholder or "1", 1)).unlabelled
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "classes"),
+    [
+        (["0", "1", "1.0"], "binary", None),
+        (["10", "9", "9", "10.0"], "classification", ("9", "10")),
+        (["0", "1", "2", "1"], "classification", 3),
+        (["1", "2", "5"], "classification", ("1", "2", "5")),
+        (["b", "a", "B ", "B"], "classification", ("a", "B")),
+        (["0.5", "1", "2"], "regression", None),
+        ([str(number) for number in range(21)], "regression", None),
+    ],
+)
+def test_kind_and_classes_are_read_off_the_labels_and_said(
+    tmp_path: Path, labels: list[str], kind: str, classes: object
+) -> None:
+    found = prepared(tmp_path, rows(*labels))
+    assert (found.spec.kind, found.spec.classes) == (kind, classes)
+    assert not found.spec.is_open
+    assert any(note.startswith(f"read off label: {kind}") for note in found.notes)
+
+
+def test_classes_are_those_of_the_training_file_before_dev_rows_are_held_out(tmp_path: Path) -> None:
+    found = prepared(tmp_path, rows("a", "a", "a", "b", "b", "c"), dev=0.4, kind="classification")
+    assert found.spec.classes == ("a", "b", "c")
+    assert set(found.labels("dev")) == {"a", "b"}
+
+
+def test_a_range_is_that_of_training_and_dev_scores(tmp_path: Path) -> None:
+    assert prepared(tmp_path, rows("0.5", "4"), dev=rows("5", "1"), kind="regression").spec.range == (0.5, 5.0)
+    with pytest.raises(DataError, match=r"train\.csv: label is 'x'; a regression needs numbers\."):
+        prepared(tmp_path, rows("1", "x"), kind="regression")
+    with pytest.raises(DataError, match=r"every label is 2; nothing can be learned from it\."):
+        prepared(tmp_path, rows("2", "2.0"), kind="regression")
+
+
+def test_a_column_of_ten_thousand_different_values_is_no_column_of_classes(tmp_path: Path) -> None:
+    many = rows(*(f"title {number}" for number in range(10_000)))
+    with pytest.raises(
+        DataError, match=r"label has 10000 different values, too many .*; declare them, name another --label, or "
+    ):
+        prepared(tmp_path, many)
+    with pytest.raises(DataError, match=r"every label is yes; nothing can be learned"):
+        prepared(tmp_path, rows("yes", "yes"))
+
+
+def test_what_was_read_off_completes_the_same_task_again(tmp_path: Path) -> None:
+    for labels in (("x", "y"), ("1", "0"), ("0.5", "2.5"), ("0", "1", "2")):
+        spec = TaskSpec(text="text", label="label", train=write_csv(tmp_path / "t.csv", rows(*labels)))
+        found = prepare(spec).spec
+        assert read_again({"t": spec}, {"t": stated(found.objective)}) == {"t": found}
+    with pytest.raises(ConfigError, match=r"^labels\.t: kind is 'x'; "):
+        read_again({"t": spec}, {"t": {"kind": "x"}})
+
+
+def test_a_class_that_only_dev_has_is_an_error_that_names_the_line(tmp_path: Path) -> None:
+    found = prepared(tmp_path, rows("a", "b"), dev=rows("a", "c"))
+    with pytest.raises(ValueError, match="one of a, b"):
+        found.spec.objective.label(found.labels("dev")[1])
+
+
+LABELS = st.lists(st.sampled_from("abc"), min_size=8, max_size=60).filter(
+    lambda found: max(map(found.count, "abc")) > 1
+)
+
+
+@PATIENT
+@given(LABELS, st.floats(0.01, 0.9), st.randoms())
+def test_a_share_of_each_class_is_held_out_whatever_the_order_of_the_rows(
+    labels: list[str], share: float, random: Any
+) -> None:
+    groups = [f"text {number}" for number in range(len(labels))]
+    chosen = hold_out(share, labels, groups)
+    assert chosen == sorted(set(chosen))
+    for name in set(labels):
+        count, held = labels.count(name), [labels[row] for row in chosen].count(name)
+        assert held <= max(count - 1, 0)
+        assert abs(held - share * count) < 2 or len(chosen) == 1
+    order = list(range(len(labels)))
+    random.shuffle(order)
+    again = hold_out(share, [labels[row] for row in order], [groups[row] for row in order])
+    assert {groups[order[row]] for row in again} == {groups[row] for row in chosen}
+
+
+def test_rows_of_one_group_and_rows_of_one_text_are_never_divided(tmp_path: Path) -> None:
+    train = [{"text": f"t{n // 2}", "label": "ab"[n % 2], "user": f"u{n % 10}"} for n in range(100)]
+    for group in (None, "user"):
+        found = prepared(tmp_path, train, dev=0.2, group=group, kind="classification", classes=("a", "b"))
+        column = group or "text"
+        held, kept = ({row[column] for row in found.tables[split].rows} for split in ("dev", "train"))
+        assert not held & kept
+        assert 15 <= len(found.tables["dev"].rows) <= 25
+        assert any(f"rows of one {column} together; equal for every seed" in note for note in found.notes)
+
+
+def test_one_row_a_class_cannot_be_divided_and_that_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError,
+        match=r"train\.csv: no dev split can be made of them: .* two rows .*; name a file for dev, or set dev = 0\.$",
+    ):
+        prepared(tmp_path, rows("a", "b", "c"), dev=0.1)
+    same = [{"text": f"t{n}", "label": n % 2, "user": "me"} for n in range(9)]
+    with pytest.raises(DataError, match="no dev split can be made"):
+        prepared(tmp_path, same, dev=0.1, group="user")
+
+
+def test_texts_in_both_splits_and_rows_that_stand_twice_are_counted(tmp_path: Path) -> None:
+    train = [*rows(0, 1, 0), *rows(0)]
+    found = prepared(tmp_path, train, dev=[*rows(0, 1), {"text": "new", "label": 0}], id="label")
+    assert "1 train rows have a text that stands in an earlier row" in found.notes
+    assert "2 of 3 dev rows have a text that is also in train" in found.notes
+    assert "2 train rows have the id of an earlier row" in found.notes
+
+
+def test_only_files_that_are_needed_are_read(tmp_path: Path) -> None:
+    train, nowhere = write_csv(tmp_path / "train.csv", rows("a", "b", "a", "b")), tmp_path / "nowhere.csv"
+    closed = {"text": "text", "label": "label", "kind": "classification", "classes": ("a", "b")}
+    assert list(prepare(TaskSpec(**closed, train=nowhere, dev=train), ["dev"]).tables) == ["dev"]
+    assert list(prepare(TaskSpec(**closed, train=train, dev=0.5), ["dev"]).tables) == ["dev"]
+    with pytest.raises(DataError, match=r"nowhere\.csv does not exist"):
+        prepare(TaskSpec(text="text", label="label", train=nowhere, dev=train), ["dev"])
