@@ -12,7 +12,7 @@ from regkit.data import demo
 from regkit.data.tables import Table, first_duplicate, read_table
 from regkit.tasks.labels import class_of, yes_or_no
 from regkit.tasks.names import PairMode, Pooling, Split
-from regkit.tasks.scores import SCORES
+from regkit.tasks.scores import SCORES, a_task
 
 if TYPE_CHECKING:
     from regkit.tasks.objectives import Objective
@@ -68,7 +68,7 @@ class TaskSpec(BaseModel):
     def _complete(self) -> "TaskSpec":
         needed = "range" if self.kind == "regression" else "classes"
         if self.kind != "binary" and getattr(self, needed) is None and isinstance(self.label, str):
-            raise ValueError(f"a {self.kind} task needs '{needed}'")
+            raise ValueError(f"{a_task(self.kind)} needs '{needed}'")
         if wrong := self._wrong_classes() or self._wrong_score():
             raise ValueError(wrong)
         if self.range is not None and not self.range[1] - self.range[0] >= NARROWEST:
@@ -131,15 +131,15 @@ class TaskSpec(BaseModel):
         """Say what does not fit about classes and the columns of labels; nothing if all does."""
         several, count = not isinstance(self.label, str), len(self.label_columns)
         if several and self.kind not in OF_COLUMNS:
-            return f"a {self.kind} task has one label column; several are for the kinds {' and '.join(OF_COLUMNS)}"
+            return f"{a_task(self.kind)} has one label column; several are for the kinds {' and '.join(OF_COLUMNS)}"
         if several and count < 2:
-            return f"a {self.kind} task with label columns needs two or more; one alone is for the kind binary"
+            return f"{a_task(self.kind)} with label columns needs two or more; one alone is for the kind binary"
         if several and (twice := first_duplicate(self.label_columns)) is not None:
             return f"label names column '{twice}' twice"
         if self.classes is not None and self.kind == "regression":
             return "a regression task has a range, and no classes"
         if self.range is not None and self.kind != "regression":
-            return f"a {self.kind} task has classes, and no range"
+            return f"{a_task(self.kind)} has classes, and no range"
         classes = len(self.classes) if isinstance(self.classes, tuple) else self.classes
         if several and classes not in (None, count):
             return f"label names {count} columns, and there are {classes} classes"
@@ -155,12 +155,12 @@ class TaskSpec(BaseModel):
         """Say what does not fit about class weights and the metric; nothing if all does."""
         if self.metric is not None and self.metric not in SCORES[self.kind]:
             return (
-                f"metric is '{self.metric}', no score of a {self.kind} task. {nearest(self.metric, SCORES[self.kind])}"
+                f"metric is '{self.metric}', no score of {a_task(self.kind)}. {nearest(self.metric, SCORES[self.kind])}"
             )
         if self.class_weights is None:
             return ""
         if self.kind in ("regression", "soft"):
-            return f"class_weights are for kinds whose labels are classes, and those of a {self.kind} task are numbers"
+            return f"class_weights are for kinds whose labels are classes, and those of {a_task(self.kind)} are numbers"
         classes = len(self.names) or (2 if self.kind == "binary" else self.classes)
         if classes is None:  # they are read off the training file
             return ""
