@@ -223,7 +223,7 @@ def test_a_list_of_labels_may_be_a_field_of_json_lines_or_parquet(tmp_path: Path
 @pytest.mark.parametrize(
     ("spec", "cells", "said"),
     [
-        (COLUMNS, (1, 2, 0), "sweet, sour, hot is '[\"1\", \"2\", \"0\"]'; a list of any of sweet, sour, hot is needed."),
+        (COLUMNS, (1, 2, 0), "sweet, sour, hot is '[\"1\", \"2\", \"0\"]'; a list of any of sweet, sour, hot, or 0 or 1 for each of them, is needed."),
         (COLUMNS | {"kind": "soft"}, (1, 1, 0), "'[\"1\", \"1\", \"0\"]'; a list of shares that sum to 1, and not to 2, is needed."),
         (COLUMNS | {"kind": "soft"}, (0.5, "", 0.5), "a share for each of 3 classes, from 0 to 1, is needed."),
     ],
