@@ -162,7 +162,7 @@ MISFITS = [
     ('kind = "binary"\nclass_weights = [1, true]', "class_weights is [1, True]; \"balanced\", or a number from"),
     ('kind = "binary"\nclass_weights = {yes = "much"}', "class_weights is {'yes': 'much'}; \"balanced\", or a number from"),
     ('kind = "binary"\nclass_weights = [1]', "class_weights has 1 weights, and there are 2 classes."),
-    ('kind = "binary"\nclasses = ["ham", "spam"]\nclass_weights = {spm = 2}', "class_weights has a weight of 'spm', no class of it. Did you mean 'spam'? Available: ham, spam."),
+    ('kind = "binary"\nclasses = ["ham", "spam"]\nclass_weights = {spm = 2}', "class_weights has a weight of 'spm', and there is no such class. Did you mean 'spam'? Available: ham, spam."),
     ('kind = "soft"\nclasses = 3\nclass_weights = "balanced"', "class_weights are for kinds whose labels are classes, and those of a soft task are numbers."),
 ]  # fmt: skip
 
