@@ -1,12 +1,23 @@
 """Declare: from files to tasks - the course's folder, a tasks.toml, the demo."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from regkit.base.errors import ConfigError, DataError
 from regkit.data.declare import SPLITS, TaskSpec, choose, find_tasks
-from regkit.tasks.objectives import Binary, Classification, Multilabel, Objective, Ordinal, Regression, SoftLabels
+from regkit.tasks.objectives import (
+    KINDS,
+    Binary,
+    Classification,
+    Multilabel,
+    Objective,
+    Ordinal,
+    Regression,
+    SoftLabels,
+)
+from regkit.tasks.scores import SCORES
 from tests.helpers import TASKS, write_csv, write_tasks
 
 ROWS = {"sst": (8544, 1101, 2210), "quora": (25702, 4000, 4000), "sts": (6040, 863, 1725), "cfimdb": (1707, 245, 488)}
@@ -175,6 +186,23 @@ def test_what_does_not_belong_to_a_kind_is_refused_in_a_sentence(tmp_path: Path,
     assert str(caught.value).startswith(f"{tmp_path}/tasks.toml: task 't': {said}")
     assert "\n" not in str(caught.value)
     assert not str(caught.value).endswith("..")
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
+
+
+def test_the_page_of_tasks_declares_a_task_of_every_kind(tmp_path: Path) -> None:
+    (declared,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf8"), re.DOTALL)
+    assert sorted(task.kind for task in declare(tmp_path, declared).values()) == sorted(
+        SCORES.keys() - {"masked words"}
+    )
+
+
+def test_the_page_of_tasks_names_the_scores_of_every_kind_and_the_one_that_decides() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| \*\*(\w+)\*\*, ([\w, ]+) \|$", PAGE.read_text(encoding="utf8"), re.MULTILINE)
+    found = {kind: (decides, {decides, *others.split(", "), "loss"}) for kind, decides, others in rows}
+    own = {kind: form.metric for kind, form in KINDS.items() if kind != "masked words"}
+    assert found == {kind: (decides, set(SCORES[kind])) for kind, decides in own.items()}
 
 
 def test_a_byte_order_mark_in_tasks_toml_does_no_harm(tmp_path: Path) -> None:
