@@ -7,7 +7,7 @@ for distributions, the squared difference for scores. Two outputs of different s
 
 from regkit.tasks.objectives.binary import Binary
 from regkit.tasks.objectives.classification import Classification
-from regkit.tasks.objectives.kinds import KINDS, described, from_description
+from regkit.tasks.objectives.kinds import KINDS, class_names, described, from_description
 from regkit.tasks.objectives.masked_words import MaskedWords
 from regkit.tasks.objectives.multilabel import Multilabel
 from regkit.tasks.objectives.objective import Label, Objective, Scores, defined, differ
@@ -33,6 +33,7 @@ __all__ = [
     "Regression",
     "Scores",
     "SoftLabels",
+    "class_names",
     "defined",
     "described",
     "differ",

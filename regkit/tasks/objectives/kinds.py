@@ -24,6 +24,13 @@ KINDS: Mapping[str, type[Known]] = {
 }
 
 
+def class_names(objective: Objective) -> list[str]:
+    """List the classes of an objective as tables name them; none, where it has no classes."""
+    if not isinstance(objective, Binary | Classification | Multilabel | Ordinal | SoftLabels):
+        return []
+    return list(objective.names) or [str(number) for number in range(objective.classes)]
+
+
 def described(objective: Objective) -> dict[str, Any]:
     """Describe an objective in plain values, for a checkpoint. Raises ValueError if it is of no kind in KINDS."""
     if not isinstance(objective, Known):
