@@ -12,7 +12,7 @@ from regkit.base.wording import percent
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.tables import Table
 from regkit.model.tokenizer import Tokenizer
-from regkit.tasks.objectives import Objective, OfWeights, differ, weighted
+from regkit.tasks.objectives import Objective, OfWeights, class_names, differ, weighted
 from regkit.tasks.task import Examples, Split, Task
 
 SHOWN, MANY = 0.01, 0.1  # shares of unknown words that the plan mentions, and warns of
@@ -56,9 +56,8 @@ def _weighted(spec: TaskSpec, labels: Tensor | None) -> OfWeights:
 
 def _listed(objective: OfWeights) -> str:
     """List the weights by class: of a multilabel task, those of yes."""
-    names = objective.names or [str(number) for number in range(len(objective.weights))]
     weights = [pair if isinstance(pair, float) else pair[1] for pair in objective.weights]
-    return short(", ".join(f"{name} {weight:.3g}" for name, weight in zip(names, weights, strict=True)))
+    return short(", ".join(f"{name} {each:.3g}" for name, each in zip(class_names(objective), weights, strict=True)))
 
 
 def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split) -> Examples:
