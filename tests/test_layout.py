@@ -16,7 +16,7 @@ import regkit
 ROOT = Path(__file__).parents[1]
 
 # Who may import whom: a room imports from those named before it, and from itself. `testing` and `runs` do not see each other.
-ROOMS = ["base", "tasks", "distributed", "model", "data", "hooks", "training", "runs", "testing", "cli"]
+ROOMS = ["base", "tasks", "distributed", "model", "data", "hooks", "training", "runs", "testing", "cli", "notebook"]
 APART = {("tasks", "distributed"), ("distributed", "tasks"), ("data", "hooks"), ("hooks", "data"), ("testing", "runs")}
 FACE = {"__init__", "__main__"}  # what stands in no room: the public names, and `python -m regkit`
 

@@ -1,52 +1,24 @@
 """Declare: what a task is - its columns, its labels, its files - as a `tasks.toml` says it."""
 
 import codecs
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from regkit.base.errors import ConfigError, explain, nearest
+from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, read_toml
 from regkit.data import demo
 from regkit.data.hub import on_hub
 from regkit.data.records import Value, first_duplicate
 from regkit.data.tables import Table, read_table
-from regkit.tasks.labels import class_of, yes_or_no
+from regkit.data.target import Target
 from regkit.tasks.names import PairMode, Pooling, Split
-from regkit.tasks.scores import SCORES
-
-if TYPE_CHECKING:
-    from regkit.tasks.objectives import Objective
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 LONGEST_NAME = 64  # characters of a task's name, which is part of file names
-NARROWEST = 1e-30  # range of scores; a number divided by a narrower one may be too large for a float
-MOST_CLASSES = 1 << 16  # each has a row in the head's weights, whatever the data
-Kind = Literal["classification", "binary", "regression", "multilabel", "ordinal", "soft"]
-Bound = Annotated[float, Field(ge=-1e9, le=1e9)]  # of a score: a float64 of this size has six decimals
-Weights = Literal["balanced"] | tuple[float, ...] | dict[str, float]  # of classes, in their order or by name
-OF_COLUMNS = ("multilabel", "soft")  # kinds whose label may be a column for each class
-ORDERED = ("multilabel", "ordinal", "soft")  # kinds whose classes have an order that no column tells
-
-
-def _weights(given: object) -> object:
-    """Check weights of classes. Their ratios are such as a loss in float32 holds."""
-    if given is None or given == "balanced":
-        return given
-    weights = list(given.values()) if isinstance(given, dict) else given
-    if not isinstance(weights, list | tuple) or not all(map(_is_weight, weights)):
-        raise ValueError('"balanced", or a number from 1e-6 to 1e6 for each class, is needed')
-    return given
-
-
-def _is_weight(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 1e-6 <= value <= 1e6
-
-
 Share = Annotated[float, Field(ge=0, lt=1)]
 Files = Annotated[TextPath | tuple[TextPath, ...], Field(union_mode="left_to_right")]
 
@@ -59,21 +31,11 @@ def _share(value: object) -> object:
 DevSplit = Annotated[Share | TextPath, BeforeValidator(_share)]  # a file, or the share of train that is held out
 
 
-class TaskSpec(BaseModel):
+class TaskSpec(Target):
     """A task as `tasks.toml` declares it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    kind: Kind | None = None  # read off the labels unless said
     text: str | tuple[str, str]  # the column of the text, or those of a pair; a path leads into nested fields
-    label: str | tuple[str, ...]  # the column of the label, or one for each class of a multilabel or soft task
     id: str | None = None  # the column that names an example in prediction files; without it, the row number
-    classes: Annotated[int, Field(ge=2, le=MOST_CLASSES)] | Annotated[tuple[str, ...], Field(min_length=2)] | None = (
-        None
-    )
-    class_weights: Annotated[Weights | None, BeforeValidator(_weights)] = None  # how much each counts in the loss
-    metric: str | None = None  # the score that decides which checkpoint is best; each kind has one of its own
-    range: tuple[Bound, Bound] | None = None  # lowest and highest score
     pair_mode: PairMode | None = None  # cross_encoder unless said otherwise
     pooling: Pooling | None = None  # that of the run unless said otherwise
     batch_size: Annotated[int, Field(ge=1)] | None = None
@@ -82,7 +44,7 @@ class TaskSpec(BaseModel):
     test: Files | None = None
     group: str | None = None  # the column whose rows with the same value are all in train, or all in dev
     columns: tuple[str, ...] = ()  # names of the columns, for files without a header
-    where: dict[str, Value | tuple[Value, ...]] = {}  # take only rows with these values in other columns
+    where: Annotated[dict[str, Value | tuple[Value, ...]], Field(default_factory=dict)]  # take only rows with these values in other columns
     skip: tuple[str, ...] = ()  # leave out rows with these labels
     skip_empty: bool = False  # leave out rows without text or label
     encoding: str | None = None  # of text files; without it, told by their bytes
@@ -91,14 +53,6 @@ class TaskSpec(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> "TaskSpec":
-        if self.kind in ORDERED and self.classes is None and isinstance(self.label, str):
-            raise ValueError(f"a {self.kind} task needs 'classes'")
-        if wrong := self._wrong_classes() or self._wrong_score():
-            raise ValueError(wrong)
-        if self.range is not None and not self.range[1] - self.range[0] >= NARROWEST:
-            raise ValueError("range needs its lowest value first, and a higher one after it")
-        if isinstance(self.classes, tuple) and (twice := first_duplicate(self.classes)) is not None:
-            raise ValueError(f"classes names '{twice}' twice")
         if (twice := first_duplicate(self.columns)) is not None:
             raise ValueError(f"columns names '{twice}' twice")
         if self.pair_mode and isinstance(self.text, str):
@@ -128,12 +82,6 @@ class TaskSpec(BaseModel):
         return self.dev if isinstance(self.dev, float) else 0.0
 
     @property
-    def is_open(self) -> bool:
-        """Whether kind, classes or range are still to be read off the training labels."""
-        needed = {"classification": self.classes, "regression": self.range}
-        return self.kind is None or needed.get(self.kind, True) is None
-
-    @property
     def remarks(self) -> Sequence[str]:
         """Sentences for the plan about how the task was declared."""
         return ()
@@ -142,105 +90,6 @@ class TaskSpec(BaseModel):
     def dev_is_default(self) -> bool:
         """Whether nobody asked for the dev split: it is made only if it can be."""
         return False
-
-    @property
-    def objective(self) -> "Objective":
-        """The objective of this kind of task, with its classes or its range."""
-        from regkit.tasks.objectives import from_description  # which imports torch
-
-        values: dict[str, Any] = {"kind": self.kind, "names": self.names}
-        if self.kind == "regression" and self.range:
-            values = {"kind": self.kind, "low": self.range[0], "high": self.range[1]}
-        elif self.kind != "binary":
-            values["classes"] = self.classes if isinstance(self.classes, int) else len(self.names)
-        return from_description(values | ({"metric": self.metric} if self.metric else {}))
-
-    @property
-    def label_columns(self) -> tuple[str, ...]:
-        """The names of the label columns: one, or one for each class."""
-        return (self.label,) if isinstance(self.label, str) else self.label
-
-    @property
-    def label_name(self) -> str:
-        """What messages call the label: its column, or its columns."""
-        return ", ".join(self.label_columns)
-
-    def label_of(self, row: Mapping[str, str]) -> str:
-        """Read a row's label as its table writes it: of several columns a JSON list, and nothing if all are empty."""
-        cells = [row.get(column, "").strip() for column in self.label_columns]
-        return cells[0] if len(cells) == 1 else json.dumps(cells, ensure_ascii=False) if any(cells) else ""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the classes; the columns', where each has one; none, where classes are numbers."""
-        if isinstance(self.classes, tuple):
-            return self.classes
-        return () if isinstance(self.label, str) else self.label
-
-    @property
-    def weights(self) -> Literal["balanced"] | tuple[float, ...] | None:
-        """The weights as they are declared, one for each class. Raises ValueError if there is one of no class."""
-        if not isinstance(self.class_weights, dict):
-            return self.class_weights
-        count = self.classes if isinstance(self.classes, int) else len(self.names) or 2
-        given = {self._place(name, count): weight for name, weight in self.class_weights.items()}
-        return tuple(given.get(place, 1.0) for place in range(count))
-
-    def _place(self, name: str, count: int) -> int:
-        """Find a class by its name, or by what a label of its may be. Raises ValueError, which names the nearest."""
-        try:
-            return yes_or_no(name) if self.kind == "binary" and not self.names else class_of(name, count, self.names)
-        except ValueError:
-            known = self.names or tuple(map(str, range(count)))
-            raise ValueError(
-                f"class_weights has a weight of '{name}', no class of it. {nearest(name, known)}"
-            ) from None
-
-    def _wrong_classes(self) -> str:
-        """Say what does not fit about classes and the columns of labels; nothing if all does."""
-        several, count = not isinstance(self.label, str), len(self.label_columns)
-        if several and self.kind not in OF_COLUMNS:
-            if self.kind is None:
-                return f"a task with several label columns needs kind: {' or '.join(OF_COLUMNS)}"
-            return f"a {self.kind} task has one label column; several are for the kinds {' and '.join(OF_COLUMNS)}"
-        if several and count < 2:
-            return f"a {self.kind} task with label columns needs two or more; one alone is for the kind binary"
-        if several and (twice := first_duplicate(self.label_columns)) is not None:
-            return f"label names column '{twice}' twice"
-        if self.classes is not None and self.kind == "regression":
-            return "a regression task has a range, and no classes"
-        if self.range is not None and self.kind not in (None, "regression"):
-            return f"a {self.kind} task has classes, and no range"
-        classes = len(self.classes) if isinstance(self.classes, tuple) else self.classes
-        if several and classes not in (None, count):
-            return f"label names {count} columns, and there are {classes} classes"
-        if self.kind == "binary" and classes not in (None, 2):
-            return "a binary task has two classes, of which the second is yes"
-        if self.kind == "ordinal" and classes == 2:
-            return "an ordinal task needs three classes or more; two are for the kind binary"
-        if self.kind == "multilabel" and self.classes == 2 and not several:
-            return "a multilabel task of two classes needs their names"
-        return ""
-
-    def _wrong_score(self) -> str:
-        """Say what does not fit about class weights and the metric; nothing if all does."""
-        if self.kind is None:  # it is read off the training file
-            return ""
-        if self.metric is not None and self.metric not in SCORES[self.kind]:
-            return (
-                f"metric is '{self.metric}', no score of a {self.kind} task. {nearest(self.metric, SCORES[self.kind])}"
-            )
-        if self.class_weights is None:
-            return ""
-        if self.kind in ("regression", "soft"):
-            return f"class_weights are for kinds whose labels are classes, and those of a {self.kind} task are numbers"
-        classes = len(self.names) or (2 if self.kind == "binary" else self.classes)
-        if classes is None:  # they are read off the training file
-            return ""
-        weights = self.weights
-        if isinstance(weights, tuple) and len(weights) != classes:
-            return f"class_weights has {len(weights)} weights, and there are {classes} classes"
-        return ""
 
     def table(self, split: Split) -> Table | None:
         """Read the rows of a split; return None if the task has no such file."""

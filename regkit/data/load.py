@@ -14,7 +14,7 @@ from regkit.data.records import Nested
 from regkit.data.remarks import describe_labels
 from regkit.data.tables import Table
 from regkit.model.tokenizer import Tokenizer
-from regkit.tasks.objectives import OfWeights, differ, weighted
+from regkit.tasks.objectives import OfWeights, class_names, differ, weighted
 from regkit.tasks.task import Examples, Split, Task
 
 NO_LABELS = ("", "-", "?", "-1", "NA", "N/A", "nan", "null", "None")  # what often stands where a label is missing
@@ -58,9 +58,8 @@ def _weighted(spec: TaskSpec, labels: Tensor | None) -> OfWeights:
 
 def _listed(objective: OfWeights) -> str:
     """List the weights by class: of a multilabel task, those of yes."""
-    names = objective.names or [str(number) for number in range(len(objective.weights))]
     weights = [pair if isinstance(pair, float) else pair[1] for pair in objective.weights]
-    return short(", ".join(f"{name} {weight:.3g}" for name, weight in zip(names, weights, strict=True)))
+    return short(", ".join(f"{name} {each:.3g}" for name, each in zip(class_names(objective), weights, strict=True)))
 
 
 def _examples(

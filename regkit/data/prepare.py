@@ -4,7 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from regkit.base.errors import DataError
+from pydantic import ValidationError
+
+from regkit.base.errors import ConfigError, DataError, explain
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.holdout import hold_out
 from regkit.data.labels import read_classes, read_kind, read_range
@@ -103,7 +105,10 @@ def _complete(found: Prepared) -> None:
     if kind == "regression" and spec.range is None:
         scored = labels + (found.labels("dev") if "dev" in found.tables else [])
         update["range"] = read_range(table.name, spec.label_name, scored)
-    found.spec = spec.model_copy(update=update)
+    try:
+        found.spec = type(spec).model_validate(dict(spec) | update)  # what could not be checked before
+    except ValidationError as error:
+        raise ConfigError(explain(error, table.name, type(spec).model_fields)) from None
     found.notes.append(f"read off {spec.label_name}: {_said(update)}")
 
 

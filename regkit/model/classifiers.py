@@ -15,7 +15,7 @@ from regkit.model.adapter import ON_POOLER
 from regkit.model.families import FAMILIES
 from regkit.model.weight_files import Tensors
 from regkit.model.weights import read_tensors
-from regkit.tasks.objectives import SCALE, Binary, Classification, Multilabel, Objective, Regression, SoftLabels
+from regkit.tasks.objectives import SCALE, Binary, Multilabel, Objective, Ordinal, Regression, class_names
 
 CLASSIFIERS = {name: family.classifier for name, family in FAMILIES.items()} | ON_POOLER
 NONE_NEEDED = ("", "MaskedLM", "PreTraining", "NextSentencePrediction")  # `head_names` has these, or there is no head
@@ -114,11 +114,7 @@ def _names(entries: Mapping[str, Any], outputs: int) -> list[str]:
 
 def _labels(objective: Objective) -> list[str]:
     """List the classes of a task as its table names them."""
-    if isinstance(objective, Binary):
-        return list(objective.names) or _numbers(2)
-    if isinstance(objective, Classification | Multilabel | SoftLabels):
-        return list(objective.names) or _numbers(objective.classes)
-    return []
+    return [] if isinstance(objective, Ordinal) else class_names(objective)  # thresholds are no logits
 
 
 def _numbers(count: int) -> list[str]:

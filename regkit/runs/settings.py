@@ -13,7 +13,8 @@ from regkit.base.described import Option, meanings
 from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, absolute, follow, read_toml
 from regkit.data.bare import Given
-from regkit.data.declare import DevSplit, Kind, below
+from regkit.data.declare import DevSplit, below
+from regkit.data.target import Kind
 from regkit.tasks.names import Pooling
 
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a share that may not be all

@@ -31,3 +31,8 @@ SCORES: Mapping[str, Mapping[str, Metric]] = {
     "soft": {"accuracy": Metric(), "kl": Metric(lower_is_better=True), "loss": LOSS},
     "masked words": {"accuracy": Metric(), "perplexity": Metric(lower_is_better=True), "loss": LOSS},
 }
+
+
+def a_task(kind: str) -> str:
+    """Name a task of a kind for a message: an ordinal task."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} task"

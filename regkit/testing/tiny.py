@@ -75,7 +75,7 @@ def _labels(objective: Objective, share: Tensor) -> Tensor:
     """Make labels of a kind from a number in [0, 1) for each example."""
     if isinstance(objective, Regression):
         return (SCALE * share).float()
-    classes = getattr(objective, "classes", 2)
+    classes = getattr(objective, "classes", max(objective.width, 2))
     if isinstance(objective, SoftLabels):
         return (8 * share[:, None] * torch.arange(classes)).cos().softmax(-1).float()
     if isinstance(objective, Multilabel):

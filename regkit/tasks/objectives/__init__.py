@@ -3,11 +3,12 @@
 Every loss and divergence is a mean over examples, and every output keeps its examples in the first dimension. The
 divergences are the `l_s` of SMART (Jiang et al., ACL 2020, section 3.1): the sum of both Kullback-Leibler divergences
 for distributions, the squared difference for scores. Two outputs of different shape are an error, never a broadcast.
+An objective whose parts do not belong together, such as two names for three classes, is a ValueError.
 """
 
 from regkit.tasks.objectives.binary import Binary
 from regkit.tasks.objectives.classification import Classification
-from regkit.tasks.objectives.kinds import KINDS, described, from_description
+from regkit.tasks.objectives.kinds import KINDS, class_names, described, from_description
 from regkit.tasks.objectives.masked_words import MaskedWords
 from regkit.tasks.objectives.multilabel import Multilabel
 from regkit.tasks.objectives.objective import Label, Objective, Scores, defined, differ
@@ -33,6 +34,7 @@ __all__ = [
     "Regression",
     "Scores",
     "SoftLabels",
+    "class_names",
     "defined",
     "described",
     "differ",

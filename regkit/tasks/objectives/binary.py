@@ -31,6 +31,7 @@ class Binary:
     scores: ClassVar[Mapping[str, Metric]] = SCORES[kind]
     label_type: ClassVar[torch.dtype] = torch.int64
     width: ClassVar[int] = 1
+    classes: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         check_classes(self.kind, 2, self.names, self.weights)

@@ -15,12 +15,20 @@ from regkit.tasks.objectives.objective import Objective
 from regkit.tasks.objectives.ordinal import Ordinal
 from regkit.tasks.objectives.regression import Regression
 from regkit.tasks.objectives.soft import SoftLabels
+from regkit.tasks.scores import a_task
 
 Known = Binary | Classification | MaskedWords | Multilabel | Ordinal | Regression | SoftLabels
 
 KINDS: Mapping[str, type[Known]] = {
     form.kind: form for form in (Classification, Binary, Regression, Multilabel, Ordinal, SoftLabels, MaskedWords)
 }
+
+
+def class_names(objective: Objective) -> list[str]:
+    """List the classes of an objective as tables name them; none, where it has no classes."""
+    if not isinstance(objective, Binary | Classification | Multilabel | Ordinal | SoftLabels):
+        return []
+    return list(objective.names) or [str(number) for number in range(objective.classes)]
 
 
 def described(objective: Objective) -> dict[str, Any]:
@@ -38,8 +46,8 @@ def from_description(values: Mapping[str, Any]) -> Known:
     given = {name: value for name, value in values.items() if name != "kind"}
     known = [field.name for field in fields(KINDS[kind])]
     if unknown := sorted(given.keys() - known):
-        raise ValueError(f"a {kind} task has no '{unknown[0]}'. {nearest(unknown[0], known)}")
+        raise ValueError(f"{a_task(kind)} has no '{unknown[0]}'. {nearest(unknown[0], known)}")
     try:
         return TypeAdapter(KINDS[kind]).validate_python(given)
     except ValidationError as error:
-        raise ValueError(explain(error, f"a {kind} task", known).rstrip(".")) from None
+        raise ValueError(explain(error, a_task(kind), known).rstrip(".")) from None

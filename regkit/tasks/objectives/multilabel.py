@@ -84,7 +84,7 @@ class Multilabel:
             return [texts.yes_or_no(each) for each in found]
         if not all(map(self._known, found)):
             names = self.names or [str(number) for number in range(self.classes)]
-            raise ValueError(f"a list of any of {texts.listed(names)}")
+            raise ValueError(f"a list of any of {texts.listed(names)}, or 0 or 1 for each of them,")
         held = {texts.class_of(each, self.classes, self.names) for each in found}
         return [int(place in held) for place in range(self.classes)]
 
