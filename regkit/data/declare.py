@@ -12,6 +12,7 @@ from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, read_toml
 from regkit.data import demo
 from regkit.data.hub import on_hub
+from regkit.data.labels import as_number
 from regkit.data.records import Value, first_duplicate
 from regkit.data.tables import Table, read_table
 from regkit.tasks.names import PairMode, Pooling, Split
@@ -33,7 +34,8 @@ Files = Annotated[TextPath | tuple[TextPath, ...], Field(union_mode="left_to_rig
 
 def _share(value: object) -> object:
     """Read a share that is written as text, as a command line gives it."""
-    return float(value) if isinstance(value, str) and re.fullmatch(r"0|0?\.[0-9]+", value) else value
+    number = as_number(value) if isinstance(value, str) else None
+    return value if number is None else number
 
 
 DevSplit = Annotated[Share | TextPath, BeforeValidator(_share)]  # a file, or the share of train that is held out
