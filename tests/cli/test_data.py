@@ -55,7 +55,22 @@ def test_the_same_command_goes_on_with_a_run_although_it_says_less_than_the_run_
 
 
 def test_kind_pair_dev_and_test_can_be_given(bare: Path) -> None:
-    said = train(bare, "--kind", "regression", "--label", "stars", "--text", "review", "--text", "id", "--dev", "new.csv", "--test", "new.csv", "--dry-run")
+    said = train(
+        bare,
+        "--kind",
+        "regression",
+        "--label",
+        "stars",
+        "--text",
+        "review",
+        "--text",
+        "id",
+        "--dev",
+        "new.csv",
+        "--test",
+        "new.csv",
+        "--dry-run",
+    )
     assert "task reviews: regression, cross-encoder; 30 train, 7 dev, 7 test" in said.out, said.err
     assert "read off stars: regression from 1 to 3" in said.out
     assert "30 train" in train(bare, "--dev", "0", "--dry-run").out
@@ -72,12 +87,18 @@ def test_a_folder_with_files_called_after_splits_is_a_task(bare: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (("--text", "reviw"), "reviews.csv has no column 'reviw'. Did you mean 'review'? Available: id, review, stars."),
+        (
+            ("--text", "reviw"),
+            "reviews.csv has no column 'reviw'. Did you mean 'review'? Available: id, review, stars.",
+        ),
         (("--text", "a", "--text", "b", "--text", "c"), "--text is ['a', 'b', 'c']; list should have at most 2 items"),
         (("--kind", "regresion"), "--kind is 'regresion'; input should be 'classification', "),
         (("--dev", "1.5"), "--dev is 1.5; input should be less than 1."),
         (("--dev", "nowhere.csv"), "nowhere.csv does not exist."),
-        (("--text", "stars", "--data", "three.csv"), "three.csv: name the columns by --label COLUMN. Available: a, b, stars."),
+        (
+            ("--text", "stars", "--data", "three.csv"),
+            "three.csv: name the columns by --label COLUMN. Available: a, b, stars.",
+        ),
         (("--data", "one.csv", "--dev", "0.1"), "one.csv: no dev split can be made of them: "),
         (("--data", "tasks.toml", "--text", "review"), "--text is for a table without a declaration; "),
         (("--data", "*.json"), "no file matches "),
@@ -86,7 +107,9 @@ def test_a_folder_with_files_called_after_splits_is_a_task(bare: Path) -> None:
 def test_what_a_table_cannot_be_is_one_sentence(bare: Path, more: tuple[object, ...], says: str) -> None:
     write_csv(bare / "one.csv", [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}])
     write_csv(bare / "three.csv", [{"a": 1, "b": 2, "stars": 3}])
-    (bare / "tasks.toml").write_text('[tasks.t]\ntext = "review"\nlabel = "stars"\ntrain = "reviews.csv"\n', encoding="utf8")
+    (bare / "tasks.toml").write_text(
+        '[tasks.t]\ntext = "review"\nlabel = "stars"\ntrain = "reviews.csv"\n', encoding="utf8"
+    )
     is_one_sentence(ran := train(bare, *more, "--dry-run"))
     assert says in ran.err
 
@@ -108,7 +131,13 @@ def test_what_regkit_data_writes_is_trained_on_as_it_stands(bare: Path) -> None:
 def test_regkit_data_looks_into_a_folder_and_says_what_it_cannot_use(bare: Path) -> None:
     folder = bare / "many"
     folder.mkdir()
-    for name in ("mood-train.csv", "mood-dev.tsv", "mood-test-student.csv", "topic_train-00000-of-00002.csv", "topic_train-00001-of-00002.csv"):
+    for name in (
+        "mood-train.csv",
+        "mood-dev.tsv",
+        "mood-test-student.csv",
+        "topic_train-00000-of-00002.csv",
+        "topic_train-00001-of-00002.csv",
+    ):
         write_csv(folder / name, STARS)
     write_csv(folder / "odd.csv", [{"a": 1, "b": 2, "c": 3}])
     (folder / "README.md").write_text("no table", encoding="utf8")
@@ -116,10 +145,16 @@ def test_regkit_data_looks_into_a_folder_and_says_what_it_cannot_use(bare: Path)
     assert out.count("\ntask ") + out.startswith("task ") == 2
     assert "30 rows" in out
     assert "train: many/topic_train-00000-of-00002.csv and others, fields parted by commas; 54 rows" in out
-    assert "odd (odd.csv): many/odd.csv: name the columns by --text COLUMN and --label COLUMN. Available: a, b, c." in out
-    assert '[tasks.mood]\n' in out
-    assert '# odd: ' in out
-    for name, says in (("many/README.md", "name the columns"), ("nowhere", "nowhere does not exist."), ("encoder/..", None)):
+    assert (
+        "odd (odd.csv): many/odd.csv: name the columns by --text COLUMN and --label COLUMN. Available: a, b, c." in out
+    )
+    assert "[tasks.mood]\n" in out
+    assert "# odd: " in out
+    for name, says in (
+        ("many/README.md", "name the columns"),
+        ("nowhere", "nowhere does not exist."),
+        ("encoder/..", None),
+    ):
         if says:
             is_one_sentence(ran := regkit("data", name, cwd=bare))
             assert says in ran.err
