@@ -29,7 +29,8 @@ Bound = Annotated[float, Field(ge=-1e9, le=1e9)]  # of a score: a float64 of thi
 
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-Files = Annotated[TextPath | tuple[TextPath, ...], Field(union_mode="left_to_right")]
+Several = Annotated[tuple[TextPath, ...], Field(min_length=1)]
+Files = Annotated[TextPath | Several, Field(union_mode="left_to_right")]
 
 
 def _share(value: object) -> object:

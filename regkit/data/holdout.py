@@ -5,7 +5,6 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 
 from regkit.base.errors import DataError
-from regkit.tasks.sampling import apportion
 
 
 def hold_out(share: float, classes: Sequence[str], groups: Sequence[Hashable]) -> list[int]:
@@ -36,6 +35,8 @@ def hold_out(share: float, classes: Sequence[str], groups: Sequence[Hashable]) -
 
 def _wanted(share: float, counts: Counter[str]) -> Counter[str]:
     """Compute how many rows of each class are to be chosen: their shares of a total of at least 1."""
+    from regkit.tasks.sampling import apportion  # which imports numpy
+
     able = {each: count for each, count in sorted(counts.items()) if count > 1}
     if not able:
         return Counter()
