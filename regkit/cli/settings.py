@@ -12,6 +12,7 @@ from regkit.cli.terminal import Terminal
 from regkit.runs.settings import GROUPS, options
 
 PAGE = "regkit settings --markdown > docs/settings.md"
+TABLES = {"labels": "not given", "plugins": "--plugin"}  # what no option of the same name gives
 HEAD = f"""\
 # Settings
 
@@ -42,8 +43,8 @@ def settings(name: str | None, markdown: bool) -> None:
 
 
 def grouped() -> dict[str, list[str]]:
-    """List the names of all settings by group, those of plugins last."""
-    return {**GROUPS, "Plugins": ["plugins"]}
+    """List the names of all settings by group, those that are tables of a file last."""
+    return {**GROUPS, "Tables of a file": list(TABLES)}
 
 
 def row(setting: Option) -> tuple[str, str, str, str]:
@@ -60,7 +61,7 @@ def explained(name: str, known: Mapping[str, Option]) -> str:
         choices = ["--markdown", *map(flag, known)] if name.startswith("-") else known
         raise ConfigError(f"there is no setting '{name}'. {nearest(name, choices)}")
     _, kind, default, meaning = row(known[wanted])
-    given = "--plugin" if wanted == "plugins" else ", ".join([flag(wanted), *filter(None, [OTHER_NAMES.get(wanted)])])
+    given = TABLES.get(wanted) or ", ".join([flag(wanted), *filter(None, [OTHER_NAMES.get(wanted)])])
     return f"{wanted} ({kind}; default {default}; on the command line {given})\n{meaning}"
 
 

@@ -12,6 +12,7 @@ from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, read_toml
 from regkit.data import demo
 from regkit.data.hub import on_hub
+from regkit.data.labels import as_number
 from regkit.data.records import Value, first_duplicate
 from regkit.data.tables import Table, read_table
 from regkit.data.target import Target
@@ -20,14 +21,17 @@ from regkit.tasks.names import PairMode, Pooling, Split
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 LONGEST_NAME = 64  # characters of a task's name, which is part of file names
 Share = Annotated[float, Field(ge=0, lt=1)]
-Files = Annotated[TextPath | tuple[TextPath, ...], Field(union_mode="left_to_right")]
+Several = Annotated[tuple[TextPath, ...], Field(min_length=1)]
+Files = Annotated[TextPath | Several, Field(union_mode="left_to_right")]
 
 
 def _share(value: object) -> object:
     """Read a share that is written as text, as a command line gives it."""
-    return float(value) if isinstance(value, str) and re.fullmatch(r"0|0?\.[0-9]+", value) else value
+    number = as_number(value) if isinstance(value, str) else None
+    return value if number is None else number
 
 
+Where = Annotated[dict[str, Value | tuple[Value, ...]], Field(default_factory=dict)]
 DevSplit = Annotated[Share | TextPath, BeforeValidator(_share)]  # a file, or the share of train that is held out
 
 
@@ -44,7 +48,7 @@ class TaskSpec(Target):
     test: Files | None = None
     group: str | None = None  # the column whose rows with the same value are all in train, or all in dev
     columns: tuple[str, ...] = ()  # names of the columns, for files without a header
-    where: Annotated[dict[str, Value | tuple[Value, ...]], Field(default_factory=dict)]  # take only rows with these values in other columns
+    where: Where  # take only rows with these values in other columns
     skip: tuple[str, ...] = ()  # leave out rows with these labels
     skip_empty: bool = False  # leave out rows without text or label
     encoding: str | None = None  # of text files; without it, told by their bytes

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 BARS, UNIT = "|||", "\x1f"  # csv takes delimiters of one character: this one stands for three bars
 DELIMITERS = {UNIT: BARS, "\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}  # of two that fit, the first
+MOST_COLUMNS = 1 << 14  # as many as a spreadsheet has
 SAMPLED = 200  # rows that tell the delimiter
 TALL = 10  # lines of a row: in a higher one, a quote may have swallowed rows
 LONG_NAME, WORDY_NAME = 60, 3  # characters and blanks of a column's name; with more it is rather a text
@@ -38,6 +39,8 @@ class Delimited:
         self.form = f"fields parted by {DELIMITERS[self.delimiter]}"
         self.tall = (0, 0)  # lines of the highest row, and where it begins
         self.columns: Sequence[str] = list(names) or next((fields for _, _, fields in self._rows()), [])
+        if len(self.columns) > MOST_COLUMNS:
+            raise DataError(f"{self.name} has {len(self.columns)} columns; {MOST_COLUMNS} are the most.")
         self.hint = "" if names else _without_header(self.columns, self.delimiter)
         if (twice := first_duplicate(filter(None, self.columns))) is not None:
             more = f": {self.hint}" if self.hint else ""

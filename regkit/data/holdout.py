@@ -1,11 +1,11 @@
 """Holdout: choose the rows of a training file that become the dev split."""
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 
 from regkit.base.errors import DataError
-from regkit.tasks.sampling import apportion
 
 
 def hold_out(share: float, classes: Sequence[str], groups: Sequence[Hashable]) -> list[int]:
@@ -35,13 +35,18 @@ def hold_out(share: float, classes: Sequence[str], groups: Sequence[Hashable]) -
 
 
 def _wanted(share: float, counts: Counter[str]) -> Counter[str]:
-    """Compute how many rows of each class are to be chosen: their shares of a total of at least 1."""
+    """Compute how many rows of each class are to be chosen: their shares of a total of at least 1.
+
+    Each share is rounded down, and those with the largest remainders get one more. `tasks.sampling` has the same, but
+    needs torch, for which looking into a file should not wait.
+    """
     able = {each: count for each, count in sorted(counts.items()) if count > 1}
-    if not able:
-        return Counter()
     total = max(1, round(share * counts.total()))
-    parts = apportion(list(able.values()), total)
-    return Counter({each: min(part, able[each] - 1) for each, part in zip(able, parts, strict=True)})
+    exact = {each: count * total / sum(able.values()) for each, count in able.items()}
+    parts = Counter({each: math.floor(part) for each, part in exact.items()})
+    for each in sorted(able, key=lambda each: parts[each] - exact[each])[: total - parts.total()]:
+        parts[each] += 1
+    return Counter({each: min(part, able[each] - 1) for each, part in parts.items()})
 
 
 def _hash(group: Hashable) -> bytes:

@@ -51,7 +51,7 @@ def look(places: Sequence[Path]) -> list[Seen]:
     """Find the tasks that files and folders hold. Raises DataError if they hold no table."""
     found = [Seen(name, files) for name, files in _tasks(places).items()]
     for seen in found:
-        files = seen.files if "train" in seen.files else {"train": next(iter(seen.files.values()))}
+        files: Files = seen.files if "train" in seen.files else {"train": next(iter(seen.files.values()))}
         try:
             seen.found = prepare(declare_table(files, Given()))
         except RegkitError as error:

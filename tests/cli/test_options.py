@@ -47,10 +47,17 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "keep": (["--keep", "3"], 3),
     "monitor": (["--monitor", "near.pearson"], "near.pearson"),
 }
+OF_A_TABLE: dict[str, tuple[list[str], Any]] = {  # what a declaration in a file says instead
+    "text": (["--text", "one", "--text", "two"], ["one", "two"]),
+    "label": (["--label", "same"], "same"),
+    "kind": (["--kind", "classification"], "classification"),
+    "dev": (["--dev", "0.25"], 0.25),
+    "test": (["--test", "data/same-dev.csv"], "data/same-dev.csv"),
+}
 
 
 def test_every_setting_can_be_given_and_is_what_the_run_was_trained_with(place: Path, tmp_path: Path) -> None:
-    assert [*GIVEN, "plugins"] == list(Settings.model_fields)
+    assert {*GIVEN, *OF_A_TABLE, "labels", "plugins"} == set(Settings.model_fields)
     words = [word for typed, _ in GIVEN.values() for word in typed]
     ran = regkit("train", *words, "--output", tmp_path / "run", cwd=place)
     assert ran.status == 0, ran.err
@@ -58,6 +65,18 @@ def test_every_setting_can_be_given_and_is_what_the_run_was_trained_with(place: 
     expected = {name: value for name, (_, value) in GIVEN.items() if value is not None}
     assert expected.items() <= written.items()
     assert (written["data"], written["encoder"]) == (str(place / "data"), str(place / "encoder"))
+
+
+def test_every_setting_of_a_table_can_be_given_and_is_what_the_run_was_trained_with(
+    place: Path, tmp_path: Path
+) -> None:
+    words = [word for typed, _ in OF_A_TABLE.values() for word in typed]
+    table = ("--data", "data/same-train.csv", "--encoder", "encoder", "--steps", "1")
+    ran = regkit("train", *table, *words, "--output", tmp_path / "run", cwd=place)
+    assert ran.status == 0, ran.err
+    written = tomllib.loads((tmp_path / "run" / "config.toml").read_text(encoding="utf8"))
+    expected = {name: value for name, (_, value) in OF_A_TABLE.items()} | {"test": str(place / "data" / "same-dev.csv")}
+    assert expected.items() <= written.items()
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "length_bucketing", "finetune"])

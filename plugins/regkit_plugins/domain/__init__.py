@@ -40,7 +40,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 @dataclass
 class Domain:
     corpus: str
-    """A file, a folder or a glob of text, gzip, JSON lines or Parquet, hub:NAME, or `tasks`: the run's own training texts."""
+    """A file, a folder or a glob of text, JSON lines, tables or Parquet, hub:NAME, or `tasks`: the run's training texts."""
     epochs: Count = 1
     """Passes over the corpus."""
     steps: Count | None = None
@@ -61,10 +61,10 @@ class Domain:
     """Documents that are scored, not trained on: a number, or a share below 1 (then from 2 to 500)."""
     leaks: Literal["keep", "drop"] = "keep"
     """Passages that hold a text of a dev or test split: keep and count them, or drop them."""
-    documents: Literal["auto", "lines", "files", "blank"] = "auto"
-    """What forms a document: a line, a file, or the text between blank lines."""
+    documents: Literal["auto", "lines", "files", "blank", "tags"] = "auto"
+    """What forms a document: a line, a file, or the text between blank lines or <doc> tags."""
     text: str = "text"
-    """Field that holds the text in JSON lines, Parquet and Hub data sets."""
+    """Field that holds the text in JSON lines, tables, Parquet and Hub data sets."""
     errors: Literal["strict", "replace"] = "strict"
     """At bytes that are not UTF-8: stop, or replace them."""
     names: list[str] = field(init=False, repr=False, default_factory=list)  # of the stage's tasks

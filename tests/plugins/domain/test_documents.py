@@ -369,3 +369,47 @@ def test_a_folder_laid_out_as_a_hub_set_is_streamed_by_the_library_itself(
     write(tmp_path / "owner" / "name" / "test.jsonl", '{"text": "not this"}\n')
     assert documents("hub:owner/name") == DOCUMENTS
     assert "cannot be read" in refusal("hub:owner/name/none")
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_table_gives_the_column_that_is_named_and_not_its_header_or_other_columns(
+    tmp_path: Path, delimiter: str, packed: bool
+) -> None:
+    rows = [
+        ["id", "review", "mood"],
+        ["1", '"Fine, ""really"";\n\tone line more."', "good"],
+        ["2", "Dull.", "bad"],
+        ["3", "", "bad"],
+    ]
+    content = "\n".join(delimiter.join(row) for row in rows).encode()
+    path = write(tmp_path / f"t.csv{'.gz' if packed else ''}", gzip.compress(content) if packed else content)
+    assert documents(path, field="review") == [['Fine, "really";', "one line more."], ["Dull."]]
+    said = refusal(path)
+    assert "is a table without a column 'text'; domain:text=COLUMN names that of the text. " in said
+    assert "Available: id, mood, review." in said
+    write(path, path.read_bytes() if packed else content + b"\n4")
+    assert packed or "row 5: 1 fields; the header has 3." in refusal(path, field="review")
+
+
+@pytest.mark.parametrize("name", ["wiki_00", "wiki.txt", "wiki_00.gz"])
+def test_json_lines_are_told_by_their_first_bytes(tmp_path: Path, name: str) -> None:
+    lines = "".join(json.dumps({"id": str(n), "text": f"Text {n}."}) + "\n" for n in range(2)).encode()
+    path = write(tmp_path / name, gzip.compress(lines) if name.endswith("gz") else lines)
+    assert documents(path) == [["Text 0."], ["Text 1."]]
+
+
+def test_tags_of_wikiextractor_part_documents_and_are_no_text(tmp_path: Path) -> None:
+    content = '<doc id="1" title="A">\nA\n\nA is a letter. It is first.\n\nMore.\n</doc>\n<doc id="2">\nB\n</doc>\n'
+    path = write(tmp_path / "wiki_00", content)
+    assert documents(path) == [["A", "A is a letter. It is first.", "More."], ["B"]]
+    assert (
+        "a document is what stands between <doc> and </doc> (a guess; documents= says otherwise)"
+        in passages_of(path).notes()
+    )
+    assert documents(path, documents="lines")[0] == ['<doc id="1" title="A">']
+
+
+def test_a_pointer_of_git_lfs_is_no_corpus(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.txt", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    assert "is a Git LFS pointer and not the file" in refusal(path)

@@ -95,7 +95,7 @@ def _key(passages: Passages, tokenizer: Tokenizer) -> str:
     """Hash everything that the arrays depend on; note: this reads every file, at the speed of SHA-256."""
     corpus = passages.corpus
     made_by = [FORMAT, tokenizers.__version__, tokenizer.backend.to_str(), tokenizer.backend.encode_special_tokens]
-    options = [corpus.documents, corpus.field, corpus.errors]
+    options = [passages.layout, corpus.field, corpus.errors]
     hub = [str(corpus.hub), passages.revision]
     # The library that reads a Hub set finds its splits by the names of its files; elsewhere only their order counts.
     files = [[file.kind, str(file.path) if corpus.hub else "", _digest(file.path)] for file in passages.files]

@@ -1,9 +1,9 @@
 """Documents: read the passages of a corpus, one after another, each marked if it begins a document.
 
-An option says what forms a document: a line, a file, or the text between blank lines. A row of JSON lines, of a Parquet file
-or of a Hub set is always a document. A passage is a line. If a line is its whole document, or is longer than 64 KiB, its
-sentences are the passages: a sentence ends with `.`, `!` or `?`, maybe a closing quote or bracket, then blanks, before a
-capital, a digit or an opening quote or bracket.
+An option says what forms a document: a line, a file, or the text between blank lines or tags. A row of JSON lines, of a
+table, of a Parquet file or of a Hub set is always a document. A passage is a line. If a line is its whole document, or is
+longer than 64 KiB, its sentences are the passages: a sentence ends with `.`, `!` or `?`, maybe a closing quote or bracket,
+then blanks, before a capital, a digit or an opening quote or bracket.
 """
 
 import re
@@ -17,8 +17,9 @@ from typing import Literal
 from regkit import ConfigError, DataError, nearest
 from regkit_plugins.domain.corpus.sources import HUB, LINE, File, HubSet, Reading, find_files, read_lines, read_rows
 
-Layout = Literal["lines", "files", "blank"]
-LAYOUTS = ("auto", "lines", "files", "blank")
+Layout = Literal["lines", "files", "blank", "tags"]
+LAYOUTS = ("auto", "lines", "files", "blank", "tags")
+TAG, END = "<doc ", "</doc>"  # lines around a document, as WikiExtractor writes them
 SAMPLED_FILES = 20
 SAMPLED_BYTES = 1 << 16  # of each file
 BLANK = 0.01  # a larger share of blank lines means that they separate documents
@@ -33,7 +34,7 @@ class Corpus:
     """A file, a folder, a glob, or `hub:OWNER/NAME` to read. Raises ConfigError for an invalid option."""
 
     source: str
-    documents: Literal["auto", "lines", "files", "blank"] = "auto"  # what forms a document in a text file
+    documents: Literal["auto", "lines", "files", "blank", "tags"] = "auto"  # what forms a document in a text file
     field: str = "text"  # field that holds the text in JSON lines, Parquet and Hub rows
     errors: Literal["strict", "replace"] = "strict"  # what to do with bytes that are not UTF-8
 
@@ -106,7 +107,12 @@ class Passages:
 
     def notes(self) -> list[str]:
         """Tell the user what was guessed, cut, replaced or skipped so far, a sentence each."""
-        what = {"lines": "a line", "files": "a file", "blank": "what stands between blank lines"}
+        what = {
+            "lines": "a line",
+            "files": "a file",
+            "blank": "what stands between blank lines",
+            "tags": "what stands between <doc> and </doc>",
+        }
         said = []
         if self.layout:
             guess = " (a guess; documents= says otherwise)" if self.corpus.documents == "auto" else ""
@@ -133,9 +139,11 @@ def read_documents(corpus: Corpus) -> Iterator[list[str]]:
 
 
 def guess_layout(files: Sequence[File]) -> Layout:
-    """Guess what forms a document from samples: blank lines, else files if most are small, else lines."""
+    """Guess what forms a document from samples: tags, else blank lines, else files if most are small, else lines."""
     chosen = files[:: -(-len(files) // SAMPLED_FILES)]
     samples = [_sample(file) for file in chosen]
+    if all(sample.lstrip().startswith(TAG.encode()) for sample in samples):
+        return "tags"
     lines = [line.strip() for sample in samples for line in sample.strip().split(b"\n")]
     if lines.count(b"") > BLANK * len(lines):
         return "blank"
@@ -169,6 +177,9 @@ def _laid_out(lines: Iterable[tuple[bool, str]], layout: Layout) -> Texts:
     for begins, text in lines:
         if not text:
             fresh = fresh or layout == "blank"
+            continue
+        if layout == "tags" and begins and (text.startswith(TAG) or text == END):
+            fresh = True
             continue
         if begins and (fresh or layout == "lines"):
             yield Begins.DOCUMENT, text

@@ -1,17 +1,20 @@
 """Sources: read the files of a corpus and their lines and rows, in pieces of bounded size.
 
-The first bytes and the ending of a file give its kind: Parquet, JSON lines, and otherwise text. JSON lines and text may be
-gzipped. A set of the Hugging Face Hub is a stream of rows.
+The first bytes and the ending of a file give its kind: Parquet, JSON lines, a table with a header, and otherwise text. All
+but Parquet may be gzipped. A set of the Hugging Face Hub is a stream of rows.
 """
 
+import csv
 import glob
 import gzip
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -21,7 +24,11 @@ HUB = "hub:"
 LINE = 1 << 16  # bytes of a line read at once: tokenizing takes about a kilobyte of memory for each token
 RECORD = 1 << 24  # largest JSON line in bytes; it is parsed in one piece
 
-Kind = Literal["text", "json lines", "parquet"]
+BEGIN = 1 << 12  # bytes that tell what a file is
+POINTER = b"version https://git-lfs.github.com/spec/"  # how the pointer of Git LFS begins
+DELIMITERS = "\t,;|"  # of a table; the one that its header has most of
+
+Kind = Literal["text", "json lines", "parquet", "table"]
 
 
 @dataclass
@@ -29,7 +36,7 @@ class Reading:
     """The options of reading, and counts of what was cut, replaced or skipped so far."""
 
     errors: Literal["strict", "replace"] = "strict"  # what to do with bytes that are not UTF-8
-    column: str = "text"  # field that holds the text in JSON lines, Parquet and Hub rows
+    column: str = "text"  # field that holds the text in rows: JSON lines, tables, Parquet, the Hub
     cut: int = 0  # lines longer than `LINE`
     replaced: int = 0  # pieces of text with bytes that are not UTF-8
     bare: int = 0  # rows whose text is null or blank
@@ -53,13 +60,16 @@ class File:
     def of(cls, path: Path) -> "File":
         with readable(path), path.open("rb") as file:
             magic = file.read(4)
+            file.seek(0)
+            packed = magic[:2] == b"\x1f\x8b"
+            begin = gzip.GzipFile(fileobj=file).read(BEGIN) if packed else file.read(BEGIN)
+        if begin.startswith(POINTER):
+            raise DataError(f"{path} is a Git LFS pointer and not the file; fetch that with git lfs pull.")
         endings = [ending.lower() for ending in path.suffixes]
         if magic == b"PAR1" or endings[-1:] == [".parquet"]:
             return cls(path, "parquet", False)
-        gzipped = magic[:2] == b"\x1f\x8b" or endings[-1:] == [".gz"]
         inner = endings[:-1] if endings[-1:] == [".gz"] else endings
-        rows = inner[-1:] in ([".jsonl"], [".ndjson"], [".json"])
-        return cls(path, "json lines" if rows else "text", gzipped)
+        return cls(path, _kind(begin, inner[-1] if inner else ""), packed or endings[-1:] == [".gz"])
 
     @contextmanager
     def open(self, reading: Reading | None = None) -> Iterator[BinaryIO]:
@@ -71,6 +81,13 @@ class File:
             if reading:
                 reading.bytes += self.path.stat().st_size
                 reading.at = None
+
+
+def _kind(begin: bytes, ending: str) -> Kind:
+    """Tell what the unzipped bytes of a file are."""
+    if ending in (".jsonl", ".ndjson", ".json") or re.match(rb'(\xef\xbb\xbf)?\s*\{\s*"', begin):
+        return "json lines"
+    return "table" if ending in (".csv", ".tsv") else "text"
 
 
 @contextmanager
@@ -170,7 +187,41 @@ def _decode(content: bytes, path: Path, number: int, reading: Reading) -> str:
 
 def read_rows(file: File, reading: Reading) -> Iterator[str]:
     """Yield the text of each row. Raises DataError with file, line and field."""
-    yield from _parquet_rows(file, reading) if file.kind == "parquet" else _json_rows(file, reading)
+    readers = {"parquet": _parquet_rows, "json lines": _json_rows, "table": _table_rows}
+    yield from readers[file.kind](file, reading)
+
+
+def _table_rows(file: File, reading: Reading) -> Iterator[str]:
+    csv.field_size_limit(RECORD)  # csv's own limit is 128 KiB
+    number = 0
+    with file.open(reading) as stream:
+        lines = _text_lines(file, stream, reading)
+        header_line = next((line for line in lines if line.strip()), "")
+        delimiter = max(DELIMITERS, key=header_line.count)
+        rows = csv.reader(chain([header_line], lines), delimiter=delimiter, strict=True)
+        try:
+            header = next(rows)
+            if reading.column not in header:
+                raise DataError(
+                    f"{file.path} is a table without a column '{reading.column}'; "
+                    f"domain:text=COLUMN names that of the text. {nearest(reading.column, filter(None, header))}"
+                )
+            for number, row in enumerate(rows, 2):
+                if row and len(row) != len(header):
+                    raise DataError(f"{file.path}, row {number}: {len(row)} fields; the header has {len(header)}.")
+                yield from row[header.index(reading.column) :][:1]
+        except csv.Error as error:
+            raise DataError(f"{file.path}, row {number + 1}: {error}.") from None
+
+
+def _text_lines(file: File, stream: BinaryIO, reading: Reading) -> Iterator[str]:
+    """Yield the lines of a table with their ends; a quoted field may hold several."""
+    number = 0
+    while line := stream.readline(RECORD):
+        number += 1
+        if len(line) == RECORD:
+            raise DataError(f"{file.path}, line {number} is longer than {RECORD >> 20} MiB.")
+        yield _decode(line, file.path, number, reading)
 
 
 def _json_rows(file: File, reading: Reading) -> Iterator[str]:

@@ -1,0 +1,160 @@
+"""Data from the command line: a table alone is trained on, gone on with and scored, and `regkit data` declares it."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_bad_input import is_one_sentence
+from tests.helpers import Ran, regkit, sentence, write_csv, write_encoder
+
+STARS = [{"id": n, "review": sentence(n), "stars": 1 + n % 3} for n in range(30)]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an encoder, tables of everyday names, and a run that was stopped by its number of updates."""
+    folder = tmp_path_factory.mktemp("bare")
+    write_encoder(folder / "encoder")
+    write_csv(folder / "reviews.csv", STARS)
+    write_csv(folder / "new.csv", STARS[:7], ";")
+    ran = train(folder, "--text", "review", "--label", "stars", "--output", "run")
+    assert ran.status == 0, ran.err
+    return folder
+
+
+def train(folder: Path, *more: object, data: str = "reviews.csv") -> Ran:
+    return regkit("train", "--data", data, "--encoder", "encoder", "--steps", 2, *more, cwd=folder)
+
+
+def test_one_file_is_enough_and_what_was_read_off_it_is_said_and_kept(bare: Path) -> None:
+    said = train(bare, "--dry-run").out
+    assert "task reviews: classification; 27 train, 3 dev" in said
+    assert "guessed by their names: text is review, label is stars; --text and --label say otherwise" in said
+    assert "read off stars: classification with the classes 1, 2, 3" in said
+    assert "dev: 3 of the 30 training rows are held out" in said
+    kept = tomllib.loads((bare / "run" / "config.toml").read_text(encoding="utf8"))
+    assert kept["labels"] == {"reviews": {"kind": "classification", "classes": ["1", "2", "3"]}}
+    assert (kept["text"], kept["label"], kept["tasks"]) == (["review"], "stars", ["reviews"])
+
+
+def test_a_run_is_scored_on_its_own_held_out_rows_and_on_every_row_of_another_table(bare: Path) -> None:
+    for more, count in (((), 3), (("--data", "new.csv"), 7)):
+        ran = regkit("eval", "run", *more, "--predictions", "p", cwd=bare)
+        assert ran.status == 0, ran.err
+        lines = (bare / "p" / "reviews-dev.csv").read_text(encoding="utf8").splitlines()
+        assert len(lines) == 1 + count
+        assert {line.split(",")[1] for line in lines[1:]} <= {"1", "2", "3"}
+
+
+def test_the_same_command_goes_on_with_a_run_although_it_says_less_than_the_run_knows(bare: Path) -> None:
+    ran = train(bare, "--output", "run", "--resume", "auto")
+    assert (ran.status, "run is finished" in ran.out) == (0, True), ran.err
+    is_one_sentence(refused := train(bare, "--output", "run", "--resume", "auto", "--label", "id"))
+    assert "has label = stars, not id" in refused.err
+
+
+def test_kind_pair_dev_and_test_can_be_given(bare: Path) -> None:
+    said = train(
+        bare,
+        "--kind",
+        "regression",
+        "--label",
+        "stars",
+        "--text",
+        "review",
+        "--text",
+        "id",
+        "--dev",
+        "new.csv",
+        "--test",
+        "new.csv",
+        "--dry-run",
+    )
+    assert "task reviews: regression, cross-encoder; 30 train, 7 dev, 7 test" in said.out, said.err
+    assert "read off stars: regression from 1 to 3" in said.out
+    assert "30 train" in train(bare, "--dev", "0", "--dry-run").out
+    assert "15 train, 15 dev" in train(bare, "--dev", "0.5", "--dry-run").out
+
+
+def test_a_folder_with_files_called_after_splits_is_a_task(bare: Path) -> None:
+    (bare / "mood").mkdir()
+    for name in ("train", "validation", "test"):
+        write_csv(bare / "mood" / f"{name}.csv", STARS)
+    assert "task mood: classification; 30 train, 30 dev, 30 test" in train(bare, "--dry-run", data="mood").out
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (
+            ("--text", "reviw"),
+            "reviews.csv has no column 'reviw'. Did you mean 'review'? Available: id, review, stars.",
+        ),
+        (("--text", "a", "--text", "b", "--text", "c"), "--text is ['a', 'b', 'c']; list should have at most 2 items"),
+        (("--kind", "regresion"), "--kind is 'regresion'; input should be 'classification', "),
+        (("--dev", "1.5"), "--dev is 1.5; input should be less than 1."),
+        (("--dev", "nowhere.csv"), "nowhere.csv does not exist."),
+        (
+            ("--text", "stars", "--data", "three.csv"),
+            "three.csv: name the columns by --label COLUMN. Available: a, b, stars.",
+        ),
+        (("--data", "one.csv", "--dev", "0.1"), "one.csv: no dev split can be made of them: "),
+        (("--data", "tasks.toml", "--text", "review"), "--text is for a table without a declaration; "),
+        (("--data", "*.json"), "no file matches "),
+    ],
+)
+def test_what_a_table_cannot_be_is_one_sentence(bare: Path, more: tuple[object, ...], says: str) -> None:
+    write_csv(bare / "one.csv", [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}])
+    write_csv(bare / "three.csv", [{"a": 1, "b": 2, "stars": 3}])
+    (bare / "tasks.toml").write_text(
+        '[tasks.t]\ntext = "review"\nlabel = "stars"\ntrain = "reviews.csv"\n', encoding="utf8"
+    )
+    is_one_sentence(ran := train(bare, *more, "--dry-run"))
+    assert says in ran.err
+
+
+def test_what_regkit_data_writes_is_trained_on_as_it_stands(bare: Path) -> None:
+    ran = regkit("data", "reviews.csv", "new.csv", "--output", "found/mine.toml", cwd=bare)
+    assert ran.status == 0, ran.err
+    assert "train: reviews.csv, fields parted by commas; 27 rows; columns id, review, stars" in ran.out
+    assert "new.csv, fields parted by semicolons" in ran.out
+    written = (bare / "found" / "mine.toml").read_text(encoding="utf8")
+    assert "# 1: the cake is good\n# 2: the soup is fine\n" in written
+    assert list(tomllib.loads(written)["tasks"]) == ["reviews", "new"]
+    trained = train(bare, "--dry-run", data="found/mine.toml")
+    assert "task reviews: classification; 27 train, 3 dev" in trained.out, trained.err
+    is_one_sentence(again := regkit("data", "reviews.csv", "--output", "found/mine.toml", cwd=bare))
+    assert "found/mine.toml exists already; " in again.err
+
+
+def test_regkit_data_looks_into_a_folder_and_says_what_it_cannot_use(bare: Path) -> None:
+    folder = bare / "many"
+    folder.mkdir()
+    for name in (
+        "mood-train.csv",
+        "mood-dev.tsv",
+        "mood-test-student.csv",
+        "topic_train-00000-of-00002.csv",
+        "topic_train-00001-of-00002.csv",
+    ):
+        write_csv(folder / name, STARS)
+    write_csv(folder / "odd.csv", [{"a": 1, "b": 2, "c": 3}])
+    (folder / "README.md").write_text("no table", encoding="utf8")
+    out = regkit("data", "many", cwd=bare).out
+    assert out.count("\ntask ") + out.startswith("task ") == 2
+    assert "30 rows" in out
+    assert "train: many/topic_train-00000-of-00002.csv and others, fields parted by commas; 54 rows" in out
+    assert (
+        "odd (odd.csv): many/odd.csv: name the columns by --text COLUMN and --label COLUMN. Available: a, b, c." in out
+    )
+    assert "[tasks.mood]\n" in out
+    assert "# odd: " in out
+    for name, says in (
+        ("many/README.md", "name the columns"),
+        ("nowhere", "nowhere does not exist."),
+        ("encoder/..", None),
+    ):
+        if says:
+            is_one_sentence(ran := regkit("data", name, cwd=bare))
+            assert says in ran.err
