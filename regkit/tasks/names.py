@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+ENTRY = "regkit"  # of the config.json that regkit writes: what others need not know
 FINETUNE = "finetune"  # the stage that every run ends with, on the run's own tasks
 
 Split = Literal["train", "dev", "test"]

@@ -7,19 +7,22 @@ for distributions, the squared difference for scores. Two outputs of different s
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import count
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 from torch.nn import functional as F
 
+from regkit.base.errors import nearest
 from regkit.tasks.batch import Batch
 
 Scores = Mapping[str, float]
 
+MOST_OUTPUTS = 1 << 16  # of an objective that a file describes: a head is made before its weights are read
 SCALE = 5.0  # the end of the scale of every regression, which begins at 0: that of STS, for which its head is made
 
 
@@ -82,6 +85,20 @@ class Objective(Protocol):
         ...
 
 
+@runtime_checkable
+class Probabilistic(Protocol):
+    """An objective that gives each of its classes a probability."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes as the data writes them, in the order of `probabilities`."""
+        ...
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Compute the probability of each class, `[examples, classes]`."""
+        ...
+
+
 def differ(values: Tensor) -> bool:
     """Whether the examples differ in these labels or predictions: `[examples]`."""
     return bool((values != values[0]).any())
@@ -140,6 +157,13 @@ class Classification:
     def prediction(self, output: Tensor) -> Tensor:
         return output.argmax(-1)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.names or tuple(map(str, range(self.classes)))
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        return _wide(output).softmax(-1)
+
     def evidence(self, output: Tensor, batch: Batch) -> Tensor:
         return output
 
@@ -178,6 +202,7 @@ class Binary:
     metric: ClassVar[str] = "accuracy"
     label_type: ClassVar[torch.dtype] = torch.int64
     width: ClassVar[int] = 1
+    class_names: ClassVar[tuple[str, ...]] = ("0", "1")
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
         _same_shape(output, labels)
@@ -191,6 +216,9 @@ class Binary:
 
     def prediction(self, output: Tensor) -> Tensor:
         return (output > 0).long()
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        return torch.stack([(-_wide(output)).sigmoid(), _wide(output).sigmoid()], dim=-1)
 
     def evidence(self, output: Tensor, batch: Batch) -> Tensor:
         return output
@@ -349,6 +377,34 @@ class MaskedWords:
 
     def text(self, label: float) -> str:
         return str(int(label))
+
+
+KINDS: Mapping[str, type[Any]] = {
+    each.kind: each for each in (Classification, Binary, Regression)
+}  # that data declares
+
+
+def described(objective: Objective) -> dict[str, Any]:
+    """Describe an objective of one of these kinds by plain values: its kind, and its fields."""
+    return {"kind": objective.kind, **asdict(objective)}  # type: ignore[call-overload]
+
+
+def from_description(values: Mapping[str, Any]) -> Objective:
+    """Build the objective that `described` gave these values of. Raises ValueError for any others."""
+    given = dict(values)
+    kind = KINDS.get(str(given.pop("kind", "")))
+    if kind is None:
+        raise ValueError(f"there is no kind '{values.get('kind')}'. {nearest(str(values.get('kind')), KINDS)}")
+    for name in given.keys() - {field.name for field in fields(kind)}:  # which pydantic ignores in a dataclass
+        raise ValueError(f"a {kind.kind} has no field '{name}'")
+    objective: Objective = TypeAdapter(kind).validate_python(given)  # pydantic's ValidationError is a ValueError
+    if not 1 <= objective.width <= MOST_OUTPUTS:
+        raise ValueError(f"{objective.width} outputs; a number from 1 to {MOST_OUTPUTS} is needed")
+    if isinstance(objective, Regression) and not 0 < objective.unit < np.inf:
+        raise ValueError(f"a range from {objective.low} to {objective.high}")
+    if (names := getattr(objective, "names", ())) and len(names) != objective.width:
+        raise ValueError(f"{len(names)} names for {objective.width} classes")
+    return objective
 
 
 def _whole(text: str, highest: int) -> float:
