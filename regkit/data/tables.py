@@ -4,8 +4,9 @@ import codecs
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -111,51 +112,95 @@ def _too_many(path: Path) -> DataError:
 
 def _read_csv(path: Path, quoting: bool, columns: Sequence[str]) -> Table:
     _check_text(path)
-    style: Literal[0, 3] = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
-    rows: list[dict[str, str]] = []
-    lines, began = [], 0
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        tabs = path.suffix.lower() == ".tsv" or "\t" in next(line for line in file if line.strip("\r\n"))
-        file.seek(0)
-        reader = csv.reader(file, delimiter="\t" if tabs else ",", quoting=style, strict=True)
-        try:
-            header = next(fields for fields in reader if fields)
-            began = reader.line_num
-            if twice := first_duplicate(filter(None, header)):
-                raise DataError(f"{path} has two columns '{twice}'.")
-            _require(str(path), header, columns)
-            for fields in reader:
-                began, before = reader.line_num, began
-                if not fields:
-                    continue
-                if len(fields) != len(header):
-                    raise DataError(f"{path}, line {before + 1}: {len(fields)} fields; the header has {len(header)}.")
-                rows.append(dict(zip(header, fields, strict=True)))
-                lines.append(before + 1)
-                if len(rows) > MOST_ROWS:
-                    raise _too_many(path)
-        except csv.Error as error:
-            remedy = "; if quotes in this file mean nothing, set quoting = false for the task in tasks.toml"
-            raise DataError(f"{path}, line {began + 1}: {error}{remedy if quoting else ''}.") from None
-    return Table(str(path), rows, lines)
+    return _held(path, _open_csv(path, quoting), columns)
 
 
 def _read_json_lines(path: Path, columns: Sequence[str]) -> Table:
     _check_text(path)
+    return _held(path, _open_json_lines(path), columns)
+
+
+def _held(path: Path, source: "Source", columns: Sequence[str]) -> Table:
+    _require(source.name, source.columns, columns)
     rows: list[dict[str, str]] = []
     lines = []
-    with path.open(encoding="utf-8-sig", newline="\n") as file:  # a JSON line may contain the other line ends
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            row = _row(line, f"{path}, line {number}")
-            if not rows:
-                _require(str(path), row, columns)
-            rows.append(row)
-            lines.append(number)
-            if len(rows) > MOST_ROWS:
-                raise _too_many(path)
+    for line, row in source.rows():
+        rows.append(row)
+        lines.append(line)
+        if len(rows) > MOST_ROWS:
+            raise _too_many(path)
     return Table(str(path), rows, lines)
+
+
+@dataclass
+class Source:
+    """A table that is read row by row, and never held."""
+
+    name: str  # of the file, as messages give it
+    form: str  # what it was found to be, for the user
+    columns: Sequence[str]
+    rows: Callable[[], Iterator[tuple[int, dict[str, str]]]]
+    unit: str = "line"
+
+    def records(self, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+        """Yield the line of each row with these columns of it. Raises DataError, which names the line."""
+        for line, row in self.rows():
+            yield line, {column: row.get(column, "") for column in columns}
+
+
+def open_source(path: Path, *, quoting: bool = True) -> Source:
+    """Open a table to read it row by row. Raises DataError as `read_table` does."""
+    ending = path.suffix.lower()
+    if ending in (".csv", ".tsv", ".txt", ".jsonl") and path.is_file():
+        _check_text(path)
+        return _open_json_lines(path) if ending == ".jsonl" else _open_csv(path, quoting)
+    table = read_table(path, quoting=quoting)
+    rows = zip(table.lines, table.rows, strict=True)
+    return Source(str(path), ending.lstrip("."), list(table.rows[0]), lambda: rows, table.unit)
+
+
+def _open_csv(path: Path, quoting: bool) -> Source:
+    csv.field_size_limit(LONGEST_LINE)  # csv's own limit, of the whole process, is 128 KiB
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        tabs = path.suffix.lower() == ".tsv" or "\t" in next(line for line in file if line.strip("\r\n"))
+    delimiter = "\t" if tabs else ","
+    _, header = next(_fields(path, delimiter, quoting))
+    if twice := first_duplicate(filter(None, header)):
+        raise DataError(f"{path} has two columns '{twice}'.")
+
+    def rows() -> Iterator[tuple[int, dict[str, str]]]:
+        for line, fields in islice(_fields(path, delimiter, quoting), 1, None):
+            if len(fields) != len(header):
+                raise DataError(f"{path}, line {line}: {len(fields)} fields; the header has {len(header)}.")
+            yield line, dict(zip(header, fields, strict=True))
+
+    return Source(str(path), f"fields parted by {'tabs' if tabs else 'commas'}", header, rows)
+
+
+def _fields(path: Path, delimiter: str, quoting: bool) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line where each row begins, and its fields: first those of the header. Blank lines are skipped."""
+    style: Literal[0, 3] = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
+    ended = 0
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, quoting=style, strict=True)
+        try:
+            for fields in reader:
+                began, ended = ended, reader.line_num
+                if fields:
+                    yield began + 1, fields
+        except csv.Error as error:
+            remedy = "; if quotes in this file mean nothing, set quoting = false for the task in tasks.toml"
+            raise DataError(f"{path}, line {ended + 1}: {error}{remedy if quoting else ''}.") from None
+
+
+def _open_json_lines(path: Path) -> Source:
+    def rows() -> Iterator[tuple[int, dict[str, str]]]:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:  # a JSON line may contain the other line ends
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, _row(line, f"{path}, line {number}")
+
+    return Source(str(path), "JSON lines", list(next(rows())[1]), rows)
 
 
 def _row(line: str, where: str) -> dict[str, str]:
