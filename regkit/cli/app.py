@@ -205,6 +205,10 @@ def evaluate(
     as_json: Annotated[
         bool, typer.Option("--json", metavar="", help="Print the scores as JSON, and nothing else.")
     ] = False,
+    report: Annotated[
+        bool,
+        typer.Option("--report", metavar="", help="Add intervals, confusion, calibration and the worst errors."),
+    ] = False,
 ) -> None:
     """Score a run's best checkpoint."""
     folder = folders.find_folder(run)
@@ -215,7 +219,7 @@ def evaluate(
 
     from regkit.cli import evaluate as evaluating
 
-    evaluating.evaluate(run, split.value, data, predictions, device, encoder_factory, as_json)
+    evaluating.evaluate(run, split.value, data, predictions, device, encoder_factory, as_json, report)
 
 
 @app.command()

@@ -25,6 +25,7 @@ def load_task(
     *,
     batch_size: int = 32,
     splits: Iterable[Split] = SPLITS,
+    keep_texts: bool = False,
 ) -> Task:
     """Read, check and tokenize a task's splits. Raises DataError, which names file, line and field."""
     pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.columns) == 2 else None
@@ -33,14 +34,16 @@ def load_task(
     for split in splits:
         table = spec.table(split)
         if table is not None:
-            found[split] = _examples(spec, table, tokenizer, longest, split)
+            found[split] = _examples(spec, table, tokenizer, longest, split, keep_texts)
             notes += _unknown(split, found[split], tokenizer, 1 if pair_mode != "cross_encoder" else 2)
     size = spec.batch_size or batch_size
     reading = Reading(spec.columns, spec.label, spec.id, longest)
     return Task(name, spec.objective, found, pair_mode, size, notes=notes, pooling=spec.pooling, reading=reading)
 
 
-def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split) -> Examples:
+def _examples(
+    spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split, keep_texts: bool
+) -> Examples:
     has_labels = split != "test" or spec.label in table.rows[0]  # a test split may lack them
     table.require([*spec.columns, *([spec.label] if has_labels else []), *([spec.id] if spec.id else [])])
     texts = [[_field(table, row, column) for row in range(len(table.rows))] for column in spec.columns]
@@ -48,6 +51,7 @@ def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, 
         tokenized(texts, tokenizer, longest, apart=spec.pair_mode == "bi_encoder"),
         labels=_labels(spec.objective, spec.label, table, split) if has_labels else None,
         ids=[row.get(spec.id or "") or str(number) for number, row in enumerate(table.rows)],
+        texts=list(zip(*texts, strict=True)) if keep_texts else (),
     )
 
 

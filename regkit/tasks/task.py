@@ -65,6 +65,7 @@ class Examples:
     sides: int = 1  # sequences of each example: 1, or 2 for a pair read apart
     ids: Sequence[str] = ()  # [examples] names in prediction files
     truncated: int = 0  # examples that were longer than the encoder reads
+    texts: Sequence[tuple[str, ...]] = ()  # [examples] one text each, or two; kept only where a report shows them
 
     def __len__(self) -> int:
         return (len(self.offsets) - 1) // self.sides
