@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from regkit.model.tokenizer import Tokenizer
     from regkit.runs.experiment import Experiment
     from regkit.runs.settings import Settings
+    from regkit.runs.trained import Trained, load
     from regkit.tasks.batch import Batch
     from regkit.tasks.objectives import (
         Binary,
@@ -43,6 +44,7 @@ else:  # the same names, each imported when it is first used: a test compares
             "regkit.model.tokenizer": ["Tokenizer"],
             "regkit.runs.experiment": ["Experiment"],
             "regkit.runs.settings": ["Settings"],
+            "regkit.runs.trained": ["Trained", "load"],
             "regkit.tasks.batch": ["Batch"],
             "regkit.tasks.objectives": [
                 "Binary", "Classification", "MaskedWords", "Metric", "Multilabel", "Objective", "Ordinal", "Regression",
@@ -93,10 +95,12 @@ __all__ = [
     "Task",
     "TaskLoss",
     "Tokenizer",
+    "Trained",
     "apportion",
     "derive",
     "dropout",
     "hookimpl",
+    "load",
     "load_encoder",
     "nearest",
     "turn",

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator
 
@@ -184,13 +184,23 @@ def _target(path: Path) -> str | None:
 
 def write(path: Path, text: str) -> None:
     """Write a file whole: after an error, what was there before is still there."""
+    with naming(path), replacing(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[str]]:
+    """Open a file to write, which takes its name at the end: after an error, what was there before is still there."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with naming(path):
-        try:
-            unfinished.write_text(text, encoding="utf8")
+    try:
+        with naming(path):
+            file = unfinished.open("w", encoding="utf8")
+        with file:
+            yield file
+        with naming(path):
             unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager

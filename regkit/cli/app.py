@@ -1,4 +1,4 @@
-"""The command line: regkit train, pretrain, eval, data, plugins and settings.
+"""The command line: regkit train, pretrain, eval, predict, data, plugins and settings.
 
 Torch takes seconds to import. So a command first checks what it can without, and imports the rest when that is right.
 """
@@ -12,12 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
+from regkit.base.errors import ConfigError
+from regkit.cli import request as requests
 from regkit.cli.endings import end_by, stop
 from regkit.cli.gather import check, gather, make_importable
 from regkit.cli.options import flag, takes_settings
 from regkit.data.find import find_tasks, is_table
+from regkit.data.stream import open_stream
 from regkit.hooks import catalog
 from regkit.runs import folders
+from regkit.runs.described import descriptions, find_checkpoint
 from regkit.runs.settings import GROUPS, Settings
 from regkit.runs.settings import options as known_settings
 
@@ -50,6 +54,13 @@ class SplitName(StrEnum):
     TRAIN = "train"
     DEV = "dev"
     TEST = "test"
+
+
+class PrecisionName(StrEnum):
+    """Name the number formats of predictions."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
 
 
 def _plugin_names(incomplete: str) -> list[str]:
@@ -170,6 +181,13 @@ def pretrain(
     training.train(chosen, None, None, output, dry_run)
 
 
+def _check_factory(encoder_factory: str | None) -> None:
+    """Check the words by which the user lets regkit import what builds an encoder, and make them importable."""
+    named = {"encoder_factory": encoder_factory}
+    Settings.checked(named, "the command line", {name: flag(name) for name in named})
+    make_importable(encoder_factory)
+
+
 @app.command("eval")
 def evaluate(
     run: Annotated[
@@ -190,19 +208,84 @@ def evaluate(
     as_json: Annotated[
         bool, typer.Option("--json", metavar="", help="Print the scores as JSON, and nothing else.")
     ] = False,
+    report: Annotated[
+        bool,
+        typer.Option("--report", metavar="", help="Add intervals, confusion, calibration and the worst errors."),
+    ] = False,
 ) -> None:
     """Score a run's best checkpoint."""
     folder = folders.find_folder(run)
     if data is not None and not is_table(data):
         find_tasks(data)
     Settings.read(folder / folders.CONFIG)
-    named = {"encoder_factory": encoder_factory}
-    Settings.checked(named, "the command line", {name: flag(name) for name in named})
-    make_importable(encoder_factory)
+    _check_factory(encoder_factory)
 
     from regkit.cli import evaluate as evaluating
 
-    evaluating.evaluate(run, split.value, data, predictions, device, encoder_factory, as_json)
+    evaluating.evaluate(run, split.value, data, predictions, device, encoder_factory, as_json, report)
+
+
+@app.command()
+def predict(
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="RUN", help="A run's folder, or a checkpoint's. Without it, that of the latest run."),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="A table, or one text a line. Without it, or for -, standard input."),
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A task to ask; may be repeated. Without it, all.")
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="The column of the text, or two for a pair. Without it, as in training."),
+    ] = None,
+    lines: Annotated[
+        bool, typer.Option("--lines", metavar="", help="Read one text a line, whatever the ending.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to write: .csv or .jsonl. Without it, standard output.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Write JSON lines, not CSV.")] = False,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="cuda, mps or cpu. auto takes the first that this machine has.")
+    ] = "auto",
+    precision: Annotated[
+        PrecisionName, typer.Option(help="Number format. fp32 gives what eval scores; bf16 is faster on CUDA.")
+    ] = PrecisionName.FP32,
+    micro_batch_tokens: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Most tokens to compute at once. Answers do not depend on it.")
+    ] = 16384,
+    encoder_factory: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="What builds the run's encoder, if it is one of your own."),
+    ] = None,
+) -> None:
+    """Answer for new texts with a run's best checkpoint."""
+    where, texts = requests.which(run, file)
+    as_json = requests.check_output(output, as_json, texts)
+    if lines and text:
+        raise ConfigError("--lines reads one text a line, which has no columns; leave out --text.")
+    _check_factory(encoder_factory)
+    checkpoint = find_checkpoint(where)
+    tasks = requests.choose(descriptions(checkpoint), task or [], text or [])
+    readable = [tuple(text or each.text) for each in tasks.values()]
+    with open_stream(texts, readable, lines=lines, table=bool(text)) as stream:
+        asked = requests.request(stream, tasks, text or [], named=bool(task))
+
+        from regkit.cli import predict as predicting
+        from regkit.runs.trained import load
+
+        trained = load(
+            checkpoint,
+            device=device,
+            factory=encoder_factory,
+            precision=precision.value,
+            micro_batch_tokens=micro_batch_tokens,
+        )
+        predicting.predict(trained, asked, output, as_json)
 
 
 @app.command("data")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from regkit.base.files import write
 from regkit.cli.display import print_scores
+from regkit.cli.report import Report, in_words
 from regkit.cli.terminal import Terminal, print_lines
 from regkit.distributed.launch import find_device, joined
 from regkit.runs import folders
@@ -18,6 +19,8 @@ from regkit.runs.finished import load_run
 from regkit.tasks.task import Split, Task
 from regkit.training.caveats import left_out, one_sided, report
 from regkit.training.evaluation import Evaluator, Scores, score
+from regkit.training.intervals import intervals
+from regkit.training.mistakes import mistakes
 
 
 def evaluate(
@@ -28,11 +31,12 @@ def evaluate(
     device: str,
     factory: str | None,
     as_json: bool,
+    in_full: bool,
 ) -> None:
-    """Score a run's best checkpoint on a split, and write predictions where asked."""
+    """Score a run's best checkpoint on a split, report its mistakes `in_full` and write predictions where asked."""
     folder = folders.find_run(run)
     with joined(find_device(device)) as processes:
-        finished = load_run(folder, split, data=data, device=device, factory=factory)
+        finished = load_run(folder, split, data=data, device=device, factory=factory, keep_texts=in_full)
         evaluator = Evaluator(processes=processes)
         found = {}
         for task in finished.tasks:
@@ -41,17 +45,24 @@ def evaluate(
     if not processes.first:
         return
     scores: Scores = {}
+    reports: dict[str, Report] = {}
     for task in finished.tasks:
         if (labels := task.splits[split].labels) is not None:
             scores[task.name] = score(task, found[task.name], labels)
+            if in_full:
+                within = intervals(task.objective, found[task.name], labels)
+                reports[task.name] = {"intervals": within, **mistakes(task, split, found[task.name])}
         if predictions:
             write_predictions(predictions, task, split, found[task.name], finished.columns[task.name])
     caveats = [said for task in finished.tasks if (said := one_sided(task, split, found[task.name]))]
     console = Terminal()
     if as_json:
-        console.out(json.dumps(report(split, scores, caveats), indent=2), highlight=False)
+        full = {"report": reports} if in_full else {}
+        console.out(json.dumps(report(split, scores, caveats) | full, indent=2), highlight=False)
         return
-    if scores:
+    if in_full:
+        print_lines(console, [line for name, each in reports.items() for line in in_words(name, scores[name], each)])
+    elif scores:
         print_scores(console, scores, f"{folder}: {split}")
     print_lines(console, [*_missing(finished.tasks, split, predictions), *(f"warning: {said}" for said in caveats)])
 

@@ -85,8 +85,14 @@ def _report(console: Console, experiment: Experiment, recorder: Recorder, folder
     split = next((split for split in SCORED if scorable(own, split)), None)
     if not settings.finetune:
         checkpoint.export_encoder(follow(folder / "best"), folder)
+    ask = f"to answer for new texts: {typed('regkit', 'predict', folder, 'FILE', *settings.allowance())}"
     print_lines(
-        console, [f"{'run' if settings.finetune else 'encoder'} folder: {folder}", _next(settings, folder, split)]
+        console,
+        [
+            f"{'run' if settings.finetune else 'encoder'} folder: {folder}",
+            *([ask] if settings.finetune else []),
+            _next(settings, folder, split),
+        ],
     )
 
 

@@ -1,6 +1,7 @@
 """Load: read a task's tables, check every label and tokenize the texts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from regkit.data.remarks import describe_labels
 from regkit.data.tables import Table
 from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.objectives import OfWeights, class_names, differ, weighted
-from regkit.tasks.task import Examples, Split, Task
+from regkit.tasks.task import Examples, Reading, Split, Task
 
 NO_LABELS = ("", "-", "?", "-1", "NA", "N/A", "nan", "null", "None")  # what often stands where a label is missing
 SHOWN, MANY = 0.01, 0.1  # shares of unknown words that the plan mentions, and warns of
@@ -29,6 +30,7 @@ def load_task(
     *,
     batch_size: int = 32,
     splits: Iterable[Split] = SPLITS,
+    keep_texts: bool = False,
 ) -> Task:
     """Read, check and tokenize a task's splits. Raises DataError, which names file, line and field."""
     found = prepare(spec, splits)
@@ -37,14 +39,16 @@ def load_task(
     examples: dict[Split, Examples] = {}
     notes = list(found.notes)
     for split, table in found.tables.items():
-        examples[split] = _examples(spec, table, tokenizer, longest, split, split not in found.unlabelled)
+        labelled = split not in found.unlabelled
+        examples[split] = _examples(spec, table, tokenizer, longest, split, labelled, keep_texts)
         notes += describe_labels(spec.objective, split, examples[split].labels)
         notes += _unknown(split, examples[split], tokenizer, 1 if pair_mode != "cross_encoder" else 2)
     size, objective = spec.batch_size or batch_size, spec.objective
     if spec.class_weights is not None:
         objective = _weighted(spec, examples["train"].labels if "train" in examples else None)
         notes.append(f"weights of its classes in the loss: {_listed(objective)}.")
-    return Task(name, objective, examples, pair_mode, size, notes=notes, pooling=spec.pooling)
+    reading = Reading(spec.text_columns, spec.label, spec.id, longest)
+    return Task(name, objective, examples, pair_mode, size, notes=notes, pooling=spec.pooling, reading=reading)
 
 
 def _weighted(spec: TaskSpec, labels: Tensor | None) -> OfWeights:
@@ -63,20 +67,30 @@ def _listed(objective: OfWeights) -> str:
 
 
 def _examples(
-    spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split, labelled: bool
+    spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split, labelled: bool, keep_texts: bool
 ) -> Examples:
-    texts = [
-        tokenizer.encode([_field(table, row, column) for row in range(len(table.rows))]) for column in spec.text_columns
-    ]
-    apart = spec.pair_mode == "bi_encoder"
-    sequences, truncated = _sequences(texts, tokenizer, longest, apart)
+    texts = [[_field(table, row, column) for row in range(len(table.rows))] for column in spec.text_columns]
+    return replace(
+        tokenized(texts, tokenizer, longest, apart=spec.pair_mode == "bi_encoder"),
+        labels=_labels(spec, table, split) if labelled else None,
+        ids=_ids(table, spec.id),
+        texts=list(zip(*texts, strict=True)) if keep_texts else (),
+    )
+
+
+def tokenized(texts: Sequence[Sequence[str]], tokenizer: Tokenizer, longest: int, *, apart: bool = False) -> Examples:
+    """Tokenize texts to examples without labels: `texts[side][row]`, with one side, or the two of a pair.
+
+    A pair is one sequence of at most `longest` tokens, special tokens included, or two if it is read `apart`.
+    """
+    ids = [tokenizer.encode(side) for side in texts]
+    sequences, truncated = _sequences(ids, tokenizer, longest, apart)
     return Examples(
         tokens=np.concatenate([tokens for tokens, _ in sequences]).astype(np.int32),
         segments=np.concatenate([np.arange(len(tokens)) >= second for tokens, second in sequences]).astype(np.int8),
         offsets=np.cumsum([0] + [len(tokens) for tokens, _ in sequences]),
-        labels=_labels(spec, table, split) if labelled else None,
+        labels=None,
         sides=2 if apart else 1,
-        ids=_ids(table, spec.id),
         truncated=truncated,
     )
 

@@ -9,13 +9,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from regkit.base.errors import nearest
 from regkit.data.records import first_duplicate
 from regkit.tasks.labels import class_of, yes_or_no
+from regkit.tasks.names import MOST_CLASSES
 from regkit.tasks.scores import SCORES, a_task
 
 if TYPE_CHECKING:
     from regkit.tasks.objectives import Objective
 
 NARROWEST = 1e-30  # range of scores; a number divided by a narrower one may be too large for a float
-MOST_CLASSES = 1 << 16  # each has a row in the head's weights, whatever the data
 Kind = Literal["classification", "binary", "regression", "multilabel", "ordinal", "soft"]
 OF_COLUMNS = ("multilabel", "soft")  # kinds whose label may be a column for each class
 Bound = Annotated[float, Field(ge=-1e9, le=1e9)]  # of a score: a float64 of this size has six decimals

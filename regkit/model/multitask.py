@@ -10,6 +10,7 @@ from regkit.model.bert import Encoder
 from regkit.model.heads import head_for
 from regkit.model.pooling import text_vectors
 from regkit.tasks.batch import Batch
+from regkit.tasks.description import describe
 from regkit.tasks.task import Pooling, Task
 
 OTHERS = "choose --pooling mean, cls or max"
@@ -33,6 +34,8 @@ class MultitaskModel(nn.Module):
         self.encoder, self.pooling = encoder, pooling
         self.heads = nn.ModuleDict()
         self.forms = {task.name: [repr(task.objective), task.pair_mode, task.pooling or pooling] for task in tasks}
+        found = {task.name: describe(task, pooling) for task in tasks if not task.head_names}
+        self.descriptions = {name: each for name, each in found.items() if each}
         self.head_names = {task.name: task.head_names for task in tasks if task.head_names}
         for task in tasks:
             if hasattr(self.heads, task.name):  # another task, or an attribute of every torch module

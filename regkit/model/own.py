@@ -19,9 +19,9 @@ from regkit.base.failures import last_line, ran_out
 from regkit.base.files import load_tensors
 from regkit.model.dropout import Dropout
 from regkit.model.modes import mode
-from regkit.model.pooling import ENTRY
 from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.batch import Batch
+from regkit.tasks.names import ENTRY
 
 FACTORY = "factory"  # in regkit's entry of config.json: MODULE:FUNCTION
 PREFIX = "encoder."  # before the names of the encoder's tensors in a checkpoint, which has heads too

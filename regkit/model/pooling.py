@@ -1,5 +1,6 @@
 """Pooling: make one vector of a text from its hidden states, as the encoder was trained."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import cast, get_args
 
@@ -10,19 +11,32 @@ from regkit.base.errors import EncoderError
 from regkit.base.files import read_object
 from regkit.model.bert import Encoder
 from regkit.tasks.batch import Batch
-from regkit.tasks.names import Pooling
+from regkit.tasks.names import ENTRY, Pooling
 
-ENTRY = "regkit"  # of the config.json that regkit writes: what others need not know
 # In the file of sentence-transformers, whose module comes after the encoder.
 THEIRS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
 
 
 def text_vectors(encoder: Encoder, embeddings: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
     """Compute a vector for each sequence from word embeddings, `[tokens, width]` to `[sequences, width]`."""
-    if pooling in ("pooler", "cls"):  # only the first tokens are computed in the last layer
-        hidden = encoder.encode(embeddings, batch, batch.starts)
-        return encoder.pool(hidden) if pooling == "pooler" else hidden
-    hidden = encoder.encode(embeddings, batch)
+    return vectors_by_pooling(encoder, embeddings, batch, [pooling])[pooling]
+
+
+def vectors_by_pooling(
+    encoder: Encoder, embeddings: Tensor, batch: Batch, poolings: Collection[Pooling]
+) -> dict[Pooling, Tensor]:
+    """Compute the vectors of each pooling, `[sequences, width]`, from one pass of the encoder."""
+    if {"mean", "max"}.isdisjoint(poolings):  # only the first tokens are computed in the last layer
+        hidden = first = encoder.encode(embeddings, batch, batch.starts)
+    else:
+        hidden = encoder.encode(embeddings, batch)
+        first = hidden[batch.starts]
+    return {pooling: _pooled(encoder, hidden, first, batch, pooling) for pooling in poolings}
+
+
+def _pooled(encoder: Encoder, hidden: Tensor, first: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
+    if pooling in ("pooler", "cls"):
+        return encoder.pool(first) if pooling == "pooler" else first
     wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
     return torch.segment_reduce(wide, pooling, lengths=batch.counts)
 

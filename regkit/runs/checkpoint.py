@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from regkit.base.errors import RegkitError, RunError
 from regkit.base.files import load_tensors, read_json
 from regkit.model import MultitaskModel, save_encoder
-from regkit.model.pooling import ENTRY, made_for
+from regkit.model.pooling import made_for
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import packing
+from regkit.tasks.names import ENTRY
 from regkit.training.state import State
 
 MANIFEST = "manifest.json"
@@ -75,7 +76,8 @@ def _fill(
         config["architectures"] = [each.removesuffix("Model") + ending for each in config["architectures"]]
     for name, names in model.head_names.items():
         tensors |= {theirs: weights[f"{HEADS}{name}.{ours}"].clone() for ours, theirs in names.items()}
-    config[ENTRY] = config.get(ENTRY, {}) | {"pooling": model.pooling, "heads": model.forms}
+    tasks = {name: description.model_dump(mode="json") for name, description in model.descriptions.items()}
+    config[ENTRY] = config.get(ENTRY, {}) | {"pooling": model.pooling, "heads": model.forms, "tasks": tasks}
     if model.heads.keys() - model.head_names.keys():
         config |= OWN_HEADS
     (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
@@ -210,7 +212,7 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(checkpoint / name, unfinished / name)
         config = {key: value for key, value in read_json(checkpoint / "config.json").items() if key not in OWN_HEADS}
-        kept = {key: value for key, value in config.get(ENTRY, {}).items() if key != "heads"}
+        kept = {key: value for key, value in config.get(ENTRY, {}).items() if key not in ("heads", "tasks")}
         config[ENTRY] = kept | {"pooling": made_for(checkpoint)}
         (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
         for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"):

@@ -43,7 +43,13 @@ class Finished:
 
 
 def load_run(
-    folder: Path, split: Split, *, data: Path | None = None, device: str = "auto", factory: str | None = None
+    folder: Path,
+    split: Split,
+    *,
+    data: Path | None = None,
+    device: str = "auto",
+    factory: str | None = None,
+    keep_texts: bool = False,
 ) -> Finished:
     """Load the run's best model with a split of its own data, or of other data with the same tasks.
 
@@ -63,7 +69,10 @@ def load_run(
         raise RunError(f"{folder} has no encoder of your own; leave out {typed('--encoder-factory', factory)}.")
     tokenizer, encoder = read.tokenizer, read.encoder
     longest = min(settings.max_length or encoder.longest, encoder.longest)
-    loaded = {name: load_task(name, spec, tokenizer, longest, splits=[split]) for name, spec in specs.items()}
+    loaded = {
+        name: load_task(name, spec, tokenizer, longest, splits=[split], keep_texts=keep_texts)
+        for name, spec in specs.items()
+    }
     tasks = [task for task in loaded.values() if split in task.splits]
     if not tasks:
         raise ConfigError(f"none of the tasks {', '.join(specs)} has a {split} split; name another --split, or --data.")

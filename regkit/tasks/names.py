@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+ENTRY = "regkit"  # of the config.json that regkit writes: what others need not know
+MOST_CLASSES = 1 << 16  # of a task: each has a row in the head's weights, whatever the data
 FINETUNE = "finetune"  # the stage that every run ends with, on the run's own tasks
 
 Split = Literal["train", "dev", "test"]

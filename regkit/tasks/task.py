@@ -13,7 +13,7 @@ from regkit.tasks.batch import Batch
 from regkit.tasks.names import FINETUNE, PairMode, Pooling, Split
 from regkit.tasks.objectives import Objective
 
-__all__ = ["FINETUNE", "Dataset", "Examples", "PairMode", "Pooling", "Split", "Stage", "Task"]
+__all__ = ["FINETUNE", "Dataset", "Examples", "PairMode", "Pooling", "Reading", "Split", "Stage", "Task"]
 
 
 class Dataset(Protocol):
@@ -65,6 +65,7 @@ class Examples:
     sides: int = 1  # sequences of each example: 1, or 2 for a pair read apart
     ids: Sequence[str] = ()  # [examples] names in prediction files
     truncated: int = 0  # examples that were longer than the encoder reads
+    texts: Sequence[tuple[str, ...]] = ()  # [examples] one text each, or two; kept only where a report shows them
 
     def __len__(self) -> int:
         return (len(self.offsets) - 1) // self.sides
@@ -96,6 +97,16 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a task's examples are read from a table."""
+
+    text: tuple[str, ...] = ()  # the columns of an example's texts; () for a task that no table gave
+    label: str | tuple[str, ...] | None = None  # the column, or columns, of its label
+    id: str | None = None  # the column that names it in prediction files
+    max_length: int | None = None  # tokens of a sequence, special tokens included; the rest is cut off
+
+
+@dataclass(frozen=True)
 class Task:
     """What is learned from which examples: a name, data and an objective.
 
@@ -112,6 +123,7 @@ class Task:
     )  # our names of its head's tensors to those in checkpoints
     notes: Sequence[str] = ()  # sentences about its data that the plan prints
     pooling: Pooling | None = None  # None: that of the model
+    reading: Reading = Reading()
 
     @property
     def batches(self) -> int:

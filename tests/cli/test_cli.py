@@ -374,7 +374,7 @@ def test_in_a_pipe_there_are_no_control_characters(place: Path, tmp_path: Path) 
     assert done.stdout.isascii()
     assert all(character.isprintable() or character == "\n" for character in done.stdout)
     lines = done.stdout.splitlines()
-    assert lines[-1] == "to evaluate it: regkit eval run"
+    assert lines[-2:] == ["to answer for new texts: regkit predict run FILE", "to evaluate it: regkit eval run"]
     assert any(line.startswith("step 4/4 | mood ") for line in lines)
     assert sum(line.startswith("best checkpoint: dev: ") for line in lines) == 3
 

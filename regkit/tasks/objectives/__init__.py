@@ -11,7 +11,7 @@ from regkit.tasks.objectives.classification import Classification
 from regkit.tasks.objectives.kinds import KINDS, class_names, described, from_description
 from regkit.tasks.objectives.masked_words import MaskedWords
 from regkit.tasks.objectives.multilabel import Multilabel
-from regkit.tasks.objectives.objective import Label, Objective, Scores, defined, differ
+from regkit.tasks.objectives.objective import Label, Objective, Probabilistic, Scores, defined, differ
 from regkit.tasks.objectives.ordinal import Ordinal
 from regkit.tasks.objectives.regression import SCALE, Regression
 from regkit.tasks.objectives.soft import SoftLabels
@@ -31,6 +31,7 @@ __all__ = [
     "Objective",
     "OfWeights",
     "Ordinal",
+    "Probabilistic",
     "Regression",
     "Scores",
     "SoftLabels",

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from regkit.base.errors import nearest
+from regkit.tasks.names import MOST_CLASSES
 from regkit.tasks.scores import SCORES, a_task
 
 
@@ -15,8 +16,8 @@ def check_metric(kind: str, metric: str) -> None:
 
 def check_classes(kind: str, classes: int, names: Sequence[str], weights: Sequence[float], least: int = 2) -> None:
     """Raise ValueError if there are too few classes, or not one name and one weight for each."""
-    if classes < least:
-        raise ValueError(f"{a_task(kind)} needs {least} classes or more, not {classes}")
+    if not least <= classes <= MOST_CLASSES:
+        raise ValueError(f"{a_task(kind)} needs {least} to {MOST_CLASSES} classes, not {classes}")
     if names and len(set(names)) != classes:
         raise ValueError(f"{a_task(kind)} of {classes} classes needs as many names that differ, not {list(names)}")
     check_weights(weights, classes)

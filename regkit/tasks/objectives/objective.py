@@ -1,7 +1,7 @@
 """Objective: what the core and the plugins ask of a kind of output."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -68,6 +68,15 @@ class Objective(Protocol):
 
     def text(self, label: Any) -> str:
         """Write a label or prediction as a table does."""
+        ...
+
+
+@runtime_checkable
+class Probabilistic(Objective, Protocol):
+    """An objective of classes, each of which it gives a probability."""
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Compute the probability of each class, `[examples, classes]`."""
         ...
 
 

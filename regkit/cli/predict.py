@@ -1,0 +1,176 @@
+"""The command `regkit predict`: ask a run about new texts, block by block, so that memory does not grow with them."""
+
+import csv
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+from torch import Tensor
+
+from regkit.base.errors import DataError, StoppedError
+from regkit.base.files import replacing
+from regkit.cli.request import Record, Request
+from regkit.cli.terminal import print_line, print_lines, silence
+from regkit.runs.trained import WINDOW, Label, Trained, labels
+from regkit.tasks.objectives import Probabilistic, class_names
+from regkit.tasks.task import Task
+
+DIGITS = 6  # of a probability: float32 has no more
+
+Write = Callable[[Sequence[Record], Mapping[str, "Answers"]], None]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a task says of each text of a block."""
+
+    labels: list[Label]
+    probabilities: list[list[float]] | None  # of each class; None for a task without classes
+
+
+def predict(trained: Trained, request: Request, output: Path | None, as_json: bool) -> None:
+    """Write the answers of a run, each with its text beside it. Raises DataError for a text that is empty."""
+    console = Console(stderr=True)
+    print_lines(console, request.notes)
+    asking = Asking(trained, request)
+    try:
+        with replacing(output) if output else nullcontext(sys.stdout) as file, _progress(console, output) as show:
+            write = (json_writer if as_json else csv_writer)(file, request.shown, asking.tasks)
+            for block in _blocks(request.records):
+                write(block, asking.answers(block))
+                file.flush()
+                show(asking.summary())
+    except KeyboardInterrupt:
+        left = f"{output} was not written" if output else "what was printed is whole"
+        raise StoppedError(f"interrupted after {asking.count} texts; {left}.", signal.SIGINT) from None
+    except BrokenPipeError:  # `regkit predict | head`: nobody reads any more
+        silence(sys.stdout)
+        return
+    print_line(console, f"{asking.summary()}{f', in {output}' if output else ''}")
+
+
+@dataclass
+class Asking:
+    """A run that is asked block by block, and what there is to say about it."""
+
+    trained: Trained
+    request: Request
+    count: int = 0  # texts, or pairs of texts
+    truncated: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        known = self.trained.tasks
+        self.tasks = [
+            replace(known[name], reading=replace(known[name].reading, text=tuple(columns)))
+            for name, columns in self.request.columns.items()
+        ]
+
+    def answers(self, block: Sequence[Record]) -> dict[str, Answers]:
+        """Ask all tasks about the texts of a block."""
+        columns = {name: [self._text(record, name) for record in block] for name in self._read()}
+        outputs, truncated = self.trained.inference.outputs(self.tasks, columns)
+        self.count += len(block)
+        self.truncated += truncated
+        return {task.name: _answers(task, outputs[task.name]) for task in self.tasks}
+
+    def summary(self) -> str:
+        """Say how many texts were answered for, how fast, and how many of them were cut."""
+        speed = self.count / max(time.monotonic() - self.began, 1e-9)
+        cut = f"{self.truncated} longer than the encoder reads, and cut" if self.truncated else "none cut"
+        return f"{self.count} texts, {cut}, {speed:.0f} a second"
+
+    def _read(self) -> set[str]:
+        return {name for columns in self.request.columns.values() for name in columns}
+
+    def _text(self, record: Record, column: str) -> str:
+        line, row = record
+        if not row[column].strip():
+            stream = self.request.stream
+            raise DataError(f"{stream.name}, {stream.unit} {line}: {column} is empty.")
+        return row[column]
+
+
+def _answers(task: Task, output: Tensor) -> Answers:
+    objective = task.objective
+    found = objective.probabilities(output).tolist() if isinstance(objective, Probabilistic) else None
+    return Answers(labels(objective, output), found)
+
+
+def csv_writer(file: IO[str], shown: Sequence[str], tasks: Sequence[Task]) -> Write:
+    """Write the header of a CSV file, and make what writes blocks: a column for each label and probability."""
+    rows = csv.writer(file, lineterminator="\n")
+    header = [*shown]
+    for task in tasks:
+        name = _name(task, shown)
+        header += [name, *(f"{name}.{each}" for each in _classes(task))]
+    rows.writerow(header)
+
+    def write(block: Sequence[Record], answers: Mapping[str, Answers]) -> None:
+        parts: list[list[list[object]]] = [[[row[column] for column in shown] for _, row in block]]
+        for task in tasks:
+            of = answers[task.name]
+            chances = of.probabilities or [[] for _ in block]
+            parts.append([[label, *map(_rounded, row)] for label, row in zip(of.labels, chances, strict=True)])
+        rows.writerows([field for part in row for field in part] for row in zip(*parts, strict=True))
+
+    return write
+
+
+def json_writer(file: IO[str], shown: Sequence[str], tasks: Sequence[Task]) -> Write:
+    """Make what writes blocks as JSON lines: the columns, and an object for each task."""
+
+    def write(block: Sequence[Record], answers: Mapping[str, Answers]) -> None:
+        for place, (_, row) in enumerate(block):
+            found: dict[str, object] = {column: row[column] for column in shown}
+            for task in tasks:
+                found[_name(task, shown)] = _object(task, answers[task.name], place)
+            file.write(json.dumps(found, ensure_ascii=False) + "\n")
+
+    return write
+
+
+def _object(task: Task, answers: Answers, place: int) -> dict[str, object]:
+    label: dict[str, object] = {"label": answers.labels[place]}
+    if answers.probabilities is None:
+        return label
+    rounded = map(_rounded, answers.probabilities[place])
+    return label | {"probabilities": dict(zip(_classes(task), rounded, strict=True))}
+
+
+def _rounded(probability: float) -> float:
+    return float(f"{probability:.{DIGITS}g}")
+
+
+def _name(task: Task, shown: Sequence[str]) -> str:
+    """Name the answer of a task: as the task, unless a column of the texts is called so."""
+    return f"{task.name}.label" if task.name in shown else task.name
+
+
+def _classes(task: Task) -> Sequence[str]:
+    return class_names(task.objective)
+
+
+def _blocks(records: Iterator[Record]) -> Iterator[list[Record]]:
+    while block := list(islice(records, WINDOW)):
+        yield block
+
+
+@contextmanager
+def _progress(console: Console, output: Path | None) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal how far it is, unless the answers are printed there."""
+    if not console.is_terminal or (output is None and sys.stdout.isatty()):
+        yield lambda said: None
+        return
+    with Progress(TextColumn("{task.description}"), console=console, transient=True) as progress:
+        line = progress.add_task("")
+        yield lambda said: progress.update(line, description=said)

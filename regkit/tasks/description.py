@@ -1,0 +1,61 @@
+"""Description: what a checkpoint says about a task, so that it answers without the data that it was trained on."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from regkit.tasks.names import PairMode, Pooling
+
+if TYPE_CHECKING:
+    from regkit.tasks.task import Task
+
+UNNAMED = {1: ("text",), 2: ("text1", "text2")}  # the columns of a task that no table gave, by its number of texts
+
+
+class Description(BaseModel):
+    """A task in plain values: its objective, and how texts become its examples."""
+
+    model_config = ConfigDict(frozen=True)
+
+    objective: dict[str, Any]
+    pair_mode: PairMode | None
+    pooling: Pooling
+    text: Annotated[tuple[str, ...], Field(max_length=2)] = ()
+    label: str | tuple[str, ...] | None = None
+    id: str | None = None
+    max_length: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Description":
+        if self.text and len(self.text) != self.texts:
+            raise ValueError(f"text names {len(self.text)} columns; the task reads {self.texts}")
+        return self
+
+    @property
+    def texts(self) -> int:
+        """The number of texts in an example: 1, or 2 for a pair."""
+        return 1 if self.pair_mode is None else 2
+
+    def task(self, name: str) -> "Task":
+        """Build the task, without examples. Raises ValueError if the objective is not one of regkit's."""
+        from regkit.tasks.objectives import from_description  # which imports torch
+        from regkit.tasks.task import Reading, Task
+
+        objective = from_description(self.objective)
+        text = self.text or UNNAMED[self.texts]
+        reading = Reading(text, self.label, self.id, self.max_length)
+        return Task(name, objective, {}, self.pair_mode, pooling=self.pooling, reading=reading)
+
+
+def describe(task: "Task", pooling: Pooling) -> Description | None:
+    """Describe a task whose model reads texts by `pooling`; None for an objective that data cannot declare."""
+    from regkit.tasks.objectives import KINDS, MaskedWords, described
+
+    objective = task.objective
+    if KINDS.get(objective.kind) is not type(objective) or isinstance(objective, MaskedWords):
+        return None
+    pooling = task.pooling or pooling
+    return Description(
+        objective=described(objective), pair_mode=task.pair_mode, pooling=pooling, **asdict(task.reading)
+    )

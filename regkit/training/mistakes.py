@@ -1,0 +1,88 @@
+"""Mistakes: where a task's predictions are wrong - confusion, calibration, error, and the worst examples."""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from regkit.tasks.objectives import Probabilistic, Regression, class_names
+from regkit.tasks.task import Dataset, Examples, Split, Task
+
+WORST = 20  # examples
+BINS = 15  # of confidence, equally wide, as in Guo et al.
+COLUMNS = ("precision", "recall", "f1", "count")  # of each class; the last is how often it is the label
+MOST_CLASSES = 1000  # of a confusion matrix
+
+
+def mistakes(task: Task, split: Split, evidence: Tensor) -> dict[str, Any]:
+    """Describe what is wrong with the predictions of a split, in plain values; nothing for kinds without an own table.
+
+    `evidence` is the output of each example. Labels are one class an example, or one score.
+    """
+    examples = task.splits[split]
+    labels, objective = examples.labels, task.objective
+    if labels is None or labels.dim() != 1:
+        return {}
+    if isinstance(objective, Probabilistic):
+        return _of_classes(objective, examples, labels, evidence)
+    if isinstance(objective, Regression):
+        return _of_scores(objective, examples, labels, objective.prediction(evidence))
+    return {}
+
+
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Compute the mean gap between confidence and accuracy over 15 bins, weighted by size (Guo et al., 2017, section 2).
+
+    `confidence` is the probability of the predicted class, and `right` whether it is the label: `[examples]` each.
+    """
+    edges = np.linspace(0, 1, BINS + 1)[1:-1]
+    bins = np.digitize(confidence, edges, right=True)  # a bin has its upper edge: (0, 1/15], (1/15, 2/15], ...
+    gaps = np.bincount(bins, weights=right.astype(float) - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _of_classes(objective: Probabilistic, examples: Dataset, labels: Tensor, evidence: Tensor) -> dict[str, Any]:
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    prediction, probabilities = objective.prediction(evidence), objective.probabilities(evidence)
+    names, truth, guess = class_names(objective), labels.numpy(), prediction.numpy()
+    confidence = probabilities.gather(-1, prediction[:, None])[:, 0].double().numpy()
+    known = range(len(names))
+    parts = precision_recall_fscore_support(truth, guess, labels=known, zero_division=0.0)
+    rows = zip(*(part.tolist() for part in parts), strict=True)
+    wrong = np.flatnonzero(truth != guess)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST].tolist()
+    found: dict[str, Any] = {
+        "classes": {name: dict(zip(COLUMNS, row, strict=True)) for name, row in zip(names, rows, strict=True)},
+        "calibration_error": expected_calibration_error(confidence, truth == guess),
+        "worst": [
+            _example(examples, row, names[truth[row]], names[guess[row]]) | {"probability": float(confidence[row])}
+            for row in worst
+        ],
+    }
+    if len(names) <= MOST_CLASSES:
+        found["confusion"] = confusion_matrix(truth, guess, labels=known).tolist()  # a row for each true class
+    return found
+
+
+def _of_scores(objective: Regression, examples: Dataset, labels: Tensor, prediction: Tensor) -> dict[str, Any]:
+    """Describe the errors of scores, in the unit of the table."""
+    errors = ((prediction.double() - labels.double()) * objective.unit).numpy()
+    worst = np.argsort(-np.abs(errors), kind="stable")[:WORST].tolist()
+    truth, guess = (
+        [float(objective.text(label)) for label in values[worst].tolist()] for values in (labels, prediction)
+    )
+    return {
+        "mean_absolute_error": float(np.abs(errors).mean()),
+        "root_mean_squared_error": float(np.sqrt((errors**2).mean())),
+        "worst": [
+            _example(examples, row, *each) | {"error": float(errors[row])}
+            for row, *each in zip(worst, truth, guess, strict=True)
+        ],
+    }
+
+
+def _example(examples: Dataset, row: int, truth: str | float, prediction: str | float) -> dict[str, Any]:
+    texts = examples.texts[row] if isinstance(examples, Examples) and examples.texts else ()
+    shown = texts[0] if len(texts) == 1 else list(texts)
+    return {"id": examples.ids[row], "text": shown, "truth": truth, "prediction": prediction}

@@ -1,0 +1,237 @@
+"""`regkit predict`: a run answers for new texts as `regkit eval` scores it, in flat memory, or says what is wrong."""
+
+import csv
+import io
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from regkit.cli import predict as predicting
+from regkit.training.inference import Inference
+from tests.helpers import Ran, regkit, sentence, write_encoder, write_tasks
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, the tables of its dev split, and what `eval` predicted of them. Its training data is gone."""
+    place = tmp_path_factory.mktemp("predict")
+    write_encoder(place / "encoder")
+    write_tasks(place / "data")
+    words = ("--encoder", "encoder", "--data", "data", "--output", "run", "--steps", 6, "--lr", 0.01)
+    assert regkit("train", *words, cwd=place).status == 0
+    assert regkit("eval", "run", "--predictions", "predicted", cwd=place).status == 0
+    for name in ("mood", "same", "near"):
+        shutil.move(place / "data" / f"{name}-dev.csv", place / f"{name}.csv")
+    shutil.rmtree(place / "data")
+    (place / "lines.txt").write_text("".join(f"{sentence(number)}\n" for number in range(20)), encoding="utf8")
+    return place
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Pipe bytes into the next command."""
+
+    def pipe(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf8"))
+
+    return pipe
+
+
+def predict(place: Path, *words: object) -> Ran:
+    return regkit("predict", *words, cwd=place)
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def objects(text: str) -> list[Mapping[str, dict[str, object]]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def evaluated(place: Path, task: str) -> list[str]:
+    with (place / "predicted" / f"{task}-dev.csv").open(encoding="utf8", newline="") as file:
+        return [label for _, label in csv.reader(file)][1:]
+
+
+def test_a_table_is_answered_as_eval_predicted_it_with_ids_and_texts_beside(place: Path) -> None:
+    ran = predict(place, "run", "mood.csv")
+    assert ran.status == 0, ran.err
+    rows = table(ran.out)
+    assert list(rows[0]) == ["id", "sentence", "mood", "mood.0", "mood.1", "mood.2"]
+    assert [row["id"] for row in rows] == [f"dev{number}" for number in range(20)]
+    assert [row["sentence"] for row in rows] == [sentence(number) for number in range(20)]
+    assert [row["mood"] for row in rows] == evaluated(place, "mood")
+    for row in rows:
+        chances = [float(row[f"mood.{each}"]) for each in range(3)]
+        assert sum(chances) == pytest.approx(1, abs=1e-5)
+        assert row["mood"] == str(chances.index(max(chances)))
+    assert "not asked, because what they read is not there: same, near\n" in ran.err
+    assert "20 texts, none cut" in ran.err
+
+
+def test_all_tasks_that_read_the_columns_answer_at_once(place: Path) -> None:
+    rows = objects(predict(place, "run", "same.csv", "--json").out)
+    assert [str(row["same"]["label"]) for row in rows] == evaluated(place, "same")
+    near = [float(label) for label in evaluated(place, "near")]
+    assert [row["near"]["label"] for row in rows] == pytest.approx(near, abs=1e-5)
+    assert list(rows[0]["same"]["probabilities"]) == ["0", "1"]  # type: ignore[call-overload]
+    assert "probabilities" not in rows[0]["near"]
+
+
+def test_tasks_that_read_alike_share_a_pass_of_the_encoder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    own = Inference._pass
+    monkeypatch.setattr(Inference, "_pass", lambda self, *given: passes.append(1) or own(self, *given))
+    assert predict(place, "run", "mood.csv", "--task", "mood").status == 0
+    assert len(passes) == 1
+    ran = predict(place, "run", "same.csv", "--text", "one")
+    assert (ran.status, len(passes)) == (0, 2)
+    assert predict(place, "run", "same.csv").status == 0
+    assert len(passes) == 2 + 3  # the pair read together, and each of its texts
+
+
+def test_the_latest_run_is_asked_where_none_is_named(place: Path) -> None:
+    assert predict(place, "mood.csv").out == predict(place, "run", "mood.csv").out
+    assert predict(place, "run/best", "mood.csv").out == predict(place, "run", "mood.csv").out
+
+
+def test_lines_and_standard_input_are_answered_like_the_column_of_a_table(place: Path, piped) -> None:  # type: ignore[no-untyped-def]
+    wanted = [row["mood"] for row in table(predict(place, "run", "mood.csv").out)]
+    assert [row["mood"] for row in table(predict(place, "run", "lines.txt").out)] == wanted
+    piped((place / "lines.txt").read_bytes())
+    ran = predict(place, "run")
+    assert [row["mood"] for row in table(ran.out)] == wanted
+    assert ran.err.startswith("standard input: one text a line\n")
+    piped((place / "mood.csv").read_bytes())
+    assert [row["mood"] for row in table(predict(place, "run", "-").out)] == wanted
+    piped(b"".join(b'{"sentence": "%s"}\n' % line for line in (place / "lines.txt").read_bytes().splitlines()))
+    assert [row["mood"] for row in table(predict(place, "run").out)] == wanted
+    piped((place / "mood.csv").read_bytes())
+    assert len(table(predict(place, "run", "--lines").out)) == 21  # the header is a text like any other
+
+
+def test_other_columns_are_read_where_text_names_them(place: Path) -> None:
+    wanted = table(predict(place, "run", "mood.csv").out)
+    assert regkit("predict", "run", "same.csv", "--text", "one", cwd=place).err.count("mood") == 0
+    found = table(predict(place, "run", "same.csv", "--text", "one").out)
+    assert [row["mood"] for row in found] == [row["mood"] for row in wanted]
+    assert list(found[0]) == ["one", "mood", "mood.0", "mood.1", "mood.2"]
+    swapped = objects(predict(place, "run", "same.csv", "--text", "two", "--text", "one", "--json").out)
+    assert list(swapped[0]) == ["two", "one", "same", "near"]
+
+
+def test_an_output_file_holds_what_is_printed_and_takes_its_name_at_the_end(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, more in {"found.csv": (), "found.jsonl": ("--json",)}.items():
+        ran = predict(place, "run", "mood.csv", "--output", tmp_path / name)
+        assert (ran.status, ran.out) == (0, "")
+        assert (tmp_path / name).read_text() == predict(place, "run", "mood.csv", *more).out
+    before = (tmp_path / "found.csv").read_text()
+    (place / "gap.csv").write_text("sentence\nfine\n \nfine\n")
+    monkeypatch.setattr(predicting, "WINDOW", 1)
+    ran = predict(place, "run", "gap.csv", "--output", tmp_path / "found.csv")
+    assert (ran.status, ran.err.splitlines()[-1]) == (2, "regkit: gap.csv, line 3: sentence is empty.")
+    assert (tmp_path / "found.csv").read_text() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["found.csv", "found.jsonl"]
+
+
+def test_blocks_do_not_show(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = objects(predict(place, "run", "same.csv", "--json").out)
+    monkeypatch.setattr(predicting, "WINDOW", 7)
+    found = objects(predict(place, "run", "same.csv", "--json", "--micro-batch-tokens", 30).out)
+    assert [row["same"]["label"] for row in found] == [row["same"]["label"] for row in wanted]
+    near = [row["near"]["label"] for row in wanted]
+    assert [row["near"]["label"] for row in found] == pytest.approx(near, abs=1e-5)
+
+
+def test_an_answer_is_told_from_a_column_of_its_name(place: Path) -> None:
+    (place / "named.csv").write_text("mood\nthe tea is fine\n")
+    assert list(table(predict(place, "run", "named.csv", "--text", "mood").out)[0])[:2] == ["mood", "mood.label"]
+
+
+def test_texts_that_are_cut_are_counted_whatever_their_length(place: Path) -> None:
+    (place / "long.csv").write_text(f"sentence\nshort\n{'the tea ' * 130_000}\n")  # a line of 1 MB
+    ran = predict(place, "run", "long.csv")
+    assert ran.status == 0, ran.err
+    assert "2 texts, 1 longer than the encoder reads, and cut" in ran.err
+
+
+def test_who_stops_reading_or_interrupts_ends_it_cleanly(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(error: type[BaseException]) -> None:
+        def answers(self: object, block: object) -> None:
+            raise error
+
+        monkeypatch.setattr(predicting.Asking, "answers", answers)
+
+    stop(KeyboardInterrupt)
+    ran = predict(place, "run", "mood.csv", "--output", tmp_path / "found.csv")
+    assert ran.status == 130
+    assert ran.err.endswith(f"regkit: interrupted after 0 texts; {tmp_path / 'found.csv'} was not written.\n")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(predicting, "silence", lambda stream: None)  # of the test's own standard output
+    stop(BrokenPipeError)
+    ran = predict(place, "run", "mood.csv")
+    assert (ran.status, "regkit:" in ran.err) == (0, False)
+
+
+FILES = {
+    "empty.csv": b"",
+    "blank.txt": b"\n\n",
+    "header.csv": b"sentence\n",
+    "gap.txt": b"one\n\ntwo\n",
+    "latin.txt": b"gut\nsch\xf6n\n",
+    "wide.csv": b"sentence\na,b\n",
+    "other.csv": b"sentense\nfine\n",
+    "half.jsonl": b'{"sentence": "fine"}\n{"sentence"\n',
+}
+REFUSED = [
+    (("run", "nowhere.csv"), "nowhere.csv does not exist."),
+    (("run", "empty.csv"), "empty.csv is empty."),
+    (("run", "blank.txt"), "blank.txt has no texts."),
+    (("run", "header.csv"), "header.csv has no texts."),
+    (("run", "gap.txt"), "gap.txt, line 2: the text is empty."),
+    (("run", "latin.txt"), "latin.txt, line 2: byte 0xf6 is not UTF-8 text."),
+    (("run", "wide.csv"), "wide.csv, line 2: 2 fields; the header has 1."),
+    (("run", "half.jsonl"), "half.jsonl, line 2: this is not JSON."),
+    (("run", "other.csv"), "other.csv has no column 'sentence'; task 'mood' reads it, and --text names another. Did you mean 'sentense'?"),
+    (("run", "mood.csv", "--text", "sentense"), "mood.csv has no column 'sentense'; task 'mood' reads it, and --text names another. Did you mean 'sentence'?"),
+    (("run", "mood.csv", "--task", "same"), "mood.csv has no column 'one'; task 'same' reads it"),
+    (("run", "mood.csv", "--task", "mod"), "the run has no task 'mod'. Did you mean 'mood'?"),
+    (("run", "same.csv", "--task", "same", "--text", "one"), "--text names 1 column: one; same reads a pair."),
+    (("run", "same.csv", "--text", "one", "--text", "one"), "--text names 2 columns: one and one; mood reads one text, same reads a pair"),
+    (("run", "lines.txt", "--task", "same"), "lines.txt is read as one text a line, and task 'same' reads pairs; give a table with a header."),
+    (("run", "mood.csv", "--output", "found.xml"), "--output is found.xml, whose ending says no form. Available: .csv, .jsonl."),
+    (("run", "mood.csv", "--output", "found.csv", "--json"), "--json writes JSON lines, and --output is found.csv; name a file that ends in .jsonl."),
+    (("run", "mood.csv", "--output", "mood.csv"), "--output is mood.csv, the file that is read; name another."),
+    (("run", "mood.csv", "--output", "no/found.csv"), "--output is no/found.csv, and there is no folder no."),
+    (("rum", "mood.csv"), "there is no run rum. Did you mean 'run'?"),
+    (("nowhere.csv",), "nowhere.csv does not exist."),
+    (("run", "run"), "run cannot be read: Is a directory."),
+    (("run", "mood.csv", "--lines", "--text", "sentence"), "--lines reads one text a line, which has no columns; leave out --text."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), REFUSED, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_bad_input_is_one_sentence(place: Path, words: tuple[str, ...], said: str) -> None:
+    for name, content in FILES.items():
+        (place / name).write_bytes(content)
+    ran = predict(place, *words)
+    assert ran.status == 2
+    assert f"regkit: {said}" in ran.err.splitlines()[-1]
+
+
+def test_a_run_that_was_only_pretrained_has_no_task_to_ask(place: Path) -> None:
+    words = ("--corpus", "lines.txt", "--encoder", "encoder", "--output", "domain", "--steps", 2)
+    assert regkit("pretrain", *words, "-p", "domain:length=16,batch_size=4", cwd=place).status == 0
+    ran = predict(place, "domain", "mood.csv")
+    assert (ran.status, ran.err.partition(",")[0]) == (2, "regkit: the run was pretrained")

@@ -1,0 +1,187 @@
+"""Trained: a run answers without its data, as `regkit eval` scores it, and says in a sentence what it cannot."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import regkit
+from regkit import ConfigError, DataError, RegkitError, RunError, Trained
+from regkit.runs import trained
+from tests.helpers import regkit as command
+from tests.helpers import sentence, write_encoder, write_tasks
+
+TEXTS = [sentence(number) for number in range(20)]
+PAIRS = [(sentence(number), sentence(number + number % 2)) for number in range(20)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, of whose data nothing is left but a copy of what `eval` predicted of it."""
+    place = tmp_path_factory.mktemp("trained")
+    write_encoder(place / "encoder")
+    write_tasks(place / "data")
+    words = ("--encoder", "encoder", "--data", "data", "--output", "run", "--steps", 6, "--lr", 0.01)
+    assert command("train", *words, cwd=place).status == 0
+    assert command("eval", "run", "--predictions", "predicted", cwd=place).status == 0
+    shutil.rmtree(place / "data")
+    return place / "run"
+
+
+@pytest.fixture(scope="module")
+def model(run: Path) -> Trained:
+    return regkit.load(run)
+
+
+def predicted(run: Path, task: str) -> list[str]:
+    with (run.parent / "predicted" / f"{task}-dev.csv").open(encoding="utf8") as file:
+        return [row[1] for row in csv.reader(file)][1:]
+
+
+def test_a_run_answers_without_its_data_as_eval_predicted(run: Path, model: Trained) -> None:
+    assert list(model.tasks) == ["mood", "same", "near"]
+    for name, texts in {"mood": TEXTS, "same": PAIRS}.items():
+        assert list(map(str, model.predict(name, texts))) == predicted(run, name)
+    assert model.predict("near", PAIRS) == pytest.approx(list(map(float, predicted(run, "near"))), abs=1e-5)
+    assert model.scores == json.loads((run / "scores.json").read_text())["dev"]
+    assert model.settings is not None
+
+
+def test_probabilities_are_one_row_a_text_and_the_prediction_is_the_most_probable(model: Trained) -> None:
+    for name, texts in {"mood": TEXTS, "same": PAIRS}.items():
+        found = model.predict_proba(name, texts)
+        assert found.shape == (20, len(model.classes(name)))
+        assert np.allclose(found.sum(1), 1)
+        assert [int(model.classes(name)[each]) for each in found.argmax(1)] == model.predict(name, texts)
+    assert model.predict_proba("mood", []).shape == (0, 3)
+
+
+def test_an_answer_does_not_depend_on_the_texts_beside_it_nor_on_the_window(
+    model: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [text + " and more" * (number % 4) for number, text in enumerate(TEXTS)]
+    whole, vectors = model.predict_proba("mood", texts), model.embed(texts)
+    monkeypatch.setattr(trained, "WINDOW", 7)
+    assert np.allclose(model.predict_proba("mood", texts), whole, atol=1e-6)
+    assert np.allclose(model.embed(texts), vectors, atol=1e-6)
+    for number in (0, 13):
+        assert np.allclose(model.predict_proba("mood", [texts[number]])[0], whole[number], atol=1e-6)
+
+
+def test_vectors_are_those_of_the_chosen_pooling(model: Trained) -> None:
+    own, mean, first = model.embed(TEXTS), model.embed(TEXTS, "mean"), model.embed(TEXTS, "cls")
+    assert own.shape == mean.shape == (20, 16)
+    assert np.allclose(own, model.embed(TEXTS, "pooler"))
+    encoder = model.inference.model.encoder
+    with torch.no_grad():
+        assert np.allclose(own, encoder.pool(torch.from_numpy(first)), atol=1e-6)
+    assert not np.allclose(mean, first)
+    assert model.embed([]).shape == (0, 16)
+
+
+def test_a_checkpoint_answers_alone_wherever_it_is(run: Path, model: Trained, tmp_path: Path) -> None:
+    shutil.copytree(run / "best", tmp_path / "elsewhere")
+    for folder in (run / "best", tmp_path / "elsewhere", run / "checkpoints" / (run / "best").resolve().name):
+        assert regkit.load(folder).predict("mood", TEXTS) == model.predict("mood", TEXTS)
+    assert (regkit.load(run / "best").scores, regkit.load(tmp_path / "elsewhere").scores) == (model.scores, {})
+
+
+def edited(run: Path, place: Path, change: Callable[[dict[str, object]], None]) -> Path:
+    """A copy of the run's best checkpoint whose entry `regkit` was changed by hand, its manifest with it."""
+    folder = shutil.copytree(run / "best", place / "edited")
+    config = json.loads((folder / "config.json").read_text())
+    change(config["regkit"])
+    (folder / "config.json").write_text(json.dumps(config))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    digest = trained.checkpoint._digest(folder / "config.json")
+    manifest["files"]["config.json"] = {"bytes": (folder / "config.json").stat().st_size, "sha256": digest}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+WRONG: dict[str, tuple[Callable[[dict[str, object]], object], str]] = {
+    "no mapping": (lambda tasks: [], "the tasks of regkit"),
+    "unknown kind": (lambda tasks: tasks["mood"]["objective"].update(kind="oracle"), "there is no kind 'oracle'"),
+    "missing field": (lambda tasks: tasks["mood"]["objective"].pop("classes"), "mood"),
+    "names that do not fit": (lambda tasks: tasks["mood"]["objective"].update(names=["a"]), "1 names for 3 classes"),
+    "too many classes": (lambda tasks: tasks["mood"]["objective"].update(classes=10**15), "outputs"),
+    "no class": (lambda tasks: tasks["mood"]["objective"].update(classes=-1), "outputs"),
+    "no range": (lambda tasks: tasks["near"]["objective"].update(high=float("inf")), "a range from 0.0 to inf"),
+    "an unknown field": (lambda tasks: tasks["mood"]["objective"].update(code="x"), "code"),
+    "other shape": (lambda tasks: tasks["mood"]["objective"].update(classes=4), "has no head for task 'mood'"),
+    "columns that do not fit": (lambda tasks: tasks["mood"].update(text=["a", "b"]), "text names 2 columns"),
+    "unknown pooling": (lambda tasks: tasks["mood"].update(pooling="men"), "pooling"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_table_of_tasks_that_was_changed_by_hand_is_one_sentence(run: Path, tmp_path: Path, name: str) -> None:
+    change, said = WRONG[name]
+
+    def entry(values: dict[str, object]) -> None:
+        found = change(values["tasks"])  # type: ignore[arg-type]
+        values["tasks"] = found if found == [] else values["tasks"]
+
+    with pytest.raises(RunError, match=said) as error:
+        regkit.load(edited(run, tmp_path, entry))
+    assert "\n" not in str(error.value)
+
+
+def test_an_older_run_is_read_with_its_data_or_says_what_to_do(run: Path, model: Trained, tmp_path: Path) -> None:
+    folder = edited(run, tmp_path, lambda values: values.pop("tasks"))
+    with pytest.raises(RunError, match="does not describe its tasks; give the folder of its run"):
+        regkit.load(folder)
+    older = tmp_path / "run"
+    older.mkdir()
+    folder.rename(older / "best")
+    (older / "config.toml").write_text('data = "data"\ntasks = ["mood", "same", "near"]\n')
+    with pytest.raises(RunError, match=r"and its data cannot be read: .*data does not exist"):
+        regkit.load(older)
+    tasks = write_tasks(tmp_path / "run" / "data") / "tasks.toml"
+    found = regkit.load(older)
+    assert found.predict("mood", TEXTS) == model.predict("mood", TEXTS)
+    assert found.predict("near", PAIRS) == model.predict("near", PAIRS)
+    tasks.write_text(tasks.read_text().replace("classes = 3", "classes = 4"))
+    with pytest.raises(RunError, match="was trained with task 'mood'"):
+        regkit.load(older)
+
+
+REFUSED: list[tuple[Callable[[Trained], object], type[RegkitError], str]] = [
+    (lambda model: model.predict(["a"]), ConfigError, "name the one to ask. Available: mood, near, same"),
+    (lambda model: model.predict("mod", ["a"]), ConfigError, "Did you mean 'mood'"),
+    (lambda model: model.predict("mood"), ConfigError, "is asked about no texts"),
+    (lambda model: model.predict("mood", "a text"), DataError, "a list of texts is needed"),
+    (lambda model: model.predict("mood", ["a", float("nan")]), DataError, r"texts\[1\] is nan; a text is needed"),
+    (lambda model: model.predict("mood", ["a", " "]), DataError, r"texts\[1\] is empty"),
+    (lambda model: model.predict("mood", ["\ud800"]), DataError, "half of a surrogate pair"),
+    (lambda model: model.predict("same", ["ab"]), DataError, "a tuple of two texts is needed"),
+    (lambda model: model.predict("same", [("a", "b", "c")]), DataError, "a tuple of two texts is needed"),
+    (lambda model: model.predict_proba("near", PAIRS), ConfigError, "regression, which has no probabilities"),
+    (lambda model: model.embed(["a"], "men"), ConfigError, "Did you mean 'mean'"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("ask", "kind", "said"), REFUSED)
+def test_what_cannot_be_answered_is_refused_in_a_sentence(
+    model: Trained, ask: Callable[[Trained], object], kind: type[RegkitError], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        ask(model)
+
+
+def test_a_model_of_one_task_need_not_be_told_which(model: Trained) -> None:
+    alone = Trained(model.inference, {"mood": model.tasks["mood"]})
+    assert alone.predict(TEXTS) == model.predict("mood", iter(TEXTS))
+    assert np.allclose(alone.predict_proba(np.array(TEXTS)), model.predict_proba("mood", TEXTS))
+
+
+def test_a_model_that_was_only_pretrained_has_vectors_and_no_answers(model: Trained) -> None:
+    pretrained = Trained(model.inference, {})
+    assert pretrained.embed(TEXTS).shape == (20, 16)
+    with pytest.raises(RunError, match="has no task: it was pretrained"):
+        pretrained.predict(TEXTS)
