@@ -12,12 +12,14 @@ from typing import Annotated, Any
 
 import typer
 
+from regkit.base.errors import ConfigError, typed
 from regkit.cli.endings import end_by, stop
 from regkit.cli.gather import check, gather, make_importable
 from regkit.cli.options import flag, takes_settings
 from regkit.data.declare import find_tasks
 from regkit.hooks import catalog
 from regkit.runs import folders
+from regkit.runs.export import formats
 from regkit.runs.settings import GROUPS, Settings
 from regkit.runs.settings import options as known_settings
 
@@ -39,6 +41,14 @@ app = typer.Typer(
     rich_markup_mode="rich",  # of which typer's versions think differently
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+class FormatName(StrEnum):
+    """Name the forms in which other programs read a model."""
+
+    HF = "hf"
+    ONNX = "onnx"
+    SENTENCE_TRANSFORMERS = "sentence-transformers"
 
 
 class SplitName(StrEnum):
@@ -200,6 +210,36 @@ def evaluate(
     from regkit.cli import evaluate as evaluating
 
     evaluating.evaluate(run, split.value, data, predictions, device, encoder_factory, as_json)
+
+
+@app.command()
+def export(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="A run's folder. Without it, that of the latest run.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder to write, which is new or empty.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The task to export, where a form holds one.")
+    ] = None,
+    form: Annotated[
+        FormatName,
+        typer.Option("--format", help="Who reads it: transformers, onnxruntime or sentence-transformers."),
+    ] = FormatName.HF,
+) -> None:
+    """Write a run's best model in a form that other programs read."""
+    folder = folders.find_folder(run)
+    if output is None:
+        raise ConfigError(f"name the folder to write: {typed('regkit', 'export', run or folder, '--output', 'DIR')}")
+    settings = Settings.read(folder / folders.CONFIG)
+    names = formats.choose_tasks(folder, settings, form.value, task)
+    formats.check_output(output)
+    formats.check_libraries(form.value)
+
+    from regkit.cli import export as exporting
+
+    exporting.export(folder, settings, names, form.value, output)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Load: read a task's tables, check every label and tokenize the texts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -41,18 +42,27 @@ def load_task(
 def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split) -> Examples:
     has_labels = split != "test" or spec.label in table.rows[0]  # a test split may lack them
     table.require([*spec.columns, *([spec.label] if has_labels else []), *([spec.id] if spec.id else [])])
-    texts = [
-        tokenizer.encode([_field(table, row, column) for row in range(len(table.rows))]) for column in spec.columns
-    ]
-    apart = spec.pair_mode == "bi_encoder"
-    sequences, truncated = _sequences(texts, tokenizer, longest, apart)
+    texts = [[_field(table, row, column) for row in range(len(table.rows))] for column in spec.columns]
+    return replace(
+        tokenized(texts, tokenizer, longest, apart=spec.pair_mode == "bi_encoder"),
+        labels=_labels(spec.objective, spec.label, table, split) if has_labels else None,
+        ids=[row.get(spec.id or "") or str(number) for number, row in enumerate(table.rows)],
+    )
+
+
+def tokenized(texts: Sequence[Sequence[str]], tokenizer: Tokenizer, longest: int, *, apart: bool = False) -> Examples:
+    """Tokenize texts to examples without labels: `texts[side][row]`, with one side, or the two of a pair.
+
+    A pair is one sequence of at most `longest` tokens, special tokens included, or two if it is read `apart`.
+    """
+    ids = [tokenizer.encode(side) for side in texts]
+    sequences, truncated = _sequences(ids, tokenizer, longest, apart)
     return Examples(
         tokens=np.concatenate([tokens for tokens, _ in sequences]).astype(np.int32),
         segments=np.concatenate([np.arange(len(tokens)) >= second for tokens, second in sequences]).astype(np.int8),
         offsets=np.cumsum([0] + [len(tokens) for tokens, _ in sequences]),
-        labels=_labels(spec.objective, spec.label, table, split) if has_labels else None,
+        labels=None,
         sides=2 if apart else 1,
-        ids=[row.get(spec.id or "") or str(number) for number, row in enumerate(table.rows)],
         truncated=truncated,
     )
 

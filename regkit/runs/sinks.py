@@ -154,4 +154,8 @@ class FolderSink(Sink):
 
     @cached_property
     def _environment(self) -> dict[str, Any]:
-        return environment.present(self.experiment.trainer.streams.device, self.experiment.composition.plugins)
+        found = environment.present(self.experiment.trainer.streams.device, self.experiment.composition.plugins)
+        examples = {
+            task.name: {split: len(each) for split, each in task.splits.items()} for task in self.experiment.tasks
+        }
+        return {**found, "examples": examples}
