@@ -1,4 +1,4 @@
-"""The command line: regkit train, regkit pretrain, regkit eval, regkit plugins, regkit settings.
+"""The command line: the commands of regkit and their options.
 
 Torch takes seconds to import. So a command first checks what it can without, and imports the rest when that is right.
 """
@@ -240,6 +240,36 @@ def export(
     from regkit.cli import export as exporting
 
     exporting.export(folder, settings, names, form.value, output)
+
+
+RunPaths = Annotated[
+    list[Path] | None, typer.Argument(metavar="RUN...", help="Runs, or folders of runs. Without it, runs/.")
+]
+
+
+@app.command()
+def runs(
+    paths: RunPaths = None,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, and nothing else.")] = False,
+) -> None:
+    """List runs with plugins, scores, time and disk; of two runs, print where they differ."""
+    from regkit.cli import runs as listing
+
+    listing.runs(paths or [], as_json)
+
+
+@app.command()
+def clean(
+    paths: RunPaths = None,
+    yes: Annotated[bool, typer.Option("--yes", metavar="", help="Free it without asking.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print JSON, and nothing else; frees only with --yes.")
+    ] = False,
+) -> None:
+    """Free what finished runs hold: training state, and checkpoints that are neither best nor last."""
+    from regkit.cli import runs as listing
+
+    listing.clean(paths or [], yes, as_json)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from regkit.base.errors import RegkitError, RunError
-from regkit.base.files import load_tensors, read_json
+from regkit.base.files import load_tensors, read_json, write
 from regkit.model import MultitaskModel, save_encoder
 from regkit.model.pooling import ENTRY, made_for
 from regkit.model.tokenizer import Tokenizer
@@ -28,6 +28,7 @@ from regkit.runs import packing
 from regkit.training.state import State
 
 MANIFEST = "manifest.json"
+STATE = ("training.json", "training.safetensors")  # what training needs to go on, and nothing else does
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json")  # of every checkpoint
 ENCODER, HEADS = "encoder.", "heads."  # how the names of a model's tensors begin
 # transformers does not know our heads: its classifier would answer with a random head of two classes. With this in
@@ -131,6 +132,23 @@ def damage(folder: Path) -> str:
         if _digest(present[name]) != digest:
             return f"{name} is not what was written"
     return next((f"{MANIFEST} does not have {name}" for name in NEEDED if name not in wanted), "")
+
+
+def drop_state(folder: Path) -> None:
+    """Remove from a checkpoint what training needs to go on.
+
+    The manifest forgets these files first, so that the checkpoint is whole at every moment. One whose manifest cannot be
+    read stays as it is. Raises OSError.
+    """
+    try:
+        manifest = read_json(folder / MANIFEST)
+        kept = {name: file for name, file in manifest["files"].items() if name not in STATE}
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+        return
+    write(folder / MANIFEST, json.dumps({**manifest, "files": kept}, indent=2))
+    _flush(folder)
+    for name in STATE:
+        (folder / name).unlink(missing_ok=True)
 
 
 def settle(folder: Path) -> Path:

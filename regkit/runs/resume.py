@@ -16,7 +16,7 @@ from regkit.runs.settings import Settings
 from regkit.tasks.task import Task
 
 # May differ: none of them changes what is learned, but for which values dropout sets to 0.
-FREE = {"data", "device", "keep", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
+FREE = {"data", "device", "keep", "keep_state", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
 
 
 def same(folder: Path, ran: Settings, given: Settings) -> Settings:

@@ -5,6 +5,7 @@ texts of a pair apart. A graph runs the encoder once a sequence, and has an outp
 """
 
 import contextlib
+import copy
 import io
 import json
 import logging
@@ -36,7 +37,7 @@ class Graph(nn.Module):
 
     def __init__(self, source: Source, tasks: Sequence[Task]) -> None:
         super().__init__()
-        self.model = source.model  # registered, so that the graph has its weights
+        self.model = copy.deepcopy(source.model)  # the exporter leaves some models of transformers changed
         self.tasks = [(task.name, source.pooling(task), form_of(task)) for task in tasks]
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
@@ -115,6 +116,8 @@ def _export(graph: Graph, sides: int, names: Sequence[str], path: Path) -> None:
     count, lengths = torch.export.Dim("examples"), [torch.export.Dim(f"length_{side}") for side in range(sides)]
     inputs = input_names(sides)
     examples = tuple(torch.ones(2, 5, dtype=torch.int64) for _ in inputs)  # one tensor for all would be one input
+    for mask in examples[1 :: len(INPUTS)]:
+        mask[1, -1] = 0  # without padding, some models would leave the mask out
     shapes = [{0: count, 1: length} for length in lengths for _ in INPUTS]
     with torch.no_grad(), mode(graph, training=False), _quiet():
         program = torch.onnx.export(
