@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from regkit.base.errors import ConfigError, typed
 from regkit.base.files import follow
@@ -51,7 +49,7 @@ def _compare(console: Terminal, one: Run, other: Run, as_json: bool) -> None:
     rows += [[f"{task} {name}", *(_value(run.scores.get(task, {}).get(name)) for run in both)] for task, name in names]
     rows += [["state", *(run.state for run in both)]]
     rows += [list(row) for row in zip(["time", "disk"], *map(_costs, both), strict=True)]
-    _print(console, ["", *(str(run.folder) for run in both)], rows)
+    _print(console, ["setting or score", *(str(run.folder) for run in both)], rows)
 
 
 def clean(paths: Sequence[Path], yes: bool, as_json: bool) -> None:
@@ -116,11 +114,8 @@ def _value(value: object) -> str:
 
 
 def _print(console: Terminal, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on a terminal, and lines of columns that are separated by tabs in a pipe."""
-    if not console.is_terminal:
-        print_lines(console, ["\t".join(row) for row in [head, *rows]])
-        return
-    table = Table(*head, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
+    """Print columns that are as wide as their longest cell, a run or a value a line."""
+    filled = [[cell or NOTHING for cell in row] for row in [head, *rows]]
+    widths = [max(map(len, column)) for column in zip(*filled, strict=True)]
+    for row in filled:
+        print_line(console, "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,6 +1,7 @@
 """Compare: read an export back by the program that it is for, and compare its outputs with regkit's."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from regkit.base.errors import RunError, short
 from regkit.base.failures import last_line, ran_out
+from regkit.model.foreign import quiet
 from regkit.runs.export import hf, onnx, sentence
 from regkit.runs.export.forms import form_of, one_number
 from regkit.runs.export.source import Source, Texts
@@ -42,13 +44,23 @@ def differences(folder: Path, form: str, source: Source, pairs: Texts = PAIRS) -
         whole = source.whole(task, pairs)
         wanted = expected(form, source, task, whole)
         try:
-            got = OUTPUTS[form](folder, source, task, whole)
+            with _silent(form):
+                got = OUTPUTS[form](folder, source, task, whole)
         except Exception as error:  # whatever a library raises that cannot read it
             if ran_out(error):
                 raise
             raise RunError(f"{READERS[form]} cannot read this export: {short(last_line(error))}.") from error
         found[task.name] = float((got - wanted).abs().max() / max(1.0, float(wanted.abs().max())))
     return found
+
+
+def _silent(form: str) -> AbstractContextManager[None]:
+    """Keep transformers, on which sentence-transformers stands, from reporting while it reads."""
+    if form == "onnx":
+        return nullcontext()
+    import transformers
+
+    return quiet(transformers)
 
 
 def expected(form: str, source: Source, task: Task, pairs: Texts) -> Tensor:

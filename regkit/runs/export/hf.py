@@ -85,7 +85,7 @@ def _reason(source: Source, task: Task) -> str:
     activation = CLASSIFIERS[family].activation
     if pooling == "pooler" and activation != "tanh":
         return f"it reads the pooler's output, a tanh, and theirs reads a {activation}"
-    if pooling == "cls" and 2 * len(form_of(task).labels) > source.model.encoder.width:
+    if pooling == "cls" and 2 * task.objective.width > source.model.encoder.width:
         return "it reads [CLS] itself, and has more classes than the layer between them and [CLS] can pass on"
     return ""
 
@@ -98,7 +98,7 @@ def _head(source: Source, task: Task, names: ClassifierNames, form: Form, prefix
     """Name the tensors of both layers of the head as the family does."""
     below, last = source.pooler(), form.fold(*source.linear(task))
     if source.pooling(task) == "cls":
-        below, last = _through(names.activation, *last)
+        below, last = _through(names.activation, *source.linear(task), form)
     inside = names.below.startswith("pooler")  # then the other layer is one of the encoder
     name = f"{prefix}.{names.below}" if inside else names.below
     layers = {name: below, names.name: last}
@@ -109,15 +109,15 @@ def _head(source: Source, task: Task, names: ClassifierNames, form: Form, prefix
     }
 
 
-def _through(activation: str, weight: Tensor, bias: Tensor) -> tuple[Layer, Layer]:
-    """Put a linear layer, `[numbers, width]`, on [CLS] through a layer with an activation.
+def _through(activation: str, weight: Tensor, bias: Tensor, form: Form) -> tuple[Layer, Layer]:
+    """Put a linear layer, `[outputs, width]`, on [CLS] through a layer with an activation, and convert what comes out.
 
-    Returns that layer, `[width, width]`, and the last one.
+    Returns that layer, `[width, width]`, and the last one, `[numbers, width]`.
     """
-    numbers, width = weight.shape
+    outputs, width = weight.shape
     small, gain = THROUGH[activation]
-    rest = width - 2 * numbers
+    rest = width - 2 * outputs
     both = nn.functional.pad(small * torch.cat([weight, -weight]), (0, 0, 0, rest))
     offsets = nn.functional.pad(small * torch.cat([bias, -bias]), (0, rest))
-    apart = nn.functional.pad(torch.cat([torch.eye(numbers), -torch.eye(numbers)], dim=1), (0, rest))
-    return (both, offsets), (apart / (small * gain), torch.zeros(numbers))
+    apart = nn.functional.pad(torch.cat([torch.eye(outputs), -torch.eye(outputs)], dim=1), (0, rest))
+    return (both, offsets), (form.scale @ apart / (small * gain), form.shift)
