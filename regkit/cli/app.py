@@ -1,4 +1,4 @@
-"""The command line: regkit train, pretrain, eval, predict, data, plugins and settings.
+"""The command line: the commands of regkit and their options.
 
 Torch takes seconds to import. So a command first checks what it can without, and imports the rest when that is right.
 """
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regkit.base.errors import ConfigError
+from regkit.base.errors import ConfigError, typed
 from regkit.cli import request as requests
 from regkit.cli.endings import end_by, stop
 from regkit.cli.gather import check, gather, make_importable
@@ -22,6 +22,7 @@ from regkit.data.stream import open_stream
 from regkit.hooks import catalog
 from regkit.runs import folders
 from regkit.runs.described import descriptions, find_checkpoint
+from regkit.runs.export import formats
 from regkit.runs.settings import GROUPS, Settings
 from regkit.runs.settings import options as known_settings
 
@@ -46,6 +47,14 @@ app = typer.Typer(
     rich_markup_mode="rich",  # of which typer's versions think differently
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+class FormatName(StrEnum):
+    """Name the forms in which other programs read a model."""
+
+    HF = "hf"
+    ONNX = "onnx"
+    SENTENCE_TRANSFORMERS = "sentence-transformers"
 
 
 class SplitName(StrEnum):
@@ -300,6 +309,66 @@ def look_at_data(
     from regkit.cli import data as looking
 
     looking.data(places, output)
+
+
+@app.command()
+def export(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="A run's folder. Without it, that of the latest run.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder to write, which is new or empty.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The task to export, where a form holds one.")
+    ] = None,
+    form: Annotated[
+        FormatName,
+        typer.Option("--format", help="Who reads it: transformers, onnxruntime or sentence-transformers."),
+    ] = FormatName.HF,
+) -> None:
+    """Write a run's best model in a form that other programs read."""
+    folder = folders.find_folder(run)
+    if output is None:
+        raise ConfigError(f"name the folder to write: {typed('regkit', 'export', run or folder, '--output', 'DIR')}")
+    settings = Settings.read(folder / folders.CONFIG)
+    names = formats.choose_tasks(folder, settings, form.value, task)
+    formats.check_output(output)
+    formats.check_libraries(form.value)
+
+    from regkit.cli import export as exporting
+
+    exporting.export(folder, settings, names, form.value, output)
+
+
+RunPaths = Annotated[
+    list[Path] | None, typer.Argument(metavar="RUN...", help="Runs, or folders of runs. Without it, runs/.")
+]
+
+
+@app.command()
+def runs(
+    paths: RunPaths = None,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, and nothing else.")] = False,
+) -> None:
+    """List runs with plugins, scores, time and disk; of two runs, print where they differ."""
+    from regkit.cli import runs as listing
+
+    listing.runs(paths or [], as_json)
+
+
+@app.command()
+def clean(
+    paths: RunPaths = None,
+    yes: Annotated[bool, typer.Option("--yes", metavar="", help="Free it without asking.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print JSON, and nothing else; frees only with --yes.")
+    ] = False,
+) -> None:
+    """Free what finished runs hold: training state, and checkpoints that are neither best nor last."""
+    from regkit.cli import runs as listing
+
+    listing.clean(paths or [], yes, as_json)
 
 
 @app.command()

@@ -22,7 +22,7 @@ from regkit.runs.lock import claim
 from regkit.runs.recorder import Recorder
 from regkit.runs.resumable import Resumable, newest
 from regkit.runs.settings import Settings
-from regkit.runs.sinks import FINISHED, FolderSink, Sink
+from regkit.runs.sinks import FolderSink, Sink
 from regkit.tasks.task import Split, scorable
 from regkit.training.effects import Meter
 
@@ -42,7 +42,7 @@ def train(settings: Settings, base: Path | None, run: Path | None, output: Path 
         say = partial(print_line, console)
         with claim(run, say) if processes.first else nullcontext():
             settings = resuming.same(run, Settings.read(run / folders.CONFIG), settings)
-            if (run / FINISHED).is_file():
+            if (run / folders.FINISHED).is_file():
                 say(f"{run} is finished")
                 say(_next(settings, run, "dev" if was_scored(run) else None))
                 return

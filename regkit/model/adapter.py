@@ -115,6 +115,12 @@ class Adapter(nn.Module):
         known = max(1, getattr(self.model.config, "type_vocab_size", 1))
         return {"token_type_ids": batch.segments.clamp(max=known - 1)} if self.takes_segments else {}
 
+    def pad_inside(self) -> None:
+        """Run the model with padding from now on, and torch's own attention: the usual layout of other programs."""
+        if self.packed:
+            self.packed = False
+            self.model.set_attn_implementation("sdpa")
+
     def pool(self, hidden: Tensor) -> Tensor:
         """Turn hidden states of [CLS] into text vectors, both `[sequences, width]`."""
         pooler = self.pooler

@@ -18,6 +18,8 @@ from regkit.model.weights import read_tensors
 from regkit.tasks.objectives import SCALE, Binary, Multilabel, Objective, Ordinal, Regression, class_names
 
 CLASSIFIERS = {name: family.classifier for name, family in FAMILIES.items()} | ON_POOLER
+# What a checkpoint of regkit calls itself: transformers has no class of this name, and it has heads that only regkit reads.
+OURS = "RegkitForSequenceClassification"
 NONE_NEEDED = ("", "MaskedLM", "PreTraining", "NextSentencePrediction")  # `head_names` has these, or there is no head
 
 
@@ -77,7 +79,8 @@ def other_heads(folder: Path) -> list[str]:
     """List the models in config.json whose head is not one of masked words: BertForQuestionAnswering."""
     found = read_object(folder / "config.json").get("architectures")
     names = [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
-    return [name for name in names if name.isidentifier() and name.partition("For")[2] not in NONE_NEEDED]
+    theirs = [name for name in names if name.isidentifier() and name != OURS]
+    return [name for name in theirs if name.partition("For")[2] not in NONE_NEEDED]
 
 
 def read_classifier(folder: Path, width: int) -> Classifier:

@@ -36,7 +36,7 @@ def load_adapter(folder: Path, family: str, dropout: float | None = None) -> Ada
     transformers = _library(folder, family)
     transformers.AttentionInterface.register(ATTENTION, attend_packed)
     try:
-        with _quiet(transformers):
+        with quiet(transformers):
             model, said = _read(transformers, folder, dropout)
             _check_weights(model, said["missing_keys"])
             adapter = _adapt(model)
@@ -89,7 +89,7 @@ def _read(transformers: Any, folder: Path, dropout: float | None) -> tuple[Any, 
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet(transformers: Any) -> Iterator[None]:
     """Keep transformers from reporting while it reads: what matters is refused by name."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

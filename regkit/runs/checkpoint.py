@@ -20,8 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from regkit.base.errors import RegkitError, RunError
-from regkit.base.files import load_tensors, read_json
+from regkit.base.files import load_tensors, read_json, write
 from regkit.model import MultitaskModel, save_encoder
+from regkit.model.classifiers import OURS
 from regkit.model.pooling import made_for
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import packing
@@ -29,11 +30,15 @@ from regkit.tasks.names import ENTRY
 from regkit.training.state import State
 
 MANIFEST = "manifest.json"
+STATE = ("training.json", "training.safetensors")  # what training needs to go on, and nothing else does
 NEEDED = ("config.json", "model.safetensors", "tokenizer.json")  # of every checkpoint
 ENCODER, HEADS = "encoder.", "heads."  # how the names of a model's tensors begin
-# transformers does not know our heads: its classifier would answer with a random head of two classes. With this in
-# config.json it has no class to answer with, unless the user names a number of classes.
+# Other programs do not know our heads, and would answer with random ones of theirs. With no labels in config.json, and an
+# architecture that says so, transformers and the cross-encoders of sentence-transformers have nothing to answer with.
 OWN_HEADS = {"num_labels": 0}
+# For the same reason, sentence-transformers finds in modules.json what it cannot load, and prints: it would take the mean of
+# the hidden states, whatever the heads were trained on.
+MODULES = [{"idx": 0, "name": "0", "path": "", "type": "regkit export RUN --format sentence-transformers"}]
 
 
 def save(
@@ -79,7 +84,8 @@ def _fill(
     tasks = {name: description.model_dump(mode="json") for name, description in model.descriptions.items()}
     config[ENTRY] = config.get(ENTRY, {}) | {"pooling": model.pooling, "heads": model.forms, "tasks": tasks}
     if model.heads.keys() - model.head_names.keys():
-        config |= OWN_HEADS
+        config |= OWN_HEADS | {"architectures": [OURS, *config.get("architectures", [])]}
+        (unfinished / "modules.json").write_text(json.dumps(MODULES), encoding="utf8")
     (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
     save_file(_apart(tensors), unfinished / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(unfinished)
@@ -133,6 +139,23 @@ def damage(folder: Path) -> str:
         if _digest(present[name]) != digest:
             return f"{name} is not what was written"
     return next((f"{MANIFEST} does not have {name}" for name in NEEDED if name not in wanted), "")
+
+
+def drop_state(folder: Path) -> None:
+    """Remove from a checkpoint what training needs to go on.
+
+    The manifest forgets these files first, so that the checkpoint is whole at every moment. One whose manifest cannot be
+    read stays as it is. Raises OSError.
+    """
+    try:
+        manifest = read_json(folder / MANIFEST)
+        kept = {name: file for name, file in manifest["files"].items() if name not in STATE}
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+        return
+    write(folder / MANIFEST, json.dumps({**manifest, "files": kept}, indent=2))
+    _flush(folder)
+    for name in STATE:
+        (folder / name).unlink(missing_ok=True)
 
 
 def settle(folder: Path) -> Path:
@@ -212,6 +235,7 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(checkpoint / name, unfinished / name)
         config = {key: value for key, value in read_json(checkpoint / "config.json").items() if key not in OWN_HEADS}
+        config["architectures"] = [name for name in config.get("architectures", []) if name != OURS]
         kept = {key: value for key, value in config.get(ENTRY, {}).items() if key not in ("heads", "tasks")}
         config[ENTRY] = kept | {"pooling": made_for(checkpoint)}
         (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")

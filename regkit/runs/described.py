@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from regkit.base.errors import RegkitError, RunError, explain
 from regkit.base.files import follow, read_object
-from regkit.data.declare import TaskSpec
+from regkit.data.declare import TaskSpec, read_again
 from regkit.data.find import choose, find_tasks
 from regkit.runs.folders import CONFIG, find_folder, is_run
 from regkit.runs.settings import Settings

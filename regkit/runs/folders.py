@@ -18,9 +18,17 @@ RUNS = Path("runs")
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 TASKS = "tasks.json"
+FINISHED = "finished.json"
+CHECKPOINT = re.compile(r"[\w-]+-\d+")  # the name of its folder; anything else beside it is the user's
 AT_START = {LOCK, ENVIRONMENT, TASKS}  # written before config.toml: with that, a run has begun
 LATEST = "latest"
 AUTO = "auto"  # of --resume: go on with the run in --output, if there is one
+
+
+def size_of(path: Path) -> int:
+    """Count the bytes of a file, or of all files in a folder. A link counts for nothing."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(os.lstat(file).st_size for file in files if file.is_file() and not file.is_symlink())
 
 
 def check_free(output: Path | None) -> None:

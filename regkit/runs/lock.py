@@ -35,6 +35,20 @@ def claim(folder: Path, say: Say) -> IO[str]:
     return file
 
 
+def held(folder: Path) -> bool:
+    """Whether a process is writing this folder. On a disk without locks, nobody can tell, and it is not."""
+    import fcntl
+
+    try:
+        with (folder / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _open(path: Path) -> IO[str]:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)

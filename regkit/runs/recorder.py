@@ -18,7 +18,7 @@ from regkit.runs.experiment import Experiment
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.keeping import Keeping, monitored
 from regkit.runs.resumable import FolderState, Resumable
-from regkit.runs.sinks import FINISHED, Sink
+from regkit.runs.sinks import Sink
 from regkit.tasks.task import Stage, Task
 from regkit.training import suspects
 from regkit.training.effects import Meter, summary, warnings
@@ -164,7 +164,7 @@ class Recorder:
     def finish(self) -> None:
         """Note that there is nothing left to do."""
         self._open()  # there was nothing to do for a run that was stopped at its very end
-        self.sink.write(FINISHED, {"stage": self.stage, "step": self.state.position.step})
+        self.sink.finish({"stage": self.stage, "step": self.state.position.step})
 
     def effects(self) -> dict[str, Any]:
         """Sum up what the plugins did and took over the whole log, with warnings."""

@@ -54,7 +54,7 @@ GROUPS = {
         "length_bucketing", "max_skipped", "measure_every", "seed",
     ],
     "Where": ["device", "precision", "micro_batch_tokens", "memory"],
-    "Saving": ["save_steps", "save_minutes", "keep", "monitor"],
+    "Saving": ["save_steps", "save_minutes", "keep", "keep_state", "monitor"],
 }  # fmt: skip
 
 
@@ -133,6 +133,8 @@ class Settings(BaseModel):
     """Minutes between two checkpoints. 0 saves none by the clock."""
     keep: Annotated[int, Field(ge=2)] = 2
     """Newest checkpoints that stay on the disk, beside the best. At least 2: one may be damaged."""
+    keep_state: bool = False
+    """Keep the training state of every checkpoint when the run is finished, not only that of the last."""
     monitor: str = "mean"
     """Score that decides which checkpoint is best: mean, or one such as sst.accuracy."""
     labels: dict[str, dict[str, Any]] = {}

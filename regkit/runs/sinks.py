@@ -1,7 +1,6 @@
 """Sinks: write what a recorder gives - into the run's folder in the first process, else nowhere."""
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,15 +11,13 @@ from typing import IO, Any
 from regkit.base.files import point, write
 from regkit.hooks.spec import Losses
 from regkit.runs import checkpoint, environment, packing
+from regkit.runs.disk import older_states
 from regkit.runs.experiment import Experiment
 from regkit.runs.finished import declared
-from regkit.runs.folders import CONFIG, ENVIRONMENT, TASKS, new_folder, note_latest
+from regkit.runs.folders import CHECKPOINT, CONFIG, ENVIRONMENT, FINISHED, TASKS, new_folder, note_latest
 from regkit.runs.log import LOG, Log
 from regkit.runs.resumable import FolderState, Resumable, leftovers
 from regkit.runs.resume import fingerprints
-
-FINISHED = "finished.json"
-CHECKPOINT = re.compile(r"[\w-]+-\d+")  # the name of its folder; anything else there is the user's
 
 
 class Sink:
@@ -62,6 +59,10 @@ class Sink:
     def lines(self) -> list[dict[str, Any]]:
         """Read every line of the log."""
         return []
+
+    def finish(self, note: object) -> None:
+        """Write that nothing is left to do, and free the training state that only a run that goes on needs."""
+        return
 
     def close(self) -> None:
         """Unlock the folder."""
@@ -136,6 +137,14 @@ class FolderSink(Sink):
     def lines(self) -> list[dict[str, Any]]:
         return self._log.records()
 
+    def finish(self, note: object) -> None:
+        self.write(FINISHED, note)
+        if self.folder and not self.experiment.settings.keep_state:
+            try:
+                older_states(self.folder).free()
+            except OSError as error:  # the run is finished all the same
+                self.say(f"training state was left in {self.folder}: {error.strerror}; `regkit clean` removes it")
+
     def close(self) -> None:
         while self.held:
             self.held.pop().close()
@@ -154,4 +163,8 @@ class FolderSink(Sink):
 
     @cached_property
     def _environment(self) -> dict[str, Any]:
-        return environment.present(self.experiment.trainer.streams.device, self.experiment.composition.plugins)
+        found = environment.present(self.experiment.trainer.streams.device, self.experiment.composition.plugins)
+        examples = {
+            task.name: {split: len(each) for split, each in task.splits.items()} for task in self.experiment.tasks
+        }
+        return {**found, "examples": examples}

@@ -200,7 +200,14 @@ def test_a_checkpoint_takes_its_name_only_when_it_is_whole_and_flushed(
 
     monkeypatch.setattr(Path, "rename", watched)
     folder = save({"step": 1})
-    files = ["config.json", "manifest.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    files = [
+        "config.json",
+        "manifest.json",
+        "model.safetensors",
+        "modules.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     assert sorted(os.listdir(folder)) == [*files, "training.json", "training.safetensors"]
     assert flushed[-1] == folder.parent.name
 

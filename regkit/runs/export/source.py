@@ -1,0 +1,103 @@
+"""Source: read what an export needs of a run - the best model, its tokenizer, and the tasks without their data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regkit.base.errors import RunError
+from regkit.base.files import follow
+from regkit.base.randomness import Streams
+from regkit.data.declare import TaskSpec, find_tasks
+from regkit.data.load import tokenized
+from regkit.model import MultitaskModel, encoders
+from regkit.model.modes import mode
+from regkit.model.own import Own
+from regkit.model.pooling import made_for, text_vectors
+from regkit.model.tokenizer import Tokenizer
+from regkit.runs import checkpoint
+from regkit.runs.settings import Settings
+from regkit.tasks.batch import Batch
+from regkit.tasks.task import Examples, Pooling, Task
+
+Texts = Sequence[tuple[str, str]]
+
+
+@dataclass
+class Source:
+    """A run's best model and the tasks to export."""
+
+    folder: Path  # of the run
+    settings: Settings
+    tokenizer: Tokenizer
+    model: MultitaskModel
+    tasks: Sequence[Task]
+    longest: int  # tokens of the longest text; the rest is cut off
+
+    def pooling(self, task: Task) -> Pooling:
+        """Return the pooling that a task's head reads."""
+        return task.pooling or self.model.pooling
+
+    def linear(self, task: Task) -> tuple[Tensor, Tensor]:
+        """Return the last layer of a task's head: the weight, `[outputs, width]`, and the bias."""
+        layer: Any = self.model.heads[task.name].linear
+        return layer.weight, layer.bias
+
+    def pooler(self) -> tuple[Tensor, Tensor]:
+        """Return the weight, `[width, width]`, and the bias of the pooler, which has a tanh."""
+        layer: Any = self.model.encoder.pooler
+        return layer.weight, layer.bias
+
+    def read_by(self, task: Task, pair: tuple[str, str]) -> tuple[str, ...]:
+        """Select what a task reads of a pair: both texts, or the first."""
+        return pair if task.pair_mode else pair[:1]
+
+    def outputs(self, task: Task, pairs: Texts) -> Tensor:
+        """Compute regkit's own outputs for these pairs."""
+        batch = self._batch(task, pairs)
+        with torch.no_grad(), mode(self.model, training=False):
+            return self.model.predict(task, batch, self.model.embed(batch)).float()
+
+    def vectors(self, task: Task, pairs: Texts) -> Tensor:
+        """Compute the vectors that the task's head reads, `[sequences, width]`, the sides of a pair adjacent."""
+        batch = self._batch(task, pairs)
+        with torch.no_grad(), mode(self.model, training=False):
+            return text_vectors(self.model.encoder, self.model.embed(batch), batch, self.pooling(task)).float()
+
+    def whole(self, task: Task, pairs: Texts) -> list[tuple[str, str]]:
+        """Select the pairs that are read without being cut."""
+        return [pair for pair in pairs if not self._examples(task, [pair]).truncated]
+
+    def _batch(self, task: Task, pairs: Texts) -> Batch:
+        examples = self._examples(task, pairs)
+        return examples.batch(range(len(examples)))
+
+    def _examples(self, task: Task, pairs: Texts) -> Examples:
+        texts = list(zip(*(self.read_by(task, pair) for pair in pairs), strict=True))
+        return tokenized(texts, self.tokenizer, self.longest, apart=task.pair_mode == "bi_encoder")
+
+
+def read_source(folder: Path, settings: Settings, names: Sequence[str]) -> Source:
+    """Read a run's best checkpoint with these of its tasks.
+
+    Raises RunError for what was pretrained only, and for an encoder of the user's own.
+    """
+    best = follow(folder / "best")
+    read = encoders.load(best)
+    tokenizer, encoder = read.tokenizer, read.encoder
+    if isinstance(encoder, Own):
+        raise RunError(f"{folder} has an encoder of your own, which other programs cannot build; no format holds it.")
+    specs = find_tasks(settings.data)
+    tasks = [_task(name, specs[name]) for name in names]
+    model = MultitaskModel(encoder, tasks, Streams(0), pooling=settings.pooling or made_for(best))
+    checkpoint.load_heads(best, model.heads)
+    longest = min(settings.max_length or encoder.longest, encoder.longest)
+    return Source(folder, settings, tokenizer, model.requires_grad_(False), tasks, longest)
+
+
+def _task(name: str, spec: TaskSpec) -> Task:
+    pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.columns) == 2 else None
+    return Task(name, spec.objective, {}, pair_mode, pooling=spec.pooling)
