@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from regkit.hf.batch import PaddedBatch
-from regkit.hf.classifier import Classifier
 from regkit.hf.loss import OwnLoss, Part
+from regkit.hf.model import TransformersModel
 from regkit.hooks.spec import hookimpl
 from regkit.model import MultitaskModel
 from regkit.tasks.batch import Batch
@@ -38,7 +38,7 @@ class TrainerDefaults:
         return model.embed(batch)
 
     @hookimpl(trylast=True)
-    def predict(self, model: Classifier, task: Task, batch: PaddedBatch, embeddings: Tensor) -> Tensor:
+    def predict(self, model: TransformersModel, task: Task, batch: PaddedBatch, embeddings: Tensor) -> Tensor:
         part, self.part = self.part, None
         with model.fed(batch, embeddings):
             return self.own.clean(model, part, task) if part else self.own.again(model, batch, task)

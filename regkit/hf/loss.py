@@ -1,6 +1,5 @@
 """Loss: the Trainer's own loss of a pass, as a mean over examples and as its share of an update."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from regkit.base.errors import PluginError
 from regkit.hf.batch import PaddedBatch
-from regkit.hf.classifier import Classifier, output_of
+from regkit.hf.model import TransformersModel, output_of
 from regkit.tasks.task import Task
 
 
@@ -67,7 +66,7 @@ class OwnLoss:
             return 1.0
         return self.items(part.batch) / part.items
 
-    def clean(self, model: Classifier, part: Part, task: Task) -> Tensor:
+    def clean(self, model: TransformersModel, part: Part, task: Task) -> Tensor:
         """Make the clean pass: the output. The loss is computed exactly as the Trainer does."""
         loss, outputs = self._compute(model.model, part.batch, part.items)
         output = output_of(outputs, task)
@@ -77,7 +76,7 @@ class OwnLoss:
         self.known[output] = mean
         return output
 
-    def again(self, model: Classifier, batch: PaddedBatch, task: Task) -> Tensor:
+    def again(self, model: TransformersModel, batch: PaddedBatch, task: Task) -> Tensor:
         """Make another pass: the output, whose loss is a mean over the micro-batch's examples."""
         loss, outputs = self._compute(model.model, batch, self.items(batch))
         output = output_of(outputs, task)
@@ -101,7 +100,7 @@ class OwnLoss:
         assert batch.labels is not None
         loss = task.objective.loss(output, batch.labels.to(task.objective.label_type))
         logits = output[:, None] if output.dim() == 1 else output
-        return self._compute(Answer({"loss": loss, "logits": logits}), batch, self.items(batch))[0]
+        return self._compute(Answer(loss, logits), batch, self.items(batch))[0]
 
     def _compute(self, model: nn.Module, batch: PaddedBatch, items: Any) -> tuple[Tensor, Any]:
         """Compute loss and outputs as the Trainer does; it may take the labels out of the inputs, so it gets a copy."""
@@ -123,10 +122,12 @@ class OwnLoss:
 class Answer(nn.Module):
     """A model that gives the same outputs whatever it is asked."""
 
-    def __init__(self, outputs: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.outputs = dict(outputs)
+    def __init__(self, loss: Tensor, logits: Tensor) -> None:
+        from transformers.modeling_outputs import SequenceClassifierOutput
 
-    def forward(self, **inputs: Any) -> dict[str, Tensor]:
+        super().__init__()
+        self.outputs = SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def forward(self, **inputs: Any) -> Any:
         """Return the outputs."""
         return self.outputs

@@ -10,8 +10,8 @@ from regkit.base.errors import ConfigError, EncoderError, PluginError, RegkitErr
 from regkit.base.failures import last_line, ran_out
 from regkit.base.randomness import unchanged
 from regkit.hf.batch import PaddedBatch
-from regkit.hf.classifier import MULTILABEL, Classifier, objective_of, output_of
 from regkit.hf.loss import OwnLoss
+from regkit.hf.model import MULTILABEL, TransformersModel, objective_of, output_of
 from regkit.hooks.attach import implementations, is_wrapper
 from regkit.model.modes import mode
 from regkit.tasks.objectives import Classification
@@ -115,21 +115,21 @@ def check_model(model: Any) -> None:
             )
 
 
-def check_batch(classifier: Classifier, task: Task, batch: PaddedBatch, own: OwnLoss) -> None:
+def check_batch(model: TransformersModel, task: Task, batch: PaddedBatch, own: OwnLoss) -> None:
     """Try the model on the first batch, without dropout: from ids and from their embeddings it must give the same.
 
     Learns, on the way, how the Trainer scales its loss. Raises ConfigError, which names the model.
     """
     try:
-        with torch.no_grad(), mode(classifier, training=False), unchanged(batch.tokens.device):
+        with torch.no_grad(), mode(model, training=False), unchanged(batch.tokens.device):
             _check_labels(task, batch)
-            _check_embeddings(classifier, task, batch)
+            _check_embeddings(model, task, batch)
             own.learn(batch)
     except Exception as error:  # a model of another kind leads to errors of any kind
         if ran_out(error):
             raise
         reason = str(error) if isinstance(error, EncoderError) else f"{last_line(error)}."
-        raise ConfigError(f"{type(classifier.model).__name__} cannot be used with plugins: {reason}") from error
+        raise ConfigError(f"{type(model.model).__name__} cannot be used with plugins: {reason}") from error
 
 
 def _check_labels(task: Task, batch: PaddedBatch) -> None:
@@ -143,20 +143,20 @@ def _check_labels(task: Task, batch: PaddedBatch) -> None:
         )
 
 
-def _check_embeddings(classifier: Classifier, task: Task, batch: PaddedBatch) -> None:
+def _check_embeddings(model: TransformersModel, task: Task, batch: PaddedBatch) -> None:
     looked_up: list[None] = []
-    counted = classifier.encoder.word.register_forward_hook(lambda *_: looked_up.append(None))
+    counted = model.encoder.word.register_forward_hook(lambda *_: looked_up.append(None))
     try:
-        with classifier.own_forward():
-            wanted = output_of(classifier.model(**without_labels(batch.inputs)), task)
+        with model.own_forward():
+            wanted = output_of(model.model(**without_labels(batch.inputs)), task)
     finally:
         counted.remove()
     if len(looked_up) != 1:
         raise EncoderError(f"it looks up word embeddings {len(looked_up)} times in a pass, and not once.")
-    embeddings = classifier.embed(batch)
-    if not _close(classifier.predict(task, batch, embeddings), wanted):
+    embeddings = model.embed(batch)
+    if not _close(model.predict(task, batch, embeddings), wanted):
         raise EncoderError("from word embeddings it does not give what it gives from their ids.")
-    if torch.equal(classifier.predict(task, batch, embeddings.flip(1)), wanted):
+    if torch.equal(model.predict(task, batch, embeddings.flip(1)), wanted):
         raise EncoderError("its output does not depend on its word embeddings.")
 
 

@@ -12,9 +12,9 @@ from regkit.base.errors import ConfigError, EncoderError, RunError
 from regkit.base.randomness import derive
 from regkit.hf import refuse
 from regkit.hf.batch import PaddedBatch, pack
-from regkit.hf.classifier import NAME, Classifier, objective_of
 from regkit.hf.defaults import TrainerDefaults
 from regkit.hf.loss import OwnLoss, Part
+from regkit.hf.model import NAME, TransformersModel, objective_of
 from regkit.hf.streams import TrainerStreams
 from regkit.hf.update import Update
 from regkit.hooks.compose import compose
@@ -44,22 +44,21 @@ class Run:
         self.defaults = TrainerDefaults(self.own, make)
         composition = compose(given.plugins, self.defaults, self.streams, given.stages)
         composition.check_stages([FINETUNE])
-        self.hook, self.classifier = composition.hook, Classifier(model, self.task)
+        self.hook, self.model = composition.hook, TransformersModel(model, self.task)
         precision = torch.bfloat16 if trainer.accelerator.mixed_precision == "bf16" else torch.float32
-        self.passes = Passes(self.classifier, self.hook, self.streams, precision)
-        self.state = State(
-            self.classifier, self.hook, self.streams, given.plugins, composition.acts, entered=[FINETUNE]
-        )
+        self.passes = Passes(self.model, self.hook, self.streams, precision)
+        self.state = State(self.model, self.hook, self.streams, given.plugins, composition.acts, entered=[FINETUNE])
         self.update: Update | None = None  # the one whose micro-batches are coming in
-        self.checked = self.begun = False
+        self.checked = False  # on a first batch
+        self.choosing = False  # whether plugins choose the weights that are scored and kept
 
     def begin(self) -> torch.optim.Optimizer:
         """Let plugins prepare the model, and make the optimizer."""
         with self.streams.at(FINETUNE):
-            self.hook.prepare(model=self.classifier, stage=self.stage, tasks=[self.task])
-            self.classifier.take_over()
-            optimizer: torch.optim.Optimizer = self.hook.make_optimizer(model=self.classifier, stage=self.stage)
-        self.begun = True
+            self.hook.prepare(model=self.model, stage=self.stage, tasks=[self.task])
+            self.model.take_over()
+            optimizer: torch.optim.Optimizer = self.hook.make_optimizer(model=self.model, stage=self.stage)
+        self.choosing = True
         return optimizer
 
     def micro_batch(self, inputs: Any, items: Any, *, last: bool) -> Tensor:
@@ -74,15 +73,13 @@ class Run:
             said = "the batch has no input_ids." if isinstance(error, KeyError) else str(error)
             raise ConfigError(f"{type(self.trainer.model).__name__} cannot be used with plugins: {said}") from None
         if not self.checked:
-            refuse.check_batch(self.classifier, self.task, batch, self.own)
+            refuse.check_batch(self.model, self.task, batch, self.own)
             self.checked = True
         part = self._part(update, batch, items)
         loss = update.add(part)
         if last:
             with self.streams.at(*self._place):
-                self.hook.before_step(
-                    model=self.classifier, optimizer=self.trainer.optimizer, recompute=update.recompute
-                )
+                self.hook.before_step(model=self.model, optimizer=self.trainer.optimizer, recompute=update.recompute)
         return loss
 
     def stepped(self) -> Losses:
@@ -93,7 +90,7 @@ class Run:
         step, total = self.trainer.state.global_step, self.trainer.state.max_steps
         with self.streams.at(*self._place):
             self.hook.after_step(
-                model=self.classifier,
+                model=self.model,
                 step=step,
                 total_steps=total,
                 losses=update.losses,
@@ -104,16 +101,16 @@ class Run:
     @contextmanager
     def evaluated(self) -> Iterator[None]:
         """Give the Trainer's model the weights that plugins want to be scored and kept, for the block."""
-        found = self.state.evaluated_model() if self.begun else self.classifier
-        if found is self.classifier:
+        found = self.state.evaluated_model() if self.choosing else self.model
+        if found is self.model:
             yield
             return
-        own = {name: tensor.clone() for name, tensor in self.classifier.state_dict().items()}
-        self.classifier.load_state_dict(found.state_dict())
+        own = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.model.load_state_dict(found.state_dict())
         try:
             yield
         finally:
-            self.classifier.load_state_dict(own)
+            self.model.load_state_dict(own)
 
     def save(self, folder: Path) -> None:
         """Write the state of the plugins beside a Trainer's checkpoint, and the weights if others were saved."""
@@ -132,7 +129,7 @@ class Run:
             was, now = (", ".join(names) or "none" for names in (saved["names"], self.plugins))
             raise RunError(f"{folder} was saved with the plugins {was}, and this Trainer has {now}; name the same.")
         if "model" in saved:
-            self.classifier.load_state_dict(saved["model"])
+            self.model.load_state_dict(saved["model"])
         for name, value in saved["plugins"].items():
             self.plugins[name].load_state_dict(value)
 
@@ -147,9 +144,7 @@ class Run:
         with self.streams.at(*self._place):
             self.hook.choose_tasks(tasks=[self.task], step=self.trainer.state.global_step, total_steps=total)
         groups = self.trainer.optimizer.param_groups
-        parameters = dict.fromkeys(
-            [*self.classifier.parameters(), *(each for group in groups for each in group["params"])]
-        )
+        parameters = dict.fromkeys([*self.model.parameters(), *(each for group in groups for each in group["params"])])
         self.streams.clean.clear()
         self.update = Update(self.passes, self.task, self.defaults, self.trainer.accelerator.backward, list(parameters))
         return self.update

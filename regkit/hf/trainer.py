@@ -117,7 +117,7 @@ class RegularizedTrainer(Trainer):  # type: ignore[misc]  # mypy does not read t
     def _load_best_model(self) -> None:
         super()._load_best_model()
         if self._run:
-            self._run.begun = False  # what was scored best is now the model itself
+            self._run.choosing = False  # the model now is the one that was scored best
 
 
 class AfterStep(TrainerCallback):  # type: ignore[misc]  # mypy does not read transformers

@@ -1,4 +1,4 @@
-"""Classifier: a model of transformers with a head for classes or a score, as the model that plugins are given."""
+"""TransformersModel: a model of transformers with a head for classes or a score, as the model that plugins are given."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,19 +22,19 @@ MULTILABEL = "multi_label_classification"  # as a config of transformers calls i
 def objective_of(config: Any) -> Objective:
     """Choose the objective for a model's config: its `problem_type`, or else its number of labels.
 
-    Scores are on the scale of their labels: a divergence is the squared difference. Raises ConfigError for several labels
-    an example.
+    Scores are on the scale of their labels: a divergence is the squared difference. Raises ConfigError for several
+    scores an example.
     """
     kind, count = getattr(config, "problem_type", None), config.num_labels
     if kind == MULTILABEL:
-        return _multilabel(count)
+        return _multilabel(config)
     if kind == "regression" and count > 1:
         raise ConfigError(f"the model gives {count} scores for a text (num_labels); plugins need a model with one.")
     return Regression(0, SCALE) if kind == "regression" or count == 1 else Classification(count)
 
 
-def _multilabel(count: int) -> Objective:
-    """Make the objective of several labels an example, where regkit has one."""
+def _multilabel(config: Any) -> Objective:
+    """Make the objective of several labels an example, if regkit has one."""
     from regkit.tasks import objectives
 
     kind = getattr(objectives, "KINDS", {}).get("multilabel")
@@ -42,11 +42,11 @@ def _multilabel(count: int) -> Objective:
         raise ConfigError(
             f"the model's problem_type is {MULTILABEL}; plugins need single_label_classification or regression."
         )
-    made: Objective = kind(count)
+    made: Objective = kind(classes=config.num_labels, names=tuple(config.id2label.values()))
     return made
 
 
-class Classifier(MultitaskModel):
+class TransformersModel(MultitaskModel):
     """A model of transformers in the form of regkit's: an encoder, and a head for the one task.
 
     `encoder`, `heads` and `model` hold the same modules, so each parameter has a name under `encoder.` or `heads.`. A state
