@@ -1,5 +1,6 @@
 """What cannot act or work inside a Trainer is refused by name, in one sentence, when the Trainer is made."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +206,11 @@ def test_an_output_whose_loss_only_the_model_knows_is_refused(tmp_path: Path) ->
 
     train(make([Moved()], tmp_path, max_steps=1))
     assert "only the model itself can compute its loss" in said(tmp_path, [Moved()], model=Own(classifier().config))
+
+
+def test_the_page_says_of_each_plugin_whether_it_acts() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "hf-trainer.md").read_text()
+    rows = dict(re.findall(r"^\| \[(\w+)\]\(plugins/\w+\.md\) \| (.*) \|$", page, re.MULTILINE))
+    assert sorted(rows) == sorted([*ACTING, *REFUSED])
+    for name, said in rows.items():
+        assert said.startswith(f"refused: {REFUSED[name]}" if name in REFUSED else "acts"), name
