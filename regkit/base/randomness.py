@@ -45,12 +45,19 @@ class Streams:
     @contextmanager
     def seeded(self, *purpose: object) -> Iterator[None]:
         """Draw from the stream of this place and purpose. Afterwards, the generators are as before."""
-        states = _states(self.device)
-        _seed(self.device, derive(self.seed, *self.place, *purpose))
-        try:
+        with unchanged(self.device):
+            _seed(self.device, derive(self.seed, *self.place, *purpose))
             yield
-        finally:
-            _restore(self.device, states)
+
+
+@contextmanager
+def unchanged(device: torch.device) -> Iterator[None]:
+    """Let the block draw what it likes: afterwards, torch's default generators are as before."""
+    before = states_of(device)
+    try:
+        yield
+    finally:
+        set_states(device, before)
 
 
 def _seed(device: torch.device, number: int) -> None:
@@ -62,7 +69,8 @@ def _seed(device: torch.device, number: int) -> None:
         torch.mps.manual_seed(number)
 
 
-def _states(device: torch.device) -> list[torch.Tensor]:
+def states_of(device: torch.device) -> list[torch.Tensor]:
+    """Read the states of the default generators that draw for a device: the CPU's, and its own."""
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
@@ -71,7 +79,8 @@ def _states(device: torch.device) -> list[torch.Tensor]:
     return states
 
 
-def _restore(device: torch.device, states: list[torch.Tensor]) -> None:
+def set_states(device: torch.device, states: list[torch.Tensor]) -> None:
+    """Put the default generators of a device into states that `states_of` gave."""
     torch.set_rng_state(states[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1], device)

@@ -4,14 +4,14 @@ import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, get_origin, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from regkit.base.described import Option, meanings
 from regkit.base.errors import PluginError, RegkitError, explain, nearest
@@ -141,6 +141,13 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
         raise
     except Exception as error:
         raise PluginError(f"plugin '{name}' failed when it was made: {last_line(error)}.") from error
+
+
+def check_options(name: str, plugin: Any) -> None:
+    """Check the options of a plugin that was made in Python, as `make` checks what the command line gives."""
+    for option in options(type(plugin)).values():
+        with suppress(PydanticUserError):  # a type that pydantic does not know: only the plugin can check it
+            _checked(name, option, getattr(plugin, option.name))
 
 
 def _check_names(name: str, known: Mapping[str, Option | source.Field], given: Mapping[str, Any]) -> None:

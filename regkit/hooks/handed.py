@@ -1,12 +1,16 @@
-"""Handed: take plugins from Python - names, classes or objects - as a run's settings have them."""
+"""Handed: take plugins from Python - names, classes or objects - as settings of a run, or to use them as they are."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from regkit.base.errors import PluginError
+from regkit.base.errors import PluginError, RegkitError, short
+from regkit.base.failures import last_line
 from regkit.hooks import catalog
+from regkit.hooks.attach import implementations
+
+FORMS = "a plugin is a name such as 'smart:weight=3', a class, or an object of one"
 
 
 @dataclass
@@ -66,3 +70,55 @@ def _name(kind: type) -> str:
 
 def _shown(plugin: object) -> str:
     return plugin.__name__ if isinstance(plugin, type) else repr(plugin)
+
+
+class Made(NamedTuple):
+    """Plugins by name, in their order, and the stages in which some of them shall act."""
+
+    plugins: Mapping[str, Any]
+    stages: Mapping[str, Sequence[str]]
+
+
+def make(plugins: Iterable[object]) -> Made:
+    """Make the plugins that `take` reads; an object is used as it is, and need not be of a dataclass.
+
+    Raises PluginError for one that is unknown, given twice, or has a wrong option.
+    """
+    if isinstance(plugins, str | Mapping) or not isinstance(plugins, Iterable):
+        raise PluginError(f"plugins is {short(repr(plugins))}; it needs a list, and {FORMS}.")
+    found, stages = dict[str, Any](), dict[str, Sequence[str]]()
+    for given in plugins:
+        name, plugin, acts_in = _made(given)
+        if name in found:
+            raise PluginError(f"plugin '{name}' is given twice; keep one of them.")
+        found[name] = plugin
+        if acts_in is not None:
+            stages[name] = acts_in
+    return Made(found, stages)
+
+
+def _made(given: object) -> tuple[str, Any, Sequence[str] | None]:
+    """Make one plugin: its name, the object, and the stages that were asked for."""
+    if isinstance(given, str):
+        name, options = catalog.parse(given)
+        return name, catalog.make(name, options), catalog.acts_in(name, options)
+    kind = given if isinstance(given, type) else type(given)
+    if not implementations(kind):
+        raise PluginError(f"plugins has {short(repr(given))}, which attaches to no hook; {FORMS}.")
+    name = _name(kind)
+    plugin = _instance(name, kind) if given is kind else given
+    if is_dataclass(kind):
+        catalog.check_options(name, plugin)
+    return name, plugin, None
+
+
+def _instance(name: str, kind: type) -> Any:
+    known = catalog.options(kind) if is_dataclass(kind) else {}
+    if needed := [each.name for each in known.values() if each.default is MISSING]:
+        raise PluginError(f"'{name}' needs {needed[0]}: give {kind.__name__}({needed[0]}=...) in place of the class.")
+    try:
+        return kind()
+    except RegkitError:
+        raise
+    except Exception as error:  # whatever a stranger's class raises
+        raise PluginError(f"plugin '{name}' failed when it was made: {last_line(error)}.") from error

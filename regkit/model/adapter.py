@@ -74,14 +74,7 @@ class Adapter(nn.Module):
     @property
     def layers(self) -> nn.ModuleList:
         """The transformer layers, bottom first. Raises EncoderError for a family that has no such list."""
-        count, found = getattr(self.model.config, "num_hidden_layers", None), dict[str, nn.ModuleList]()
-        for name, module in self.model.named_modules():
-            inside = any(name.startswith(f"{outer}.") for outer in found)
-            if isinstance(module, nn.ModuleList) and len(module) == count and not inside:
-                found[name] = module
-        if len(found) != 1:  # ALBERT's layers are one layer, and XLM has lists of their parts
-            raise EncoderError(f"an '{self.family}' encoder has no list of layers with weights of their own.")
-        return next(iter(found.values()))
+        return layers_of(self.model)
 
     @property
     def pooler(self) -> nn.Module:
@@ -146,6 +139,19 @@ class Adapter(nn.Module):
             for owner, _, rest in [name.partition(".")]
         }
         return entries, tensors
+
+
+def layers_of(model: Any) -> nn.ModuleList:
+    """Find the transformer layers of a model of transformers, bottom first. Raises EncoderError if there is no such list."""
+    count, found = getattr(model.config, "num_hidden_layers", None), dict[str, nn.ModuleList]()
+    for name, module in model.named_modules():
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if isinstance(module, nn.ModuleList) and len(module) == count and not inside:
+            found[name] = module
+    if len(found) != 1:  # ALBERT's layers are one layer, and XLM has lists of their parts
+        family = model.config.model_type
+        raise EncoderError(f"an '{family}' encoder has no list of layers with weights of their own.")
+    return next(iter(found.values()))
 
 
 def attend_packed(

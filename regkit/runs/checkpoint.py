@@ -90,12 +90,7 @@ def _fill(
     save_file(_apart(tensors), unfinished / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(unfinished)
     if training is not None:
-        text, found = packing.encode(training)
-        (unfinished / "training.json").write_text(text, encoding="utf8")
-        copies = {
-            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in found.items()
-        }
-        save_file(copies, unfinished / "training.safetensors")
+        save_training(unfinished, training)
     files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in unfinished.iterdir()}
     position = training.get("position") if isinstance(training, Mapping) else None
     manifest = json.dumps({"position": position, "files": files}, indent=2)
@@ -276,8 +271,18 @@ def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.d
     return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
 
+def save_training(folder: Path, training: Mapping[str, Any]) -> None:
+    """Write training state into a folder: any nesting of dicts, lists, tensors and plain values."""
+    text, found = packing.encode(training)
+    (folder / "training.json").write_text(text, encoding="utf8")
+    copies = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in found.items()
+    }
+    save_file(copies, folder / "training.safetensors")
+
+
 def load_training(folder: Path) -> Any:
-    """Read what `save` was given as `training`."""
+    """Read what `save` or `save_training` was given as `training`."""
     try:
         plain = read_json(folder / "training.json")
         return packing.unpack(plain, load_tensors(folder / "training.safetensors"))

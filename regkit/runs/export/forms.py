@@ -11,7 +11,16 @@ import torch
 from torch import Tensor
 
 from regkit.base.errors import ConfigError
-from regkit.tasks.objectives import Binary, Classification, Objective, Regression
+from regkit.tasks.objectives import (
+    Binary,
+    Classification,
+    Multilabel,
+    Objective,
+    Ordinal,
+    Regression,
+    SoftLabels,
+    class_names,
+)
 from regkit.tasks.task import Task
 
 
@@ -27,6 +36,7 @@ class Form:
     scale: Tensor  # [their numbers, our outputs]
     shift: Tensor  # [their numbers]
     activation: str = "Identity"  # of torch: what the numbers of a cross-encoder of sentence-transformers go through
+    curve: Callable[[Tensor], Tensor] | None = None  # gives the numbers instead, if no linear function does
 
     @property
     def name(self) -> str:
@@ -35,15 +45,22 @@ class Form:
 
     def convert(self, output: Tensor) -> Tensor:
         """Convert an output, `[examples]` or `[examples, outputs]`, to `[examples, their numbers]`."""
+        if self.curve:
+            return self.curve(output)
         return output.reshape(-1, self.scale.shape[1]) @ self.scale.T + self.shift
 
     def fold(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """Convert the last linear layer, `[outputs, width]` and `[outputs]`, so that it gives their numbers."""
+        """Convert the last linear layer, `[outputs, width]` and `[outputs]`, so that it gives their numbers.
+
+        Raises ConfigError if no linear layer gives them.
+        """
+        if self.curve:
+            raise ConfigError("its classes have thresholds, which no linear layer holds; --format onnx holds them.")
         return self.scale @ weight, self.scale @ bias + self.shift
 
 
-def _classes(objective: Classification) -> Form:
-    labels = tuple(objective.text(label) for label in range(objective.classes))
+def _classes(objective: Classification | SoftLabels) -> Form:
+    labels = tuple(class_names(objective))
     return Form("single_label_classification", labels, torch.eye(objective.classes), torch.zeros(objective.classes))
 
 
@@ -58,16 +75,31 @@ def _score(objective: Regression) -> Form:
     return Form("regression", ("score",), torch.tensor([[objective.unit]]), torch.tensor([objective.low]))
 
 
+def _any_of(objective: Multilabel) -> Form:
+    one = torch.eye(objective.classes)
+    return Form("multi_label_classification", tuple(class_names(objective)), one, torch.zeros(len(one)), "Sigmoid")
+
+
+def _ordered(objective: Ordinal) -> Form:
+    """The logarithms of the classes' probabilities, which their softmax gives back."""
+    none = torch.zeros(objective.classes, objective.width)
+    names = tuple(class_names(objective))
+    return Form("single_label_classification", names, none, none[:, 0], curve=objective.log_probabilities)
+
+
 FORMS: Mapping[type[Any], Callable[[Any], Form]] = {
     Classification: _classes,
     Binary: _yes_or_no,
     Regression: _score,
+    Multilabel: _any_of,
+    Ordinal: _ordered,
+    SoftLabels: _classes,
 }
 
 
 def one_number(form: Form) -> Form:
     """Keep the logit of yes alone, as a cross-encoder of sentence-transformers has it; other forms stay as they are."""
-    if form.activation != "Sigmoid":
+    if form.activation != "Sigmoid" or form.problem == "multi_label_classification":
         return form
     return Form(form.problem, form.labels[1:], form.scale[1:], form.shift[1:], form.activation)
 

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from regkit.base.errors import ConfigError
 from regkit.model import save_encoder
 from regkit.model.heads import Cosine, Linear
-from regkit.model.pooling import ENTRY, THEIRS
+from regkit.model.pooling import THEIRS
 from regkit.runs.export.files import write_json, write_model, write_tensors
 from regkit.runs.export.forms import form_of, one_number
 from regkit.runs.export.source import Source, Texts
+from regkit.tasks.names import ENTRY
 from regkit.tasks.task import Pooling, Task
 
 MODULES = "sentence_transformers.models."  # where every version finds these three

@@ -11,7 +11,6 @@ from torch import Tensor
 from regkit.base.errors import RunError
 from regkit.base.files import follow
 from regkit.base.randomness import Streams
-from regkit.data.declare import TaskSpec, find_tasks
 from regkit.data.load import tokenized
 from regkit.model import MultitaskModel, encoders
 from regkit.model.modes import mode
@@ -19,6 +18,7 @@ from regkit.model.own import Own
 from regkit.model.pooling import made_for, text_vectors
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import checkpoint
+from regkit.runs.described import descriptions
 from regkit.runs.settings import Settings
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Examples, Pooling, Task
@@ -90,14 +90,9 @@ def read_source(folder: Path, settings: Settings, names: Sequence[str]) -> Sourc
     tokenizer, encoder = read.tokenizer, read.encoder
     if isinstance(encoder, Own):
         raise RunError(f"{folder} has an encoder of your own, which other programs cannot build; no format holds it.")
-    specs = find_tasks(settings.data)
-    tasks = [_task(name, specs[name]) for name in names]
+    known = descriptions(best)
+    tasks = [known[name].task(name) for name in names]
     model = MultitaskModel(encoder, tasks, Streams(0), pooling=settings.pooling or made_for(best))
     checkpoint.load_heads(best, model.heads)
     longest = min(settings.max_length or encoder.longest, encoder.longest)
     return Source(folder, settings, tokenizer, model.requires_grad_(False), tasks, longest)
-
-
-def _task(name: str, spec: TaskSpec) -> Task:
-    pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.columns) == 2 else None
-    return Task(name, spec.objective, {}, pair_mode, pooling=spec.pooling)

@@ -1,0 +1,101 @@
+"""Update: the micro-batches whose gradients a Trainer adds up, and the same gradient computed again."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from regkit.base.errors import PluginError
+from regkit.hf.defaults import TrainerDefaults
+from regkit.hf.loss import Part
+from regkit.hooks.answers import TASK
+from regkit.hooks.spec import Losses
+from regkit.tasks.task import Task
+from regkit.training.passes import Passes
+
+Terms = Mapping[str, Tensor]
+
+
+@dataclass
+class Update:
+    """One optimizer update, from the first of its micro-batches to the step."""
+
+    passes: Passes
+    task: Task
+    defaults: TrainerDefaults
+    backward: Callable[[Tensor], None]  # the Trainer's
+    parameters: Sequence[Tensor]  # all that are trained, those of plugins included
+    parts: list[Part] = field(default_factory=list)
+    found: list[Terms] = field(default_factory=list)  # of each part: the means over its examples, detached
+
+    def __post_init__(self) -> None:
+        self.clear()
+
+    def add(self, part: Part) -> Tensor:
+        """Add the gradient of one more micro-batch; returns its share of the update's loss, detached."""
+        self.parts.append(part)
+        whole, terms = self._add(part)
+        self.found.append(terms)
+        return whole
+
+    def recompute(self) -> None:
+        """Compute the gradient anew at the present weights: all micro-batches, with the same random numbers."""
+        self.clear()
+        for part in self.parts:
+            self._add(part)
+
+    def clear(self) -> None:
+        """Forget the gradient, also that of parameters that only the optimizer knows."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @property
+    def losses(self) -> Losses:
+        """The losses of the update by term: means over its examples."""
+        return {self.task.name: self._mean(self.found)}
+
+    @torch.no_grad()
+    def reevaluate(self) -> Terms:
+        """Compute the clean loss of the update's batch at the present weights, under the same dropout masks."""
+        found = []
+        for part in self.parts:
+            with self.passes.streams.at(*part.place):
+                _, _, loss = self.passes.clean(self.task, part.batch)
+            found.append({self.task.name: loss})
+        return self._mean(found)
+
+    def _add(self, part: Part) -> tuple[Tensor, Terms]:
+        part.clean, self.defaults.part = None, part
+        with self.passes.streams.at(*part.place):
+            terms = self.passes.losses(self.task, part.batch)
+        share = self._share(part, terms)
+        if not share.requires_grad:
+            raise PluginError(
+                "the loss has no gradient: a hook that answers or wraps embed, predict or task_loss detached it from the "
+                "weights."
+            )
+        self.backward(share)
+        return share.detach(), {name: term.detach() for name, term in terms.items()}
+
+    def _share(self, part: Part, terms: Terms) -> Tensor:
+        """Compute what a micro-batch adds to the update's loss. Every term counts as the Trainer's own loss does.
+
+        That loss is taken as the Trainer scales it, bit for bit, unless a plugin changed it.
+        """
+        weight, own = self.defaults.own.weight(part), part.clean
+        untouched = own is not None and terms[TASK] is own.mean
+        share = own.share if own is not None and untouched else terms[TASK] * weight
+        for name, term in terms.items():
+            if name != TASK:
+                share = share + term * weight
+        return share
+
+    def _mean(self, found: Sequence[Terms]) -> Terms:
+        """Compute the mean over the examples of all micro-batches, of each term."""
+        sizes, totals = [len(part) for part in self.parts], defaultdict[str, list[Tensor]](list)
+        for size, terms in zip(sizes, found, strict=True):
+            for name, term in terms.items():
+                totals[name].append(term * (size / sum(sizes)))
+        return {name: torch.stack(values).sum() for name, values in totals.items()}

@@ -1,0 +1,216 @@
+"""What cannot act or work inside a Trainer is refused by name, in one sentence, when the Trainer is made."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from regkit_plugins.rdrop import RDrop
+from regkit_plugins.smart import Smart
+from torch import nn
+from torch.nn import functional as F
+
+from regkit import ConfigError, PluginError, RunError, hookimpl
+from regkit.base.errors import RegkitError
+from regkit.hooks import catalog
+from tests.helpers import slow_but
+from tests.hf.test_trainer import ACTING
+from tests.hf.tiny import SHAPE, classifier, collate, make, train, transformers
+
+NEEDED = {"fixed_weights": {"weights": {"main": 2.0}}, "weighted": {"weights": {"main": 1.0}}, "only": {"task": "main"}}
+NEEDED |= {"domain": {"corpus": "tasks"}}
+SHORT = {"max_steps": 3, "max_grad_norm": 0.0}  # clipped gradients of any size are alike to Adam
+SCHEDULERS = ["adaptive", "annealed", "only", "proportional", "rrobin", "temperature", "weighted"]
+REFUSED = dict.fromkeys(SCHEDULERS, "chooses among tasks")
+REFUSED |= dict.fromkeys(
+    ["cagrad", "famo", "gradnorm", "gradvac", "pcgrad", "torchjd"], "looks at the gradients of several tasks"
+)
+REFUSED |= {"domain": "adds tasks", "freeze": "adds or changes stages", "dwa": "compares the scores of tasks"}
+
+
+def is_one_sentence(text: str) -> bool:
+    """Whether a message is one line that ends as a sentence; a list of choices may follow."""
+    return text.endswith(".") and "\n" not in text and "Traceback" not in text
+
+
+def said(folder: Path, plugins: Any = ("smart",), **options: Any) -> str:
+    """What a Trainer is refused with, when it is made or when it meets its first batch."""
+    with pytest.raises(RegkitError) as caught:
+        train(make(plugins, folder, max_steps=1, **options))
+    assert is_one_sentence(str(caught.value))
+    return str(caught.value)
+
+
+def test_every_installed_plugin_acts_or_is_refused() -> None:
+    ours = {name for name, point in catalog.installed().items() if point.value.startswith("regkit_plugins.")}
+    assert sorted([*ACTING, *REFUSED]) == sorted(ours)
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_a_plugin_without_a_place_in_a_trainer_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    with pytest.raises(PluginError) as caught:
+        make([catalog.make(name, NEEDED.get(name, {}))], tmp_path)
+    assert f"'{name}' {REFUSED[name]}" in str(caught.value)
+    assert is_one_sentence(str(caught.value))
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """The loss of a model that was trained without plugins."""
+    trainer = train(make(None, tmp_path_factory.mktemp("plain"), **SHORT))
+    return float(trainer.evaluate()["eval_loss"])
+
+
+@pytest.mark.parametrize("name", slow_but(ACTING, ["smart", "sam", "ema", "uncertainty"]))
+def test_a_plugin_that_acts_changes_what_is_trained_or_scored(name: str, untouched: float, tmp_path: Path) -> None:
+    ours = train(make([catalog.make(name, NEEDED.get(name, {}))], tmp_path, **SHORT))
+    assert ours.evaluate()["eval_loss"] != untouched
+
+
+@pytest.mark.parametrize(
+    ("plugins", "what"),
+    [
+        (["smrt"], "there is no plugin 'smrt'. Did you mean 'smart'?"),
+        (["smart:wieght=3"], "'smart' has no option 'wieght'. Did you mean 'weight'?"),
+        (["smart", Smart(weight=3)], "plugin 'smart' is given twice"),
+        ([RDrop(weight=-1)], "'rdrop': weight is -1; input should be greater than or equal to 0."),
+        (["smart:stages=domain"], "'smart' shall act in stage 'domain'."),
+        ("smart", "plugins is 'smart'; it needs a list"),
+        ([None], "plugins has None, which attaches to no hook"),
+        (["label_smoothing", "label_smoothing"], "'label_smoothing' is given twice"),
+    ],
+)
+def test_a_plugin_that_is_wrong_is_refused_with_what_is_right(plugins: Any, what: str, tmp_path: Path) -> None:
+    assert what in said(tmp_path, plugins)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"torch_compile": True}, "torch_compile=True"),
+        ({"neftune_noise_alpha": 5.0}, "use the plugin 'neftune' instead"),
+        (
+            {"plugins": ["label_smoothing"], "label_smoothing_factor": 0.1},
+            "'label_smoothing' and label_smoothing_factor both",
+        ),
+        (
+            {"plugins": ["label_smoothing"], "compute_loss_func": F.cross_entropy},
+            "and compute_loss_func both decide the loss",
+        ),
+    ],
+    ids=["compile", "neftune", "smoothing", "function"],
+)
+def test_a_setting_that_plugins_cannot_work_with_is_refused(options: dict[str, Any], what: str, tmp_path: Path) -> None:
+    assert what in said(tmp_path, **options)
+
+
+def test_an_optimizer_of_the_users_is_not_changed_by_a_plugin(tmp_path: Path) -> None:
+    model = classifier()
+    given = (torch.optim.SGD(model.parameters()), None)
+    assert "'layerwise_lr' changes the optimizer" in said(tmp_path, ["layerwise_lr"], model=model, optimizers=given)
+    train(make(["smart"], tmp_path, model, optimizers=given, max_steps=1))
+
+
+def test_several_devices_are_refused(tmp_path: Path) -> None:
+    trainer = make(["smart"], tmp_path)
+    trainer.args._n_gpu = 2
+    with pytest.raises(ConfigError, match="this process sees 2: set CUDA_VISIBLE_DEVICES=0"):
+        make(["smart"], tmp_path, args=trainer.args)
+
+
+class Twice(transformers.DistilBertForSequenceClassification):  # type: ignore[misc]  # mypy does not read transformers
+    """Looks its words up twice."""
+
+    def forward(self, input_ids: Any, **inputs: Any) -> Any:
+        self.get_input_embeddings()(input_ids)
+        return super().forward(input_ids=input_ids, **inputs)
+
+
+class Deaf(transformers.DistilBertForSequenceClassification):  # type: ignore[misc]  # mypy does not read transformers
+    """Answers by the ids alone."""
+
+    def forward(self, input_ids: Any, labels: Any = None, **inputs: Any) -> Any:
+        found = super().forward(input_ids=input_ids, labels=labels, **inputs)
+        found["logits"] = F.one_hot(input_ids[:, 0] % 3, 3).float()
+        return found
+
+
+MODELS: dict[str, tuple[Any, str]] = {
+    "not of transformers": (lambda: nn.Linear(2, 2), "Linear is no model of transformers with an encoder and a head"),
+    "several labels": (lambda: classifier(problem_type="multi_label_classification"), "multi_label_classification"),
+    "several scores": (lambda: classifier(problem_type="regression"), "gives 3 scores for a text"),
+    "bf16": (lambda: classifier().bfloat16(), "load it with dtype=torch.float32"),
+    "words of letters": (lambda: family("canine"), "CanineForSequenceClassification has no word embeddings"),
+    "padding of its own": (
+        lambda: family("longformer", attention_window=8),
+        "for other tokens than those of input_ids",
+    ),
+    "looked up twice": (lambda: Twice(classifier().config), "Twice cannot be used with plugins: it looks up word"),
+    "deaf": (lambda: Deaf(classifier().config), "its output does not depend on its word embeddings"),
+    "words to predict": (lambda: words(), "gives no logits of the shape"),
+}
+
+
+def family(name: str, **more: Any) -> Any:
+    """A tiny classifier of another family."""
+    config = transformers.AutoConfig.for_model(name, **SHAPE, num_labels=3, **more)
+    return transformers.AutoModelForSequenceClassification.from_config(config)
+
+
+def words() -> Any:
+    """A model that predicts words."""
+    return transformers.DistilBertForMaskedLM(classifier().config)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_that_plugins_cannot_work_with_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    model, what = MODELS[name]
+    assert what in said(tmp_path, model=model())
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda batch: batch | {"labels": F.one_hot(batch["labels"], 3).float()}, "which it takes as multi_label"),
+        (lambda batch: batch | {"attention_mask": batch["attention_mask"][:, None, None].bool()}, "need the shape"),
+        (lambda batch: batch | {"attention_mask": 0 * batch["attention_mask"]}, "an example has no token"),
+        (
+            lambda batch: {"inputs_embeds": torch.rand(4, 5, 16), "labels": batch["labels"]},
+            "the batch has no input_ids",
+        ),
+    ],
+    ids=["several labels", "mask", "empty", "no ids"],
+)
+def test_a_batch_of_another_form_is_refused(change: Any, what: str, tmp_path: Path) -> None:
+    assert what in said(tmp_path, data_collator=lambda rows: change(collate(rows)))
+
+
+def test_a_checkpoint_of_other_plugins_is_not_resumed_from(tmp_path: Path) -> None:
+    options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 2}
+    for folder, plugins, what in (("plain", None, "was saved without"), ("other", ["rdrop"], "with the plugins rdrop")):
+        train(make(plugins, tmp_path / folder, **options))
+        with pytest.raises(RunError, match=what):
+            train(make(["smart"], tmp_path / folder, **options), resume_from_checkpoint=True)
+
+
+def test_an_output_whose_loss_only_the_model_knows_is_refused(tmp_path: Path) -> None:
+    class Moved:
+        @hookimpl(wrapper=True)
+        def predict(self) -> Any:
+            output = yield
+            return output + 1
+
+    class Own(transformers.DistilBertForSequenceClassification):  # type: ignore[misc]  # mypy does not read transformers
+        pass
+
+    train(make([Moved()], tmp_path, max_steps=1))
+    assert "only the model itself can compute its loss" in said(tmp_path, [Moved()], model=Own(classifier().config))
+
+
+def test_the_page_says_of_each_plugin_whether_it_acts() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "hf-trainer.md").read_text()
+    rows = dict(re.findall(r"^\| \[(\w+)\]\(plugins/\w+\.md\) \| (.*) \|$", page, re.MULTILINE))
+    assert sorted(rows) == sorted([*ACTING, *REFUSED])
+    for name, said in rows.items():
+        assert said.startswith(f"refused: {REFUSED[name]}" if name in REFUSED else "acts"), name
