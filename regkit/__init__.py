@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from regkit.model import Bert, BertConfig, Encoder, MultitaskModel, load_encoder
     from regkit.model.dropout import Dropout, dropout
     from regkit.model.tokenizer import Tokenizer
+    from regkit.notebook.train import train
     from regkit.runs.experiment import Experiment
     from regkit.runs.settings import Settings
     from regkit.runs.trained import Trained, load
@@ -42,6 +43,7 @@ else:  # the same names, each imported when it is first used: a test compares
             "regkit.model": ["Bert", "BertConfig", "Encoder", "MultitaskModel", "load_encoder"],
             "regkit.model.dropout": ["Dropout", "dropout"],
             "regkit.model.tokenizer": ["Tokenizer"],
+            "regkit.notebook.train": ["train"],
             "regkit.runs.experiment": ["Experiment"],
             "regkit.runs.settings": ["Settings"],
             "regkit.runs.trained": ["Trained", "load"],
@@ -103,6 +105,7 @@ __all__ = [
     "load",
     "load_encoder",
     "nearest",
+    "train",
     "turn",
 ]
 

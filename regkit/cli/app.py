@@ -138,7 +138,7 @@ def train(
     """Train a multitask model and leave a run folder behind."""
     run = folders.to_resume(resume, output)
     base = run / folders.CONFIG if run and resume != folders.AUTO and not config else config
-    chosen = gather(base, settings, plugin or [])
+    chosen = gather(base, settings, [catalog.parse(text) for text in plugin or []])
     if run is None:
         folders.check_free(output)
     check(chosen, begins=run is None)
@@ -177,7 +177,7 @@ def pretrain(
 
     More options: --plugin domain:length=256,whole_words=true. It goes on like every run: regkit train --resume FOLDER.
     """
-    chosen = gather(None, {"data": None, **settings, "finetune": False}, plugin or [])
+    chosen = gather(None, {"data": None, **settings, "finetune": False}, [catalog.parse(text) for text in plugin or []])
     given = {name: getattr(chosen, name) for name in DOMAINS_OWN if name in settings}
     domain = {"corpus": corpus, **given, **chosen.plugins.get(DOMAIN, {})}
     defaults = {name: option.default for name, option in known_settings().items() if name in given}

@@ -19,8 +19,16 @@ from regkit.model.encoders import check_encoder
 from regkit.runs.settings import Settings
 
 
-def gather(config: Path | None, given: Mapping[str, Any], plugins: Sequence[str]) -> Settings:
-    """Change the settings of the file by those given on the command line; paths are made absolute."""
+def gather(
+    config: Path | None,
+    given: Mapping[str, Any],
+    plugins: Sequence[tuple[str, Mapping[str, Any]]],
+    owner: str = "",
+) -> Settings:
+    """Change the settings of the file by those given on the command line, or by an `owner`; paths are made absolute.
+
+    `plugins` are names with their options. Raises ConfigError, or PluginError for a plugin that is given twice.
+    """
     base = Settings.read(config) if config else Settings()
     if base.encoder_factory and "encoder_factory" not in given:  # a file is data, and may be a stranger's
         allowance = typed(*base.allowance())
@@ -28,11 +36,10 @@ def gather(config: Path | None, given: Mapping[str, Any], plugins: Sequence[str]
     if config is None and not {"data", "encoder", "encoder_factory"} & given.keys():
         base = base.model_copy(update=demo.SETTINGS)
     chosen = {name: dict(options) for name, options in base.plugins.items()}
-    parsed = [catalog.parse(text) for text in plugins]
-    for name, options in parsed:
-        if [other for other, _ in parsed].count(name) > 1:
+    for name, options in plugins:
+        if [other for other, _ in plugins].count(name) > 1:
             raise PluginError(f"--plugin {name} is given twice; one plugin has one instance a run.")
-        chosen[name] = chosen.get(name, {}) | options
+        chosen[name] = chosen.get(name, {}) | dict(options)
     values = base.model_dump() | dict(given) | {"plugins": chosen}
     if isinstance(values["tasks"], str):
         values["tasks"] = [name.strip() for name in values["tasks"].split(",")]
@@ -42,7 +49,8 @@ def gather(config: Path | None, given: Mapping[str, Any], plugins: Sequence[str]
         values[name] = _absolute(values[name], share=name == "dev")
     if values["encoder"] and follow(Path(values["encoder"])).is_dir():
         values["encoder"] = str(absolute(Path(values["encoder"])))
-    return Settings.checked(values, "the command line", {name: flag(name) for name in given})
+    called = {name: name if owner else flag(name) for name in given}
+    return Settings.checked(values, owner or "the command line", called)
 
 
 def _absolute(value: Any, share: bool = False) -> Any:

@@ -29,37 +29,46 @@ from regkit.training.effects import Meter
 SCORED: tuple[Split, ...] = ("dev", "test")  # the splits that `regkit eval` is recommended for, the first that there is
 
 
-def train(settings: Settings, base: Path | None, run: Path | None, output: Path | None, dry_run: bool) -> None:
-    """Train into a new run folder, or go on with `run`. `base` is the file that the settings come from."""
+def train(
+    settings: Settings,
+    base: Path | None,
+    run: Path | None,
+    output: Path | None,
+    dry_run: bool,
+    quiet: bool = False,
+) -> Path | None:
+    """Train into a new run folder, or go on with `run`. `base` is the file that the settings come from.
+
+    Returns the folder, but for a dry run, and in the first of several processes only.
+    """
     with joined(find_device(settings.device)) as processes:
-        console = Terminal(quiet=not processes.first)
+        console = Terminal(quiet=quiet or not processes.first)
         if base and settings.plugins:
             print_lines(console, [f"importing, as {base} asks: {resuming.sources(settings)}"])
         if run is None:
             folders.check_free(output)
-            _train(console, Experiment.build(settings, processes), output, None, dry_run)
-            return
+            return _train(console, Experiment.build(settings, processes), output, None, dry_run)
         say = partial(print_line, console)
         with claim(run, say) if processes.first else nullcontext():
             settings = resuming.same(run, Settings.read(run / folders.CONFIG), settings)
             if (run / folders.FINISHED).is_file():
                 say(f"{run} is finished")
                 say(_next(settings, run, "dev" if was_scored(run) else None))
-                return
+                return run
             resumable = newest(run, say)
-            _train(console, resuming.build(resumable, settings, processes), run, resumable, dry_run)
+            return _train(console, resuming.build(resumable, settings, processes), run, resumable, dry_run)
 
 
 def _train(
     console: Console, experiment: Experiment, output: Path | None, resumable: Resumable | None, dry_run: bool
-) -> None:
-    """Print the plan, and train."""
+) -> Path | None:
+    """Print the plan, and train. Returns the run's folder, in the process that writes it."""
     print_lines(console, plan(experiment))
     if resumable:
         print_lines(console, [resumable.describe(experiment.trainer.processes.count)])
     if dry_run:
         print_lines(console, details(experiment))
-        return
+        return None
     processes = experiment.trainer.processes
     display = Display(console, processes.count)
     sink = FolderSink(experiment, output, resumable, display.say) if processes.first else Sink()
@@ -74,6 +83,7 @@ def _train(
         recorder.finish()
         if sink.folder:
             _report(console, experiment, recorder, sink.folder)
+    return sink.folder
 
 
 def _report(console: Console, experiment: Experiment, recorder: Recorder, folder: Path) -> None:

@@ -3,15 +3,19 @@
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
+import tomli_w
+
 from regkit.base.errors import DataError, nearest
-from regkit.data.declare import LONGEST_NAME
+from regkit.data.bare import HELD_OUT, task_name
+from regkit.data.declare import LONGEST_NAME, TaskSpec
+from regkit.data.guess import guess_columns
 from regkit.tasks.names import Split
 
 FOLDER = Path("runs") / "data"
@@ -21,22 +25,39 @@ SPLITS: dict[str, Split] = {name: name for name in get_args(Split)} | {"validati
 Row = Mapping[str, Any]
 
 
+@dataclass
+class Given:
+    """What was given for a task: its table for each split, and options as `tasks.toml` has them."""
+
+    name: str
+    tables: dict[Split, Any]
+    options: dict[str, Any] = field(default_factory=dict)
+    columns: Sequence[str] = ()  # of the training table, once it is written
+
+
 def write_tables(data: Any, folder: Path = FOLDER) -> Path:
     """Write `data` as tables in a folder of its own, named by what is in it; equal data is written once.
 
-    `data` is a table, or a mapping from names of tasks to tables or to mappings from splits to tables. A table is a pair
-    of lists (texts, labels), a DataFrame, a `datasets.Dataset`, or a sequence of rows that are mappings. A text may be
-    a pair of texts. Raises DataError, which names task and split.
+    `data` is a table, or a mapping from names of tasks to tables, or to mappings from splits to tables; beside splits, such
+    a mapping has options of `tasks.toml`, such as metric. A table is a pair of lists (texts, labels), a DataFrame, a
+    `datasets.Dataset`, or a sequence of rows that are mappings. A text may be a pair of texts. Raises DataError or
+    ConfigError, which names the task.
     """
+    given = _tasks(data)
     unfinished = folder / f".{os.getpid()}"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
         digest = hashlib.sha256()
-        for name, splits in _tasks(data).items():
-            for split, table in splits.items():
-                digest.update(_write(unfinished / f"{name}-{split}.jsonl", f"task '{name}', {split}", table))
-        found = folder / "-".join([*_tasks(data), digest.hexdigest()[:12]])[-LONGEST_NAME:]
+        for task in given:
+            for split, table in task.tables.items():
+                digest.update(_write(unfinished, task, split, table))
+        if len(given) > 1 or given[0].options:
+            declared = tomli_w.dumps({"tasks": {task.name: _declared(task) for task in given}})
+            (unfinished / "tasks.toml").write_text(declared, encoding="utf8")
+            digest.update(declared.encode())
+        names = "-".join(task.name for task in given)[:LONGEST_NAME]
+        found = folder / f"{names}-{digest.hexdigest()[:12]}"
         if not found.exists():
             unfinished.rename(found)
         return found
@@ -44,40 +65,54 @@ def write_tables(data: Any, folder: Path = FOLDER) -> Path:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _tasks(data: Any) -> dict[str, dict[Split, Any]]:
+def _tasks(data: Any) -> list[Given]:
     """Sort what was given by task and split."""
-    if not isinstance(data, Mapping) or _is_splits(data):
-        return {TASK: _splits(TASK, data)}
+    if not isinstance(data, Mapping) or "train" in data:
+        return [_given(TASK, data)]
     if not data:
         raise DataError("data is empty; it needs a table for each task, by the task's name.")
     for name in data:
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or len(name) > LONGEST_NAME:
-            raise DataError(
-                f"data has a task {name!r}; a name is made of letters, digits and _, and begins with a letter."
-            )
-    return {name: _splits(name, table) for name, table in data.items()}
+        if not isinstance(name, str) or task_name(name) != name:
+            raise DataError(f"data has a task {name!r:.80}, which is no name of one; {task_name(str(name))} would be.")
+    return [_given(name, table) for name, table in data.items()]
 
 
-def _is_splits(data: Any) -> bool:
-    return isinstance(data, Mapping) and bool(data) and all(name in SPLITS for name in data)
-
-
-def _splits(name: str, data: Any) -> dict[Split, Any]:
+def _given(name: str, data: Any) -> Given:
     if not isinstance(data, Mapping):
-        return {"train": data}
-    for split in data:
-        if split not in SPLITS:
-            raise DataError(f"task '{name}' has a split {split!r}. {nearest(str(split), SPLITS)}")
-    if "train" not in data:
+        return Given(name, {"train": data})
+    tables = {SPLITS[key]: value for key, value in data.items() if key in SPLITS and not isinstance(value, int | float)}
+    options = {key: value for key, value in data.items() if key not in SPLITS or isinstance(value, int | float)}
+    known = [*SPLITS, *(set(TaskSpec.model_fields) - {"train", "test", "columns", "encoding", "quoting"})]
+    for key in options:
+        if key not in known:
+            raise DataError(f"task '{name}' has no split or option {key!r}. {nearest(str(key), known)}")
+    if "train" not in tables:
         raise DataError(f"task '{name}' has no train split.")
-    return {SPLITS[split]: table for split, table in data.items()}
+    return Given(name, tables, options)
 
 
-def _write(path: Path, owner: str, table: Any) -> bytes:
+def _declared(task: Given) -> dict[str, Any]:
+    """Declare a task as `tasks.toml` does, with the usual columns where none are named."""
+    named, labels = task.options.get("text"), task.options.get("label")
+    text, label = guess_columns(
+        f"task '{task.name}'",
+        task.columns,
+        [named] if isinstance(named, str) else named,
+        labels[0] if isinstance(labels, list | tuple) and labels else labels,
+    )
+    files = {split: f"{task.name}-{split}.jsonl" for split in task.tables}
+    values = {"text": text[0] if len(text) == 1 else list(text), "label": label, "skip_empty": True, "dev": HELD_OUT}
+    return values | files | task.options
+
+
+def _write(folder: Path, task: Given, split: Split, table: Any) -> bytes:
     """Write a table as JSON lines, and return a digest of its name and content."""
+    path, owner = folder / f"{task.name}-{split}.jsonl", f"task '{task.name}', {split}"
     digest = hashlib.sha256(path.name.encode())
     with path.open("wb") as file:
         for row in _rows(owner, table):
+            if split == "train":
+                task.columns = task.columns or list(row)
             try:
                 line = json.dumps(row, ensure_ascii=False, default=_plain, allow_nan=False).encode() + b"\n"
             except (TypeError, ValueError) as error:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from regkit import DataError
+from regkit.data.find import find_tasks
 from regkit.notebook.memory import write_tables
 
 TEXTS, LABELS = ["good", "bad film", "fine"], ["yes", "no", "yes"]
@@ -15,7 +16,9 @@ ROWS = [{"text": text, "label": label} for text, label in zip(TEXTS, LABELS, str
 
 
 def read(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    return {path.stem: [json.loads(line) for line in path.read_text("utf8").splitlines()] for path in folder.iterdir()}
+    return {
+        path.stem: [json.loads(line) for line in path.read_text("utf8").splitlines()] for path in folder.glob("*.jsonl")
+    }
 
 
 def frames() -> list[Any]:
@@ -65,6 +68,26 @@ def test_splits_pairs_numbers_and_missing_values_are_kept(tmp_path: Path) -> Non
     }
 
 
+def test_several_tasks_and_options_are_declared_beside_the_tables(tmp_path: Path) -> None:
+    tasks = {
+        "sst": {"train": ROWS, "dev": ROWS, "metric": "macro_f1"},
+        "sts": ([("a", "b"), ("c", "d")] * 5, [1, 2.5] * 5),
+    }
+    found = find_tasks(write_tables(tasks, tmp_path))
+    assert (found["sst"].metric, found["sst"].text, found["sst"].held_out) == ("macro_f1", "text", 0)
+    assert (found["sts"].text_columns, found["sts"].held_out) == (("text1", "text2"), 0.1)
+    several = {
+        "toxic": {
+            "train": [{"text": "a", "rude": 1, "mean": 0}],
+            "kind": "multilabel",
+            "label": ["rude", "mean"],
+            "dev": 0,
+        }
+    }
+    declared = find_tasks(write_tables(several, tmp_path))["toxic"]
+    assert (declared.label_columns, declared.kind, declared.held_out) == (("rude", "mean"), "multilabel", 0)
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -72,9 +95,10 @@ def test_splits_pairs_numbers_and_missing_values_are_kept(tmp_path: Path) -> Non
         ({"sst": (TEXTS, LABELS[:2])}, "task 'sst', train has 3 texts and 2 labels."),
         ({"sst": "good"}, "task 'sst', train is of type str; (texts, labels), a DataFrame, "),
         ({"sst": ([3], [1])}, "task 'sst', train, text 0 is 3; a str is needed, or a pair of them."),
-        ({"my task": ROWS}, "data has a task 'my task'; a name is made of letters, digits and _, "),
+        ({"my task": ROWS}, "data has a task 'my task', which is no name of one; my_task would be."),
+        ({3: ROWS}, "data has a task 3, which is no name of one; task_3 would be."),
         ({"sst": {"dev": ROWS}}, "task 'sst' has no train split."),
-        ({"sst": {"train": ROWS, "tests": ROWS}}, "task 'sst' has a split 'tests'. Did you mean 'test'?"),
+        ({"sst": {"train": ROWS, "tests": ROWS}}, "task 'sst' has no split or option 'tests'. Did you mean 'test'?"),
         ({"sst": [{"text": object()}]}, "task 'sst', train: a row cannot be written as JSON: a object is no text, "),
         ({"sst": [{"text": "a", "label": float("inf")}]}, "task 'sst', train: a row cannot be written as JSON: "),
         (7, "task 'task', train is of type int; (texts, labels), "),

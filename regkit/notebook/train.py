@@ -1,0 +1,55 @@
+"""Train: `regkit train` from Python, on data and plugins that are objects there."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from regkit.cli import train as training
+from regkit.cli.gather import check, gather
+from regkit.hooks import catalog
+from regkit.hooks.handed import Handed, take
+from regkit.notebook.memory import write_tables
+from regkit.runs import folders
+from regkit.runs.trained import Trained, load
+
+
+def train(
+    data: Any = None,
+    *,
+    plugins: Iterable[object] = (),
+    output: str | Path | None = None,
+    resume: str | Path | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Trained:
+    """Train as `regkit train` does, and return the best model, which answers for new texts.
+
+    `data` is what `--data` takes, or a table in memory, or such tables by task: `{"sst": (texts, labels)}`. A table is a
+    pair of lists, a DataFrame, a `datasets.Dataset`, or a mapping from splits to these; see `notebook.memory`. Plugins are
+    names with options, `"smart:weight=3"`, classes, or objects, of which the run makes its own. `settings` are those of
+    `regkit settings`, by name. `resume` goes on with the run in a folder, `quiet` prints nothing.
+
+    Raises RegkitError, whose message is the sentence that the command line prints, before any training; and where
+    training stops, by Ctrl-C too, with the command that goes on.
+    """
+    given = dict(settings)
+    if isinstance(given.get("text"), str):
+        given["text"] = [given["text"]]
+    if data is not None:
+        given["data"] = data if isinstance(data, str | Path) else write_tables(data)
+    handed = take(plugins)
+    with catalog.handing(handed.classes):
+        folder = _train(given, handed, Path(output) if output else None, str(resume) if resume else None, quiet)
+    return load(folder, device=given.get("device", "auto"), factory=given.get("encoder_factory"))
+
+
+def _train(given: dict[str, Any], handed: Handed, output: Path | None, resume: str | None, quiet: bool) -> Path:
+    run = folders.to_resume(resume, output)
+    base = run / folders.CONFIG if run else None
+    chosen = gather(base, given, list(handed.options.items()), owner="regkit.train")
+    if run is None:
+        folders.check_free(output)
+    check(chosen, begins=run is None)
+    folder = training.train(chosen, base, run, output, dry_run=False, quiet=quiet)
+    assert folder is not None  # it is no dry run
+    return folder

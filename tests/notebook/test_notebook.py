@@ -1,0 +1,29 @@
+"""The example notebook runs from its first cell to its last, in a kernel of its own."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NOTEBOOK = Path(__file__).parents[2] / "examples" / "notebook.ipynb"
+
+
+@pytest.mark.slow
+def test_the_example_notebook_runs_and_says_what_it_promises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "the notebook is kept without outputs"
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = "\n".join(text(output) for cell in notebook.cells for output in cell.get("outputs", []))
+    assert "read off label: classification with the classes no, yes" in shown
+    assert "plugin calm (weight=0.3): answers extra_losses" in shown
+    assert "(2, 384)" in shown
+    assert "task 'film', train has 160 texts and 159 labels." in shown
+    assert "step 10/10" not in shown, "the line of progress is removed at the end"
+    assert list((tmp_path / "runs" / "data").iterdir())
+
+
+def text(output: Any) -> str:
+    return str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", ""))
