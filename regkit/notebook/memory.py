@@ -93,12 +93,13 @@ def _given(name: str, data: Any) -> Given:
 
 def _declared(task: Given) -> dict[str, Any]:
     """Declare a task as `tasks.toml` does, with the usual columns where none are named."""
-    named, labels = task.options.get("text"), task.options.get("label")
+    named: Any = task.options.get("text")
+    labels: Any = task.options.get("label")
     text, label = guess_columns(
         f"task '{task.name}'",
         task.columns,
         [named] if isinstance(named, str) else named,
-        labels[0] if isinstance(labels, list | tuple) and labels else labels,
+        str(labels[0]) if isinstance(labels, list | tuple) and labels else labels,
     )
     files = {split: f"{task.name}-{split}.jsonl" for split in task.tables}
     values = {"text": text[0] if len(text) == 1 else list(text), "label": label, "skip_empty": True, "dev": HELD_OUT}
