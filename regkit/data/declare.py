@@ -12,6 +12,7 @@ from regkit.data import demo
 from regkit.data.tables import Table, read_table
 from regkit.data.target import Target
 from regkit.tasks.names import PairMode, Pooling, Split
+from regkit.tasks.scores import a_task
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 LONGEST_NAME = 64  # characters of a task's name, which is part of file names
@@ -33,6 +34,8 @@ class TaskSpec(Target):
 
     @model_validator(mode="after")
     def _complete(self) -> "TaskSpec":
+        if self.is_open:
+            raise ValueError(f"{a_task(self.kind)} needs '{'range' if self.kind == 'regression' else 'classes'}'")
         if self.pair_mode and isinstance(self.text, str):
             raise ValueError("pair_mode is for pairs: text needs two columns")
         return self

@@ -71,7 +71,7 @@ class Target(BaseModel):
         if self.kind == "regression":
             return "" if self.classes is None else "a regression task has a range, and no classes"
         if self.count is None:
-            return f"{a_task(self.kind)} needs 'classes'"
+            return ""
         if isinstance(self.classes, tuple) and (twice := first_duplicate(self.classes)) is not None:
             return f"classes names '{twice}' twice"
         if self.kind == "binary" and self.count != 2:
@@ -86,9 +86,7 @@ class Target(BaseModel):
         """Say what does not fit about the range of scores; nothing if all does."""
         if self.kind != "regression":
             return "" if self.range is None else f"{a_task(self.kind)} has classes, and no range"
-        if self.range is None:
-            return "a regression task needs 'range'"
-        if not self.range[1] - self.range[0] >= NARROWEST:
+        if self.range is not None and not self.range[1] - self.range[0] >= NARROWEST:
             return "range needs its lowest value first, and a higher one after it"
         return ""
 
@@ -101,7 +99,7 @@ class Target(BaseModel):
             return ""
         if self.kind in ("regression", "soft"):
             return f"class_weights are for kinds whose labels are classes, and those of {a_task(self.kind)} are numbers"
-        weights = self.weights
+        weights = None if self.is_open else self.weights
         if isinstance(weights, tuple) and len(weights) != self.count:
             return f"class_weights has {len(weights)} weights, and there are {self.count} classes"
         return ""
@@ -124,6 +122,11 @@ class Target(BaseModel):
         if isinstance(self.classes, int):
             return self.classes
         return len(self.names) or (2 if self.kind == "binary" else None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the classes, or the range, are not declared."""
+        return (self.range if self.kind == "regression" else self.count) is None
 
     @property
     def weights(self) -> Literal["balanced"] | tuple[float, ...] | None:
