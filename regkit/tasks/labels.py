@@ -6,6 +6,7 @@ Every function raises ValueError, which says what is needed instead: the words b
 import ast
 import json
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -100,16 +101,23 @@ def fields(text: str, known: Callable[[str], bool]) -> list[str]:
 
 def _listing(text: str) -> list[str] | None:
     """Read a list as JSON or Python writes it; None where it is none of plain values."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+    for read in (json.loads, _literal):
         try:
-            found = ast.literal_eval(text) if len(text) <= LONGEST_LIST else None
+            found = read(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return None
-    if not isinstance(found, list) or not all(isinstance(each, str | int | float) for each in found):
-        return None
-    return [str(int(each)) if isinstance(each, bool) else str(each) for each in found]
+            continue
+        if isinstance(found, list) and all(isinstance(each, str | int | float) for each in found):
+            return [str(int(each)) if isinstance(each, bool) else str(each) for each in found]
+    return None
+
+
+def _literal(text: str) -> object:
+    """Read a literal of Python, without its warnings of odd backslashes."""
+    if len(text) > LONGEST_LIST:
+        raise ValueError("it is too long")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.literal_eval(text)
 
 
 def write_list(names: Sequence[str]) -> str:

@@ -173,6 +173,8 @@ MISFITS = [
     ('kind = "binary"\nclass_weights = [1, 0]', "class_weights is [1, 0]; \"balanced\", or a number from"),
     ('kind = "binary"\nclass_weights = [1, true]', "class_weights is [1, True]; \"balanced\", or a number from"),
     ('kind = "binary"\nclass_weights = {yes = "much"}', "class_weights is {'yes': 'much'}; \"balanced\", or a number from"),
+    ('kind = "binary"\nclass_weights = []', "class_weights has 0 weights, and there are 2 classes."),
+    ('kind = "regression"\nclass_weights = [1]', "class_weights are for kinds whose labels are classes, and those of a regression task are numbers."),
     ('kind = "binary"\nclass_weights = [1]', "class_weights has 1 weights, and there are 2 classes."),
     ('kind = "binary"\nclasses = ["ham", "spam"]\nclass_weights = {spm = 2}', "class_weights has a weight of 'spm', and there is no such class. Did you mean 'spam'? Available: ham, spam."),
     ('kind = "soft"\nclasses = 3\nclass_weights = "balanced"', "class_weights are for kinds whose labels are classes, and those of a soft task are numbers."),

@@ -101,6 +101,8 @@ TASTES = Multilabel(4, ("sweet", "sour", "hot, spicy", "a|b"))
         ("[[1]]", None),
         ("[" * 100_000, None),
         ('["sour"', None),
+        (r"['sour', '\d']", None),
+        ("[" * 1000 + "]" * 1000, None),
     ],
 )
 def test_a_list_of_labels_is_read_in_every_usual_form(text: str, held: list[int] | None) -> None:
