@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from regkit.runs.experiment import Experiment
     from regkit.runs.settings import Settings
     from regkit.tasks.batch import Batch
-    from regkit.tasks.objectives import Binary, Classification, MaskedWords, Metric, Objective, Regression
+    from regkit.tasks.objectives import (
+        Binary,
+        Classification,
+        MaskedWords,
+        Metric,
+        Multilabel,
+        Objective,
+        Ordinal,
+        Regression,
+        SoftLabels,
+    )
     from regkit.tasks.sampling import apportion, turn
     from regkit.tasks.task import Dataset, Examples, Split, Stage, Task
 else:  # the same names, each imported when it is first used: a test compares
@@ -34,7 +44,10 @@ else:  # the same names, each imported when it is first used: a test compares
             "regkit.runs.experiment": ["Experiment"],
             "regkit.runs.settings": ["Settings"],
             "regkit.tasks.batch": ["Batch"],
-            "regkit.tasks.objectives": ["Binary", "Classification", "MaskedWords", "Metric", "Objective", "Regression"],
+            "regkit.tasks.objectives": [
+                "Binary", "Classification", "MaskedWords", "Metric", "Multilabel", "Objective", "Ordinal", "Regression",
+                "SoftLabels",
+            ],
             "regkit.tasks.sampling": ["apportion", "turn"],
             "regkit.tasks.task": ["Dataset", "Examples", "Split", "Stage", "Task"],
         },
@@ -60,9 +73,11 @@ __all__ = [
     "Losses",
     "MaskedWords",
     "Metric",
+    "Multilabel",
     "MultitaskModel",
     "NonNegative",
     "Objective",
+    "Ordinal",
     "PluginError",
     "Positive",
     "Predict",
@@ -71,6 +86,7 @@ __all__ = [
     "RunError",
     "Settings",
     "Share",
+    "SoftLabels",
     "Split",
     "Stage",
     "Streams",

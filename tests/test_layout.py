@@ -16,9 +16,22 @@ import regkit
 ROOT = Path(__file__).parents[1]
 
 # Who may import whom: a room imports from those named before it, and from itself, but for pairs that are `APART`.
-ROOMS = ["base", "tasks", "distributed", "model", "data", "hooks", "training", "runs", "testing", "hf", "cli"]
+ROOMS = [
+    "base",
+    "tasks",
+    "distributed",
+    "model",
+    "data",
+    "hooks",
+    "training",
+    "runs",
+    "testing",
+    "hf",
+    "cli",
+    "notebook",
+]
 APART = {("tasks", "distributed"), ("distributed", "tasks"), ("data", "hooks"), ("hooks", "data"), ("testing", "runs")}
-APART |= {("hf", "testing"), ("cli", "hf")}
+APART |= {("hf", "testing"), ("cli", "hf"), ("notebook", "hf")}
 FACE = {"__init__", "__main__"}  # what stands in no room: the public names, and `python -m regkit`
 
 

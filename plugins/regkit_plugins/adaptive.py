@@ -1,8 +1,9 @@
 """Adaptive: give more updates to the tasks furthest below their reference score (Jean et al., 2019).
 
 The explicit schedule of arXiv 1909.06434: a task's share is 1 / (min(1, score / reference)^alpha + floor), where the
-reference is the best score so far, or one you give, such as the score of the task trained alone. Shares change when the dev
-splits are scored; until then all tasks have the same share. An epoch has as many updates as the tasks have batches together.
+reference is the best score so far, or one you give, such as the score of the task trained alone. Where less is better, the
+ratio is reference / score. Shares change when the dev splits are scored; until then all tasks have the same share. An epoch
+has as many updates as the tasks have batches together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 
-from regkit import PluginError, Positive, Task, apportion, hookimpl, nearest, turn
+from regkit import Objective, PluginError, Positive, Task, apportion, hookimpl, nearest, turn
 
 
 @dataclass
@@ -25,15 +26,15 @@ class Adaptive:
     draw: int = field(init=False, repr=False, default=0)  # seed of the order of all epochs
     best: dict[str, float] = field(init=False, repr=False, default_factory=dict)
     shares: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # by task, from the last scores
-    metrics: dict[str, str] = field(init=False, repr=False, default_factory=dict)  # which score counts, by task
+    objectives: dict[str, Objective] = field(init=False, repr=False, default_factory=dict)  # by task
 
     @hookimpl
     def epoch_steps(self, tasks: Sequence[Task]) -> int:
         self.draw = int(torch.randint(2**62, ()))
-        self.metrics = {task.name: task.objective.metric for task in tasks}
+        self.objectives = {task.name: task.objective for task in tasks}
         for name in self.reference:
-            if name not in self.metrics:
-                raise PluginError(f"'adaptive' knows no task '{name}'. {nearest(name, self.metrics)}")
+            if name not in self.objectives:
+                raise PluginError(f"'adaptive' knows no task '{name}'. {nearest(name, self.objectives)}")
         return sum(task.batches for task in tasks)
 
     @hookimpl
@@ -46,12 +47,15 @@ class Adaptive:
     def evaluated(self, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
         if not step:
             return  # nothing was trained yet, so no task has fallen behind
-        for name, metric in self.metrics.items():
-            if metric in scores.get(name, {}):
-                score = max(scores[name][metric], 0.0)
-                self.best[name] = max(self.best.get(name, 0.0), score)
-                reference = self.reference.get(name) or self.best[name] or 1.0
-                self.shares[name] = 1 / (min(1.0, score / reference) ** self.alpha + self.floor)
+        for name, objective in self.objectives.items():
+            if objective.metric in scores.get(name, {}):
+                score = max(scores[name][objective.metric], 0.0)
+                lower = objective.scores[objective.metric].lower_is_better
+                self.best[name] = (min if lower else max)(self.best.get(name, score), score)
+                reference = self.reference.get(name) or self.best[name]
+                reached, whole = (reference, score) if lower else (score, reference)
+                ratio = min(1.0, reached / whole) if whole else float(lower)
+                self.shares[name] = 1 / (ratio**self.alpha + self.floor)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "shares": self.shares}

@@ -108,9 +108,9 @@ def explain(
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if not name:
-        return f"{owner}: {message}."
+        return f"{owner}: {message.rstrip('.')}."
     subject = (called or {}).get(name) or f"{owner}: {name}"
-    return f"{subject} is {short(repr(first['input']))}; {message}."
+    return f"{subject} is {short(repr(first['input']))}; {message.rstrip('.')}."
 
 
 def _is_type(part: int | str) -> bool:

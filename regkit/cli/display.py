@@ -1,4 +1,4 @@
-"""Display: show training as it goes, in a live line on a terminal and in plain lines in a pipe."""
+"""Display: show training as it goes, in a live line on a terminal or in a notebook, in plain lines in a pipe."""
 
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -12,12 +12,13 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from regkit.base.wording import percent
 from regkit.hooks.spec import hookimpl
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Stage, Task
 from regkit.training.evaluation import Scores
 
-EVERY = {True: 0.25, False: 10.0}  # seconds between two updates, on a terminal and in a pipe
+EVERY = {True: 0.25, False: 10.0}  # seconds between two updates, in place and in a pipe
 MEMORY = 0.9  # how much of a shown loss is its past
 
 
@@ -32,13 +33,36 @@ class Fitting:
         yield Text(next(fitting, self.lines[-1]), no_wrap=True, overflow="ellipsis")
 
 
+class CellLine:
+    """Show a line in the output of a notebook's cell, in place, as `Live` does on a terminal."""
+
+    def __init__(self) -> None:
+        self.handle: Any = None
+
+    def start(self) -> None:
+        """Take the place below what the cell has printed."""
+        from IPython.display import display  # there is one where this is asked for
+
+        self.handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def update(self, shown: Fitting, *, refresh: bool) -> None:
+        """Show another line; a browser wraps a long one."""
+        if self.handle:
+            self.handle.update({"text/plain": shown.lines[0]}, raw=True)
+
+    def stop(self) -> None:
+        """Remove the line."""
+        if self.handle:
+            self.handle.update({"text/plain": ""}, raw=True)
+
+
 @dataclass
 class Display:
     """Observe a run and print it. A context manager, so that the terminal is left as it was."""
 
     console: Console
     processes: int = 1  # each reads about as many tokens as this one
-    live: Live = field(init=False)
+    live: Live | CellLine = field(init=False)
     means: dict[str, dict[str, float]] = field(default_factory=dict)  # by task and term, smoothed
     waiting: list[Mapping[str, Mapping[str, Tensor]]] = field(default_factory=list)
     chosen: Sequence[Task] = ()
@@ -52,10 +76,13 @@ class Display:
     shown: float = 0.0
 
     def __post_init__(self) -> None:
-        self.live = Live(console=self.console, auto_refresh=False, transient=True)
+        self.in_place = self.console.is_terminal or self.console.is_jupyter
+        self.live = (
+            CellLine() if self.console.is_jupyter else Live(console=self.console, auto_refresh=False, transient=True)
+        )
 
     def __enter__(self) -> "Display":
-        if self.console.is_terminal:
+        if self.in_place:
             self.live.start()
         return self
 
@@ -87,7 +114,7 @@ class Display:
         self.steps += 1
         self.examples += sum(min(task.batch_size, len(task.splits["train"])) for task in self.chosen)
         self.seconds += time.monotonic() - self.resumed
-        if time.monotonic() - self.shown >= EVERY[self.console.is_terminal]:
+        if time.monotonic() - self.shown >= EVERY[self.in_place]:
             self._show(step + 1)
 
     @hookimpl(trylast=True)
@@ -115,7 +142,7 @@ class Display:
                     means[term] = MEMORY * means.get(term, float(value)) + (1 - MEMORY) * float(value)
         self.waiting.clear()
         lines = self._lines(step)
-        if self.console.is_terminal:
+        if self.in_place:
             self.live.update(Fitting(lines), refresh=True)
         else:
             self.say(lines[0])
@@ -135,8 +162,8 @@ class Display:
 
 
 def print_scores(console: Console, scores: Scores, title: str) -> None:
-    """Print scores: a table on a terminal, a line for each task in a pipe."""
-    if not console.is_terminal:
+    """Print scores: a table on a terminal and in a notebook, a line for each task in a pipe."""
+    if not (console.is_terminal or console.is_jupyter):
         for task, values in scores.items():
             shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
             console.print(f"{title}: {task}: {shown}", soft_wrap=True, highlight=False, markup=False)
@@ -159,7 +186,7 @@ def print_effects(console: Console, effects: Mapping[str, Any]) -> None:
 
 def _effect(meaning: str, value: float) -> str:
     part, share, whole = meaning.partition("share of ")
-    return f"{100 * value:.2g} % of {whole}" if share and not part else f"{meaning} {value:.3g}"
+    return f"{percent(value)} % of {whole}" if share and not part else f"{meaning} {value:.3g}"
 
 
 def _terms(means: Mapping[str, float]) -> str:

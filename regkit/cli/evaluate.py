@@ -68,12 +68,16 @@ def _missing(tasks: Sequence[Task], split: Split, predictions: Path | None) -> l
     return lines
 
 
-def write_predictions(folder: Path, task: Task, split: Split, output: Tensor, columns: tuple[str, str]) -> None:
-    """Write `TASK-SPLIT.csv`: the name of each example, and its predicted label as the data writes it."""
+def write_predictions(folder: Path, task: Task, split: Split, output: Tensor, columns: Sequence[str]) -> None:
+    """Write `TASK-SPLIT.csv`: the name of each example, and its predicted label as the data writes it.
+
+    With a column for each class, each has its number.
+    """
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(columns)
     for name, value in zip(task.splits[split].ids, task.objective.prediction(output).tolist(), strict=True):
-        rows.writerow([name, task.objective.text(value)])
+        cells = [f"{each:.6g}" for each in value] if len(columns) > 2 else [task.objective.text(value)]
+        rows.writerow([name, *cells])
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / f"{task.name}-{split}.csv", text.getvalue())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from regkit.base.errors import PluginError
+from regkit.base.wording import percent
 from regkit.hooks.catalog import needs_whole_batches
 from regkit.model.adapter import Adapter
 from regkit.model.own import Own
@@ -27,6 +28,7 @@ def plan(experiment: Experiment) -> list[str]:
     if isinstance(adapter := experiment.model.encoder, Adapter):
         way = "on packed tokens" if adapter.packed else "with padding inside"
         lines.append(f"  {adapter.family}, run by transformers {way}")
+    lines += _apart(experiment)
     lines += [f"  its head of {name}: {said}" for name, said in experiment.heads.items()]
     if trainer.processes.count > 1:
         lines.append(f"processes: {trainer.processes.count}, each with its share of every batch")
@@ -72,6 +74,14 @@ POOLED["max"] = "the largest of its hidden states"
 
 def _pooled(experiment: Experiment) -> str:
     return f"a text is {POOLED[experiment.model.pooling]}"
+
+
+def _apart(experiment: Experiment) -> list[str]:
+    """Say of an encoder without segments what tells the two texts of a pair apart."""
+    together = any(task.pair_mode == "cross_encoder" for task in experiment.trainer.tasks)
+    if not together or getattr(experiment.model.encoder, "has_segments", True):
+        return []
+    return ["  it has no segments: the two texts of a pair are told apart by the special tokens between them alone"]
 
 
 def _without_scores(tasks: Sequence[Task]) -> list[str]:
@@ -137,9 +147,9 @@ def _task(task: Task) -> list[str]:
     lines = [f"task {task.name}: {task.objective.kind}{mode}; {sizes}; batches of {task.batch_size}"]
     for split, examples in task.splits.items():
         if examples.truncated:
-            share = 100 * examples.truncated / len(examples)
+            share = percent(examples.truncated / len(examples))
             lines.append(
-                f"  {examples.truncated} {split} texts ({share:.2g} %) are longer than the encoder reads, and were truncated"
+                f"  {examples.truncated} {split} texts ({share} %) are longer than the encoder reads, and were truncated"
             )
         if said := left_out(task, split):
             lines.append(f"  {said}")

@@ -2,39 +2,26 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from regkit.base.errors import ConfigError, DataError, explain, nearest
 from regkit.base.files import TextPath, read_toml
 from regkit.data import demo
-from regkit.data.tables import Table, first_duplicate, read_table
+from regkit.data.tables import Table, read_table
+from regkit.data.target import Target
 from regkit.tasks.names import PairMode, Pooling, Split
-
-if TYPE_CHECKING:
-    from regkit.tasks.objectives import Objective
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 LONGEST_NAME = 64  # characters of a task's name, which is part of file names
-NARROWEST = 1e-30  # range of scores; a number divided by a narrower one may be too large for a float
-MOST_CLASSES = 1 << 16  # each has a row in the head's weights, whatever the data
-Bound = Annotated[float, Field(ge=-1e9, le=1e9)]  # of a score: a float64 of this size has six decimals
 
 
-class TaskSpec(BaseModel):
+class TaskSpec(Target):
     """A task as `tasks.toml` declares it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    kind: Literal["classification", "binary", "regression"]
     text: str | tuple[str, str]  # the column of the text, or those of a pair
-    label: str  # the column of the label
     id: str | None = None  # the column that names an example in prediction files; without it, the row number
-    classes: Annotated[int, Field(ge=2, le=MOST_CLASSES)] | Annotated[tuple[str, ...], Field(min_length=2)] | None = (
-        None
-    )
-    range: tuple[Bound, Bound] | None = None  # lowest and highest score
     pair_mode: PairMode | None = None  # cross_encoder unless said otherwise
     pooling: Pooling | None = None  # that of the run unless said otherwise
     batch_size: Annotated[int, Field(ge=1)] | None = None
@@ -46,13 +33,6 @@ class TaskSpec(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> "TaskSpec":
-        needed = {"classification": "classes", "regression": "range"}.get(self.kind)
-        if needed and getattr(self, needed) is None:
-            raise ValueError(f"a {self.kind} task needs '{needed}'")
-        if self.range is not None and not self.range[1] - self.range[0] >= NARROWEST:
-            raise ValueError("range needs its lowest value first, and a higher one after it")
-        if isinstance(self.classes, tuple) and (twice := first_duplicate(self.classes)) is not None:
-            raise ValueError(f"classes names '{twice}' twice")
         if self.pair_mode and isinstance(self.text, str):
             raise ValueError("pair_mode is for pairs: text needs two columns")
         return self
@@ -61,19 +41,6 @@ class TaskSpec(BaseModel):
     def columns(self) -> tuple[str, ...]:
         """The names of the text columns: one, or two for a pair."""
         return (self.text,) if isinstance(self.text, str) else self.text
-
-    @property
-    def objective(self) -> "Objective":
-        """The objective of this kind of task, with its classes or its range."""
-        from regkit.tasks.objectives import Binary, Classification, Regression  # which import torch
-
-        if self.kind == "binary":
-            return Binary()
-        if self.kind == "regression" and self.range:
-            return Regression(*self.range)
-        if isinstance(self.classes, tuple):
-            return Classification(len(self.classes), self.classes)
-        return Classification(self.classes or 2)
 
     def table(self, split: Split) -> Table | None:
         """Read the rows of a split; return None if the task has no such split."""

@@ -1,16 +1,18 @@
 """Load: read a task's tables, check every label and tokenize the texts."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from regkit.base.errors import DataError, short
+from regkit.base.wording import percent
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.tables import Table
 from regkit.model.tokenizer import Tokenizer
-from regkit.tasks.objectives import Objective, differ
+from regkit.tasks.objectives import Objective, OfWeights, class_names, differ, weighted
 from regkit.tasks.task import Examples, Split, Task
 
 SHOWN, MANY = 0.01, 0.1  # shares of unknown words that the plan mentions, and warns of
@@ -34,13 +36,34 @@ def load_task(
         if table is not None:
             found[split] = _examples(spec, table, tokenizer, longest, split)
             notes += _unknown(split, found[split], tokenizer, 1 if pair_mode != "cross_encoder" else 2)
-    size = spec.batch_size or batch_size
-    return Task(name, spec.objective, found, pair_mode, size, notes=notes, pooling=spec.pooling)
+    size, objective = spec.batch_size or batch_size, spec.objective
+    if spec.class_weights is not None:
+        objective = _weighted(spec, found["train"].labels if "train" in found else None)
+        notes.append(f"weights of its classes in the loss: {_listed(objective)}.")
+    return Task(name, objective, found, pair_mode, size, notes=notes, pooling=spec.pooling)
+
+
+def _weighted(spec: TaskSpec, labels: Tensor | None) -> OfWeights:
+    """Give the objective the declared weights; without the training labels at hand, read them."""
+    objective = spec.objective
+    assert isinstance(objective, OfWeights)
+    if labels is None and (table := spec.table("train")) is not None:
+        table.require(spec.label_columns)
+        labels = _labels(objective, spec.label_columns, table, "train")
+    assert labels is not None  # a task has a training split
+    return weighted(objective, labels, spec.weights or ())
+
+
+def _listed(objective: OfWeights) -> str:
+    """List the weights by class: of a multilabel task, those of yes."""
+    weights = [pair if isinstance(pair, float) else pair[1] for pair in objective.weights]
+    return short(", ".join(f"{name} {each:.3g}" for name, each in zip(class_names(objective), weights, strict=True)))
 
 
 def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split) -> Examples:
-    has_labels = split != "test" or spec.label in table.rows[0]  # a test split may lack them
-    table.require([*spec.columns, *([spec.label] if has_labels else []), *([spec.id] if spec.id else [])])
+    columns = spec.label_columns
+    has_labels = split != "test" or not table.rows[0].keys().isdisjoint(columns)  # a test split may lack them
+    table.require([*spec.columns, *(columns if has_labels else []), *([spec.id] if spec.id else [])])
     texts = [
         tokenizer.encode([_field(table, row, column) for row in range(len(table.rows))]) for column in spec.columns
     ]
@@ -50,7 +73,7 @@ def _examples(spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, 
         tokens=np.concatenate([tokens for tokens, _ in sequences]).astype(np.int32),
         segments=np.concatenate([np.arange(len(tokens)) >= second for tokens, second in sequences]).astype(np.int8),
         offsets=np.cumsum([0] + [len(tokens) for tokens, _ in sequences]),
-        labels=_labels(spec.objective, spec.label, table, split) if has_labels else None,
+        labels=_labels(spec.objective, columns, table, split) if has_labels else None,
         sides=2 if apart else 1,
         ids=[row.get(spec.id or "") or str(number) for number, row in enumerate(table.rows)],
         truncated=truncated,
@@ -103,19 +126,26 @@ def _unknown(split: Split, examples: Examples, tokenizer: Tokenizer, together: i
     share = (examples.tokens == tokenizer.unk).sum() / max(1, len(examples.tokens) - special)
     if share <= SHOWN:
         return []
-    said = f"{100 * share:.2g} % of the tokens of the {split} texts are words that the tokenizer does not know"
+    said = f"{percent(share)} % of the tokens of the {split} texts are words that the tokenizer does not know"
     return [f"{said}; is the encoder one for this language?" if share > MANY else f"{said}."]
 
 
-def _labels(objective: Objective, column: str, table: Table, split: Split) -> Tensor:
-    values = []
+def _labels(objective: Objective, columns: Sequence[str], table: Table, split: Split) -> Tensor:
+    values, name = [], short(", ".join(columns))
     for number, row in enumerate(table.rows):
-        text = row.get(column, "").strip()
+        text = _cells(row, columns)
         try:
             values.append(objective.label(text))
         except ValueError as needed:
-            raise DataError(f"{table.where(number)}: {column} is '{short(text)}'; {needed} is needed.") from None
+            raise DataError(f"{table.where(number)}: {name} is '{short(text)}'; {needed} is needed.") from None
     labels = torch.tensor(values, dtype=objective.label_type)
     if split == "train" and not differ(labels):
-        raise DataError(f"{table.name}: every {column} is {table.rows[0][column]}; nothing can be learned from it.")
+        every = short(_cells(table.rows[0], columns)) or "empty"
+        raise DataError(f"{table.name}: every {name} is {every}; nothing can be learned from it.")
     return labels
+
+
+def _cells(row: Mapping[str, str], columns: Sequence[str]) -> str:
+    """Read the label of a row, of several columns as a JSON list."""
+    cells = [row.get(column, "").strip() for column in columns]
+    return cells[0] if len(cells) == 1 else json.dumps(cells, ensure_ascii=False)

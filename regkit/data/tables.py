@@ -5,6 +5,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -202,4 +203,7 @@ def _text(value: object) -> str:
     """Write a typed value as a CSV file would."""
     if value is None:
         return ""
+    if isinstance(value, list):  # of labels; a text is none
+        with suppress(TypeError, ValueError):
+            return json.dumps(value, ensure_ascii=False)
     return str(int(value)) if isinstance(value, bool) else str(value)

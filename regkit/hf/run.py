@@ -18,7 +18,7 @@ from regkit.hf.model import NAME, TransformersModel, objective_of
 from regkit.hf.streams import TrainerStreams
 from regkit.hf.update import Update
 from regkit.hooks.compose import compose
-from regkit.hooks.given import Given
+from regkit.hooks.handed import Made
 from regkit.hooks.spec import Losses
 from regkit.runs import checkpoint
 from regkit.tasks.task import FINETUNE, Stage, Task
@@ -32,7 +32,7 @@ class Run:
     Raises ConfigError or PluginError for a composition, a setting or a model that cannot work.
     """
 
-    def __init__(self, trainer: Any, given: Given, make: Callable[[], torch.optim.Optimizer]) -> None:
+    def __init__(self, trainer: Any, given: Made, make: Callable[[], torch.optim.Optimizer]) -> None:
         refuse.check_model(trainer.model)
         args, model = trainer.args, trainer.model
         self.trainer, self.plugins = trainer, given.plugins

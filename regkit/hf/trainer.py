@@ -15,7 +15,7 @@ from regkit.base.errors import ConfigError
 from regkit.hf import refuse
 from regkit.hf.run import Run
 from regkit.hooks.answers import TASK
-from regkit.hooks.given import gather
+from regkit.hooks.handed import make
 
 try:
     import accelerate  # noqa: F401  # a Trainer needs it, and says so only when it is made
@@ -35,7 +35,7 @@ class RegularizedTrainer(Trainer):  # type: ignore[misc]  # mypy does not read t
     """
 
     def __init__(self, *given: Any, plugins: Iterable[Any] = (), **options: Any) -> None:
-        self._given = gather(plugins)
+        self._given = make(plugins)
         refuse.check_plugins(self._given.plugins)
         self._run: Run | None = None
         self._terms: dict[str, list[Tensor]] = {}  # of the loss, since they were last logged

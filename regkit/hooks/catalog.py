@@ -3,10 +3,12 @@
 import inspect
 import json
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import Any, get_origin, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -18,6 +20,20 @@ from regkit.hooks import source
 
 GROUP = "regkit.plugins"
 STAGES = "stages"  # the option of every plugin: the stages in which it acts
+
+_handed: ContextVar[Mapping[str, type]] = ContextVar(
+    "handed", default=MappingProxyType({})
+)  # classes beside the installed ones
+
+
+@contextmanager
+def handing(classes: Mapping[str, type]) -> Iterator[None]:
+    """Know these classes by name inside the block, as if they were installed: those of a notebook's cells."""
+    token = _handed.set({**_handed.get(), **classes})
+    try:
+        yield
+    finally:
+        _handed.reset(token)
 
 
 def installed() -> dict[str, EntryPoint]:
@@ -32,22 +48,28 @@ def installed() -> dict[str, EntryPoint]:
 
 def load_class(name: str) -> type:
     """Import the plugin of this name. PluginError where it is missing, broken or no dataclass."""
-    point = _point(name)
-    try:
-        found = point.load()
-    except Exception as error:  # whatever a stranger's module raises
-        raise PluginError(f"plugin '{name}' ({point.value}) cannot be imported: {last_line(error)}.") from error
+    handed = _handed.get().get(name)
+    found, where = (handed, handed.__qualname__) if handed else _load(name)
     if not (isinstance(found, type) and is_dataclass(found)):
-        raise PluginError(f"plugin '{name}': {point.value} is not a dataclass.")
+        raise PluginError(f"plugin '{name}': {where} is not a dataclass.")
     if STAGES in (field.name for field in fields(found)):
         raise PluginError(f"plugin '{name}': every plugin has an option '{STAGES}'; call its own by another name.")
     return found
 
 
+def _load(name: str) -> tuple[Any, str]:
+    """Import what an entry point names; also returns where that is."""
+    point = _point(name)
+    try:
+        return point.load(), point.value
+    except Exception as error:  # whatever a stranger's module raises
+        raise PluginError(f"plugin '{name}' ({point.value}) cannot be imported: {last_line(error)}.") from error
+
+
 def _point(name: str) -> EntryPoint:
     points = installed()
     if name not in points:
-        raise PluginError(f"there is no plugin '{name}'. {nearest(name, points)}")
+        raise PluginError(f"there is no plugin '{name}'. {nearest(name, [*points, *_handed.get()])}")
     return points[name]
 
 
@@ -91,7 +113,7 @@ def check_names(name: str, given: Mapping[str, Any]) -> None:
     Nothing is checked here that only the imported plugin tells: `make` checks that, and the values. Raises PluginError.
     """
     try:
-        found = source.read(_point(name))
+        found = None if name in _handed.get() else source.read(_point(name))
         known = found.fields() if found else None
     except source.UnclearError:
         return

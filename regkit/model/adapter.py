@@ -48,12 +48,17 @@ class Adapter(nn.Module):
         self.family: str = config.model_type
         self.width: int = config.hidden_size
         self.first_position, self.longest, self.packed = first_position, longest, packed
-        self.has_segments = "token_type_ids" in inspect.signature(model.forward).parameters
+        self.takes_segments = "token_type_ids" in inspect.signature(model.forward).parameters
         has_pooler = isinstance(getattr(model, "pooler", None), nn.Module)
         self.own_pooler = None if has_pooler else nn.Linear(self.width, self.width)
         epsilon = _first(config, "layer_norm_eps", "norm_eps", "rms_norm_eps") or 1e-12
         self.norm = nn.LayerNorm(self.word.embedding_dim, epsilon, elementwise_affine=False)
         self.activation = _activation(_first(config, "hidden_act", "hidden_activation") or "gelu")
+
+    @property
+    def has_segments(self) -> bool:
+        """Whether the embeddings tell the two texts of a pair apart."""
+        return self.takes_segments and getattr(self.model.config, "type_vocab_size", 1) > 1
 
     @property
     def word(self) -> nn.Embedding:
@@ -100,8 +105,8 @@ class Adapter(nn.Module):
 
         Some know a single segment, in which both texts of a pair are.
         """
-        known = getattr(self.model.config, "type_vocab_size", 0)
-        return {"token_type_ids": batch.segments.clamp(max=max(known - 1, 0))} if self.has_segments else {}
+        known = max(1, getattr(self.model.config, "type_vocab_size", 1))
+        return {"token_type_ids": batch.segments.clamp(max=known - 1)} if self.takes_segments else {}
 
     def pool(self, hidden: Tensor) -> Tensor:
         """Turn hidden states of [CLS] into text vectors, both `[sequences, width]`."""

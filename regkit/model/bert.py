@@ -146,6 +146,11 @@ class Bert(nn.Module):
         self.reset(self)
 
     @property
+    def has_segments(self) -> bool:
+        """Whether the embeddings tell the two texts of a pair apart."""
+        return self.config.type_vocab_size > 1
+
+    @property
     def family(self) -> Family:
         """The family whose names the checkpoint has."""
         return FAMILIES[self.config.model_type]

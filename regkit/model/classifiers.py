@@ -15,7 +15,7 @@ from regkit.model.adapter import ON_POOLER
 from regkit.model.families import FAMILIES
 from regkit.model.weight_files import Tensors
 from regkit.model.weights import read_tensors
-from regkit.tasks.objectives import SCALE, Binary, Classification, Objective, Regression
+from regkit.tasks.objectives import SCALE, Binary, Multilabel, Objective, Ordinal, Regression, class_names
 
 CLASSIFIERS = {name: family.classifier for name, family in FAMILIES.items()} | ON_POOLER
 NONE_NEEDED = ("", "MaskedLM", "PreTraining", "NextSentencePrediction")  # `head_names` has these, or there is no head
@@ -45,7 +45,10 @@ class Classifier:
         if isinstance(objective, Regression) and len(self.names) == 1 and self.problem == "regression":
             weight, bias = self.weight / objective.unit, (self.bias - objective.low) / objective.unit
             return {"linear.weight": weight, "linear.bias": bias}
-        order = self._order(_labels(objective)) if self.problem in (None, "single_label_classification") else None
+        several = self.problem == "multi_label_classification"
+        known = self.problem in (None, "single_label_classification", "multi_label_classification")
+        fits = known and several == isinstance(objective, Multilabel)
+        order = self._order(_labels(objective)) if fits else None
         if order is None:
             return None
         weight, bias = self.weight[order], self.bias[order]
@@ -111,8 +114,7 @@ def _names(entries: Mapping[str, Any], outputs: int) -> list[str]:
 
 def _labels(objective: Objective) -> list[str]:
     """List the classes of a task as its table names them."""
-    classes = objective.classes if isinstance(objective, Classification) else 2 if isinstance(objective, Binary) else 0
-    return [objective.text(label) for label in range(classes)]
+    return [] if isinstance(objective, Ordinal) else class_names(objective)  # thresholds are no logits
 
 
 def _numbers(count: int) -> list[str]:

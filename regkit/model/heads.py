@@ -1,13 +1,17 @@
 """Heads: turn text vectors into a task's output, for one text or a pair, read together or apart."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regkit.model.bert import Encoder, initialise
 from regkit.model.dropout import Dropout
-from regkit.tasks.objectives import SCALE, MaskedWords, Objective, Regression
+from regkit.tasks.objectives import SCALE, MaskedWords, Objective, Ordinal, Regression
 from regkit.tasks.task import Task
+
+DISTANCE = 2.0  # of two thresholds at the start: in the middle between them, a class has a chance of 0.46
 
 
 class Linear(nn.Module):
@@ -19,7 +23,8 @@ class Linear(nn.Module):
     def __init__(self, width: int, objective: Objective, rate: float) -> None:
         super().__init__()
         self.dropout = Dropout(rate)
-        self.linear = nn.Linear(width, objective.width)
+        outputs = 1 if isinstance(objective, Ordinal) else objective.width  # its thresholds are in no layer
+        self.linear = nn.Linear(width, outputs)
         initialise(self.linear, 0.02)
         if isinstance(objective, Regression):  # begin in the middle of the scale, not at 0
             nn.init.constant_(self.linear.bias, SCALE / 2)
@@ -41,6 +46,25 @@ class PairFeatures(Linear):
     def forward(self, vectors: Tensor) -> Tensor:
         first, second = vectors[0::2], vectors[1::2]
         return super().forward(torch.cat([first, second, (first - second).abs(), first * second], dim=1))
+
+
+class Thresholds(nn.Module):
+    """A head's score for each text, beside the thresholds of an ordinal task, which all texts share.
+
+    From the input of the head below, which gives one output, to `[examples, classes - 1]` as `Ordinal` reads it: the bias of
+    that head stands for the first threshold. Where a step moves every weight alike, as AdamW's, a score moves by the sum of
+    many; so that thresholds keep up with it, their weights count by the root of the width.
+    """
+
+    def __init__(self, score: Linear, objective: Ordinal) -> None:
+        super().__init__()
+        self.score, self.lever = score, math.sqrt(score.linear.in_features)
+        self.gaps = nn.Parameter(torch.full([objective.classes - 2], math.log(math.expm1(DISTANCE)) / self.lever))
+        nn.init.constant_(score.linear.bias, DISTANCE * (objective.classes - 2) / 2)  # begin in the middle
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        score: Tensor = self.score(vectors)
+        return torch.cat([score[:, None], (self.lever * self.gaps).expand(len(score), -1)], dim=1)
 
 
 class Cosine(nn.Module):
@@ -76,11 +100,10 @@ class WordPredictor(nn.Module):
 
 def head_for(task: Task, encoder: Encoder, rate: float) -> nn.Module:
     """Build the head that fits the task's pair mode and objective, with fresh weights."""
-    width = encoder.width
     if isinstance(task.objective, MaskedWords):
         return WordPredictor(encoder)
-    if task.pair_mode != "bi_encoder":
-        return Linear(width, task.objective, rate)
-    if isinstance(task.objective, Regression):
+    if task.pair_mode == "bi_encoder" and isinstance(task.objective, Regression):
         return Cosine()
-    return PairFeatures(width, task.objective, rate)
+    form = PairFeatures if task.pair_mode == "bi_encoder" else Linear
+    head = form(encoder.width, task.objective, rate)
+    return Thresholds(head, task.objective) if isinstance(task.objective, Ordinal) else head

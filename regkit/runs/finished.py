@@ -37,7 +37,7 @@ class Finished:
 
     model: MultitaskModel
     tasks: list[Task]
-    columns: dict[str, tuple[str, str]]  # by task: what prediction files call the example and its label
+    columns: dict[str, tuple[str, ...]]  # by task: what prediction files call the example and its label, or labels
     settings: Settings
 
 
@@ -69,7 +69,7 @@ def load_run(
     model = MultitaskModel(encoder, tasks, Streams(0), pooling=settings.pooling or made_for(best)).to(where)
     checkpoint.load_heads(best, model.heads)
     _check_declared(folder, tasks)
-    columns = {name: (spec.id or "row", spec.label) for name, spec in specs.items()}
+    columns = {name: (spec.id or "row", *spec.label_columns) for name, spec in specs.items()}
     return Finished(model, tasks, columns, settings)
 
 

@@ -11,7 +11,7 @@ from regkit.base.errors import ConfigError, nearest
 from regkit.tasks.objectives import defined
 from regkit.tasks.task import Stage, Task, scorable
 from regkit.training.caveats import report
-from regkit.training.evaluation import Scores, mean_score
+from regkit.training.evaluation import Scores, higher_is_better, mean_score
 
 MEAN = "mean"
 CheckpointName = Annotated[str, Field(pattern=r"^[\w-]*$")]  # that of its folder; it leads nowhere else
@@ -81,4 +81,4 @@ def monitored(monitor: str, stage: Stage, tasks: Sequence[Task], scores: Scores)
     if name not in stage.tasks:
         return mean_score(scores, tasks)
     objective = next(task.objective for task in tasks if task.name == name)
-    return -scores[name][metric] if objective.scores[metric].lower_is_better else scores[name][metric]
+    return higher_is_better(objective, metric, scores[name])

@@ -13,6 +13,7 @@ from regkit.runs import checkpoint
 from regkit.runs.experiment import Experiment
 from regkit.runs.resumable import Resumable
 from regkit.runs.settings import Settings
+from regkit.tasks.objectives import KINDS, Objective, described
 from regkit.tasks.task import Task
 
 # May differ: none of them changes what is learned, but for which values dropout sets to 0.
@@ -89,11 +90,16 @@ def fingerprints(tasks: Sequence[Task]) -> dict[str, str]:
 
 
 def _fingerprint(task: Task) -> str:
-    digest = hashlib.sha256(repr((task.objective, task.pair_mode, task.batch_size)).encode())
+    digest = hashlib.sha256(repr((_whole(task.objective), task.pair_mode, task.batch_size)).encode())
     for split in ("train", "dev"):
         if examples := task.splits.get(split):
             digest.update(examples.digest())
     return digest.hexdigest()
+
+
+def _whole(objective: Objective) -> object:
+    """Describe an objective with what its head does not depend on: class weights, and the score that decides."""
+    return described(objective) if type(objective) in KINDS.values() else objective
 
 
 def sources(settings: Settings) -> str:

@@ -29,7 +29,7 @@ class Batch:
     starts: Tensor  # [sequences] index of each sequence's first token, [CLS]
     counts: Tensor  # [sequences] tokens of each sequence
     sequence_of: Tensor  # [tokens] index of the sequence that the token belongs to
-    labels: Tensor | None  # [predictions] one for each example, or for each masked word
+    labels: Tensor | None  # [predictions] one for each example, or for each masked word; or [examples, classes]
     lengths: tuple[int, ...]  # `counts` as Python numbers, which nobody has to wait for the device to read
     sides: int  # sequences of each example: 1 or 2
     rows: tuple[int, ...]  # row numbers of the examples in their split

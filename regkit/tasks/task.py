@@ -21,7 +21,7 @@ class Dataset(Protocol):
 
     @property
     def labels(self) -> Tensor | None:
-        """The labels, `[examples]`; None for a split without labels, which cannot be scored."""
+        """The labels, `[examples]` or `[examples, classes]`; None for a split without labels, which cannot be scored."""
         ...
 
     @property
@@ -61,7 +61,7 @@ class Examples:
     tokens: np.ndarray  # [all tokens] token ids, special tokens included
     segments: np.ndarray  # [all tokens]
     offsets: np.ndarray  # [sequences + 1]
-    labels: Tensor | None  # [examples]; None for a split without labels
+    labels: Tensor | None  # [examples], or [examples, classes]; None for a split without labels
     sides: int = 1  # sequences of each example: 1, or 2 for a pair read apart
     ids: Sequence[str] = ()  # [examples] names in prediction files
     truncated: int = 0  # examples that were longer than the encoder reads

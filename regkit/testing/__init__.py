@@ -9,7 +9,7 @@
 
 Each check takes a factory: a function that makes the plugins of a run, by name, afresh at every call. It raises
 AssertionError with what differed. A second argument, a function that makes tasks, is for plugins that cannot handle all of
-`tiny_tasks`.
+`tiny_tasks`; `tiny_kinds` makes those of the kinds that are not among these.
 """
 
 from regkit.testing.observers import Probe, Snapshot, exactly, gradients_of, same_weights
@@ -19,6 +19,7 @@ from regkit.testing.tiny import (
     TINY,
     Plugins,
     measured,
+    tiny_kinds,
     tiny_run,
     tiny_task,
     tiny_tasks,
@@ -40,6 +41,7 @@ __all__ = [
     "measured",
     "resume_is_exact",
     "same_weights",
+    "tiny_kinds",
     "tiny_run",
     "tiny_task",
     "tiny_tasks",

@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import BertPreTokenizer
+from torch import Tensor
 
 from regkit.base.randomness import Streams
 from regkit.distributed.processes import ALONE, Processes
@@ -17,7 +18,16 @@ from regkit.hooks.defaults import Defaults
 from regkit.hooks.spec import hookimpl
 from regkit.model import Bert, BertConfig, MultitaskModel
 from regkit.model.tokenizer import Tokenizer
-from regkit.tasks.objectives import SCALE, Binary, Classification, Objective, Regression
+from regkit.tasks.objectives import (
+    SCALE,
+    Binary,
+    Classification,
+    Multilabel,
+    Objective,
+    Ordinal,
+    Regression,
+    SoftLabels,
+)
 from regkit.tasks.task import FINETUNE, Examples, PairMode, Stage, Task
 from regkit.training.effects import Meter, Record
 from regkit.training.fit import Fit
@@ -50,19 +60,27 @@ def tiny_task(
     starts = np.cumsum(lengths) - lengths
     segments = np.concatenate([np.arange(n) >= n // 2 for n in lengths]) if pair_mode == "cross_encoder" else 0 * tokens
     share = tokens[starts[::sides]] / TINY.vocab_size
-    if isinstance(objective, Regression):
-        labels = torch.tensor(SCALE * share, dtype=torch.float32)
-    else:
-        labels = torch.tensor(share * (objective.width if objective.width > 1 else 2)).long()
     examples = Examples(
         tokens=tokens.astype(np.int32),
         segments=segments.astype(np.int8),
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        labels=labels,
+        labels=_labels(objective, torch.from_numpy(share)),
         sides=sides,
         ids=[str(row) for row in range(size)],
     )
     return Task(name, objective, {"train": examples, "dev": examples}, pair_mode, batch_size)
+
+
+def _labels(objective: Objective, share: Tensor) -> Tensor:
+    """Make labels of a kind from a number in [0, 1) for each example."""
+    if isinstance(objective, Regression):
+        return (SCALE * share).float()
+    classes = getattr(objective, "classes", max(objective.width, 2))
+    if isinstance(objective, SoftLabels):
+        return (8 * share[:, None] * torch.arange(classes)).cos().softmax(-1).float()
+    if isinstance(objective, Multilabel):
+        return (share[:, None] * 2 ** torch.arange(1, classes + 1)).long() % 2
+    return (share * classes).long()
 
 
 def tiny_tokenizer() -> Tokenizer:
@@ -83,6 +101,18 @@ def tiny_tasks() -> list[Task]:
         tiny_task("score", Regression(0, 5), "cross_encoder", size=13),
         tiny_task("cosine", Regression(0, 5), "bi_encoder", size=16),
         tiny_task("features", Binary(), "bi_encoder", size=16),
+    ]
+
+
+def tiny_kinds() -> list[Task]:
+    """Make one task of each kind whose labels or outputs are in another form, and one with class weights."""
+    return [
+        tiny_task("labels", Multilabel(3), size=12),
+        tiny_task("grades", Ordinal(4), "cross_encoder", size=12),
+        tiny_task("ranks", Ordinal(3, weights=(0.5, 1.0, 1.5)), "bi_encoder", size=12),
+        tiny_task("shares", SoftLabels(3), "bi_encoder", size=12),
+        tiny_task("rare", Classification(3, weights=(0.3, 0.7, 2.0)), size=12),
+        tiny_task("spam", Binary(weights=(0.6, 1.8)), "cross_encoder", size=12),
     ]
 
 

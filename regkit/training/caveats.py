@@ -23,7 +23,8 @@ def left_out(task: Task, split: Split) -> str:
     labels, names = task.splits[split].labels, undefined(task, split)
     if labels is None or not names:
         return ""
-    return f"every {split} label is {task.objective.text(labels[0].item())}: {_are(names)} not defined, and left out"
+    said = f"every {split} label is {task.objective.text(labels[0].tolist()) or 'none'}"
+    return f"{said}: {_are(names)} not defined, and left out"
 
 
 def _are(names: list[str]) -> str:
@@ -36,16 +37,18 @@ def one_sided(task: Task, split: Split, evidence: Tensor) -> str:
     if evidence.shape[1:] != ((task.objective.width,) if task.objective.width > 1 else ()):
         return ""  # it is less than the output, and predicts nothing
     guesses = task.objective.prediction(evidence)
-    if len(guesses) == 1 or guesses.max() - guesses.min() > ALIKE or not (labels is None or differ(labels)):
+    apart = (guesses - guesses[0]).abs().max()
+    if len(guesses) == 1 or apart > ALIKE or not (labels is None or differ(labels)):
         return ""
     said = f"{task.name}: all {len(guesses)} predictions on {split} are"
-    text = task.objective.text(round(guesses[0].item(), 3))
+    text = task.objective.text(guesses[0].double().round(decimals=3).tolist()) or "none"
     if guesses.is_floating_point():
         return f"{said} about {text}: they tell no example from another"
+    said += f" {text}" if guesses.dim() > 1 else f" class {text}"
     if labels is None:
-        return f"{said} class {text}"
-    share = 100 * (labels == guesses[0]).double().mean().item()
-    return f"{said} class {text}, as are {share:.3g} % of its labels: accuracy alone does not show it"
+        return said
+    share = 100 * (labels == guesses[0]).view(len(labels), -1).all(1).double().mean().item()
+    return f"{said}, as are {share:.3g} % of its labels: accuracy alone does not show it"
 
 
 def report(split: Split, scores: Mapping[str, Mapping[str, float]], caveats: Sequence[str]) -> dict[str, Any]:

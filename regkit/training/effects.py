@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from regkit.base.wording import percent
 from regkit.hooks.catalog import strengths
 from regkit.hooks.compose import Composition
 from regkit.hooks.spec import Predict, hookimpl
@@ -189,7 +190,7 @@ def warnings(found: Mapping[str, Mapping[str, Mapping[str, float]]], composition
         options = " or ".join(f"{name} (now {getattr(plugin, name):g})" for name in strengths(plugin))
         verdict, remedy = ("does next to nothing", "raise") if share < LITTLE else ("dominates the gradient", "lower")
         change = f"{remedy} {options} of '{owner}'" if options else f"see the options of '{owner}'"
-        said.append(f"'{term}' gives {100 * share:.2g} % of the gradient: it {verdict}; {change}.")
+        said.append(f"'{term}' gives {percent(share)} % of the gradient: it {verdict}; {change}.")
     return said
 
 

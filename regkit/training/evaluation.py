@@ -11,6 +11,7 @@ from regkit.base.errors import RunError
 from regkit.distributed.processes import ALONE, Processes
 from regkit.model import MultitaskModel
 from regkit.model.modes import autocast, mode
+from regkit.tasks.objectives import Objective
 from regkit.tasks.task import Split, Task, scorable
 from regkit.training.caveats import one_sided
 from regkit.training.fit import Fit
@@ -75,9 +76,19 @@ def score(task: Task, output: Tensor, labels: Tensor) -> dict[str, float]:
 def mean_score(scores: Mapping[str, Mapping[str, float]], tasks: Iterable[Task]) -> float:
     """Compute the mean over tasks of each objective's own metric: it decides which checkpoint is best.
 
-    A task whose labels do not define its metric does not count. If there is no other, the lowest mean loss decides.
+    A metric of which less is better counts with its sign turned. A task whose labels do not define its metric does not
+    count. If there is no other, the lowest mean loss decides.
     """
-    own = {task.name: task.objective.metric for task in tasks}
-    main = [values[own[name]] for name, values in scores.items() if own[name] in values]
+    own = {task.name: task.objective for task in tasks}
+    main = [
+        higher_is_better(own[name], own[name].metric, values)
+        for name, values in scores.items()
+        if own[name].metric in values
+    ]
     losses = [-values["loss"] for values in scores.values()]
     return float(np.mean(main or losses or [0.0]))
+
+
+def higher_is_better(objective: Objective, metric: str, values: Mapping[str, float]) -> float:
+    """Look up a score, with its sign turned if less of it is better."""
+    return -values[metric] if objective.scores[metric].lower_is_better else values[metric]

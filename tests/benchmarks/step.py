@@ -28,12 +28,17 @@ Step = Callable[[int], None]
 
 
 def regkit_step(
-    encoder: Path, data: Path, task: str, plugins: dict[str, dict[str, object]], chosen: argparse.Namespace
+    encoder: Path,
+    data: Path,
+    task: str,
+    plugins: dict[str, dict[str, object]],
+    chosen: argparse.Namespace,
+    **more: object,
 ) -> Step:
     """A whole update of regkit's loop on batch n."""
     precision = "bf16" if chosen.bf16 else "fp32"
     values = {"data": data, "encoder": str(encoder), "tasks": [task], "batch_size": chosen.batch_size}
-    settings = Settings(**values, plugins=plugins, precision=precision)
+    settings = Settings(**values, plugins=plugins, precision=precision, **more)
     trainer = Experiment.build(settings).trainer
     trainer.bucketing = not chosen.random_batches
     return step_of(trainer)
@@ -42,6 +47,7 @@ def regkit_step(
 def step_of(trainer: Trainer) -> Step:
     """What makes the update of the trainer's one stage on batch n."""
     ((stage, tasks),) = stages_of(trainer)
+    trainer.state.enter(0, stage.name)
     with trainer.streams.at(stage.name):
         prepare(trainer.hook, trainer.model, stage, tasks)
         optimizer = trainer.state.optimizer = make_optimizer(trainer.hook, trainer.model, stage)

@@ -208,7 +208,7 @@ DECLARED = [
     declared("a number for a task", "[tasks]\nmood = 3", ("task 'mood'", "table")),
     declared("another table", "[task.mood]\n" + MOOD, "has an unknown table 'task'; "),
     declared("unknown key", MOOD + 'trian = "x"', "task 'mood' has no option 'trian'. Did you mean 'train'? Available: batch_size, "),
-    declared("unknown kind", MOOD.replace("classif", "clasif"), ("task 'mood': kind is 'clasification'; input should be 'classification', 'binary' or 'regression'.")),
+    declared("unknown kind", MOOD.replace("classif", "clasif"), ("task 'mood': kind is 'clasification'; input should be 'classification', 'binary', 'regression', 'multilabel', 'ordinal' or 'soft'.")),
     declared("no kind", MOOD.replace("kind = ", "# "), "task 'mood' needs 'kind'."),
     declared("no text", MOOD.replace("text = ", "# "), "task 'mood' needs 'text'."),
     declared("no label", MOOD.replace("label = ", "# "), "task 'mood' needs 'label'."),

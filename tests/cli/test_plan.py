@@ -14,7 +14,7 @@ from regkit import Experiment, PluginError, Settings
 from regkit.cli.plan import first_epoch, plan
 from regkit.cli.trial import Trial
 from regkit.training.stages import measure_length
-from tests.helpers import TASKS, install, regkit, stages_of, write_csv, write_tasks
+from tests.helpers import TASKS, VOCABULARY, install, regkit, stages_of, write_csv, write_tasks
 
 
 def steps(place: Path, *plugins: str) -> dict[str, tuple[str, str, float]]:
@@ -372,3 +372,17 @@ def test_what_a_later_stage_refuses_is_refused_before_the_first_one_is_trained(p
     assert ran.status == 2
     assert ran.err.startswith("regkit: task 'near' has nothing to train while the encoder is frozen: a cosine has no")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("kinds", "said"), [(1, True), (2, False)])
+def test_an_encoder_without_segments_says_what_tells_the_texts_of_a_pair_apart(
+    kinds: int, said: bool, tmp_path: Path
+) -> None:
+    from tests.model.foreign_families import write_foreign, write_vocabulary
+
+    write_tasks(tmp_path / "data")
+    write_foreign(tmp_path / "encoder", "roberta", vocab_size=len(VOCABULARY), type_vocab_size=kinds)
+    write_vocabulary(tmp_path / "encoder")
+    train = ["train", "--data", "data", "--encoder", "encoder", "--dry-run"]
+    assert ("it has no segments" in regkit(*train, cwd=tmp_path).out) == said
+    assert "it has no segments" not in regkit(*train, "--tasks", "mood", cwd=tmp_path).out

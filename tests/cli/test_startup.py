@@ -40,6 +40,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_encoder(folder / "encoder")
     write_tasks(folder / "data")
     (folder / "c.toml").write_text("epochs =", encoding="utf8")
+    (folder / "metric.toml").write_text(
+        (folder / "data" / "tasks.toml").read_text() + 'metric = "peerson"\n', encoding="utf8"
+    )
     return folder
 
 
@@ -72,6 +75,7 @@ QUICK = [
     (("train", "c.toml"), 2),
     (("train", "--data", "nowhere", "--encoder", "encoder"), 2),
     (("train", "--data", "data", "--encoder", "./nowhere"), 2),
+    (("train", "--data", "metric.toml", "--encoder", "encoder"), 2),
     (("train", "--output", "data", *RIGHT), 2),
     (("train", "--resume", "rnu"), 2),
     (("train", "--resume", "auto"), 2),

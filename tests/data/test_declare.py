@@ -1,12 +1,23 @@
 """Declare: from files to tasks - the course's folder, a tasks.toml, the demo."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from regkit.base.errors import ConfigError, DataError
 from regkit.data.declare import SPLITS, TaskSpec, choose, find_tasks
-from regkit.tasks.objectives import Binary, Classification, Regression
+from regkit.tasks.objectives import (
+    KINDS,
+    Binary,
+    Classification,
+    Multilabel,
+    Objective,
+    Ordinal,
+    Regression,
+    SoftLabels,
+)
+from regkit.tasks.scores import SCORES
 from tests.helpers import TASKS, write_csv, write_tasks
 
 ROWS = {"sst": (8544, 1101, 2210), "quora": (25702, 4000, 4000), "sts": (6040, 863, 1725), "cfimdb": (1707, 245, 488)}
@@ -99,6 +110,99 @@ def test_every_kind_gives_its_objective(tmp_path: Path) -> None:
     assert [task.columns for task in tasks.values()] == [("sentence",), ("one", "two"), ("one", "two")]
     named = declare(tmp_path, TASKS.replace("classes = 3", 'classes = ["sad", "so so", "glad"]'))["mood"].objective
     assert named == Classification(3, ("sad", "so so", "glad"))
+
+
+@pytest.mark.parametrize(
+    ("declared", "objective"),
+    [
+        ('kind = "multilabel"\nlabel = ["sweet", "sour"]', Multilabel(2, ("sweet", "sour"))),
+        ('kind = "multilabel"\nlabel = ["s1", "s2"]\nclasses = ["sweet", "sour"]', Multilabel(2, ("sweet", "sour"))),
+        ('kind = "multilabel"\nlabel = "tags"\nclasses = 9\nmetric = "auc"', Multilabel(9, metric="auc")),
+        ('kind = "ordinal"\nlabel = "stars"\nclasses = 5', Ordinal(5)),
+        ('kind = "ordinal"\nlabel = "stars"\nclasses = ["1", "2", "3"]\nmetric = "mae"', Ordinal(3, ("1", "2", "3"), metric="mae")),
+        ('kind = "soft"\nlabel = ["p_neg", "p_pos"]', SoftLabels(2, ("p_neg", "p_pos"))),
+        ('kind = "soft"\nlabel = "shares"\nclasses = 3\nmetric = "kl"', SoftLabels(3, metric="kl")),
+        ('kind = "binary"\nlabel = "spam"\nclasses = ["ham", "spam"]', Binary(("ham", "spam"))),
+        ('kind = "binary"\nlabel = "spam"\nmetric = "f1"', Binary(metric="f1")),
+        ('kind = "regression"\nlabel = "x"\nrange = [0, 1]\nmetric = "spearman"', Regression(0, 1, "spearman")),
+        ('kind = "classification"\nlabel = "x"\nclasses = 3\nmetric = "macro_f1"', Classification(3, metric="macro_f1")),
+    ],
+)  # fmt: skip
+def test_a_task_says_its_classes_and_the_score_that_decides(
+    tmp_path: Path, declared: str, objective: Objective
+) -> None:
+    found = declare(tmp_path, f'[tasks.t]\ntext = "text"\ntrain = "t.csv"\n{declared}')["t"].objective
+    assert (found, found.metric) == (objective, objective.metric)
+
+
+@pytest.mark.parametrize(
+    ("declared", "weights"),
+    [
+        ('kind = "binary"\nclass_weights = "balanced"', "balanced"),
+        ('kind = "binary"\nclass_weights = {yes = 3}', (1, 3)),
+        ('kind = "binary"\nclasses = ["ham", "spam"]\nclass_weights = {SPAM = 3}', (1, 3)),
+        ('kind = "ordinal"\nclasses = 3\nclass_weights = {2 = 3, 0 = 0.5}', (0.5, 1, 3)),
+        ('kind = "classification"\nclasses = 3\nclass_weights = [1, 2, 3]', (1, 2, 3)),
+        ('kind = "multilabel"\nclasses = ["a", "b"]\nclass_weights = {b = 9}', (1, 9)),
+        ('kind = "multilabel"\nclasses = ["a", "b"]', None),
+    ],
+)
+def test_weights_are_given_by_name_or_in_the_order_of_the_classes(
+    tmp_path: Path, declared: str, weights: object
+) -> None:
+    assert declare(tmp_path, f'[tasks.t]\ntext = "x"\nlabel = "y"\ntrain = "t.csv"\n{declared}')["t"].weights == weights
+
+
+MISFITS = [
+    ('kind = "multi"', "kind is 'multi'; input should be 'classification', 'binary', "),
+    ('kind = "ordinal"', "an ordinal task needs 'classes'."),
+    ('kind = "ordinal"\nclasses = 2', "an ordinal task needs three classes or more; two are for the kind binary."),
+    ('kind = "multilabel"\nclasses = 2', "a multilabel task of two classes needs their names."),
+    ('kind = "multilabel"\nlabel = ["a"]', "a multilabel task with label columns needs two or more; one alone is for the kind binary."),
+    ('kind = "multilabel"\nlabel = ["a", "b", "a"]', "label names column 'a' twice."),
+    ('kind = "soft"\nlabel = ["a", "b"]\nclasses = 3', "label names 2 columns, and there are 3 classes."),
+    ('kind = "classification"\nlabel = ["a", "b"]', "a classification task has one label column; several are for the kinds multilabel and soft."),
+    ('kind = "regression"\nlabel = ["a", "b"]', "a regression task has one label column; several are for the kinds multilabel and soft."),
+    ('kind = "regression"\nrange = [0, 1]\nclasses = 2', "a regression task has a range, and no classes."),
+    ('kind = "binary"\nrange = [0, 1]', "a binary task has classes, and no range."),
+    ('kind = "binary"\nclasses = 3', "a binary task has two classes, of which the second is yes."),
+    ('kind = "binary"\nmetric = "f2"', "metric is 'f2', no score of a binary task. Available: accuracy, auc, f1, loss."),
+    ('kind = "ordinal"\nclasses = 3\nmetric = "acuracy"', "metric is 'acuracy', no score of an ordinal task. Did you mean 'accuracy'?"),
+    ('kind = "binary"\nclass_weights = "balance"', "class_weights is 'balance'; \"balanced\", or a number from 1e-6 to 1e6 for each class, is needed."),
+    ('kind = "binary"\nclass_weights = [1, 0]', "class_weights is [1, 0]; \"balanced\", or a number from"),
+    ('kind = "binary"\nclass_weights = [1, true]', "class_weights is [1, True]; \"balanced\", or a number from"),
+    ('kind = "binary"\nclass_weights = {yes = "much"}', "class_weights is {'yes': 'much'}; \"balanced\", or a number from"),
+    ('kind = "binary"\nclass_weights = [1]', "class_weights has 1 weights, and there are 2 classes."),
+    ('kind = "binary"\nclasses = ["ham", "spam"]\nclass_weights = {spm = 2}', "class_weights has a weight of 'spm', and there is no such class. Did you mean 'spam'? Available: ham, spam."),
+    ('kind = "soft"\nclasses = 3\nclass_weights = "balanced"', "class_weights are for kinds whose labels are classes, and those of a soft task are numbers."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("declared", "said"), MISFITS)
+def test_what_does_not_belong_to_a_kind_is_refused_in_a_sentence(tmp_path: Path, declared: str, said: str) -> None:
+    label = "" if "label" in declared.replace("multilabel", "") else 'label = "y"\n'
+    with pytest.raises(ConfigError) as caught:
+        declare(tmp_path, f'[tasks.t]\ntext = "x"\ntrain = "t.csv"\n{label}{declared}')
+    assert str(caught.value).startswith(f"{tmp_path}/tasks.toml: task 't': {said}")
+    assert "\n" not in str(caught.value)
+    assert not str(caught.value).endswith("..")
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
+
+
+def test_the_page_of_tasks_declares_a_task_of_every_kind(tmp_path: Path) -> None:
+    (declared,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf8"), re.DOTALL)
+    assert sorted(task.kind for task in declare(tmp_path, declared).values()) == sorted(
+        SCORES.keys() - {"masked words"}
+    )
+
+
+def test_the_page_of_tasks_names_the_scores_of_every_kind_and_the_one_that_decides() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| \*\*(\w+)\*\*, ([\w, ]+) \|$", PAGE.read_text(encoding="utf8"), re.MULTILINE)
+    found = {kind: (decides, {decides, *others.split(", "), "loss"}) for kind, decides, others in rows}
+    own = {kind: form.metric for kind, form in KINDS.items() if kind != "masked words"}
+    assert found == {kind: (decides, set(SCORES[kind])) for kind, decides in own.items()}
 
 
 def test_a_byte_order_mark_in_tasks_toml_does_no_harm(tmp_path: Path) -> None:

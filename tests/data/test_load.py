@@ -186,8 +186,78 @@ def test_classes_may_have_names(tmp_path: Path, tokenizer: Tokenizer) -> None:
     labels = load(tmp_path, tokenizer, rows, **named).labels
     assert labels is not None
     assert labels.tolist() == [2, 1, 0]
-    with pytest.raises(DataError, match=r"train\.csv, line 3: label is 'Glad'; one of sad, so so, glad is needed\.$"):
-        load(tmp_path, tokenizer, [{"text": "a", "label": "sad"}, {"text": "b", "label": "Glad"}], **named)
+    with pytest.raises(DataError, match=r"train\.csv, line 3: label is 'Happy'; one of sad, so so, glad is needed\.$"):
+        load(tmp_path, tokenizer, [{"text": "a", "label": "Sad"}, {"text": "b", "label": "Happy"}], **named)
+
+
+COLUMNS = {"kind": "multilabel", "text": "text", "label": ("sweet", "sour", "hot")}
+
+
+def test_several_columns_are_a_label_for_each_or_a_share(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    rows = [
+        {"text": "a", "sweet": 1, "sour": "yes", "hot": 0.0},
+        {"text": "b", "sweet": 0, "sour": "No", "hot": "true"},
+    ]
+    assert load(tmp_path, tokenizer, rows, **COLUMNS).labels.tolist() == [[1, 1, 0], [0, 0, 1]]
+    rows = [{"text": "a", "p_no": 0.25, "p_yes": "0.75"}, {"text": "b", "p_no": "1", "p_yes": 0}]
+    soft = {"kind": "soft", "text": "text", "label": ("p_no", "p_yes")}
+    labels = load(tmp_path, tokenizer, rows, **soft).labels
+    assert (labels.tolist(), labels.dtype) == ([[0.25, 0.75], [1, 0]], torch.float32)
+
+
+def test_a_list_of_labels_may_be_a_field_of_json_lines_or_parquet(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = [
+        {"text": "a", "label": ["sweet", "hot, spicy"]},
+        {"text": "b", "label": []},
+        {"text": "c", "label": ["sweet"]},
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf8")
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "t.parquet")
+    spec = {"kind": "multilabel", "text": "text", "label": "label", "classes": ("sweet", "hot, spicy")}
+    for file in ("t.jsonl", "t.parquet"):
+        task = load_task("t", TaskSpec(**spec, train=tmp_path / file), tokenizer, LONGEST)
+        assert task.splits["train"].labels.tolist() == [[1, 1], [0, 0], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("spec", "cells", "said"),
+    [
+        (COLUMNS, (1, 2, 0), "sweet, sour, hot is '[\"1\", \"2\", \"0\"]'; a list of any of sweet, sour, hot, or 0 or 1 for each of them, is needed."),
+        (COLUMNS | {"kind": "soft"}, (1, 1, 0), "'[\"1\", \"1\", \"0\"]'; a list of shares that sum to 1, and not to 2, is needed."),
+        (COLUMNS | {"kind": "soft"}, (0.5, "", 0.5), "a share for each of 3 classes, from 0 to 1, is needed."),
+    ],
+)  # fmt: skip
+def test_cells_that_are_no_label_are_an_error_that_names_file_line_and_columns(
+    tmp_path: Path, tokenizer: Tokenizer, spec: dict[str, Any], cells: tuple[object, ...], said: str
+) -> None:
+    names = COLUMNS["label"]
+    rows = [{"text": "a", **dict(zip(names, each, strict=True))} for each in ((1, 0, 0), (0, 1, 0), cells)]
+    with pytest.raises(DataError) as caught:
+        load(tmp_path, tokenizer, rows, **spec)
+    assert str(caught.value).startswith(f"{tmp_path}/train.csv, line 4: ")
+    assert str(caught.value).endswith(said)
+
+
+def test_a_label_column_that_is_not_there_is_an_error(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    with pytest.raises(DataError, match=r"has no column 'sour'\."):
+        load(tmp_path, tokenizer, [{"text": "a", "sweet": 1, "hot": 0}], **COLUMNS)
+
+
+def test_class_weights_are_of_the_training_rows_whatever_splits_are_read(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    train = write_csv(tmp_path / "train.csv", [{"text": "a", "label": label} for label in (0, 0, 0, 1, 1, 2)])
+    dev = write_csv(tmp_path / "dev.csv", [{"text": "a", "label": 2}])
+    for weights, wanted in (
+        ("balanced", [2 / 3, 1, 2]),
+        ({"2": 4.0}, [2 / 3, 2 / 3, 8 / 3]),
+        ((1, 1, 4), [2 / 3, 2 / 3, 8 / 3]),
+    ):
+        spec = TaskSpec(**ONE, train=train, dev=dev, class_weights=weights)
+        whole = load_task("t", spec, tokenizer, LONGEST)
+        assert whole.objective.weights == pytest.approx(wanted)
+        assert whole.notes[-1].startswith("weights of its classes in the loss: 0 0.667, 1 ")
+        assert load_task("t", spec, tokenizer, LONGEST, splits=["dev"]).objective == whole.objective
+    assert load_task("t", TaskSpec(**ONE, train=train), tokenizer, LONGEST).objective.weights == ()
 
 
 def test_every_format_gives_the_same_examples(tmp_path: Path, tokenizer: Tokenizer) -> None:

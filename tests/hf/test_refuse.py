@@ -73,12 +73,12 @@ def test_a_plugin_that_acts_changes_what_is_trained_or_scored(name: str, untouch
     [
         (["smrt"], "there is no plugin 'smrt'. Did you mean 'smart'?"),
         (["smart:wieght=3"], "'smart' has no option 'wieght'. Did you mean 'weight'?"),
-        (["smart", Smart(weight=3)], "'smart' is named twice"),
+        (["smart", Smart(weight=3)], "plugin 'smart' is given twice"),
         ([RDrop(weight=-1)], "'rdrop': weight is -1; input should be greater than or equal to 0."),
         (["smart:stages=domain"], "'smart' shall act in stage 'domain'."),
         ("smart", "plugins is 'smart'; it needs a list"),
         ([None], "plugins has None, which attaches to no hook"),
-        (["label_smoothing", "label_smoothing"], "'label_smoothing' is named twice"),
+        (["label_smoothing", "label_smoothing"], "'label_smoothing' is given twice"),
     ],
 )
 def test_a_plugin_that_is_wrong_is_refused_with_what_is_right(plugins: Any, what: str, tmp_path: Path) -> None:

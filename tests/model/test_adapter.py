@@ -22,7 +22,6 @@ from regkit.tasks.batch import Batch
 from regkit.tasks.objectives import MaskedWords
 from regkit.tasks.task import Task
 from regkit.testing import PROMISES, tiny, tiny_tasks
-from regkit.testing.promises import micro_batches_do_not_show
 from tests.cli.test_bad_input import is_one_sentence
 from tests.distributed.test_processes import ends, start
 from tests.helpers import VOCABULARY, regkit, slow_but, write_tasks
@@ -303,11 +302,7 @@ def test_a_plugin_that_asks_for_layers_is_refused_where_they_share_weights(
     assert not (places["albert"] / "runs").exists()
 
 
-# But for cut batches, whose bound on rounding is that of minBERT: they are compared in float64 above.
-KEPT = [promise for promise in PROMISES if promise is not micro_batches_do_not_show]
-
-
-@pytest.mark.parametrize("promise", KEPT)
+@pytest.mark.parametrize("promise", PROMISES)
 @pytest.mark.parametrize("family", slow_but(TRAINED, []))
 @pytest.mark.parametrize("plugin", ["smart", "bregman", "ema", "freelb", "pcgrad"])
 def test_a_plugin_keeps_every_promise(

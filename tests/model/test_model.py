@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from regkit.base.errors import ConfigError
@@ -18,7 +18,8 @@ from regkit.model.dropout import LEVELS, Dropout, dropout
 from regkit.model.heads import Cosine, Linear, PairFeatures, head_for
 from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives import Binary, Classification, Objective, Regression
+from regkit.tasks.objectives import Binary, Classification, Objective, Ordinal, Regression
+from regkit.tasks.task import PairMode
 from regkit.testing import TINY, tiny_task, tiny_tasks
 
 RAGGED = (5, 2, 9, 2, 7)
@@ -356,6 +357,32 @@ def test_a_pair_read_apart_gets_a_cosine_for_scores_and_features_for_classes() -
     assert type(head_for(tiny_task("a", Binary(), "bi_encoder"), tiny_bert(), 0.1)) is PairFeatures
     assert type(head_for(tiny_task("a", Binary(), "cross_encoder"), tiny_bert(), 0.1)) is Linear
     assert type(head_for(tiny_task("a", Regression(0, 5)), tiny_bert(), 0.1)) is Linear
+
+
+@pytest.mark.parametrize("pair_mode", [None, "cross_encoder", "bi_encoder"])
+def test_an_ordinal_head_is_one_score_and_thresholds_that_all_texts_share(pair_mode: PairMode | None) -> None:
+    objective = Ordinal(5)
+    task = tiny_task("stars", objective, pair_mode)
+    head = head_for(task, tiny_bert(), 0.0)
+    vectors = 3 * torch.randn(2 * 6 if pair_mode == "bi_encoder" else 6, tiny_bert().width)
+    above = objective.above(head(vectors))
+    torch.testing.assert_close(above.diff(dim=1), torch.full((6, 3), -2.0))  # 2 apart at the start
+    nn.init.zeros_(head.score.linear.weight)
+    torch.testing.assert_close(objective.above(head(vectors))[0], torch.tensor([3.0, 1, -1, -3]))
+    assert {name: list(tensor.shape) for name, tensor in head.state_dict().items()}.items() >= {"gaps": [3]}.items()
+
+
+def test_thresholds_learn_as_fast_as_the_score() -> None:
+    """With AdamW, which moves every weight alike, texts of the middle class alone part its thresholds."""
+    objective = Ordinal(3)
+    head = head_for(tiny_task("stars", objective), Bert(replace(TINY, hidden_size=256)), 0.0)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=5e-3)
+    vectors = torch.randn(16, 256)
+    for _ in range(20):
+        optimizer.zero_grad()
+        objective.loss(head(vectors), torch.ones(16, dtype=torch.int64)).backward()
+        optimizer.step()
+    assert objective.above(head(vectors)).diff(dim=1).abs().min() > 3
 
 
 def test_one_more_task_leaves_the_other_heads_as_they_were() -> None:

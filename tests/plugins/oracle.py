@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from regkit import hookimpl
 from regkit.model import MultitaskModel, save_encoder
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives import Binary, Classification, Regression
+from regkit.tasks.objectives import Binary, Classification, Multilabel, Ordinal, Regression, SoftLabels
 from regkit.tasks.task import Task
 from regkit.training.loop import Trainer
 
@@ -45,13 +46,13 @@ class Oracle:
         return self.heads[task.name](torch.stack(vectors))[0]
 
     def distance(self, task: Task, output: Tensor, other: Tensor) -> Tensor:
-        if isinstance(task.objective, Classification):
-            p, q = output.softmax(0), other.softmax(0)
+        if isinstance(task.objective, Classification | SoftLabels | Ordinal):
+            p, q = (chances_by_hand(task, each) for each in (output, other))
             return sum(p[c] * (p[c] / q[c]).log() + q[c] * (q[c] / p[c]).log() for c in range(len(p)))
-        if isinstance(task.objective, Binary):
+        if isinstance(task.objective, Binary | Multilabel):
             p, q = output.sigmoid(), other.sigmoid()
             there = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
-            return there + q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()
+            return (there + q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()).mean()  # over labels
         return (output - other) ** 2
 
     def unit(self, texts: list[Tensor]) -> float:
@@ -88,7 +89,7 @@ class Oracle:
         """R_s of a batch, and the perturbation, `[tokens, width]`."""
         terms, found = [], []
         for ids, segments, drawn in examples(batch, noise):
-            texts = [self.bert.embeddings.word_embeddings(text) for text in ids]
+            texts = [self.bert.get_input_embeddings()(text) for text in ids]
             nudges = self.nudges(task, [text.detach() for text in texts], segments, drawn)
             moved = [text + nudge for text, nudge in zip(texts, nudges, strict=True)]
             terms.append(self.distance(task, self.output(task, moved, segments), self.output(task, texts, segments)))
@@ -108,6 +109,24 @@ def gradients_by_their_names(trainer: Trainer) -> dict[str, Tensor]:
     for parameter in trainer.model.encoder.parameters():
         parameter.data = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
     return {name.removeprefix("bert."): tensor for name, tensor in save_encoder(trainer.model.encoder)[1].items()}
+
+
+class FamilyOracle(Oracle):
+    """The same around another family's model of transformers, which a folder holds; a text's vector is that of [CLS]."""
+
+    def __init__(self, trainer: Trainer, smart: Smart, folder: Path) -> None:
+        transformers = pytest.importorskip("transformers")
+        self.bert = transformers.AutoModel.from_pretrained(folder).double().eval()
+        self.heads, self.smart = trainer.model.heads, smart
+
+    def output(self, task: Task, texts: list[Tensor], segments: list[Tensor]) -> Tensor:
+        vectors = []
+        for text in texts:
+            pads = LONGEST - len(text)
+            inputs = torch.cat([text, torch.full((pads, text.shape[1]), 3.0, dtype=text.dtype)])[None]
+            mask = torch.tensor([[1] * len(text) + [0] * pads])
+            vectors.append(self.bert(inputs_embeds=inputs, attention_mask=mask).last_hidden_state[0, 0])
+        return self.heads[task.name](torch.stack(vectors))[0]
 
 
 @dataclass
@@ -133,6 +152,17 @@ class Double:
     def task_loss(self) -> Tensor:
         loss = yield
         return 2 * loss
+
+
+def chances_by_hand(task: Task, output: Tensor) -> Tensor:
+    """The probability of each class of one example: of an ordinal task, what is between two of P(y > k)."""
+    if not isinstance(task.objective, Ordinal):
+        return output.exp() / output.exp().sum()
+    above, logit = [torch.ones_like(output[0])], output[0]
+    for number in (None, *output[1:]):
+        logit = logit if number is None else logit - (1 + number.exp()).log()
+        above.append(1 / (1 + (-logit).exp()))
+    return -torch.stack([*above, torch.zeros_like(logit)]).diff()
 
 
 def loss_by_hand(task: Task, output: Tensor, label: Tensor) -> Tensor:

@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from regkit_plugins.adaptive import Adaptive
 
-from regkit import PluginError
+from regkit import Ordinal, PluginError
 from regkit.cli.plan import first_epoch
 from regkit.hooks import catalog
 from regkit.training.loop import Trainer
 from regkit.training.stages import measure_length
 from tests.helpers import stages_of
-from tests.plugins.turns import ALIKE, TOTAL, Counts, Log, counts, epochs_of, small, trainer_of
+from tests.plugins.turns import ALIKE, TOTAL, Counts, Log, counts, epochs_of, large, small, trainer_of
 
 
 def oracle(given: Mapping[str, float], past: Sequence[Mapping[str, float]], alpha: float, floor: float) -> Counts:
@@ -82,6 +83,19 @@ def test_a_task_without_a_reference_is_held_to_its_best_so_far() -> None:
     assert [counts(epoch) for epoch in epochs_of(trainer)] == [(84, 1090, 84)]
     tell(trainer, 3 * TOTAL, {"sst": 0.3, "quora": 0.8, "sts": 0.95})  # half of 0.6
     assert [counts(epoch) for epoch in epochs_of(trainer)] == [(1090, 84, 84)]
+
+
+def test_where_less_is_better_a_task_falls_behind_as_its_score_rises() -> None:
+    """Twice the best error, or twice the reference, is half of it reached."""
+    stars = replace(large("sst", 8_500), objective=Ordinal(5, metric="mae"))
+    for adaptive in (Adaptive(), Adaptive({"sst": 0.4})):
+        trainer = trainer_of({"adaptive": adaptive}, tasks=[stars, large("quora", 25_700), large("sts", 6_000)])
+        tell(trainer, TOTAL, {"sst": 0.4, "quora": 0.8, "sts": 0.9})
+        assert [counts(epoch) for epoch in epochs_of(trainer)] == [ALIKE]
+        tell(trainer, 2 * TOTAL, {"sst": 0.8, "quora": 0.8, "sts": 0.9})
+        assert [counts(epoch) for epoch in epochs_of(trainer)] == [(1090, 84, 84)]
+        tell(trainer, 3 * TOTAL, {"sst": 0.0, "quora": 0.8, "sts": 0.9})
+        assert [counts(epoch) for epoch in epochs_of(trainer)] == [ALIKE]
 
 
 def test_the_scores_before_the_first_update_change_nothing() -> None:

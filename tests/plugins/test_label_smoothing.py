@@ -11,9 +11,9 @@ from regkit_plugins.label_smoothing import LabelSmoothing
 from torch import Tensor
 from torch.nn import functional as F
 
-from regkit import Batch, PluginError, Stage, Task, hookimpl
+from regkit import Batch, Binary, Multilabel, PluginError, Stage, Task, hookimpl
 from regkit.hooks import catalog
-from regkit.testing import tiny_tasks, tiny_trainer
+from regkit.testing import tiny_kinds, tiny_tasks, tiny_trainer
 from regkit.training.stages import prepare
 from tests.helpers import regkit, stages_of, write_encoder, write_tasks
 
@@ -62,6 +62,29 @@ def test_yes_or_no_is_two_classes_as_torch_smooths_them(task: str, smoothing: fl
     two = torch.stack([torch.zeros(4), output], dim=1)
     expected = F.cross_entropy(two, batch_of(TASKS[task]).labels, label_smoothing=smoothing)
     torch.testing.assert_close(loss_of(LabelSmoothing(smoothing, ABLE), TASKS[task], output), expected)
+
+
+KINDS = {task.name: task for task in tiny_kinds()}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_with_classes_is_smoothed_as_its_targets_are(name: str) -> None:
+    """By hand, in shares of the loss that each class alone would have: those of the label, mixed with even ones."""
+    task, labels = KINDS[name], batch_of(KINDS[name]).labels
+    objective, smoothing = task.objective, 0.3
+    output = torch.randn(4, objective.width) if objective.width > 1 else torch.randn(4)
+    if isinstance(objective, Binary | Multilabel):
+        wrong = objective.loss(output, 1 - labels)
+        wanted = (1 - smoothing / 2) * objective.loss(output, labels) + smoothing / 2 * wrong
+    else:
+        each = torch.stack(
+            [objective.loss(output, torch.eye(objective.classes)[[place] * 4]) for place in range(objective.classes)]
+        )
+        wanted = (1 - smoothing) * objective.loss(output, labels) + smoothing * each.mean()
+    found = tiny_trainer({"label_smoothing": LabelSmoothing(smoothing)}, tasks=[task]).hook.task_loss(
+        task=task, batch=batch_of(task), output=output
+    )
+    torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize(("given", "found"), [("bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")])

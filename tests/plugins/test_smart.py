@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,14 +10,18 @@ import torch
 from regkit_plugins.smart import Smart
 from torch import Tensor
 
+from regkit.model import load_encoder
 from regkit.tasks.task import Task
-from regkit.testing import TINY, tiny_tasks, tiny_trainer
-from tests.plugins.oracle import KEYS, Oracle, gradients_by_their_names
+from regkit.testing import TINY, tiny, tiny_kinds, tiny_tasks, tiny_trainer
+from tests.model.foreign_families import write_foreign
+from tests.plugins.oracle import KEYS, FamilyOracle, Oracle, gradients_by_their_names
+
+SET = {task.name: tasks for tasks in (tiny_tasks, tiny_kinds) for task in tasks()}  # who makes the task of a name
 
 
 def cases() -> Iterator[Any]:
     """Every task with each unit, one step and three; by default all tasks with one, one and two texts with three."""
-    for task, unit, steps in product(tiny_tasks(), ("rms", "absolute"), (1, 3)):
+    for task, unit, steps in product([*tiny_tasks(), *tiny_kinds()], ("rms", "absolute"), (1, 3)):
         quick = (unit, steps) == ("rms", 1) or (unit, steps, task.name in ("classes", "cosine")) == (
             "absolute",
             3,
@@ -30,7 +35,7 @@ def cases() -> Iterator[Any]:
 def test_the_perturbation_the_term_and_the_gradients_are_those_of_the_oracle(task: Task, unit: str, steps: int) -> None:
     scale = 1.0 if unit == "rms" else 0.02
     smart = Smart(epsilon=0.1 * scale, sigma=0.05 * scale, eta=0.3 * scale, steps=steps, unit=unit, weight=2.0)
-    trainer = tiny_trainer({"smart": smart}, dropout=0.0)
+    trainer = tiny_trainer({"smart": smart}, tasks=SET[task.name](), dropout=0.0)
     trainer.model.double()
     batch = task.splits["train"].batch([0, 3, 5, 6], KEYS)
     noise = batch.noise(torch.empty(len(batch.tokens), TINY.hidden_size, dtype=torch.float64), "smart")
@@ -57,6 +62,33 @@ def test_the_perturbation_the_term_and_the_gradients_are_those_of_the_oracle(tas
     for (name, parameter), gradient in zip(oracle.bert.named_parameters(), expected_head, strict=False):
         wanted = torch.zeros_like(parameter) if gradient is None else gradient
         torch.testing.assert_close(ours[name], wanted, rtol=1e-6, atol=1e-11, msg=(name + ": {}").format)
+
+
+@pytest.mark.parametrize("task", tiny_tasks(), ids=lambda task: task.name)
+@pytest.mark.parametrize("family", ["roberta", "modernbert", "deberta-v2"])  # minBERT, packed and padded inside
+def test_the_term_and_its_gradients_are_those_of_the_oracle_on_other_families(
+    family: str, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = {} if family == "modernbert" else {"type_vocab_size": 0 if family == "deberta-v2" else 1}
+    write_foreign(tmp_path, family, vocab_size=TINY.vocab_size, **kinds)
+    monkeypatch.setattr(tiny, "Bert", lambda config: load_encoder(tmp_path, dropout=0.0))
+    smart = Smart(epsilon=0.1, sigma=0.05, eta=0.3)
+    trainer = tiny_trainer({"smart": smart}, dropout=0.0)
+    trainer.model.double().pooling = "cls"
+    batch = task.splits["train"].batch([0, 3, 5, 6], KEYS)
+    width = trainer.model.encoder.word.embedding_dim
+    noise = batch.noise(torch.empty(len(batch.tokens), width, dtype=torch.float64), "smart")
+
+    oracle = FamilyOracle(trainer, smart, tmp_path)
+    expected, _ = oracle.term(task, batch, noise)
+    term = trainer.passes.losses(task, batch)["smart"]
+    torch.testing.assert_close(term, expected, rtol=1e-7, atol=1e-12)
+    wanted = torch.autograd.grad(expected, list(oracle.bert.parameters()), allow_unused=True)
+    torch.autograd.backward(term)
+    prefix, found = f"{oracle.bert.base_model_prefix}.", gradients_by_their_names(trainer)
+    for (name, parameter), gradient in zip(oracle.bert.named_parameters(), wanted, strict=True):
+        gradient = torch.zeros_like(parameter) if gradient is None else gradient
+        torch.testing.assert_close(found[prefix + name], gradient, rtol=1e-5, atol=1e-9, msg=(name + ": {}").format)
 
 
 def test_no_coordinate_leaves_the_box_of_its_example() -> None:

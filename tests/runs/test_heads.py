@@ -17,7 +17,7 @@ from regkit.model.adapter import ON_POOLER
 from regkit.model.families import FAMILIES
 from regkit.runs.heads import take_over
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives import Binary, Classification, Objective, Regression
+from regkit.tasks.objectives import Binary, Classification, Multilabel, Objective, Ordinal, Regression, SoftLabels
 from tests.helpers import VOCABULARY, regkit, write_tasks
 from tests.model.foreign_families import FOREIGN, write_vocabulary
 from tests.model.test_families import TINY
@@ -117,6 +117,13 @@ def test_a_head_of_transformers_gives_the_same_logits_of_a_text_and_a_pair(famil
             ", its classes 0, 1, 2 taken as no, so so, yes",
             lambda logits: logits,
         ),
+        (
+            {"id2label": NLI, "problem_type": "multi_label_classification"},
+            Multilabel(3, ("entailment", "neutral", "contradiction")),
+            "",
+            lambda logits: logits[:, [2, 1, 0]],
+        ),
+        ({"num_labels": 3}, SoftLabels(3), "", lambda logits: logits),
         ({"num_labels": 2}, Binary(), "", lambda logits: logits[:, 1] - logits[:, 0]),
         ({"id2label": {0: "1", 1: "0"}}, Binary(), "", lambda logits: logits[:, 0] - logits[:, 1]),
         (
@@ -126,7 +133,16 @@ def test_a_head_of_transformers_gives_the_same_logits_of_a_text_and_a_pair(famil
             lambda logits: (logits[:, 0] + 1) / 4 * 5,
         ),
     ],
-    ids=["permuted", "task unnamed", "head unnamed", "binary", "binary, turned round", "regression"],
+    ids=[
+        "permuted",
+        "task unnamed",
+        "head unnamed",
+        "several hold",
+        "soft",
+        "binary",
+        "binary, turned round",
+        "regression",
+    ],
 )
 def test_outputs_become_those_of_the_task(
     tmp_path: Path, outputs: Mapping[str, Any], objective: Objective, said: str, convert: Any
@@ -167,8 +183,22 @@ def test_outputs_become_those_of_the_task(
             [task(Binary())],
             "it tells 2 classes (0, 1), of which several may hold, and",
         ),
+        (
+            {"num_labels": 3},
+            [task(Ordinal(3)), task(Multilabel(3), "tags")],
+            "it tells 3 classes (0, 1, 2), and no task",
+        ),
     ],
-    ids=["other names", "other classes", "several", "pair read apart", "mean", "one number", "several hold"],
+    ids=[
+        "other names",
+        "other classes",
+        "several",
+        "pair read apart",
+        "mean",
+        "one number",
+        "several hold",
+        "thresholds",
+    ],
 )
 def test_a_head_that_does_not_fit_exactly_one_task_is_not_used(
     tmp_path: Path, outputs: Mapping[str, Any], tasks: list[Task], said: str

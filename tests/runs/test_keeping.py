@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from regkit import Binary, Classification, ConfigError, MaskedWords, PluginError, Regression, Stage, hookimpl
+from regkit import Binary, Classification, ConfigError, MaskedWords, Ordinal, PluginError, Regression, Stage, hookimpl
 from regkit.runs.keeping import Keeping, check_monitor, monitored
 from regkit.testing import tiny_run, tiny_task
 from regkit.testing.tiny import unscored
@@ -31,6 +31,12 @@ def test_the_best_goes_by_the_mean_or_by_one_score_that_is_high_or_low() -> None
     assert monitored("a.loss", stage, tasks(), SCORES) == -1.5
     words = tiny_task("mlm", MaskedWords(9))
     assert monitored("mlm.perplexity", Stage("s", ["mlm"]), [words], {"mlm": {"perplexity": 8.0}}) == -8
+
+
+def test_of_a_tasks_own_score_less_is_better_where_the_kind_says_so() -> None:
+    stars, mood = tiny_task("stars", Ordinal(4, metric="mae")), tiny_task("mood", Classification(3, metric="macro_f1"))
+    scores = {"stars": {"mae": 0.5, "loss": 1.0}, "mood": {"macro_f1": 0.75, "accuracy": 0.1, "loss": 1.0}}
+    assert monitored("mean", Stage("s", ["stars", "mood"]), [stars, mood], scores) == (0.75 - 0.5) / 2
 
 
 def test_a_score_that_there_is_not_is_refused_before_training() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from torch import Tensor
@@ -15,10 +16,37 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 from torch.nn import functional as F
 
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives import SCALE, Binary, Classification, MaskedWords, Objective, Regression, defined
+from regkit.tasks.objectives import (
+    SCALE,
+    Binary,
+    Classification,
+    MaskedWords,
+    Multilabel,
+    Objective,
+    Ordinal,
+    Regression,
+    SoftLabels,
+    defined,
+)
 
-OBJECTIVES = [Classification(2), Classification(5), Binary(), Regression(0, 5), Regression(-1, 1)]
-EACH = pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+ONE_LABEL = [
+    Classification(2),
+    Classification(5),
+    Binary(),
+    Regression(0, 5),
+    Regression(-1, 1),
+    Ordinal(3),
+    Ordinal(6),
+]
+WEIGHTED = [
+    Classification(3, weights=(0.5, 2.0, 0.1)),
+    Binary(weights=(0.5, 3.0)),
+    Ordinal(4, weights=(0.5, 2.0, 0.1, 1.0)),
+    Multilabel(3, weights=((0.5, 3.0), (1.0, 1.0), (2.0, 0.1))),
+]
+OBJECTIVES = [*ONE_LABEL, Multilabel(4), SoftLabels(3), *WEIGHTED]
+EACH = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda each: f"{each!r}{' weighted' * (each in WEIGHTED)}")
+EACH_OF_ONE_LABEL = pytest.mark.parametrize("objective", ONE_LABEL, ids=repr)
 
 
 def outputs(objective: Objective, examples: int, seed: int = 0, scale: float = 2.0) -> Tensor:
@@ -30,7 +58,24 @@ def labels(objective: Objective, examples: int) -> Tensor:
     """Every class in turn, or scores from one end of the scale to the other."""
     if isinstance(objective, Regression):
         return torch.linspace(0, SCALE, examples)
-    return torch.arange(examples) % max(objective.width, 2)
+    if isinstance(objective, SoftLabels):
+        return outputs(objective, examples, seed=7).softmax(1)
+    if isinstance(objective, Multilabel):
+        return torch.arange(1, examples + 1)[:, None] // 2 ** torch.arange(objective.classes) % 2
+    return torch.arange(examples) % getattr(objective, "classes", 2)
+
+
+def chances(objective: Ordinal, row: Tensor) -> list[Tensor]:
+    """The probability of each class of an example, by differences of P(y > k), of the tails where those are small."""
+    logits = [row[0]]
+    for number in row[1:]:
+        logits.append(logits[-1] - (1 + number.exp()).log())
+    tops = [torch.tensor(math.inf, dtype=row.dtype), *logits]
+    ends = [*logits, torch.tensor(-math.inf, dtype=row.dtype)]
+    return [
+        (-end).sigmoid() - (-top).sigmoid() if end > 0 else top.sigmoid() - end.sigmoid()
+        for top, end in zip(tops, ends, strict=True)
+    ]
 
 
 def slow_divergence(objective: Objective, output: Tensor, other: Tensor) -> Tensor:
@@ -39,22 +84,42 @@ def slow_divergence(objective: Objective, output: Tensor, other: Tensor) -> Tens
     for one, two in zip(output.double(), other.double(), strict=True):
         if isinstance(objective, Regression):
             found.append((one - two) ** 2)
-            continue
-        p, q = ((Bernoulli if objective.width == 1 else Categorical)(logits=logits) for logits in (one, two))
-        found.append(kl_divergence(p, q) + kl_divergence(q, p))
+        elif isinstance(objective, Ordinal):
+            pairs = zip(chances(objective, one), chances(objective, two), strict=True)
+            found.append(sum((p - q) * (p.log() - q.log()) for p, q in pairs))
+        else:
+            law = Bernoulli if isinstance(objective, Binary | Multilabel) else Categorical
+            p, q = law(logits=one), law(logits=two)
+            found.append((kl_divergence(p, q) + kl_divergence(q, p)).mean())  # over labels, where there are several
     return sum(found) / len(found)
 
 
-@EACH
-def test_loss_is_torchs_own_mean_over_examples(objective: Objective) -> None:
-    output, truth = outputs(objective, 7), labels(objective, 7)
-    if isinstance(objective, Classification):
-        wanted = sum(F.cross_entropy(row, label) for row, label in zip(output, truth, strict=True)) / 7
-    elif isinstance(objective, Binary):
-        wanted = F.binary_cross_entropy(output.sigmoid(), truth.float())
+def slow_loss(objective: Objective, output: np.ndarray, label: np.ndarray) -> float:
+    """The loss of one example in double precision, by the chance of what its label says."""
+    weights = getattr(objective, "weights", ())
+    if isinstance(objective, Regression):
+        return (output - label) ** 2
+    if isinstance(objective, Binary | Multilabel):
+        losses = []
+        for place, (logit, truth) in enumerate(zip(np.atleast_1d(output), np.atleast_1d(label), strict=True)):
+            weight = (weights[place] if isinstance(objective, Multilabel) else weights)[truth] if weights else 1
+            losses.append(-weight * math.log(expit(logit if truth else -logit)))
+        return sum(losses) / len(losses)
+    if isinstance(objective, Ordinal):
+        chance = [float(each) for each in chances(objective, torch.from_numpy(output))]
     else:
-        wanted = sum((score - label) ** 2 for score, label in zip(output, truth, strict=True)) / 7
-    torch.testing.assert_close(objective.loss(output, truth), wanted)
+        chance = [math.exp(logit) / sum(map(math.exp, output)) for logit in output]
+    if isinstance(objective, SoftLabels):
+        return -sum(share * math.log(each) for share, each in zip(label, chance, strict=True))
+    return -(weights[label] if weights else 1) * math.log(chance[label])
+
+
+@EACH
+def test_loss_is_a_slow_ones_mean_over_examples(objective: Objective) -> None:
+    output, truth = outputs(objective, 7), labels(objective, 7)
+    rows = zip(output.double().numpy(), truth.numpy(), strict=True)
+    wanted = sum(slow_loss(objective, row, label) for row, label in rows) / 7
+    assert objective.loss(output, truth).item() == pytest.approx(wanted, rel=1e-5)
     assert objective.loss(output, truth).shape == ()
 
 
@@ -249,17 +314,33 @@ def test_a_constant_score_correlates_with_nothing(constant: float) -> None:
     assert (found["pearson"], found["spearman"]) == (0.0, 0.0)
 
 
+def answers(objective: Objective, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs that are wrong, and outputs that are right."""
+    if isinstance(objective, Ordinal):
+        gaps = torch.full((len(truth), objective.classes - 2), 4.0)
+        turned = objective.classes - 1 - truth
+        wrong, right = (torch.cat([4.0 * each[:, None] - 2, gaps], dim=1) for each in (turned, truth))
+        return wrong, right
+    if isinstance(objective, Classification):
+        right = F.one_hot(truth, objective.classes).float()
+    else:
+        right = truth.log() if isinstance(objective, SoftLabels) else truth - truth.float().mean()
+    return -right, right
+
+
 @EACH
 def test_an_objective_declares_its_scores_and_which_way_they_improve(objective: Objective) -> None:
     """From an output that is wrong to one that is right, every score goes the way that is declared."""
     truth = labels(objective, 6)
-    right = F.one_hot(truth, objective.width).float() if objective.width > 1 else truth - truth.float().mean()
-    bad, good = objective.metrics(-right, truth), objective.metrics(right, truth)
+    bad, good = (
+        objective.metrics(answers(objective, truth)[0], truth),
+        objective.metrics(answers(objective, truth)[1], truth),
+    )
     assert list(good) == list(objective.scores) == defined(objective, truth)
     for name, metric in objective.scores.items():
         assert (good[name] < bad[name]) == metric.lower_is_better, name
         assert good[name] != bad[name]
-    assert not objective.scores[objective.metric].lower_is_better
+    assert objective.metric in objective.scores
 
 
 @EACH
@@ -267,7 +348,12 @@ def test_labels_that_are_all_alike_leave_out_what_compares_them(objective: Objec
     output, truth = outputs(objective, 9), labels(objective, 9)[[4] * 9]
     found = objective.metrics(output, truth)
     assert list(found) == defined(objective, truth)
-    assert set(objective.scores) - set(found) == set(objective.scores) & {"auc", "pearson", "spearman"}
+    assert set(objective.scores) - set(found) == set(objective.scores) & {
+        "auc",
+        "pearson",
+        "spearman",
+        "quadratic_kappa",
+    }
     assert all(math.isfinite(value) for value in found.values())
 
 
@@ -277,9 +363,11 @@ def test_one_class_guessed_throughout_warns_of_nothing() -> None:
     assert Classification(3).metrics(torch.eye(3)[[0, 0]], torch.tensor([0, 1]))["accuracy"] == 0.5
 
 
-@EACH
+@EACH_OF_ONE_LABEL
 def test_labels_as_tables_write_them_are_read(objective: Objective) -> None:
-    texts = {"0": 0, "1": 1, "1.0": 1, "0.0": 0, "+1": 1, "1.": 1, "10e-1": 1}
+    texts = {"0": 0, "1": 1, "1.0": 1, "0.0": 0, "+1": 1, "1.": 1, "10e-1": 1, " 1 ": 1}
+    if isinstance(objective, Binary):
+        texts |= {"yes": 1, "No": 0, "TRUE": 1, "false": 0, "Y": 1, "n": 0, "t": 1, "F": 0}
     if isinstance(objective, Regression):
         texts |= {"0.25": 0.25, "1e-1": 0.1, ".5": 0.5}
         texts = {
@@ -301,18 +389,18 @@ NO_NUMBERS = [
     "-1.5",
     "1,0",
     "0x1",
-    "True",
+    "Truth",
     "None",
     "1e",
     "e1",
 ]
-PYTHONS_OWN = ["0_1", "0.0_1", "1e-0_1", "\u0661", "\uff11", "1 ", "infinity", "1e999"]  # float() takes them
+PYTHONS_OWN = ["0_1", "0.0_1", "1e-0_1", "\u0661", "\uff11", "infinity", "1e999"]  # float() takes them
 
 
-@EACH
+@EACH_OF_ONE_LABEL
 @pytest.mark.parametrize("text", [*NO_NUMBERS, *PYTHONS_OWN])
 def test_what_is_no_label_is_refused_with_what_is_needed(objective: Objective, text: str) -> None:
-    needed = "a number from" if isinstance(objective, Regression) else "a whole number from 0 to 4|0 or 1"
+    needed = "a number from" if isinstance(objective, Regression) else "a whole number from 0 to [245]|0 or 1"
     with pytest.raises(ValueError, match=f"^({needed})"):
         objective.label(text)
 
@@ -354,11 +442,12 @@ def test_a_class_outside_the_range_or_between_two_is_refused(text: str) -> None:
     assert Classification(6).label("5") == 5
 
 
-def test_named_classes_are_labelled_by_name_only() -> None:
-    objective = Classification(3, ("bad", "fair", "good"))
+@pytest.mark.parametrize("form", [Classification, Ordinal])
+def test_named_classes_are_labelled_by_name_only(form: type[Classification | Ordinal]) -> None:
+    objective = form(3, ("bad", "fair", "good"))
     assert [objective.label(name) for name in objective.names] == [0, 1, 2]
     assert [objective.text(label) for label in (0, 1.0, 2)] == list(objective.names)
-    for text in ("0", "Bad", "", "bad "):
+    for text in ("0", "bat", "", "bad, fair"):
         with pytest.raises(ValueError, match="one of bad, fair, good"):
             objective.label(text)
 
@@ -366,7 +455,8 @@ def test_named_classes_are_labelled_by_name_only() -> None:
 @EACH
 def test_a_label_survives_being_written_and_read(objective: Objective) -> None:
     for label in labels(objective, 10).tolist():
-        assert np.float32(objective.label(objective.text(label))) == np.float32(label)
+        again = np.float32(objective.label(objective.text(label)))
+        assert np.allclose(again, label, rtol=0, atol=2e-6) if isinstance(label, list) else again == np.float32(label)
 
 
 SCORES = st.floats(0, SCALE, width=32)

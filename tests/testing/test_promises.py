@@ -13,7 +13,7 @@ from regkit.hooks import catalog
 from regkit.hooks.compose import compose
 from regkit.hooks.defaults import Defaults
 from regkit.hooks.spec import DECIDE
-from regkit.testing import PROMISES, Factory, Tasks, tiny_tasks
+from regkit.testing import PROMISES, Factory, Tasks, tiny_kinds, tiny_tasks
 from tests.helpers import slow_but
 
 
@@ -28,6 +28,12 @@ NEEDED = {
     "label_smoothing": {"tasks": ["classes", "binary", "features"]},
     "weighted": {"weights": {"classes": 1, "binary": 2, "score": 0, "cosine": 1, "features": 0.5}},
     "fixed_weights": {"weights": {"classes": 2, "score": 0.5}},
+}
+NEEDED_BY_KINDS = {
+    "only": {"task": "labels"},
+    "domain": {"corpus": "tasks", "steps": 3},
+    "weighted": {"weights": {"labels": 1, "grades": 2, "ranks": 1, "shares": 1, "rare": 0, "spam": 0.5}},
+    "fixed_weights": {"weights": {"labels": 2, "shares": 0.5}},
 }
 
 TOGETHER = ["pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "uncertainty", "dwa", "famo", "sam"]
@@ -65,6 +71,12 @@ def tasks_for(*names: str) -> Tasks:
 @pytest.mark.parametrize("plugin", ours())
 def test_every_plugin_keeps_every_promise(plugin: str, promise: Callable[..., None]) -> None:
     promise(factory(plugin), tasks_for(plugin))
+
+
+@pytest.mark.parametrize("promise", slow_but(PROMISES, [PROMISES[2]]))
+@pytest.mark.parametrize("plugin", ours())
+def test_every_plugin_keeps_every_promise_with_every_kind_of_task(plugin: str, promise: Callable[..., None]) -> None:
+    promise(lambda: {plugin: catalog.make(plugin, NEEDED_BY_KINDS.get(plugin, {}))}, tiny_kinds)
 
 
 @cache

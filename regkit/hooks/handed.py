@@ -1,0 +1,124 @@
+"""Handed: take plugins from Python - names, classes or objects - as settings of a run, or to use them as they are."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from typing import Any, NamedTuple
+
+from regkit.base.errors import PluginError, RegkitError, short
+from regkit.base.failures import last_line
+from regkit.hooks import catalog
+from regkit.hooks.attach import implementations
+
+FORMS = "a plugin is a name such as 'smart:weight=3', a class, or an object of one"
+
+
+@dataclass
+class Handed:
+    """The options of each plugin by its name, in their order, and the classes that are not installed."""
+
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    classes: dict[str, type] = field(default_factory=dict)
+
+
+def take(plugins: Iterable[object]) -> Handed:
+    """Read `"smart:weight=3"`, a plugin's class, or an object of it: a run makes one of its own with the same options.
+
+    A class that no package offers is called by its name in small letters: `MyPlugin` is `my_plugin`. Raises PluginError for
+    anything else, for a plugin given twice, and for two classes of one name.
+    """
+    found = Handed()
+    for given in plugins:
+        name, options = catalog.parse(given) if isinstance(given, str) else _described(given)
+        if name in found.options:
+            raise PluginError(f"plugin '{name}' is given twice; one plugin has one instance a run.")
+        found.options[name] = options
+        if not isinstance(given, str) and name not in catalog.installed():
+            found.classes[name] = given if isinstance(given, type) else type(given)
+    return found
+
+
+def _described(plugin: object) -> tuple[str, dict[str, Any]]:
+    """Find the name of a plugin and those of its options that are not as its class has them."""
+    made = None if isinstance(plugin, type) else plugin
+    kind = plugin if isinstance(plugin, type) else type(plugin)
+    if not is_dataclass(kind):
+        raise PluginError(
+            f"{_shown(plugin)} is no plugin; a name, a dataclass with hooks or an object of it is needed."
+        )
+    given = [each for each in fields(kind) if each.init and made is not None]
+    return _name(kind), {each.name: getattr(made, each.name) for each in given if not _as_by_default(each, made)}
+
+
+def _as_by_default(option: Field[Any], plugin: object) -> bool:
+    default = option.default if option.default_factory is MISSING else option.default_factory()
+    return default is not MISSING and bool(getattr(plugin, option.name) == default)
+
+
+def _name(kind: type) -> str:
+    """Name a class as its package does, or else by its own name in small letters."""
+    here = f"{kind.__module__}:{kind.__qualname__}"
+    points: Mapping[str, Any] = catalog.installed()
+    own = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind.__name__).lower()
+    name = next((name for name, point in points.items() if point.value == here), own)
+    if name in points and points[name].value != here:
+        raise PluginError(
+            f"{kind.__name__} would be plugin '{name}', which is installed: call the class by another name."
+        )
+    return name
+
+
+def _shown(plugin: object) -> str:
+    return plugin.__name__ if isinstance(plugin, type) else repr(plugin)
+
+
+class Made(NamedTuple):
+    """Plugins by name, in their order, and the stages in which some of them shall act."""
+
+    plugins: Mapping[str, Any]
+    stages: Mapping[str, Sequence[str]]
+
+
+def make(plugins: Iterable[object]) -> Made:
+    """Make the plugins that `take` reads; an object is used as it is, and need not be of a dataclass.
+
+    Raises PluginError for one that is unknown, given twice, or has a wrong option.
+    """
+    if isinstance(plugins, str | Mapping) or not isinstance(plugins, Iterable):
+        raise PluginError(f"plugins is {short(repr(plugins))}; it needs a list, and {FORMS}.")
+    found, stages = dict[str, Any](), dict[str, Sequence[str]]()
+    for given in plugins:
+        name, plugin, acts_in = _made(given)
+        if name in found:
+            raise PluginError(f"plugin '{name}' is given twice; keep one of them.")
+        found[name] = plugin
+        if acts_in is not None:
+            stages[name] = acts_in
+    return Made(found, stages)
+
+
+def _made(given: object) -> tuple[str, Any, Sequence[str] | None]:
+    """Make one plugin: its name, the object, and the stages that were asked for."""
+    if isinstance(given, str):
+        name, options = catalog.parse(given)
+        return name, catalog.make(name, options), catalog.acts_in(name, options)
+    kind = given if isinstance(given, type) else type(given)
+    if not implementations(kind):
+        raise PluginError(f"plugins has {short(repr(given))}, which attaches to no hook; {FORMS}.")
+    name = _name(kind)
+    plugin = _instance(name, kind) if given is kind else given
+    if is_dataclass(kind):
+        catalog.check_options(name, plugin)
+    return name, plugin, None
+
+
+def _instance(name: str, kind: type) -> Any:
+    known = catalog.options(kind) if is_dataclass(kind) else {}
+    if needed := [each.name for each in known.values() if each.default is MISSING]:
+        raise PluginError(f"'{name}' needs {needed[0]}: give {kind.__name__}({needed[0]}=...) in place of the class.")
+    try:
+        return kind()
+    except RegkitError:
+        raise
+    except Exception as error:  # whatever a stranger's class raises
+        raise PluginError(f"plugin '{name}' failed when it was made: {last_line(error)}.") from error

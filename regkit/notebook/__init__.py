@@ -1,0 +1,1 @@
+"""Notebook: train from Python, on data and plugins that are objects there."""

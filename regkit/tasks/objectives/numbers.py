@@ -1,0 +1,68 @@
+"""Numbers: what losses and divergences share - precision, shapes, weights and the divergence of distributions."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def wide(values: Tensor) -> Tensor:
+    """Convert to float32, or keep a wider type: bf16 has too few digits for small differences."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def same_shape(output: Tensor, other: Tensor) -> None:
+    """Check that no argument would be broadcast. Raises ValueError."""
+    if output.shape != other.shape:
+        raise ValueError(f"outputs of shapes {list(output.shape)} and {list(other.shape)} cannot be compared")
+
+
+def kl_both_ways(output: Tensor, other: Tensor) -> Tensor:
+    """Compute the terms of KL(p, q) + KL(q, p) from logits: (p - q)(log p - log q) of each class.
+
+    Both logits and terms are `[rows, classes]`; their sum over classes is the divergence of a row.
+    """
+    same_shape(output, other)
+    log_p, log_q = wide(output).log_softmax(-1), wide(other).log_softmax(-1)
+    return (log_p.exp() - log_q.exp()) * (log_p - log_q)
+
+
+def yes_kl_both_ways(output: Tensor, other: Tensor) -> Tensor:
+    """Compute KL(p, q) + KL(q, p) of Bernoulli distributions from logits of yes: (p - q)(logit p - logit q)."""
+    same_shape(output, other)
+    output, other = wide(output), wide(other)
+    return (output.sigmoid() - other.sigmoid()) * (output - other)
+
+
+def cross_entropy(output: Tensor, labels: Tensor, weights: Sequence[float] = ()) -> Tensor:
+    """Compute the cross-entropy of logits, `[examples, classes]`: a scalar, the mean over examples.
+
+    Labels are classes, `[examples]`, or distributions, `[examples, classes]`. With a weight for each class the mean is
+    still over examples, and not over their weights as torch's own: a rare class in one micro-batch would change what the
+    examples beside it count.
+    """
+    output = wide(output)
+    if labels.is_floating_point():
+        same_shape(output, labels)
+        labels = labels.to(output.dtype)
+    return F.cross_entropy(output, labels, output.new_tensor(weights) if weights else None, reduction="none").mean()
+
+
+def yes_cross_entropy(output: Tensor, labels: Tensor, weights: Sequence[object] = ()) -> Tensor:
+    """Compute the cross-entropy of logits of yes: a scalar, the mean over all of them.
+
+    Labels are 0 and 1, or chances of yes, in the shape of the output. The weights are `[2]`, of no and yes, or
+    `[labels, 2]`.
+    """
+    same_shape(output, labels)
+    output, labels = wide(output), labels.to(wide(output).dtype)
+    if not weights:
+        return F.binary_cross_entropy_with_logits(output, labels)
+    no, yes = output.new_tensor(weights).unbind(-1)
+    return -(yes * labels * F.logsigmoid(output) + no * (1 - labels) * F.logsigmoid(-output)).mean()
+
+
+def smoothed(targets: Tensor, share: float, classes: int) -> Tensor:
+    """Spread a share of each target, a chance in float32, evenly over so many classes."""
+    return targets.float() * (1 - share) + share / classes
