@@ -295,6 +295,23 @@ def test_a_score_is_learned_on_the_scale_of_its_labels(tmp_path: Path) -> None:
     )
 
 
+def test_several_labels_at_once_are_learned_with_the_divergence_of_their_kind(tmp_path: Path) -> None:
+    def several(rows: Any) -> dict[str, Tensor]:
+        batch = collate(rows)
+        return batch | {"labels": F.one_hot(batch["labels"], CLASSES).float()}
+
+    def check(
+        model: Any, batch: Batch, clean: Tensor, output: Tensor, loss: Tensor, predict: Predict, task_loss: TaskLoss
+    ) -> None:
+        assert batch.labels is not None
+        for found, logits in ((loss, output), (task_loss(output + 1), output + 1)):
+            torch.testing.assert_close(found, F.binary_cross_entropy_with_logits(logits, batch.labels))
+
+    options: dict[str, Any] = {"model": classifier(problem_type="multi_label_classification"), "data_collator": several}
+    watched(check, tmp_path, **options)
+    train(make(["smart", "rdrop", "bregman", "label_smoothing"], tmp_path, max_steps=1, **options))
+
+
 def test_a_second_call_of_train_begins_anew(tmp_path: Path) -> None:
     trainer = make(["uncertainty", "ema", "smart"], tmp_path, max_steps=2)
     for _ in range(2):
