@@ -51,16 +51,21 @@ def neutral(family: str = "distilbert") -> list[Any]:
 def test_strength_zero_is_a_plain_trainer_bit_for_bit_with_dropout(family: str, tmp_path: Path) -> None:
     for options in ({}, {"gradient_accumulation_steps": 3}):
         plain, ours = (train(make(each, tmp_path, classifier(family), **options)) for each in (None, neutral(family)))
-        same_weights(plain, ours)
-        losses = [[each["loss"] for each in trainer.state.log_history if "loss" in each] for trainer in (plain, ours)]
-        assert losses[0] == losses[1]
+        same_run(plain, ours)
+
+
+def same_run(one: Any, other: Any) -> None:
+    """Raise AssertionError if a loss or a weight of two runs differs in a single bit."""
+    losses = [[each["loss"] for each in trainer.state.log_history if "loss" in each] for trainer in (one, other)]
+    assert losses[0] == losses[1]
+    same_weights(one, other)
 
 
 @pytest.mark.parametrize(
     "options",
     [
         pytest.param({"bf16": True}, id="bf16"),
-        pytest.param({"label_smoothing_factor": 0.1, "gradient_accumulation_steps": 3}, id="label smoothing"),
+        pytest.param({"label_smoothing_factor": 0.1, "gradient_accumulation_steps": 6}, id="label smoothing"),
         pytest.param(
             {"compute_loss_func": lambda out, labels, **_: 3 * F.cross_entropy(out.logits, labels)}, id="function"
         ),
@@ -68,7 +73,7 @@ def test_strength_zero_is_a_plain_trainer_bit_for_bit_with_dropout(family: str, 
     ],
 )
 def test_strength_zero_is_a_plain_trainer_whatever_its_loss_and_precision(options: Any, tmp_path: Path) -> None:
-    same_weights(train(make(None, tmp_path, **options)), train(make(neutral(), tmp_path, **options)))
+    same_run(train(make(None, tmp_path, **options)), train(make(neutral(), tmp_path, **options)))
 
 
 class Watch:
@@ -311,6 +316,15 @@ def test_several_labels_at_once_are_learned_with_the_divergence_of_their_kind(tm
     options: dict[str, Any] = {"model": classifier(problem_type="multi_label_classification"), "data_collator": several}
     watched(check, tmp_path, **options)
     train(make(["smart", "rdrop", "bregman", "label_smoothing"], tmp_path, max_steps=1, **options))
+
+
+def test_a_module_that_a_plugin_puts_into_the_model_is_used_and_saved_as_before(tmp_path: Path) -> None:
+    trainer, form = make(["mixout"], tmp_path), list(classifier().state_dict())
+    trainer.create_optimizer()
+    linear = [module for module in trainer.model.modules() if isinstance(module, torch.nn.Linear)]
+    assert trainer.model.classifier in linear
+    assert {type(module).__name__ for module in linear} == {"MixedLinear"}
+    assert list(trainer.model.state_dict()) == form
 
 
 def test_a_second_call_of_train_begins_anew(tmp_path: Path) -> None:
