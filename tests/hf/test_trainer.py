@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from regkit import Batch, Predict, TaskLoss, hookimpl
 from regkit.hf import RegularizedTrainer
 from regkit.hooks import catalog
+from regkit.model.modes import mode
 from tests.helpers import slow_but
 from tests.hf.tiny import (
     CLASSES,
@@ -125,6 +126,20 @@ def test_a_replayed_pass_has_the_very_masks_of_the_clean_one_and_a_fresh_one_has
         assert all(module.training for module in model.model.modules())
 
     watched(check, tmp_path, model=classifier(family), bf16=precision)
+
+
+def test_a_perturbation_that_is_too_fine_for_bf16_is_computed_in_float32(tmp_path: Path) -> None:
+    def check(
+        model: Any, batch: Batch, clean: Tensor, output: Tensor, loss: Tensor, predict: Predict, task_loss: TaskLoss
+    ) -> None:
+        fine, coarse = (predict(clean, dropout="off", radius=radius) for radius in (0.0, 1.0))
+        embedded = {"inputs_embeds": batch.put_into(model.encoder.word(batch.inputs["input_ids"]), clean)}  # type: ignore[attr-defined]
+        with mode(model, training=False), model.own_forward():
+            wanted = model.model(**embedded, attention_mask=batch.inputs["attention_mask"]).logits  # type: ignore[attr-defined]
+        torch.testing.assert_close(fine, wanted)
+        assert (coarse - wanted).abs().max() > 1e-4
+
+    watched(check, tmp_path, bf16=True)
 
 
 def test_extra_passes_leave_no_trace(tmp_path: Path) -> None:
