@@ -152,11 +152,6 @@ class Target(BaseModel):
         return len(self.names) or (2 if self.kind == "binary" else None)
 
     @property
-    def is_open(self) -> bool:
-        """Whether the classes, or the range, are not declared."""
-        return (self.range if self.kind == "regression" else self.count) is None
-
-    @property
     def weights(self) -> Literal["balanced"] | tuple[float, ...] | None:
         """The weights of the classes in their order. Raises ValueError if there is one of no class."""
         if not isinstance(self.class_weights, dict):

@@ -21,7 +21,7 @@ class Part:
     place: tuple[object, ...]  # of its random numbers
     items: Any  # labels in the whole update, as the Trainer counts them; None where it divides by micro-batches instead
     micro_batches: int
-    clean: "Clean | None" = None  # of the latest clean pass
+    clean: "Clean | None" = None  # of its clean pass, until the backward pass
 
     def __len__(self) -> int:
         """Count the examples."""

@@ -12,7 +12,7 @@ from regkit.hf.batch import PaddedBatch, word_embeddings
 from regkit.model import MultitaskModel
 from regkit.model.adapter import layers_of
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives import SCALE, Classification, Objective, Regression
+from regkit.tasks.objectives import SCALE, Binary, Classification, Multilabel, Objective, Regression
 from regkit.tasks.task import Task
 
 NAME = "main"  # of the one task that a Trainer has
@@ -22,28 +22,15 @@ MULTILABEL = "multi_label_classification"  # as a config of transformers calls i
 def objective_of(config: Any) -> Objective:
     """Choose the objective for a model's config: its `problem_type`, or else its number of labels.
 
-    Scores are on the scale of their labels: a divergence is the squared difference. Raises ConfigError for several
-    scores an example.
+    Scores are on the scale of their labels: a divergence is the squared difference. Raises ConfigError for several scores
+    an example.
     """
     kind, count = getattr(config, "problem_type", None), config.num_labels
     if kind == MULTILABEL:
-        return _multilabel(config)
+        return Multilabel(count, tuple(map(str, range(count)))) if count > 1 else Binary()
     if kind == "regression" and count > 1:
         raise ConfigError(f"the model gives {count} scores for a text (num_labels); plugins need a model with one.")
     return Regression(0, SCALE) if kind == "regression" or count == 1 else Classification(count)
-
-
-def _multilabel(config: Any) -> Objective:
-    """Make the objective of several labels an example, if regkit has one."""
-    from regkit.tasks import objectives
-
-    kind = getattr(objectives, "KINDS", {}).get("multilabel")
-    if kind is None:
-        raise ConfigError(
-            f"the model's problem_type is {MULTILABEL}; plugins need single_label_classification or regression."
-        )
-    made: Objective = kind(classes=config.num_labels, names=tuple(config.id2label.values()))
-    return made
 
 
 class TransformersModel(MultitaskModel):

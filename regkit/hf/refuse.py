@@ -137,9 +137,10 @@ def _check_labels(task: Task, batch: PaddedBatch) -> None:
     if labels is None or not isinstance(task.objective, Classification):
         return
     if labels.is_floating_point() or labels.dim() != 1:
+        kind, shape = str(labels.dtype).removeprefix("torch."), list(labels.shape)
         raise EncoderError(
-            f"its labels are {str(labels.dtype).removeprefix('torch.')} of shape {list(labels.shape)}, which it takes as "
-            f"{MULTILABEL}; a whole number for each example is needed."
+            f"its labels are {kind} of shape {shape}, and not a whole number for each example; for several labels at once, "
+            f"set problem_type='{MULTILABEL}' in its config."
         )
 
 

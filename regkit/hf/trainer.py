@@ -1,7 +1,8 @@
 """Trainer: a Trainer of transformers in which regkit's plugins act.
 
-They act on any classifier of transformers with one label an example. Everything else - data, optimizer, schedule, evaluation,
-checkpoints - is the Trainer's own, and without a plugin that does something so are loss and weights, bit for bit.
+They act on any model of transformers that gives classes, several labels or a score for a text. Everything else - data,
+optimizer, schedule, evaluation, checkpoints - is the Trainer's own, and without a plugin that does something so are loss and
+weights, bit for bit.
 """
 
 from collections.abc import Iterable

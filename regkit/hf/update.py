@@ -67,7 +67,7 @@ class Update:
         return self._mean(found)
 
     def _add(self, part: Part) -> tuple[Tensor, Terms]:
-        part.clean, self.defaults.part = None, part
+        self.defaults.part = part
         with self.passes.streams.at(*part.place):
             terms = self.passes.losses(self.task, part.batch)
         share = self._share(part, terms)
@@ -77,6 +77,7 @@ class Update:
                 "weights."
             )
         self.backward(share)
+        part.clean = None  # to free its graph
         return share.detach(), {name: term.detach() for name, term in terms.items()}
 
     def _share(self, part: Part, terms: Terms) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from regkit_plugins.fixed_weights import FixedWeights
 from regkit_plugins.rdrop import RDrop
 from regkit_plugins.smart import Smart
 from torch import nn
@@ -77,6 +78,7 @@ def test_a_plugin_that_acts_changes_what_is_trained_or_scored(name: str, untouch
         ([RDrop(weight=-1)], "'rdrop': weight is -1; input should be greater than or equal to 0."),
         (["smart:stages=domain"], "'smart' shall act in stage 'domain'."),
         ("smart", "plugins is 'smart'; it needs a list"),
+        ([FixedWeights], "'fixed_weights' needs weights: give FixedWeights(weights=...) in place of the class."),
         ([None], "plugins has None, which attaches to no hook"),
         (["label_smoothing", "label_smoothing"], "'label_smoothing' is given twice"),
     ],
@@ -138,7 +140,6 @@ class Deaf(transformers.DistilBertForSequenceClassification):  # type: ignore[mi
 
 MODELS: dict[str, tuple[Any, str]] = {
     "not of transformers": (lambda: nn.Linear(2, 2), "Linear is no model of transformers with an encoder and a head"),
-    "several labels": (lambda: classifier(problem_type="multi_label_classification"), "multi_label_classification"),
     "several scores": (lambda: classifier(problem_type="regression"), "gives 3 scores for a text"),
     "bf16": (lambda: classifier().bfloat16(), "load it with dtype=torch.float32"),
     "words of letters": (lambda: family("canine"), "CanineForSequenceClassification has no word embeddings"),
@@ -172,7 +173,10 @@ def test_a_model_that_plugins_cannot_work_with_is_refused_by_name(name: str, tmp
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (lambda batch: batch | {"labels": F.one_hot(batch["labels"], 3).float()}, "which it takes as multi_label"),
+        (
+            lambda batch: batch | {"labels": F.one_hot(batch["labels"], 3).float()},
+            "set problem_type='multi_label_classification'",
+        ),
         (lambda batch: batch | {"attention_mask": batch["attention_mask"][:, None, None].bool()}, "need the shape"),
         (lambda batch: batch | {"attention_mask": 0 * batch["attention_mask"]}, "an example has no token"),
         (
