@@ -113,9 +113,11 @@ def _scores(run: Run) -> str:
 
 
 def _value(value: object) -> str:
-    if value is None:
-        return NOTHING
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(NOTHING if value is None else value)
 
 
 def _print(console: Terminal, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
