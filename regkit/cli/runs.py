@@ -13,7 +13,6 @@ from regkit.runs.folders import is_run
 from regkit.runs.listing import Run, differing, find_runs
 
 UNITS = {"GB": 10**9, "MB": 10**6, "kB": 10**3}
-NONE_YET = "there is no run yet: `regkit train` makes one"
 NOTHING = "-"  # where a run has no such value
 
 
@@ -31,7 +30,13 @@ def runs(paths: Sequence[Path], as_json: bool) -> None:
     if rows:
         _print(console, ["run", "state", "plugins", "dev scores", "time", "disk"], rows)
     else:
-        print_line(console, NONE_YET)
+        print_line(console, _none(paths))
+
+
+def _none(paths: Sequence[Path]) -> str:
+    if paths:
+        return f"there is no run in {' and '.join(map(str, paths))}"
+    return "there is no run yet: `regkit train` makes one"
 
 
 def _compare(console: Terminal, one: Run, other: Run, as_json: bool) -> None:
@@ -56,7 +61,7 @@ def clean(paths: Sequence[Path], yes: bool, as_json: bool) -> None:
     """Say what finished runs can do without, and free it if the user agrees."""
     found, console = find_runs(paths), Terminal()
     if not found and not as_json:
-        print_line(console, NONE_YET)
+        print_line(console, _none(paths))
         return
 
     from regkit.cli.freeing import free, plan  # which import torch
@@ -108,9 +113,11 @@ def _scores(run: Run) -> str:
 
 
 def _value(value: object) -> str:
-    if value is None:
-        return NOTHING
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(NOTHING if value is None else value)
 
 
 def _print(console: Terminal, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

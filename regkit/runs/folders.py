@@ -18,6 +18,7 @@ RUNS = Path("runs")
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
 TASKS = "tasks.json"
+LOG = "log.jsonl"
 FINISHED = "finished.json"
 CHECKPOINT = re.compile(r"[\w-]+-\d+")  # the name of its folder; anything else beside it is the user's
 AT_START = {LOCK, ENVIRONMENT, TASKS}  # written before config.toml: with that, a run has begun

@@ -11,11 +11,10 @@ from typing import Any
 
 from regkit.base.errors import ConfigError, RunError, nearest
 from regkit.base.files import follow, read_object
-from regkit.runs.folders import CONFIG, FINISHED, LATEST, RUNS, is_run, size_of
+from regkit.runs.folders import CONFIG, FINISHED, LATEST, LOG, RUNS, is_run, size_of
 from regkit.runs.lock import held
 from regkit.runs.settings import Settings
 
-LOG = "log.jsonl"
 DEEPEST = 3  # folders below the given one in which runs are looked for
 TAIL = 1 << 16  # bytes at the end of a log, which hold its last line
 

@@ -11,7 +11,6 @@ from typing import Any
 from regkit.base.files import naming
 from regkit.hooks.spec import Losses
 
-LOG = "log.jsonl"
 TOGETHER = 20  # updates whose losses are read at once: that waits for the GPU
 
 

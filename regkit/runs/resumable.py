@@ -13,9 +13,9 @@ from torch import Tensor
 from regkit.base.errors import RunError, explain, short
 from regkit.base.files import TEXT
 from regkit.runs import checkpoint
+from regkit.runs.folders import LOG
 from regkit.runs.keeping import CheckpointName, Keeping
 from regkit.runs.lock import LOCK, Say
-from regkit.runs.log import LOG
 from regkit.training.effects import summary
 from regkit.training.state import Position
 

@@ -14,8 +14,8 @@ from regkit.runs import checkpoint, environment, packing
 from regkit.runs.disk import older_states
 from regkit.runs.experiment import Experiment
 from regkit.runs.finished import declared
-from regkit.runs.folders import CHECKPOINT, CONFIG, ENVIRONMENT, FINISHED, TASKS, new_folder, note_latest
-from regkit.runs.log import LOG, Log
+from regkit.runs.folders import CHECKPOINT, CONFIG, ENVIRONMENT, FINISHED, LOG, TASKS, new_folder, note_latest
+from regkit.runs.log import Log
 from regkit.runs.resumable import FolderState, Resumable, leftovers
 from regkit.runs.resume import fingerprints
 

@@ -45,6 +45,7 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "save_steps": (["--save-steps", "1"], 1),
     "save_minutes": (["--save-minutes", "0"], 0.0),
     "keep": (["--keep", "3"], 3),
+    "keep_state": (["--keep-state"], True),
     "monitor": (["--monitor", "near.pearson"], "near.pearson"),
 }
 OF_A_TABLE: dict[str, tuple[list[str], Any]] = {  # what a declaration in a file says instead

@@ -93,6 +93,14 @@ QUICK = [
     (("eval",), 2),
     (("eval", "rnu"), 2),
     (("eval", "data"), 2),
+    (("export", "-h"), 0),
+    (("export",), 2),
+    (("export", "rnu", "--output", "o"), 2),
+    (("export", "data", "--output", "o", "--format", "onxn"), 2),
+    (("runs",), 0),
+    (("runs", "rnu"), 2),
+    (("clean",), 0),
+    (("clean", "rnu"), 2),
 ]
 
 

@@ -115,6 +115,8 @@ def test_a_kill_at_any_moment_of_cleaning_leaves_the_best_and_the_last_whole(
             except Killed:
                 pass
         assert whole(run), done
+        named = [path for path in (run / "checkpoints").iterdir() if not path.name.startswith(".")]
+        assert not any(checkpoint.damage(path) for path in named), done
         disk.superfluous(run).free()
         assert states(run) == []
         assert len(checkpoints(run)) == len({(run / name).resolve() for name in ("best", "last")})

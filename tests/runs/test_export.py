@@ -1,6 +1,7 @@
 """An export gives what regkit gives, read by the program that it is for; what no form can hold is refused by name."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,19 @@ def test_what_cannot_be_exported_is_one_sentence_and_leaves_nothing(place: Path,
     is_one_sentence(ran)
     assert said in ran.err
     assert sorted(path.name for path in place.iterdir()) == before
+
+
+def test_an_encoder_of_the_users_own_and_what_was_pretrained_are_refused_by_name(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "run", tmp_path / "own", symlinks=True)
+    config = tmp_path / "own" / "best" / "config.json"
+    config.write_text(json.dumps({"model_type": "regkit", "regkit": {"factory": "mine:build"}}), encoding="utf8")
+    with pytest.raises(
+        RunError, match=r"own has an encoder that mine:build builds, which other programs cannot; no form"
+    ):
+        source(tmp_path / "own", "mood")
+    settings = Settings(finetune=False)
+    with pytest.raises(RunError, match=r"^pre was pretrained: its folder is an encoder that transformers reads"):
+        formats.choose_tasks(Path("pre"), settings, "hf", None)
 
 
 def test_a_form_whose_libraries_are_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from regkit.base.errors import short, typed
 from regkit.base.files import read_object
 from regkit.model.heads import Cosine, PairFeatures
 from regkit.runs.export.forms import form_of, one_number
-from regkit.runs.export.onnx import GRAPHS, input_names, output_name, tasks_of
+from regkit.runs.export.onnx import GRAPHS, output_name, tasks_of
 from regkit.runs.export.sentence import HEAD
 from regkit.runs.export.source import Source
 from regkit.runs.folders import ENVIRONMENT
@@ -22,6 +22,15 @@ from regkit.tasks.objectives import SCALE
 from regkit.tasks.task import Task
 
 TOLD = {"data", "encoder", "plugins"}  # on lines of their own
+ONNX = """\
+import onnxruntime
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+session = onnxruntime.InferenceSession(f"{{FOLDER}}/{graph}")
+options = {{"padding": True, "truncation": True, "return_tensors": "np", "return_token_type_ids": True}}
+{read}
+(found,) = session.run(["{output}"], inputs)"""
 LIBRARIES = {"hf": "transformers", "sentence-transformers": "sentence-transformers", "onnx": "onnx"}
 
 
@@ -105,19 +114,20 @@ class Card:
 
     def _by_onnx(self) -> Iterator[str]:
         sides, graph = next((sides, name) for sides, name in GRAPHS.items() if tasks_of(self.source, sides))
-        output = output_name(tasks_of(self.source, sides)[0])
-        yield (
-            f'import onnxruntime\n\nsession = onnxruntime.InferenceSession("{graph}")\n'
-            f'(found,) = session.run(["{output}"], inputs)  # {", ".join(input_names(sides))}'
-        )
-        yield "The inputs are int64, `[examples, length]`, and padding follows a text. `outputs.json` describes the outputs."
+        task = tasks_of(self.source, sides)[0]
+        texts = '["..."], ["..."]' if task.pair_mode == "cross_encoder" else '["..."]'
+        read = f"inputs = dict(tokenizer({texts}, **options))"
+        if sides == 2:
+            read += '\ninputs |= {f"{name}_2": ids for name, ids in tokenizer(["..."], **options).items()}'
+        yield ONNX.format(graph=graph, read=read, output=output_name(task))
+        yield "`outputs.json` describes the outputs of each graph."
         for task in self.source.tasks:
             yield from _unclipped(task)
 
     def scores(self) -> str:
         """Write the dev scores of the exported checkpoint, with the number of examples where the run noted it."""
-        found = read_object(self.source.folder / "scores.json").get("dev")
-        dev = found if isinstance(found, dict) else {}
+        found = read_object(self.source.folder / "scores.json")
+        dev = found.get("dev") or {}
         rows = [
             f"| {task.name} | {name} | {value:.4f} | {self._examples(task.name).get('dev', '')} |"
             for task in self.source.tasks
@@ -126,7 +136,9 @@ class Card:
         if not rows:
             return ""
         head = ["| task | score | value | examples |", "| --- | --- | --- | --- |"]
-        return "\n".join(["## Scores on dev", "", *head, *rows])
+        names = [f"{task.name}:" for task in self.source.tasks]
+        said = [f"* {line}" for line in found.get("warnings", ()) if line.startswith(tuple(names))]
+        return "\n".join(["## Scores on dev", "", *head, *rows, *([""] if said else []), *said])
 
     def _examples(self, task: str) -> Mapping[str, int]:
         found: Mapping[str, int] = self.environment.get("examples", {}).get(task, {})

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from regkit.base.errors import RunError
-from regkit.base.files import follow
+from regkit.base.files import follow, read_object
 from regkit.base.randomness import Streams
 from regkit.data.load import tokenized
 from regkit.model import MultitaskModel, encoders
 from regkit.model.modes import mode
-from regkit.model.own import Own
+from regkit.model.own import factory_of
 from regkit.model.pooling import made_for, text_vectors
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import checkpoint
@@ -86,10 +86,12 @@ def read_source(folder: Path, settings: Settings, names: Sequence[str]) -> Sourc
     Raises RunError for what was pretrained only, and for an encoder of the user's own.
     """
     best = follow(folder / "best")
+    if factory := factory_of(read_object(best / "config.json")):
+        raise RunError(
+            f"{folder} has an encoder that {factory} builds, which other programs cannot; no format holds it."
+        )
     read = encoders.load(best)
     tokenizer, encoder = read.tokenizer, read.encoder
-    if isinstance(encoder, Own):
-        raise RunError(f"{folder} has an encoder of your own, which other programs cannot build; no format holds it.")
     known = descriptions(best)
     tasks = [known[name].task(name) for name in names]
     model = MultitaskModel(encoder, tasks, Streams(0), pooling=settings.pooling or made_for(best))
