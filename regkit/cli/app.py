@@ -273,15 +273,8 @@ def predict(
         asked = requests.request(stream, tasks, text or [], named=bool(task))
 
         from regkit.cli import predict as predicting
-        from regkit.runs.trained import load
 
-        trained = load(
-            checkpoint,
-            device=device,
-            factory=encoder_factory,
-            precision=precision.value,
-            micro_batch_tokens=micro_batch_tokens,
-        )
+        trained = predicting.load_alone(checkpoint, device, precision.value, micro_batch_tokens, encoder_factory)
         predicting.predict(trained, asked, output, as_json)
 
 

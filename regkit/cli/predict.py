@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from torch import Tensor
 
-from regkit.base.errors import DataError, StoppedError
+from regkit.base.errors import ConfigError, DataError, StoppedError
 from regkit.base.files import replacing
 from regkit.cli.request import Record, Request
 from regkit.cli.terminal import print_line, print_lines, silence
-from regkit.runs.trained import WINDOW, Label, Trained, labels
+from regkit.distributed.launch import started
+from regkit.runs.trained import WINDOW, Label, Precision, Trained, labels, load
 from regkit.tasks.objectives import Probabilistic
 from regkit.tasks.task import Task
 
@@ -35,6 +36,13 @@ class Answers:
 
     labels: list[Label]
     probabilities: list[list[float]] | None  # of each class; None for a task without classes
+
+
+def load_alone(folder: Path, device: str, precision: Precision, tokens: int, factory: str | None) -> Trained:
+    """Load the model of a checkpoint. Raises ConfigError if torchrun started several processes."""
+    if started() > 1:
+        raise ConfigError("regkit predict is one process; start it without torchrun, on a part of the texts each.")
+    return load(folder, device=device, factory=factory, precision=precision, micro_batch_tokens=tokens)
 
 
 def predict(trained: Trained, request: Request, output: Path | None, as_json: bool) -> None:
