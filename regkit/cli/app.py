@@ -268,7 +268,7 @@ def predict(
     _check_factory(encoder_factory)
     checkpoint = find_checkpoint(where)
     tasks = requests.choose(descriptions(checkpoint), task or [], text or [])
-    readable = [tuple(text or each.text) for each in tasks.values()]
+    readable = [tuple(text or each.columns) for each in tasks.values()]
     with open_stream(texts, readable, lines=lines, table=bool(text)) as stream:
         asked = requests.request(stream, tasks, text or [], named=bool(task))
 

@@ -98,7 +98,7 @@ def request(stream: Stream, tasks: Mapping[str, Description], text: Sequence[str
     if isinstance(stream, Lines):
         columns = _of_lines(stream, tasks, named)
     else:
-        wanted = {name: tuple(text) or task.text for name, task in tasks.items()}
+        wanted = {name: tuple(text) or task.columns for name, task in tasks.items()}
         columns = _of_table(stream, wanted, named or bool(text))
     missing = [name for name in tasks if name not in columns]
     notes = [f"{stream.name}: {stream.form}"]

@@ -186,7 +186,8 @@ def memory_in_use(device: torch.device) -> int:
     gc.collect()
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
-    trim()
+    with suppress(OSError, AttributeError):  # what was freed goes back to the system, where its allocator is GNU's
+        ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * 4096
@@ -224,13 +225,3 @@ def _round(tokens: int) -> int:
     """Round down to three significant bits, so that small differences in memory give the same size."""
     step = 1 << max(tokens.bit_length() - 3, 0)
     return tokens // step * step
-
-
-def trim() -> None:
-    """Give the holes of the heap back to the system, where its allocator is GNU's.
-
-    oneDNN keeps something small for every new shape, between tensors that are freed: on texts of ever other lengths, a
-    process would take 2 KiB more for each text.
-    """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -18,7 +18,6 @@ from regkit.model.pooling import vectors_by_pooling
 from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.names import Pooling
 from regkit.tasks.task import Examples, Task
-from regkit.training.estimate import trim
 from regkit.training.fit import Fit
 
 Columns = Mapping[str, Sequence[str]]  # texts by the name of their column
@@ -62,15 +61,14 @@ class Inference:
         `texts[side][row]` has one side, or two.
         """
         examples = tokenized(texts, self.tokenizer, longest)
-        found = self.fit.until_it_fits(partial(self._encoded, examples, poolings), "on the texts")
-        trim()
-        return found, examples.truncated
+        work = partial(self._encoded, examples, poolings)
+        return self.fit.until_it_fits(work, "on the texts"), examples.truncated
 
     def _encoded(self, examples: Examples, poolings: Collection[Pooling]) -> dict[Pooling, Tensor]:
         lengths = examples.lengths()
         rows = np.argsort(lengths, kind="stable").tolist()  # texts of like length together: little padding in attention
         size = len(examples), self.model.encoder.width
-        found = {pooling: torch.empty(size, device=self._device) for pooling in poolings}  # before what is freed again
+        found = {pooling: torch.empty(size, device=self._device) for pooling in poolings}
         with self._mode():
             for part in self.fit.cut(rows, lengths, self.fit.tokens):
                 for pooling, vectors in self._pass(examples, part, poolings).items():
