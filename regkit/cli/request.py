@@ -38,7 +38,7 @@ def which(first: Path | None, second: Path | None) -> tuple[Path | None, Path | 
     Raises ConfigError where nothing is piped in.
     """
     run, file = (None, first) if second is None and _is_file(first) else (first, second)
-    if file is None and sys.stdin.isatty():
+    if file is None and (sys.stdin is None or sys.stdin.isatty()):
         raise ConfigError("there are no texts; name a file of them, or pipe them in.")
     return run, None if str(file) == "-" else file
 
