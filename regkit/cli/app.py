@@ -280,20 +280,13 @@ def predict(
     _check_factory(encoder_factory)
     checkpoint = find_checkpoint(where)
     tasks = requests.choose(descriptions(checkpoint), task or [], text or [])
-    readable = [tuple(text or each.text) for each in tasks.values()]
+    readable = [tuple(text or each.columns) for each in tasks.values()]
     with open_stream(texts, readable, lines=lines, table=bool(text)) as stream:
         asked = requests.request(stream, tasks, text or [], named=bool(task))
 
         from regkit.cli import predict as predicting
-        from regkit.runs.trained import load
 
-        trained = load(
-            checkpoint,
-            device=device,
-            factory=encoder_factory,
-            precision=precision.value,
-            micro_batch_tokens=micro_batch_tokens,
-        )
+        trained = predicting.load_alone(checkpoint, device, precision.value, micro_batch_tokens, encoder_factory)
         predicting.predict(trained, asked, output, as_json)
 
 

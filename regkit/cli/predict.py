@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import sys
 import time
@@ -16,11 +17,12 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from torch import Tensor
 
-from regkit.base.errors import DataError, StoppedError
+from regkit.base.errors import ConfigError, DataError, StoppedError
 from regkit.base.files import replacing
 from regkit.cli.request import Record, Request
 from regkit.cli.terminal import print_line, print_lines, silence
-from regkit.runs.trained import WINDOW, Label, Trained, labels
+from regkit.distributed.launch import started
+from regkit.runs.trained import WINDOW, Label, Precision, Trained, labels, load
 from regkit.tasks.objectives import Probabilistic, class_names
 from regkit.tasks.task import Task
 
@@ -35,6 +37,18 @@ class Answers:
 
     labels: list[Label]
     probabilities: list[list[float]] | None  # of each class; None for a task without classes
+
+
+def load_alone(folder: Path, device: str, precision: Precision, tokens: int, factory: str | None) -> Trained:
+    """Load the model of a checkpoint. Raises ConfigError if torchrun started several processes.
+
+    What oneDNN would keep for each new shape of a batch lies between tensors that are freed. With texts of ever other
+    lengths the heap grew by 2 KiB a text, and keeping it saves no time. It is turned off before the first layer runs.
+    """
+    if started() > 1:
+        raise ConfigError("regkit predict is one process; start it without torchrun, on a part of the texts each.")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
+    return load(folder, device=device, factory=factory, precision=precision, micro_batch_tokens=tokens)
 
 
 def predict(trained: Trained, request: Request, output: Path | None, as_json: bool) -> None:

@@ -38,7 +38,7 @@ def which(first: Path | None, second: Path | None) -> tuple[Path | None, Path | 
     Raises ConfigError where nothing is piped in.
     """
     run, file = (None, first) if second is None and _is_file(first) else (first, second)
-    if file is None and sys.stdin.isatty():
+    if file is None and (sys.stdin is None or sys.stdin.isatty()):
         raise ConfigError("there are no texts; name a file of them, or pipe them in.")
     return run, None if str(file) == "-" else file
 
@@ -98,7 +98,7 @@ def request(stream: Stream, tasks: Mapping[str, Description], text: Sequence[str
     if isinstance(stream, Lines):
         columns = _of_lines(stream, tasks, named)
     else:
-        wanted = {name: tuple(text) or task.text for name, task in tasks.items()}
+        wanted = {name: tuple(text) or task.columns for name, task in tasks.items()}
         columns = _of_table(stream, wanted, named or bool(text))
     missing = [name for name in tasks if name not in columns]
     notes = [f"{stream.name}: {stream.form}"]

@@ -37,14 +37,18 @@ class Description(BaseModel):
         """The number of texts in an example: 1, or 2 for a pair."""
         return 1 if self.pair_mode is None else 2
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of its texts, which have names of their own where no table gave them."""
+        return self.text or UNNAMED[self.texts]
+
     def task(self, name: str) -> "Task":
         """Build the task, without examples. Raises ValueError if the objective is not one of regkit's."""
         from regkit.tasks.objectives import from_description  # which imports torch
         from regkit.tasks.task import Reading, Task
 
         objective = from_description(self.objective)
-        text = self.text or UNNAMED[self.texts]
-        reading = Reading(text, self.label, self.id, self.max_length)
+        reading = Reading(self.columns, self.label, self.id, self.max_length)
         return Task(name, objective, {}, self.pair_mode, pooling=self.pooling, reading=reading)
 
 

@@ -34,7 +34,7 @@ class Inference:
     precision: torch.dtype = torch.float32
 
     def outputs(self, tasks: Sequence[Task], columns: Columns) -> tuple[dict[str, Tensor], int]:
-        """Compute each task's output for every row, `[rows, ...]` on the CPU, and count the rows that were truncated.
+        """Compute each task's output for every row, `[rows, ...]` on the CPU, and count the truncated sequences.
 
         Tasks that read the same columns alike share the encoder's pass. Raises RunError if an output is not finite.
         """
@@ -45,7 +45,7 @@ class Inference:
         vectors, truncated = {}, 0
         for view, poolings in needed.items():
             vectors[view], cut = self.vectors([columns[name] for name in view[0]], poolings, view[1])
-            truncated = max(truncated, cut)
+            truncated += cut
         found = {}
         with self._mode():
             for task in tasks:
@@ -67,11 +67,13 @@ class Inference:
     def _encoded(self, examples: Examples, poolings: Collection[Pooling]) -> dict[Pooling, Tensor]:
         lengths = examples.lengths()
         rows = np.argsort(lengths, kind="stable").tolist()  # texts of like length together: little padding in attention
-        parts = self.fit.cut(rows, lengths, self.fit.tokens)
+        size = len(examples), self.model.encoder.width
+        found = {pooling: torch.empty(size, device=self._device) for pooling in poolings}
         with self._mode():
-            found = [self._pass(examples, part, poolings) for part in parts]
-        order = torch.as_tensor(np.argsort(rows), device=self._device)
-        return {pooling: torch.cat([each[pooling] for each in found])[order] for pooling in poolings}
+            for part in self.fit.cut(rows, lengths, self.fit.tokens):
+                for pooling, vectors in self._pass(examples, part, poolings).items():
+                    found[pooling][part] = vectors.float()
+        return found
 
     def _pass(self, examples: Examples, rows: Sequence[int], poolings: Collection[Pooling]) -> dict[Pooling, Tensor]:
         batch = examples.batch(rows).to(self._device)

@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -146,15 +146,16 @@ def full(*arguments: object, **named: object) -> None:
 def test_a_full_disk_leaves_no_part_of_a_prediction_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "p").mkdir()
     (place / "p" / "same-dev.csv").write_text("from before\n", encoding="utf8")
-    write_text, before = Path.write_text, everything_in(place)
+    open_file, before = Path.open, everything_in(place)
 
-    def half(path: Path, text: str, **named: Any) -> int:
-        if "mood" in path.name:
-            return write_text(path, text, **named)
-        write_text(path, text[: len(text) // 2], **named)
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def half(path: Path, *arguments: Any, **named: Any) -> IO[str]:
+        file = open_file(path, *arguments, **named)
+        if "same" in path.name and "w" in arguments:
+            write = file.write
+            file.write = lambda text: full(write(text[: len(text) // 2]))
+        return file
 
-    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr(Path, "open", half)
     ran = regkit("eval", "run", "--predictions", "p", cwd=place)
     monkeypatch.undo()
     is_one_sentence(ran)

@@ -182,6 +182,11 @@ def test_who_stops_reading_or_interrupts_ends_it_cleanly(
     assert (ran.status, "regkit:" in ran.err) == (0, False)
 
 
+def test_several_processes_are_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predicting, "started", lambda: 2)
+    assert predict(place, "run", "mood.csv").err.startswith("regkit: regkit predict is one process; ")
+
+
 FILES = {
     "empty.csv": b"",
     "blank.txt": b"\n\n",

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 import regkit
 from regkit import ConfigError, DataError, RegkitError, RunError, Trained
 from regkit.runs import trained
+from regkit.tasks.names import Pooling
 from tests.helpers import regkit as command
 from tests.helpers import sentence, write_encoder, write_tasks
 
@@ -73,6 +75,18 @@ def test_an_answer_does_not_depend_on_the_texts_beside_it_nor_on_the_window(
         assert np.allclose(model.predict_proba("mood", [texts[number]])[0], whole[number], atol=1e-6)
 
 
+def test_a_task_that_no_table_gave_has_columns_of_their_own_names(run: Path, tmp_path: Path) -> None:
+    def nameless(entry: dict[str, object]) -> None:
+        for task in entry["tasks"].values():  # type: ignore[attr-defined]
+            task["text"] = []
+
+    folder = edited(run, tmp_path, nameless)
+    assert regkit.load(folder).predict("near", PAIRS[:2])
+    (tmp_path / "new.csv").write_text("text1,text2,text\na,b,c\n")
+    ran = command("predict", folder, "new.csv", "--json", cwd=tmp_path)
+    assert list(json.loads(ran.out)) == ["text", "text1", "text2", "mood", "same", "near"]
+
+
 def test_vectors_are_those_of_the_chosen_pooling(model: Trained) -> None:
     own, mean, first = model.embed(TEXTS), model.embed(TEXTS, "mean"), model.embed(TEXTS, "cls")
     assert own.shape == mean.shape == (20, 16)
@@ -82,6 +96,26 @@ def test_vectors_are_those_of_the_chosen_pooling(model: Trained) -> None:
         assert np.allclose(own, encoder.pool(torch.from_numpy(first)), atol=1e-6)
     assert not np.allclose(mean, first)
     assert model.embed([]).shape == (0, 16)
+
+
+def test_one_pass_gives_the_vectors_of_several_poolings(model: Trained) -> None:
+    poolings: list[Pooling] = ["pooler", "cls", "mean", "max"]
+    together, _ = model.inference.vectors([TEXTS], poolings, 48)
+    for pooling in poolings:
+        assert np.allclose(together[pooling], model.embed(TEXTS, pooling), atol=1e-5)
+
+
+def test_tasks_that_pool_otherwise_answer_from_one_pass_as_each_alone(model: Trained) -> None:
+    mean = replace(model.tasks["mood"], pooling="mean")
+    first = replace(model.tasks["mood"], pooling="cls")
+    columns = {"sentence": TEXTS}
+    alone = [model.inference.outputs([task], columns)[0]["mood"] for task in (mean, first)]
+    model.inference.model.heads["first"] = model.inference.model.heads["mood"]
+    found, _ = model.inference.outputs([mean, replace(first, name="first")], columns)
+    del model.inference.model.heads["first"]
+    assert np.allclose(found["mood"], alone[0], atol=1e-5)
+    assert np.allclose(found["first"], alone[1], atol=1e-5)
+    assert not np.allclose(*alone, atol=1e-3)
 
 
 def test_a_checkpoint_answers_alone_wherever_it_is(run: Path, model: Trained, tmp_path: Path) -> None:
