@@ -37,8 +37,13 @@ class Delimited:
         self.name = str(text.path)
         self.delimiter = find_delimiter(text, names, quoting)
         self.form = f"fields parted by {DELIMITERS[self.delimiter]}"
+        self.indented = False
         self.tall = (0, 0)  # lines of the highest row, and where it begins
-        self.columns: Sequence[str] = list(names) or next((fields for _, _, fields in self._rows()), [])
+        header = next((fields for _, _, fields in self._rows()), [])
+        self.indented = not names and any(
+            name.startswith(" ") for name in header
+        )  # `text, label`: blanks that nobody means
+        self.columns: Sequence[str] = list(names) or [name.strip() for name in header]
         if len(self.columns) > MOST_COLUMNS:
             raise DataError(f"{self.name} has {len(self.columns)} columns; {MOST_COLUMNS} are the most.")
         self.hint = "" if names else _without_header(self.columns, self.delimiter)
@@ -71,7 +76,7 @@ class Delimited:
         """Yield the line where each row begins, its lines, and its fields. Blank lines are skipped."""
         ended = 0
         with self.text.open(newline="") as file:
-            reader = _reader(file, self.delimiter, self.quoting)
+            reader = _reader(file, self.delimiter, self.quoting, indented=self.indented)
             try:
                 for fields in reader:
                     began, ended = ended, reader.line_num
@@ -104,11 +109,13 @@ def _share(text: Text, delimiter: str, names: Sequence[str], quoting: bool) -> f
     return widths[1:].count(widths[0]) / max(len(widths) - 1, 1) if widths and widths[0] > 1 else None
 
 
-def _reader(lines: Iterable[str], delimiter: str, quoting: bool, strict: bool = True) -> "_csv.Reader":
+def _reader(
+    lines: Iterable[str], delimiter: str, quoting: bool, strict: bool = True, indented: bool = False
+) -> "_csv.Reader":
     quoted = quoting and delimiter != UNIT
     style: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     found = (line.replace(BARS, UNIT) for line in lines) if delimiter == UNIT else lines
-    return csv.reader(found, delimiter=delimiter, quoting=style, strict=strict)
+    return csv.reader(found, delimiter=delimiter, quoting=style, strict=strict, skipinitialspace=indented)
 
 
 def _getter(places: Sequence[int]) -> Callable[[Sequence[str]], Sequence[str]]:

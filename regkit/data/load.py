@@ -1,5 +1,6 @@
 """Load: read a task's tables, check every label and tokenize the texts."""
 
+import json
 from collections.abc import Iterable
 
 import numpy as np
@@ -65,8 +66,10 @@ def _examples(
 def _field(table: Table, row: int, column: str) -> str:
     text = table.rows[row].get(column, "")
     if isinstance(text, Nested):
+        found = json.loads(text)
+        inside = next(iter(found), "") if isinstance(found, dict) else 0
         raise DataError(
-            f"{table.where(row)}: {column} is {short(text)}; a text is needed, such as {column}.0 of a list."
+            f"{table.where(row)}: {column} is {short(text)}; a text is needed, such as {short(f'{column}.{inside}')}."
         )
     if not text.strip():
         raise DataError(f"{table.where(row)}: {column} is empty; skip_empty = true leaves such rows out.")

@@ -78,10 +78,13 @@ def test_kind_pair_dev_and_test_can_be_given(bare: Path) -> None:
 
 
 def test_a_folder_with_files_called_after_splits_is_a_task(bare: Path) -> None:
+    (bare / "cloned" / "data").mkdir(parents=True)
     (bare / "mood").mkdir()
     for name in ("train", "validation", "test"):
         write_csv(bare / "mood" / f"{name}.csv", STARS)
-    assert "task mood: classification; 30 train, 30 dev, 30 test" in train(bare, "--dry-run", data="mood").out
+        write_csv(bare / "cloned" / "data" / f"{name}-00000-of-00001.csv", STARS)
+    for name in ("mood", "cloned"):
+        assert f"task {name}: classification; 30 train, 30 dev, 30 test" in train(bare, "--dry-run", data=name).out
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,8 @@ READ: dict[str, str | bytes | Callable[[], bytes]] = {
     "comma.csv.xz": lzma.compress(table().encode()),
     "comma.zip": zipped({"t.csv": table()}),
     "mac.zip": zipped({"t.csv": table(), "__MACOSX/._t.csv": "resource"}),
+    "blanks after commas.csv": "text, label\n"
+    + "".join(f'"{row["text"].replace(chr(34), chr(34) * 2)}", {row["label"]}\n' for row in ROWS),
     "lines.jsonl": lines(),
     "lines.json": lines(ensure_ascii=False),
     "lines": lines(),
@@ -131,6 +133,8 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "weights.pt": (zipped({"archive/data.pkl": "x", "archive/data/0": "y"}), "a pickle, which may run code"),
     "noise.csv": (bytes(range(128, 256)) * 9, "is not UTF-8 text"),
     "object.json": (json.dumps({"text": {"0": "a"}, "label": {"0": "b"}}, indent=1), "one JSON object over several lines"),
+    "columns.json": (json.dumps({"text": {"0": "a"}, "label": {"0": "b"}}), "is one JSON object, and no rows; an array of objects or"),
+    "wrapped.json": (json.dumps({"data": ROWS}), "is one JSON object, and no rows"),
     "list.json": ('["a", "b"]', "a JSON object is needed"),
     "cut.json": (json.dumps(ROWS)[:-20], "this is not JSON"),
     "empty.csv": ("", "is empty"),
