@@ -131,6 +131,12 @@ def test_a_tsv_file_with_one_column_may_hold_commas(tmp_path: Path) -> None:
     assert [row["text"] for row in table_of(tmp_path, "text\na, b\nc\n", "t.tsv").rows] == ["a, b", "c"]
 
 
+def test_of_the_delimiters_in_a_header_the_one_counts_by_which_rows_are_as_wide(tmp_path: Path) -> None:
+    found = table_of(tmp_path, "text, as written;label\na, b, c;1\nd;0\n").rows
+    assert found == [{"text, as written": "a, b, c", "label": "1"}, {"text, as written": "d", "label": "0"}]
+    assert table_of(tmp_path, "text;more,label\na;b,1\nc,0\n").columns == ["text;more", "label"]
+
+
 def test_the_case_of_an_ending_does_not_matter(tmp_path: Path) -> None:
     assert table_of(tmp_path, "a\nb\n", "T.CSV").rows == [{"a": "b"}]
 
