@@ -18,7 +18,7 @@ DELIMITERS = {UNIT: BARS, "\t": "tabs", ",": "commas", ";": "semicolons", "|": "
 MOST_COLUMNS = 1 << 14  # as many as a spreadsheet has
 SAMPLED = 200  # rows that tell the delimiter
 TALL = 10  # lines of a row: in a higher one, a quote may have swallowed rows
-LONG_NAME, WORDY_NAME = 60, 3  # characters and blanks of a column's name; with more it is rather a text
+LONG_NAME, WORDY_NAME = 60, 2  # characters and blanks of a column's name; with more it is rather a text
 QUOTES = "if quotes in this file mean nothing, set quoting = false for the task in tasks.toml"
 
 
@@ -133,7 +133,7 @@ def _without_header(header: Sequence[str], delimiter: str) -> str:
     begin = short(delimiter.join(header).replace(UNIT, BARS))
     return (
         f"its first line looks like data, {begin!r}; of a file without a header, "
-        f"name the columns: columns = [...] with {len(header)} names"
+        f"name the columns in tasks.toml: columns = [...] with {len(header)} names"
     )
 
 

@@ -36,7 +36,8 @@ def load_task(
     pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.text_columns) == 2 else None
     examples: dict[Split, Examples] = {}
     notes = list(found.notes)
-    for split, table in found.tables.items():
+    for split in list(found.tables):
+        table = found.tables.pop(split)  # its rows are not needed once they are tokens
         examples[split] = _examples(spec, table, tokenizer, longest, split, split not in found.unlabelled)
         notes += describe_labels(spec.objective, split, examples[split].labels)
         notes += _unknown(split, examples[split], tokenizer, 1 if pair_mode != "cross_encoder" else 2)

@@ -21,7 +21,7 @@ TYPED: list[dict[str, Any]] = [
 ]
 ROWS = [{**row, "score": str(row["score"]), "same": str(int(row["same"]))} for row in TYPED]
 
-OTHER = "if it has another encoding, name it: encoding = '...'."
+OTHER = "if it has another encoding, name it in tasks.toml: encoding = '...'."
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NO_RETURN = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=12)
 
