@@ -7,8 +7,10 @@ import io
 import json
 import lzma
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +311,15 @@ def test_a_data_set_of_the_hub_is_read_as_a_local_folder_of_its_form_is(
     assert (len(task.splits["train"]), len(task.splits["dev"]), len(task.splits["test"])) == (3, 1, 4)
     with pytest.raises(DataError, match=r"hub:a/b/c/d names no data set"):
         find_tasks(Path("hub:a/b/c/d"))
+
+
+def test_a_damaged_arrow_file_is_refused_before_its_offsets_are_followed(tmp_path: Path) -> None:
+    ends = list(accumulate(len(row["text"].encode()) for row in ROWS))
+    whole = arrow("stream")
+    assert whole.count(offsets := struct.pack("<5i", 0, *ends)) == 1
+    path = write(tmp_path / "t.arrow", whole.replace(offsets, struct.pack("<5i", 0, *ends[:-1], 1 << 30)))
+    with pytest.raises(DataError, match=r"t\.arrow cannot be read: "):
+        read_table(path)
 
 
 def test_columns_are_guessed_by_usual_names_and_said(tmp_path: Path) -> None:
