@@ -315,8 +315,8 @@ def test_a_data_set_of_the_hub_is_read_as_a_local_folder_of_its_form_is(
 
 def test_a_damaged_arrow_file_is_refused_before_its_offsets_are_followed(tmp_path: Path) -> None:
     ends = list(accumulate(len(row["text"].encode()) for row in ROWS))
-    whole = arrow("stream")
-    assert whole.count(offsets := struct.pack("<5i", 0, *ends)) == 1
+    whole, offsets = arrow("stream"), struct.pack("<5i", 0, *ends)
+    assert whole.count(offsets) == 1
     path = write(tmp_path / "t.arrow", whole.replace(offsets, struct.pack("<5i", 0, *ends[:-1], 1 << 30)))
     with pytest.raises(DataError, match=r"t\.arrow cannot be read: "):
         read_table(path)
