@@ -111,7 +111,9 @@ def split_table(data: Path) -> Files:
 
 
 def tables_in(folder: Path) -> list[Path]:
-    """List the files in a folder whose endings are those of tables."""
+    """List the files in a folder whose endings are those of tables; none if there is no such folder."""
+    if not folder.is_dir():
+        return []
     return [path for path in sorted(folder.iterdir()) if path.is_file() and _is_table(path)]
 
 
@@ -127,9 +129,15 @@ def sort_files(paths: Iterable[Path]) -> dict[str, Files]:
         stem = SHARD.sub("", _stem(path))
         words = _split_words(stem)
         rest = re.sub(rf"[-_. ]*{words[-1]}(?![A-Za-z])[-_. ]*", "-", stem).strip("-") if words else stem
-        found[rest or path.absolute().parent.name][WORDS[words[-1].lower()] if words else "train"].append(path)
+        found[rest or _folder_name(path)][WORDS[words[-1].lower()] if words else "train"].append(path)
     _join_tests(found)
     return {task_name(name): {split: tuple(files) for split, files in splits.items()} for name, splits in found.items()}
+
+
+def _folder_name(path: Path) -> str:
+    """Name a file by its folder, or by the folder above one that is called data."""
+    folder = path.absolute().parent
+    return folder.parent.name if folder.name == "data" and folder.parent.name else folder.name
 
 
 def _join_tests(found: dict[str, dict[Split, list[Path]]]) -> None:

@@ -85,7 +85,13 @@ def _arrow(path: Path, form: Format, columns: Sequence[str]) -> Iterator[tuple[A
     with pyarrow.memory_map(str(path)) as file:
         reader = pyarrow.ipc.open_stream(file) if form == "arrow stream" else pyarrow.ipc.open_file(file)
         batches = reader if form == "arrow stream" else map(reader.get_batch, range(reader.num_record_batches))
-        yield reader.schema, (batch.select(list(columns)) for batch in batches)
+        yield reader.schema, (_checked(batch).select(list(columns)) for batch in batches)
+
+
+def _checked(batch: Any) -> Any:
+    """Check that a batch's offsets lie within it: Arrow reads a damaged file unchecked, and past its end."""
+    batch.validate(full=True)
+    return batch
 
 
 def _need_pyarrow(path: Path) -> None:

@@ -131,7 +131,7 @@ class Text:
         """Say which encoding was taken by trial."""
         if self.encoding != WINDOWS:
             return []
-        return [f"it is not UTF-8, and was read as {WINDOWS}; encoding = '...' names another"]
+        return [f"it is not UTF-8, and was read as {WINDOWS}; encoding = '...' in tasks.toml names another"]
 
 
 def find_text(path: Path, encoding: str | None = None) -> Text:
@@ -151,7 +151,7 @@ def find_text(path: Path, encoding: str | None = None) -> Text:
     except EncodingError as error:
         if not _looks_western(path):
             raise DataError(
-                f"{str(error).rstrip('.')}; if it has another encoding, name it: encoding = '...'."
+                f"{str(error).rstrip('.')}; if it has another encoding, name it in tasks.toml: encoding = '...'."
             ) from None
     return _decoded(path, WINDOWS)
 

@@ -18,7 +18,7 @@ DELIMITERS = {UNIT: BARS, "\t": "tabs", ",": "commas", ";": "semicolons", "|": "
 MOST_COLUMNS = 1 << 14  # as many as a spreadsheet has
 SAMPLED = 200  # rows that tell the delimiter
 TALL = 10  # lines of a row: in a higher one, a quote may have swallowed rows
-LONG_NAME, WORDY_NAME = 60, 3  # characters and blanks of a column's name; with more it is rather a text
+LONG_NAME, WORDY_NAME = 60, 2  # characters and blanks of a column's name; with more it is rather a text
 QUOTES = "if quotes in this file mean nothing, set quoting = false for the task in tasks.toml"
 
 
@@ -37,8 +37,13 @@ class Delimited:
         self.name = str(text.path)
         self.delimiter = find_delimiter(text, names, quoting)
         self.form = f"fields parted by {DELIMITERS[self.delimiter]}"
+        self.indented = False
         self.tall = (0, 0)  # lines of the highest row, and where it begins
-        self.columns: Sequence[str] = list(names) or next((fields for _, _, fields in self._rows()), [])
+        header = next((fields for _, _, fields in self._rows()), [])
+        self.indented = not names and any(
+            name.startswith(" ") for name in header
+        )  # `text, label`: blanks that nobody means
+        self.columns: Sequence[str] = list(names) or [name.strip() for name in header]
         if len(self.columns) > MOST_COLUMNS:
             raise DataError(f"{self.name} has {len(self.columns)} columns; {MOST_COLUMNS} are the most.")
         self.hint = "" if names else _without_header(self.columns, self.delimiter)
@@ -71,7 +76,7 @@ class Delimited:
         """Yield the line where each row begins, its lines, and its fields. Blank lines are skipped."""
         ended = 0
         with self.text.open(newline="") as file:
-            reader = _reader(file, self.delimiter, self.quoting)
+            reader = _reader(file, self.delimiter, self.quoting, indented=self.indented)
             try:
                 for fields in reader:
                     began, ended = ended, reader.line_num
@@ -104,11 +109,13 @@ def _share(text: Text, delimiter: str, names: Sequence[str], quoting: bool) -> f
     return widths[1:].count(widths[0]) / max(len(widths) - 1, 1) if widths and widths[0] > 1 else None
 
 
-def _reader(lines: Iterable[str], delimiter: str, quoting: bool, strict: bool = True) -> "_csv.Reader":
+def _reader(
+    lines: Iterable[str], delimiter: str, quoting: bool, strict: bool = True, indented: bool = False
+) -> "_csv.Reader":
     quoted = quoting and delimiter != UNIT
     style: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     found = (line.replace(BARS, UNIT) for line in lines) if delimiter == UNIT else lines
-    return csv.reader(found, delimiter=delimiter, quoting=style, strict=strict)
+    return csv.reader(found, delimiter=delimiter, quoting=style, strict=strict, skipinitialspace=indented)
 
 
 def _getter(places: Sequence[int]) -> Callable[[Sequence[str]], Sequence[str]]:
@@ -126,7 +133,7 @@ def _without_header(header: Sequence[str], delimiter: str) -> str:
     begin = short(delimiter.join(header).replace(UNIT, BARS))
     return (
         f"its first line looks like data, {begin!r}; of a file without a header, "
-        f"name the columns: columns = [...] with {len(header)} names"
+        f"name the columns in tasks.toml: columns = [...] with {len(header)} names"
     )
 
 

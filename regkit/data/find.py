@@ -77,9 +77,8 @@ def _in_folder(folder: Path, given: Given) -> dict[str, TaskSpec]:
     tasks = {name: task for name, task in course.items() if task.train}
     if tasks and not given:
         return tasks
-    found = {
-        name: files for name, files in sort_files(filter(names_split, tables_in(folder))).items() if "train" in files
-    }
+    tables = tables_in(folder) or tables_in(folder / "data")  # as in a clone from the Hub
+    found = {name: files for name, files in sort_files(filter(names_split, tables)).items() if "train" in files}
     if not found:
         wanted = ", ".join(f"{prefix}-train.csv" for prefix, _ in COURSE.values())
         raise DataError(f"{folder} has neither a tasks.toml nor any of the files {wanted}, nor a table called train.")

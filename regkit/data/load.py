@@ -1,5 +1,6 @@
 """Load: read a task's tables, check every label and tokenize the texts."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -38,8 +39,11 @@ def load_task(
     pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.text_columns) == 2 else None
     examples: dict[Split, Examples] = {}
     notes = list(found.notes)
-    for split, table in found.tables.items():
-        labelled = split not in found.unlabelled
+    for split in list(found.tables):
+        table, labelled = (
+            found.tables.pop(split),
+            split not in found.unlabelled,
+        )  # rows are not needed once they are tokens
         examples[split] = _examples(spec, table, tokenizer, longest, split, labelled, keep_texts)
         notes += describe_labels(spec.objective, split, examples[split].labels)
         notes += _unknown(split, examples[split], tokenizer, 1 if pair_mode != "cross_encoder" else 2)
@@ -98,8 +102,10 @@ def tokenized(texts: Sequence[Sequence[str]], tokenizer: Tokenizer, longest: int
 def _field(table: Table, row: int, column: str) -> str:
     text = table.rows[row].get(column, "")
     if isinstance(text, Nested):
+        found = json.loads(text)
+        inside = next(iter(found), "") if isinstance(found, dict) else 0
         raise DataError(
-            f"{table.where(row)}: {column} is {short(text)}; a text is needed, such as {column}.0 of a list."
+            f"{table.where(row)}: {column} is {short(text)}; a text is needed, such as {short(f'{column}.{inside}')}."
         )
     if not text.strip():
         raise DataError(f"{table.where(row)}: {column} is empty; skip_empty = true leaves such rows out.")

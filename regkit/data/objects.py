@@ -27,9 +27,10 @@ class Objects:
         self.text, self.name = text, str(text.path)
         self.array = text.begin.lstrip().startswith("[")
         self.form = "a JSON array" if self.array else "JSON lines"
-        self.columns: Sequence[str] = list(
-            dict.fromkeys(name for _, each in islice(self._objects(), SAMPLED) for name in each)
-        )
+        sampled = list(islice(self._objects(), SAMPLED))
+        if len(sampled) == 1 and not self.array and _is_whole_table(sampled[0][1]):
+            raise DataError(f"{self.name} is one JSON object, and no rows; {AS_LINES}.")
+        self.columns: Sequence[str] = list(dict.fromkeys(name for _, each in sampled for name in each))
 
     def records(self, columns: Sequence[str]) -> Iterator[Record]:
         """Yield these fields of each object, with the line where it begins. Raises DataError with the line."""
@@ -99,6 +100,14 @@ def looks_like_objects(text: Text) -> bool:
     begin = text.begin.lstrip()
     named = any(ending.lower() in (".json", ".jsonl", ".ndjson") for ending in text.path.suffixes)
     return named or bool(re.match(r'\{\s*("|\}|$)|\[\s*(\{|\]|$)', begin))
+
+
+def _is_whole_table(record: Mapping[str, Any]) -> bool:
+    """Tell whether one object holds all rows: in a list, or as columns with an entry a row, as pandas writes them."""
+    values = list(record.values())
+    if len(values) == 1 and isinstance(values[0], list):
+        return True
+    return len(values) > 1 and all(isinstance(each, dict) and each.keys() == values[0].keys() for each in values)
 
 
 def _check_characters(found: object, content: str) -> None:

@@ -49,7 +49,7 @@ def prepare(spec: TaskSpec, splits: Iterable[Split] = SPLITS) -> Prepared:
             _add(found, split, table)
     if spec.is_open:
         _complete(found)
-    if spec.held_out and "dev" in wanted:
+    if spec.held_out and "train" in found.tables:  # also where train alone is wanted: it is what the dev split leaves
         _make_dev(found)
     _count_repeated(found)
     found.tables = {split: table for split, table in found.tables.items() if split in wanted}

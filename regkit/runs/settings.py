@@ -39,7 +39,13 @@ def import_path(value: object) -> str:
     return str(value)
 
 
+def as_list(value: object) -> object:
+    """Make a list of a single text."""
+    return [value] if isinstance(value, str) else value
+
+
 Factory = Annotated[str, BeforeValidator(import_path)]
+Columns = Annotated[list[str], Field(min_length=1, max_length=2), BeforeValidator(as_list)]
 Memory = Annotated[int, BeforeValidator(size_in_bytes), Field(ge=1)]
 
 
@@ -69,7 +75,7 @@ class Settings(BaseModel):
 
     data: TextPath | None = None
     """Table, folder, hub:NAME, or TOML file that declares tasks. Without it, a small demo is generated."""
-    text: Annotated[list[str], Field(min_length=1, max_length=2)] | None = None
+    text: Columns | None = None
     """Column of the text in a table; given twice, those of a pair. Without it, guessed by usual names."""
     label: str | None = None
     """Column of the label in a table. Without it, guessed by usual names."""

@@ -250,7 +250,7 @@ DATA = [
     data("one row", HEADER + "1,a,1\n", ": every mood is 1; nothing can be learned from it."),
     data("empty", "", " is empty."),
     data("header only", HEADER, " has no rows."),
-    data("binary", HEADER.encode() + b"1,a,0\n2,\x81,1\n", ", line 3: byte 0x81 is not UTF-8 text; if it has another encoding, name it: encoding = '...'."),
+    data("binary", HEADER.encode() + b"1,a,0\n2,\x81,1\n", ", line 3: byte 0x81 is not UTF-8 text; if it has another encoding, name it in tasks.toml: encoding = '...'."),
     data("quote never closed", HEADER + '1,a,0\n2,"b,1\n3,c,0\n', ", line 3: unexpected end of data; if quotes in this file mean nothing, set quoting = false"),
     data("text after a quote", HEADER + '1,a,0\n2,"b" c,1\n', ", line 3: ',' expected after '\"'; if quotes "),
     data("too many fields", HEADER + "1,a,0\n2,b,c,1\n", ", line 3: 4 fields; the header has 3."),

@@ -77,11 +77,23 @@ def test_kind_pair_dev_and_test_can_be_given(bare: Path) -> None:
     assert "15 train, 15 dev" in train(bare, "--dev", "0.5", "--dry-run").out
 
 
+def test_a_settings_file_says_the_same_with_paths_that_start_at_its_folder(bare: Path, tmp_path: Path) -> None:
+    (bare / "mine.toml").write_text(
+        'data = "reviews.csv"\nencoder = "encoder"\ntext = "review"\nlabel = "stars"\ndev = "new.csv"\ntest = "new.csv"\n',
+        encoding="utf8",
+    )
+    ran = regkit("train", bare / "mine.toml", "--dry-run", cwd=tmp_path)
+    assert "task reviews: classification; 30 train, 7 dev, 7 test" in ran.out, ran.err
+
+
 def test_a_folder_with_files_called_after_splits_is_a_task(bare: Path) -> None:
+    (bare / "cloned" / "data").mkdir(parents=True)
     (bare / "mood").mkdir()
     for name in ("train", "validation", "test"):
         write_csv(bare / "mood" / f"{name}.csv", STARS)
-    assert "task mood: classification; 30 train, 30 dev, 30 test" in train(bare, "--dry-run", data="mood").out
+        write_csv(bare / "cloned" / "data" / f"{name}-00000-of-00001.csv", STARS)
+    for name in ("mood", "cloned"):
+        assert f"task {name}: classification; 30 train, 30 dev, 30 test" in train(bare, "--dry-run", data=name).out
 
 
 @pytest.mark.parametrize(

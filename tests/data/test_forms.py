@@ -7,8 +7,10 @@ import io
 import json
 import lzma
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,8 @@ READ: dict[str, str | bytes | Callable[[], bytes]] = {
     "comma.csv.xz": lzma.compress(table().encode()),
     "comma.zip": zipped({"t.csv": table()}),
     "mac.zip": zipped({"t.csv": table(), "__MACOSX/._t.csv": "resource"}),
+    "blanks after commas.csv": "text, label\n"
+    + "".join(f'"{row["text"].replace(chr(34), chr(34) * 2)}", {row["label"]}\n' for row in ROWS),
     "lines.jsonl": lines(),
     "lines.json": lines(ensure_ascii=False),
     "lines": lines(),
@@ -131,11 +135,13 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "weights.pt": (zipped({"archive/data.pkl": "x", "archive/data/0": "y"}), "a pickle, which may run code"),
     "noise.csv": (bytes(range(128, 256)) * 9, "is not UTF-8 text"),
     "object.json": (json.dumps({"text": {"0": "a"}, "label": {"0": "b"}}, indent=1), "one JSON object over several lines"),
+    "columns.json": (json.dumps({"text": {"0": "a"}, "label": {"0": "b"}}), "is one JSON object, and no rows; an array of objects or"),
+    "wrapped.json": (json.dumps({"data": ROWS}), "is one JSON object, and no rows"),
     "list.json": ('["a", "b"]', "a JSON object is needed"),
     "cut.json": (json.dumps(ROWS)[:-20], "this is not JSON"),
     "empty.csv": ("", "is empty"),
     "header.csv": ("text,label\n", "has no rows"),
-    "headerless.csv": (table(header=False).replace('a "good", long film', "5"), "name the columns"),
+    "headerless.csv": (table(header=False), "name the columns in tasks.toml"),
 }  # fmt: skip
 
 
@@ -237,7 +243,7 @@ def test_a_file_without_a_header_gets_its_columns_named(tmp_path: Path) -> None:
         read_table(path, names=["mood", "text"])
     with pytest.raises(
         DataError,
-        match=r"first line looks like data, '100\\tbad.*name the columns: columns = \[\.\.\.\] with 3 names\.",
+        match=r"first line looks like data, '100\\tbad.*name the columns in tasks.toml: columns = \[\.\.\.\] with 3 names\.",
     ):
         read_table(path, columns=["text"])
 
@@ -305,6 +311,15 @@ def test_a_data_set_of_the_hub_is_read_as_a_local_folder_of_its_form_is(
     assert (len(task.splits["train"]), len(task.splits["dev"]), len(task.splits["test"])) == (3, 1, 4)
     with pytest.raises(DataError, match=r"hub:a/b/c/d names no data set"):
         find_tasks(Path("hub:a/b/c/d"))
+
+
+def test_a_damaged_arrow_file_is_refused_before_its_offsets_are_followed(tmp_path: Path) -> None:
+    ends = list(accumulate(len(row["text"].encode()) for row in ROWS))
+    whole, offsets = arrow("stream"), struct.pack("<5i", 0, *ends)
+    assert whole.count(offsets) == 1
+    path = write(tmp_path / "t.arrow", whole.replace(offsets, struct.pack("<5i", 0, *ends[:-1], 1 << 30)))
+    with pytest.raises(DataError, match=r"t\.arrow cannot be read: "):
+        read_table(path)
 
 
 def test_columns_are_guessed_by_usual_names_and_said(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Load: a task's files become sequences of token ids, cut to what the encoder reads, with every label checked."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,43 @@ def test_a_test_split_may_come_with_or_without_labels(tmp_path: Path, tokenizer:
     assert labels.tolist() == [1, 2]
     with pytest.raises(DataError, match="has no column 'label'"):
         load_task("t", TaskSpec(**ONE, train=train, dev=bare), tokenizer, LONGEST)
+
+
+def test_rows_of_each_class_are_counted_and_what_is_odd_about_them_is_said(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    def notes(*labels: int, **spec: Any) -> list[str]:
+        rows = [{"text": f"a{number}", "label": label} for number, label in enumerate(labels)]
+        declared = TaskSpec(**ONE | spec, train=write_csv(tmp_path / "t.csv", rows))
+        return list(load_task("t", declared, tokenizer, LONGEST).notes)
+
+    assert notes(0, 1, 1, 2) == ["train rows by class: 0: 1, 1: 2, 2: 1"]
+    assert notes(0, 0, 2)[1:] == ["no train row is labelled 1"]
+    assert notes(*[1] * 9, 0, kind="binary", classes=None) == ["train rows by class: 0: 1, 1: 9"]
+    (_, said) = notes(*[1] * 19, 0, kind="binary", classes=None)
+    assert said == "95 % of the train rows are labelled 1: always saying so would be as accurate"
+    (counts, absent) = notes(*range(20), classes=30)
+    assert counts.endswith("11: 1, and 18 classes more")
+    assert absent == "no train row is labelled 20, 21, 22, 23, 24, 25, 26, 27, 28, 29"
+    assert notes(0, 5, kind="regression", range=(0, 5), classes=None) == []
+
+
+@pytest.mark.parametrize("bad", ["", " "])
+def test_an_empty_id_is_an_error_that_names_the_line(tmp_path: Path, tokenizer: Tokenizer, bad: str) -> None:
+    rows = [{"text": "a", "label": 0, "id": "x"}, {"text": "b", "label": 1, "id": bad}]
+    with pytest.raises(DataError, match=r"train\.csv, line 3: id is empty; without id = 'id', rows are numbered\.$"):
+        load(tmp_path, tokenizer, rows, **ONE, id="id")
+
+
+@pytest.mark.parametrize(
+    ("label", "remedy"), [("-", "skip = ['-']"), ("-1", "skip = ['-1']"), ("", "skip_empty = true")]
+)
+def test_a_label_that_stands_for_none_is_refused_with_the_option_that_leaves_such_rows_out(
+    tmp_path: Path, tokenizer: Tokenizer, label: str, remedy: str
+) -> None:
+    rows = [{"text": "a", "label": 0}, {"text": "b", "label": label}]
+    with pytest.raises(DataError, match=re.escape(f"is needed; {remedy} leaves such rows out.")):
+        load(tmp_path, tokenizer, rows, **ONE)
 
 
 def test_only_the_splits_that_are_asked_for_are_read(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -162,6 +162,14 @@ def test_rows_of_one_group_and_rows_of_one_text_are_never_divided(tmp_path: Path
         assert any(f"rows of one {column} together; equal for every seed" in note for note in found.notes)
 
 
+def test_rows_that_are_held_out_are_not_training_rows_even_if_only_these_are_asked_for(tmp_path: Path) -> None:
+    spec = TaskSpec(text="text", label="label", dev=0.5, train=write_csv(tmp_path / "t.csv", rows("a", "b", "a", "b")))
+    alone, both = prepare(spec, ["train"]), prepare(spec)
+    assert list(alone.tables) == ["train"]
+    assert texts(alone, "train") == texts(both, "train")
+    assert len(texts(both, "train")) == len(texts(both, "dev")) == 2
+
+
 def test_one_row_a_class_cannot_be_divided_and_that_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(
         DataError,

@@ -21,7 +21,7 @@ TYPED: list[dict[str, Any]] = [
 ]
 ROWS = [{**row, "score": str(row["score"]), "same": str(int(row["same"]))} for row in TYPED]
 
-OTHER = "if it has another encoding, name it: encoding = '...'."
+OTHER = "if it has another encoding, name it in tasks.toml: encoding = '...'."
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NO_RETURN = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=12)
 
@@ -129,6 +129,12 @@ def test_an_unnamed_index_column_does_no_harm(tmp_path: Path) -> None:
 
 def test_a_tsv_file_with_one_column_may_hold_commas(tmp_path: Path) -> None:
     assert [row["text"] for row in table_of(tmp_path, "text\na, b\nc\n", "t.tsv").rows] == ["a, b", "c"]
+
+
+def test_of_the_delimiters_in_a_header_the_one_counts_by_which_rows_are_as_wide(tmp_path: Path) -> None:
+    found = table_of(tmp_path, "text, as written;label\na, b, c;1\nd;0\n").rows
+    assert found == [{"text, as written": "a, b, c", "label": "1"}, {"text, as written": "d", "label": "0"}]
+    assert table_of(tmp_path, "text;more,label\na;b,1\nc,0\n").columns == ["text;more", "label"]
 
 
 def test_the_case_of_an_ending_does_not_matter(tmp_path: Path) -> None:
