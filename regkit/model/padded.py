@@ -1,7 +1,6 @@
 """Padded: run an encoder on padded texts, in torch operations that a graph can record.
 
-Packed tokens need sizes that only the data knows. A graph for other programs has the layout that they feed: one row a
-text.
+Packed tokens need sizes that only the data knows. A graph for other programs has the layout that they feed: one row a text.
 """
 
 import torch
@@ -17,7 +16,8 @@ from regkit.tasks.names import Pooling
 def padded_states(encoder: Encoder, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
     """Compute the last hidden states of padded texts, `[texts, longest, width]`.
 
-    Ids, mask and segments are `[texts, longest]`. The mask is 1 for tokens and 0 for padding, which follows them. Raises EncoderError for an encoder of the user's own.
+    Ids, mask and segments are `[texts, longest]`. The mask is 1 for tokens and 0 for padding, which follows them. Raises
+    EncoderError for an encoder of the user's own.
     """
     if isinstance(encoder, Bert):
         return _bert(encoder, ids, mask, segments)
