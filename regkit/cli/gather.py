@@ -12,7 +12,7 @@ from regkit.base.files import absolute, follow
 from regkit.cli.options import flag
 from regkit.data import demo
 from regkit.data.find import choose, find_tasks
-from regkit.data.hub import on_hub
+from regkit.data.formats.hub import on_hub
 from regkit.data.labels import as_number
 from regkit.hooks import catalog
 from regkit.model.encoders import check_encoder

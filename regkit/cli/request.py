@@ -8,7 +8,7 @@ from pathlib import Path
 
 from regkit.base.errors import ConfigError, DataError, RunError, nearest
 from regkit.base.files import follow
-from regkit.data.records import first_duplicate
+from regkit.data.formats.records import first_duplicate
 from regkit.data.stream import Lines, Stream
 from regkit.tasks.description import Description
 

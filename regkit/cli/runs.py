@@ -1,4 +1,4 @@
-"""The commands `regkit runs` and `regkit clean`: list and compare runs, and free what finished ones hold."""
+"""The commands `regkit runs` and `regkit clean`: list, compare and clean up runs."""
 
 import json
 from collections.abc import Sequence

@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from regkit.base.errors import ConfigError, DataError, explain
-from regkit.data.columnar import is_saved, saved_splits
 from regkit.data.declare import LONGEST_NAME, SPLITS, TaskSpec
+from regkit.data.formats.columnar import is_saved, saved_splits
+from regkit.data.formats.hub import HUB, SPLIT_NAMES, hub_splits, on_hub, usual_split
+from regkit.data.formats.records import missing
 from regkit.data.guess import guess_columns
-from regkit.data.hub import HUB, SPLIT_NAMES, hub_splits, on_hub, usual_split
-from regkit.data.records import missing
 from regkit.data.tables import find_files, open_source
 from regkit.tasks.names import Split
 

@@ -11,9 +11,9 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, read_toml
 from regkit.data import demo
-from regkit.data.hub import on_hub
+from regkit.data.formats.hub import on_hub
+from regkit.data.formats.records import Value, first_duplicate
 from regkit.data.labels import as_number
-from regkit.data.records import Value, first_duplicate
 from regkit.data.tables import Table, read_table
 from regkit.data.target import Target
 from regkit.tasks.names import PairMode, Pooling, Split

@@ -5,9 +5,9 @@ from typing import Any
 
 from regkit.base.errors import ConfigError, DataError, nearest
 from regkit.data.bare import Given, declare_table, name_of, names_split, sort_files, split_table, tables_in
-from regkit.data.columnar import is_saved
 from regkit.data.declare import DemoSpec, TaskSpec, read_declaration
-from regkit.data.hub import on_hub
+from regkit.data.formats.columnar import is_saved
+from regkit.data.formats.hub import on_hub
 from regkit.data.tables import is_pattern
 from regkit.tasks.names import Split
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from regkit.base.errors import DataError, short
 from regkit.base.wording import percent
 from regkit.data.declare import SPLITS, TaskSpec
+from regkit.data.formats.records import Nested
 from regkit.data.prepare import prepare
-from regkit.data.records import Nested
 from regkit.data.remarks import describe_labels
 from regkit.data.tables import Table
 from regkit.model.tokenizer import Tokenizer

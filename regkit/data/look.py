@@ -9,9 +9,9 @@ import tomli_w
 
 from regkit.base.errors import DataError, RegkitError, short
 from regkit.data.bare import Files, Given, declare_table, name_of, sort_files, split_table, tables_in
-from regkit.data.columnar import is_saved
 from regkit.data.declare import SPLITS
-from regkit.data.hub import on_hub
+from regkit.data.formats.columnar import is_saved
+from regkit.data.formats.hub import on_hub
 from regkit.data.prepare import Prepared, prepare
 from regkit.data.tables import Table, is_pattern
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from regkit.base.errors import DataError, short
+from regkit.data.formats.records import Value, text_of
 from regkit.data.labels import as_number
-from regkit.data.records import Value, text_of
 from regkit.data.tables import Table
 
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol
 
 from regkit.base.errors import DataError
 from regkit.base.files import check_plain
-from regkit.data.decode import LONGEST_LINE
+from regkit.data.formats.decode import LONGEST_LINE
 from regkit.data.tables import open_source
 
 Columns = Collection[Sequence[str]]  # those of each task

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from regkit.base.errors import DataError
 from regkit.base.files import check_plain
-from regkit.data.columnar import MOST_ROWS, Columnar, is_saved, names_of, saved_files, saved_splits
-from regkit.data.decode import find_text
-from regkit.data.delimited import Delimited
-from regkit.data.hub import HubRows, on_hub, usual_split
-from regkit.data.objects import Objects, looks_like_objects
-from regkit.data.records import Source, has_column, missing
-from regkit.data.signatures import BEGIN, columnar
+from regkit.data.formats.columnar import MOST_ROWS, Columnar, is_saved, names_of, saved_files, saved_splits
+from regkit.data.formats.decode import find_text
+from regkit.data.formats.delimited import Delimited
+from regkit.data.formats.hub import HubRows, on_hub, usual_split
+from regkit.data.formats.objects import Objects, looks_like_objects
+from regkit.data.formats.records import Source, has_column, missing
+from regkit.data.formats.signatures import BEGIN, columnar
 from regkit.tasks.names import Split
 
 PATTERN = ("*", "?", "[")  # what makes a path a pattern

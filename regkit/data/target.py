@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from regkit.base.errors import nearest
-from regkit.data.records import first_duplicate
+from regkit.data.formats.records import first_duplicate
 from regkit.tasks.labels import class_of, yes_or_no
 from regkit.tasks.names import MOST_CLASSES
 from regkit.tasks.scores import SCORES, a_task

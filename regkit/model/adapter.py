@@ -109,7 +109,7 @@ class Adapter(nn.Module):
         return {"token_type_ids": batch.segments.clamp(max=known - 1)} if self.takes_segments else {}
 
     def pad_inside(self) -> None:
-        """Run the model with padding from now on, and torch's own attention: the usual layout of other programs."""
+        """Run the model with padding and torch's own attention from now on, as other programs do."""
         if self.packed:
             self.packed = False
             self.model.set_attn_implementation("sdpa")

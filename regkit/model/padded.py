@@ -14,9 +14,10 @@ from regkit.tasks.names import Pooling
 
 
 def padded_states(encoder: Encoder, ids: Tensor, mask: Tensor, segments: Tensor) -> Tensor:
-    """Compute the last hidden states, `[texts, longest, width]`, from ids, mask and segments, all `[texts, longest]`.
+    """Compute the last hidden states of padded texts, `[texts, longest, width]`.
 
-    The mask is 1 for tokens and 0 for padding, which follows them. Raises EncoderError for an encoder of the user's own.
+    Ids, mask and segments are `[texts, longest]`. The mask is 1 for tokens and 0 for padding, which follows them. Raises
+    EncoderError for an encoder of the user's own.
     """
     if isinstance(encoder, Bert):
         return _bert(encoder, ids, mask, segments)
@@ -30,7 +31,7 @@ def padded_states(encoder: Encoder, ids: Tensor, mask: Tensor, segments: Tensor)
 
 
 def padded_vectors(encoder: Encoder, hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
-    """Compute a vector for each text, `[texts, width]`, from padded hidden states: `text_vectors` of packed ones."""
+    """Compute a vector for each text, `[texts, width]`: what `text_vectors` does, on padded states."""
     if pooling in ("pooler", "cls"):
         first = hidden[:, 0]
         return encoder.pool(first) if pooling == "pooler" else first

@@ -49,7 +49,7 @@ class Superfluous:
 
 
 def older_states(folder: Path) -> Superfluous:
-    """Find the training state of all checkpoints but the last, which a run that has just finished can do without."""
+    """Find the training state of all checkpoints but the last: what goes when a run finishes."""
     last = follow(folder / "last").resolve()
     return Superfluous(states=tuple(path for path in _with_state(_checkpoints(folder)) if path.resolve() != last))
 

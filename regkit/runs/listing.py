@@ -21,7 +21,7 @@ TAIL = 1 << 16  # bytes at the end of a log, which hold its last line
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, by the path that the user would give: runs of the same name elsewhere have another path."""
+    """A run, known by the path that the user would give: that of a namesake elsewhere is another."""
 
     folder: Path
 
@@ -78,9 +78,9 @@ class Run:
 
 
 def find_runs(paths: Sequence[Path]) -> list[Run]:
-    """Find the runs that these paths are, or that are in these folders, oldest first; without paths, those in `runs/`.
+    """Find the runs that these paths are, or that are in these folders, oldest first.
 
-    Raises RunError for a path that is neither a run nor a folder.
+    Without paths, those in `runs/`.     Raises RunError for a path that is neither a run nor a folder.
     """
     found = [run for path in paths or [RUNS] for run in _find(path, must_exist=bool(paths))]
     once = {os.path.realpath(run.folder): run for run in reversed(found)}
@@ -119,7 +119,10 @@ def _ends(log: Path) -> tuple[bytes, bytes]:
 
 
 def differing(one: Run, other: Run) -> dict[str, tuple[Any, Any]]:
-    """List the settings that differ between two runs, options of plugins by `plugin:option`; None where one has none."""
+    """List the settings that differ between two runs, with the two values; None where one has none.
+
+    Options of plugins are called `plugin:option`.
+    """
     found, others = (_flat(run) for run in (one, other))
     names = dict.fromkeys([*found, *others])
     return {name: (found.get(name), others.get(name)) for name in names if found.get(name) != others.get(name)}

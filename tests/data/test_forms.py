@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from regkit.base.errors import DataError, RegkitError
-from regkit.data import decode
 from regkit.data.bare import Given
 from regkit.data.find import find_tasks
+from regkit.data.formats import decode
 from regkit.data.load import load_task
 from regkit.data.tables import read_table
 from regkit.model.tokenizer import Tokenizer

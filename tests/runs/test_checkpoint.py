@@ -298,6 +298,17 @@ def test_transformers_has_an_encoder_of_a_checkpoint_and_no_classifier(save: Sav
     assert load_encoder(folder).config == TINY
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_sentence_transformers_makes_no_vectors_and_no_scores_of_a_checkpoint(save: Save) -> None:
+    """It would take the mean of the hidden states, and a random head."""
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    folder = str(save())
+    with pytest.raises(ValueError, match="regkit export RUN --format sentence-transformers"):
+        sentence_transformers.SentenceTransformer(folder, device="cpu")
+    scores = sentence_transformers.CrossEncoder(folder, device="cpu").predict([("word", "word")])
+    assert scores.size == 0
+
+
 def test_an_exported_encoder_is_like_any_other_to_transformers(save: Save) -> None:
     from transformers import AutoModelForSequenceClassification
 

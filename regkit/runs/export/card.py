@@ -1,4 +1,7 @@
-"""Card: describe an export in a README.md, as the Hugging Face Hub reads it, by what the run has noted and nothing else."""
+"""Card: describe an export in a README.md, as the Hugging Face Hub reads it.
+
+It says what the run has noted, and nothing else.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -193,7 +196,7 @@ def plugin(name: str, options: Mapping[str, Any]) -> str:
 
 
 def other_settings(settings: Settings) -> list[str]:
-    """List the settings that differ from their defaults, but for those of the machine and those told elsewhere."""
+    """List the settings that differ from their defaults, but for those that have lines of their own."""
     return [
         f"{option.name} {_shown(value)}"
         for option in options().values()

@@ -33,9 +33,10 @@ PAIRS = [
 
 
 def differences(folder: Path, form: str, source: Source, pairs: Texts = PAIRS) -> dict[str, float]:
-    """Compute, by task, the largest difference between an export's outputs and regkit's, in units of the largest.
+    """Compute the largest difference between an export's outputs and regkit's, by task.
 
-    Empty if the program that reads the export is not installed. Raises RunError if it does not read it.
+    It is in units of the largest output, or of 1. Empty if the program that reads the export is not installed. Raises
+    RunError if it does not read it.
     """
     if find_spec(READERS[form]) is None:
         return {}

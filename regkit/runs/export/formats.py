@@ -22,7 +22,10 @@ def check_output(folder: Path) -> None:
 
 
 def choose_tasks(folder: Path, settings: Settings, form: str, task: str | None) -> list[str]:
-    """Choose the tasks to export. Raises RunError or ConfigError for a run without tasks, or an unknown or missing name."""
+    """Choose the tasks to export.
+
+    Raises RunError for a run without tasks, and ConfigError for a name that is unknown or missing.
+    """
     if not settings.finetune:
         raise RunError(f"{folder} was pretrained: its folder is an encoder that transformers reads, and has no task.")
     names = settings.tasks or []

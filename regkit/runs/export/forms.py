@@ -98,14 +98,14 @@ FORMS: Mapping[type[Any], Callable[[Any], Form]] = {
 
 
 def one_number(form: Form) -> Form:
-    """Keep the logit of yes alone, as a cross-encoder of sentence-transformers has it; other forms stay as they are."""
+    """Keep the logit of yes alone, as a CrossEncoder has it; other forms stay as they are."""
     if form.activation != "Sigmoid" or form.problem == "multi_label_classification":
         return form
     return Form(form.problem, form.labels[1:], form.scale[1:], form.shift[1:], form.activation)
 
 
 def form_of(task: Task) -> Form:
-    """Find what a task's output is in other programs. Raises ConfigError for a kind that none of them knows."""
+    """Find what a task's output is in other programs. Raises ConfigError for an unknown kind."""
     objective: Objective = task.objective
     if type(objective) not in FORMS:
         known = ", ".join(each.kind for each in FORMS)

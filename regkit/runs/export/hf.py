@@ -29,7 +29,7 @@ THROUGH = {"tanh": (2.0**-12, 2.0), "ReLU": (1.0, 1.0), "GELU": (1.0, 1.0)}
 
 
 def write(source: Source, task: Task, folder: Path) -> None:
-    """Write the folder of one task. Raises ConfigError if the family's own head cannot hold that of the task."""
+    """Write the folder of one task. Raises ConfigError if the family's head cannot hold the task's."""
     names, form = _names(source, task), form_of(task)
     config, tensors = save_encoder(source.model.encoder)
     prefix = next(iter(tensors)).partition(".")[0]
@@ -110,9 +110,9 @@ def _head(source: Source, task: Task, names: ClassifierNames, form: Form, prefix
 
 
 def _through(activation: str, weight: Tensor, bias: Tensor, form: Form) -> tuple[Layer, Layer]:
-    """Put a linear layer, `[outputs, width]`, on [CLS] through a layer with an activation, and convert what comes out.
+    """Put a linear layer, `[outputs, width]`, on [CLS] through a layer with an activation.
 
-    Returns that layer, `[width, width]`, and the last one, `[numbers, width]`.
+    What comes out is converted to the form. Returns that layer, `[width, width]`, and the last one, `[numbers, width]`.
     """
     outputs, width = weight.shape
     small, gain = THROUGH[activation]

@@ -85,7 +85,7 @@ def input_names(sides: int) -> list[str]:
 
 
 def outputs(folder: Path, source: Source, task: Task, pairs: Texts) -> Tensor:
-    """Compute a task's output by onnxruntime, `[pairs, numbers]`, with the tokenizer that is beside the graph."""
+    """Compute a task's output by onnxruntime, `[pairs, numbers]`, with the export's tokenizer."""
     import onnxruntime
     from tokenizers import Tokenizer
 
@@ -135,7 +135,7 @@ def _export(graph: Graph, sides: int, names: Sequence[str], path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep torch's exporter from reporting what it skips and deprecates; what it gets wrong is found afterwards."""
+    """Keep torch's exporter from reporting what it skips: what it gets wrong is found afterwards."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

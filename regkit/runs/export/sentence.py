@@ -48,7 +48,7 @@ def write(source: Source, task: Task, folder: Path) -> None:
 
 
 def outputs(folder: Path, source: Source, task: Task, pairs: Texts) -> Tensor:
-    """Compute by sentence-transformers: the scores of a pair read together, `[pairs, numbers]`, or else text vectors."""
+    """Compute by sentence-transformers: of a pair read together `[pairs, numbers]`, else text vectors."""
     import torch
     from sentence_transformers import CrossEncoder, SentenceTransformer
 

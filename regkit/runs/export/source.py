@@ -1,4 +1,4 @@
-"""Source: read what an export needs of a run - the best model, its tokenizer, and the tasks without their data."""
+"""Source: read the best model of a run, its tokenizer, and its tasks without their data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from regkit.base.errors import DataError
-from regkit.data.signatures import BEGIN, EXCEL, PICKLE, columnar, foreign, packing
+from regkit.data.formats.signatures import BEGIN, EXCEL, PICKLE, columnar, foreign, packing
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

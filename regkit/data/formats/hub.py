@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from regkit.base.errors import DataError
-from regkit.data.records import Record, fields_of
+from regkit.data.formats.records import Record, fields_of
 from regkit.tasks.names import Split
 
 HUB = "hub:"

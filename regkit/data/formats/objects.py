@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Any
 
 from regkit.base.errors import DataError
-from regkit.data.decode import Text
-from regkit.data.records import Record, fields_of
+from regkit.data.formats.decode import Text
+from regkit.data.formats.records import Record, fields_of
 
 SAMPLED = 100  # records whose fields are the columns: a record may leave out what it lacks
 MOST_ARRAY = 1 << 28  # characters of an array, which is held in memory while it is read

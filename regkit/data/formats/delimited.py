@@ -6,8 +6,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Literal
 
 from regkit.base.errors import DataError, short
-from regkit.data.decode import LONGEST_LINE, Text
-from regkit.data.records import Record, first_duplicate
+from regkit.data.formats.decode import LONGEST_LINE, Text
+from regkit.data.formats.records import Record, first_duplicate
 from regkit.data.usual import IDS, LABELS, TEXTS
 
 if TYPE_CHECKING:

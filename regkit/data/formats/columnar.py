@@ -8,8 +8,8 @@ from typing import Any
 
 from regkit.base.errors import DataError
 from regkit.base.files import read_json, read_object
-from regkit.data.records import Record, fields_of
-from regkit.data.signatures import Columnar as Format
+from regkit.data.formats.records import Record, fields_of
+from regkit.data.formats.signatures import Columnar as Format
 
 MOST_ROWS = 1 << 22  # of a table: all are held in memory, half a kilobyte each
 MOST_TEXT = 1 << 30  # characters of a file, which may repeat a value without end
