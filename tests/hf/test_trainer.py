@@ -62,14 +62,17 @@ def same_run(one: Any, other: Any) -> None:
     same_weights(one, other)
 
 
+def mean_of_update(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+    """A loss that a Trainer scales right for an update of several micro-batches."""
+    return F.cross_entropy(outputs.logits, labels, reduction="sum") / num_items_in_batch
+
+
 @pytest.mark.parametrize(
     "options",
     [
         pytest.param({"bf16": True}, id="bf16"),
         pytest.param({"label_smoothing_factor": 0.1, "gradient_accumulation_steps": 6}, id="label smoothing"),
-        pytest.param(
-            {"compute_loss_func": lambda out, labels, **_: 3 * F.cross_entropy(out.logits, labels)}, id="function"
-        ),
+        pytest.param({"compute_loss_func": mean_of_update, "gradient_accumulation_steps": 6}, id="function"),
         pytest.param({"activation_checkpointing": True}, id="checkpointing"),
     ],
 )
@@ -171,11 +174,6 @@ def test_plugins_see_no_padding(left: bool, tmp_path: Path) -> None:
         watched(check, tmp_path, model=classifier(**WITHOUT_DROPOUT), **options)
     for one, other in zip(*(seen[:3] for seen in found.values()), strict=True):  # of the first step, as the weights are
         torch.testing.assert_close(one, other)
-
-
-def mean_of_update(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
-    """A loss that a Trainer scales right for an update of several micro-batches."""
-    return F.cross_entropy(outputs.logits, labels, reduction="sum") / num_items_in_batch
 
 
 class Gradient:
