@@ -21,6 +21,7 @@ from regkit.base.errors import ConfigError, DataError, StoppedError
 from regkit.base.files import replacing
 from regkit.cli.request import Record, Request
 from regkit.cli.terminal import print_line, print_lines, silence
+from regkit.data.formats.records import Nested
 from regkit.distributed.launch import started
 from regkit.runs.trained import WINDOW, Label, Precision, Trained, labels, load
 from regkit.tasks.objectives import Probabilistic, class_names
@@ -108,9 +109,9 @@ class Asking:
 
     def _text(self, record: Record, column: str) -> str:
         line, row = record
-        if not row[column].strip():
-            stream = self.request.stream
-            raise DataError(f"{stream.name}, {stream.unit} {line}: {column} is empty.")
+        if isinstance(row[column], Nested) or not row[column].strip():
+            stream, found = self.request.stream, "no text, but a list or object" if row[column].strip() else "empty"
+            raise DataError(f"{stream.name}, {stream.unit} {line}: {column} is {found}.")
         return row[column]
 
 

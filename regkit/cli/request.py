@@ -8,7 +8,7 @@ from pathlib import Path
 
 from regkit.base.errors import ConfigError, DataError, RunError, nearest
 from regkit.base.files import follow
-from regkit.data.formats.records import first_duplicate
+from regkit.data.formats.records import first_duplicate, has_column
 from regkit.data.stream import Lines, Stream
 from regkit.tasks.description import Description
 
@@ -128,11 +128,12 @@ def _of_table(stream: Stream, wanted: Mapping[str, Sequence[str]], named: bool) 
         return found
     name, absent = next((name, _absent(stream, columns)) for name, columns in wanted.items() if name not in found)
     remedy = f"task '{name}' reads it, and --text names another"
-    raise DataError(f"{stream.name} has no column '{absent}'; {remedy}. {nearest(absent, stream.columns)}")
+    hint = getattr(stream, "hint", "")  # of a file that has no header, by its looks
+    raise DataError(f"{stream.name} has no column '{absent}'; {remedy}. {hint or nearest(absent, stream.columns)}")
 
 
 def _absent(stream: Stream, columns: Iterable[str]) -> str:
-    return next((column for column in columns if column not in stream.columns), "")
+    return next((column for column in columns if not has_column(stream.columns, column)), "")
 
 
 def _begun(stream: Stream, columns: Sequence[str]) -> Iterator[Record]:
