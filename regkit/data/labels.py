@@ -67,8 +67,10 @@ def read_range(owner: str, column: str, values: Iterable[str]) -> tuple[float, f
 def stated(objective: Any) -> dict[str, Any]:
     """Give what was read off a column as plain values, which a task is declared by again."""
     found: dict[str, Any] = {"kind": objective.kind}
-    if hasattr(objective, "classes"):
-        found["classes"] = list(objective.names) or objective.classes
+    if names := list(getattr(objective, "names", ())):
+        found["classes"] = names
+    elif objective.kind == "classification":
+        found["classes"] = objective.classes
     if hasattr(objective, "low"):
         found["range"] = [objective.low, objective.high]
     return found

@@ -140,12 +140,24 @@ def edited(run: Path, place: Path, change: Callable[[dict[str, object]], None]) 
 
 WRONG: dict[str, tuple[Callable[[dict[str, object]], object], str]] = {
     "no mapping": (lambda tasks: [], "the tasks of regkit"),
-    "unknown kind": (lambda tasks: tasks["mood"]["objective"].update(kind="oracle"), "there is no kind 'oracle'"),
+    "unknown kind": (
+        lambda tasks: tasks["mood"]["objective"].update(kind="oracle"),
+        "there is no kind of task 'oracle'",
+    ),
     "missing field": (lambda tasks: tasks["mood"]["objective"].pop("classes"), "mood"),
-    "names that do not fit": (lambda tasks: tasks["mood"]["objective"].update(names=["a"]), "1 names for 3 classes"),
-    "too many classes": (lambda tasks: tasks["mood"]["objective"].update(classes=10**15), "outputs"),
-    "no class": (lambda tasks: tasks["mood"]["objective"].update(classes=-1), "outputs"),
-    "no range": (lambda tasks: tasks["near"]["objective"].update(high=float("inf")), "a range from 0.0 to inf"),
+    "names that do not fit": (
+        lambda tasks: tasks["mood"]["objective"].update(names=["a"]),
+        "of 3 classes needs as many names that differ",
+    ),
+    "too many classes": (
+        lambda tasks: tasks["mood"]["objective"].update(classes=10**15),
+        "needs 2 to 65536 classes, not 1000000000000000",
+    ),
+    "no class": (lambda tasks: tasks["mood"]["objective"].update(classes=-1), "needs 2 to 65536 classes, not -1"),
+    "no range": (
+        lambda tasks: tasks["near"]["objective"].update(high=float("inf")),
+        "needs its lowest score below its highest, not 0.0 and inf",
+    ),
     "an unknown field": (lambda tasks: tasks["mood"]["objective"].update(code="x"), "code"),
     "other shape": (lambda tasks: tasks["mood"]["objective"].update(classes=4), "has no head for task 'mood'"),
     "columns that do not fit": (lambda tasks: tasks["mood"].update(text=["a", "b"]), "text names 2 columns"),

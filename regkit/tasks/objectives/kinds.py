@@ -50,4 +50,8 @@ def from_description(values: Mapping[str, Any]) -> Known:
     try:
         return TypeAdapter(KINDS[kind]).validate_python(given)
     except ValidationError as error:
-        raise ValueError(explain(error, a_task(kind), known).rstrip(".")) from None
+        (first, *_) = error.errors(include_url=False)
+        own = first.get("ctx", {}).get("error")  # what the kind itself says of its fields together
+        raise ValueError(
+            str(own) if own and not first["loc"] else explain(error, a_task(kind), known).rstrip(".")
+        ) from None

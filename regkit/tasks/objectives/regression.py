@@ -1,5 +1,6 @@
 """Regression: a score on a range."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -36,7 +37,7 @@ class Regression:
     width: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
+        if not 0 < self.high - self.low < math.inf:
             raise ValueError(
                 f"a regression task needs its lowest score below its highest, not {self.low} and {self.high}"
             )

@@ -178,7 +178,7 @@ def test_what_a_run_leaves_is_read_by_transformers_and_as_an_encoder_with_its_he
         ran = regkit(*train, "--encoder", folder, *plugins, "--dry-run", cwd=tmp_path)
         assert "its head of mlm: used\n  its head of nsp: used\n" in ran.out, ran.err
         words, both = (by_transformers(kind, folder) for kind in ("BertForMaskedLM", "BertForPreTraining"))
-        assert by_transformers("AutoModelForPreTraining", folder).config.architectures == ["BertForPreTraining"]
+        assert by_transformers("AutoModelForPreTraining", folder).config.architectures[-1] == "BertForPreTraining"
         experiment = Experiment.build(
             Settings.checked(Settings.read(config).model_dump() | {"encoder": str(folder)}, "")
         )
