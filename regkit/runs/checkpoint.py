@@ -1,14 +1,11 @@
 """Checkpoint: write and read a folder with model, heads, tokenizer and what training needs to go on.
 
 Tensors are safetensors, everything else is JSON: reading a checkpoint runs nothing. A folder is written under a
-temporary name, flushed and renamed, so it is whole or not there. What happens to it later is found out: manifest.json has
-the size and the SHA-256 of every other file.
+temporary name, flushed and renamed, so it is whole or not there. What happens to it later is found out by its `manifest`.
 """
 
-import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,18 +17,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from regkit.base.errors import RegkitError, RunError
-from regkit.base.files import load_tensors, read_json, write
+from regkit.base.files import load_tensors, read_json
 from regkit.model import MultitaskModel, save_encoder
 from regkit.model.classifiers import OURS
 from regkit.model.pooling import made_for
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import packing
+from regkit.runs.manifest import flush, seal
 from regkit.tasks.names import ENTRY
 from regkit.training.state import State
 
-MANIFEST = "manifest.json"
-STATE = ("training.json", "training.safetensors")  # what training needs to go on, and nothing else does
-NEEDED = ("config.json", "model.safetensors", "tokenizer.json")  # of every checkpoint
 ENCODER, HEADS = "encoder.", "heads."  # how the names of a model's tensors begin
 # Other programs do not know our heads, and would answer with random ones of theirs. With no labels in config.json, and an
 # architecture that says so, transformers and the cross-encoders of sentence-transformers have nothing to answer with.
@@ -63,7 +58,7 @@ def save(
     if folder.exists():
         folder.rename(replaced)  # whole, for whoever is killed in the next line
     unfinished.rename(folder)
-    _flush(folder.parent)
+    flush(folder.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 
@@ -91,13 +86,7 @@ def _fill(
     tokenizer.save(unfinished)
     if training is not None:
         save_training(unfinished, training)
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in unfinished.iterdir()}
-    position = training.get("position") if isinstance(training, Mapping) else None
-    manifest = json.dumps({"position": position, "files": files}, indent=2)
-    (unfinished / MANIFEST).write_text(manifest, encoding="utf8")
-    for file in unfinished.iterdir():
-        _flush(file)
-    _flush(unfinished)
+    seal(unfinished, training.get("position") if isinstance(training, Mapping) else None)
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -114,62 +103,6 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _inside(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Select the tensors whose names begin with a prefix, and strip it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def damage(folder: Path) -> str:
-    """Say in a few words how a checkpoint is damaged; nothing if every file is as it was written."""
-    present = {path.name: path for path in folder.iterdir() if path.is_file() and not path.is_symlink()}
-    try:
-        files = read_json(folder / MANIFEST)["files"]
-        wanted = {name: (file["bytes"], file["sha256"]) for name, file in files.items()}
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return f"{MANIFEST} cannot be read"
-    for name, (size, digest) in wanted.items():
-        if name not in present:
-            return f"{name} is missing"
-        if present[name].stat().st_size != size:
-            return f"{name} has {present[name].stat().st_size} bytes instead of {size}"
-        if _digest(present[name]) != digest:
-            return f"{name} is not what was written"
-    return next((f"{MANIFEST} does not have {name}" for name in NEEDED if name not in wanted), "")
-
-
-def drop_state(folder: Path) -> None:
-    """Remove from a checkpoint what training needs to go on.
-
-    The manifest forgets these files first, so that the checkpoint is whole at every moment. One whose manifest cannot be
-    read stays as it is. Raises OSError.
-    """
-    try:
-        manifest = read_json(folder / MANIFEST)
-        kept = {name: file for name, file in manifest["files"].items() if name not in STATE}
-    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
-        return
-    write(folder / MANIFEST, json.dumps({**manifest, "files": kept}, indent=2))
-    _flush(folder)
-    for name in STATE:
-        (folder / name).unlink(missing_ok=True)
-
-
-def settle(folder: Path) -> Path:
-    """Give a whole checkpoint its own name, if the process that wrote it was killed just before it could."""
-    hidden = re.fullmatch(r"\.([\w-]+)\.\d+(\.old)?", folder.name)
-    if not hidden:
-        return folder
-    own = folder.with_name(hidden[1])
-    shutil.rmtree(own, ignore_errors=True)  # of the same moment: this one was written in its place
-    return folder.rename(own)
-
-
-def order(folder: Path) -> tuple[int, int, int]:
-    """Read where in a run a checkpoint was written, to sort several; an unreadable one comes last."""
-    try:
-        position = read_json(folder / MANIFEST)["position"]
-        return int(position["stage"]), int(position["step"]), int(position["evaluated"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
-        return 2**63, 0, 0
 
 
 def moment(state: State) -> tuple[MultitaskModel, dict[str, Any]]:
@@ -210,11 +143,6 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def export_encoder(checkpoint: Path, folder: Path) -> None:
     """Copy the encoder of a checkpoint, its tokenizer and known heads to where transformers finds them.
 
@@ -235,7 +163,7 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
         config[ENTRY] = kept | {"pooling": made_for(checkpoint)}
         (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
         for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"):
-            _flush(unfinished / name)
+            flush(unfinished / name)
             (unfinished / name).replace(folder / name)
     except (SafetensorError, OSError, ValueError) as error:
         raise RunError(f"the encoder cannot be written into {folder}: {error}.") from None
@@ -290,11 +218,3 @@ def load_training(folder: Path) -> Any:
         raise RunError(f"{folder} cannot be resumed from: {error} is missing.") from None
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"{folder} cannot be resumed from: {error}.") from None
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

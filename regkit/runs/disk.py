@@ -12,9 +12,9 @@ from pathlib import Path
 
 from regkit.base.errors import RunError
 from regkit.base.files import follow
-from regkit.runs import checkpoint
-from regkit.runs.checkpoint import STATE
+from regkit.runs import manifest
 from regkit.runs.folders import CHECKPOINT, FINISHED, size_of
+from regkit.runs.manifest import STATE
 from regkit.runs.resumable import leftovers
 
 NAMED = ("best", "last")
@@ -41,7 +41,7 @@ class Superfluous:
     def free(self) -> None:
         """Remove it. Raises OSError where the system refuses."""
         for folder in self.states:
-            checkpoint.drop_state(folder)
+            manifest.drop_state(folder)
         for path in self.whole:
             hidden = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.old")
             path.rename(hidden)  # in one step: no half of a checkpoint keeps its name
@@ -64,7 +64,7 @@ def superfluous(folder: Path) -> Superfluous:
     kept = set()
     for name in NAMED:
         path = follow(folder / name)
-        trouble = checkpoint.damage(path) if path.is_dir() else "it leads to no checkpoint"
+        trouble = manifest.damage(path) if path.is_dir() else "it leads to no checkpoint"
         if trouble:
             raise RunError(f"{folder / name} is damaged: {trouble}; nothing of this run is removed.")
         kept.add(path.resolve())

@@ -12,6 +12,7 @@ from typing import IO
 from regkit.base.errors import ConfigError, RunError, nearest, short, typed
 from regkit.base.files import absolute, follow, point
 from regkit.runs.lock import LOCK, Say, claim
+from regkit.runs.manifest import damage
 from regkit.runs.settings import Settings
 
 RUNS = Path("runs")
@@ -114,9 +115,7 @@ def find_run(run: Path | None) -> Path:
     best = follow(folder / "best")
     if not best.is_dir():
         raise RunError(f"{folder} has no checkpoint yet: training has not reached the end of its first epoch.")
-    from regkit.runs import checkpoint  # which imports torch
-
-    if trouble := checkpoint.damage(best):
+    if trouble := damage(best):
         raise RunError(f"{folder / 'best'} is damaged: {trouble}.")
     return folder
 

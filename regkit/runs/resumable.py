@@ -12,7 +12,7 @@ from torch import Tensor
 
 from regkit.base.errors import RunError, explain, short
 from regkit.base.files import TEXT
-from regkit.runs import checkpoint
+from regkit.runs import checkpoint, manifest
 from regkit.runs.folders import LOG
 from regkit.runs.keeping import CheckpointName, Keeping
 from regkit.runs.lock import LOCK, Say
@@ -73,8 +73,8 @@ def newest(folder: Path, say: Say) -> Resumable:
     parent = folder / "checkpoints"
     found = [path for path in parent.iterdir() if path.is_dir() and not path.is_symlink()] if parent.is_dir() else []
     damaged = 0
-    for path in sorted(found, key=checkpoint.order, reverse=True):
-        if trouble := checkpoint.damage(path):
+    for path in sorted(found, key=manifest.order, reverse=True):
+        if trouble := manifest.damage(path):
             if not path.name.startswith("."):  # or else one that was never finished
                 say(f"checkpoint {path.name} is damaged: {trouble}. The one before it is used.")
                 damaged += 1

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from regkit.base.files import point, write
 from regkit.hooks.spec import Losses
-from regkit.runs import checkpoint, environment, packing
+from regkit.runs import checkpoint, environment, manifest, packing
 from regkit.runs.disk import older_states
 from regkit.runs.experiment import Experiment
 from regkit.runs.finished import declared
@@ -94,7 +94,7 @@ class FolderSink(Sink):
 
     def _go_on(self, resumable: Resumable) -> None:
         folder, records = resumable.folder, resumable.records
-        newest = checkpoint.settle(resumable.checkpoint) if resumable.checkpoint else None
+        newest = manifest.settle(resumable.checkpoint) if resumable.checkpoint else None
         for path in leftovers(folder):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         self.folder = folder

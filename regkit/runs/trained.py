@@ -16,7 +16,7 @@ from regkit.base.randomness import Streams
 from regkit.distributed.launch import find_device
 from regkit.model import MultitaskModel, encoders
 from regkit.model.pooling import made_for
-from regkit.runs import checkpoint
+from regkit.runs import checkpoint, manifest
 from regkit.runs.described import descriptions, find_checkpoint, run_of
 from regkit.runs.folders import CONFIG
 from regkit.runs.settings import Settings
@@ -48,7 +48,7 @@ def load(
     own. In float32, answers are those that `regkit eval` scores. Raises RunError, EncoderError or ConfigError.
     """
     folder = find_checkpoint(None if run is None else Path(run))
-    if trouble := checkpoint.damage(folder):
+    if trouble := manifest.damage(folder):
         raise RunError(f"{folder} is damaged: {trouble}.")
     tasks = _tasks(folder)
     where = find_device(device)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from regkit.runs import checkpoint, disk
+from regkit.runs import disk, manifest
 from regkit.runs.lock import claim
 from tests.cli.test_bad_input import is_one_sentence
 from tests.helpers import Ran, regkit, write_encoder, write_tasks
@@ -39,7 +39,7 @@ def checkpoints(run: Path) -> list[str]:
 
 def whole(run: Path) -> bool:
     """Whether the weights of the best and of the last checkpoint are as they were written."""
-    return not any(checkpoint.damage(run / name) for name in ("best", "last"))
+    return not any(manifest.damage(run / name) for name in ("best", "last"))
 
 
 def copy(run: Path, folder: Path) -> Path:
@@ -51,7 +51,7 @@ def test_a_finished_run_has_training_state_in_its_last_checkpoint_alone(place: P
     assert checkpoints(place / "lean") == checkpoints(place / "kept") == ["finetune-3", "finetune-6", "finetune-9"]
     assert states(place / "lean") == ["finetune-9"]
     assert states(place / "kept") == ["finetune-3", "finetune-6", "finetune-9"]
-    assert not any(checkpoint.damage(path) for path in (place / "lean" / "checkpoints").iterdir())
+    assert not any(manifest.damage(path) for path in (place / "lean" / "checkpoints").iterdir())
     ran = regkit("eval", "lean", "--json", cwd=place)
     assert json.loads(ran.out) == json.loads(regkit("eval", "kept", "--json", cwd=place).out)
     assert "lean is finished" in regkit("train", "--resume", "lean", cwd=place).out
@@ -116,7 +116,7 @@ def test_a_kill_at_any_moment_of_cleaning_leaves_the_best_and_the_last_whole(
                 pass
         assert whole(run), done
         named = [path for path in (run / "checkpoints").iterdir() if not path.name.startswith(".")]
-        assert not any(checkpoint.damage(path) for path in named), done
+        assert not any(manifest.damage(path) for path in named), done
         disk.superfluous(run).free()
         assert states(run) == []
         assert len(checkpoints(run)) == len({(run / name).resolve() for name in ("best", "last")})

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from regkit.runs import checkpoint
+from regkit.runs import checkpoint, manifest
 from regkit.runs.log import Log
 from tests.cli.test_bad_input import is_one_sentence
 from tests.helpers import Ran, regkit, with_stranger, write_encoder, write_tasks
@@ -311,7 +311,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_with_room_it_goes_on(place
     assert "No space left on device" in err
     assert str(small_disk) in err.partition("No space")[0]  # the file, and not only "writing"
     assert err.count("\n") == 1
-    whole = [path for path in (small_disk / "run" / "checkpoints").glob("finetune-*") if not checkpoint.damage(path)]
+    whole = [path for path in (small_disk / "run" / "checkpoints").glob("finetune-*") if not manifest.damage(path)]
     assert whole
     assert f"regkit train --resume {small_disk / 'run'}" in err
     ballast.unlink()
@@ -392,5 +392,5 @@ def test_too_many_skipped_steps_leave_a_run_that_is_saved_without_a_nan(
     assert "no finite loss and gradient in 5 steps in a row" in ran.err
     assert "until step 25 of stage finetune is saved; to go on: regkit train --resume 'my run'\n" in ran.err
     last = tmp_path / "my run" / "last"
-    assert checkpoint.damage(last) == ""
+    assert manifest.damage(last) == ""
     assert "nan" not in json.dumps(checkpoint.load_training(last), default=lambda tensor: tensor.tolist()).lower()

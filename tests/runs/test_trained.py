@@ -13,6 +13,7 @@ import torch
 
 import regkit
 from regkit import ConfigError, DataError, RegkitError, RunError, Trained
+from regkit.runs import manifest as manifests
 from regkit.runs import trained
 from regkit.tasks.names import Pooling
 from tests.helpers import regkit as command
@@ -132,7 +133,7 @@ def edited(run: Path, place: Path, change: Callable[[dict[str, object]], None]) 
     change(config["regkit"])
     (folder / "config.json").write_text(json.dumps(config))
     manifest = json.loads((folder / "manifest.json").read_text())
-    digest = trained.checkpoint._digest(folder / "config.json")
+    digest = manifests.digest(folder / "config.json")
     manifest["files"]["config.json"] = {"bytes": (folder / "config.json").stat().st_size, "sha256": digest}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
