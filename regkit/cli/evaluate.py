@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from regkit.cli.terminal import Terminal, print_lines
 from regkit.distributed.launch import find_device, joined
 from regkit.runs import folders
 from regkit.runs.finished import load_run
-from regkit.tasks.task import Split, Task
+from regkit.tasks.task import Examples, Split, Task
 from regkit.training.caveats import left_out, one_sided, report
 from regkit.training.evaluation import Evaluator, Scores, score
 from regkit.training.intervals import intervals
@@ -46,15 +47,17 @@ def evaluate(
         return
     scores: Scores = {}
     reports: dict[str, Report] = {}
+    caveats: list[str] = []
     for task in finished.tasks:
-        if (labels := task.splits[split].labels) is not None:
-            scores[task.name] = score(task, found[task.name], labels)
+        scored, outputs = _labelled(task, split, found[task.name])
+        if (labels := scored.splits[split].labels) is not None:
+            scores[task.name] = score(scored, outputs, labels)
             if in_full:
-                within = intervals(task.objective, found[task.name], labels)
-                reports[task.name] = {"intervals": within, **mistakes(task, split, found[task.name])}
+                within = intervals(task.objective, outputs, labels)
+                reports[task.name] = {"intervals": within, **mistakes(scored, split, outputs)}
         if predictions:
             write_predictions(predictions, task, split, found[task.name], finished.columns[task.name])
-    caveats = [said for task in finished.tasks if (said := one_sided(task, split, found[task.name]))]
+        caveats += filter(None, [one_sided(scored, split, outputs)])
     console = Terminal()
     if as_json:
         full = {"report": reports} if in_full else {}
@@ -65,6 +68,14 @@ def evaluate(
     elif scores:
         print_scores(console, scores, f"{folder}: {split}")
     print_lines(console, [*_missing(finished.tasks, split, predictions), *(f"warning: {said}" for said in caveats)])
+
+
+def _labelled(task: Task, split: Split, outputs: Tensor) -> tuple[Task, Tensor]:
+    """Select the examples of a split that have a label, and their outputs: what can be scored."""
+    examples = task.splits[split]
+    if not isinstance(examples, Examples) or not examples.unlabelled:
+        return task, outputs
+    return replace(task, splits={split: examples.labelled()}), outputs[examples.labelled_rows]
 
 
 def _missing(tasks: Sequence[Task], split: Split, predictions: Path | None) -> list[str]:

@@ -16,7 +16,7 @@ from regkit.data.prepare import prepare
 from regkit.data.remarks import describe_labels
 from regkit.data.tables import Table
 from regkit.model.tokenizer import Tokenizer
-from regkit.tasks.objectives import OfWeights, class_names, differ, weighted
+from regkit.tasks.objectives import Label, OfWeights, class_names, differ, weighted
 from regkit.tasks.task import Examples, Reading, Split, Task
 
 NO_LABELS = ("", "-", "?", "-1", "NA", "N/A", "nan", "null", "None")  # what often stands where a label is missing
@@ -45,7 +45,8 @@ def load_task(
             split not in found.unlabelled,
         )  # rows are not needed once they are tokens
         examples[split] = _examples(spec, table, tokenizer, longest, split, labelled, keep_texts)
-        notes += describe_labels(spec.objective, split, examples[split].labels)
+        notes += _without_label(split, examples[split])
+        notes += describe_labels(spec.objective, split, examples[split].labelled().labels)
         notes += _unknown(split, examples[split], tokenizer, 1 if pair_mode != "cross_encoder" else 2)
     size, objective = spec.batch_size or batch_size, spec.objective
     if spec.class_weights is not None:
@@ -55,12 +56,17 @@ def load_task(
     return Task(name, objective, examples, pair_mode, size, notes=notes, pooling=spec.pooling, reading=reading)
 
 
+def _without_label(split: Split, examples: Examples) -> list[str]:
+    count = len(examples.unlabelled)
+    return [f"{split}: {count} of {len(examples)} rows have no label: they are predicted, not scored"] if count else []
+
+
 def _weighted(spec: TaskSpec, labels: Tensor | None) -> OfWeights:
     """Give the objective the declared weights; without the training labels at hand, read them."""
     objective = spec.objective
     assert isinstance(objective, OfWeights)
     if labels is None:
-        labels = _labels(spec, prepare(spec, ["train"]).tables["train"], "train")
+        labels, _ = _labels(spec, prepare(spec, ["train"]).tables["train"], "train")
     return weighted(objective, labels, spec.weights or ())
 
 
@@ -74,9 +80,11 @@ def _examples(
     spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split, labelled: bool, keep_texts: bool
 ) -> Examples:
     texts = [[_field(table, row, column) for row in range(len(table.rows))] for column in spec.text_columns]
+    labels, unlabelled = _labels(spec, table, split) if labelled else (None, [])
     return replace(
         tokenized(texts, tokenizer, longest, apart=spec.pair_mode == "bi_encoder"),
-        labels=_labels(spec, table, split) if labelled else None,
+        labels=labels,
+        unlabelled=unlabelled,
         ids=_ids(table, spec.id),
         texts=list(zip(*texts, strict=True)) if keep_texts else (),
     )
@@ -165,10 +173,15 @@ def _unknown(split: Split, examples: Examples, tokenizer: Tokenizer, together: i
     return [f"{said}; is the encoder one for this language?" if share > MANY else f"{said}."]
 
 
-def _labels(spec: TaskSpec, table: Table, split: Split) -> Tensor:
-    objective, values, name = spec.objective, [], short(spec.label_name)
-    for number, row in enumerate(table.rows):
-        text = spec.label_of(row)
+def _labels(spec: TaskSpec, table: Table, split: Split) -> tuple[Tensor, list[int]]:
+    """Read the labels, and the rows of a test split that have none; there, another label stands in its place."""
+    objective, name, values = spec.objective, short(spec.label_name), list[Label]()
+    texts = [spec.label_of(row) for row in table.rows]
+    may_be_empty = split != "test" or spec.kind == "multilabel"
+    missing = [] if may_be_empty else [number for number, text in enumerate(texts) if not text]
+    stand_in = next(filter(None, texts), "")
+    for number, text in enumerate(texts):
+        text = text if text or may_be_empty else stand_in
         try:
             values.append(objective.label(text))
         except ValueError as needed:
@@ -179,7 +192,7 @@ def _labels(spec: TaskSpec, table: Table, split: Split) -> Tensor:
     if split == "train" and not differ(labels):
         every = short(spec.label_of(table.rows[0])) or "empty"
         raise DataError(f"{table.name}: every {name} is {every}; nothing can be learned from it.")
-    return labels
+    return labels, missing
 
 
 def _leaving_out(label: str) -> str:

@@ -63,7 +63,8 @@ def _add(found: Prepared, split: Split, table: Table) -> None:
     if split == "test" and (not all(map(table.has, spec.label_columns)) or _is_unlabelled(found)):
         found.unlabelled.add(split)
     label = None if split in found.unlabelled else spec.label_of
-    choice = Choice(spec.text_columns, label, spec.skip, spec.skip_empty, spec.kind == "multilabel", spec.where)
+    may_be_empty = spec.kind == "multilabel" or split == "test"
+    choice = Choice(spec.text_columns, label, spec.skip, spec.skip_empty, may_be_empty, spec.where)
     found.tables[split], said = choice.rows(found.tables[split])
     found.notes += [*table.notes, *(f"{split}: {each}" for each in said)]
 

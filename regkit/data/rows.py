@@ -18,7 +18,7 @@ class Choice:
     label: Callable[[Mapping[str, str]], str] | None  # reads it off a row; None where the rows need none
     skip: Sequence[str] = ()  # labels whose rows are left out
     skip_empty: bool = False  # leave out rows without text or label
-    may_be_empty: bool = False  # whether an empty label is one: none of several classes
+    may_be_empty: bool = False  # whether a row without label is one: no class of several holds, or it is only predicted
     where: Mapping[str, Value | Sequence[Value]] | None = None  # values that other columns must have
 
     def rows(self, table: Table) -> tuple[Table, list[str]]:

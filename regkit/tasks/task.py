@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -66,6 +66,9 @@ class Examples:
     ids: Sequence[str] = ()  # [examples] names in prediction files
     truncated: int = 0  # examples that were longer than the encoder reads
     texts: Sequence[tuple[str, ...]] = ()  # [examples] one text each, or two; kept only where a report shows them
+    unlabelled: Sequence[
+        int
+    ] = ()  # rows of a test split without a label: predicted, not scored; `labels` has any there
 
     def __len__(self) -> int:
         return (len(self.offsets) - 1) // self.sides
@@ -85,6 +88,32 @@ class Examples:
             sides=self.sides,
             rows=rows,
             keys=keys,
+        )
+
+    @property
+    def labelled_rows(self) -> list[int]:
+        """The rows that have a label."""
+        missing = set(self.unlabelled)
+        return [row for row in range(len(self)) if row not in missing]
+
+    def labelled(self) -> "Examples":
+        """Select the examples that have a label."""
+        return self.only(self.labelled_rows) if self.unlabelled else self
+
+    def only(self, rows: Sequence[int]) -> "Examples":
+        """Select these rows."""
+        sequences = [row * self.sides + side for row in rows for side in range(self.sides)]
+        spans = [slice(self.offsets[sequence], self.offsets[sequence + 1]) for sequence in sequences]
+        missing = set(self.unlabelled)
+        return replace(
+            self,
+            tokens=np.concatenate([self.tokens[span] for span in spans]),
+            segments=np.concatenate([self.segments[span] for span in spans]),
+            offsets=np.cumsum([0] + [span.stop - span.start for span in spans]),
+            labels=None if self.labels is None else self.labels[torch.as_tensor(rows)],
+            ids=[self.ids[row] for row in rows] if self.ids else (),
+            texts=[self.texts[row] for row in rows] if self.texts else (),
+            unlabelled=[place for place, row in enumerate(rows) if row in missing],
         )
 
     def digest(self) -> bytes:

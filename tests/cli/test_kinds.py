@@ -10,7 +10,7 @@ import pytest
 from regkit import Classification
 from regkit.runs.resume import fingerprints
 from regkit.testing import tiny_task
-from tests.helpers import regkit, sentence, write_csv, write_encoder
+from tests.helpers import regkit, sentence, write_csv, write_encoder, write_tasks
 
 TASKS = """\
 [tasks.tags]
@@ -119,3 +119,27 @@ def test_a_run_does_not_go_on_with_another_loss_or_another_score_that_decides() 
     ]
     assert len(set(digests)) == 3
     assert digests[:1] == [*fingerprints([tiny_task("mood", Classification(3))]).values()]
+
+
+def test_of_a_test_split_every_row_is_predicted_and_those_with_a_label_are_scored(tmp_path: Path) -> None:
+    write_tasks(tmp_path / "data")
+    rows = [line.split(",") for line in (tmp_path / "data" / "mood-dev.csv").read_text().splitlines()]
+    place = rows[0].index("mood")
+    blank = [[*row[:place], "", *row[place + 1 :]] if number % 3 == 1 else row for number, row in enumerate(rows)]
+    (tmp_path / "data" / "mood-test.csv").write_text("\n".join(map(",".join, blank)) + "\n")
+    write_encoder(tmp_path / "encoder")
+    train = ["train", "--data", "data", "--encoder", "encoder", "--tasks", "mood", "--steps", "2", "--output", "run"]
+    ran = regkit(*train, cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    missing = sum(not row[place] for row in blank)
+    assert f"test: {missing} of {len(rows) - 1} rows have no label: they are predicted, not scored" in ran.out
+    ran = regkit("eval", "run", "--split", "test", "--report", "--json", "--predictions", "out", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    counted = json.loads(ran.out)["report"]["mood"]["classes"].values()
+    assert sum(each["count"] for each in counted) == len(rows) - 1 - missing
+    written = (tmp_path / "out" / "mood-test.csv").read_text().splitlines()[1:]
+    assert len(written) == len(rows) - 1
+    guesses = [line.split(",")[-1] for line in written]
+    pairs = [(row[place], guess) for row, guess in zip(blank[1:], guesses, strict=True) if row[place]]
+    right = sum(truth == guess for truth, guess in pairs) / len(pairs)
+    assert json.loads(ran.out)["test"]["mood"]["accuracy"] == pytest.approx(right)
