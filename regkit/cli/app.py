@@ -281,7 +281,8 @@ def predict(
     checkpoint = find_checkpoint(where)
     tasks = requests.choose(descriptions(checkpoint), task or [], text or [])
     readable = [tuple(text or each.columns) for each in tasks.values()]
-    with open_stream(texts, readable, lines=lines, table=bool(text)) as stream:
+    layout = requests.layout_of(tasks)
+    with open_stream(texts, readable, layout, lines=lines, table=bool(text)) as stream:
         asked = requests.request(stream, tasks, text or [], named=bool(task))
 
         from regkit.cli import predict as predicting

@@ -61,13 +61,16 @@ def evaluate(
     console = Terminal()
     if as_json:
         full = {"report": reports} if in_full else {}
-        console.out(json.dumps(report(split, scores, caveats) | full, indent=2), highlight=False)
+        console.out(json.dumps(report(split, scores, [*finished.notes, *caveats]) | full, indent=2), highlight=False)
         return
     if in_full:
         print_lines(console, [line for name, each in reports.items() for line in in_words(name, scores[name], each)])
     elif scores:
         print_scores(console, scores, f"{folder}: {split}")
-    print_lines(console, [*_missing(finished.tasks, split, predictions), *(f"warning: {said}" for said in caveats)])
+    print_lines(
+        console,
+        [*finished.notes, *_missing(finished.tasks, split, predictions), *(f"warning: {said}" for said in caveats)],
+    )
 
 
 def _labelled(task: Task, split: Split, outputs: Tensor) -> tuple[Task, Tensor]:

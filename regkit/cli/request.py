@@ -11,6 +11,7 @@ from regkit.base.files import follow
 from regkit.data.formats.records import first_duplicate, has_column
 from regkit.data.stream import Lines, Stream
 from regkit.tasks.description import Description
+from regkit.tasks.reading import Layout
 
 FORMS = {".csv": False, ".jsonl": True}  # endings of the output: whether it is JSON lines
 Record = tuple[int, dict[str, str]]  # the line, and its fields by column
@@ -88,6 +89,12 @@ def choose(known: Mapping[str, Description], names: Sequence[str], text: Sequenc
         )
         raise ConfigError(f"--text names {len(text)} column{'s' * (len(text) > 1)}: {' and '.join(text)}; {reads}.")
     return fitting
+
+
+def layout_of(tasks: Mapping[str, Description]) -> Layout:
+    """Choose how a table is read: as those of these tasks were, where they agree."""
+    layouts = {task.layout for task in tasks.values()}
+    return layouts.pop() if len(layouts) == 1 else Layout()
 
 
 def request(stream: Stream, tasks: Mapping[str, Description], text: Sequence[str], named: bool) -> Request:

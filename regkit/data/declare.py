@@ -17,6 +17,7 @@ from regkit.data.labels import as_number
 from regkit.data.tables import Table, read_table
 from regkit.data.target import Target
 from regkit.tasks.names import PairMode, Pooling, Split
+from regkit.tasks.reading import Layout
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 LONGEST_NAME = 64  # characters of a task's name, which is part of file names
@@ -79,6 +80,11 @@ class TaskSpec(Target):
     def text_columns(self) -> tuple[str, ...]:
         """The names of the text columns: one, or two for a pair."""
         return (self.text,) if isinstance(self.text, str) else self.text
+
+    @property
+    def layout(self) -> Layout:
+        """What the task says about its tables that their content does not tell."""
+        return Layout(self.quoting, self.encoding, self.columns)
 
     @property
     def held_out(self) -> float:

@@ -9,7 +9,6 @@ from regkit.data.declare import DemoSpec, TaskSpec, read_declaration
 from regkit.data.formats.columnar import is_saved
 from regkit.data.formats.hub import on_hub
 from regkit.data.tables import is_pattern
-from regkit.tasks.names import Split
 
 ROWS_MISSING = {"skip_empty": True}  # the course's own files have rows without label or text, which its loader skips
 SST = {"kind": "classification", "classes": 5, "text": "sentence", "label": "sentiment", "id": "id", **ROWS_MISSING}
@@ -52,12 +51,6 @@ def find_tasks(data: Path | None, given: Given | None = None) -> dict[str, TaskS
     if not data.is_dir():
         raise DataError(f"{data} does not exist; {TAKES}.")
     return _in_folder(data, given)
-
-
-def table_to_score(data: Path, given: Given, name: str, split: Split) -> dict[str, TaskSpec]:
-    """Declare a table whose every row is a row of this split, for a task that was trained on another."""
-    spec = declare_table({"train": (data,)}, given)
-    return {name: spec.model_copy(update={"train": None, "dev": None, "test": None, split: (data,)})}
 
 
 def is_table(data: Path) -> bool:

@@ -52,7 +52,7 @@ def load_task(
     if spec.class_weights is not None:
         objective = _weighted(spec, examples["train"].labels if "train" in examples else None)
         notes.append(f"weights of its classes in the loss: {_listed(objective)}.")
-    reading = Reading(spec.text_columns, spec.label, spec.id, longest)
+    reading = Reading(spec.text_columns, spec.label, spec.id, longest, spec.layout)
     return Task(name, objective, examples, pair_mode, size, notes=notes, pooling=spec.pooling, reading=reading)
 
 

@@ -1,12 +1,11 @@
 """Stream: open new texts, in a table or one a line, to read them one after the other; none is held."""
 
-import json
 import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -14,12 +13,15 @@ from typing import BinaryIO, Protocol
 from regkit.base.errors import DataError
 from regkit.base.files import check_plain
 from regkit.data.formats.decode import LONGEST_LINE
+from regkit.data.formats.objects import BEGINS_JSON
 from regkit.data.tables import open_source
+from regkit.tasks.reading import Layout
 
 Columns = Collection[Sequence[str]]  # those of each task
 
 TEXT = "text"  # what the one column of lines is called
 STDIN = "standard input"
+USUAL = Layout()
 EITHER = (".txt", "")  # endings of files that hold a table, or one text a line
 
 
@@ -68,21 +70,23 @@ class Lines:
 
 
 @contextmanager
-def open_stream(file: Path | None, readable: Columns, *, lines: bool = False, table: bool = False) -> Iterator[Stream]:
+def open_stream(
+    file: Path | None, readable: Columns, layout: Layout = USUAL, *, lines: bool = False, table: bool = False
+) -> Iterator[Stream]:
     """Open a file, or standard input for None, as the table or the lines that it is.
 
     A file's ending says which. Where it does not, as of .txt and standard input, the first line does: a table has in
-    its header all columns of a member of `readable`, or is JSON with these fields. `lines` and `table` say it instead.
-    Raises DataError for what is empty or cannot be read.
+    its header all columns of a member of `readable`, or is JSON. `lines` and `table` say it instead. A table is read in
+    the `layout` of those that the tasks were trained on. Raises DataError for what is empty or cannot be read.
     """
     if file is None:
-        with _from_stdin(readable, lines, table) as piped:
+        with _from_stdin(readable, layout, lines, table) as piped:
             yield piped
         return
     try:
         check_plain(file)
         is_table = not lines and (table or file.suffix.lower() not in EITHER or _is_table(_first(file), readable))
-        stream: Stream = open_source(file) if is_table else Lines(str(file), _lines_of(file))
+        stream: Stream = _open_table(file, layout) if is_table else Lines(str(file), _lines_of(file))
     except FileNotFoundError:
         raise DataError(f"{file} does not exist.") from None
     except (OSError, ValueError) as error:
@@ -92,7 +96,7 @@ def open_stream(file: Path | None, readable: Columns, *, lines: bool = False, ta
 
 
 @contextmanager
-def _from_stdin(readable: Columns, lines: bool, table: bool) -> Iterator[Stream]:
+def _from_stdin(readable: Columns, layout: Layout, lines: bool, table: bool) -> Iterator[Stream]:
     """Open standard input. A table is copied to the disk first, because what reads tables looks twice."""
     found = _pieces(sys.stdin.buffer)
     first = next(found, b"")
@@ -100,20 +104,25 @@ def _from_stdin(readable: Columns, lines: bool, table: bool) -> Iterator[Stream]
         yield Lines(STDIN, chain([first] if first else [], found))
         return
     with tempfile.TemporaryDirectory(prefix="regkit-") as folder:
-        copy = Path(folder, "stdin.jsonl" if first.lstrip().startswith(b"{") else "stdin.csv")
+        copy = Path(folder, "stdin")
         with copy.open("wb") as written:
             written.write(first)
             shutil.copyfileobj(sys.stdin.buffer, written)
-        yield open_source(copy)
+        source = _open_table(copy, layout)
+        source.name = STDIN
+        yield source
+
+
+def _open_table(file: Path, layout: Layout) -> Stream:
+    return open_source(file, quoting=layout.quoting, encoding=layout.encoding, names=layout.names)
 
 
 def _is_table(first: bytes, readable: Columns) -> bool:
     """Tell by its first line whether a file is a table that can be read."""
     text = first.decode("utf-8-sig", errors="replace").strip()
+    if BEGINS_JSON.match(text):
+        return True
     fields = {field.strip().strip('"') for field in re.split(r"[\t,;|]", text)}
-    if text.startswith("{"):
-        with suppress(ValueError, RecursionError):
-            fields = set(json.loads(text))
     return any(fields.issuperset(columns) for columns in readable)
 
 

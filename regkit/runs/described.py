@@ -13,7 +13,7 @@ from regkit.data.find import choose, find_tasks
 from regkit.runs.folders import CONFIG, find_folder, is_run
 from regkit.runs.settings import Settings
 from regkit.tasks.description import Description
-from regkit.tasks.names import ENTRY
+from regkit.tasks.names import ENTRY, Split
 
 Descriptions = dict[str, Description]  # by task
 
@@ -58,6 +58,28 @@ def descriptions(checkpoint: Path) -> Descriptions:
         raise RunError(explain(error, f"{checkpoint / 'config.json'}, the tasks of regkit", ())) from None
 
 
+def spec_of(description: Description, data: Path, split: Split) -> TaskSpec:
+    """Declare a table, whose every row is one of a split, as the tables that the task was trained on."""
+    objective, layout = description.objective, description.layout
+    columns = description.columns
+    values = {
+        "kind": objective["kind"],
+        "text": columns[0] if len(columns) == 1 else columns,
+        "label": description.label,
+        "id": description.id,
+        "pair_mode": description.pair_mode,
+        "pooling": description.pooling,
+        "classes": objective.get("names") or objective.get("classes"),
+        "range": (objective["low"], objective["high"]) if "low" in objective else None,
+        "quoting": layout.quoting,
+        "encoding": layout.encoding,
+        "columns": layout.names,
+        "skip_empty": True,
+        split: data,
+    }
+    return TaskSpec.model_validate(values)
+
+
 def _from_data(checkpoint: Path, forms: object) -> Descriptions:
     owner = f"{checkpoint} was written by an older regkit and does not describe its tasks"
     run = run_of(checkpoint)
@@ -89,4 +111,5 @@ def _described(run: Path, name: str, spec: TaskSpec, settings: Settings, forms: 
         label=spec.label,
         id=spec.id,
         max_length=settings.max_length,
+        layout=spec.layout,
     )

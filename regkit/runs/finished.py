@@ -1,21 +1,24 @@
 """Finished: read a run back for evaluation."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from regkit.base.errors import ConfigError, RunError, typed
+from regkit.base.errors import ConfigError, RegkitError, RunError, typed
 from regkit.base.files import follow, read_json
 from regkit.base.randomness import Streams
 from regkit.data.declare import TaskSpec, read_again
-from regkit.data.find import choose, find_tasks, is_table, table_to_score
+from regkit.data.find import choose, find_tasks, is_table
 from regkit.data.load import load_task
 from regkit.distributed.launch import find_device
 from regkit.model import MultitaskModel, encoders
 from regkit.model.pooling import made_for
 from regkit.runs import checkpoint
+from regkit.runs.described import descriptions, spec_of
 from regkit.runs.folders import CONFIG
+from regkit.runs.resume import fingerprints
 from regkit.runs.settings import Settings
 from regkit.tasks.task import Split, Task
 
@@ -40,6 +43,7 @@ class Finished:
     tasks: list[Task]
     columns: dict[str, tuple[str, ...]]  # by task: what prediction files call the example and its label, or labels
     settings: Settings
+    notes: Sequence[str] = ()  # what the user must know of the data
 
 
 def load_run(
@@ -58,21 +62,25 @@ def load_run(
     settings = Settings.read(folder / CONFIG)
     if not settings.finetune:
         raise RunError(f"{folder} was pretrained, and has no task to score; its dev scores are in scores.json.")
-    found = _tasks(settings, data, split)
+    best, where = follow(folder / "best"), find_device(device)
+    table = data if data and len(settings.tasks or ()) == 1 and is_table(data) else None
+    found = _of_table(best, settings, table, split) if table else _declared(settings, data)
     trained = settings.tasks or list(choose(found, None))
     specs = read_again({name: found[name] for name in trained if name in found}, settings.labels)
     if not specs:
         raise ConfigError(f"{data or settings.data} has none of the run's tasks: {', '.join(trained)}.")
-    best, where = follow(folder / "best"), find_device(device)
     read = encoders.load(best, factory)
     if read.weights is None:  # or else its weights would be new ones
         raise RunError(f"{folder} has no encoder of your own; leave out {typed('--encoder-factory', factory)}.")
     tokenizer, encoder = read.tokenizer, read.encoder
     longest = min(settings.max_length or encoder.longest, encoder.longest)
-    loaded = {
-        name: load_task(name, spec, tokenizer, longest, splits=[split], keep_texts=keep_texts)
-        for name, spec in specs.items()
-    }
+    load = partial(load_task, tokenizer=tokenizer, longest=longest, batch_size=settings.batch_size)
+    notes = []
+    if table and (own := _moved(folder, settings, table, load)):
+        specs = own
+    elif table:
+        notes = [f"every row of {table} is scored; the run may have been trained on some of them"]
+    loaded = {name: load(name, spec, splits=[split], keep_texts=keep_texts) for name, spec in specs.items()}
     tasks = [task for task in loaded.values() if split in task.splits]
     if not tasks:
         raise ConfigError(f"none of the tasks {', '.join(specs)} has a {split} split; name another --split, or --data.")
@@ -80,14 +88,32 @@ def load_run(
     checkpoint.load_heads(best, model.heads)
     _check_declared(folder, tasks)
     columns = {name: (spec.id or "row", *spec.label_columns) for name, spec in specs.items()}
-    return Finished(model, tasks, columns, settings)
+    return Finished(model, tasks, columns, settings, notes)
 
 
-def _tasks(settings: Settings, data: Path | None, split: Split) -> dict[str, TaskSpec]:
-    """Find the tasks of the run's own data, or of other data: of a table, every row is one of the split."""
-    if data and settings.tasks and len(settings.tasks) == 1 and is_table(data):
-        return table_to_score(data, settings.given, settings.tasks[0], split)
+def _declared(settings: Settings, data: Path | None) -> dict[str, TaskSpec]:
+    """Find the tasks of the run's own data, or of other data that declares them."""
     return find_tasks(data or settings.data, None if data else settings.given)
+
+
+def _of_table(best: Path, settings: Settings, table: Path, split: Split) -> dict[str, TaskSpec]:
+    """Declare a table, whose every row is one of the split, for the one task of a run."""
+    known = descriptions(best)
+    return {name: spec_of(known[name], table, split) for name in settings.tasks or () if name in known}
+
+
+def _moved(folder: Path, settings: Settings, table: Path, load: Callable[..., Task]) -> dict[str, TaskSpec]:
+    """Declare a table as the run's own, if it is, by its digest; nothing if it is another.
+
+    Then the dev split that was held out of it is that of the run.
+    """
+    (name,) = settings.tasks or ("",)
+    with suppress(RegkitError, OSError, LookupError, TypeError):
+        (spec,) = read_again({name: next(iter(find_tasks(table, settings.given).values()))}, settings.labels).values()
+        digests = checkpoint.load_training(follow(folder / "last"))["run"]["data"]
+        if fingerprints([load(name, spec)])[name] == digests[name]:
+            return {name: spec}
+    return {}
 
 
 def _check_declared(folder: Path, tasks: Iterable[Task]) -> None:

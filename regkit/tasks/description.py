@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from regkit.tasks.names import PairMode, Pooling
+from regkit.tasks.reading import Layout, Reading
 
 if TYPE_CHECKING:
     from regkit.tasks.task import Task
@@ -25,6 +26,7 @@ class Description(BaseModel):
     label: str | tuple[str, ...] | None = None
     id: str | None = None
     max_length: Annotated[int, Field(ge=1)] | None = None
+    layout: Layout = Layout()
 
     @model_validator(mode="after")
     def _complete(self) -> "Description":
@@ -45,10 +47,10 @@ class Description(BaseModel):
     def task(self, name: str) -> "Task":
         """Build the task, without examples. Raises ValueError if the objective is not one of regkit's."""
         from regkit.tasks.objectives import from_description  # which imports torch
-        from regkit.tasks.task import Reading, Task
+        from regkit.tasks.task import Task
 
         objective = from_description(self.objective)
-        reading = Reading(self.columns, self.label, self.id, self.max_length)
+        reading = Reading(self.columns, self.label, self.id, self.max_length, self.layout)
         return Task(name, objective, {}, self.pair_mode, pooling=self.pooling, reading=reading)
 
 

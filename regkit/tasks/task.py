@@ -12,6 +12,7 @@ from torch import Tensor
 from regkit.tasks.batch import Batch
 from regkit.tasks.names import FINETUNE, PairMode, Pooling, Split
 from regkit.tasks.objectives import Objective
+from regkit.tasks.reading import Reading
 
 __all__ = ["FINETUNE", "Dataset", "Examples", "PairMode", "Pooling", "Reading", "Split", "Stage", "Task"]
 
@@ -126,16 +127,6 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How a task's examples are read from a table."""
-
-    text: tuple[str, ...] = ()  # the columns of an example's texts; () for a task that no table gave
-    label: str | tuple[str, ...] | None = None  # the column, or columns, of its label
-    id: str | None = None  # the column that names it in prediction files
-    max_length: int | None = None  # tokens of a sequence, special tokens included; the rest is cut off
-
-
-@dataclass(frozen=True)
 class Task:
     """What is learned from which examples: a name, data and an objective.
 
@@ -152,7 +143,7 @@ class Task:
     )  # our names of its head's tensors to those in checkpoints
     notes: Sequence[str] = ()  # sentences about its data that the plan prints
     pooling: Pooling | None = None  # None: that of the model
-    reading: Reading = Reading()
+    reading: Reading = field(default_factory=Reading)
 
     @property
     def batches(self) -> int:

@@ -13,6 +13,9 @@ from regkit.data.formats.records import Record, fields_of
 SAMPLED = 100  # records whose fields are the columns: a record may leave out what it lacks
 MOST_ARRAY = 1 << 28  # characters of an array, which is held in memory while it is read
 BLANK = re.compile(r"\s*")
+BEGINS_JSON = re.compile(
+    r'\{\s*("|\}|$)|\[\s*(\{|\]|$)'
+)  # an object, or an array of them; a text may begin with a bracket
 AS_LINES = "an array of objects or one object a line is needed; pandas writes it by orient='records', lines=True"
 
 
@@ -99,7 +102,7 @@ def looks_like_objects(text: Text) -> bool:
     """
     begin = text.begin.lstrip()
     named = any(ending.lower() in (".json", ".jsonl", ".ndjson") for ending in text.path.suffixes)
-    return named or bool(re.match(r'\{\s*("|\}|$)|\[\s*(\{|\]|$)', begin))
+    return named or bool(BEGINS_JSON.match(begin))
 
 
 def _is_whole_table(record: Mapping[str, Any]) -> bool:

@@ -1,0 +1,76 @@
+"""Tables of one's own: a run reads new ones as it read those that it was trained on."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import regkit, write_encoder
+
+TRAIN = ("train", "--encoder", "encoder", "--steps", "4", "--learning-rate", "1e-2")
+TEXTS = [f'"it {number} {word}"' for number in range(30) for word in ("fine", "sad")]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    write_encoder(tmp_path / "encoder")
+    rows = [f"{text}\t{number % 2}" for number, text in enumerate(TEXTS)]
+    (tmp_path / "t.tsv").write_text("\n".join(["text\tlabel", *rows]) + "\n")
+    return tmp_path
+
+
+def answers(path: Path) -> list[str]:
+    return [line.split(",")[-1] for line in path.read_text().splitlines()[1:]]
+
+
+def test_predict_and_eval_read_a_table_in_the_layout_of_those_that_the_task_was_trained_on(place: Path) -> None:
+    declared = [
+        'kind = "binary"',
+        'text = "text"',
+        'label = "label"',
+        'train = "t.tsv"',
+        'dev = "t.tsv"',
+        "quoting = false",
+    ]
+    (place / "t.toml").write_text("\n".join(["[tasks.t]", *declared]))
+    ran = regkit(*TRAIN, "--data", "t.toml", "--output", "run", cwd=place)
+    assert ran.status == 0, ran.err
+    assert regkit("eval", "run", "--predictions", "own", cwd=place).status == 0
+    assert regkit("eval", "run", "--data", "t.tsv", "--predictions", "table", cwd=place).status == 0
+    assert regkit("predict", "run", "t.tsv", "--output", "new.jsonl", cwd=place).status == 0
+    new = [json.loads(line) for line in (place / "new.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in new] == TEXTS
+    own = answers(place / "own" / "t-dev.csv")
+    assert [str(row["t"]["label"]) for row in new] == own == answers(place / "table" / "t-dev.csv")
+
+
+def test_a_table_that_has_moved_is_scored_on_the_rows_that_were_held_out_and_another_on_all(place: Path) -> None:
+    ran = regkit(*TRAIN, "--data", "t.tsv", "--dev", "0.2", "--output", "run", cwd=place)
+    assert ran.status == 0, ran.err
+    before = regkit("eval", "run", "--json", cwd=place).out
+    (place / "t.tsv").rename(place / "moved.tsv")
+    assert regkit("eval", "run", "--data", "moved.tsv", "--json", cwd=place).out == before
+    (place / "other.tsv").write_text("\n".join((place / "moved.tsv").read_text().splitlines()[:11]) + "\n")
+    ran = regkit("eval", "run", "--data", "other.tsv", "--predictions", "all", cwd=place)
+    assert "every row of other.tsv is scored; the run may have been trained on some of them" in ran.out
+    assert len(answers(next((place / "all").iterdir()))) == 10
+
+
+@pytest.mark.parametrize(
+    ("piped", "said"),
+    [
+        ('[\n {"text": "a"},\n {"text": "b"}\n]\n', "standard input: a JSON array"),
+        ('{"txt": "a"}\n', "standard input has no column 'text'; task 't' reads it"),
+        ("[laughs] I see\nwell, yes\n", "standard input: one text a line"),
+    ],
+)
+def test_json_is_told_by_how_it_begins_and_never_answered_as_text(
+    piped: str, said: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert regkit(*TRAIN, "--data", "t.tsv", "--output", "run", cwd=place).status == 0
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped.encode())))
+    ran = regkit("predict", "run", cwd=place)
+    assert said in ran.err
+    assert len(ran.out.splitlines()) == (0 if "no column" in said else 3)
