@@ -70,6 +70,7 @@ def predict(trained: Trained, request: Request, output: Path | None, as_json: bo
     except BrokenPipeError:  # `regkit predict | head`: nobody reads any more
         silence(sys.stdout)
         return
+    print_lines(console, list(request.stream.notes()))
     print_line(console, f"{asking.summary()}{f', in {output}' if output else ''}")
 
 

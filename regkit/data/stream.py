@@ -12,9 +12,10 @@ from typing import BinaryIO, Protocol
 
 from regkit.base.errors import DataError
 from regkit.base.files import check_plain
+from regkit.data.formats.columnar import is_saved, saved_splits
 from regkit.data.formats.decode import LONGEST_LINE
 from regkit.data.formats.objects import BEGINS_JSON
-from regkit.data.tables import open_source
+from regkit.data.tables import find_files, is_pattern, open_source
 from regkit.tasks.reading import Layout
 
 Columns = Collection[Sequence[str]]  # those of each task
@@ -35,6 +36,10 @@ class Stream(Protocol):
 
     def records(self, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
         """Yield the line of each record with these columns of it. Raises DataError, which names the line."""
+        ...
+
+    def notes(self) -> Sequence[str]:
+        """Say what is unusual about the records that were read, a sentence each."""
         ...
 
 
@@ -59,6 +64,9 @@ class Lines:
                 raise DataError(f"{self.name}, line {blank}: the text is empty.")
             yield number, {TEXT: text}
 
+    def notes(self) -> Sequence[str]:
+        return ()
+
     def _text(self, line: bytes, number: int) -> str:
         if len(line) > LONGEST_LINE:
             raise DataError(f"{self.name}, line {number}: it is longer than {LONGEST_LINE >> 20} MiB.")
@@ -67,6 +75,25 @@ class Lines:
         except UnicodeDecodeError as error:
             byte = f"byte {error.object[error.start]:#04x}"
             raise DataError(f"{self.name}, line {number}: {byte} is not UTF-8 text.") from None
+
+
+class Files:
+    """Several files that are one table. Its name is that of the file that is read just now."""
+
+    def __init__(self, files: Sequence[Stream]) -> None:
+        self.files, first = files, files[0]
+        self.name, self.form, self.unit = first.name, f"{len(files)} files, {first.form}", first.unit
+        self.columns: Sequence[str] = [
+            column for column in first.columns if all(column in each.columns for each in files)
+        ]
+
+    def records(self, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+        for file in self.files:
+            self.name = file.name
+            yield from file.records(columns)
+
+    def notes(self) -> Sequence[str]:
+        return [f"{file.name}: {note}" for file in self.files for note in file.notes()]
 
 
 @contextmanager
@@ -82,6 +109,9 @@ def open_stream(
     if file is None:
         with _from_stdin(readable, layout, lines, table) as piped:
             yield piped
+        return
+    if is_pattern(file) or is_saved(file):
+        yield Files([_open_table(each, layout) for each in _parts(file)])
         return
     try:
         check_plain(file)
@@ -111,6 +141,13 @@ def _from_stdin(readable: Columns, layout: Layout, lines: bool, table: bool) -> 
         source = _open_table(copy, layout)
         source.name = STDIN
         yield source
+
+
+def _parts(place: Path) -> Sequence[Path]:
+    """List the files of a pattern or of a saved data set. Raises DataError for one of several splits."""
+    if is_saved(place) and "" not in (splits := saved_splits(place)):
+        raise DataError(f"{place} has the splits {', '.join(splits)}; name the folder of one of them.")
+    return find_files([place])
 
 
 def _open_table(file: Path, layout: Layout) -> Stream:

@@ -58,6 +58,20 @@ def test_a_table_that_has_moved_is_scored_on_the_rows_that_were_held_out_and_ano
     assert len(answers(next((place / "all").iterdir()))) == 10
 
 
+def test_several_files_are_answered_as_one_table_and_what_is_unusual_is_said(place: Path) -> None:
+    assert regkit(*TRAIN, "--data", "t.tsv", "--output", "run", cwd=place).status == 0
+    for number, text in enumerate(("café", "thé")):
+        (place / f"part-{number}.csv").write_bytes(f"text,n\n{text} and more plain text,1\n".encode("cp1252"))
+    ran = regkit("predict", "run", "part-*.csv", "--output", "new.jsonl", cwd=place)
+    assert ran.status == 0, ran.err
+    assert [json.loads(line)["text"][:4] for line in (place / "new.jsonl").read_text("utf8").splitlines()] == [
+        "café",
+        "thé ",
+    ]
+    assert "2 files, fields parted by commas" in ran.err
+    assert ran.err.count("cp1252") == 2
+
+
 @pytest.mark.parametrize(
     ("piped", "said"),
     [
