@@ -16,7 +16,7 @@ from regkit.base.errors import RunError
 from regkit.base.randomness import Streams
 from regkit.model import Bert, MultitaskModel, load_encoder
 from regkit.model.tokenizer import Tokenizer
-from regkit.runs import checkpoint
+from regkit.runs import checkpoint, manifest
 from regkit.tasks.objectives import Binary, Classification
 from regkit.testing import TINY, tiny_task, tiny_tasks, tiny_trainer
 from regkit.testing.tiny import tiny_tokenizer
@@ -168,13 +168,22 @@ def visible(folder: Path) -> list[str]:
     return [path.name for path in folder.parent.iterdir() if not path.name.startswith(".")]
 
 
-@pytest.mark.parametrize("place", ["save_file", "json.dumps", "_flush", "Tokenizer.save"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "checkpoint.save_file",
+        "checkpoint.json.dumps",
+        "checkpoint.flush",
+        "manifest.flush",
+        "checkpoint.Tokenizer.save",
+    ],
+)
 def test_a_save_that_fails_leaves_the_old_checkpoint_and_nothing_visible(
     save: Save, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     folder = save({"step": 1})
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    monkeypatch.setattr(f"regkit.runs.checkpoint.{place}", fail)
+    monkeypatch.setattr(f"regkit.runs.{place}", fail)
     for name in ("one", "two"):
         with pytest.raises(KeyboardInterrupt):
             save({"step": 2}, name)
@@ -191,7 +200,8 @@ def test_a_checkpoint_takes_its_name_only_when_it_is_whole_and_flushed(
 ) -> None:
     flushed: list[str] = []
 
-    monkeypatch.setattr(checkpoint, "_flush", lambda path: flushed.append(path.name))
+    for module in (checkpoint, manifest):
+        monkeypatch.setattr(module, "flush", lambda path: flushed.append(path.name))
     rename = Path.rename
 
     def watched(self: Path, target: Path) -> Path:
