@@ -1,5 +1,6 @@
 """Prepare: from the files of a task to the rows that it is trained and scored on, with remarks for the plan."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +13,16 @@ from regkit.data.holdout import hold_out
 from regkit.data.labels import read_classes, read_kind, read_range
 from regkit.data.rows import Choice, is_placeholder, repeated
 from regkit.data.tables import Table
+from regkit.tasks.labels import plain
 from regkit.tasks.names import Split
 
 SHOWN = 12  # classes that a remark names
+STRATA = {  # by kind: what has the same share in train and in a dev split that is held out
+    "classification": "class",
+    "binary": "class",
+    "ordinal": "class",
+    "multilabel": "set of labels",
+}
 
 
 @dataclass
@@ -129,9 +137,8 @@ def _make_dev(found: Prepared) -> None:
     spec, train = found.spec, found.tables["train"]
     texts = found.texts("train")
     groups: Sequence[object] = [row.get(spec.group, "") for row in train.rows] if spec.group else texts
-    classes = [""] * len(texts) if spec.kind == "regression" else found.labels("train")
     try:
-        chosen = hold_out(spec.held_out, classes, groups)
+        chosen = hold_out(spec.held_out, _strata(found), groups)
     except DataError as error:
         if not spec.dev_is_default:
             raise DataError(f"{train.name}: {error}; name a file for dev, or set dev = 0.") from None
@@ -140,12 +147,26 @@ def _make_dev(found: Prepared) -> None:
     others = set(chosen)
     found.tables["dev"] = train.only(chosen)
     found.tables["train"] = train.only([row for row in range(len(texts)) if row not in others])
-    even = "" if spec.kind == "regression" else "the same share of each class, "
+    even = f"the same share of each {STRATA[spec.kind]}, " if spec.kind in STRATA else ""
     together = f"{spec.group or 'text'} together"
     found.notes.append(
         f"dev: {len(chosen)} of the {len(texts)} training rows are held out, {even}"
         f"rows of one {together}; equal for every seed"
     )
+
+
+def _strata(found: Prepared) -> list[str]:
+    """Tell of each training row in which stratum it is: that of its class, or one for all where labels are no classes.
+
+    Sets of labels that one row alone has are a stratum together: none of them could be divided.
+    """
+    labels = [str(plain(label)) for label in found.labels("train")]
+    if found.spec.kind not in STRATA:
+        return [""] * len(labels)
+    if found.spec.kind != "multilabel":
+        return labels
+    counts = Counter(labels)
+    return [label if counts[label] > 1 else "" for label in labels]
 
 
 def _count_repeated(found: Prepared) -> None:

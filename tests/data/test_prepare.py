@@ -151,6 +151,24 @@ def test_a_share_of_each_class_is_held_out_whatever_the_order_of_the_rows(
     assert {groups[order[row]] for row in again} == {groups[row] for row in chosen}
 
 
+@pytest.mark.parametrize(
+    ("kind", "label", "share"),
+    [
+        ("soft", lambda n: f"[{n / 100}, {1 - n / 100}]", "are held out, rows of one"),
+        ("multilabel", lambda n: "|".join(name for bit, name in enumerate("abcdefg") if n >> bit & 1), "each set of"),
+        ("regression", lambda n: n / 100, "are held out, rows of one"),
+        ("binary", lambda n: ("1", "yes", "Yes", "0", "no", "0.0")[n % 6] if n > 1 else "tT"[n], "each class"),
+    ],
+)
+def test_the_share_that_is_asked_for_is_held_out_however_many_different_labels_there_are(
+    tmp_path: Path, kind: Any, label: Any, share: str
+) -> None:
+    more = {"soft": {"classes": 2}, "multilabel": {"classes": tuple("abcdefg")}}.get(kind, {})
+    found = prepared(tmp_path, rows(*map(label, range(100))), dev=0.2, kind=kind, **more)
+    assert len(found.tables["dev"].rows) == 20
+    assert any(share in note for note in found.notes)
+
+
 def test_rows_of_one_group_and_rows_of_one_text_are_never_divided(tmp_path: Path) -> None:
     train = [{"text": f"t{n // 2}", "label": "ab"[n % 2], "user": f"u{n % 10}"} for n in range(100)]
     for group in (None, "user"):
