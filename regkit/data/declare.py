@@ -19,6 +19,8 @@ from regkit.data.target import Target
 from regkit.tasks.names import PairMode, Pooling, Split
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+NO_TEXT_FILES = ("unicode-escape", "raw-unicode-escape", "idna", "punycode")  # of Python's literals and of host names
+UNKNOWN_ENCODING = "no such encoding of text is known; utf-8, utf-16, cp1252 and shift_jis are some that are"
 LONGEST_NAME = 64  # characters of a task's name, which is part of file names
 Share = Annotated[float, Field(ge=0, lt=1)]
 Several = Annotated[tuple[TextPath, ...], Field(min_length=1)]
@@ -69,11 +71,13 @@ class TaskSpec(Target):
     @classmethod
     def _known(cls, name: str | None) -> str | None:
         try:
-            return name and codecs.lookup(name).name
-        except LookupError:
-            raise ValueError(
-                "no such encoding is known; utf-8, utf-16, cp1252 and shift_jis are some that are"
-            ) from None
+            found = name and codecs.lookup(name).name
+            "".encode(found or "utf-8")  # refuses what turns bytes into bytes, such as zlib and hex
+        except (LookupError, ValueError):
+            raise ValueError(UNKNOWN_ENCODING) from None
+        if found in NO_TEXT_FILES:
+            raise ValueError(UNKNOWN_ENCODING)
+        return found
 
     @property
     def text_columns(self) -> tuple[str, ...]:
