@@ -8,6 +8,7 @@ from typing import Any
 import tomli_w
 
 from regkit.base.errors import DataError, RegkitError, short
+from regkit.base.wording import printable
 from regkit.data.bare import Files, Given, declare_table, name_of, sort_files, split_table, tables_in
 from regkit.data.declare import SPLITS
 from regkit.data.formats.columnar import is_saved
@@ -100,7 +101,7 @@ def _examples(found: Prepared) -> Iterator[str]:
 
 
 def _commented(lines: Iterable[str]) -> str:
-    return "".join(f"# {' '.join(line.split())}\n" for line in lines)
+    return "".join(f"# {printable(' '.join(line.split()))}\n" for line in lines)
 
 
 def _from(folder: Path, path: Path) -> Path:

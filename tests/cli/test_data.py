@@ -170,3 +170,16 @@ def test_regkit_data_looks_into_a_folder_and_says_what_it_cannot_use(bare: Path)
         if says:
             is_one_sentence(ran := regkit("data", name, cwd=bare))
             assert says in ran.err
+
+
+def test_what_a_file_holds_cannot_command_the_terminal_or_break_the_declaration(bare: Path) -> None:
+    odd = ("\x1b]0;owned\x07", "a\nb", "c\x00d", "\x9b31m")
+    write_csv(bare / "odd.csv", [{"text": f"t{n} {odd[n % 4]}", "label": odd[n % 4]} for n in range(20)])
+    looked = regkit("data", "odd.csv", "--output", "odd.toml", cwd=bare)
+    planned = train(bare, "--dry-run", data="odd.toml")
+    for ran in (looked, planned):
+        assert ran.status == 0, ran.err
+        assert all(sign.isprintable() for line in ran.out.split("\n") for sign in line)
+        assert r"\x1b]0;owned\x07" in ran.out
+        assert r"a\nb" in ran.out
+    assert len(regkit("data", "odd.toml", cwd=bare).err.splitlines()) == 1
