@@ -10,13 +10,14 @@ from pydantic import ValidationError
 from regkit.base.errors import ConfigError, DataError, explain
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.holdout import hold_out
-from regkit.data.labels import read_classes, read_kind, read_range
+from regkit.data.labels import read_classes, read_kind, read_members, read_order, read_range
 from regkit.data.rows import Choice, is_placeholder, repeated
 from regkit.data.tables import Table
 from regkit.tasks.labels import plain
 from regkit.tasks.names import Split
 
 SHOWN = 12  # classes that a remark names
+READERS = {"classification": read_classes, "ordinal": read_order, "multilabel": read_members}  # of a kind's classes
 STRATA = {  # by kind: what has the same share in train and in a dev split that is held out
     "classification": "class",
     "binary": "class",
@@ -109,8 +110,9 @@ def _complete(found: Prepared) -> None:
     names = table.classes.get(spec.label_name)
     kind = spec.kind or ("classification" if names else read_kind(labels))
     update: dict[str, Any] = {"kind": kind}
-    if kind == "classification" and spec.classes is None:
-        update["classes"] = tuple(names) if names else read_classes(table.name, spec.label_name, labels)
+    if kind in READERS and spec.count is None:
+        classes_of = READERS[kind]
+        update["classes"] = tuple(names) if names else classes_of(table.name, spec.label_name, labels)
     if kind == "regression" and spec.range is None:
         scored = labels + (found.labels("dev") if "dev" in found.tables else [])
         update["range"] = read_range(table.name, spec.label_name, scored)

@@ -156,7 +156,7 @@ def test_weights_are_given_by_name_or_in_the_order_of_the_classes(
 
 MISFITS = [
     ('kind = "multi"', "kind is 'multi'; input should be 'classification', 'binary', "),
-    ('kind = "ordinal"', "an ordinal task needs 'classes'."),
+    ('kind = "soft"', "a soft task needs 'classes', their names or their number, which a tasks.toml declares."),
     ('kind = "ordinal"\nclasses = 2', "an ordinal task needs three classes or more; two are for the kind binary."),
     ('kind = "multilabel"\nclasses = 2', "a multilabel task of two classes needs their names."),
     ('kind = "multilabel"\nlabel = ["a"]', "a multilabel task with label columns needs two or more; one alone is for the kind binary."),

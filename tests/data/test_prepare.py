@@ -89,6 +89,42 @@ def test_kind_and_classes_are_read_off_the_labels_and_said(
     assert any(note.startswith(f"read off label: {kind}") for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("kind", "labels", "classes"),
+    [
+        ("ordinal", ["10", "9", "2", "9.0"], ("2", "9", "10")),
+        ("ordinal", ["2", "0", "1"], 3),
+        ("multilabel", ["sweet|hot", "", "Hot|hot", '["new, old"]'], ("hot", "new, old", "sweet")),
+        ("multilabel", ["b, a", "c"], ("a", "b", "c")),
+        ("multilabel", ["0 ; 2", "1"], 3),
+    ],
+)
+def test_classes_in_an_order_or_in_lists_are_read_off_too_and_read_again(
+    tmp_path: Path, kind: Any, labels: list[str], classes: object
+) -> None:
+    spec = TaskSpec(text="text", label="label", kind=kind, train=write_csv(tmp_path / "t.csv", rows(*labels)))
+    found = prepare(spec)
+    assert found.spec.classes == classes
+    assert all(found.spec.objective.label(each) is not None for each in found.labels("train"))
+    assert read_again({"t": spec}, {"t": stated(found.spec.objective)}) == {"t": found.spec}
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "said"),
+    [
+        ("ordinal", ["low", "mid", "high"], "has the class 'high', which is no number, .* in a tasks.toml, the lowest"),
+        ("ordinal", ["1", "2"], "an ordinal task needs three classes or more"),
+        ("multilabel", ["[0, 1]", "[1, 1]"], "has 0 and 1 only, .* name them in a tasks.toml"),
+        ("multilabel", ["a", "a|a"], "every label is a; nothing can be learned"),
+    ],
+)
+def test_what_a_kind_cannot_read_off_its_labels_is_refused_with_the_remedy(
+    tmp_path: Path, kind: Any, labels: list[str], said: str
+) -> None:
+    with pytest.raises((ConfigError, DataError), match=said):
+        prepared(tmp_path, rows(*labels), kind=kind)
+
+
 def test_classes_are_those_of_the_training_file_before_dev_rows_are_held_out(tmp_path: Path) -> None:
     found = prepared(tmp_path, rows("a", "a", "a", "b", "b", "c"), dev=0.4, kind="classification")
     assert found.spec.classes == ("a", "b", "c")
