@@ -110,6 +110,8 @@ def _complete(found: Prepared) -> None:
     names = table.classes.get(spec.label_name)
     kind = spec.kind or ("classification" if names else read_kind(labels))
     update: dict[str, Any] = {"kind": kind}
+    if spec.kind is None and kind == "binary":
+        read_classes(table.name, spec.label_name, labels)  # which refuses one class alone
     if kind in READERS and spec.count is None:
         classes_of = READERS[kind]
         update["classes"] = tuple(names) if names else classes_of(table.name, spec.label_name, labels)

@@ -172,6 +172,24 @@ def test_regkit_data_looks_into_a_folder_and_says_what_it_cannot_use(bare: Path)
             assert says in ran.err
 
 
+def test_regkit_data_is_told_what_it_cannot_guess(bare: Path) -> None:
+    write_csv(bare / "unusual.csv", [{"a": sentence(n), "b": 1 + n % 3, "c": n} for n in range(9)])
+    is_one_sentence(ran := regkit("data", "unusual.csv", cwd=bare))
+    assert "name the columns by --text COLUMN and --label COLUMN" in ran.err
+    ran = regkit("data", "unusual.csv", "--text", "a", "--label", "b", "--kind", "ordinal", cwd=bare)
+    assert 'kind = "ordinal"\ntext = "a"\nlabel = "b"\n' in ran.out, ran.err
+
+
+def test_tables_of_which_none_can_be_a_task_are_a_failure_and_nothing_is_written(bare: Path) -> None:
+    (bare / "none").mkdir()
+    write_csv(bare / "none" / "one.csv", [{"text": sentence(n), "label": 1} for n in range(9)])
+    write_csv(bare / "none" / "odd.csv", [{"a": 1, "b": 2, "c": 3}])
+    ran = regkit("data", "none", "--output", "none.toml", cwd=bare)
+    assert (ran.status, (bare / "none.toml").exists()) == (2, False)
+    assert "every label is 1; nothing can be learned from it." in ran.out
+    assert ran.err == "regkit: none of these 2 tables can be declared as a task: the reason of each is above.\n"
+
+
 def test_what_a_file_holds_cannot_command_the_terminal_or_break_the_declaration(bare: Path) -> None:
     odd = ("\x1b]0;owned\x07", "a\nb", "c\x00d", "\x9b31m")
     write_csv(bare / "odd.csv", [{"text": f"t{n} {odd[n % 4]}", "label": odd[n % 4]} for n in range(20)])
