@@ -45,9 +45,19 @@ class Given:
     kind: str | None = None
     dev: Path | float | None = None
     test: Path | None = None
+    name: str | None = None  # of the task; without it, that of the file
 
     def __bool__(self) -> bool:
-        return any(value is not None for value in vars(self).values())
+        return self.said is not None
+
+    @property
+    def said(self) -> str | None:
+        """The first option that only a bare table has: every other one has a name too."""
+        return next((option for option, value in vars(self).items() if value is not None and option != "name"), None)
+
+    def call(self, usual: str) -> str:
+        """Name the task: as it is asked for, if a task can be called so."""
+        return self.name if self.name and self.name == task_name(self.name) else usual
 
 
 class TableSpec(TaskSpec):

@@ -86,6 +86,16 @@ def test_a_settings_file_says_the_same_with_paths_that_start_at_its_folder(bare:
     assert "task reviews: classification; 30 train, 7 dev, 7 test" in ran.out, ran.err
 
 
+def test_a_run_is_trained_again_and_scored_with_its_table_under_another_name(bare: Path) -> None:
+    write_csv(bare / "moved.csv", STARS)
+    ran = regkit("train", "run/config.toml", "--data", "moved.csv", "--output", "again", cwd=bare)
+    assert "task reviews: classification; 27 train, 3 dev" in ran.out, ran.err
+    assert "again: dev: reviews: " in regkit("eval", "again", cwd=bare).out
+    assert "task stars: " in train(bare, "--tasks", "stars", "--dry-run").out
+    is_one_sentence(refused := train(bare, "--tasks", "to", "--dry-run"))
+    assert "there is no task 'to'. " in refused.err
+
+
 def test_a_folder_with_files_called_after_splits_is_a_task(bare: Path) -> None:
     (bare / "cloned" / "data").mkdir(parents=True)
     (bare / "mood").mkdir()
@@ -111,7 +121,7 @@ def test_a_folder_with_files_called_after_splits_is_a_task(bare: Path) -> None:
             ("--text", "stars", "--data", "three.csv"),
             "three.csv: name the columns by --label COLUMN. Available: a, b, stars.",
         ),
-        (("--data", "one.csv", "--dev", "0.1"), "one.csv: no dev split can be made of them: "),
+        (("--data", "one.csv", "--dev", "0.1"), "one.csv: no dev split can be made of it: a row of each class stays"),
         (("--data", "tasks.toml", "--text", "review"), "--text is for a table without a declaration; "),
         (("--data", "*.json"), "no file matches "),
     ],
