@@ -11,7 +11,7 @@ from regkit.base.errors import ConfigError, DataError, explain
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.holdout import hold_out
 from regkit.data.labels import read_classes, read_kind, read_members, read_order, read_range
-from regkit.data.rows import Choice, is_placeholder, repeated
+from regkit.data.rows import Choice, contradicted, is_placeholder, repeated
 from regkit.data.tables import Table
 from regkit.tasks.labels import plain
 from regkit.tasks.names import Split
@@ -141,21 +141,22 @@ def _make_dev(found: Prepared) -> None:
     spec, train = found.spec, found.tables["train"]
     texts = found.texts("train")
     groups: Sequence[object] = [row.get(spec.group, "") for row in train.rows] if spec.group else texts
-    try:
-        chosen = hold_out(spec.held_out, _strata(found), groups)
-    except DataError as error:
+    together = f"rows of one {spec.group or 'text'}"
+    chosen = hold_out(spec.held_out, _strata(found), groups)
+    if not chosen:
+        kept = "a row of each class stays in train" if spec.kind in STRATA else "a row stays in train"
+        said = f"no dev split can be made of it: {kept}, and {together} stay together"
         if not spec.dev_is_default:
-            raise DataError(f"{train.name}: {error}; name a file for dev, or set dev = 0.") from None
-        found.notes.append("dev: none, for lack of rows")
+            raise DataError(f"{train.name}: {said}; name a file for dev, or set dev = 0.")
+        found.notes.append(f"dev: none; {said}")
         return
     others = set(chosen)
     found.tables["dev"] = train.only(chosen)
     found.tables["train"] = train.only([row for row in range(len(texts)) if row not in others])
     even = f"the same share of each {STRATA[spec.kind]}, " if spec.kind in STRATA else ""
-    together = f"{spec.group or 'text'} together"
     found.notes.append(
         f"dev: {len(chosen)} of the {len(texts)} training rows are held out, {even}"
-        f"rows of one {together}; equal for every seed"
+        f"{together} together; equal for every seed"
     )
 
 
@@ -186,5 +187,7 @@ def _count_repeated(found: Prepared) -> None:
     ]
     if count := repeated(texts.get("train", [])):
         found.notes.append(f"{count} train rows have a text that stands in an earlier row")
+        if differ := contradicted(texts["train"], map(plain, found.labels("train"))):
+            found.notes.append(f"{differ} train rows have a text that stands with another label in another row")
     if "train" in texts and (count := repeated(texts.get("dev", []), texts["train"])):
         found.notes.append(f"{count} of {len(texts['dev'])} dev rows have a text that is also in train")

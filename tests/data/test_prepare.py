@@ -227,12 +227,19 @@ def test_rows_that_are_held_out_are_not_training_rows_even_if_only_these_are_ask
 def test_one_row_a_class_cannot_be_divided_and_that_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(
         DataError,
-        match=r"train\.csv: no dev split can be made of them: .* two rows .*; name a file for dev, or set dev = 0\.$",
+        match=r"train\.csv: no dev split can be made of it: a row of each .* of one text stay together; name a file for dev, or set dev = 0\.$",
     ):
         prepared(tmp_path, rows("a", "b", "c"), dev=0.1)
     same = [{"text": f"t{n}", "label": n % 2, "user": "me"} for n in range(9)]
-    with pytest.raises(DataError, match="no dev split can be made"):
+    with pytest.raises(DataError, match="can be made of it: .* rows of one user stay together"):
         prepared(tmp_path, same, dev=0.1, group="user")
+
+
+def test_rows_with_the_same_text_and_other_labels_are_counted(tmp_path: Path) -> None:
+    train = [{"text": "a b"[n % 2 :: 2] if n < 9 else f"t{n}", "label": ("yes", "Yes", "no")[n % 3]} for n in range(30)]
+    assert "9 train rows have a text that stands with another label in another row" in prepared(tmp_path, train).notes
+    same = [{**row, "label": "yes" if row["label"] != "no" or "t" not in row["text"] else "no"} for row in train]
+    assert not any("another label" in note for note in prepared(tmp_path, same).notes)
 
 
 def test_texts_in_both_splits_and_rows_that_stand_twice_are_counted(tmp_path: Path) -> None:
