@@ -7,5 +7,5 @@ def percent(share: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Write control characters, such as those that command a terminal, as Python writes them: a newline is `\\n`."""
+    """Write out control characters, such as those that command a terminal, as Python does in a string."""
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)

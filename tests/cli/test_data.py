@@ -1,5 +1,6 @@
 """Data from the command line: a table alone is trained on, gone on with and scored, and `regkit data` declares it."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -180,6 +181,25 @@ def test_regkit_data_looks_into_a_folder_and_says_what_it_cannot_use(bare: Path)
         if says:
             is_one_sentence(ran := regkit("data", name, cwd=bare))
             assert says in ran.err
+
+
+def test_files_are_one_table_only_as_shards_of_it_and_each_counts_once(bare: Path) -> None:
+    folder = bare / "alike"
+    folder.mkdir()
+    for name in ("base.csv", "base.tsv", "part-1.csv", "part-2.csv", "lab_12.csv", "lab_15.csv", "a b.csv", "a_b.csv"):
+        write_csv(folder / name, STARS, "\t" if name.endswith("tsv") else ",")
+    out = regkit("data", "alike", "alike/base.csv", "./alike/base.csv", cwd=bare).out
+    found = {name: int(rows) for name, rows in re.findall(r"^task (\w+)\n  train: .*; (\d+) rows", out, re.MULTILINE)}
+    assert found == {"base": 27, "base_2": 27, "part": 54, "lab_12": 27, "lab_15": 27, "a_b": 27, "a_b_2": 27}
+
+
+def test_a_split_that_the_command_line_replaces_is_said(bare: Path) -> None:
+    (bare / "replaced").mkdir()
+    for name in ("train", "validation"):
+        write_csv(bare / "replaced" / f"{name}.csv", STARS)
+    out = train(bare, "--dev", "0.2", "--dry-run", data="replaced").out
+    assert "24 train, 6 dev" in out
+    assert "not read: the dev split in validation.csv, because of --dev 0.2" in out
 
 
 def test_regkit_data_is_told_what_it_cannot_guess(bare: Path) -> None:

@@ -194,7 +194,7 @@ def test_what_does_not_belong_to_a_kind_is_refused_in_a_sentence(tmp_path: Path,
 @pytest.mark.parametrize("name", ["zlib", "rot13", "hex", "undefined", "unicode_escape", "idna", "utf-9", "a\\u0000b"])
 def test_an_encoding_that_is_none_of_text_files_is_refused_by_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(
-        ConfigError, match="encoding is .*; no such encoding of text is known; utf-8, utf-16, cp1252 and"
+        ConfigError, match=r"encoding is .*; no such encoding of text is known; utf-8, utf-16, cp1252 and"
     ):
         declare(tmp_path, f'[tasks.t]\ntext = "x"\nlabel = "y"\ntrain = "t.csv"\nencoding = "{name}"')
 

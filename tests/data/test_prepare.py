@@ -231,7 +231,7 @@ def test_one_row_a_class_cannot_be_divided_and_that_is_one_sentence(tmp_path: Pa
     ):
         prepared(tmp_path, rows("a", "b", "c"), dev=0.1)
     same = [{"text": f"t{n}", "label": n % 2, "user": "me"} for n in range(9)]
-    with pytest.raises(DataError, match="can be made of it: .* rows of one user stay together"):
+    with pytest.raises(DataError, match=r"can be made of it: .* rows of one user stay together"):
         prepared(tmp_path, same, dev=0.1, group="user")
 
 
