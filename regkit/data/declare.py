@@ -61,6 +61,8 @@ class TaskSpec(Target):
     def _complete(self) -> "TaskSpec":
         if (twice := first_duplicate(self.columns)) is not None:
             raise ValueError(f"columns names '{twice}' twice")
+        if (twice := first_duplicate([*self.text_columns, *self.label_columns])) is not None:
+            raise ValueError(f"text and label name the column '{twice}' twice; each has a column of its own")
         if self.pair_mode and isinstance(self.text, str):
             raise ValueError("pair_mode is for pairs: text needs two columns")
         if self.group and not self.held_out:

@@ -77,8 +77,8 @@ class Target(BaseModel):
             return "" if self.classes is None else "a regression task has a range, and no classes"
         if self.kind == "soft" and self.count is None:
             return "a soft task needs 'classes', their names or their number, which a tasks.toml declares"
-        if isinstance(self.classes, tuple) and (twice := first_duplicate(self.classes)) is not None:
-            return f"classes names '{twice}' twice"
+        if isinstance(self.classes, tuple) and (twice := first_duplicate(map(str.strip, self.classes))) is not None:
+            return f"classes names '{twice}' twice"  # labels are read without the blanks around them
         if self.kind == "binary" and self.count != 2:
             return "a binary task has two classes, of which the second is yes"
         if self.kind == "ordinal" and self.count is not None and self.count < 3:

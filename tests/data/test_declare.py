@@ -156,6 +156,13 @@ def test_weights_are_given_by_name_or_in_the_order_of_the_classes(
 
 MISFITS = [
     ('kind = "multi"', "kind is 'multi'; input should be 'classification', 'binary', "),
+    ('kind = "classification"\nclasses = ["a"]', "classes is ['a']; list should have at least 2 items"),
+    ('kind = "classification"\nclasses = ["a", 2]', "classes.1 is 2; input should be a valid string."),
+    ('kind = "classification"\nclasses = 1', "classes is 1; input should be greater than or equal to 2."),
+    ('kind = "classification"\nclasses = ["0", "0 "]', "classes names '0' twice."),
+    ('skip = "0"', "skip is '0'; input should be a valid list."),
+    ('dev = [1]', "dev.0 is 1; input "),
+    ('label = "x"', "text and label name the column 'x' twice; each has a column of its own."),
     ('kind = "soft"', "a soft task needs 'classes', their names or their number, which a tasks.toml declares."),
     ('kind = "ordinal"\nclasses = 2', "an ordinal task needs three classes or more; two are for the kind binary."),
     ('kind = "multilabel"\nclasses = 2', "a multilabel task of two classes needs their names."),
