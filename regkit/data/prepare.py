@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from regkit.base.errors import ConfigError, DataError, explain
+from regkit.base.errors import ConfigError, DataError, explain, short
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.holdout import hold_out
-from regkit.data.labels import read_classes, read_kind, read_members, read_order, read_range
+from regkit.data.labels import as_number, read_classes, read_kind, read_members, read_order, read_range
 from regkit.data.rows import Choice, contradicted, is_placeholder, repeated
 from regkit.data.tables import Table
 from regkit.tasks.labels import plain
@@ -116,13 +116,23 @@ def _complete(found: Prepared) -> None:
         classes_of = READERS[kind]
         update["classes"] = tuple(names) if names else classes_of(table.name, spec.label_name, labels)
     if kind == "regression" and spec.range is None:
-        scored = labels + (found.labels("dev") if "dev" in found.tables else [])
+        scored = [label for split in ("train", "dev") if split in found.tables for label in _scores(found, split)]
         update["range"] = read_range(table.name, spec.label_name, scored)
     try:
         found.spec = type(spec).model_validate(dict(spec) | update)  # what could not be checked before
     except ValidationError as error:
         raise ConfigError(explain(error, table.name, type(spec).model_fields)) from None
     found.notes.append(f"read off {spec.label_name}: {_said(update)}")
+
+
+def _scores(found: Prepared, split: Split) -> list[str]:
+    """List the labels of a split that are not empty. Raises DataError, with the line, for one that is no number."""
+    labels = found.labels(split)
+    for row, label in enumerate(labels):
+        if label and as_number(label) is None:
+            where = found.tables[split].where(row)
+            raise DataError(f"{where}: {found.spec.label_name} is '{short(label)}'; a regression needs numbers.")
+    return [label for label in labels if label]
 
 
 def _said(update: dict[str, Any]) -> str:

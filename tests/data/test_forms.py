@@ -248,6 +248,12 @@ def test_a_file_without_a_header_gets_its_columns_named(tmp_path: Path) -> None:
         read_table(path, columns=["text"])
 
 
+def test_a_header_is_not_read_as_a_row_where_columns_name_the_same(tmp_path: Path) -> None:
+    file = write(tmp_path / "t.csv", "Text, label\na,1\n")
+    with pytest.raises(DataError, match=r"t\.csv has a header of these very names; leave out columns\."):
+        read_table(file, names=["text", "label"])
+
+
 def test_rows_that_a_quote_swallowed_are_said(tmp_path: Path) -> None:
     swallowed = 'label\ttext\n1\t"good start\n' + "0\tline\n" * 50 + '1\tthe end"\n0\tx\n'
     (note,) = read_table(write(tmp_path / "t.tsv", swallowed)).notes

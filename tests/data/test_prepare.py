@@ -133,7 +133,7 @@ def test_classes_are_those_of_the_training_file_before_dev_rows_are_held_out(tmp
 
 def test_a_range_is_that_of_training_and_dev_scores(tmp_path: Path) -> None:
     assert prepared(tmp_path, rows("0.5", "4"), dev=rows("5", "1"), kind="regression").spec.range == (0.5, 5.0)
-    with pytest.raises(DataError, match=r"train\.csv: label is 'x'; a regression needs numbers\."):
+    with pytest.raises(DataError, match=r"train\.csv, line 3: label is 'x'; a regression needs numbers\."):
         prepared(tmp_path, rows("1", "x"), kind="regression")
     with pytest.raises(DataError, match=r"every label is 2; nothing can be learned from it\."):
         prepared(tmp_path, rows("2", "2.0"), kind="regression")

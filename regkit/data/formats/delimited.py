@@ -44,6 +44,8 @@ class Delimited:
             name.startswith(" ") for name in header
         )  # `text, label`: blanks that nobody means
         self.columns: Sequence[str] = list(names) or [name.strip() for name in header]
+        if names and [name.strip().casefold() for name in header] == [name.casefold() for name in names]:
+            raise DataError(f"{self.name} has a header of these very names; leave out columns.")
         if len(self.columns) > MOST_COLUMNS:
             raise DataError(f"{self.name} has {len(self.columns)} columns; {MOST_COLUMNS} are the most.")
         self.hint = "" if names else _without_header(self.columns, self.delimiter)
