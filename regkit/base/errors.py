@@ -127,4 +127,8 @@ def _telling(error: ValidationError) -> ErrorDetails:
 
 def _is_type(part: int | str) -> bool:
     """Tell whether pydantic names a member of a union here, and not a place in the input."""
-    return str(part).startswith(("function-", "constrained-", "tuple[", "list[", "union[")) or part in ("int", "float", "str")
+    return str(part).startswith(("function-", "constrained-", "tuple[", "list[", "union[")) or part in (
+        "int",
+        "float",
+        "str",
+    )
