@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 LISTED = 50  # choices in a message
 COMPARED = 1000  # choices to find the nearest among
@@ -96,7 +97,7 @@ def explain(
     `choices` are all its options; `option` is the one that was checked, if it was one alone. `called` has what
     the user calls an option, where that says at once where it was given: `--warmup`.
     """
-    first = error.errors(include_url=False)[0]
+    first = _telling(error)
     place = [option, *first["loc"]] if option else list(first["loc"])
     name = ".".join(str(part) for number, part in enumerate(place) if not number or not _is_type(part))
     if first["type"] == "extra_forbidden":
@@ -106,13 +107,28 @@ def explain(
     if first["type"] == "missing":
         return f"{owner} needs '{name}'."
     message = first["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
+    message = (message[0].lower() + message[1:]).replace("tuple", "list")  # as a user calls it
     if not name:
         return f"{owner}: {message.rstrip('.')}."
     subject = (called or {}).get(name) or f"{owner}: {name}"
     return f"{subject} is {short(repr(first['input']))}; {message.rstrip('.')}."
 
 
+def _telling(error: ValidationError) -> ErrorDetails:
+    """Find the complaint that helps most: of a value that may be of several types, that of the type which it has.
+
+    So of a list it is one about an item, or about its length, before that it should be a number.
+    """
+    found = error.errors(include_url=False)
+    alike = [each for each in found if each["loc"][:1] == found[0]["loc"][:1]]
+    inside = [each for each in alike if each["loc"] and isinstance(each["loc"][-1], int)]
+    return next(iter(inside + [each for each in alike if not each["type"].endswith("_type")]), found[0])
+
+
 def _is_type(part: int | str) -> bool:
     """Tell whether pydantic names a member of a union here, and not a place in the input."""
-    return str(part).startswith(("function-", "constrained-", "tuple[", "list[")) or part in ("int", "float", "str")
+    return str(part).startswith(("function-", "constrained-", "tuple[", "list[", "union[")) or part in (
+        "int",
+        "float",
+        "str",
+    )

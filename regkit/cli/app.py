@@ -17,6 +17,7 @@ from regkit.cli import request as requests
 from regkit.cli.endings import end_by, stop
 from regkit.cli.gather import check, gather, make_importable
 from regkit.cli.options import flag, takes_settings
+from regkit.data.bare import Given
 from regkit.data.find import find_tasks, is_table
 from regkit.data.stream import open_stream
 from regkit.hooks import catalog
@@ -294,6 +295,12 @@ def predict(
 @app.command("data")
 def look_at_data(
     places: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Tables, folders, or hub:NAME.")],
+    text: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="The column of the text, or two for a pair. Without it, guessed."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the label, as --text.")] = None,
+    kind: Annotated[str | None, typer.Option(metavar="KIND", help="What the labels are. Without it, read off.")] = None,
     output: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Write the declaration of the tasks to this new file, such as tasks.toml."),
@@ -302,7 +309,7 @@ def look_at_data(
     """Look into files: say what they hold, and write the tasks.toml that declares it."""
     from regkit.cli import data as looking
 
-    looking.data(places, output)
+    looking.data(places, Given(text, label, kind), output)
 
 
 @app.command()

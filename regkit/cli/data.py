@@ -3,19 +3,25 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from regkit.base.errors import ConfigError, typed
+from regkit.base.errors import ConfigError, DataError, typed
 from regkit.base.files import write
 from regkit.cli.terminal import Terminal, print_lines
+from regkit.data.bare import Given
 from regkit.data.look import declaration, look
 
 
-def data(places: Sequence[Path], output: Path | None) -> None:
-    """Print what the places hold, and write the declaration to a new file, or print it."""
+def data(places: Sequence[Path], given: Given, output: Path | None) -> None:
+    """Print what the places hold, and write the declaration to a new file, or print it.
+
+    Raises DataError where nothing can be declared.
+    """
     if output is not None and output.exists():
         raise ConfigError(f"{output} exists already; name another --output, or remove it.")
-    found = look(places)
+    found = look(places, given)
     console = Terminal()
     print_lines(console, [line for seen in found for line in seen.lines()])
+    if not any(seen.found for seen in found):
+        raise DataError(f"none of these {len(found)} tables can be declared as a task: the reason of each is above.")
     if output is None:
         print_lines(console, ["", *declaration(found, Path()).splitlines()])
         return

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import typer
 
 from regkit.base.errors import LostError, RegkitError, nearest
+from regkit.base.wording import printable
 from regkit.cli.elsewhere import no_option
 from regkit.cli.terminal import silence
 
@@ -49,7 +50,7 @@ def stop(message: str, status: int, lost: bool = False, remedy: str = "") -> NoR
     message = f"{message} {remedy}".strip()
     if len(message) > LONG:
         message = f"{message[: LONG // 2]} ... {message[-LONG // 2 :]}"
-    line = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message.strip())
+    line = printable(message.strip())
     try:
         print(f"regkit: {_ended(line)}", file=sys.stderr)
     except OSError:  # nobody reads it, or the terminal was closed

@@ -11,6 +11,8 @@ from typing import IO
 
 from rich.console import Console
 
+from regkit.base.wording import printable
+
 
 class Terminal(Console):
     """Print until nobody reads any more, and then nothing: a run is worth more than its lines."""
@@ -38,11 +40,11 @@ def silence(stream: IO[str]) -> None:
 
 
 def print_lines(console: Console, lines: Sequence[str]) -> None:
-    """Print the lines as they are."""
+    """Print each as one line."""
     for line in lines:
         print_line(console, line)
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line as it is."""
-    console.print(line, soft_wrap=True, highlight=False, markup=False)
+    """Print one line, whatever a file put into it: what commands a terminal is shown and not done."""
+    console.print(printable(line), soft_wrap=True, highlight=False, markup=False)

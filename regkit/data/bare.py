@@ -2,8 +2,9 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ TAKEN = {"train", "eval", "type", "to", "half", "float", "double", "apply", "for
 SHARD = re.compile(r"[-_.]?\d+[-_]of[-_]\d+|[-_.]\d+$")
 WORDS = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 
+NUMBER = re.compile(r"(?<!of)[-_.](\d+)$")
+Shards = tuple[Path, str, str]  # the folder, the ending, and the stem without the number
+
 Files = dict[Split, tuple[Path, ...]]
 
 
@@ -45,9 +49,19 @@ class Given:
     kind: str | None = None
     dev: Path | float | None = None
     test: Path | None = None
+    name: str | None = None  # of the task; without it, that of the file
 
     def __bool__(self) -> bool:
-        return any(value is not None for value in vars(self).values())
+        return self.said is not None
+
+    @property
+    def said(self) -> str | None:
+        """The first option that only a bare table has: every other one has a name too."""
+        return next((option for option, value in vars(self).items() if value is not None and option != "name"), None)
+
+    def call(self, usual: str) -> str:
+        """Name the task: as it is asked for, if a task can be called so."""
+        return self.name if self.name and self.name == task_name(self.name) else usual
 
 
 class TableSpec(TaskSpec):
@@ -76,6 +90,11 @@ def declare_table(files: Files, given: Given) -> TaskSpec:
         guesses.append(
             f"guessed by their names: text is {' and '.join(text)}, label is {label}; --text and --label say otherwise"
         )
+    guesses += [
+        f"not read: the {split} split in {', '.join(path.name for path in files[split])}, because of --{split} {said}"
+        for split, said in (("dev", given.dev), ("test", given.test))
+        if split in files and said is not None
+    ]
     values: dict[str, Any] = {
         "train": files["train"],
         "text": text[0] if len(text) == 1 else text,
@@ -123,15 +142,54 @@ def names_split(path: Path) -> bool:
 
 
 def sort_files(paths: Iterable[Path]) -> dict[str, Files]:
-    """Sort files into tasks and splits: `sst-train.csv`, `sst-dev.csv`. A file without a split's name is train."""
+    """Sort files into tasks and splits: `sst-train.csv`, `sst-dev.csv`. A file without a split's name is train.
+
+    Several files are one split only as shards, which differ in their number alone. Others of one name are tasks apart.
+    """
+    files = list({path.absolute(): path for path in paths}.values())  # each once
     found: dict[str, dict[Split, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for path in paths:
-        stem = SHARD.sub("", _stem(path))
-        words = _split_words(stem)
+    owners: dict[tuple[str, Split], Shards] = {}
+    for path, shards in zip(files, _find_shards(files), strict=True):
+        words = _split_words(stem := shards[-1])
         rest = re.sub(rf"[-_. ]*{words[-1]}(?![A-Za-z])[-_. ]*", "-", stem).strip("-") if words else stem
-        found[rest or _folder_name(path)][WORDS[words[-1].lower()] if words else "train"].append(path)
+        split = WORDS[words[-1].lower()] if words else "train"
+        names = _numbered(task_name(rest or _folder_name(path)))
+        name = next(name for name in names if owners.setdefault((name, split), shards) == shards)
+        found[name][split].append(path)
     _join_tests(found)
-    return {task_name(name): {split: tuple(files) for split, files in splits.items()} for name, splits in found.items()}
+    return {name: {split: tuple(files) for split, files in splits.items()} for name, splits in found.items()}
+
+
+def _find_shards(paths: Sequence[Path]) -> list[Shards]:
+    """Give each file what the shards of its table share. Numbers are those of shards if they count up from 0 or 1."""
+    numbers: dict[Shards, list[int]] = defaultdict(list)
+    for path in paths:
+        if number := NUMBER.search(_stem(path)):
+            numbers[_shards(path)].append(int(number[1]))
+    counted = {
+        shards
+        for shards, found in numbers.items()
+        if _split_words(shards[-1]) or sorted(found) in ([*range(len(found))], [*range(1, len(found) + 1)])
+    }
+    return [
+        _shards(path) if not NUMBER.search(_stem(path)) or _shards(path) in counted else (*_place(path), _stem(path))
+        for path in paths
+    ]
+
+
+def _shards(path: Path) -> Shards:
+    return *_place(path), SHARD.sub("", _stem(path))
+
+
+def _place(path: Path) -> tuple[Path, str]:
+    return path.absolute().parent, path.name.removeprefix(_stem(path))
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """Yield a task's name, and then others like it."""
+    yield name
+    for number in count(2):
+        yield f"{name[: LONGEST_NAME - 4]}_{number}"
 
 
 def _folder_name(path: Path) -> str:

@@ -20,6 +20,8 @@ from regkit.tasks.names import PairMode, Pooling, Split
 from regkit.tasks.reading import Layout
 
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+NO_TEXT_FILES = ("unicode-escape", "raw-unicode-escape", "idna", "punycode")  # of Python's literals and of host names
+UNKNOWN_ENCODING = "no such encoding of text is known; utf-8, utf-16, cp1252 and shift_jis are some that are"
 LONGEST_NAME = 64  # characters of a task's name, which is part of file names
 Share = Annotated[float, Field(ge=0, lt=1)]
 Several = Annotated[tuple[TextPath, ...], Field(min_length=1)]
@@ -60,6 +62,8 @@ class TaskSpec(Target):
     def _complete(self) -> "TaskSpec":
         if (twice := first_duplicate(self.columns)) is not None:
             raise ValueError(f"columns names '{twice}' twice")
+        if (twice := first_duplicate([*self.text_columns, *self.label_columns])) is not None:
+            raise ValueError(f"text and label name the column '{twice}' twice; each has a column of its own")
         if self.pair_mode and isinstance(self.text, str):
             raise ValueError("pair_mode is for pairs: text needs two columns")
         if self.group and not self.held_out:
@@ -70,11 +74,13 @@ class TaskSpec(Target):
     @classmethod
     def _known(cls, name: str | None) -> str | None:
         try:
-            return name and codecs.lookup(name).name
-        except LookupError:
-            raise ValueError(
-                "no such encoding is known; utf-8, utf-16, cp1252 and shift_jis are some that are"
-            ) from None
+            found = name and codecs.lookup(name).name
+            "".encode(found or "utf-8")  # refuses what turns bytes into bytes, such as zlib and hex
+        except (LookupError, ValueError):
+            raise ValueError(UNKNOWN_ENCODING) from None
+        if found in NO_TEXT_FILES:
+            raise ValueError(UNKNOWN_ENCODING)
+        return found
 
     @property
     def text_columns(self) -> tuple[str, ...]:

@@ -35,19 +35,18 @@ def find_tasks(data: Path | None, given: Given | None = None) -> dict[str, TaskS
     A folder has a `tasks.toml`, the course's files, or tables called after their splits; `given` says what a table itself
     does not. Raises DataError or ConfigError, which names the file.
     """
-    given = given or Given()
+    given = Given() if given is None else given
     declared = None if data is None else _declaration(data)
     if given and (data is None or declared):
-        said = next(name for name, value in vars(given).items() if value is not None)
         raise ConfigError(
-            f"--{said} is for a table without a declaration; {declared or 'the demo'} declares its tasks."
+            f"--{given.said} is for a table without a declaration; {declared or 'the demo'} declares its tasks."
         )
     if data is None:
         return {name: DemoSpec(source=name, batch_size=16, **spec) for name, spec in DEMO.items()}
     if declared:
         return read_declaration(declared)
     if on_hub(data) or data.is_file() or is_saved(data) or is_pattern(data):
-        return {name_of(data): declare_table(split_table(data), given)}
+        return {given.call(name_of(data)): declare_table(split_table(data), given)}
     if not data.is_dir():
         raise DataError(f"{data} does not exist; {TAKES}.")
     return _in_folder(data, given)
@@ -80,7 +79,7 @@ def _in_folder(folder: Path, given: Given) -> dict[str, TaskSpec]:
             f"{folder} has tables of several tasks, {', '.join(found)}: name one by --data, or declare them in a "
             f"tasks.toml, which 'regkit data {folder}' writes."
         )
-    return {name: declare_table(files, given) for name, files in found.items()}
+    return {given.call(name): declare_table(files, given) for name, files in found.items()}
 
 
 def _course(folder: Path, prefix: str, spec: dict[str, Any]) -> TaskSpec:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from regkit.base.errors import DataError, short
+from regkit.tasks.labels import fields
 
 MOST_READ = 1000  # classes that are read off a column: with more, it is more likely another column
 FEW_NUMBERS = 20  # whole numbers of so many values are classes, as stars are; of more, scores
@@ -50,6 +51,25 @@ def read_classes(owner: str, column: str, values: Sequence[str]) -> int | tuple[
     return len(names) if names == [str(number) for number in range(len(names))] else tuple(names)
 
 
+def read_order(owner: str, column: str, values: Sequence[str]) -> int | tuple[str, ...]:
+    """Read classes that have an order off labels. Raises DataError unless they are numbers, whose order is known."""
+    found = read_classes(owner, column, values)
+    if isinstance(found, tuple) and (word := next((name for name in found if as_number(name) is None), None)):
+        said = f"{column} has the class '{short(word)}', which is no number, so nothing tells the order of the classes"
+        raise DataError(f"{owner}: {said}; name them in a tasks.toml, the lowest first: classes = [...].")
+    return found
+
+
+def read_members(owner: str, column: str, values: Sequence[str]) -> int | tuple[str, ...]:
+    """Read the classes off lists of them: all that any list has. Raises DataError for lists of 0 and 1."""
+    members = [part for text in values for part in fields(text, bool) if part]
+    found = read_classes(owner, column, members)
+    if found == 2:
+        said = f"{column} has 0 and 1 only, so nothing names the classes"
+        raise DataError(f"{owner}: {said}; name them in a tasks.toml: classes = [...].")
+    return found
+
+
 def read_range(owner: str, column: str, values: Iterable[str]) -> tuple[float, float]:
     """Read the range of scores off labels. Raises DataError for a label that is no number, and for scores all alike."""
     numbers = []
@@ -69,7 +89,7 @@ def stated(objective: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"kind": objective.kind}
     if names := list(getattr(objective, "names", ())):
         found["classes"] = names
-    elif objective.kind == "classification":
+    elif objective.kind != "binary" and hasattr(objective, "classes"):
         found["classes"] = objective.classes
     if hasattr(objective, "low"):
         found["range"] = [objective.low, objective.high]

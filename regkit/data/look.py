@@ -8,6 +8,7 @@ from typing import Any
 import tomli_w
 
 from regkit.base.errors import DataError, RegkitError, short
+from regkit.base.wording import printable
 from regkit.data.bare import Files, Given, declare_table, name_of, sort_files, split_table, tables_in
 from regkit.data.declare import SPLITS
 from regkit.data.formats.columnar import is_saved
@@ -47,13 +48,16 @@ class Seen:
         return f"[tasks.{self.name}]\n{examples}{tomli_w.dumps(given)}"
 
 
-def look(places: Sequence[Path]) -> list[Seen]:
-    """Find the tasks that files and folders hold. Raises DataError if they hold no table."""
+def look(places: Sequence[Path], given: Given | None = None) -> list[Seen]:
+    """Find the tasks that files and folders hold. Raises DataError if they hold no table.
+
+    What is `given` counts for each table; one that lacks a column that is named says so.
+    """
     found = [Seen(name, files) for name, files in _tasks(places).items()]
     for seen in found:
         files: Files = seen.files if "train" in seen.files else {"train": next(iter(seen.files.values()))}
         try:
-            seen.found = prepare(declare_table(files, Given()))
+            seen.found = prepare(declare_table(files, given or Given()))
         except RegkitError as error:
             seen.trouble = str(error)
     if not found:
@@ -100,7 +104,7 @@ def _examples(found: Prepared) -> Iterator[str]:
 
 
 def _commented(lines: Iterable[str]) -> str:
-    return "".join(f"# {' '.join(line.split())}\n" for line in lines)
+    return "".join(f"# {printable(' '.join(line.split()))}\n" for line in lines)
 
 
 def _from(folder: Path, path: Path) -> Path:

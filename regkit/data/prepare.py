@@ -1,20 +1,29 @@
 """Prepare: from the files of a task to the rows that it is trained and scored on, with remarks for the plan."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from regkit.base.errors import ConfigError, DataError, explain
+from regkit.base.errors import ConfigError, DataError, explain, short
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.holdout import hold_out
-from regkit.data.labels import read_classes, read_kind, read_range
-from regkit.data.rows import Choice, is_placeholder, repeated
+from regkit.data.labels import as_number, read_classes, read_kind, read_members, read_order, read_range
+from regkit.data.rows import Choice, contradicted, is_placeholder, repeated
 from regkit.data.tables import Table
+from regkit.tasks.labels import plain
 from regkit.tasks.names import Split
 
 SHOWN = 12  # classes that a remark names
+READERS = {"classification": read_classes, "ordinal": read_order, "multilabel": read_members}  # of a kind's classes
+STRATA = {  # by kind: what has the same share in train and in a dev split that is held out
+    "classification": "class",
+    "binary": "class",
+    "ordinal": "class",
+    "multilabel": "set of labels",
+}
 
 
 @dataclass
@@ -101,16 +110,29 @@ def _complete(found: Prepared) -> None:
     names = table.classes.get(spec.label_name)
     kind = spec.kind or ("classification" if names else read_kind(labels))
     update: dict[str, Any] = {"kind": kind}
-    if kind == "classification" and spec.classes is None:
-        update["classes"] = tuple(names) if names else read_classes(table.name, spec.label_name, labels)
+    if spec.kind is None and kind == "binary":
+        read_classes(table.name, spec.label_name, labels)  # which refuses one class alone
+    if kind in READERS and spec.count is None:
+        classes_of = READERS[kind]
+        update["classes"] = tuple(names) if names else classes_of(table.name, spec.label_name, labels)
     if kind == "regression" and spec.range is None:
-        scored = labels + (found.labels("dev") if "dev" in found.tables else [])
+        scored = [label for split in ("train", "dev") if split in found.tables for label in _scores(found, split)]
         update["range"] = read_range(table.name, spec.label_name, scored)
     try:
         found.spec = type(spec).model_validate(dict(spec) | update)  # what could not be checked before
     except ValidationError as error:
         raise ConfigError(explain(error, table.name, type(spec).model_fields)) from None
     found.notes.append(f"read off {spec.label_name}: {_said(update)}")
+
+
+def _scores(found: Prepared, split: Split) -> list[str]:
+    """List the labels of a split that are not empty. Raises DataError, with the line, for one that is no number."""
+    labels = found.labels(split)
+    for row, label in enumerate(labels):
+        if label and as_number(label) is None:
+            where = found.tables[split].where(row)
+            raise DataError(f"{where}: {found.spec.label_name} is '{short(label)}'; a regression needs numbers.")
+    return [label for label in labels if label]
 
 
 def _said(update: dict[str, Any]) -> str:
@@ -129,23 +151,37 @@ def _make_dev(found: Prepared) -> None:
     spec, train = found.spec, found.tables["train"]
     texts = found.texts("train")
     groups: Sequence[object] = [row.get(spec.group, "") for row in train.rows] if spec.group else texts
-    classes = [""] * len(texts) if spec.kind == "regression" else found.labels("train")
-    try:
-        chosen = hold_out(spec.held_out, classes, groups)
-    except DataError as error:
+    together = f"rows of one {spec.group or 'text'}"
+    chosen = hold_out(spec.held_out, _strata(found), groups)
+    if not chosen:
+        kept = "a row of each class stays in train" if spec.kind in STRATA else "a row stays in train"
+        said = f"no dev split can be made of it: {kept}, and {together} stay together"
         if not spec.dev_is_default:
-            raise DataError(f"{train.name}: {error}; name a file for dev, or set dev = 0.") from None
-        found.notes.append("dev: none, for lack of rows")
+            raise DataError(f"{train.name}: {said}; name a file for dev, or set dev = 0.")
+        found.notes.append(f"dev: none; {said}")
         return
     others = set(chosen)
     found.tables["dev"] = train.only(chosen)
     found.tables["train"] = train.only([row for row in range(len(texts)) if row not in others])
-    even = "" if spec.kind == "regression" else "the same share of each class, "
-    together = f"{spec.group or 'text'} together"
+    even = f"the same share of each {STRATA[spec.kind]}, " if spec.kind in STRATA else ""
     found.notes.append(
         f"dev: {len(chosen)} of the {len(texts)} training rows are held out, {even}"
-        f"rows of one {together}; equal for every seed"
+        f"{together} together; equal for every seed"
     )
+
+
+def _strata(found: Prepared) -> list[str]:
+    """Tell of each training row in which stratum it is: that of its class, or one for all where labels are no classes.
+
+    Sets of labels that one row alone has are a stratum together: none of them could be divided.
+    """
+    labels = [str(plain(label)) for label in found.labels("train")]
+    if found.spec.kind not in STRATA:
+        return [""] * len(labels)
+    if found.spec.kind != "multilabel":
+        return labels
+    counts = Counter(labels)
+    return [label if counts[label] > 1 else "" for label in labels]
 
 
 def _count_repeated(found: Prepared) -> None:
@@ -161,5 +197,7 @@ def _count_repeated(found: Prepared) -> None:
     ]
     if count := repeated(texts.get("train", [])):
         found.notes.append(f"{count} train rows have a text that stands in an earlier row")
+        if differ := contradicted(texts["train"], map(plain, found.labels("train"))):
+            found.notes.append(f"{differ} train rows have a text that stands with another label in another row")
     if "train" in texts and (count := repeated(texts.get("dev", []), texts["train"])):
         found.notes.append(f"{count} of {len(texts['dev'])} dev rows have a text that is also in train")

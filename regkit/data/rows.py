@@ -1,7 +1,7 @@
 """Rows: choose those of a table that a task takes, and count those that it leaves out."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from regkit.base.errors import DataError, short
@@ -60,6 +60,14 @@ def is_placeholder(labels: Sequence[str]) -> str | None:
         return None
     only = found.pop()
     return only if only == "" or as_number(only) in (-1.0, 0.0) else None
+
+
+def contradicted(texts: Sequence[tuple[str, ...]], labels: Iterable[object]) -> int:
+    """Count the rows whose text has another label in another row."""
+    found: dict[tuple[str, ...], set[object]] = defaultdict(set)
+    for text, label in zip(texts, labels, strict=True):
+        found[text].add(label)
+    return sum(len(found[text]) > 1 for text in texts)
 
 
 def repeated(texts: Sequence[tuple[str, ...]], other: Sequence[tuple[str, ...]] = ()) -> int:

@@ -75,13 +75,13 @@ class Target(BaseModel):
         """Say what does not fit about the classes; nothing if all does."""
         if self.kind == "regression":
             return "" if self.classes is None else "a regression task has a range, and no classes"
-        if self.kind and self.kind != "classification" and self.count is None:
-            return f"{a_task(self.kind)} needs 'classes'"
-        if isinstance(self.classes, tuple) and (twice := first_duplicate(self.classes)) is not None:
-            return f"classes names '{twice}' twice"
+        if self.kind == "soft" and self.count is None:
+            return "a soft task needs 'classes', their names or their number, which a tasks.toml declares"
+        if isinstance(self.classes, tuple) and (twice := first_duplicate(map(str.strip, self.classes))) is not None:
+            return f"classes names '{twice}' twice"  # labels are read without the blanks around them
         if self.kind == "binary" and self.count != 2:
             return "a binary task has two classes, of which the second is yes"
-        if self.kind == "ordinal" and (self.count or 0) < 3:
+        if self.kind == "ordinal" and self.count is not None and self.count < 3:
             return "an ordinal task needs three classes or more; two are for the kind binary"
         if self.kind == "multilabel" and self.count == 2 and not self.names:
             return "a multilabel task of two classes needs their names"

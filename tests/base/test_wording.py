@@ -1,8 +1,8 @@
-"""Wording: shares in percent, as people read them."""
+"""Wording: numbers and texts of others, as people read them."""
 
 import pytest
 
-from regkit.base.wording import percent
+from regkit.base.wording import percent, printable
 
 
 @pytest.mark.parametrize(
@@ -11,3 +11,7 @@ from regkit.base.wording import percent
 )
 def test_a_share_is_never_written_with_an_exponent(share: float, said: str) -> None:
     assert percent(share) == said
+
+
+def test_what_commands_a_terminal_is_written_out_and_letters_stay() -> None:
+    assert printable("né \x1b[31m\tb\r\n\u202e語🎉\ud800") == r"né \x1b[31m\tb\r\n\u202e語🎉\ud800"

@@ -1,5 +1,6 @@
 """Data from the command line: a table alone is trained on, gone on with and scored, and `regkit data` declares it."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -86,6 +87,16 @@ def test_a_settings_file_says_the_same_with_paths_that_start_at_its_folder(bare:
     assert "task reviews: classification; 30 train, 7 dev, 7 test" in ran.out, ran.err
 
 
+def test_a_run_is_trained_again_and_scored_with_its_table_under_another_name(bare: Path) -> None:
+    write_csv(bare / "moved.csv", STARS)
+    ran = regkit("train", "run/config.toml", "--data", "moved.csv", "--output", "again", cwd=bare)
+    assert "task reviews: classification; 27 train, 3 dev" in ran.out, ran.err
+    assert "again: dev: reviews: " in regkit("eval", "again", cwd=bare).out
+    assert "task stars: " in train(bare, "--tasks", "stars", "--dry-run").out
+    is_one_sentence(refused := train(bare, "--tasks", "to", "--dry-run"))
+    assert "there is no task 'to'. " in refused.err
+
+
 def test_a_folder_with_files_called_after_splits_is_a_task(bare: Path) -> None:
     (bare / "cloned" / "data").mkdir(parents=True)
     (bare / "mood").mkdir()
@@ -111,7 +122,7 @@ def test_a_folder_with_files_called_after_splits_is_a_task(bare: Path) -> None:
             ("--text", "stars", "--data", "three.csv"),
             "three.csv: name the columns by --label COLUMN. Available: a, b, stars.",
         ),
-        (("--data", "one.csv", "--dev", "0.1"), "one.csv: no dev split can be made of them: "),
+        (("--data", "one.csv", "--dev", "0.1"), "one.csv: no dev split can be made of it: a row of each class stays"),
         (("--data", "tasks.toml", "--text", "review"), "--text is for a table without a declaration; "),
         (("--data", "*.json"), "no file matches "),
     ],
@@ -170,3 +181,53 @@ def test_regkit_data_looks_into_a_folder_and_says_what_it_cannot_use(bare: Path)
         if says:
             is_one_sentence(ran := regkit("data", name, cwd=bare))
             assert says in ran.err
+
+
+def test_files_are_one_table_only_as_shards_of_it_and_each_counts_once(bare: Path) -> None:
+    folder = bare / "alike"
+    folder.mkdir()
+    for name in ("base.csv", "base.tsv", "part-1.csv", "part-2.csv", "lab_12.csv", "lab_15.csv", "a b.csv", "a_b.csv"):
+        write_csv(folder / name, STARS, "\t" if name.endswith("tsv") else ",")
+    out = regkit("data", "alike", "alike/base.csv", "./alike/base.csv", cwd=bare).out
+    found = {name: int(rows) for name, rows in re.findall(r"^task (\w+)\n  train: .*; (\d+) rows", out, re.MULTILINE)}
+    assert found == {"base": 27, "base_2": 27, "part": 54, "lab_12": 27, "lab_15": 27, "a_b": 27, "a_b_2": 27}
+
+
+def test_a_split_that_the_command_line_replaces_is_said(bare: Path) -> None:
+    (bare / "replaced").mkdir()
+    for name in ("train", "validation"):
+        write_csv(bare / "replaced" / f"{name}.csv", STARS)
+    out = train(bare, "--dev", "0.2", "--dry-run", data="replaced").out
+    assert "24 train, 6 dev" in out
+    assert "not read: the dev split in validation.csv, because of --dev 0.2" in out
+
+
+def test_regkit_data_is_told_what_it_cannot_guess(bare: Path) -> None:
+    write_csv(bare / "unusual.csv", [{"a": sentence(n), "b": 1 + n % 3, "c": n} for n in range(9)])
+    is_one_sentence(ran := regkit("data", "unusual.csv", cwd=bare))
+    assert "name the columns by --text COLUMN and --label COLUMN" in ran.err
+    ran = regkit("data", "unusual.csv", "--text", "a", "--label", "b", "--kind", "ordinal", cwd=bare)
+    assert 'kind = "ordinal"\ntext = "a"\nlabel = "b"\n' in ran.out, ran.err
+
+
+def test_tables_of_which_none_can_be_a_task_are_a_failure_and_nothing_is_written(bare: Path) -> None:
+    (bare / "none").mkdir()
+    write_csv(bare / "none" / "one.csv", [{"text": sentence(n), "label": 1} for n in range(9)])
+    write_csv(bare / "none" / "odd.csv", [{"a": 1, "b": 2, "c": 3}])
+    ran = regkit("data", "none", "--output", "none.toml", cwd=bare)
+    assert (ran.status, (bare / "none.toml").exists()) == (2, False)
+    assert "every label is 1; nothing can be learned from it." in ran.out
+    assert ran.err == "regkit: none of these 2 tables can be declared as a task: the reason of each is above.\n"
+
+
+def test_what_a_file_holds_cannot_command_the_terminal_or_break_the_declaration(bare: Path) -> None:
+    odd = ("\x1b]0;owned\x07", "a\nb", "c\x00d", "\x9b31m")
+    write_csv(bare / "odd.csv", [{"text": f"t{n} {odd[n % 4]}", "label": odd[n % 4]} for n in range(20)])
+    looked = regkit("data", "odd.csv", "--output", "odd.toml", cwd=bare)
+    planned = train(bare, "--dry-run", data="odd.toml")
+    for ran in (looked, planned):
+        assert ran.status == 0, ran.err
+        assert all(sign.isprintable() for line in ran.out.split("\n") for sign in line)
+        assert r"\x1b]0;owned\x07" in ran.out
+        assert r"a\nb" in ran.out
+    assert len(regkit("data", "odd.toml", cwd=bare).err.splitlines()) == 1

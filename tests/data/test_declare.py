@@ -156,7 +156,14 @@ def test_weights_are_given_by_name_or_in_the_order_of_the_classes(
 
 MISFITS = [
     ('kind = "multi"', "kind is 'multi'; input should be 'classification', 'binary', "),
-    ('kind = "ordinal"', "an ordinal task needs 'classes'."),
+    ('kind = "classification"\nclasses = ["a"]', "classes is ['a']; list should have at least 2 items"),
+    ('kind = "classification"\nclasses = ["a", 2]', "classes.1 is 2; input should be a valid string."),
+    ('kind = "classification"\nclasses = 1', "classes is 1; input should be greater than or equal to 2."),
+    ('kind = "classification"\nclasses = ["0", "0 "]', "classes names '0' twice."),
+    ('skip = "0"', "skip is '0'; input should be a valid list."),
+    ('dev = [1]', "dev.0 is 1; input "),
+    ('label = "x"', "text and label name the column 'x' twice; each has a column of its own."),
+    ('kind = "soft"', "a soft task needs 'classes', their names or their number, which a tasks.toml declares."),
     ('kind = "ordinal"\nclasses = 2', "an ordinal task needs three classes or more; two are for the kind binary."),
     ('kind = "multilabel"\nclasses = 2', "a multilabel task of two classes needs their names."),
     ('kind = "multilabel"\nlabel = ["a"]', "a multilabel task with label columns needs two or more; one alone is for the kind binary."),
@@ -189,6 +196,14 @@ def test_what_does_not_belong_to_a_kind_is_refused_in_a_sentence(tmp_path: Path,
     assert str(caught.value).startswith(f"{tmp_path}/tasks.toml: task 't': {said}")
     assert "\n" not in str(caught.value)
     assert not str(caught.value).endswith("..")
+
+
+@pytest.mark.parametrize("name", ["zlib", "rot13", "hex", "undefined", "unicode_escape", "idna", "utf-9", "a\\u0000b"])
+def test_an_encoding_that_is_none_of_text_files_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"encoding is .*; no such encoding of text is known; utf-8, utf-16, cp1252 and"
+    ):
+        declare(tmp_path, f'[tasks.t]\ntext = "x"\nlabel = "y"\ntrain = "t.csv"\nencoding = "{name}"')
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"

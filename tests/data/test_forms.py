@@ -248,6 +248,27 @@ def test_a_file_without_a_header_gets_its_columns_named(tmp_path: Path) -> None:
         read_table(path, columns=["text"])
 
 
+def test_a_header_is_not_read_as_a_row_where_columns_name_the_same(tmp_path: Path) -> None:
+    file = write(tmp_path / "t.csv", "Text, label\na,1\n")
+    with pytest.raises(DataError, match=r"t\.csv has a header of these very names; leave out columns\."):
+        read_table(file, names=["text", "label"])
+
+
+def test_a_first_line_for_excel_tells_the_delimiter_and_counts_as_a_line(tmp_path: Path) -> None:
+    file = write(tmp_path / "t.csv", "sep=;\r\ntext;label\r\na, b;1\r\nc\r\n")
+    with pytest.raises(DataError, match=r"t\.csv, line 4: 1 fields; the header has 2\."):
+        read_table(file)
+    write(file, "sep=;\ntext;label\na, b;1\n")
+    assert read_table(file).rows == [{"text": "a, b", "label": "1"}]
+
+
+def test_a_delimiter_that_is_not_known_is_said_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"no column 'text': its first line is one field, 'id\^text'; fields may be .*tabs"
+    ):
+        read_table(write(tmp_path / "t.csv", "id^text\n1^a\n"), columns=["text"])
+
+
 def test_rows_that_a_quote_swallowed_are_said(tmp_path: Path) -> None:
     swallowed = 'label\ttext\n1\t"good start\n' + "0\tline\n" * 50 + '1\tthe end"\n0\tx\n'
     (note,) = read_table(write(tmp_path / "t.tsv", swallowed)).notes

@@ -89,6 +89,42 @@ def test_kind_and_classes_are_read_off_the_labels_and_said(
     assert any(note.startswith(f"read off label: {kind}") for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("kind", "labels", "classes"),
+    [
+        ("ordinal", ["10", "9", "2", "9.0"], ("2", "9", "10")),
+        ("ordinal", ["2", "0", "1"], 3),
+        ("multilabel", ["sweet|hot", "", "Hot|hot", '["new, old"]'], ("hot", "new, old", "sweet")),
+        ("multilabel", ["b, a", "c"], ("a", "b", "c")),
+        ("multilabel", ["0 ; 2", "1"], 3),
+    ],
+)
+def test_classes_in_an_order_or_in_lists_are_read_off_too_and_read_again(
+    tmp_path: Path, kind: Any, labels: list[str], classes: object
+) -> None:
+    spec = TaskSpec(text="text", label="label", kind=kind, train=write_csv(tmp_path / "t.csv", rows(*labels)))
+    found = prepare(spec)
+    assert found.spec.classes == classes
+    assert all(found.spec.objective.label(each) is not None for each in found.labels("train"))
+    assert read_again({"t": spec}, {"t": stated(found.spec.objective)}) == {"t": found.spec}
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "said"),
+    [
+        ("ordinal", ["low", "mid", "high"], "has the class 'high', which is no number, .* in a tasks.toml, the lowest"),
+        ("ordinal", ["1", "2"], "an ordinal task needs three classes or more"),
+        ("multilabel", ["[0, 1]", "[1, 1]"], "has 0 and 1 only, .* name them in a tasks.toml"),
+        ("multilabel", ["a", "a|a"], "every label is a; nothing can be learned"),
+    ],
+)
+def test_what_a_kind_cannot_read_off_its_labels_is_refused_with_the_remedy(
+    tmp_path: Path, kind: Any, labels: list[str], said: str
+) -> None:
+    with pytest.raises((ConfigError, DataError), match=said):
+        prepared(tmp_path, rows(*labels), kind=kind)
+
+
 def test_classes_are_those_of_the_training_file_before_dev_rows_are_held_out(tmp_path: Path) -> None:
     found = prepared(tmp_path, rows("a", "a", "a", "b", "b", "c"), dev=0.4, kind="classification")
     assert found.spec.classes == ("a", "b", "c")
@@ -97,7 +133,7 @@ def test_classes_are_those_of_the_training_file_before_dev_rows_are_held_out(tmp
 
 def test_a_range_is_that_of_training_and_dev_scores(tmp_path: Path) -> None:
     assert prepared(tmp_path, rows("0.5", "4"), dev=rows("5", "1"), kind="regression").spec.range == (0.5, 5.0)
-    with pytest.raises(DataError, match=r"train\.csv: label is 'x'; a regression needs numbers\."):
+    with pytest.raises(DataError, match=r"train\.csv, line 3: label is 'x'; a regression needs numbers\."):
         prepared(tmp_path, rows("1", "x"), kind="regression")
     with pytest.raises(DataError, match=r"every label is 2; nothing can be learned from it\."):
         prepared(tmp_path, rows("2", "2.0"), kind="regression")
@@ -151,6 +187,24 @@ def test_a_share_of_each_class_is_held_out_whatever_the_order_of_the_rows(
     assert {groups[order[row]] for row in again} == {groups[row] for row in chosen}
 
 
+@pytest.mark.parametrize(
+    ("kind", "label", "share"),
+    [
+        ("soft", lambda n: f"[{n / 100}, {1 - n / 100}]", "are held out, rows of one"),
+        ("multilabel", lambda n: "|".join(name for bit, name in enumerate("abcdefg") if n >> bit & 1), "each set of"),
+        ("regression", lambda n: n / 100, "are held out, rows of one"),
+        ("binary", lambda n: ("1", "yes", "Yes", "0", "no", "0.0")[n % 6] if n > 1 else "tT"[n], "each class"),
+    ],
+)
+def test_the_share_that_is_asked_for_is_held_out_however_many_different_labels_there_are(
+    tmp_path: Path, kind: Any, label: Any, share: str
+) -> None:
+    more = {"soft": {"classes": 2}, "multilabel": {"classes": tuple("abcdefg")}}.get(kind, {})
+    found = prepared(tmp_path, rows(*map(label, range(100))), dev=0.2, kind=kind, **more)
+    assert len(found.tables["dev"].rows) == 20
+    assert any(share in note for note in found.notes)
+
+
 def test_rows_of_one_group_and_rows_of_one_text_are_never_divided(tmp_path: Path) -> None:
     train = [{"text": f"t{n // 2}", "label": "ab"[n % 2], "user": f"u{n % 10}"} for n in range(100)]
     for group in (None, "user"):
@@ -173,12 +227,19 @@ def test_rows_that_are_held_out_are_not_training_rows_even_if_only_these_are_ask
 def test_one_row_a_class_cannot_be_divided_and_that_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(
         DataError,
-        match=r"train\.csv: no dev split can be made of them: .* two rows .*; name a file for dev, or set dev = 0\.$",
+        match=r"train\.csv: no dev split can be made of it: a row of each .* of one text stay together; name a file for dev, or set dev = 0\.$",
     ):
         prepared(tmp_path, rows("a", "b", "c"), dev=0.1)
     same = [{"text": f"t{n}", "label": n % 2, "user": "me"} for n in range(9)]
-    with pytest.raises(DataError, match="no dev split can be made"):
+    with pytest.raises(DataError, match=r"can be made of it: .* rows of one user stay together"):
         prepared(tmp_path, same, dev=0.1, group="user")
+
+
+def test_rows_with_the_same_text_and_other_labels_are_counted(tmp_path: Path) -> None:
+    train = [{"text": "a b"[n % 2 :: 2] if n < 9 else f"t{n}", "label": ("yes", "Yes", "no")[n % 3]} for n in range(30)]
+    assert "9 train rows have a text that stands with another label in another row" in prepared(tmp_path, train).notes
+    same = [{**row, "label": "yes" if row["label"] != "no" or "t" not in row["text"] else "no"} for row in train]
+    assert not any("another label" in note for note in prepared(tmp_path, same).notes)
 
 
 def test_texts_in_both_splits_and_rows_that_stand_twice_are_counted(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Delimited: read rows whose fields are parted by tabs, commas, semicolons or bars."""
 
 import csv
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 BARS, UNIT = "|||", "\x1f"  # csv takes delimiters of one character: this one stands for three bars
 DELIMITERS = {UNIT: BARS, "\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}  # of two that fit, the first
+PARTED = f"fields may be parted by {', '.join(DELIMITERS.values())}"
+SEPARATOR = re.compile(r'"?sep=([\t,;|])"?\r?\n')  # a first line by which Excel is told the delimiter
 MOST_COLUMNS = 1 << 14  # as many as a spreadsheet has
 SAMPLED = 200  # rows that tell the delimiter
 TALL = 10  # lines of a row: in a higher one, a quote may have swallowed rows
@@ -35,7 +38,9 @@ class Delimited:
         csv.field_size_limit(LONGEST_LINE)  # csv's own limit, of the whole process, is 128 KiB
         self.text, self.quoting, self.names = text, quoting, names
         self.name = str(text.path)
-        self.delimiter = find_delimiter(text, names, quoting)
+        said = SEPARATOR.match(text.begin)
+        self.before = 1 if said else 0  # lines before the header
+        self.delimiter = said[1] if said else find_delimiter(text, names, quoting)
         self.form = f"fields parted by {DELIMITERS[self.delimiter]}"
         self.indented = False
         self.tall = (0, 0)  # lines of the highest row, and where it begins
@@ -44,9 +49,11 @@ class Delimited:
             name.startswith(" ") for name in header
         )  # `text, label`: blanks that nobody means
         self.columns: Sequence[str] = list(names) or [name.strip() for name in header]
+        if names and [name.strip().casefold() for name in header] == [name.casefold() for name in names]:
+            raise DataError(f"{self.name} has a header of these very names; leave out columns.")
         if len(self.columns) > MOST_COLUMNS:
             raise DataError(f"{self.name} has {len(self.columns)} columns; {MOST_COLUMNS} are the most.")
-        self.hint = "" if names else _without_header(self.columns, self.delimiter)
+        self.hint = "" if names else _without_header(self.columns, self.delimiter) or _undivided(self.columns)
         if (twice := first_duplicate(filter(None, self.columns))) is not None:
             more = f": {self.hint}" if self.hint else ""
             raise DataError(f"{self.name} has two columns '{short(twice)}'{more}.")
@@ -74,12 +81,14 @@ class Delimited:
 
     def _rows(self) -> Iterator[tuple[int, int, list[str]]]:
         """Yield the line where each row begins, its lines, and its fields. Blank lines are skipped."""
-        ended = 0
+        ended = self.before
         with self.text.open(newline="") as file:
+            for _ in range(self.before):
+                file.readline()
             reader = _reader(file, self.delimiter, self.quoting, indented=self.indented)
             try:
                 for fields in reader:
-                    began, ended = ended, reader.line_num
+                    began, ended = ended, self.before + reader.line_num
                     if fields:
                         yield began + 1, ended - began, fields
             except csv.Error as error:
@@ -135,6 +144,12 @@ def _without_header(header: Sequence[str], delimiter: str) -> str:
         f"its first line looks like data, {begin!r}; of a file without a header, "
         f"name the columns in tasks.toml: columns = [...] with {len(header)} names"
     )
+
+
+def _undivided(header: Sequence[str]) -> str:
+    """Say that a first line is one field only, if it is and does not look like one name, and what may part fields."""
+    odd = len(header) == 1 and re.search(r"[^\w\s.-]", header[0])
+    return f"its first line is one field, {short(header[0])!r}; {PARTED}" if odd else ""
 
 
 def _like_data(field: str) -> bool:
