@@ -173,7 +173,6 @@ def visible(folder: Path) -> list[str]:
     [
         "checkpoint.save_file",
         "checkpoint.json.dumps",
-        "checkpoint.flush",
         "manifest.flush",
         "checkpoint.Tokenizer.save",
     ],
