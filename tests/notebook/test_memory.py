@@ -111,10 +111,8 @@ def test_a_refused_form_comes_with_the_one_that_is_taken(tmp_path: Path) -> None
     assert read(write_tables(list(stream.take(3)), tmp_path)) == {"task-train": ROWS}
     other = {"a": (TEXTS, LABELS), "b": [{"q": "x", "y": 1, "z": 2}]}
     said = refusal(other, tmp_path)
-    assert (
-        """task 'b': name its columns, "b": {"train": table, "text": COLUMN, "label": COLUMN}. Available: q, y, z."""
-        == said
-    )
+    form = '"b": {"train": table, "text": COLUMN, "label": COLUMN}'
+    assert said == f"task 'b': name its columns, {form}. Available: q, y, z."
     write_tables(other | {"b": {"train": other["b"], "text": "q", "label": "y"}}, tmp_path)
 
 
