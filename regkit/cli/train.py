@@ -50,8 +50,10 @@ def train(
             return _train(console, Experiment.build(settings, processes), output, None, dry_run)
         say = partial(print_line, console)
         with claim(run, say) if processes.first else nullcontext():
-            settings = resuming.same(run, Settings.read(run / folders.CONFIG), settings)
+            ran = Settings.read(run / folders.CONFIG)
+            settings = resuming.same(run, ran, settings)
             if (run / folders.FINISHED).is_file():
+                resuming.check_data(run, ran, settings)
                 say(f"{run} is finished")
                 say(_next(settings, run, "dev" if was_scored(run) else None))
                 return run

@@ -1,6 +1,6 @@
 """Run: what plugins do in one call of a Trainer's `train`, from the first hook to the last step."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from regkit.hooks.compose import compose
 from regkit.hooks.handed import Made
 from regkit.hooks.spec import Losses
 from regkit.runs import checkpoint
+from regkit.runs.manifest import STATE
 from regkit.tasks.task import FINETUNE, Stage, Task
 from regkit.training.passes import Passes
 from regkit.training.state import State
@@ -119,15 +120,8 @@ class Run:
         checkpoint.save_training(folder, kept | {"names": list(self.plugins)})
 
     def load(self, folder: Path) -> None:
-        """Put back what `save` wrote, now that plugins are prepared. Raises RunError if it does not fit."""
-        if not (folder / "training.json").exists():
-            raise RunError(
-                f"{folder} was saved without regkit's plugins, or with save_only_model: it cannot be resumed."
-            )
+        """Put back what `save` wrote, now that plugins are prepared. Raises RunError if it is damaged."""
         saved = checkpoint.load_training(folder)
-        if saved["names"] != list(self.plugins):
-            was, now = (", ".join(names) or "none" for names in (saved["names"], self.plugins))
-            raise RunError(f"{folder} was saved with the plugins {was}, and this Trainer has {now}; name the same.")
         if "model" in saved:
             self.model.load_state_dict(saved["model"])
         for name, value in saved["plugins"].items():
@@ -158,3 +152,21 @@ class Run:
         place = (*self._place, NAME, len(update.parts))
         self.streams.clean[place] = None
         return Part(batch, place, items, self.trainer.current_gradient_accumulation_steps)
+
+
+def check_names(folder: Path, plugins: Iterable[str]) -> None:
+    """Raise RunError for a checkpoint of other plugins than these, or of none where there are some."""
+    now = list(plugins)
+    known = (folder / STATE[0]).exists()
+    if now and not known:
+        raise RunError(f"{folder} was saved without regkit's plugins, or with save_only_model: it cannot be resumed.")
+    was = checkpoint.load_training(folder).get("names", []) if known else []
+    if was != now:
+        before, here = (", ".join(map(str, names)) or "none" for names in (was, now))
+        raise RunError(f"{folder} was saved with the plugins {before}, and this Trainer has {here}; name the same.")
+
+
+def remove_state(folder: Path) -> None:
+    """Remove the state of plugins from a checkpoint that an earlier Trainer left in this place."""
+    for name in STATE:
+        (folder / name).unlink(missing_ok=True)

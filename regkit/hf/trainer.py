@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from regkit.base.errors import ConfigError
 from regkit.hf import refuse
-from regkit.hf.run import Run
+from regkit.hf.restore import restore
+from regkit.hf.run import Run, check_names, remove_state
 from regkit.hooks.answers import TASK
 from regkit.hooks.handed import make
 
@@ -104,19 +105,31 @@ class RegularizedTrainer(Trainer):  # type: ignore[misc]  # mypy does not read t
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
-        if self._run and self.args.should_save:
+        if not self.args.should_save:
+            return
+        if self._run:
             self._run.save(Path(output_dir))
+        else:
+            remove_state(Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if self._run and checkpoint is not None:
+        if checkpoint is None:
+            return
+        check_names(Path(checkpoint), self._given.plugins)
+        if self._run:
             self._load_from_checkpoint(
                 checkpoint
             )  # once more: plugins may have changed the weights while they prepared
             self._run.load(Path(checkpoint))
 
+    def _load_from_checkpoint(self, checkpoint: str, model: nn.Module | None = None) -> None:
+        if not restore(self.model if model is None else model, Path(checkpoint)):
+            super()._load_from_checkpoint(checkpoint, model)
+
     def _load_best_model(self) -> None:
-        super()._load_best_model()
+        if not restore(self.model, Path(self.state.best_model_checkpoint)):
+            super()._load_best_model()
         if self._run:
             self._run.choosing = False  # the model now is the one that was scored best
 

@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import MISSING, fields, is_dataclass
@@ -14,7 +14,7 @@ from typing import Any, get_origin, get_type_hints
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from regkit.base.described import Option, meanings
-from regkit.base.errors import PluginError, RegkitError, explain, nearest
+from regkit.base.errors import PluginError, RegkitError, explain, nearest, short
 from regkit.base.failures import last_line
 from regkit.hooks import source
 
@@ -36,6 +36,11 @@ def handing(classes: Mapping[str, type]) -> Iterator[None]:
         _handed.reset(token)
 
 
+def handed() -> Mapping[str, type]:
+    """List the classes beside the installed ones by name."""
+    return _handed.get()
+
+
 def installed() -> dict[str, EntryPoint]:
     """List the entry points of the installed plugins by name; nothing is imported."""
     found: dict[str, EntryPoint] = {}
@@ -48,8 +53,8 @@ def installed() -> dict[str, EntryPoint]:
 
 def load_class(name: str) -> type:
     """Import the plugin of this name. PluginError where it is missing, broken or no dataclass."""
-    handed = _handed.get().get(name)
-    found, where = (handed, handed.__qualname__) if handed else _load(name)
+    own = handed().get(name)
+    found, where = (own, own.__qualname__) if own else _load(name)
     if not (isinstance(found, type) and is_dataclass(found)):
         raise PluginError(f"plugin '{name}': {where} is not a dataclass.")
     if STAGES in (field.name for field in fields(found)):
@@ -69,7 +74,7 @@ def _load(name: str) -> tuple[Any, str]:
 def _point(name: str) -> EntryPoint:
     points = installed()
     if name not in points:
-        raise PluginError(f"there is no plugin '{name}'. {nearest(name, [*points, *_handed.get()])}")
+        raise PluginError(f"there is no plugin '{name}'. {nearest(name, [*points, *handed()])}")
     return points[name]
 
 
@@ -113,7 +118,7 @@ def check_names(name: str, given: Mapping[str, Any]) -> None:
     Nothing is checked here that only the imported plugin tells: `make` checks that, and the values. Raises PluginError.
     """
     try:
-        found = None if name in _handed.get() else source.read(_point(name))
+        found = None if name in handed() else source.read(_point(name))
         known = found.fields() if found else None
     except source.UnclearError:
         return
@@ -133,8 +138,31 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
     known = options(plugin)
     _check_names(name, known, given)
     checked = {key: _checked(name, known[key], value) for key, value in given.items() if key != STAGES}
+    made = _construct(name, plugin, checked)
+    if any(getattr(made, key) != value for key, value in checked.items()):
+        check_remade(name, made, checked)
+    return made
+
+
+def check_remade(name: str, plugin: Any, options: Iterable[str]) -> None:
+    """Raise PluginError if one that is made of the options that this plugin holds would hold others.
+
+    A run records what its plugin holds, and makes the plugin of it when it goes on.
+    """
+    held = {key: getattr(plugin, key) for key in options}
+    remade = _construct(name, type(plugin), held)
+    for option in fields(plugin):
+        was, now = (getattr(each, option.name) for each in (plugin, remade))
+        if option.init and was != now:
+            raise PluginError(
+                f"plugin '{name}' changes its option {option.name} when it is made: of {short(repr(was))} it makes "
+                f"{short(repr(now))}, so no run could go on with it; keep what it computes in a field with init=False."
+            )
+
+
+def _construct(name: str, kind: type[Any], options: Mapping[str, Any]) -> Any:
     try:
-        return plugin(**checked)
+        return kind(**options)
     except ValueError as error:  # a check of the plugin's own, in __post_init__
         raise PluginError(f"'{name}': {error}.") from None
     except RegkitError:

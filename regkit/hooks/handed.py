@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
 
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
 from regkit.base.errors import PluginError, RegkitError, short
 from regkit.base.failures import last_line
 from regkit.hooks import catalog
@@ -25,10 +27,11 @@ def take(plugins: Iterable[object]) -> Handed:
     """Read `"smart:weight=3"`, a plugin's class, or an object of it: a run makes one of its own with the same options.
 
     A class that no package offers is called by its name in small letters: `MyPlugin` is `my_plugin`. Raises PluginError for
-    anything else, for a plugin given twice, and for two classes of one name.
+    anything else, for a plugin given twice, for two classes of one name, and for an object that no run can make again of its
+    options.
     """
     found = Handed()
-    for given in plugins:
+    for given in _listed(plugins):
         name, options = catalog.parse(given) if isinstance(given, str) else _described(given)
         if name in found.options:
             raise PluginError(f"plugin '{name}' is given twice; one plugin has one instance a run.")
@@ -36,6 +39,12 @@ def take(plugins: Iterable[object]) -> Handed:
         if not isinstance(given, str) and name not in catalog.installed():
             found.classes[name] = given if isinstance(given, type) else type(given)
     return found
+
+
+def _listed(plugins: object) -> Iterable[object]:
+    if isinstance(plugins, str | Mapping) or not isinstance(plugins, Iterable):
+        raise PluginError(f"plugins is {short(repr(plugins))}; it needs a list, and {FORMS}.")
+    return plugins
 
 
 def _described(plugin: object) -> tuple[str, dict[str, Any]]:
@@ -46,13 +55,30 @@ def _described(plugin: object) -> tuple[str, dict[str, Any]]:
         raise PluginError(
             f"{_shown(plugin)} is no plugin; a name, a dataclass with hooks or an object of it is needed."
         )
-    given = [each for each in fields(kind) if each.init and made is not None]
-    return _name(kind), {each.name: getattr(made, each.name) for each in given if not _as_by_default(each, made)}
+    name = _name(kind)
+    if made is None:
+        return name, {}
+    given = [each for each in fields(kind) if each.init and not _as_by_default(name, each, made)]
+    options = {each.name: getattr(made, each.name) for each in given}
+    catalog.check_remade(name, made, options)
+    return name, options
 
 
-def _as_by_default(option: Field[Any], plugin: object) -> bool:
+def _as_by_default(name: str, option: Field[Any], plugin: object) -> bool:
+    """Whether an option is as its class has it. Raises PluginError for a value that no file of settings could hold."""
+    value = getattr(plugin, option.name)
+    if value is option.default:
+        return True
+    try:
+        to_jsonable_python(value)
+    except PydanticSerializationError:
+        kind = type(value).__name__
+        raise PluginError(
+            f"'{name}': {option.name} is a {kind}; a run records its options, so a number, a text, or a list or table of "
+            "these is needed."
+        ) from None
     default = option.default if option.default_factory is MISSING else option.default_factory()
-    return default is not MISSING and bool(getattr(plugin, option.name) == default)
+    return default is not MISSING and bool(value == default)
 
 
 def _name(kind: type) -> str:
@@ -84,10 +110,8 @@ def make(plugins: Iterable[object]) -> Made:
 
     Raises PluginError for one that is unknown, given twice, or has a wrong option.
     """
-    if isinstance(plugins, str | Mapping) or not isinstance(plugins, Iterable):
-        raise PluginError(f"plugins is {short(repr(plugins))}; it needs a list, and {FORMS}.")
     found, stages = dict[str, Any](), dict[str, Sequence[str]]()
-    for given in plugins:
+    for given in _listed(plugins):
         name, plugin, acts_in = _made(given)
         if name in found:
             raise PluginError(f"plugin '{name}' is given twice; keep one of them.")

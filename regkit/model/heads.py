@@ -64,7 +64,10 @@ class Thresholds(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         score: Tensor = self.score(vectors)
-        return torch.cat([score[:, None], (self.lever * self.gaps).expand(len(score), -1)], dim=1)
+        gaps = (self.lever * self.gaps).expand(
+            score.shape[0], -1
+        )  # a graph of ONNX would keep the number that len gives
+        return torch.cat([score[:, None], gaps], dim=1)
 
 
 class Cosine(nn.Module):

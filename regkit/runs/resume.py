@@ -39,6 +39,16 @@ def same(folder: Path, ran: Settings, given: Settings) -> Settings:
     return ran.model_copy(update={name: getattr(given, name) for name in FREE})
 
 
+def check_data(folder: Path, ran: Settings, given: Settings) -> None:
+    """Raise RunError if a finished run is given other data than it was trained on: none of that would be read."""
+    ours, theirs = given.data, ran.data
+    if ours is not None and ours != theirs and (theirs is None or ours.resolve() != theirs.resolve()):
+        raise RunError(
+            f"{folder} is finished, and was trained on {theirs or 'the data of the demo'}, not on {ours}; leave the data "
+            f"out, or begin a new run, which {typed('--encoder', folder)} builds on this one."
+        )
+
+
 def _plain(settings: Settings) -> dict[str, Any]:
     """Turn settings into values that can be compared: tasks by name, options as the plugins have them."""
     found: dict[str, Any] = settings.model_dump(mode="json")

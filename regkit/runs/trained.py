@@ -18,7 +18,7 @@ from regkit.model import MultitaskModel, encoders
 from regkit.model.pooling import made_for
 from regkit.runs import checkpoint, manifest
 from regkit.runs.described import descriptions, find_checkpoint, run_of
-from regkit.runs.folders import CONFIG
+from regkit.runs.folders import CONFIG, other_checkpoint
 from regkit.runs.settings import Settings
 from regkit.tasks.names import Pooling
 from regkit.tasks.objectives import Objective, Probabilistic, class_names
@@ -47,9 +47,12 @@ def load(
     The data that it was trained on is not needed. `factory`, MODULE:FUNCTION, builds its encoder if that is one of your
     own. In float32, answers are those that `regkit eval` scores. Raises RunError, EncoderError or ConfigError.
     """
-    folder = find_checkpoint(None if run is None else Path(run))
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision is {short(repr(precision))}; {' or '.join(get_args(Precision))} is needed.")
+    folder = find_checkpoint(checked_path("run", run))
     if trouble := manifest.damage(folder):
-        raise RunError(f"{folder} is damaged: {trouble}.")
+        owner = run_of(folder)
+        raise RunError(f"{folder} is damaged: {trouble}{other_checkpoint(owner) if owner else ''}.")
     tasks = _tasks(folder)
     where = find_device(device)
     read = encoders.load(folder, factory)
@@ -60,6 +63,13 @@ def load(
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     inference = Inference(model, read.tokenizer, Fit(micro_batch_tokens), dtype)
     return Trained(inference, tasks, _scores(folder), _settings(folder), folder)
+
+
+def checked_path(name: str, path: object) -> Path | None:
+    """Return the path of a run; None for nothing. Raises ConfigError for what is no path."""
+    if path is None or isinstance(path, str | Path):
+        return Path(path) if path else None
+    raise ConfigError(f"{name} is {short(repr(path))}; the path of a folder is needed.")
 
 
 def _tasks(folder: Path) -> dict[str, Task]:

@@ -125,6 +125,18 @@ def test_a_run_goes_on_without_the_encoder_that_it_began_with(place: Path, tmp_p
     assert "run is finished" in ran.out
 
 
+def test_a_finished_run_is_not_given_other_data_in_vain(place: Path, tmp_path: Path) -> None:
+    words = ("train", "--encoder", place / "encoder", "--steps", 1, "--output", "run", "--data")
+    assert regkit(*words, place / "data", cwd=tmp_path).status == 0
+    shutil.copytree(place / "data", tmp_path / "other")
+    (tmp_path / "link").symlink_to(place / "data")
+    refused = regkit("train", "--resume", "run", "--data", "other", cwd=tmp_path)
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "run is finished, and was trained on " in refused.err
+    assert "leave the data out" in refused.err
+    assert "run is finished" in regkit("train", "--resume", "run", "--data", "link", cwd=tmp_path).out
+
+
 @pytest.mark.parametrize("name", HINTS)
 def test_what_is_called_otherwise_elsewhere_names_an_option_that_is_here(name: str) -> None:
     known = {flag(setting) for setting in options()} | {

@@ -196,6 +196,10 @@ def test_a_checkpoint_of_other_plugins_is_not_resumed_from(tmp_path: Path) -> No
         train(make(plugins, tmp_path / folder, **options))
         with pytest.raises(RunError, match=what):
             train(make(["smart"], tmp_path / folder, **options), resume_from_checkpoint=True)
+    with pytest.raises(RunError, match="was saved with the plugins rdrop, and this Trainer has none; name the same"):
+        train(make([], tmp_path / "other", **options), resume_from_checkpoint=True)
+    train(make([], tmp_path / "other", **options))  # in the same place
+    train(make([], tmp_path / "other", **options), resume_from_checkpoint=True)
 
 
 def test_an_output_whose_loss_only_the_model_knows_is_refused(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """The Trainer: regkit's promises hold inside it, and without a plugin that does something it is transformers' own."""
 
+import io
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -254,6 +257,40 @@ def test_a_run_stopped_and_resumed_is_bit_for_bit_the_run_that_never_stopped(
     assert resumed.state.global_step == 3
     same_weights(whole, resumed)
     assert not list(tmp_path.rglob("*.pkl"))
+
+
+def as_of_old(folder: Path) -> Any:
+    """A classifier that comes from files which call the weights of each LayerNorm gamma and beta."""
+    model = classifier("bert", hidden_dropout_prob=0.0)
+    model.save_pretrained(folder)
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    renamed = {}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        *above, kind, last = name.split(".")
+        renamed[".".join([*above, old.get(f"{kind}.{last}", f"{kind}.{last}")])] = tensor
+    save_file(renamed, folder / "model.safetensors", {"format": "pt"})
+    with redirect_stderr(io.StringIO()):
+        return type(model).from_pretrained(folder)
+
+
+@pytest.mark.parametrize("plugins", [[], ["smart"]], ids=["none", "smart"])
+def test_weights_that_files_call_otherwise_are_restored_too(plugins: list[str], tmp_path: Path) -> None:
+    options = {"save_strategy": "steps", "save_steps": 1, "max_steps": 3}
+    whole = train(make(plugins, tmp_path / "whole", as_of_old(tmp_path / "old"), **options))
+    saved = load_file(tmp_path / "whole" / "checkpoint-3" / "model.safetensors")
+    assert any(name.endswith("LayerNorm.gamma") for name in saved)
+    train(make(plugins, tmp_path / "stopped", as_of_old(tmp_path / "old"), callbacks=[Stop(1)], **options))
+    resumed = make(plugins, tmp_path / "stopped", as_of_old(tmp_path / "old"), **options)
+    same_weights(whole, train(resumed, resume_from_checkpoint=True))
+
+
+def test_the_best_checkpoint_is_restored_whatever_its_files_call_the_weights(tmp_path: Path) -> None:
+    options = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 1, "save_steps": 1, "max_steps": 4}
+    options |= {"load_best_model_at_end": True, "learning_rate": 0.1}
+    ours = train(make(["ema:decay=0.5"], tmp_path, as_of_old(tmp_path / "old"), **options))
+    scores = [each["eval_loss"] for each in ours.state.log_history if "eval_loss" in each]
+    assert min(scores) < scores[-1]
+    assert ours.evaluate()["eval_loss"] == min(scores)
 
 
 def test_an_average_of_the_weights_is_scored_and_saved_and_training_goes_on_without_it(tmp_path: Path) -> None:

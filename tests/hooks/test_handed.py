@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import pytest
+import torch
 from regkit_plugins.smart import Smart
 
 from regkit import PluginError, hookimpl
@@ -47,6 +48,34 @@ def test_a_run_makes_a_plugin_of_its_own_from_the_object_it_is_handed() -> None:
     assert (made.weight, made.seen, made is mine) == (2.0, 0, False)
     with pytest.raises(PluginError, match="there is no plugin 'my_l2_plugin'"):
         catalog.make("my_l2_plugin", {})
+
+
+@dataclass
+class Doubling:
+    weight: float = 1.0
+    words: object = None
+
+    def __post_init__(self) -> None:
+        self.weight *= 2
+
+
+def test_an_object_that_a_run_cannot_make_again_of_its_options_is_refused() -> None:
+    with pytest.raises(PluginError, match=r"'doubling' changes its option weight when it is made: of 4.0 it makes 8.0"):
+        take([Doubling(weight=2.0)])
+    with catalog.handing(take([Doubling]).classes), pytest.raises(PluginError, match=r"of 4.0 it makes 8.0"):
+        catalog.make("doubling", {"weight": 2})
+    mine = MyL2Plugin()
+    mine.tasks = torch.ones(2)  # type: ignore[assignment]
+    with pytest.raises(
+        PluginError, match="'my_l2_plugin': tasks is a Tensor; a run records its options, so a number, "
+    ):
+        take([mine])
+
+
+@pytest.mark.parametrize("wrong", [{"smart": {"weight": 1000.0}}, "smart", None, 3])
+def test_plugins_that_are_no_list_are_refused(wrong: object) -> None:
+    with pytest.raises(PluginError, match=r"^plugins is .*; it needs a list, and a plugin is a name such as "):
+        take(wrong)  # type: ignore[arg-type]
 
 
 def test_what_is_no_plugin_is_refused() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regkit import DataError
+from regkit import DataError, RegkitError
 from regkit.data.find import find_tasks
 from regkit.notebook.memory import write_tables
 
@@ -88,6 +88,42 @@ def test_several_tasks_and_options_are_declared_beside_the_tables(tmp_path: Path
     assert (declared.label_columns, declared.kind, declared.held_out) == (("rude", "mean"), "multilabel", 0)
 
 
+def test_an_array_of_pairs_is_a_list_of_pairs(tmp_path: Path) -> None:
+    found = read(write_tables((np.array([["a", "b"], ["c", "d"]]), [0, 1]), tmp_path))["task-train"]
+    assert found == [{"text1": "a", "text2": "b", "label": 0}, {"text1": "c", "text2": "d", "label": 1}]
+
+
+def refusal(data: Any, folder: Path) -> str:
+    with pytest.raises(RegkitError) as error:
+        write_tables(data, folder)
+    return str(error.value)
+
+
+def test_a_refused_form_comes_with_the_one_that_is_taken(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    pairs = list(zip(TEXTS, LABELS, strict=True))
+    for table in (pairs, zip(TEXTS, LABELS, strict=True)):
+        assert "that is tuple(zip(*table))." in refusal(table, tmp_path)
+    assert read(write_tables(tuple(zip(*pairs, strict=True)), tmp_path)) == {"task-train": ROWS}
+    assert "regkit.train('sst.csv'), or a task of a tasks.toml." in refusal({"sst": {"train": "sst.csv"}}, tmp_path)
+    stream = datasets.Dataset.from_list(ROWS).to_iterable_dataset()
+    assert "is a stream, which may have no end: take rows of it by list(data.take(" in refusal(stream, tmp_path)
+    assert read(write_tables(list(stream.take(3)), tmp_path)) == {"task-train": ROWS}
+    other = {"a": (TEXTS, LABELS), "b": [{"q": "x", "y": 1, "z": 2}]}
+    said = refusal(other, tmp_path)
+    form = '"b": {"train": table, "text": COLUMN, "label": COLUMN}'
+    assert said == f"task 'b': name its columns, {form}. Available: q, y, z."
+    write_tables(other | {"b": {"train": other["b"], "text": "q", "label": "y"}}, tmp_path)
+
+
+def test_a_split_that_no_task_has_is_to_be_left_out(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_list(ROWS)
+    said = refusal(datasets.DatasetDict(train=rows, unsupervised=rows), tmp_path)
+    assert "has no split or option 'unsupervised'; leave it out of the mapping. " in said
+    assert said.count(" dev,") == 1
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
@@ -99,8 +135,23 @@ def test_several_tasks_and_options_are_declared_beside_the_tables(tmp_path: Path
         ({3: ROWS}, "data has a task 3, which is no name of one; task_3 would be."),
         ({"sst": {"dev": ROWS}}, "task 'sst' has no train split."),
         ({"sst": {"train": ROWS, "tests": ROWS}}, "task 'sst' has no split or option 'tests'. Did you mean 'test'?"),
-        ({"sst": [{"text": object()}]}, "task 'sst', train: a row cannot be written as JSON: a object is no text, "),
-        ({"sst": [{"text": "a", "label": float("inf")}]}, "task 'sst', train: a row cannot be written as JSON: "),
+        ({"sst": [{"text": object()}]}, "task 'sst', train, row 0: text is <object object at "),
+        (
+            {"sst": [ROWS[0], {"text": "a", "label": float("inf")}]},
+            "task 'sst', train, row 1: label is inf; text that ",
+        ),
+        ({"sst": (["a\ud800"], [1])}, r"task 'sst', train, row 0: text is 'a\ud800'; text that UTF-8 holds, a finite "),
+        ({"sst": (set(TEXTS), LABELS)}, "task 'sst', train: texts are a set, which has no order: the labels would go "),
+        ({"sst": (TEXTS, frozenset(LABELS))}, "task 'sst', train: labels are a frozenset, which has no order: "),
+        ({"sst": ("abc", LABELS)}, "task 'sst', train: texts are a str; a list is needed."),
+        ({"sst": (TEXTS, dict.fromkeys(TEXTS))}, "task 'sst', train: labels are a dict; a list is needed."),
+        ({"sst": (TEXTS, 3)}, "task 'sst', train: labels are of type int; a list is needed."),
+        ({"sst": ([("a", "b"), "c"], [1, 2])}, "task 'sst', train, text 1 is a str, and text 0 is a pair."),
+        (zip(TEXTS, LABELS, strict=True), "task 'task', train is of type zip; (texts, labels), a DataFrame, "),
+        (
+            {"sst": "sst.csv"},
+            "task 'sst', train is of type str; (texts, labels), a DataFrame, a datasets.Dataset or a ",
+        ),
         (7, "task 'task', train is of type int; (texts, labels), "),
     ],
 )

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from regkit.base.errors import ConfigError, RunError
-from regkit.runs.export import compare, formats, hf
+from regkit.runs.export import compare, files, formats, hf
+from regkit.runs.export.card import Card
 from regkit.runs.export.forms import FORMS, form_of
 from regkit.runs.export.source import Source, read_source
 from regkit.runs.export.write import export
@@ -36,6 +38,14 @@ text = ["one", "two"]
 label = "score"
 train = "near-train.csv"
 dev = "near-dev.csv"
+
+[tasks.stars]
+kind = "ordinal"
+classes = 3
+text = "sentence"
+label = "mood"
+train = "mood-train.csv"
+dev = "mood-dev.csv"
 """
 FAMILIES = {"roberta": "Roberta", "distilbert": "DistilBert", "electra": "Electra", "albert": "Albert"}
 
@@ -161,14 +171,15 @@ def test_vectors_and_the_head_beside_them_give_the_output(place: Path, tmp_path:
 @pytest.mark.filterwarnings("ignore")
 def test_one_graph_of_onnx_holds_all_tasks_that_read_alike(place: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
-    found = export(source(place / "run", "mood", "percent", "near"), "onnx", tmp_path / "out")
-    assert list(found) == ["mood", "percent", "near"]
+    found = export(source(place / "run", "mood", "percent", "near", "stars"), "onnx", tmp_path / "out")
+    assert list(found) == ["mood", "percent", "near", "stars"]
     assert max(found.values()) < 1e-5
     described = json.loads((tmp_path / "out" / "outputs.json").read_text("utf8"))
     assert {name: each["graph"] for name, each in described.items()} == {
         "mood.logits": "model.onnx",
         "percent.score": "model.onnx",
         "near.score": "bi_encoder.onnx",
+        "stars.logits": "model.onnx",
     }
 
 
@@ -202,7 +213,7 @@ REFUSED = [
     (["run"], "name the folder to write: regkit export run --output DIR"),
     (
         ["run", "--output", "o"],
-        "run has the tasks mood, same, near, same_apart, percent, and hf holds one; choose it by",
+        "run has the tasks mood, same, near, same_apart, percent, stars, and hf holds one; choose it by",
     ),
     (["run", "--output", "o", "--task", "mod"], "run has no task 'mod'. Did you mean 'mood'?"),
     (["run", "--output", "data", "--task", "mood"], "data exists already; name another --output"),
@@ -210,6 +221,19 @@ REFUSED = [
     (
         ["run", "--output", "o", "--task", "near"],
         "task 'near' is no classifier of transformers: it reads the texts of a",
+    ),
+    (
+        ["run", "--output", "o", "--task", "stars"],
+        "task 'stars' is no classifier of transformers: its head is not one ",
+    ),
+    (["run", "--output", "o", "--task", "stars"], "linear layer; take --format onnx."),
+    (
+        ["run", "--output", "o", "--task", "stars", "--format", "sentence-transformers"],
+        "task 'stars' has a head that is not one linear layer; take --format onnx.",
+    ),
+    (
+        ["run", "--output", "o", "--task", "mood", "--task", "same"],
+        "--task is given for mood, same, and hf holds one; choose it by --task NAME.",
     ),
     (["rnu", "--output", "o"], "there is no run rnu. Did you mean 'run'?"),
     (
@@ -240,7 +264,13 @@ def test_an_encoder_of_the_users_own_and_what_was_pretrained_are_refused_by_name
         source(tmp_path / "own", "mood")
     settings = Settings(finetune=False)
     with pytest.raises(RunError, match=r"^pre was pretrained: its folder is an encoder that transformers reads"):
-        formats.choose_tasks(Path("pre"), settings, "hf", None)
+        formats.choose_tasks(Path("pre"), settings, "hf", [])
+
+
+def test_each_task_that_is_named_is_exported_once() -> None:
+    settings = Settings(tasks=["a", "b", "c"])
+    assert formats.choose_tasks(Path("run"), settings, "onnx", ["c", "a", "c"]) == ["c", "a"]
+    assert formats.choose_tasks(Path("run"), settings, "onnx", []) == ["a", "b", "c"]
 
 
 def test_a_form_whose_libraries_are_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +293,27 @@ def test_an_export_that_answers_otherwise_is_refused_and_leaves_nothing(
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_what_a_library_cannot_read_or_write_is_one_sentence_about_the_task_or_the_folder(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object) -> Any:
+        raise SafetensorError("Error while serializing: I/O error: File too large (os error 27)\n at somewhere")
+
+    run = source(place / "run", "mood")
+    monkeypatch.setattr(compare, "OUTPUTS", {"hf": fail})
+    with pytest.raises(
+        RunError, match=r"^transformers cannot read the export of task 'mood': Error while .* 27\); leave"
+    ):
+        export(run, "hf", tmp_path / "out")
+    monkeypatch.setattr(files, "save_file", fail)
+    with pytest.raises(
+        RunError, match=r"^the export cannot be written to .*out: .*File too large \(os error 27\); noth"
+    ):
+        export(run, "hf", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_the_card_says_what_the_run_noted_and_names_no_path_of_the_machine(place: Path, tmp_path: Path) -> None:
     run = train(place, "noted", "-p", "smart:weight=2")
     ran = regkit("export", "noted", "--task", "mood", "--output", tmp_path / "out", cwd=place)
@@ -275,6 +326,10 @@ def test_the_card_says_what_the_run_noted_and_names_no_path_of_the_machine(place
     assert "* data: data (examples trained on: mood 24)" in card
     assert "* plugin: smart:weight=2" in card
     assert "-p smart:weight=2" in card
+    noted = json.loads((run / "environment.json").read_text("utf8"))
+    for program in ("train.py", "ipykernel_launcher.py"):
+        (run / "environment.json").write_text(json.dumps(noted | {"command": [f"/home/{program}", "-f"]}), "utf8")
+        assert "* command:" not in Card(source(run, "mood"), "hf").training()
     assert str(place) not in card
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regkit.base.errors import RunError, short
-from regkit.base.failures import last_line, ran_out
+from regkit.base.failures import ran_out
 from regkit.model.foreign import quiet
 from regkit.runs.export import hf, onnx, sentence
 from regkit.runs.export.forms import form_of, one_number
@@ -50,9 +50,18 @@ def differences(folder: Path, form: str, source: Source, pairs: Texts = PAIRS) -
         except Exception as error:  # whatever a library raises that cannot read it
             if ran_out(error):
                 raise
-            raise RunError(f"{READERS[form]} cannot read this export: {short(last_line(error))}.") from error
+            raise RunError(
+                f"{READERS[form]} cannot read the export of task '{task.name}': {reason(error)}; leave that task out by "
+                "--task NAME of another, or take another --format."
+            ) from error
         found[task.name] = float((got - wanted).abs().max() / max(1.0, float(wanted.abs().max())))
     return found
+
+
+def reason(error: Exception) -> str:
+    """Say what a library raised, in the line that begins with it, without the place in its code."""
+    said = (line.strip().rstrip(".:") for line in str(error).splitlines())
+    return short(next(filter(None, said), type(error).__name__))
 
 
 def _silent(form: str) -> AbstractContextManager[None]:

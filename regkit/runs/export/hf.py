@@ -65,10 +65,17 @@ def outputs(folder: Path, source: Source, task: Task, pairs: Texts) -> Tensor:
 def _names(source: Source, task: Task) -> ClassifierNames:
     """Find how the family's head is called. Raises ConfigError if that head cannot hold the task's."""
     if reason := _reason(source, task):
-        whole = task.pair_mode == "cross_encoder" or isinstance(source.model.heads[task.name], Cosine)
-        others = "sentence-transformers or onnx" if whole else "onnx, or sentence-transformers for its text vectors"
+        others = _other_formats(task, source.model.heads[task.name])
         raise ConfigError(f"task '{task.name}' is no classifier of transformers: {reason}; take --format {others}.")
     return CLASSIFIERS[_family(source)]
+
+
+def _other_formats(task: Task, head: nn.Module) -> str:
+    """Name the formats that hold a task which is no classifier of transformers."""
+    if not isinstance(head, Linear | Cosine):
+        return "onnx"
+    whole = task.pair_mode == "cross_encoder" or isinstance(head, Cosine)
+    return "sentence-transformers or onnx" if whole else "onnx, or sentence-transformers for its text vectors"
 
 
 def _reason(source: Source, task: Task) -> str:

@@ -25,10 +25,10 @@ VECTOR, SCORES = "sentence_embedding", "scores"  # what sentence-transformers ca
 
 
 def write(source: Source, task: Task, folder: Path) -> None:
-    """Write the folder of one task. Raises ConfigError for a head that does not read text vectors."""
+    """Write the folder of one task. Raises ConfigError for a head with thresholds, as of an ordinal task."""
     head, pooling = source.model.heads[task.name], source.pooling(task)
     if not isinstance(head, Linear | Cosine):
-        raise ConfigError(f"task '{task.name}' has a head that does not read text vectors; --format onnx may hold it.")
+        raise ConfigError(f"task '{task.name}' has a head that is not one linear layer; take --format onnx.")
     config, tensors = save_encoder(source.model.encoder)
     write_model(folder, config | {ENTRY: {"pooling": pooling}}, tensors, source)
     modules = [("", "Transformer"), _pooling(folder, source.model.encoder.width, pooling)]

@@ -4,6 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from regkit.base.errors import RunError
 from regkit.runs.export import compare, hf, onnx, sentence
 from regkit.runs.export.card import write_card
@@ -32,8 +34,9 @@ def export(source: Source, form: str, folder: Path) -> dict[str, float]:
         if folder.is_dir():
             folder.rmdir()  # it is empty, as was checked
         unfinished.rename(folder)
-    except OSError as error:
-        raise RunError(f"the export cannot be written to {folder}: {error.strerror or error}.") from None
+    except (OSError, SafetensorError) as error:
+        said = getattr(error, "strerror", None) or compare.reason(error)
+        raise RunError(f"the export cannot be written to {folder}: {said}; nothing was left there.") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return found
