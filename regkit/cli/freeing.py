@@ -31,9 +31,11 @@ def plan(run: Run) -> Plan:
         return Plan(run, Superfluous(), f"{run.state}, so all of it stays")
     try:
         what = superfluous(follow(run.folder))
+        return Plan(run, what, str(what) or "nothing to free", what.size)
     except RegkitError as error:
         return Plan(run, Superfluous(), str(error))
-    return Plan(run, what, str(what) or "nothing to free", what.size)
+    except FileNotFoundError:
+        return Plan(run, Superfluous(), "another process removes files of it at this moment")
 
 
 def free(planned: Plan) -> Plan:
@@ -41,8 +43,10 @@ def free(planned: Plan) -> Plan:
     if not planned.size:
         return planned
     try:
-        with claim(follow(planned.run.folder), lambda line: None):
-            planned.what.free()
+        with claim(folder := follow(planned.run.folder), lambda line: None):
+            what = superfluous(folder)  # again: another process may have removed it before the lock was free
+            size = what.size
+            what.free()
     except (RegkitError, OSError) as error:
         return replace(planned, reason=f"not all of it could be removed: {error}")
-    return replace(planned, freed=True)
+    return replace(planned, size=size, freed=True)

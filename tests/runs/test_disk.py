@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from regkit.cli import freeing
 from regkit.runs import disk, manifest
+from regkit.runs.disk import Superfluous
+from regkit.runs.listing import Run
 from regkit.runs.lock import claim
 from tests.cli.test_bad_input import is_one_sentence
 from tests.helpers import Ran, regkit, write_encoder, write_tasks
@@ -74,6 +77,20 @@ def test_clean_says_what_goes_and_frees_it_only_if_the_user_agrees(place: Path, 
     assert whole(run)
     assert regkit("eval", "kept", cwd=tmp_path).status == 0
     assert regkit("clean", "kept", "--yes", cwd=tmp_path).out == "kept: nothing to free\n"
+
+
+def test_two_that_clean_at_once_both_end_well(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(copy(place / "kept", tmp_path / "kept"))
+    planned = freeing.plan(run)
+    first, second = freeing.free(planned), freeing.free(planned)
+    assert (first.freed, first.size, second.size) == (True, planned.size, 0)
+    assert whole(run.folder)
+
+    def gone(folder: Path) -> Superfluous:
+        raise FileNotFoundError(2, "No such file or directory", "training.safetensors")
+
+    monkeypatch.setattr(freeing, "superfluous", gone)
+    assert freeing.plan(run).reason == "another process removes files of it at this moment"
 
 
 def test_clean_leaves_alone_what_is_not_finished_runs_now_or_is_damaged(place: Path, tmp_path: Path) -> None:
