@@ -313,7 +313,7 @@ def export(
         Path | None, typer.Option(metavar="DIR", help="The folder to write, which is new or empty.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The task to export, where a form holds one.")
+        list[str] | None, typer.Option(metavar="NAME", help="A task to export; onnx holds several, --task each.")
     ] = None,
     form: Annotated[
         FormatName,
@@ -325,7 +325,7 @@ def export(
     if output is None:
         raise ConfigError(f"name the folder to write: {typed('regkit', 'export', run or folder, '--output', 'DIR')}")
     settings = Settings.read(folder / folders.CONFIG)
-    names = formats.choose_tasks(folder, settings, form.value, task)
+    names = formats.choose_tasks(folder, settings, form.value, task or [])
     formats.check_output(output)
     formats.check_libraries(form.value)
 

@@ -21,21 +21,22 @@ def check_output(folder: Path) -> None:
         raise RunError(f"{short(above)} is no folder that can be written to; name another --output.")
 
 
-def choose_tasks(folder: Path, settings: Settings, form: str, task: str | None) -> list[str]:
-    """Choose the tasks to export.
+def choose_tasks(folder: Path, settings: Settings, form: str, wanted: Sequence[str]) -> list[str]:
+    """Choose the tasks to export: those that are wanted, or all.
 
     Raises RunError for a run without tasks, and ConfigError for a name that is unknown or missing.
     """
     if not settings.finetune:
         raise RunError(f"{folder} was pretrained: its folder is an encoder that transformers reads, and has no task.")
     names = settings.tasks or []
-    if task is not None and task not in names:
-        raise ConfigError(f"{folder} has no task '{task}'. {nearest(task, names)}")
-    if task is not None:
-        return [task]
-    if len(names) > 1 and form not in SEVERAL:
-        raise ConfigError(f"{folder} has the tasks {', '.join(names)}, and {form} holds one; choose it by --task NAME.")
-    return list(names)
+    for task in wanted:
+        if task not in names:
+            raise ConfigError(f"{folder} has no task '{task}'. {nearest(task, names)}")
+    chosen = list(dict.fromkeys(wanted or names))
+    if len(chosen) > 1 and form not in SEVERAL:
+        asked = f"--task is given for {', '.join(chosen)}" if wanted else f"{folder} has the tasks {', '.join(chosen)}"
+        raise ConfigError(f"{asked}, and {form} holds one; choose it by --task NAME.")
+    return chosen
 
 
 def check_libraries(form: str) -> None:
