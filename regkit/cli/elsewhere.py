@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from regkit.base.errors import nearest
+from regkit.cli.options import OTHER_NAMES
 
 OTHERS = {
     "gradient-accumulation gradient-accumulation-steps grad-accum accumulation-steps accumulate-grad-batches": (
@@ -45,6 +46,15 @@ OTHERS = {
     "config config-file": "The settings file is an argument, without --config: regkit train FILE.toml",
 }
 HINTS = {name: hint for names, hint in OTHERS.items() for name in names.split()}
+
+
+def setting_called(name: str) -> str:
+    """Find the setting that means what this name does elsewhere; a name without one stays as it is."""
+    option = f"--{name.replace('_', '-').lower()}"
+    if named := re.match(r"--[\w-]+", HINTS.get(option[2:], "")):
+        option = named[0]
+    short = {other: setting for setting, other in OTHER_NAMES.items()}
+    return short.get(option, option[2:].replace("-", "_"))
 
 
 def no_option(name: str, known: Iterable[str]) -> str:

@@ -47,7 +47,7 @@ def gather(
         values["steps"] = None
     for name in ("data", "dev", "test"):
         values[name] = _absolute(values[name], share=name == "dev")
-    if values["encoder"] and follow(Path(values["encoder"])).is_dir():
+    if isinstance(values["encoder"], str | Path) and follow(Path(values["encoder"])).is_dir():
         values["encoder"] = str(absolute(Path(values["encoder"])))
     called = {name: name if owner else flag(name) for name in given}
     return Settings.checked(values, owner or "the command line", called)
@@ -55,12 +55,9 @@ def gather(
 
 def _absolute(value: Any, share: bool = False) -> Any:
     """Make a path absolute; a data set of the Hub, a share where one may be, and nothing stay as they are."""
-    if (
-        value is None
-        or isinstance(value, float)
-        or on_hub(Path(value))
-        or (share and as_number(str(value)) is not None)
-    ):
+    if not isinstance(value, str | Path):  # nothing, a share, or what the settings refuse
+        return value
+    if on_hub(Path(value)) or (share and as_number(str(value)) is not None):
         return value
     return absolute(Path(value))
 

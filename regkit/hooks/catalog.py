@@ -36,6 +36,11 @@ def handing(classes: Mapping[str, type]) -> Iterator[None]:
         _handed.reset(token)
 
 
+def handed() -> Mapping[str, type]:
+    """List the classes beside the installed ones by name."""
+    return _handed.get()
+
+
 def installed() -> dict[str, EntryPoint]:
     """List the entry points of the installed plugins by name; nothing is imported."""
     found: dict[str, EntryPoint] = {}
@@ -48,8 +53,8 @@ def installed() -> dict[str, EntryPoint]:
 
 def load_class(name: str) -> type:
     """Import the plugin of this name. PluginError where it is missing, broken or no dataclass."""
-    handed = _handed.get().get(name)
-    found, where = (handed, handed.__qualname__) if handed else _load(name)
+    own = handed().get(name)
+    found, where = (own, own.__qualname__) if own else _load(name)
     if not (isinstance(found, type) and is_dataclass(found)):
         raise PluginError(f"plugin '{name}': {where} is not a dataclass.")
     if STAGES in (field.name for field in fields(found)):
@@ -69,7 +74,7 @@ def _load(name: str) -> tuple[Any, str]:
 def _point(name: str) -> EntryPoint:
     points = installed()
     if name not in points:
-        raise PluginError(f"there is no plugin '{name}'. {nearest(name, [*points, *_handed.get()])}")
+        raise PluginError(f"there is no plugin '{name}'. {nearest(name, [*points, *handed()])}")
     return points[name]
 
 
@@ -113,7 +118,7 @@ def check_names(name: str, given: Mapping[str, Any]) -> None:
     Nothing is checked here that only the imported plugin tells: `make` checks that, and the values. Raises PluginError.
     """
     try:
-        found = None if name in _handed.get() else source.read(_point(name))
+        found = None if name in handed() else source.read(_point(name))
         known = found.fields() if found else None
     except source.UnclearError:
         return

@@ -1,16 +1,19 @@
 """Train: `regkit train` from Python, on data and plugins that are objects there."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from regkit.base.errors import ConfigError, nearest
 from regkit.cli import train as training
+from regkit.cli.elsewhere import setting_called
 from regkit.cli.gather import check, gather
 from regkit.hooks import catalog
 from regkit.hooks.handed import Handed, take
 from regkit.notebook.memory import write_tables
 from regkit.runs import folders
-from regkit.runs.trained import Trained, load
+from regkit.runs.settings import Settings
+from regkit.runs.trained import Trained, checked_path, load
 
 
 def train(
@@ -32,15 +35,25 @@ def train(
     Raises RegkitError, whose message is the sentence that the command line prints, before any training; and where
     training stops, by Ctrl-C too, with the command that goes on.
     """
+    _check_names(settings)
     given = dict(settings)
     if isinstance(given.get("text"), str):
         given["text"] = [given["text"]]
     if data is not None:
         given["data"] = data if isinstance(data, str | Path) else write_tables(data)
+    begin, go_on = checked_path("output", output), checked_path("resume", resume)
     handed = take(plugins)
     with catalog.handing(handed.classes):
-        folder = _train(given, handed, Path(output) if output else None, str(resume) if resume else None, quiet)
+        folder = _train(given, handed, begin, str(go_on) if go_on else None, quiet)
     return load(folder, device=given.get("device", "auto"), factory=given.get("encoder_factory"))
+
+
+def _check_names(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError for the first name that is no setting, with what it means: `lr` is `learning_rate`."""
+    known = Settings.model_fields
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"regkit.train has no option '{name}'. {nearest(setting_called(name), known)}")
 
 
 def _train(given: dict[str, Any], handed: Handed, output: Path | None, resume: str | None, quiet: bool) -> Path:

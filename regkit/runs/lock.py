@@ -26,7 +26,7 @@ def claim(folder: Path, say: Say) -> IO[str]:
     except BlockingIOError:
         with file:
             owner = file.readline().strip() or "another process"
-        raise RunError(f"{folder} is being written by {owner}; wait until it ends, or name another --output.") from None
+        raise RunError(f"{folder} is being written by {owner}; wait until it ends.") from None
     except OSError as error:
         say(f"{folder} cannot be locked ({error.strerror}): nothing keeps a second process from writing there")
     with naming(folder / LOCK):

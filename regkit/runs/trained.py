@@ -47,7 +47,9 @@ def load(
     The data that it was trained on is not needed. `factory`, MODULE:FUNCTION, builds its encoder if that is one of your
     own. In float32, answers are those that `regkit eval` scores. Raises RunError, EncoderError or ConfigError.
     """
-    folder = find_checkpoint(None if run is None else Path(run))
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision is {short(repr(precision))}; {' or '.join(get_args(Precision))} is needed.")
+    folder = find_checkpoint(checked_path("run", run))
     if trouble := manifest.damage(folder):
         raise RunError(f"{folder} is damaged: {trouble}.")
     tasks = _tasks(folder)
@@ -60,6 +62,13 @@ def load(
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     inference = Inference(model, read.tokenizer, Fit(micro_batch_tokens), dtype)
     return Trained(inference, tasks, _scores(folder), _settings(folder), folder)
+
+
+def checked_path(name: str, path: object) -> Path | None:
+    """Return the path of a run; None for nothing. Raises ConfigError for what is no path."""
+    if path is None or isinstance(path, str | Path):
+        return Path(path) if path else None
+    raise ConfigError(f"{name} is {short(repr(path))}; the path of a folder is needed.")
 
 
 def _tasks(folder: Path) -> dict[str, Task]:

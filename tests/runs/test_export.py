@@ -230,6 +230,10 @@ REFUSED = [
         ["run", "--output", "o", "--task", "stars", "--format", "sentence-transformers"],
         "task 'stars' has a head that is not one linear layer; take --format onnx.",
     ),
+    (
+        ["run", "--output", "o", "--task", "mood", "--task", "same"],
+        "--task is given for mood, same, and hf holds one; choose it by --task NAME.",
+    ),
     (["rnu", "--output", "o"], "there is no run rnu. Did you mean 'run'?"),
     (
         ["mean", "--output", "o", "--task", "mood"],
@@ -259,7 +263,13 @@ def test_an_encoder_of_the_users_own_and_what_was_pretrained_are_refused_by_name
         source(tmp_path / "own", "mood")
     settings = Settings(finetune=False)
     with pytest.raises(RunError, match=r"^pre was pretrained: its folder is an encoder that transformers reads"):
-        formats.choose_tasks(Path("pre"), settings, "hf", None)
+        formats.choose_tasks(Path("pre"), settings, "hf", [])
+
+
+def test_each_task_that_is_named_is_exported_once() -> None:
+    settings = Settings(tasks=["a", "b", "c"])
+    assert formats.choose_tasks(Path("run"), settings, "onnx", ["c", "a", "c"]) == ["c", "a"]
+    assert formats.choose_tasks(Path("run"), settings, "onnx", []) == ["a", "b", "c"]
 
 
 def test_a_form_whose_libraries_are_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

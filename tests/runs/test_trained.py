@@ -46,6 +46,14 @@ def predicted(run: Path, task: str) -> list[str]:
         return [row[1] for row in csv.reader(file)][1:]
 
 
+def test_what_is_no_folder_or_no_precision_is_refused(run: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^run is 5; the path of a folder is needed\.$"):
+        regkit.load(5)  # type: ignore[arg-type]
+    for precision in ("fp16", "fp64", None):
+        with pytest.raises(ConfigError, match=r"^precision is .*; fp32 or bf16 is needed\.$"):
+            regkit.load(run, precision=precision)  # type: ignore[arg-type]
+
+
 def test_a_run_answers_without_its_data_as_eval_predicted(run: Path, model: Trained) -> None:
     assert list(model.tasks) == ["mood", "same", "near"]
     for name, texts in {"mood": TEXTS, "same": PAIRS}.items():

@@ -34,6 +34,7 @@ session = onnxruntime.InferenceSession(f"{{FOLDER}}/{graph}")
 options = {{"padding": True, "truncation": True, "return_tensors": "np", "return_token_type_ids": True}}
 {read}
 (found,) = session.run(["{output}"], inputs)"""
+OURS = ("regkit", "__main__.py")  # what a run that the command line began was started as
 LIBRARIES = {"hf": "transformers", "sentence-transformers": "sentence-transformers", "onnx": "onnx"}
 
 
@@ -155,8 +156,9 @@ class Card:
         lines += [f"* plugin: {plugin(name, options)}" for name, options in settings.plugins.items()]
         if changed := other_settings(settings):
             lines.append(f"* settings: {', '.join(changed)}")
-        if command := self.environment.get("command"):
-            lines.append(f"* command: `{typed('regkit', *command[1:])}`")
+        program, *words = self.environment.get("command") or [""]
+        if Path(program).name in OURS:  # a run that was begun in Python has a program of the user's there
+            lines.append(f"* command: `{typed('regkit', *words)}`")
         versions = {"python": self.environment.get("python"), **self.environment.get("packages", {})}
         lines.append(f"* versions: {', '.join(f'{name} {found}' for name, found in versions.items() if found)}")
         return "\n".join(["## Training", "", *lines])
