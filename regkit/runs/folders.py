@@ -112,12 +112,27 @@ def note_latest(folder: Path, say: Say) -> None:
 def find_run(run: Path | None) -> Path:
     """Find a run to evaluate, the latest for None. Raises RunError if it has no whole best checkpoint."""
     folder = find_folder(run)
-    best = follow(folder / "best")
-    if not best.is_dir():
-        raise RunError(f"{folder} has no checkpoint yet: training has not reached the end of its first epoch.")
-    if trouble := damage(best):
-        raise RunError(f"{folder / 'best'} is damaged: {trouble}.")
+    if trouble := damage(best_of(folder)):
+        raise RunError(f"{folder / 'best'} is damaged: {trouble}{other_checkpoint(folder)}.")
     return folder
+
+
+def best_of(folder: Path) -> Path:
+    """Find the best checkpoint of a run. Raises RunError if there is none, or none any more."""
+    best = follow(folder / "best")
+    if best.is_dir():
+        return best
+    if os.path.lexists(folder / "best") or (folder / FINISHED).is_file():
+        raise RunError(f"{folder / 'best'} leads to no checkpoint{other_checkpoint(folder)}.")
+    raise RunError(f"{folder} has no checkpoint yet: training has not reached the end of its first epoch.")
+
+
+def other_checkpoint(folder: Path) -> str:
+    """Say, as the end of a sentence, that the last checkpoint of a run without its best can be used, if it is whole."""
+    best, last = (follow(folder / name) for name in ("best", "last"))
+    if not last.is_dir() or os.path.realpath(last) == os.path.realpath(best) or damage(last):
+        return ""
+    return f"; {folder / 'last'} is whole, and `regkit predict` and `regkit.load` read it"
 
 
 def find_folder(run: Path | None) -> Path:

@@ -18,7 +18,7 @@ from regkit.model import MultitaskModel, encoders
 from regkit.model.pooling import made_for
 from regkit.runs import checkpoint, manifest
 from regkit.runs.described import descriptions, find_checkpoint, run_of
-from regkit.runs.folders import CONFIG
+from regkit.runs.folders import CONFIG, other_checkpoint
 from regkit.runs.settings import Settings
 from regkit.tasks.names import Pooling
 from regkit.tasks.objectives import Objective, Probabilistic, class_names
@@ -51,7 +51,8 @@ def load(
         raise ConfigError(f"precision is {short(repr(precision))}; {' or '.join(get_args(Precision))} is needed.")
     folder = find_checkpoint(checked_path("run", run))
     if trouble := manifest.damage(folder):
-        raise RunError(f"{folder} is damaged: {trouble}.")
+        owner = run_of(folder)
+        raise RunError(f"{folder} is damaged: {trouble}{other_checkpoint(owner) if owner else ''}.")
     tasks = _tasks(folder)
     where = find_device(device)
     read = encoders.load(folder, factory)

@@ -287,7 +287,7 @@ RUNS = [
     Case("eval: no such run", ("eval", "rum"), "there is no run rum. Did you mean 'run'? Available: run."),
     Case("eval: a file", ("eval", "data/tasks.toml"), "there is no run data/tasks.toml."),
     Case("eval: not a run", ("eval", "encoder"), "encoder is not a run: it has no config.toml."),
-    evaluate("no checkpoint", says="run has no checkpoint yet: ", files={"run/best": None}),
+    evaluate("no checkpoint", says="run/best leads to no checkpoint; run/last is whole, and ", files={"run/best": None}),
     evaluate("damaged settings", says="run/config.toml cannot be read: ", files={"run/config.toml": "x"}),
     evaluate("weights cut short", says="run/best is damaged: model.safetensors has 3 bytes instead of ", files={"run/best/model.safetensors": b"\x10\0\0"}),
     evaluate("no weights", says="run/best is damaged: model.safetensors is missing.", files={"run/best/model.safetensors": None}),

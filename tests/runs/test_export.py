@@ -12,6 +12,7 @@ from torch import nn
 
 from regkit.base.errors import ConfigError, RunError
 from regkit.runs.export import compare, files, formats, hf
+from regkit.runs.export.card import Card
 from regkit.runs.export.forms import FORMS, form_of
 from regkit.runs.export.source import Source, read_source
 from regkit.runs.export.write import export
@@ -325,6 +326,10 @@ def test_the_card_says_what_the_run_noted_and_names_no_path_of_the_machine(place
     assert "* data: data (examples trained on: mood 24)" in card
     assert "* plugin: smart:weight=2" in card
     assert "-p smart:weight=2" in card
+    noted = json.loads((run / "environment.json").read_text("utf8"))
+    for program in ("train.py", "ipykernel_launcher.py"):
+        (run / "environment.json").write_text(json.dumps(noted | {"command": [f"/home/{program}", "-f"]}), "utf8")
+        assert "* command:" not in Card(source(run, "mood"), "hf").training()
     assert str(place) not in card
 
 

@@ -327,6 +327,7 @@ def test_two_processes_never_write_one_folder(place: Path) -> None:
         ran = regkit("train", *more, cwd=place)
         is_one_sentence(ran)
         assert f"shared is being written by process {process.pid} on " in ran.err
+        assert ran.err.endswith("; wait until it ends.\n")
     process.communicate()
     same_run(place / "whole", place / "shared")
 

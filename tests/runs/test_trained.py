@@ -13,8 +13,8 @@ import torch
 
 import regkit
 from regkit import ConfigError, DataError, RegkitError, RunError, Trained
+from regkit.runs import folders, trained
 from regkit.runs import manifest as manifests
-from regkit.runs import trained
 from regkit.tasks.names import Pooling
 from tests.helpers import regkit as command
 from tests.helpers import sentence, write_encoder, write_tasks
@@ -44,6 +44,31 @@ def model(run: Path) -> Trained:
 def predicted(run: Path, task: str) -> list[str]:
     with (run.parent / "predicted" / f"{task}-dev.csv").open(encoding="utf8") as file:
         return [row[1] for row in csv.reader(file)][1:]
+
+
+def test_a_run_whose_best_is_damaged_or_gone_names_the_last_checkpoint_if_that_is_whole(
+    run: Path, tmp_path: Path
+) -> None:
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied, symlinks=True)
+    shutil.copytree((copied / "best").resolve(), copied / "checkpoints" / "finetune-9")
+    (copied / "last").unlink()
+    (copied / "last").symlink_to("checkpoints/finetune-9")
+    (copied / "best" / "model.safetensors").write_bytes(b"abc")
+    remedy = f"; {copied / 'last'} is whole, and `regkit predict` and `regkit.load` read it."
+    with pytest.raises(RunError, match=r"best is damaged: model\.safetensors has 3 bytes instead of ") as error:
+        regkit.load(copied)
+    assert str(error.value).endswith(remedy)
+    assert regkit.load(copied / "last").predict("mood", TEXTS)
+    for target in ("nowhere", "best"):
+        (copied / "best").unlink()
+        (copied / "best").symlink_to(target)
+        with pytest.raises(RunError) as error:
+            folders.find_run(copied)
+        assert str(error.value) == f"{copied / 'best'} leads to no checkpoint{remedy}"
+    shutil.rmtree(copied / "checkpoints" / "finetune-9")
+    with pytest.raises(RunError, match=r"best leads to no checkpoint\.$"):
+        folders.find_run(copied)
 
 
 def test_what_is_no_folder_or_no_precision_is_refused(run: Path) -> None:
