@@ -10,7 +10,7 @@ from regkit.base.errors import RegkitError, RunError, explain
 from regkit.base.files import follow, read_object
 from regkit.data.declare import TaskSpec, read_again
 from regkit.data.find import choose, find_tasks
-from regkit.runs.folders import CONFIG, find_folder, is_run
+from regkit.runs.folders import CONFIG, best_of, find_folder, is_run
 from regkit.runs.settings import Settings
 from regkit.tasks.description import Description
 from regkit.tasks.names import ENTRY, Split
@@ -25,11 +25,7 @@ def find_checkpoint(run: Path | None) -> Path:
     """
     if run is not None and "heads" in entry(follow(run)) and not is_run(follow(run)):
         return follow(run)
-    folder = find_folder(run)
-    best = follow(folder / "best")
-    if not best.is_dir():
-        raise RunError(f"{folder} has no checkpoint yet: training has not reached the end of its first epoch.")
-    return best
+    return best_of(find_folder(run))
 
 
 def run_of(checkpoint: Path) -> Path | None:
