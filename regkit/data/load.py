@@ -123,7 +123,7 @@ def _field(table: Table, row: int, column: str) -> str:
 def _ids(table: Table, column: str | None) -> list[str]:
     """Name the examples by their ids, or number them. Raises DataError for an empty id."""
     if column is None:
-        return [str(number) for number in range(len(table.rows))]
+        return [str(table.number(row)) for row in range(len(table.rows))]
     ids = [row.get(column, "").strip() for row in table.rows]
     if "" in ids:
         raise DataError(f"{table.where(ids.index(''))}: {column} is empty; without id = '{column}', rows are numbered.")

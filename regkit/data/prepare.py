@@ -185,8 +185,8 @@ def _strata(found: Prepared) -> list[str]:
 
 
 def _count_repeated(found: Prepared) -> None:
-    """Say how many rows stand twice, and how many dev rows have a text of the training split."""
-    texts = {split: found.texts(split) for split in ("train", "dev") if split in found.tables}
+    """Say how many rows stand twice, and how many dev and test rows have a text of the training split."""
+    texts = {split: found.texts(split) for split in found.tables}
     ids = {
         split: [(row.get(found.spec.id, ""),) for row in table.rows]
         for split, table in found.tables.items()
@@ -199,5 +199,6 @@ def _count_repeated(found: Prepared) -> None:
         found.notes.append(f"{count} train rows have a text that stands in an earlier row")
         if differ := contradicted(texts["train"], map(plain, found.labels("train"))):
             found.notes.append(f"{differ} train rows have a text that stands with another label in another row")
-    if "train" in texts and (count := repeated(texts.get("dev", []), texts["train"])):
-        found.notes.append(f"{count} of {len(texts['dev'])} dev rows have a text that is also in train")
+    for split in SPLITS[1:] if "train" in texts else ():
+        if count := repeated(texts.get(split, []), texts["train"]):
+            found.notes.append(f"{count} of {len(texts[split])} {split} rows have a text that is also in train")

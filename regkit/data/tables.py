@@ -36,6 +36,7 @@ class Table:
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by column: the names of class numbers
     notes: Sequence[str] = ()  # what was unusual, a sentence each
     form: str = ""  # what the file was found to be
+    numbers: Sequence[int] = ()  # of rows that were chosen, their places among all; none: all rows are there
 
     def where(self, row: int) -> str:
         """Say where a row is, for a message: the file and the line."""
@@ -52,7 +53,11 @@ class Table:
     def only(self, rows: Sequence[int]) -> "Table":
         """Make a table of these rows alone."""
         kept = {"rows": [self.rows[row] for row in rows], "lines": [self.lines[row] for row in rows]}
-        return Table(**{**vars(self), **kept})
+        return Table(**{**vars(self), **kept, "numbers": [self.number(row) for row in rows]})
+
+    def number(self, row: int) -> int:
+        """Tell the place of a row among all rows of the table, from 0."""
+        return self.numbers[row] if self.numbers else row
 
     def require(self, columns: Iterable[str]) -> None:
         """Check that the columns are there. Raises DataError, which names the nearest column."""

@@ -235,6 +235,13 @@ def test_one_row_a_class_cannot_be_divided_and_that_is_one_sentence(tmp_path: Pa
         prepared(tmp_path, same, dev=0.1, group="user")
 
 
+def test_rows_that_are_chosen_keep_their_places_among_all(tmp_path: Path) -> None:
+    train = [{"text": f"t{n}", "label": "-" if n in (2, 5) else n % 2} for n in range(40)]
+    found = prepared(tmp_path, train, dev=0.2, skip=("-",))
+    for table in (found.tables["train"], found.tables["dev"]):
+        assert [f"t{table.number(row)}" for row in range(len(table.rows))] == [row["text"] for row in table.rows]
+
+
 def test_rows_with_the_same_text_and_other_labels_are_counted(tmp_path: Path) -> None:
     train = [{"text": "a b"[n % 2 :: 2] if n < 9 else f"t{n}", "label": ("yes", "Yes", "no")[n % 3]} for n in range(30)]
     assert "9 train rows have a text that stands with another label in another row" in prepared(tmp_path, train).notes
@@ -244,9 +251,11 @@ def test_rows_with_the_same_text_and_other_labels_are_counted(tmp_path: Path) ->
 
 def test_texts_in_both_splits_and_rows_that_stand_twice_are_counted(tmp_path: Path) -> None:
     train = [*rows(0, 1, 0), *rows(0)]
-    found = prepared(tmp_path, train, dev=[*rows(0, 1), {"text": "new", "label": 0}], id="label")
+    new = {"text": "new", "label": 0}
+    found = prepared(tmp_path, train, dev=[*rows(0, 1), new], test=[*rows(0), new, new], id="label")
     assert "1 train rows have a text that stands in an earlier row" in found.notes
     assert "2 of 3 dev rows have a text that is also in train" in found.notes
+    assert "1 of 3 test rows have a text that is also in train" in found.notes
     assert "2 train rows have the id of an earlier row" in found.notes
 
 
