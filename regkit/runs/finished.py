@@ -20,12 +20,17 @@ from regkit.runs.described import descriptions, spec_of
 from regkit.runs.folders import CONFIG
 from regkit.runs.resume import fingerprints
 from regkit.runs.settings import Settings
-from regkit.tasks.task import Split, Task
+from regkit.tasks.task import Examples, Split, Task
 
 
 def declared(tasks: Iterable[Task]) -> dict[str, list[str | None]]:
     """Describe what each head's numbers mean, by objective and pair mode: their shapes would not tell."""
     return {task.name: [repr(task.objective), task.pair_mode] for task in tasks}
+
+
+def digests(task: Task) -> dict[str, str]:
+    """Compute a digest of each split that tables gave, so that an evaluation can say that one has changed."""
+    return {split: found.digest().hex() for split, found in task.splits.items() if isinstance(found, Examples)}
 
 
 def was_scored(folder: Path) -> bool:
@@ -75,7 +80,7 @@ def load_run(
     tokenizer, encoder = read.tokenizer, read.encoder
     longest = min(settings.max_length or encoder.longest, encoder.longest)
     load = partial(load_task, tokenizer=tokenizer, longest=longest, batch_size=settings.batch_size)
-    notes = []
+    notes: list[str] = []
     if table and (own := _moved(folder, settings, table, load)):
         specs = own
     elif table:
@@ -87,6 +92,7 @@ def load_run(
     model = MultitaskModel(encoder, tasks, Streams(0), pooling=settings.pooling or made_for(best)).to(where)
     checkpoint.load_heads(best, model.heads)
     _check_declared(folder, tasks)
+    notes += [] if data else _changed(folder, tasks, split)
     columns = {name: (spec.id or "row", *spec.label_columns) for name, spec in specs.items()}
     return Finished(model, tasks, columns, settings, notes)
 
@@ -114,6 +120,18 @@ def _moved(folder: Path, settings: Settings, table: Path, load: Callable[..., Ta
         if fingerprints([load(name, spec)])[name] == digests[name]:
             return {name: spec}
     return {}
+
+
+def _changed(folder: Path, tasks: Iterable[Task], split: Split) -> list[str]:
+    """Say of which tasks the rows of a split are no longer those of the run's start; nothing of an older run."""
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        began = {name: each[2].get(split) for name, each in read_json(folder / "tasks.json").items()}
+        return [
+            f"task '{task.name}': the {split} rows are no longer those that the run began with"
+            for task in tasks
+            if began.get(task.name) not in (None, digests(task).get(split))
+        ]
+    return []
 
 
 def _check_declared(folder: Path, tasks: Iterable[Task]) -> None:

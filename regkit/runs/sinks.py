@@ -13,7 +13,7 @@ from regkit.hooks.spec import Losses
 from regkit.runs import checkpoint, environment, manifest, packing
 from regkit.runs.disk import older_states
 from regkit.runs.experiment import Experiment
-from regkit.runs.finished import declared
+from regkit.runs.finished import declared, digests
 from regkit.runs.folders import CHECKPOINT, CONFIG, ENVIRONMENT, FINISHED, LOG, TASKS, new_folder, note_latest
 from regkit.runs.log import Log
 from regkit.runs.resumable import FolderState, Resumable, leftovers
@@ -87,7 +87,11 @@ class FolderSink(Sink):
         folder, lock = new_folder(self.experiment.settings, self.output, self.say)
         self.held.append(lock)
         write(folder / ENVIRONMENT, json.dumps(self._environment, indent=2))
-        write(folder / TASKS, json.dumps(declared(self.experiment.tasks), indent=2))
+        tasks = self.experiment.tasks
+        forms = {
+            name: [*form, digests(task)] for task, (name, form) in zip(tasks, declared(tasks).items(), strict=True)
+        }
+        write(folder / TASKS, json.dumps(forms, indent=2))
         write(folder / CONFIG, self.experiment.settings.toml())  # the last: with it, the run has begun
         note_latest(folder, self.say)
         self.folder = folder

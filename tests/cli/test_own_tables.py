@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -56,6 +57,17 @@ def test_a_table_that_has_moved_is_scored_on_the_rows_that_were_held_out_and_ano
     ran = regkit("eval", "run", "--data", "other.tsv", "--predictions", "all", cwd=place)
     assert "every row of other.tsv is scored; the run may have been trained on some of them" in ran.out
     assert len(answers(next((place / "all").iterdir()))) == 10
+
+
+def test_a_table_that_was_changed_in_place_is_scored_and_that_is_said(place: Path) -> None:
+    shutil.copy(place / "t.tsv", place / "dev.tsv")
+    assert regkit(*TRAIN, "--data", "t.tsv", "--dev", "dev.tsv", "--output", "run", cwd=place).status == 0
+    assert "no longer" not in regkit("eval", "run", cwd=place).out
+    lines = (place / "dev.tsv").read_text().splitlines()
+    (place / "dev.tsv").write_text("\n".join(lines[:20]) + "\n")
+    said = "task 't': the dev rows are no longer those that the run began with"
+    assert said in regkit("eval", "run", cwd=place).out
+    assert json.loads(regkit("eval", "run", "--json", cwd=place).out)["warnings"][0] == said
 
 
 def test_several_files_are_answered_as_one_table_and_what_is_unusual_is_said(place: Path) -> None:
