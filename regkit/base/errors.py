@@ -115,7 +115,7 @@ def explain(
 
 
 def _telling(error: ValidationError) -> ErrorDetails:
-    """Find the complaint that helps most: of a value that may be of several types, that of the type which it has.
+    """Find the complaint that helps most: that of the type which the value has.
 
     So of a list it is one about an item, or about its length, before that it should be a number.
     """

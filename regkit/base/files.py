@@ -190,7 +190,7 @@ def write(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[str]]:
-    """Open a file to write, which takes its name at the end: after an error, what was there before is still there."""
+    """Open a file to write, which takes its name at the end; an error leaves what was there."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with naming(path):

@@ -1,4 +1,4 @@
-"""Display: show training as it goes, in a live line on a terminal or in a notebook, in plain lines in a pipe."""
+"""Display: show training as it goes, in a live line or, in a pipe, in plain lines."""
 
 import time
 from collections.abc import Generator, Mapping, Sequence

@@ -34,7 +34,7 @@ def evaluate(
     as_json: bool,
     in_full: bool,
 ) -> None:
-    """Score a run's best checkpoint on a split, report its mistakes `in_full` and write predictions where asked."""
+    """Score a run's best checkpoint on a split; report and write predictions where asked."""
     folder = folders.find_run(run)
     with joined(find_device(device)) as processes:
         finished = load_run(folder, split, data=data, device=device, factory=factory, keep_texts=in_full)

@@ -25,7 +25,7 @@ def gather(
     plugins: Sequence[tuple[str, Mapping[str, Any]]],
     owner: str = "",
 ) -> Settings:
-    """Change the settings of the file by those given on the command line, or by an `owner`; paths are made absolute.
+    """Change the settings of the file by those that are given; paths are made absolute.
 
     `plugins` are names with their options. Raises ConfigError, or PluginError for a plugin that is given twice.
     """

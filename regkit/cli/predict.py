@@ -1,4 +1,4 @@
-"""The command `regkit predict`: ask a run about new texts, block by block, so that memory does not grow with them."""
+"""The command `regkit predict`: ask a run about new texts, block by block, in flat memory."""
 
 import csv
 import json

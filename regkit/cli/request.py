@@ -1,4 +1,7 @@
-"""Request: what `regkit predict` is asked - which run, which texts, which tasks. Found before torch is imported."""
+"""Request: what `regkit predict` is asked - which run, which texts, which tasks.
+
+Found before torch is imported.
+"""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -52,7 +55,10 @@ def _is_file(path: Path | None) -> bool:
 
 
 def check_output(output: Path | None, as_json: bool, file: Path | None) -> bool:
-    """Tell whether the output is JSON lines. Raises ConfigError if it cannot be written, or contradicts --json."""
+    """Tell whether the output is JSON lines.
+
+    Raises ConfigError if it cannot be written, or contradicts --json.
+    """
     if output is None:
         return as_json
     ending = output.suffix.lower()

@@ -1,4 +1,4 @@
-"""Bare: declare a task from its tables alone, by what the command line says and what their columns are called."""
+"""Bare: declare a task from its tables alone."""
 
 import re
 from collections import defaultdict
@@ -142,7 +142,9 @@ def names_split(path: Path) -> bool:
 
 
 def sort_files(paths: Iterable[Path]) -> dict[str, Files]:
-    """Sort files into tasks and splits: `sst-train.csv`, `sst-dev.csv`. A file without a split's name is train.
+    """Sort files into tasks and splits: `sst-train.csv`, `sst-dev.csv`.
+
+    A file without a split's name is train.
 
     Several files are one split only as shards, which differ in their number alone. Others of one name are tasks apart.
     """
@@ -161,7 +163,10 @@ def sort_files(paths: Iterable[Path]) -> dict[str, Files]:
 
 
 def _find_shards(paths: Sequence[Path]) -> list[Shards]:
-    """Give each file what the shards of its table share. Numbers are those of shards if they count up from 0 or 1."""
+    """Give each file what the shards of its table share.
+
+    Numbers are those of shards if they count up from 0 or 1.
+    """
     numbers: dict[Shards, list[int]] = defaultdict(list)
     for path in paths:
         if number := NUMBER.search(_stem(path)):

@@ -1,4 +1,4 @@
-"""Find: the tasks of a `tasks.toml`, of a folder with the course's files, of bare tables, or of the demo."""
+"""Find: the tasks of a `tasks.toml`, a folder, bare tables, or the demo."""
 
 from pathlib import Path
 from typing import Any

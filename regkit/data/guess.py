@@ -1,4 +1,4 @@
-"""Guess: which columns of a table are its text and its label, by the names that such columns usually have."""
+"""Guess: which columns of a table are its text and its label, by their usual names."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from regkit.data.usual import IDS, LABELS, PAIRS, TEXTS
 def guess_columns(
     name: str, columns: Sequence[str], text: Sequence[str] | None = None, label: str | None = None, hint: str = ""
 ) -> tuple[tuple[str, ...], str]:
-    """Complete the columns that the user named: the one of the text, or the two of a pair, and the one of the label.
+    """Complete the columns of text and label that the user named.
 
     A guess is made only where one choice is the usual one. Raises ConfigError, which lists the columns.
     """

@@ -52,7 +52,10 @@ def read_classes(owner: str, column: str, values: Sequence[str]) -> int | tuple[
 
 
 def read_order(owner: str, column: str, values: Sequence[str]) -> int | tuple[str, ...]:
-    """Read classes that have an order off labels. Raises DataError unless they are numbers, whose order is known."""
+    """Read classes that have an order off labels.
+
+    Raises DataError unless they are numbers, whose order is known.
+    """
     found = read_classes(owner, column, values)
     if isinstance(found, tuple) and (word := next((name for name in found if as_number(name) is None), None)):
         said = f"{column} has the class '{short(word)}', which is no number, so nothing tells the order of the classes"
@@ -71,7 +74,10 @@ def read_members(owner: str, column: str, values: Sequence[str]) -> int | tuple[
 
 
 def read_range(owner: str, column: str, values: Iterable[str]) -> tuple[float, float]:
-    """Read the range of scores off labels. Raises DataError for a label that is no number, and for scores all alike."""
+    """Read the range of scores off labels.
+
+    Raises DataError for a label that is no number, and for scores all alike.
+    """
     numbers = []
     for text in values:
         number = as_number(text)

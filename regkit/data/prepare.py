@@ -1,4 +1,4 @@
-"""Prepare: from the files of a task to the rows that it is trained and scored on, with remarks for the plan."""
+"""Prepare: from the files of a task to the rows that it is trained and scored on."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -126,7 +126,10 @@ def _complete(found: Prepared) -> None:
 
 
 def _scores(found: Prepared, split: Split) -> list[str]:
-    """List the labels of a split that are not empty. Raises DataError, with the line, for one that is no number."""
+    """List the labels of a split that are not empty.
+
+    Raises DataError, with the line, for one that is no number.
+    """
     labels = found.labels(split)
     for row, label in enumerate(labels):
         if label and as_number(label) is None:
@@ -171,7 +174,7 @@ def _make_dev(found: Prepared) -> None:
 
 
 def _strata(found: Prepared) -> list[str]:
-    """Tell of each training row in which stratum it is: that of its class, or one for all where labels are no classes.
+    """Tell the stratum of each training row: its class, or one for all where labels are no classes.
 
     Sets of labels that one row alone has are a stratum together: none of them could be divided.
     """

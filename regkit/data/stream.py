@@ -174,6 +174,9 @@ def _lines_of(file: Path) -> Iterator[bytes]:
 
 
 def _pieces(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a stream. One that is longer than a line may be comes in part: it takes no more memory."""
+    """Yield the lines of a stream.
+
+    One that is longer than a line may be comes in part: it takes no more memory.
+    """
     while line := stream.readline(LONGEST_LINE + 1):
         yield line

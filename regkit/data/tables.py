@@ -114,7 +114,10 @@ def read_table(
 
 
 def find_files(places: Sequence[Path], split: Split = "train") -> list[Path]:
-    """Find the files of paths, patterns and saved folders, in their order. Raises DataError if there is none."""
+    """Find the files of paths, patterns and saved folders, in their order.
+
+    Raises DataError if there is none.
+    """
     return [file for place in places for file in _files(place, split)]
 
 

@@ -1,4 +1,4 @@
-"""Target: what a task learns - its kind, the columns of its labels, their classes or range, and how they count."""
+"""Target: what a task learns - its kind, its labels, their classes or range, and how they count."""
 
 import json
 from collections.abc import Mapping

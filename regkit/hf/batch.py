@@ -31,7 +31,7 @@ class PaddedBatch(Batch):
 
 
 def pack(inputs: Mapping[str, Any], keys: Sequence[int]) -> PaddedBatch:
-    """Pack the inputs of a model: `input_ids` and `attention_mask`, both `[examples, longest]`, and what else it takes.
+    """Pack the inputs of a model: `input_ids`, `attention_mask`, `[examples, longest]`, and others.
 
     The padding may stand on any side. Without an attention mask, every place holds a token, as it does for the model.
     Raises EncoderError for inputs of another form; note: this waits for the GPU.

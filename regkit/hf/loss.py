@@ -37,7 +37,7 @@ class Clean(NamedTuple):
 
 @dataclass
 class OwnLoss:
-    """Computes the loss that the Trainer computes: the model's, a smoothed one, `compute_loss_func` or `compute_loss`."""
+    """Computes the loss as the Trainer does, by whichever of its ways it is told to."""
 
     trainer: Any
 

@@ -1,4 +1,4 @@
-"""TransformersModel: a model of transformers with a head for classes or a score, as the model that plugins are given."""
+"""TransformersModel: a classifier of transformers as the model that plugins are given."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -28,7 +28,9 @@ from regkit.training.state import State
 
 
 class Run:
-    """The plugins of a Trainer, attached to its present model. `make` is the Trainer's own way to make an optimizer.
+    """The plugins of a Trainer, attached to its present model.
+
+    `make` is the Trainer's own way to make an optimizer.
 
     Raises ConfigError or PluginError for a composition, a setting or a model that cannot work.
     """

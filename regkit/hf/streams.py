@@ -1,4 +1,4 @@
-"""Streams: the Trainer's own generators draw the dropout of a clean pass, and regkit's streams all the rest."""
+"""Streams: the Trainer's generators draw a clean pass's dropout, regkit's streams all the rest."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ class TrainerStreams(Streams):
 
     @contextmanager
     def seeded(self, *purpose: object) -> Iterator[None]:
-        """Draw from the stream of this place and purpose, but the dropout of a micro-batch's pass as a Trainer draws it."""
+        """Draw from the stream of this place and purpose, but a pass's dropout as a Trainer draws it."""
         if purpose != ("dropout",) or self.place not in self.clean:
             with super().seeded(*purpose):
                 yield

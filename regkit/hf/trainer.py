@@ -51,7 +51,10 @@ class RegularizedTrainer(Trainer):  # type: ignore[misc]  # mypy does not read t
         return Run(self, self._given, super().create_optimizer)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Let plugins prepare the model, and make the optimizer. The Trainer calls this when it begins to train."""
+        """Let plugins prepare the model, and make the optimizer.
+
+        The Trainer calls this when it begins to train.
+        """
         optimizer: torch.optim.Optimizer
         if not self._given.plugins:
             optimizer = super().create_optimizer() if model is None else super().create_optimizer(model)

@@ -81,7 +81,9 @@ class Update:
         return share.detach(), {name: term.detach() for name, term in terms.items()}
 
     def _share(self, part: Part, terms: Terms) -> Tensor:
-        """Compute what a micro-batch adds to the update's loss. Every term counts as the Trainer's own loss does.
+        """Compute what a micro-batch adds to the update's loss.
+
+        Every term counts as the Trainer's own loss does.
 
         That loss is taken as the Trainer scales it, bit for bit, unless a plugin changed it.
         """

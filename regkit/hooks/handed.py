@@ -1,4 +1,4 @@
-"""Handed: take plugins from Python - names, classes or objects - as settings of a run, or to use them as they are."""
+"""Handed: take plugins from Python, as names, classes or objects."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ class Handed:
 
 
 def take(plugins: Iterable[object]) -> Handed:
-    """Read `"smart:weight=3"`, a plugin's class, or an object of it: a run makes one of its own with the same options.
+    """Read names with options, classes and objects, of which a run makes its own.
 
     A class that no package offers is called by its name in small letters: `MyPlugin` is `my_plugin`. Raises PluginError for
     anything else, for a plugin given twice, for two classes of one name, and for an object that no run can make again of its
@@ -65,7 +65,10 @@ def _described(plugin: object) -> tuple[str, dict[str, Any]]:
 
 
 def _as_by_default(name: str, option: Field[Any], plugin: object) -> bool:
-    """Whether an option is as its class has it. Raises PluginError for a value that no file of settings could hold."""
+    """Whether an option is as its class has it.
+
+    Raises PluginError for a value that no file of settings could hold.
+    """
     value = getattr(plugin, option.name)
     if value is option.default:
         return True

@@ -142,7 +142,10 @@ class Adapter(nn.Module):
 
 
 def layers_of(model: Any) -> nn.ModuleList:
-    """Find the transformer layers of a model of transformers, bottom first. Raises EncoderError if there is no such list."""
+    """Find the transformer layers of a model of transformers, bottom first.
+
+    Raises EncoderError if there is no such list.
+    """
     count, found = getattr(model.config, "num_hidden_layers", None), dict[str, nn.ModuleList]()
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{outer}.") for outer in found)

@@ -1,4 +1,4 @@
-"""Memory: write data that is in memory to files, so that a run on it is as any other: resumed, scored, compared."""
+"""Memory: write data that is in memory to files, so that a run on it is as any other."""
 
 import hashlib
 import json

@@ -117,7 +117,7 @@ def _precision(settings: Settings, device: torch.device) -> torch.dtype:
 def _resolved(
     settings: Settings, specs: Mapping[str, TaskSpec], tasks: Sequence[Task], plugins: Mapping[str, object]
 ) -> Settings:
-    """Complete the settings: tasks are named, guesses are kept, and options are as the plugins have them, not text."""
+    """Complete the settings: tasks are named, guesses kept, and options as the plugins have them."""
     options = {name: catalog.chosen(name, plugins[name], given) for name, given in settings.plugins.items()}
     read = {task.name: stated(task.objective) for task in tasks if task.name in specs and specs[task.name].is_open}
     update: dict[str, Any] = {"tasks": list(specs), "labels": settings.labels | read, "plugins": options}

@@ -123,7 +123,7 @@ def _moved(folder: Path, settings: Settings, table: Path, load: Callable[..., Ta
 
 
 def _changed(folder: Path, tasks: Iterable[Task], split: Split) -> list[str]:
-    """Say of which tasks the rows of a split are no longer those of the run's start; nothing of an older run."""
+    """Say of which tasks the rows of a split are no longer those of the run's start."""
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         began = {name: each[2].get(split) for name, each in read_json(folder / "tasks.json").items()}
         return [

@@ -128,7 +128,7 @@ def best_of(folder: Path) -> Path:
 
 
 def other_checkpoint(folder: Path) -> str:
-    """Say, as the end of a sentence, that the last checkpoint of a run without its best can be used, if it is whole."""
+    """Say, as the end of a sentence, that the last checkpoint of a run can be used, if it is whole."""
     best, last = (follow(folder / name) for name in ("best", "last"))
     if not last.is_dir() or os.path.realpath(last) == os.path.realpath(best) or damage(last):
         return ""

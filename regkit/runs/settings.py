@@ -176,7 +176,10 @@ class Settings(BaseModel):
 
     @property
     def given(self) -> Given:
-        """What these settings say of a table that nothing else declares. One task that is named is the table's."""
+        """What these settings say of a table that nothing else declares.
+
+        One task that is named is the table's.
+        """
         name = self.tasks[0] if self.tasks and len(self.tasks) == 1 else None
         return Given(self.text, self.label, self.kind, self.dev, self.test, name)
 

@@ -1,4 +1,4 @@
-"""Trained: a model that answers - read a run back without its data, and ask it for labels, probabilities and vectors."""
+"""Trained: read a run back without its data, and ask it for labels, probabilities and vectors."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -42,7 +42,9 @@ def load(
     precision: Precision = "fp32",
     micro_batch_tokens: int = Fit.micro_batch_tokens,
 ) -> "Trained":
-    """Load a trained model: the best of a run, or a checkpoint's folder. Without a name, that of the latest run.
+    """Load a trained model: the best of a run, or a checkpoint's folder.
+
+    Without a name, that of the latest run.
 
     The data that it was trained on is not needed. `factory`, MODULE:FUNCTION, builds its encoder if that is one of your
     own. In float32, answers are those that `regkit eval` scores. Raises RunError, EncoderError or ConfigError.

@@ -1,4 +1,4 @@
-"""Description: what a checkpoint says about a task, so that it answers without the data that it was trained on."""
+"""Description: what a checkpoint says about a task, so that it answers without its data."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any

@@ -1,4 +1,4 @@
-"""Scores: what each kind of task is scored by, known without torch so that a mistake is reported at once."""
+"""Scores: what each kind of task is scored by, known without torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

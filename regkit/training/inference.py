@@ -1,4 +1,4 @@
-"""Inference: compute the outputs of several tasks for the same texts, from one pass of the encoder where that is possible."""
+"""Inference: compute the outputs of several tasks for the same texts in as few passes as possible."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,10 @@ View = tuple[tuple[str, ...], int]  # what one sequence holds: a column, or two 
 
 @dataclass
 class Inference:
-    """A model that answers for texts as they come. What is computed does not depend on what else is in the batch."""
+    """A model that answers for texts as they come.
+
+    What is computed does not depend on what else is in the batch.
+    """
 
     model: MultitaskModel
     tokenizer: Tokenizer

@@ -16,7 +16,7 @@ Intervals = dict[str, tuple[float, float]]  # by score
 
 
 def intervals(objective: Objective, evidence: Tensor, labels: Tensor, resamples: int = RESAMPLES) -> Intervals:
-    """Compute the percentile interval of each score over examples drawn with replacement (Efron & Tibshirani, 1993, 13.3).
+    """Compute the percentile interval of each score (Efron & Tibshirani, 1993, 13.3).
 
     `evidence` and `labels` have a row for each example. A score that a resample does not define is left out of it. It
     takes 3 to 5 seconds for a thousand examples, and 15 to 25 for 40,000.

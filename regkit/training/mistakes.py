@@ -1,4 +1,4 @@
-"""Mistakes: where a task's predictions are wrong - confusion, calibration, error, and the worst examples."""
+"""Mistakes: where a task's predictions are wrong."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ MOST_CLASSES = 1000  # of a confusion matrix
 
 
 def mistakes(task: Task, split: Split, evidence: Tensor) -> dict[str, Any]:
-    """Describe what is wrong with the predictions of a split, in plain values; nothing for kinds without an own table.
+    """Describe what is wrong with the predictions of a split, in plain values.
 
     `evidence` is the output of each example. Labels are one class an example, or one score.
     """
@@ -31,7 +31,7 @@ def mistakes(task: Task, split: Split, evidence: Tensor) -> dict[str, Any]:
 
 
 def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Compute the mean gap between confidence and accuracy over 15 bins, weighted by size (Guo et al., 2017, section 2).
+    """Compute the expected calibration error over 15 bins (Guo et al., 2017, section 2).
 
     `confidence` is the probability of the predicted class, and `right` whether it is the label: `[examples]` each.
     """

@@ -8,7 +8,6 @@ ModernBERT (by the adapter). Prints medians, and the medians of the ratios round
 
 import argparse
 import shutil
-import statistics
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +20,7 @@ from regkit import Experiment, Settings, Tokenizer
 from regkit.data.order import Feed
 from regkit.model.families import FAMILIES
 from regkit.model.modes import autocast
-from tests.benchmarks.step import Step, labels, padded, regkit_step, seconds
+from tests.benchmarks.step import Step, in_turn, labels, padded, regkit_step
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
 
@@ -121,19 +120,7 @@ def main() -> None:
             },
         }
         for family, steps in compared.items():
-            compare(family, steps, chosen.rounds)
-
-
-def compare(family: str, steps: dict[str, Step], rounds: int) -> None:
-    """Time the steps in turn, and print each against the first; two rounds warm up."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(rounds + 2):
-        for name, step in steps.items():
-            times[name].append(seconds(step, number))
-    base, *_ = [taken[2:] for taken in times.values()]
-    for name, taken in times.items():
-        ratio = statistics.median(one / other for one, other in zip(taken[2:], base, strict=True))
-        print(f"{family} by {name}: {statistics.median(taken[2:]) * 1000:.0f} ms, {ratio:.2f} of transformers")
+            in_turn({f"{family} by {name}": step for name, step in steps.items()}, chosen.rounds)
 
 
 if __name__ == "__main__":

@@ -134,11 +134,16 @@ def main() -> None:
         "regkit": regkit_step(chosen.encoder, chosen.data, chosen.task, {}, chosen),
         "regkit, smart": regkit_step(chosen.encoder, chosen.data, chosen.task, {"smart": {}}, chosen),
     }
+    in_turn(steps, chosen.rounds)
+
+
+def in_turn(steps: dict[str, Step], rounds: int) -> None:
+    """Time the steps in turn, and print each against the first; two rounds warm up."""
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(chosen.rounds + 2):
+    for number in range(rounds + 2):
         for name, step in steps.items():
             times[name].append(seconds(step, number))
-    base, *_ = [taken[2:] for taken in times.values()]  # two rounds to warm up
+    base, *_ = [taken[2:] for taken in times.values()]
     for name, taken in times.items():
         ratio = statistics.median(one / other for one, other in zip(taken[2:], base, strict=True))
         print(f"{name}: {statistics.median(taken[2:]) * 1000:.0f} ms, {ratio:.2f} of transformers")

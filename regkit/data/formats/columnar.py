@@ -120,7 +120,10 @@ def is_saved(folder: Path) -> bool:
 
 
 def saved_splits(folder: Path) -> dict[str, Path]:
-    """Find the splits in a saved folder: by name, their folders. A data set without splits has one without a name."""
+    """Find the splits in a saved folder: by name, their folders.
+
+    A data set without splits has one without a name.
+    """
     if (folder / "state.json").is_file():
         return {"": folder}
     names = read_object(folder / "dataset_dict.json").get("splits")

@@ -27,7 +27,10 @@ def usual_split(names: Sequence[str], split: Split) -> str | None:
 
 
 class HubRows:
-    """The rows of one split of `hub:OWNER/NAME` or `hub:OWNER/NAME/CONFIG`. Raises DataError if they cannot be read."""
+    """The rows of one split of `hub:OWNER/NAME` or `hub:OWNER/NAME/CONFIG`.
+
+    Raises DataError if they cannot be read.
+    """
 
     unit = "row"
     hint = ""

@@ -1,4 +1,4 @@
-"""Records: what every reader of tables gives, and how a typed value becomes the text that a CSV file would have."""
+"""Records: what every reader of tables gives, and how typed values become text."""
 
 import json
 from collections import Counter

@@ -45,7 +45,7 @@ class Binary:
         return numbers.yes_cross_entropy(output, labels, self.weights)
 
     def smoothed(self, labels: Tensor, share: float) -> Tensor:
-        """Spread a share of each label over yes and no: the chances of yes, `[examples]`, which `loss` takes as labels."""
+        """Spread a share of each label over yes and no: chances of yes, `[examples]`, as labels for `loss`."""
         return numbers.smoothed(labels, share, 2)
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:

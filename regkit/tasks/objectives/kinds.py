@@ -1,4 +1,4 @@
-"""Kinds: every kind of objective by name, and an objective as plain values from which it can be built again."""
+"""Kinds: every kind of objective by name, and an objective as plain values."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -32,7 +32,10 @@ def class_names(objective: Objective) -> list[str]:
 
 
 def described(objective: Objective) -> dict[str, Any]:
-    """Describe an objective in plain values, for a checkpoint. Raises ValueError if it is of no kind in KINDS."""
+    """Describe an objective in plain values, for a checkpoint.
+
+    Raises ValueError if it is of no kind in KINDS.
+    """
     if not isinstance(objective, Known):
         raise ValueError(f"'{objective.kind}' is a kind of a plugin's own, which cannot be built again by its name")
     return {"kind": objective.kind, **asdict(objective)}

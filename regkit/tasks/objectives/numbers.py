@@ -1,4 +1,4 @@
-"""Numbers: what losses and divergences share - precision, shapes, weights and the divergence of distributions."""
+"""Numbers: what losses and divergences share."""
 
 from collections.abc import Sequence
 

@@ -64,7 +64,7 @@ class Ordinal:
         return output[..., :1] - F.pad(F.softplus(output[..., 1:]).cumsum(-1), (1, 0))
 
     def log_probabilities(self, output: Tensor) -> Tensor:
-        """Compute the logarithm of each class's probability, `[examples, classes]`; it is finite for every output.
+        """Compute the log-probability of each class, `[examples, classes]`; it is always finite.
 
         With a = P(y > k - 1), b = P(y > k) and their logits a distance of softplus(g) apart, a - b = a (1 - b) sigmoid(g).
         """
