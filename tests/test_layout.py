@@ -27,11 +27,13 @@ ROOMS = [
     "runs",
     "testing",
     "hf",
+    "experiments",
+    "page",
     "cli",
     "notebook",
 ]
 APART = {("tasks", "distributed"), ("distributed", "tasks"), ("data", "hooks"), ("hooks", "data"), ("testing", "runs")}
-APART |= {("hf", "testing"), ("cli", "hf"), ("notebook", "hf")}
+APART |= {("hf", "testing"), ("cli", "hf"), ("notebook", "hf"), ("experiments", "hf"), ("page", "hf")}
 FACE = {"__init__", "__main__"}  # what stands in no room: the public names, and `python -m regkit`
 
 

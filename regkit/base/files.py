@@ -182,19 +182,25 @@ def _target(path: Path) -> str | None:
     return os.fsdecode(content.removeprefix(LEADS).removesuffix(b"\n")) if content.startswith(LEADS) else None
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Write a file whole: after an error, what was there before is still there."""
-    with naming(path), replacing(path) as file:
-        file.write(text)
+    with naming(path), _replacing(path, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[str]]:
-    """Open a file to write, which takes its name at the end; an error leaves what was there."""
+    """Open a text file to write, which takes its name at the end; an error leaves what was there."""
+    with _replacing(path, "w") as file:
+        yield file
+
+
+@contextmanager
+def _replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with naming(path):
-            file = unfinished.open("w", encoding="utf8")
+            file = unfinished.open(mode, encoding=None if "b" in mode else "utf8")
         with file:
             yield file
         with naming(path):

@@ -1,0 +1,94 @@
+"""Table: what many runs say together - of each row its scores, its difference from the baseline, its cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from regkit.tasks.names import Split
+
+MEAN = "mean"  # the column of the mean over tasks
+
+
+@dataclass(frozen=True)
+class Column:
+    """Name a score: of a task on a split, or the mean over tasks, which has no metric of its own."""
+
+    split: Split
+    task: str
+    metric: str = ""
+    lower_is_better: bool = False
+
+    def __str__(self) -> str:
+        """Write it as a table's head does: `dev sst accuracy`."""
+        return " ".join(filter(None, [self.split, self.task, self.metric]))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a row differs from the baseline in one score; above 0 is more, whether that is better or not."""
+
+    mean: float
+    low: float  # ends of the interval, over seeds and examples; NaN where one seed is all there is
+    high: float
+    p: float  # of the exact sign-flip test, two-sided
+    adjusted: float  # by Holm's method over the rows of the column
+    pairs: int  # seeds that both have
+    smallest: float  # the least p that so many pairs can give
+    needed: int | None  # seeds that would tell a difference of this size, by the spread; None where nothing can be said
+
+    @property
+    def told(self) -> bool:
+        """Whether it can be told from nothing: the interval leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell: the score of one row over its seeds."""
+
+    values: Mapping[int, float]  # by seed
+    mean: float
+    deviation: float  # of the sample, over seeds; NaN for one seed
+    difference: Difference | None = None  # None for the baseline
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a row's runs took, as means over seeds, and beside the baseline's."""
+
+    seconds: float  # of training
+    memory: float  # bytes, at the peak
+    operations: float  # of a step, over those of a plain one
+    seconds_ratio: float | None = None  # over the baseline's, as the median over paired seeds
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: a named set of plugins and settings, and what its runs came to."""
+
+    name: str
+    settings: Mapping[str, Any]  # what differs from the settings that all rows share; plugins under `plugins`
+    entries: Mapping[Column, Entry] = field(default_factory=dict)
+    cost: Cost | None = None
+    effects: Sequence[str] = ()  # lines of the effect meter: "'smart' gives 5 % of the gradient"
+    failures: Mapping[int, str] = field(default_factory=dict)  # by seed: the sentence of a run that failed
+    missing: Sequence[int] = ()  # seeds whose run is not finished
+
+
+@dataclass(frozen=True)
+class Table:
+    """An ablation, whole or as far as it is."""
+
+    name: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    baseline: str
+    notes: Sequence[str] = ()  # what whoever reads the table must know
+
+    def as_json(self) -> dict[str, Any]:
+        """Put it into plain values; a number that is not there is None."""
+        rows = []
+        for row in self.rows:
+            entries = [asdict(column) | asdict(entry) for column, entry in row.entries.items()]
+            rows.append(asdict(row) | {"entries": entries})
+        return {"name": self.name, "baseline": self.baseline, "rows": rows, "notes": list(self.notes)}
