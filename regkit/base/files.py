@@ -184,8 +184,8 @@ def _target(path: Path) -> str | None:
 
 def write(path: Path, content: str | bytes) -> None:
     """Write a file whole: after an error, what was there before is still there."""
-    with naming(path), _replacing(path, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+    with naming(path), _replacing(path, "w" if isinstance(content, str) else "wb") as file:
+        file.write(content)
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from regkit.base.errors import ConfigError, PluginError, typed
 from regkit.base.files import absolute, follow
 from regkit.cli.options import flag
 from regkit.data import demo
+from regkit.data.declare import read_again
 from regkit.data.find import choose, find_tasks
 from regkit.data.formats.hub import on_hub
 from regkit.data.labels import as_number
-from regkit.data.subsample import check_tasks
+from regkit.data.per_task import check_names
 from regkit.hooks import catalog
 from regkit.model.encoders import check_encoder
 from regkit.runs.settings import Settings
@@ -75,7 +76,10 @@ def check(settings: Settings, *, begins: bool) -> None:
     if not begins:
         return
     if settings.data or settings.finetune:
-        check_tasks(settings.subsample, choose(find_tasks(settings.data, settings.given), settings.tasks))
+        tasks = choose(find_tasks(settings.data, settings.given), settings.tasks)
+        check_names("subsample", settings.subsample, tasks)
+        check_names("pair_mode", settings.pair_mode, tasks)
+        read_again(tasks, settings.labels, settings.pair_mode)
     check_encoder(settings.encoder)
 
 

@@ -25,8 +25,9 @@ SHOWN = {
     "label": "COLUMN",
     "dev": "PATH|SHARE",
     "subsample": "TASK=N",
+    "pair_mode": "TASK=MODE",
 }  # where that says too little
-REPEATED = {"text", "subsample"}  # settings of several values: the option is given several times
+REPEATED = {"text", "subsample", "pair_mode"}  # settings of several values: the option is given several times
 PANELS = ["", *GROUPS]  # the parts of a command's help; the first has the title that typer gives it
 
 

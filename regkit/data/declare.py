@@ -4,6 +4,7 @@ import codecs
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
@@ -14,6 +15,7 @@ from regkit.data import demo
 from regkit.data.formats.hub import on_hub
 from regkit.data.formats.records import Value, first_duplicate
 from regkit.data.labels import as_number
+from regkit.data.per_task import by_task
 from regkit.data.tables import Table, read_table
 from regkit.data.target import Target
 from regkit.tasks.names import PairMode, Pooling, Split
@@ -36,6 +38,8 @@ def _share(value: object) -> object:
 
 Where = Annotated[dict[str, Value | tuple[Value, ...]], Field(default_factory=dict)]
 DevSplit = Annotated[Share | TextPath, BeforeValidator(_share)]  # a file, or the share of train that is held out
+
+PairModes = Annotated[dict[str, PairMode], BeforeValidator(by_task("TASK=MODE, such as sts=bi_encoder"))]
 
 
 class TaskSpec(Target):
@@ -173,15 +177,26 @@ def below(folder: Path, files: Any) -> Any:
     return folder / files if isinstance(files, Path) and not on_hub(files) else files
 
 
-def read_again(tasks: dict[str, TaskSpec], labels: Mapping[str, Mapping[str, Any]]) -> dict[str, TaskSpec]:
-    """Complete the tasks that leave kind, classes or range open by what was once read off their labels.
+def read_again(
+    tasks: dict[str, TaskSpec],
+    labels: Mapping[str, Mapping[str, Any]],
+    pair_modes: Mapping[str, PairMode] = MappingProxyType({}),
+) -> dict[str, TaskSpec]:
+    """Complete tasks by what was once read off their labels, and by how the settings read their pairs.
 
-    Raises ConfigError, which names the option.
+    What was read off completes those that leave kind, classes or range open. Raises ConfigError, which names the option.
     """
-    return {
+    found = {
         name: _completed(name, spec, labels[name]) if spec.is_open and name in labels else spec
         for name, spec in tasks.items()
     }
+    return found | {name: _reading(name, found[name], mode) for name, mode in pair_modes.items() if name in found}
+
+
+def _reading(name: str, spec: TaskSpec, mode: PairMode) -> TaskSpec:
+    if len(spec.text_columns) != 2:
+        raise ConfigError(f"pair_mode: task '{name}' reads one text, and no pair; leave it out.")
+    return spec.model_copy(update={"pair_mode": mode})
 
 
 def _completed(name: str, spec: TaskSpec, values: Mapping[str, Any]) -> TaskSpec:

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from regkit.base.errors import ConfigError, nearest
+from regkit.base.errors import ConfigError
 from regkit.data.labels import as_number
+from regkit.data.per_task import by_task, check_names
 
 NEEDED = "give a number of examples, from 1, or a share of them, above 0 and below 1"
-FORM = "give TASK=NUMBER or TASK=SHARE, such as sst=500"
+FORM = "TASK=NUMBER or TASK=SHARE, such as sst=500"
 
 
 def _amount(value: object) -> int | float:
@@ -25,23 +26,7 @@ def _amount(value: object) -> int | float:
     raise ValueError(NEEDED)
 
 
-def _by_task(value: object) -> object:
-    """Read `sst=500,quora=0.1`, or several such texts, as the command line gives them."""
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list | tuple):
-        return value
-    found: dict[str, str] = {}
-    for part in (part for text in texts for part in str(text).split(",")):
-        name, equals, amount = (piece.strip() for piece in part.partition("="))
-        if not (name and equals and amount):
-            raise ValueError(FORM)
-        if name in found:
-            raise ValueError(f"task '{name}' is given twice")
-        found[name] = amount
-    return found
-
-
-Subsample = Annotated[dict[str, Annotated[int | float, BeforeValidator(_amount)]], BeforeValidator(_by_task)]
+Subsample = Annotated[dict[str, Annotated[int | float, BeforeValidator(_amount)]], BeforeValidator(by_task(FORM))]
 
 
 @dataclass(frozen=True)
@@ -69,13 +54,5 @@ class Draw:
 
 def draws(subsample: Mapping[str, int | float], seed: int, tasks: Iterable[str]) -> dict[str, Draw]:
     """Make the draw of each task that has one. Raises ConfigError for the name of no task."""
-    check_tasks(subsample, tasks)
+    check_names("subsample", subsample, tasks)
     return {name: Draw(amount, seed) for name, amount in subsample.items()}
-
-
-def check_tasks(subsample: Mapping[str, Any], tasks: Iterable[str]) -> None:
-    """Raise ConfigError for the name of no task."""
-    known = list(tasks)
-    for name in subsample:
-        if name not in known:
-            raise ConfigError(f"subsample: there is no task '{name}' to draw from. {nearest(name, known)}")

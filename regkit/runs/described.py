@@ -85,7 +85,8 @@ def _from_data(checkpoint: Path, forms: object) -> Descriptions:
     if not settings.finetune:
         return {}
     try:
-        specs = read_again(choose(find_tasks(settings.data, settings.given), settings.tasks), settings.labels)
+        tasks = choose(find_tasks(settings.data, settings.given), settings.tasks)
+        specs = read_again(tasks, settings.labels, settings.pair_mode)
     except RegkitError as error:
         raise RunError(f"{owner}, and its data cannot be read: {str(error).rstrip('.')}.") from None
     return {name: _described(run, name, spec, settings, forms) for name, spec in specs.items()}

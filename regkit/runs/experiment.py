@@ -14,6 +14,7 @@ from regkit.data.declare import TaskSpec, read_again
 from regkit.data.find import choose, find_tasks
 from regkit.data.labels import stated
 from regkit.data.load import drawn
+from regkit.data.per_task import check_names
 from regkit.data.subsample import draws as draws_of
 from regkit.distributed.launch import find_device
 from regkit.distributed.processes import ALONE, Processes
@@ -62,7 +63,8 @@ class Experiment:
         chosen = {name: catalog.acts_in(name, options) for name, options in settings.plugins.items()}
         named = {name: stages for name, stages in chosen.items() if stages is not None}
         found = find_tasks(settings.data, settings.given) if settings.data or settings.finetune else {}
-        specs = read_again(choose(found, settings.tasks), settings.labels)
+        check_names("pair_mode", settings.pair_mode, wanted := choose(found, settings.tasks))
+        specs = read_again(wanted, settings.labels, settings.pair_mode)
         left_out = [name for name in found if name not in specs and settings.tasks is None]
         draws = draws_of(settings.subsample, settings.seed, specs)
         loaded = shared.encoder(settings, streams)

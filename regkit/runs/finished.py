@@ -73,7 +73,8 @@ def load_run(
     table = data if data and len(settings.tasks or ()) == 1 and is_table(data) else None
     found = _of_table(best, settings, table, split) if table else _declared(settings, data)
     trained = settings.tasks or list(choose(found, None))
-    specs = read_again({name: found[name] for name in trained if name in found}, settings.labels)
+    own_tasks = {name: found[name] for name in trained if name in found}
+    specs = read_again(own_tasks, settings.labels, settings.pair_mode)
     if not specs:
         raise ConfigError(f"{data or settings.data} has none of the run's tasks: {', '.join(trained)}.")
     read = encoders.load(best, factory)
@@ -124,7 +125,8 @@ def _moved(folder: Path, settings: Settings, table: Path, load: Callable[..., Ta
     """
     (name,) = settings.tasks or ("",)
     with suppress(RegkitError, OSError, LookupError, TypeError):
-        (spec,) = read_again({name: next(iter(find_tasks(table, settings.given).values()))}, settings.labels).values()
+        declared_alone = {name: next(iter(find_tasks(table, settings.given).values()))}
+        (spec,) = read_again(declared_alone, settings.labels, settings.pair_mode).values()
         digests = checkpoint.load_training(follow(folder / "last"))["run"]["data"]
         if fingerprints([load(name, spec)])[name] == digests[name]:
             return {name: spec}

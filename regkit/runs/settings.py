@@ -13,7 +13,7 @@ from regkit.base.described import Option, meanings
 from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, absolute, follow, read_toml
 from regkit.data.bare import Given
-from regkit.data.declare import DevSplit, below
+from regkit.data.declare import DevSplit, PairModes, below
 from regkit.data.subsample import Subsample
 from regkit.data.target import Kind
 from regkit.tasks.names import Pooling
@@ -53,8 +53,8 @@ Memory = Annotated[int, BeforeValidator(size_in_bytes), Field(ge=1)]
 # Every setting but `labels` and `plugins`, in the order in which help, docs and `regkit settings` print them.
 GROUPS = {
     "What to train on": [
-       "data", "text", "label", "kind", "dev", "test", "tasks", "subsample", "encoder", "encoder_factory", "fresh_heads",
-       "finetune",
+       "data", "text", "label", "kind", "dev", "test", "tasks", "pair_mode", "subsample", "encoder", "encoder_factory",
+       "fresh_heads", "finetune",
     ],
     "How long": ["epochs", "steps", "patience"],
     "How": [
@@ -89,6 +89,8 @@ class Settings(BaseModel):
     """Test split of a table: a file, with or without labels."""
     tasks: list[str] | None = None
     """Names of the tasks to train. Without it, all but those that the data marks as optional."""
+    pair_mode: PairModes = {}
+    """How a task reads its pairs: sts=bi_encoder, or cross_encoder. Without it, as the data declares it."""
     subsample: Subsample = {}
     """Training examples of a task to draw by the seed: a number, sst=500, or a share, sst=0.1."""
     encoder: str | None = None
