@@ -66,40 +66,57 @@ def _perplexity(masked: Floats, loss: Floats, found: Floats) -> Floats:
 
 
 def _pearson(evidence: Evidence) -> Scorer:
+    """Correlate labels and predictions, by their moments; predictions that are all alike correlate with nothing."""
     truth, guess = evidence.labels.double().numpy(), evidence.output.double().numpy()
-    return _correlation(lambda counts: (truth - truth.mean(), guess - guess.mean()))
-
-
-def _spearman(evidence: Evidence) -> Scorer:
-    """Correlate the ranks that the examples have within each draw."""
-    of_truth, of_guess = _ranks(evidence.labels.double()), _ranks(evidence.output.double())
-    return _correlation(lambda counts: (of_truth(counts), of_guess(counts)))
-
-
-def _correlation(values: Callable[[Floats], tuple[Floats, Floats]]) -> Scorer:
-    """Compute Pearson's correlation of labels and predictions, 0 for predictions that are all alike."""
+    x, y = truth - truth.mean(), guess - guess.mean()
+    moments = np.stack([x, y, x * x, y * y, x * y], axis=1)
+    truths_differ, guesses_differ = _differ(truth), _differ(guess)
 
     def score(counts: Floats) -> Floats:
-        weights = counts / counts.sum(axis=1, keepdims=True)
-        truth, guess = values(counts)
-        x, y = (each - (weights * each).sum(axis=1, keepdims=True) for each in (truth, guess))
-        below = np.sqrt((weights * x**2).sum(axis=1) * (weights * y**2).sum(axis=1))
-        differ = _differ(counts, truth) & _differ(counts, guess)
-        found = np.where(differ, (weights * x * y).sum(axis=1) / np.where(differ, below, 1), 0)
-        return np.where(_differ(counts, truth), found, np.nan)
+        x, y, xx, yy, xy = (counts @ moments / counts.sum(axis=1, keepdims=True)).T
+        found = _correlation(xy - x * y, xx - x**2, yy - y**2, guesses_differ(counts))
+        return np.where(truths_differ(counts), found, np.nan)
 
     return score
 
 
-def _differ(counts: Floats, values: Floats) -> NDArray[np.bool_]:
+def _spearman(evidence: Evidence) -> Scorer:
+    """Correlate the ranks that the examples have within each draw."""
+    truth, guess = evidence.labels.double().numpy(), evidence.output.double().numpy()
+    truth_ranks, guess_ranks = _ranks(truth), _ranks(guess)
+    truths_differ, guesses_differ = _differ(truth), _differ(guess)
+
+    def score(counts: Floats) -> Floats:
+        middle = (counts.sum(axis=1, keepdims=True) + 1) / 2  # the mean of ranks
+        x, y = truth_ranks(counts) - middle, guess_ranks(counts) - middle
+        of_x, of_y = counts * x, counts * y
+        sums = (np.einsum("de,de->d", *pair) for pair in ((of_x, y), (of_x, x), (of_y, y)))
+        return np.where(truths_differ(counts), _correlation(*sums, guesses_differ(counts)), np.nan)
+
+    return score
+
+
+def _correlation(both: Floats, of_truth: Floats, of_guess: Floats, defined: NDArray[np.bool_]) -> Floats:
+    """Divide covariances by spreads; 0 where that is not defined."""
+    below = np.sqrt(np.maximum(of_truth * of_guess, 0))
+    return np.asarray(np.where(defined, both, 0) / np.where(below > 0, below, 1))
+
+
+def _differ(values: Floats) -> Callable[[Floats], NDArray[np.bool_]]:
     """Tell the draws whose examples differ in these values, `[draws]`."""
-    drawn = counts > 0
-    return np.asarray(np.where(drawn, values, np.inf).min(axis=1) < np.where(drawn, values, -np.inf).max(axis=1))
+    order = np.argsort(values)
+    rising = values[order]
+
+    def differ(counts: Floats) -> NDArray[np.bool_]:
+        drawn = (counts > 0)[:, order]
+        return np.asarray(rising[drawn.argmax(axis=1)] < rising[-1 - drawn[:, ::-1].argmax(axis=1)])
+
+    return differ
 
 
-def _ranks(values: Tensor) -> Callable[[Floats], Floats]:
+def _ranks(values: Floats) -> Callable[[Floats], Floats]:
     """Rank the examples within a draw, `[draws, examples]`; those that are alike share the mean of their ranks."""
-    known, places = np.unique(values.numpy(), return_inverse=True)
+    known, places = np.unique(values, return_inverse=True)
     order = np.argsort(places, kind="stable")
     starts = np.searchsorted(places[order], np.arange(len(known)))
 
@@ -112,7 +129,7 @@ def _ranks(values: Tensor) -> Callable[[Floats], Floats]:
 
 def _auc(evidence: Evidence) -> Scorer:
     """Count how often a yes is above a no, by the sum of ranks (Mann & Whitney, 1947)."""
-    rank, truth = _ranks(evidence.output.float()), evidence.labels.double().numpy()
+    rank, truth = _ranks(evidence.output.double().numpy()), evidence.labels.double().numpy()
 
     def score(counts: Floats) -> Floats:
         yes = counts @ truth
@@ -129,9 +146,11 @@ def _quadratic_kappa(evidence: Evidence) -> Scorer:
     guess = evidence.objective.prediction(evidence.output).double()
     moments = torch.stack([truth, guess, truth**2, guess**2, (truth - guess) ** 2], dim=1).numpy()
 
+    truths_differ = _differ(moments[:, 0])
+
     def score(counts: Floats) -> Floats:
         t, g, tt, gg, off = (counts @ moments / counts.sum(axis=1, keepdims=True)).T
-        defined = _differ(counts, moments[:, 0])
+        defined = truths_differ(counts)
         return np.where(defined, 1 - off / np.where(defined, tt + gg - 2 * t * g, 1), np.nan)
 
     return score

@@ -40,7 +40,7 @@ def sign_flip(differences: ArrayLike) -> float:
 
 def _all_sums(values: Floats) -> Floats:
     """Sum the values under every flip but those that mirror another, `[2^(pairs - 1)]`."""
-    sums = values[:1].sum(keepdims=True)
+    sums: Floats = values[:1].sum(keepdims=True)
     for value in values[1:]:
         sums = np.concatenate([sums + value, sums - value])
     return sums
