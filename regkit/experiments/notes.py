@@ -36,13 +36,15 @@ def _unfinished(table: Table) -> Iterator[str]:
 
 def _of_seeds(differences: Sequence[Difference]) -> Iterator[str]:
     """Say what p can be with so many seeds."""
-    for pairs in sorted({each.pairs for each in differences}, reverse=True):
-        if pairs == 1:
-            yield "One seed tells nothing of what others would have given, so it has no interval and a p of 1."
-            continue
-        least = smallest_p(pairs)
-        few = f"; p below {CONVINCING:g} takes {_pairs_for(CONVINCING)} seeds" if least > CONVINCING else ""
-        yield f"With {pairs} seeds, p is at least {least:.3g} (exact sign-flip test, two-sided){few}."
+    known = sorted({each.pairs for each in differences}, reverse=True)
+    if 1 in known:
+        yield "One seed tells nothing of what others would have given, so it has no interval and a p of 1."
+    several = [f"{smallest_p(pairs):.3g} with {pairs} seeds" for pairs in known if pairs > 1]
+    if several:
+        few = (
+            f"; below {CONVINCING:g} takes {_pairs_for(CONVINCING)} seeds" if smallest_p(known[-1]) > CONVINCING else ""
+        )
+        yield f"p is at least {' and '.join(several)} (exact sign-flip test, two-sided){few}."
 
 
 def _pairs_for(p: float) -> int:
@@ -60,17 +62,16 @@ def _of_examples(
     table: Table, compared: Mapping[str, Mapping[Column, Difference]], answers: Mapping[Column, Drawn]
 ) -> Iterator[str]:
     """Say what the intervals cover, and where answers are missing."""
-    cells = [(row, column) for row, found in compared.items() for column in found]
-    without = sorted({row for row, column in cells if not _answered(table, row, answers[column])})
-    if any(found.pairs > 1 for each in compared.values() for found in each.values()):
-        if without:
-            names = ", ".join(f"'{row}'" for row in without)
-            yield (
-                f"Intervals of {names} are over seeds alone: the answers of their runs, or of the baseline's, are not here "
-                "or are of other examples."
-            )
-        if len(without) < len({row for row, _ in cells}):
-            yield "Intervals are of 95 %, over seeds and examples: both might have been others."
+    several = [row for row, found in compared.items() if any(each.pairs > 1 for each in found.values())]
+    without = [row for row in several if not all(_answered(table, row, answers[column]) for column in compared[row])]
+    if len(without) < len(several):
+        yield "Intervals are of 95 %, over seeds and examples: both might have been others."
+    if without:
+        names = f" of {', '.join(map(repr, without))}" if len(without) < len(several) else ""
+        yield (
+            f"Intervals{names} are over seeds alone: answers of these runs, or of the baseline's, are not here or are to "
+            "other examples."
+        )
 
 
 def _answered(table: Table, row: str, answers: Drawn) -> bool:
