@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from regkit.base.bounds import Count, NonNegative, Positive, Share
     from regkit.base.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
     from regkit.base.randomness import Streams, derive
+    from regkit.hooks.following import Bookmark, check_library, numbers
     from regkit.hooks.spec import Losses, Predict, TaskLoss, hookimpl
     from regkit.model import Bert, BertConfig, Encoder, MultitaskModel, load_encoder
     from regkit.model.dropout import Dropout, dropout
@@ -39,6 +40,7 @@ else:  # the same names, each imported when it is first used: a test compares
                 "ConfigError", "DataError", "EncoderError", "PluginError", "RegkitError", "RunError", "nearest",
             ],
             "regkit.base.randomness": ["Streams", "derive"],
+            "regkit.hooks.following": ["Bookmark", "check_library", "numbers"],
             "regkit.hooks.spec": ["Losses", "Predict", "TaskLoss", "hookimpl"],
             "regkit.model": ["Bert", "BertConfig", "Encoder", "MultitaskModel", "load_encoder"],
             "regkit.model.dropout": ["Dropout", "dropout"],
@@ -64,6 +66,7 @@ __all__ = [
     "Bert",
     "BertConfig",
     "Binary",
+    "Bookmark",
     "Classification",
     "ConfigError",
     "Count",
@@ -99,12 +102,14 @@ __all__ = [
     "Tokenizer",
     "Trained",
     "apportion",
+    "check_library",
     "derive",
     "dropout",
     "hookimpl",
     "load",
     "load_encoder",
     "nearest",
+    "numbers",
     "train",
     "turn",
 ]

@@ -23,9 +23,15 @@ def needs(path: Path) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Corpora are kept where the tests are, and not among the user's."""
+    """Corpora and what trackers record are kept where the tests are, and not among the user's."""
+    folder = tmp_path_factory.mktemp("caches")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REGKIT_CACHE", str(tmp_path_factory.mktemp("caches")))
+        patch.setenv("REGKIT_CACHE", str(folder))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.setenv("TRACKIO_DIR", str(folder / "trackio"))
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("WANDB_SILENT", "true")
         yield
 
 

@@ -12,7 +12,7 @@ from regkit.base.randomness import unchanged
 from regkit.hf.batch import PaddedBatch
 from regkit.hf.loss import OwnLoss
 from regkit.hf.model import MULTILABEL, TransformersModel, objective_of, output_of
-from regkit.hooks.attach import implementations, is_wrapper
+from regkit.hooks.attach import LOG, implementations, is_wrapper
 from regkit.model.modes import mode
 from regkit.tasks.objectives import Classification
 from regkit.tasks.task import Task
@@ -39,6 +39,11 @@ def check_plugins(plugins: Mapping[str, Any]) -> None:
                     f"'{name}' {what}, and a Trainer has one task, one stage and its own schedule; "
                     f"leave '{name}' out, or train with regkit."
                 )
+        if found.keys() & set(LOG):
+            raise PluginError(
+                f"'{name}' follows regkit's own log, and a Trainer has another; leave '{name}' out, or see what "
+                "the Trainer's report_to offers."
+            )
         if found.keys() <= {"measure"}:
             raise PluginError(f"'{name}' only measures, and a Trainer does not ask for that; leave it out.")
 

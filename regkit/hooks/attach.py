@@ -20,7 +20,9 @@ from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
 from regkit.tasks.task import FINETUNE, Stage
 
-OF_THE_RUN = ("tasks", "stages")  # hooks whose answers are the same in every stage
+LOG = ("begin_run", "logged", "end_run")  # hooks of those that follow a run
+TOLERATED = LOG[1:]  # hooks whose failure ends nothing but what the plugin is told
+OF_THE_RUN = ("tasks", "stages", *LOG)  # hooks that belong to no stage
 BEFORE_STEPS = ("tasks", "prepare", "make_optimizer")  # hooks that are given the model or its encoder
 Method = Callable[..., Any]
 Answers = Sequence[Sequence[Stage]]  # to the hook `stages`: of each plugin
@@ -37,6 +39,7 @@ class Attached:
     owners: dict[str, str]  # of the terms of the loss given so far: the plugin's name; shared by all plugins of the run
     named: Sequence[str] | None = None  # the stages that the user wants it in
     added: set[str] = field(default_factory=set)  # the stages that it has added
+    lost: str = ""  # why it is no longer told what is logged
 
     def acts(self, stage: str) -> bool:
         """Whether the plugin acts in a stage: one that the user named, else fine-tuning and those it adds."""
@@ -52,6 +55,11 @@ class Attached:
         """The hooks that the plugin answers, in the loop's order."""
         answered = implementations(self.plugin)
         return [hook for hook in vars(Hooks) if hook in answered]
+
+    @property
+    def only_follows(self) -> bool:
+        """Whether the plugin takes no part in a step, and only follows the run's log."""
+        return set(self.hooks) <= set(LOG)
 
     def wraps(self, hook: str) -> bool:
         """Whether the plugin wraps the others' answers to a hook, instead of giving one."""
@@ -69,12 +77,13 @@ class Attached:
             )
         for hook, method in found.items():
             _check_signature(self.name, hook, method)
-        return SimpleNamespace(
-            **{
-                hook: (self._around if is_wrapper(method) else self._plain)(hook, method)
-                for hook, method in found.items()
-            }
-        )
+        return SimpleNamespace(**{hook: self._wrap(hook, method) for hook, method in found.items()})
+
+    def _wrap(self, hook: str, method: Method) -> Method:
+        if is_wrapper(method):
+            return self._around(hook, method)
+        plain = self._plain(hook, method)
+        return self._following(hook, plain) if hook in TOLERATED else plain
 
     def _plain(self, hook: str, method: Method) -> Method:
         owner, names = f"plugin '{self.name}': {hook}", list(inspect.signature(method).parameters)
@@ -94,6 +103,26 @@ class Attached:
             return {self.name: answer} if hook == "measure" else answer
 
         return call
+
+    def _following(self, hook: str, method: Method) -> Method:
+        """Let a plugin fail alone where it only follows the run, and call it no more."""
+
+        @wraps(method)
+        def call(*arguments: Any) -> None:
+            if self.lost and hook == "logged":
+                return
+            try:
+                method(*(self._of_its_stages(records) for records in arguments) if hook == "logged" else arguments)
+            except Exception as error:  # whatever a tracker's library raises
+                self.lost = (
+                    str(error) if isinstance(error, RegkitError) else f"plugin '{self.name}': {last_line(error)}."
+                )
+
+        return call
+
+    def _of_its_stages(self, records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Select the lines of the log that are of stages that the user wants the plugin in; without a wish, all."""
+        return [record for record in records if self.named is None or record["stage"] in self.named]
 
     def _around(self, hook: str, method: Method) -> Method:
         owner, names = f"plugin '{self.name}': the wrapper {hook}", list(inspect.signature(method).parameters)

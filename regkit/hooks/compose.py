@@ -71,6 +71,10 @@ class Composition:
         """List the hooks that a plugin answers, in the loop's order."""
         return self.attached[name].hooks
 
+    def in_steps(self) -> list[str]:
+        """List the plugins that take part in a step, and do not only follow the run's log."""
+        return [name for name, each in self.attached.items() if not each.only_follows]
+
     def wraps(self, name: str, hook: str) -> bool:
         """Whether a plugin wraps the others' answers to a hook."""
         return self.attached[name].wraps(hook)
@@ -78,6 +82,12 @@ class Composition:
     def deciders(self, hook: str) -> list[str]:
         """List the plugins that answer a hook without wrapping others; of a deciding hook, at most one."""
         return [name for name, each in self.attached.items() if hook in each.hooks and not each.wraps(hook)]
+
+    def tell(self, hook: str, **given: Any) -> list[str]:
+        """Tell those that follow the run. Returns a sentence for each plugin that failed, and will be told no more."""
+        before = {name for name, each in self.attached.items() if each.lost}
+        getattr(self.hook, hook)(**given)
+        return [each.lost for name, each in self.attached.items() if each.lost and name not in before]
 
     def observe(self, observer: object) -> None:
         """Attach one of the core's own observers, such as the log; its hooks are marked `trylast`."""

@@ -5,6 +5,7 @@
     for stage in stages:
         prepare(model, stage, tasks)                         # notify; the optimizer is not built yet
         optimizer = make_optimizer(model, stage)             # decide
+        begin_run(folder, settings, updates)                 # notify; once, when nothing can be refused any more
         for step in range(total_steps):                      # epochs x epoch_steps(tasks)     decide
             for task in choose_tasks(tasks, step, total_steps):                              # decide
                 for batch in micro-batches of the task's next batch:
@@ -24,6 +25,8 @@
                 after_step(model, step, total_steps, losses, reevaluate)                     # notify
         model_to_evaluate(model)                             # decide; before the first step, after each epoch, at the end
         evaluated(stage, step, scores)                       # notify
+        logged(records)                                      # notify; now and then: the new lines of the run's log
+    end_run(state)                                           # notify
 
 Three kinds of hook:
 
@@ -46,7 +49,8 @@ error breaks off, is then as if it had not been begun.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pluggy
 from torch import Tensor
@@ -99,6 +103,7 @@ class TaskLoss(Protocol):
 
 
 Losses = Mapping[str, Mapping[str, Tensor]]  # by task and term
+Ending = Literal["finished", "stopped", "failed"]
 
 
 class Hooks:
@@ -122,6 +127,14 @@ class Hooks:
     @decide
     def make_optimizer(self, model: MultitaskModel, stage: Stage) -> torch.optim.Optimizer:
         """Make the stage's optimizer. A group's learning rate is its peak: the loop applies the schedule."""
+
+    @notify
+    def begin_run(self, folder: Path, settings: Mapping[str, str | int | float | bool], updates: int) -> None:
+        """Learn that training begins, or goes on after so many `updates`. The run's folder exists.
+
+        `settings` are flat: `learning_rate`, `plugins.smart.weight`, and `group` if the user named one. Of several processes,
+        the first alone calls this hook, `logged` and `end_run`.
+        """
 
     @decide
     def epoch_steps(self, tasks: Sequence[Task]) -> int:
@@ -206,6 +219,17 @@ class Hooks:
     @notify
     def evaluated(self, stage: Stage, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
         """Learn the dev scores after `step` updates of the stage: `scores[task][metric]`."""
+
+    @notify
+    def logged(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Learn the lines that the run's log has got since the last call, in plain numbers: nothing waits for the GPU.
+
+        `regkit.numbers` names each number. A line's `updates` counts those of the run so far, in all stages.
+        """
+
+    @notify
+    def end_run(self, state: Ending) -> None:
+        """Learn how training ended. A run that was stopped or has failed may go on later."""
 
 
 DECIDE = tuple(name for name in vars(Hooks) if getattr(getattr(Hooks, name), "regkit_spec", {}).get("firstresult"))

@@ -56,8 +56,9 @@ class Recorder:
     def __enter__(self) -> "Recorder":
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.sink.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        stopped = isinstance(error, StoppedError | KeyboardInterrupt)
+        self.sink.close("stopped" if stopped else "failed" if error else "finished")
 
     @hookimpl(wrapper=True)
     def choose_tasks(self, step: int) -> Generator[None, Sequence[Task], Sequence[Task]]:
@@ -77,7 +78,10 @@ class Recorder:
 
     @hookimpl(trylast=True)
     def after_step(self, step: int, losses: Losses) -> None:
-        self.sink.log_update(self.stage, step, self.rate, losses, self.meter.finish())
+        record = {"stage": self.stage, "step": step, "learning_rate": self.rate}
+        record |= {"gradient_norm": self.trainer.gradient_norm, "losses": losses}
+        effects = self.meter.finish()
+        self.sink.log_update(record | ({"effects": effects} if effects else {}))
         self._stop_if_asked()
 
     @hookimpl(wrapper=True)

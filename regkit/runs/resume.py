@@ -18,7 +18,7 @@ from regkit.tasks.objectives import KINDS, Objective, described
 from regkit.tasks.task import Task
 
 # May differ: none of them changes what is learned, but for which values dropout sets to 0.
-FREE = {"data", "device", "keep", "keep_state", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
+FREE = {"data", "device", "group", "keep", "keep_state", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
 FOUND = {"pooling", "text", "label", "labels"}  # left out, the run finds them, and keeps what it found
 
 

@@ -62,7 +62,7 @@ GROUPS = {
         "length_bucketing", "max_skipped", "measure_every", "seed",
     ],
     "Where": ["device", "precision", "micro_batch_tokens", "memory"],
-    "Saving": ["save_steps", "save_minutes", "keep", "keep_state", "monitor"],
+    "Saving": ["save_steps", "save_minutes", "keep", "keep_state", "monitor", "group"],
 }  # fmt: skip
 
 
@@ -161,6 +161,8 @@ class Settings(BaseModel):
     """Keep the training state of every checkpoint when the run is finished, not only that of the last."""
     monitor: str = "mean"
     """Score that decides which checkpoint is best: mean, or one such as sst.accuracy."""
+    group: str | None = None
+    """Name that trackers file the run under, beside others such as its other seeds."""
     labels: dict[str, dict[str, Any]] = {}
     """What was read off the labels of each task that leaves it open: its kind, classes or range."""
     plugins: dict[str, dict[str, Any]] = {}

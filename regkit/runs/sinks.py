@@ -3,19 +3,21 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 from regkit.base.files import point, write
-from regkit.hooks.spec import Losses
+from regkit.hooks.following import flatten
+from regkit.hooks.spec import Ending
 from regkit.runs import checkpoint, environment, manifest, packing
 from regkit.runs.disk import older_states
 from regkit.runs.experiment import Experiment
 from regkit.runs.finished import declared, digests
 from regkit.runs.folders import CHECKPOINT, CONFIG, ENVIRONMENT, FINISHED, LOG, TASKS, new_folder, note_latest
-from regkit.runs.log import Log
+from regkit.runs.log import Log, cut
 from regkit.runs.resumable import FolderState, Resumable, leftovers
 from regkit.runs.resume import fingerprints
 
@@ -40,8 +42,8 @@ class Sink:
         """Append a line to the log."""
         return
 
-    def log_update(self, stage: str, step: int, rate: float, losses: Losses, effects: Mapping[str, Any]) -> None:
-        """Append the line of an update to the log, later and together with others: its losses may be on a GPU."""
+    def log_update(self, record: Mapping[str, Any]) -> None:
+        """Append the line of an update to the log, later and together with others: its tensors may be on a GPU."""
         return
 
     def save(self, name: str, records: FolderState) -> None:
@@ -64,8 +66,8 @@ class Sink:
         """Write that nothing is left to do, and free the training state that only a run that goes on needs."""
         return
 
-    def close(self) -> None:
-        """Unlock the folder."""
+    def close(self, state: Ending) -> None:
+        """Tell plugins how the run ended, and unlock the folder."""
         return
 
 
@@ -80,11 +82,18 @@ class FolderSink(Sink):
     latest: bool = True  # runs/latest leads to it
     folder: Path | None = None
     held: list[IO[str]] = field(default_factory=list)  # the folder's lock
+    begun: bool = False  # whether plugins were told that the run begins
 
     def begin(self) -> None:
         if self.resumable:
             self._go_on(self.resumable)
-            return
+        else:
+            self._begin_anew()
+        settings = flatten(self.experiment.settings.model_dump(mode="json", exclude_none=True), ".")
+        self._tell("begin_run", folder=self.folder, settings=settings, updates=self._log.updates)
+        self.begun = True
+
+    def _begin_anew(self) -> None:
         folder, lock = new_folder(self.experiment.settings, self.output, self.say)
         self.held.append(lock)
         write(folder / ENVIRONMENT, json.dumps(self._environment, indent=2))
@@ -111,7 +120,7 @@ class FolderSink(Sink):
             if records.keeping.best:
                 self.best(records.keeping.best)
             self.write("scores.json", records.keeping.report())
-        Log(folder / LOG).cut(records.log)
+        cut(folder / LOG, records.log)
         self._note_latest(folder)
 
     def _note_latest(self, folder: Path) -> None:
@@ -124,8 +133,8 @@ class FolderSink(Sink):
     def log(self, record: Mapping[str, Any]) -> None:
         self._log.write(record)
 
-    def log_update(self, stage: str, step: int, rate: float, losses: Losses, effects: Mapping[str, Any]) -> None:
-        self._log.update(stage, step, rate, losses, effects)
+    def log_update(self, record: Mapping[str, Any]) -> None:
+        self._log.update(record)
 
     def save(self, name: str, records: FolderState) -> None:
         model, training = checkpoint.moment(self.experiment.trainer.state)
@@ -154,9 +163,20 @@ class FolderSink(Sink):
             except OSError as error:  # the run is finished all the same
                 self.say(f"training state was left in {self.folder}: {error.strerror}; `regkit clean` removes it")
 
-    def close(self) -> None:
-        while self.held:
-            self.held.pop().close()
+    def close(self, state: Ending) -> None:
+        try:
+            if self.begun:
+                with suppress(Exception):  # the error that ended the run is the one to tell
+                    self._log.flushed()
+                self._tell("end_run", state=state)
+        finally:
+            while self.held:
+                self.held.pop().close()
+
+    def _tell(self, hook: str, **given: Any) -> None:
+        """Tell plugins that follow the run, and say which of them failed: a run is worth more than what follows it."""
+        for sentence in self.experiment.composition.tell(hook, **given):
+            self.say(f"{sentence} Training goes on, and this plugin is told no more of it.")
 
     def _inside(self, name: str) -> Path:
         assert self.folder is not None  # it has begun
@@ -164,7 +184,7 @@ class FolderSink(Sink):
 
     @cached_property
     def _log(self) -> Log:
-        return Log(self._inside(LOG))
+        return Log(self._inside(LOG), lambda records: self._tell("logged", records=records))
 
     @cached_property
     def _data(self) -> dict[str, str]:

@@ -141,7 +141,7 @@ def effects_are_measured(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     unwatched.train()
     same_weights(watched, unwatched)
     found = summary(records)
-    assert found["plugins"].keys() == composition.plugins.keys()
+    assert found["plugins"].keys() == set(composition.in_steps())
     assert found["terms"].keys() == {"task"} | composition.owners.keys()
     assert sum(term[SHARE] for term in found["terms"].values()) > 0.99
 

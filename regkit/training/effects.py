@@ -64,7 +64,7 @@ class Meter:
 
     def _begin(self, due: set[str]) -> None:
         self.due, self.record = due, {"terms": {}, "measures": {}, "cosines": {}}
-        self.backward = dict.fromkeys(self.composition.plugins, 0.0)
+        self.backward = dict.fromkeys(self.composition.in_steps(), 0.0)
 
     @hookimpl(wrapper=True)
     def predict(self) -> Generator[None, Tensor, Tensor]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from regkit.base.errors import RunError
@@ -40,6 +41,7 @@ class Trainer:
     clip: float = 1.0  # largest norm of an update's gradient; 0 does not clip
     bucketing: bool = True  # texts of like length in one batch
     max_skipped: int = 5  # updates in a row that may be skipped, for numbers that are not finite, before training stops
+    gradient_norm: Tensor | None = None  # of the last update, before it was clipped: a scalar
 
     def __post_init__(self) -> None:
         self.model, self.hook, self.streams = self.passes.model, self.passes.hook, self.passes.streams
@@ -105,6 +107,7 @@ class Trainer:
         """Clip the gradient and step the optimizer, unless a number is not finite: then return no losses."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         norm = get_total_norm(parameter.grad for parameter in parameters if parameter.grad is not None)
+        self.gradient_norm = norm
         if not finite(update, norm):
             return {}
         if self.clip:

@@ -49,6 +49,7 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "keep": (["--keep", "3"], 3),
     "keep_state": (["--keep-state"], True),
     "monitor": (["--monitor", "near.pearson"], "near.pearson"),
+    "group": (["--group", "table-1/smart"], "table-1/smart"),
 }
 OF_A_TABLE: dict[str, tuple[list[str], Any]] = {  # what a declaration in a file says instead
     "text": (["--text", "one", "--text", "two"], ["one", "two"]),

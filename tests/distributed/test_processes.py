@@ -32,7 +32,7 @@ from regkit.model import MultitaskModel
 from regkit.testing import gradients_of, tiny_tasks, tiny_trainer
 from tests.cli.test_bad_input import is_one_sentence
 from tests.helpers import Ran, reevaluate, regkit, write_encoder, write_tasks
-from tests.testing.test_promises import decides, factory, ours, tasks_for
+from tests.testing.test_promises import acting, decides, factory, tasks_for
 
 
 class Descent:
@@ -132,7 +132,7 @@ def test_more_processes_than_examples_in_a_batch() -> None:
 
 @pytest.mark.slow
 def test_every_plugin_comes_to_the_same_with_two_processes() -> None:
-    compared(2, *ours(), *SURGERY)
+    compared(2, *acting(), *SURGERY)
 
 
 def test_a_plugin_is_not_blamed_for_a_process_that_is_gone() -> None:

@@ -18,6 +18,7 @@ from regkit.hooks import catalog
 from tests.helpers import slow_but
 from tests.hf.test_trainer import ACTING
 from tests.hf.tiny import SHAPE, classifier, collate, make, train, transformers
+from tests.testing.test_promises import TRACKERS
 
 NEEDED = {"fixed_weights": {"weights": {"main": 2.0}}, "weighted": {"weights": {"main": 1.0}}, "only": {"task": "main"}}
 NEEDED |= {"domain": {"corpus": "tasks"}}
@@ -27,6 +28,7 @@ REFUSED = dict.fromkeys(SCHEDULERS, "chooses among tasks")
 REFUSED |= dict.fromkeys(
     ["cagrad", "famo", "gradnorm", "gradvac", "pcgrad", "torchjd"], "looks at the gradients of several tasks"
 )
+REFUSED |= dict.fromkeys(TRACKERS, "follows regkit's own log")
 REFUSED |= {"domain": "adds tasks", "freeze": "adds or changes stages", "dwa": "compares the scores of tasks"}
 
 

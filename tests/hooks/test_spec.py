@@ -15,7 +15,10 @@ ELSEWHERE = {
     "tasks",
     "measure",
     "skipped",
-}  # asked when the run is made, by the meter, and where a number is not finite
+    "begin_run",
+    "logged",
+    "end_run",
+}  # asked when the run is made, by the meter, where a number is not finite, and by what writes the run's folder
 
 
 class Sum:

@@ -24,7 +24,7 @@ from regkit.runs.resumable import newest
 from regkit.runs.sinks import FolderSink
 from regkit.training.effects import Meter
 from tests.helpers import PATIENT, regkit, slow_but, with_stranger, write_encoder, write_tasks
-from tests.testing.test_promises import apart, decides, ours
+from tests.testing.test_promises import acting, apart, decides, ours
 
 STEPS = 11  # updates of nine an epoch: scored after 0, 9 and 11
 
@@ -188,7 +188,7 @@ def test_a_run_that_is_stopped_while_it_is_scored_is_not_scored_again(
     exact(place, tmp_path, {name: ACTING.get(name, {})} if name else {}, [-9, -11])
 
 
-COMBINED = [name for name in ours() if name != "torchjd"]  # with its solver, one run takes longer than all others
+COMBINED = [name for name in acting() if name != "torchjd"]  # with its solver, one run takes longer than all others
 
 
 @st.composite

@@ -1,0 +1,74 @@
+"""MLflow: record settings, losses and scores as a run of an MLflow experiment.
+
+A run that goes on goes on in the same MLflow run, which is told only what it does not have. Needs the extra `mlflow`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from regkit import Bookmark, check_library, hookimpl, numbers
+
+METRICS, PARAMETERS = 1000, 100  # most that MLflow takes in one request
+ENDINGS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+
+
+@dataclass
+class MLflow:
+    uri: str | None = None
+    """Address of the server or database. Without it, $MLFLOW_TRACKING_URI, or else mlflow.db where you are."""
+    experiment: str = "regkit"
+    """Name of the experiment, which is made if there is none."""
+    client: Any = field(init=False, repr=False)
+    bookmark: Bookmark = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_library("mlflow", "mlflow", "regkit[mlflow]")
+
+    @hookimpl
+    def begin_run(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+        self.client, self.bookmark = MlflowClient(self.uri), Bookmark.open(folder, "mlflow")
+        if self.bookmark.id:
+            self.client.update_run(self.bookmark.id, status="RUNNING")
+            return
+        tags = {"group": settings["group"]} if "group" in settings else {}
+        run = self.client.create_run(self._experiment(), run_name=folder.name, tags=tags)
+        parameters = [Param(name, str(value)) for name, value in settings.items()]
+        for start in range(0, len(parameters), PARAMETERS):
+            self.client.log_batch(run.info.run_id, params=parameters[start : start + PARAMETERS])
+        self.bookmark.id = run.info.run_id
+        self.bookmark.move([])
+
+    def _experiment(self) -> str:
+        """Find or make the experiment; several runs may begin at once."""
+        from mlflow import MlflowException
+
+        try:
+            return str(self.client.create_experiment(self.experiment))
+        except MlflowException:  # it is there
+            found = self.client.get_experiment_by_name(self.experiment)
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+    @hookimpl
+    def logged(self, records: Sequence[Mapping[str, Any]]) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(re.sub(r"[^\w/. :-]", "_", name), value, int(1000 * record["time"]), record["updates"])
+            for record in self.bookmark.new(records)
+            for name, value in numbers(record).items()
+        ]
+        for start in range(0, len(metrics), METRICS):
+            self.client.log_batch(self.bookmark.id, metrics=metrics[start : start + METRICS])
+        self.bookmark.move(records)
+
+    @hookimpl
+    def end_run(self, state: str) -> None:
+        self.client.set_terminated(self.bookmark.id, ENDINGS[state])

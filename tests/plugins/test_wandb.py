@@ -1,0 +1,85 @@
+"""Weights & Biases, offline, by the files that it would send."""
+
+import json
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from regkit_plugins.wandb import WandB
+
+from regkit import Bookmark
+from tests.plugins.followed import LOSS, LOSSES, SCORE, SCORES, SETTINGS, follow, lines, tell
+
+pytest.importorskip("wandb")
+pytestmark = pytest.mark.slow  # it starts a process of its own
+
+BLOCK, HEADER = 32768, 7  # bytes of the journal that LevelDB has too: blocks of parts, each with a header
+
+
+def records(file: Path) -> Iterator[Any]:
+    """The records of a file of wandb's."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, place, whole = file.read_bytes(), HEADER, b""
+    while place + HEADER <= len(content):
+        if BLOCK - place % BLOCK < HEADER:
+            place += BLOCK - place % BLOCK
+            continue
+        _, size, kind = struct.unpack("<IHB", content[place : place + HEADER])
+        whole += content[place + HEADER : place + HEADER + size]
+        place += HEADER + size
+        if kind in (1, 4):  # whole, or the last part of one
+            yield Record.FromString(whole)
+            whole = b""
+
+
+def recorded(folder: Path) -> list[Any]:
+    return [each for file in sorted(folder.glob("wandb/offline-run-*/*.wandb")) for each in records(file)]
+
+
+def history(found: list[Any], name: str) -> list[tuple[int, float]]:
+    rows = [
+        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in each.history.item}
+        for each in found
+        if each.WhichOneof("record_type") == "history"
+    ]
+    return [(row["_step"], row[name]) for row in rows if name in row]
+
+
+def test_wandb_has_one_run_with_each_number_once_of_a_run_that_went_on(tmp_path: Path) -> None:
+    follow(lambda: WandB(project="followed"), tmp_path)
+    found = recorded(tmp_path)
+    assert history(found, LOSS) == LOSSES
+    assert history(found, SCORE) == SCORES
+    runs = [each.run for each in found if each.WhichOneof("record_type") == "run"]
+    assert {run.run_id for run in runs} == {Bookmark.open(tmp_path, "wandb").id}
+    assert {(run.project, run.run_group, run.display_name) for run in runs} == {
+        ("followed", "study/smart", tmp_path.name)
+    }
+    config = {item.key: json.loads(item.value_json) for item in runs[0].config.update}
+    assert config.items() >= SETTINGS.items()
+    assert [each.exit.exit_code for each in found if each.WhichOneof("record_type") == "exit"] == [1, 0]
+
+
+def test_wandb_without_an_account_records_offline_and_asks_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a terminal, where wandb would ask."""
+    import wandb
+
+    for name in [name for name in os.environ if name.startswith("WANDB_") and name != "WANDB_SILENT"]:
+        monkeypatch.delenv(name)
+    for name, place in (("HOME", "home"), ("NETRC", "netrc"), ("WANDB_CONFIG_DIR", "config")):
+        monkeypatch.setenv(name, str(tmp_path / place))
+    wandb.teardown()
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asks"))
+    monkeypatch.setattr("getpass.getpass", lambda *_: pytest.fail("it asks"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    try:
+        tell(WandB(), tmp_path, 0, lines(0, 3), "finished")
+        assert [step for step, _ in history(recorded(tmp_path), LOSS)] == [1, 2, 3]
+    finally:
+        wandb.teardown()
