@@ -33,7 +33,7 @@ def _scores(table: Table) -> list[Block]:
     blocks: list[Block] = [Grid(caption, ["row", *map(str, table.columns)], rows)] if table.columns else []
     said = [*table.notes]
     if any(_told(row, column) for row in table.rows for column in table.columns):
-        said.append("Bold: the interval leaves 0 out. Grey: the difference cannot be told from nothing.")
+        said.append("Bold: a difference that can be told from nothing. Grey: one that cannot.")
     return blocks + ([Note(said)] if said else [])
 
 
@@ -90,7 +90,7 @@ def _differences(table: Table) -> list[Block]:
     caption = "Differences, exact sign-flip tests, and how many seeds would tell a difference of this size"
     return [
         Panel(
-            f"Row minus {table.baseline}, the same seeds, with 95 % intervals. Filled: the interval leaves 0 out.",
+            f"Row minus {table.baseline}, the same seeds, with 95 % intervals. Filled: told from nothing.",
             forests,
         ),
         Grid(caption, head, rows, frozenset({0, 1}), folded=len(rows) > FOLDED),

@@ -10,12 +10,14 @@ from regkit.base.wording import in_time
 from regkit.page.document import Block, Grid, Note, Panel, Section
 from regkit.page.figures import Bars, Dot, Dots, Figure
 from regkit.page.groups import brief
-from regkit.page.scales import DASH, number
+from regkit.page.scales import DASH, number, signed
 from regkit.page.studies import Search, Trial
+from regkit.page.words import interval
 
 FOLDED = 15  # rows of a table that is folded where it has more
 WIDE = 30  # from the lowest to the highest value, by which a parameter is drawn on a logarithmic axis
 CHOICES = 12  # names on an axis
+VALUES = {"value": "value", "fresh": "value with fresh seeds"}  # what the search file says of a trial
 STATES = {"pruned": "cut short", "fail": "failed", "waiting": "not begun"}  # where optuna has another word
 
 
@@ -59,12 +61,13 @@ def _history(search: Search) -> Dots:
 
 
 def _best(search: Search) -> list[Block]:
-    """List the best settings beside the defaults, and what they came to."""
+    """List the best settings beside the defaults, what they came to, and how far apart they are with fresh seeds."""
     if not search.best:
         return []
     best, default = _params(search.best), _params(search.default)
     rows = [[name, *(_value(values.get(name)) for values in (best, default))] for name in {**best, **default}]
-    return [Grid("The best settings, beside the default", ["parameter", "best", "default"], rows, frozenset({0, 1, 2}))]
+    grid = Grid("The best settings, beside the default", ["parameter", "best", "default"], rows, frozenset({0, 1, 2}))
+    return [grid, *_gain(search.best.get("difference"))]
 
 
 def _params(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +75,16 @@ def _params(values: Mapping[str, Any]) -> dict[str, Any]:
     inside = values.get("params")
     if not isinstance(inside, dict):
         return dict(values)
-    return {**inside, "value": values["value"]} if "value" in values else dict(inside)
+    return inside | {said: values[name] for name, said in VALUES.items() if values.get(name) is not None}
+
+
+def _gain(found: object) -> list[Block]:
+    """Say how much better the best is than the default, by seeds that have chosen nothing."""
+    if not isinstance(found, dict) or not isinstance(found.get("mean"), float):
+        return []
+    low, high = (float("nan") if found.get(end) is None else found[end] for end in ("low", "high"))
+    told = interval(low, high) or "no interval: one seed is all there is"
+    return [Note([f"With fresh seeds, the best is {signed(found['mean'])} above the default, {told}."])]
 
 
 def _value(value: object) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,8 @@ def _row(values: Mapping[str, Any]) -> Row:
     return Row(
         str(values["name"]),
         values.get("settings") or {},
-        {_column(each): _entry(each) for each in values["entries"]},
-        _cost(cost) if cost else None,
+        {Column(**_fields(Column, each)): _entry(each) for each in values["entries"]},
+        Cost(**_fields(Cost, cost)) if cost else None,
         _texts(values.get("effects")),
         {int(seed): str(said) for seed, said in (values.get("failures") or {}).items()},
         [int(seed) for seed in values.get("missing") or ()],
@@ -96,34 +96,24 @@ def _texts(values: Any) -> list[str]:
     return [str(each) for each in values or ()]
 
 
-def _column(values: Mapping[str, Any]) -> Column:
-    return Column(
-        values["split"], str(values["task"]), str(values.get("metric") or ""), bool(values.get("lower_is_better"))
-    )
-
-
 def _entry(values: Mapping[str, Any]) -> Entry:
     by_seed = {int(seed): _float(value) for seed, value in values["values"].items()}
-    difference = values.get("difference")
-    return Entry(
-        by_seed, _float(values["mean"]), _float(values["deviation"]), _difference(difference) if difference else None
-    )
+    found = values.get("difference")
+    difference = Difference(**_fields(Difference, found)) if found else None
+    return Entry(by_seed, _float(values["mean"]), _float(values["deviation"]), difference)
 
 
-def _difference(values: Mapping[str, Any]) -> Difference:
-    numbers = {name: _float(values.get(name)) for name in ("mean", "low", "high", "p", "adjusted", "smallest")}
-    needed = values.get("needed")
-    return Difference(pairs=int(values["pairs"]), needed=None if needed is None else int(needed), **numbers)
-
-
-def _cost(values: Mapping[str, Any]) -> Cost:
-    ratio = values.get("seconds_ratio")
-    numbers = {name: _float(values.get(name)) for name in ("seconds", "memory", "operations")}
-    return Cost(seconds_ratio=None if ratio is None else _float(ratio), **numbers)
+def _fields(form: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose the values of a class's fields: None stays where a field may be None, and is NaN where it is a number."""
+    known = {field.name: PLAIN.get(field.type, lambda value: value) for field in fields(form)}
+    return {name: read(values[name]) for name, read in known.items() if name in values}
 
 
 def _float(value: Any) -> float:
     return float("nan") if value is None else float(value)
+
+
+PLAIN: Mapping[Any, Any] = {float: _float, str: str, int: int}  # how fields of these types are read
 
 
 def search_from(values: Mapping[str, Any]) -> Search:
