@@ -1,9 +1,22 @@
 """Wording: write numbers and the texts of others as people read them."""
 
+UNITS = {"GB": 10**9, "MB": 10**6, "kB": 10**3}
+
 
 def percent(share: float) -> str:
     """Write a share in percent, with two digits where it is small: `0.31`, `7.5`, `100`."""
     return f"{100 * share:.2g}" if share < 0.995 else f"{100 * share:.0f}"
+
+
+def in_bytes(size: float) -> str:
+    """Write a number of bytes in the largest unit that it fills."""
+    return next((f"{size / count:.3g} {unit}" for unit, count in UNITS.items() if size >= count), f"{size:.0f} bytes")
+
+
+def in_time(seconds: float) -> str:
+    """Write a time as hours, minutes and seconds: `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
 def printable(text: str) -> str:

@@ -464,6 +464,23 @@ def runs(
 
 
 @app.command()
+def report(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN|STUDY...", help="Runs, studies, or folders of them. Without it, runs/."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The page. Without it, report.html in the first folder.")
+    ] = None,
+    png: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the charts as images to this folder.")] = None,
+) -> None:
+    """Write a page of runs and studies: curves, effects, mistakes, tables with intervals."""
+    from regkit.cli import page
+
+    page.report(paths or [], output, png)
+
+
+@app.command()
 def clean(
     paths: RunPaths = None,
     yes: Annotated[bool, typer.Option("--yes", metavar="", help="Free it without asking.")] = False,

@@ -8,11 +8,11 @@ import typer
 
 from regkit.base.errors import ConfigError, typed
 from regkit.base.files import follow
+from regkit.base.wording import in_bytes, in_time
 from regkit.cli.terminal import Terminal, print_line, print_lines
 from regkit.runs.folders import is_run
 from regkit.runs.listing import Run, differing, find_runs
 
-UNITS = {"GB": 10**9, "MB": 10**6, "kB": 10**3}
 NOTHING = "-"  # where a run has no such value
 
 
@@ -91,19 +91,8 @@ def _says(size: int, reason: str) -> str:
     return f"{in_bytes(size)}, {reason}" if size else reason
 
 
-def in_bytes(size: int) -> str:
-    """Write a number of bytes in the largest unit that it fills."""
-    return next((f"{size / count:.3g} {unit}" for unit, count in UNITS.items() if size >= count), f"{size} bytes")
-
-
 def _costs(run: Run) -> list[str]:
     return [NOTHING if run.seconds is None else in_time(run.seconds), in_bytes(run.bytes)]
-
-
-def in_time(seconds: float) -> str:
-    """Write a time as hours, minutes and seconds: `1:02:03`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
 def _scores(run: Run) -> str:

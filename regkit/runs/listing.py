@@ -119,16 +119,14 @@ def _ends(log: Path) -> tuple[bytes, bytes]:
 
 
 def differing(one: Run, other: Run) -> dict[str, tuple[Any, Any]]:
-    """List the settings that differ between two runs, with the two values; None where one has none.
-
-    Options of plugins are called `plugin:option`.
-    """
-    found, others = (_flat(run) for run in (one, other))
+    """List the settings that differ between two runs, with the two values; None where one has none."""
+    found, others = (flat(run) for run in (one, other))
     names = dict.fromkeys([*found, *others])
     return {name: (found.get(name), others.get(name)) for name in names if found.get(name) != others.get(name)}
 
 
-def _flat(run: Run) -> dict[str, Any]:
+def flat(run: Run) -> dict[str, Any]:
+    """List a run's settings by name, with options of plugins as `plugin:option`; none if they cannot be read."""
     values: dict[str, Any] = run.settings.model_dump(mode="json") if run.settings else {}
     plugins = values.pop("plugins", {})
     options = {f"{name}:{option}": value for name, given in plugins.items() for option, value in given.items()}
