@@ -37,7 +37,7 @@ DOMAINS_OWN = [
 ]  # settings of `pretrain` that are options of that plugin
 FINETUNING = {  # settings without a meaning for `pretrain`
     *("tasks", "finetune", "warmup", "weight_decay", "max_length"),
-    *("text", "label", "kind", "dev", "test"),
+    *("text", "label", "kind", "dev", "test", "subsample"),
 }
 
 app = typer.Typer(

@@ -14,6 +14,7 @@ from regkit.data import demo
 from regkit.data.find import choose, find_tasks
 from regkit.data.formats.hub import on_hub
 from regkit.data.labels import as_number
+from regkit.data.subsample import check_tasks
 from regkit.hooks import catalog
 from regkit.model.encoders import check_encoder
 from regkit.runs.settings import Settings
@@ -74,7 +75,7 @@ def check(settings: Settings, *, begins: bool) -> None:
     if not begins:
         return
     if settings.data or settings.finetune:
-        choose(find_tasks(settings.data, settings.given), settings.tasks)
+        check_tasks(settings.subsample, choose(find_tasks(settings.data, settings.given), settings.tasks))
     check_encoder(settings.encoder)
 
 

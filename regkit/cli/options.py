@@ -24,8 +24,9 @@ SHOWN = {
     "text": "COLUMN",
     "label": "COLUMN",
     "dev": "PATH|SHARE",
+    "subsample": "TASK=N",
 }  # where that says too little
-REPEATED = {"text"}  # settings that are lists, and whose values may have commas: the option is given several times
+REPEATED = {"text", "subsample"}  # settings of several values: the option is given several times
 PANELS = ["", *GROUPS]  # the parts of a command's help; the first has the title that typer gives it
 
 
@@ -77,7 +78,7 @@ def _parameters(name: str, setting: Option, meaning: str = "", default: Any = No
     """Make the parameter of a setting; for a switch, a hidden one that turns it off as well."""
     default = setting.default if default is None else default
     off = flag(OFF + name)
-    shown = "" if default is None else f" [default: {in_short(default)}]"
+    shown = "" if default in (None, {}) else f" [default: {in_short(default)}]"
     if setting.hint is bool:
         shown = f" [default: on; {off} turns it off]" if default else " [default: off]"
     panel = next(group for group, members in GROUPS.items() if name in members)
@@ -97,7 +98,9 @@ def _parameters(name: str, setting: Option, meaning: str = "", default: Any = No
 
 def in_short(default: object) -> str:
     """Write a default as the user would give it: `10`, `none`, `true`."""
-    return f"{default:g}" if isinstance(default, float) else str(default).lower()
+    if isinstance(default, float):
+        return f"{default:g}"
+    return "none" if default == {} else str(default).lower()
 
 
 def _keyword(name: str, hint: Any, option: Any) -> inspect.Parameter:

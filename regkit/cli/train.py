@@ -15,16 +15,14 @@ from regkit.cli.trial import details
 from regkit.distributed.launch import find_device, joined
 from regkit.runs import checkpoint, folders
 from regkit.runs import resume as resuming
+from regkit.runs.execute import executed
 from regkit.runs.experiment import Experiment
 from regkit.runs.finished import was_scored
-from regkit.runs.interrupts import Interrupts
 from regkit.runs.lock import claim
 from regkit.runs.recorder import Recorder
 from regkit.runs.resumable import Resumable, newest
 from regkit.runs.settings import Settings
-from regkit.runs.sinks import FolderSink, Sink
 from regkit.tasks.task import Split, scorable
-from regkit.training.effects import Meter
 
 SCORED: tuple[Split, ...] = ("dev", "test")  # the splits that `regkit eval` is recommended for, the first that there is
 
@@ -71,21 +69,11 @@ def _train(
     if dry_run:
         print_lines(console, details(experiment))
         return None
-    processes = experiment.trainer.processes
-    display = Display(console, processes.count)
-    sink = FolderSink(experiment, output, resumable, display.say) if processes.first else Sink()
-    meter = Meter(experiment.trainer.state, experiment.composition, experiment.settings.measure_every)
-    recorder = Recorder(experiment, meter, sink, Interrupts(), resumable, display.say)
-    for observer in (recorder, display, meter):
-        experiment.composition.observe(observer)
-    processes.wait()  # before the first one writes: all have seen the folder as it was
-    with recorder, recorder.interrupts:
-        with recorder.rescuing(), display:
-            experiment.trainer.train()
-        recorder.finish()
-        if sink.folder:
-            _report(console, experiment, recorder, sink.folder)
-    return sink.folder
+    display = Display(console, experiment.trainer.processes.count)
+    with executed(experiment, output, resumable, observers=[display], say=display.say) as recorder:
+        if folder := recorder.sink.folder:
+            _report(console, experiment, recorder, folder)
+    return folder
 
 
 def _report(console: Console, experiment: Experiment, recorder: Recorder, folder: Path) -> None:

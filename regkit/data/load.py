@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.formats.records import Nested
 from regkit.data.prepare import prepare
 from regkit.data.remarks import describe_labels
+from regkit.data.subsample import Draw
 from regkit.data.tables import Table
 from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.objectives import Label, OfWeights, class_names, differ, weighted
@@ -21,6 +22,14 @@ from regkit.tasks.task import Examples, Reading, Split, Task
 
 NO_LABELS = ("", "-", "?", "-1", "NA", "N/A", "nan", "null", "None")  # what often stands where a label is missing
 SHOWN, MANY = 0.01, 0.1  # shares of unknown words that the plan mentions, and warns of
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A task with all of its examples, before the run's seed has any say."""
+
+    task: Task
+    spec: TaskSpec  # with nothing left open
 
 
 def load_task(
@@ -32,8 +41,27 @@ def load_task(
     batch_size: int = 32,
     splits: Iterable[Split] = SPLITS,
     keep_texts: bool = False,
+    draw: Draw | None = None,
 ) -> Task:
-    """Read, check and tokenize a task's splits. Raises DataError, which names file, line and field."""
+    """Read, check and tokenize a task's splits; `draw` chooses training examples.
+
+    Raises DataError, which names file, line and field.
+    """
+    whole = read_task(name, spec, tokenizer, longest, batch_size=batch_size, splits=splits, keep_texts=keep_texts)
+    return drawn(whole, draw)
+
+
+def read_task(
+    name: str,
+    spec: TaskSpec,
+    tokenizer: Tokenizer,
+    longest: int,
+    *,
+    batch_size: int = 32,
+    splits: Iterable[Split] = SPLITS,
+    keep_texts: bool = False,
+) -> Whole:
+    """Read, check and tokenize all examples of a task's splits. Raises DataError."""
     found = prepare(spec, splits)
     spec = found.spec
     pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.text_columns) == 2 else None
@@ -48,12 +76,27 @@ def load_task(
         notes += _without_label(split, examples[split])
         notes += describe_labels(spec.objective, split, examples[split].labelled().labels)
         notes += _unknown(split, examples[split], tokenizer, 1 if pair_mode != "cross_encoder" else 2)
-    size, objective = spec.batch_size or batch_size, spec.objective
-    if spec.class_weights is not None:
-        objective = _weighted(spec, examples["train"].labels if "train" in examples else None)
-        notes.append(f"weights of its classes in the loss: {_listed(objective)}.")
+    size = spec.batch_size or batch_size
     reading = Reading(spec.text_columns, spec.label, spec.id, longest, spec.layout)
-    return Task(name, objective, examples, pair_mode, size, notes=notes, pooling=spec.pooling, reading=reading)
+    task = Task(name, spec.objective, examples, pair_mode, size, notes=notes, pooling=spec.pooling, reading=reading)
+    return Whole(task, spec)
+
+
+def drawn(whole: Whole, draw: Draw | None = None) -> Task:
+    """Choose the training examples of a run, and weigh the classes by their labels. Raises ConfigError."""
+    task, spec = whole.task, whole.spec
+    train = task.splits.get("train")
+    if draw and isinstance(train, Examples):
+        rows = draw.rows(task.name, len(train))
+        note = f"train: {len(rows)} of {len(train)} rows are drawn by the seed, which is {draw.seed}"
+        chosen = replace(train.only(rows), truncated=_truncated(train, rows))
+        task = replace(task, splits={**task.splits, "train": chosen}, notes=[*task.notes, note])
+    if spec.class_weights is None:
+        return task
+    assert isinstance(task.objective, OfWeights)
+    objective = weighted(task.objective, _training_labels(spec, task, draw), spec.weights or ())
+    note = f"weights of its classes in the loss: {_listed(objective)}."
+    return replace(task, objective=objective, notes=[*task.notes, note])
 
 
 def _without_label(split: Split, examples: Examples) -> list[str]:
@@ -61,13 +104,20 @@ def _without_label(split: Split, examples: Examples) -> list[str]:
     return [f"{split}: {count} of {len(examples)} rows have no label: they are predicted, not scored"] if count else []
 
 
-def _weighted(spec: TaskSpec, labels: Tensor | None) -> OfWeights:
-    """Give the objective the declared weights; without the training labels at hand, read them."""
-    objective = spec.objective
-    assert isinstance(objective, OfWeights)
-    if labels is None:
-        labels, _ = _labels(spec, prepare(spec, ["train"]).tables["train"], "train")
-    return weighted(objective, labels, spec.weights or ())
+def _truncated(examples: Examples, rows: Sequence[int]) -> int:
+    """Count the truncated examples among these: those that are as long as any, if any was truncated."""
+    lengths = np.diff(examples.offsets).reshape(-1, examples.sides).max(axis=1)
+    return int((lengths[rows] == lengths.max()).sum()) if examples.truncated else 0
+
+
+def _training_labels(spec: TaskSpec, task: Task, draw: Draw | None) -> Tensor:
+    """Find the labels that are trained on; where the training split is not at hand, read them."""
+    if "train" in task.splits:
+        labels = task.splits["train"].labels
+        assert labels is not None  # or else the table was refused
+        return labels
+    labels, _ = _labels(spec, prepare(spec, ["train"]).tables["train"], "train")
+    return labels[torch.as_tensor(draw.rows(task.name, len(labels)))] if draw else labels
 
 
 def _listed(objective: OfWeights) -> str:

@@ -13,18 +13,20 @@ from regkit.data.bare import TableSpec
 from regkit.data.declare import TaskSpec, read_again
 from regkit.data.find import choose, find_tasks
 from regkit.data.labels import stated
-from regkit.data.load import load_task
+from regkit.data.load import drawn
+from regkit.data.subsample import draws as draws_of
 from regkit.distributed.launch import find_device
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks import catalog
 from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
-from regkit.model import MultitaskModel, encoders
+from regkit.model import MultitaskModel
 from regkit.model.pooling import made_for, usual
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs.heads import take_over
 from regkit.runs.keeping import check_monitor
 from regkit.runs.settings import Settings
+from regkit.runs.shared import Shared
 from regkit.tasks.task import FINETUNE, Stage, Task
 from regkit.training.fit import Fit
 from regkit.training.loop import Trainer
@@ -48,11 +50,13 @@ class Experiment:
     weights: Path | None = None  # the folder of the encoder's weights; None for a new encoder of the user's own
 
     @classmethod
-    def build(cls, settings: Settings, processes: Processes = ALONE) -> "Experiment":
+    def build(cls, settings: Settings, processes: Processes = ALONE, shared: Shared | None = None) -> "Experiment":
         """Load the encoder and the data, and attach the plugins, in each of the processes of a run.
 
-        Raises RegkitError for whatever does not fit, before any training.
+        What `shared` has loaded for another run is not loaded again. Raises RegkitError for whatever does not fit, before
+        any training.
         """
+        shared = shared or Shared(keeps=False)
         streams = Streams(settings.seed, find_device(settings.device))
         plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
         chosen = {name: catalog.acts_in(name, options) for name, options in settings.plugins.items()}
@@ -60,13 +64,13 @@ class Experiment:
         found = find_tasks(settings.data, settings.given) if settings.data or settings.finetune else {}
         specs = read_again(choose(found, settings.tasks), settings.labels)
         left_out = [name for name in found if name not in specs and settings.tasks is None]
-        with streams.seeded("encoder"):  # for what the checkpoint may lack: a pooler, or all of it
-            folder, factory = encoders.find_encoder(settings.encoder), settings.encoder_factory
-            loaded = encoders.load(folder, factory, dropout=settings.dropout)
+        draws = draws_of(settings.subsample, settings.seed, specs)
+        loaded = shared.encoder(settings, streams)
         tokenizer, encoder, weights = loaded.tokenizer, loaded.encoder, loaded.weights
         longest = min(settings.max_length or encoder.longest, encoder.longest)
         size = settings.batch_size
-        tasks = [load_task(name, spec, tokenizer, longest, batch_size=size) for name, spec in specs.items()]
+        read = {name: shared.task(name, spec, tokenizer, longest, size) for name, spec in specs.items()}
+        tasks = [drawn(whole, draws.get(name)) for name, whole in read.items()]
         own, stage = (tasks, _stage(settings, tasks)) if settings.finetune else ([], None)
         composition = compose(plugins, Defaults(own, stage), streams, named)
         tasks = composition.tasks(tasks, tokenizer, encoder)

@@ -1,10 +1,11 @@
 """Finished: read a run back for evaluation."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from regkit.base.errors import ConfigError, RegkitError, RunError, typed
 from regkit.base.files import follow, read_json
@@ -12,6 +13,7 @@ from regkit.base.randomness import Streams
 from regkit.data.declare import TaskSpec, read_again
 from regkit.data.find import choose, find_tasks, is_table
 from regkit.data.load import load_task
+from regkit.data.subsample import Draw, draws
 from regkit.distributed.launch import find_device
 from regkit.model import MultitaskModel, encoders
 from regkit.model.pooling import made_for
@@ -79,10 +81,12 @@ def load_run(
         raise RunError(f"{folder} has no encoder of your own; leave out {typed('--encoder-factory', factory)}.")
     tokenizer, encoder = read.tokenizer, read.encoder
     longest = min(settings.max_length or encoder.longest, encoder.longest)
-    load = partial(load_task, tokenizer=tokenizer, longest=longest, batch_size=settings.batch_size)
+    whole = partial(load_task, tokenizer=tokenizer, longest=longest, batch_size=settings.batch_size)
+    own = partial(_drawn, whole, draws(settings.subsample, settings.seed, trained))
+    load: Callable[..., Task] = whole if data else own
     notes: list[str] = []
-    if table and (own := _moved(folder, settings, table, load)):
-        specs = own
+    if table and (moved := _moved(folder, settings, table, own)):
+        specs, load = moved, own
     elif table:
         notes = [f"every row of {table} is scored; the run may have been trained on some of them"]
     loaded = {name: load(name, spec, splits=[split], keep_texts=keep_texts) for name, spec in specs.items()}
@@ -95,6 +99,11 @@ def load_run(
     notes += [] if data else _changed(folder, tasks, split)
     columns = {name: (spec.id or "row", *spec.label_columns) for name, spec in specs.items()}
     return Finished(model, tasks, columns, settings, notes)
+
+
+def _drawn(load: Callable[..., Task], drawn: Mapping[str, Draw], name: str, spec: TaskSpec, **how: Any) -> Task:
+    """Load a task with the training examples that the run drew."""
+    return load(name, spec, draw=drawn.get(name), **how)
 
 
 def _declared(settings: Settings, data: Path | None) -> dict[str, TaskSpec]:

@@ -13,6 +13,7 @@ from regkit.runs import checkpoint
 from regkit.runs.experiment import Experiment
 from regkit.runs.resumable import Resumable
 from regkit.runs.settings import Settings
+from regkit.runs.shared import Shared
 from regkit.tasks.objectives import KINDS, Objective, described
 from regkit.tasks.task import Task
 
@@ -74,10 +75,12 @@ def _difference(name: str, old: Any, new: Any) -> tuple[str, Any, Any]:
     return f"{plugin}:{option}", old, new
 
 
-def build(resumable: Resumable, settings: Settings, processes: Processes = ALONE) -> Experiment:
+def build(
+    resumable: Resumable, settings: Settings, processes: Processes = ALONE, shared: Shared | None = None
+) -> Experiment:
     """Build the run as it stood at its checkpoint; the encoder that it began with is not needed."""
     if resumable.checkpoint is None:
-        return Experiment.build(settings, processes)
+        return Experiment.build(settings, processes, shared)
     settings = settings.model_copy(update={"encoder": str(resumable.checkpoint.resolve())})
     experiment = Experiment.build(settings, processes)
     checkpoint.load_heads(resumable.checkpoint, experiment.model.heads)

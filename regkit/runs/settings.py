@@ -14,6 +14,7 @@ from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, absolute, follow, read_toml
 from regkit.data.bare import Given
 from regkit.data.declare import DevSplit, below
+from regkit.data.subsample import Subsample
 from regkit.data.target import Kind
 from regkit.tasks.names import Pooling
 
@@ -52,7 +53,8 @@ Memory = Annotated[int, BeforeValidator(size_in_bytes), Field(ge=1)]
 # Every setting but `labels` and `plugins`, in the order in which help, docs and `regkit settings` print them.
 GROUPS = {
     "What to train on": [
-       "data", "text", "label", "kind", "dev", "test", "tasks", "encoder", "encoder_factory", "fresh_heads", "finetune",
+       "data", "text", "label", "kind", "dev", "test", "tasks", "subsample", "encoder", "encoder_factory", "fresh_heads",
+       "finetune",
     ],
     "How long": ["epochs", "steps", "patience"],
     "How": [
@@ -87,6 +89,8 @@ class Settings(BaseModel):
     """Test split of a table: a file, with or without labels."""
     tasks: list[str] | None = None
     """Names of the tasks to train. Without it, all but those that the data marks as optional."""
+    subsample: Subsample = {}
+    """Training examples of a task to draw by the seed: a number, sst=500, or a share, sst=0.1."""
     encoder: str | None = None
     """Checkpoint folder, or a name on the Hugging Face Hub. Without it, the demo's MiniLM."""
     encoder_factory: Factory | None = None

@@ -19,6 +19,7 @@ from tests.helpers import regkit
 GIVEN: dict[str, tuple[list[str], Any]] = {
     "data": (["--data", "data"], None),
     "tasks": (["--tasks", "near, mood"], ["near", "mood"]),
+    "subsample": (["--subsample", "near=20", "--subsample", "mood=0.5"], {"near": 20, "mood": 0.5}),
     "encoder": (["--encoder", "encoder"], None),
     "encoder_factory": (["--encoder-factory", "tests.model.test_own:Words"], "tests.model.test_own:Words"),
     "fresh_heads": (["--fresh-heads"], True),

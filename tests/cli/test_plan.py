@@ -12,7 +12,7 @@ import pytest
 
 from regkit import Experiment, PluginError, Settings
 from regkit.cli.plan import first_epoch, plan
-from regkit.cli.trial import Trial
+from regkit.runs.trial import Trial
 from regkit.training.stages import measure_length
 from tests.helpers import TASKS, VOCABULARY, install, regkit, stages_of, write_csv, write_tasks
 
