@@ -14,7 +14,7 @@ SamplerName = Literal["gp", "tpe", "random"]
 SAMPLERS: Sequence[SamplerName] = get_args(SamplerName)
 STARTS = 10  # points at most that are drawn at random before a model is fitted
 TOLD = 10  # points from which on importance is estimated
-FINITE = 10_000  # points at most that are listed, to find those that were not tried
+FINITE = 10_000  # points of a space that are listed, to find one that was not tried; of more, one is drawn
 
 Tried = tuple[Mapping[str, Any], float | None]  # a point and its value, higher being better; None while it is running
 
@@ -32,7 +32,9 @@ def propose(space: Space, tried: Sequence[Tried], sampler: SamplerName, seed: in
         asked = study.ask(_distributions(optuna, space)).params
     found = {name: _decoded(each, asked[name]) for name, each in space.items()}
     points = [dict(point) for point, _ in tried]
-    return found if found not in points else _another(space, points, seed)
+    if found not in points:
+        return found
+    return _another(space, points, seed) if _is_finite(space) else propose(space, tried, "random", seed)
 
 
 def importance(space: Space, tried: Sequence[Tried]) -> dict[str, float]:
@@ -104,10 +106,12 @@ def _decoded(dimension: Dimension, code: Any) -> Any:
     return dimension.choices[code] if dimension.choices else code
 
 
+def _is_finite(space: Space) -> bool:
+    return math.prod(_size(each) for each in space.values()) <= FINITE
+
+
 def _another(space: Space, points: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any] | None:
     """Draw a point that was not tried; the same point with the same seeds would score the same."""
-    if math.prod(_size(each) for each in space.values()) > FINITE:
-        return None
     every = [dict(zip(space, values, strict=True)) for values in product(*map(_values, space.values()))]
     left = [point for point in every if point not in points]
     return random.Random(seed).choice(left) if left else None
