@@ -34,7 +34,7 @@ def propose(space: Space, tried: Sequence[Tried], sampler: SamplerName, seed: in
     points = [dict(point) for point, _ in tried]
     if found not in points:
         return found
-    return _another(space, points, seed) if _is_finite(space) else propose(space, tried, "random", seed)
+    return _another(space, points, seed) if _is_finite(space) else propose(space, tried, "random", seed + 1)
 
 
 def importance(space: Space, tried: Sequence[Tried]) -> dict[str, float]:
