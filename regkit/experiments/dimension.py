@@ -26,6 +26,13 @@ class Dimension:
         values = ", ".join(map(written, self.choices)) or self.range
         return f"{self.name}: {values} (default {written(self.default)})"
 
+    def as_value(self) -> str | list[Any]:
+        """Write it as a file has it: `0.003..0.3 log`, or a list of choices."""
+        if self.choices:
+            return ["none" if choice is None else choice for choice in self.choices]
+        scale = " log" if self.range.log else f" step {self.range.step!r}" if self.range.step else ""
+        return f"{self.range.low!r}..{self.range.high!r}{scale}"
+
     @property
     def ordered(self) -> bool:
         """Whether its choices are numbers, of which those that are close are alike."""

@@ -54,10 +54,10 @@ def found(sampler: SamplerName, repeat: int) -> float:
 
 def test_after_some_random_points_the_gaussian_process_proposes_better_ones_than_chance() -> None:
     better = 0
-    for repeat in range(8):
+    for repeat in range(5):
         tried = searched("random", repeat)
         better += worth(propose(SPACE, tried, "gp", repeat)) > worth(propose(SPACE, tried, "random", repeat))
-    assert better >= 7  # of 8
+    assert better >= 4
 
 
 @pytest.mark.slow
