@@ -15,11 +15,14 @@ import typer
 from regkit.base.errors import ConfigError, typed
 from regkit.cli import request as requests
 from regkit.cli.endings import end_by, stop
-from regkit.cli.gather import check, gather, make_importable
+from regkit.cli.gather import change, check, gather, make_importable
 from regkit.cli.options import flag, takes_settings
 from regkit.data.bare import Given
 from regkit.data.find import find_tasks, is_table
 from regkit.data.stream import open_stream
+from regkit.experiments import place as places
+from regkit.experiments import plan as plans
+from regkit.experiments import storage as storages
 from regkit.hooks import catalog
 from regkit.runs import folders
 from regkit.runs.described import descriptions, find_checkpoint
@@ -64,6 +67,24 @@ class SplitName(StrEnum):
     TRAIN = "train"
     DEV = "dev"
     TEST = "test"
+
+
+class MakingName(StrEnum):
+    """Name the ways in which rows are made of sets."""
+
+    LEAVE_ONE_OUT = "leave-one-out"
+    ONE_AT_A_TIME = "one-at-a-time"
+    GRID = "grid"
+
+
+class TableName(StrEnum):
+    """Name the forms of a table."""
+
+    TERMINAL = "terminal"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+    CSV = "csv"
+    JSON = "json"
 
 
 class PrecisionName(StrEnum):
@@ -189,6 +210,90 @@ def pretrain(
     from regkit.cli import train as training
 
     training.train(chosen, None, None, output, dry_run)
+
+
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL|FILE",
+        envvar="REGKIT_STORAGE",
+        show_envvar=False,
+        help="Where the runs are noted: postgresql://..., or a journal file. Without it, SQLite in the study's folder.",
+        rich_help_panel="Saving",
+    ),
+]
+KeepWeights = Annotated[
+    bool,
+    typer.Option("--keep-weights", metavar="", help="Keep the best model of every run.", rich_help_panel="Saving"),
+]
+
+
+@app.command()
+@takes_settings([name for names in GROUPS.values() for name in names if name != "seed"])
+def ablate(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE.toml", help="Rows and settings; the options below change them.")
+    ] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            "-p",
+            metavar="SET",
+            help="A row: plugins and settings joined by +, such as smart:weight=2+dropout=0, or plain.",
+            autocompletion=_plugin_names,
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N|LIST", help="Runs of each row: 5, or 0,1,2. Without it, 5.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that work at the same time.")] = 1,
+    rows: Annotated[
+        MakingName | None, typer.Option(help="How rows are made of the sets. Without it, each set is a row.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The row that others are compared with. Without it, plain.")
+    ] = None,
+    output: Output = None,
+    storage: Storage = None,
+    keep_weights: KeepWeights = False,
+    form: Annotated[TableName, typer.Option("--format", help="How the table is written.")] = TableName.TERMINAL,
+    dry_run: DryRun = False,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Compare sets of plugins and settings over several seeds, and print the table. The same command goes on."""
+    draft = plans.read_draft(file) if file else plans.Draft()
+    shared = change(draft.settings, file, settings)
+    plan = plans.made(draft, shared, plugin or [], seeds, rows.value if rows else None, baseline)
+    for name in plan.rows:
+        check(plan.settings_of(plans.Cell(name, plan.seeds[0])), begins=True)
+    place = places.new_place(output, file, shared, storage or draft.storage)
+    storages.check_installed()
+
+    from regkit.cli import ablate as comparing
+
+    comparing.ablate(place, plan, jobs, keep_weights, form.value, dry_run)
+
+
+@app.command()
+def work(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study's folder, or its name.")],
+    storage: Storage = None,
+    keep_weights: KeepWeights = False,
+    encoder_factory: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="What builds the study's encoder, if it is one of your own."),
+    ] = None,
+) -> None:
+    """Take runs of a study, one after the other, until none is left. Any number of workers may do so."""
+    place = places.find_place(study, storage)
+    _check_factory(encoder_factory)
+    storages.check_installed()
+
+    from regkit.cli import work as working
+
+    working.work(place, encoder_factory, keep_weights)
 
 
 def _check_factory(encoder_factory: str | None) -> None:

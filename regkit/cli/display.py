@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from regkit.base.wording import percent
 from regkit.hooks.spec import hookimpl
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Stage, Task
+from regkit.training.effects import in_words
 from regkit.training.evaluation import Scores
 
 EVERY = {True: 0.25, False: 10.0}  # seconds between two updates, in place and in a pipe
@@ -176,17 +176,8 @@ def print_scores(console: Console, scores: Scores, title: str) -> None:
 
 def print_effects(console: Console, effects: Mapping[str, Any]) -> None:
     """Print what each term of the loss and each plugin did and cost, and the warnings, a line each."""
-    found = [(name, values) for kind in effects if kind != "warnings" for name, values in effects[kind].items()]
-    for name in dict.fromkeys(name for name, _ in found if name != "task"):
-        parts = [", ".join(_effect(*each) for each in values.items()) for other, values in found if other == name]
-        console.print(f"effect of {name}: {'; '.join(parts)}", soft_wrap=True, highlight=False, markup=False)
-    for sentence in effects["warnings"]:
-        console.print(f"warning: {sentence}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _effect(meaning: str, value: float) -> str:
-    part, share, whole = meaning.partition("share of ")
-    return f"{percent(value)} % of {whole}" if share and not part else f"{meaning} {value:.3g}"
+    for line in in_words(effects):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _terms(means: Mapping[str, float]) -> str:

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from regkit.cli.report import Report, in_words
 from regkit.cli.terminal import Terminal, print_lines
 from regkit.distributed.launch import find_device, joined
 from regkit.runs import folders
-from regkit.runs.finished import load_run
-from regkit.tasks.task import Examples, Split, Task
+from regkit.runs.finished import labelled, load_run
+from regkit.tasks.task import Split, Task
 from regkit.training.caveats import left_out, one_sided, report
 from regkit.training.evaluation import Evaluator, Scores, score
 from regkit.training.intervals import intervals
@@ -49,7 +48,7 @@ def evaluate(
     reports: dict[str, Report] = {}
     caveats: list[str] = []
     for task in finished.tasks:
-        scored, outputs = _labelled(task, split, found[task.name])
+        scored, outputs = labelled(task, split, found[task.name])
         if (labels := scored.splits[split].labels) is not None:
             scores[task.name] = score(scored, outputs, labels)
             if in_full:
@@ -71,14 +70,6 @@ def evaluate(
         console,
         [*finished.notes, *_missing(finished.tasks, split, predictions), *(f"warning: {said}" for said in caveats)],
     )
-
-
-def _labelled(task: Task, split: Split, outputs: Tensor) -> tuple[Task, Tensor]:
-    """Select the examples of a split that have a label, and their outputs: what can be scored."""
-    examples = task.splits[split]
-    if not isinstance(examples, Examples) or not examples.unlabelled:
-        return task, outputs
-    return replace(task, splits={split: examples.labelled()}), outputs[examples.labelled_rows]
 
 
 def _missing(tasks: Sequence[Task], split: Split, predictions: Path | None) -> list[str]:

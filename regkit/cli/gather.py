@@ -30,7 +30,17 @@ def gather(
 
     `plugins` are names with their options. Raises ConfigError, or PluginError for a plugin that is given twice.
     """
-    base = Settings.read(config) if config else Settings()
+    return change(Settings.read(config) if config else Settings(), config, given, plugins, owner)
+
+
+def change(
+    base: Settings,
+    config: Path | None,
+    given: Mapping[str, Any],
+    plugins: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    owner: str = "",
+) -> Settings:
+    """Change the settings that a file, if there is one, gave, as `gather` does."""
     if base.encoder_factory and "encoder_factory" not in given:  # a file is data, and may be a stranger's
         allowance = typed(*base.allowance())
         raise ConfigError(f"{config} asks to import {base.encoder_factory}; to import that, add {allowance}.")

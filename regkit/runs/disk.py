@@ -45,7 +45,7 @@ class Superfluous:
         for path in self.whole:
             hidden = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.old")
             path.rename(hidden)  # in one step: no half of a checkpoint keeps its name
-            shutil.rmtree(hidden) if hidden.is_dir() else hidden.unlink()
+            shutil.rmtree(hidden) if hidden.is_dir() and not hidden.is_symlink() else hidden.unlink()
 
 
 def older_states(folder: Path) -> Superfluous:
@@ -61,6 +61,8 @@ def superfluous(folder: Path) -> Superfluous:
     """
     if not (folder / FINISHED).is_file():
         raise RunError(f"{folder} is not finished, and needs all of it to go on.")
+    if not (any(os.path.lexists(folder / name) for name in NAMED) or _checkpoints(folder)):
+        return Superfluous(whole=tuple(leftovers(folder)))  # of a study, which needs no more than its scores
     kept = set()
     for name in NAMED:
         path = follow(folder / name)
@@ -72,6 +74,12 @@ def superfluous(folder: Path) -> Superfluous:
     named = [path for path in found if path.resolve() in kept]
     others = [path for path in found if path.resolve() not in kept]
     return Superfluous(tuple(_with_state(named)), (*others, *leftovers(folder)))
+
+
+def weights(folder: Path) -> Superfluous:
+    """Find all checkpoints of a finished run, for whoever needs its scores alone."""
+    links = [folder / name for name in NAMED if os.path.lexists(folder / name)]
+    return Superfluous(whole=(*links, *_checkpoints(folder), *leftovers(folder)))
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -21,16 +21,17 @@ def executed(
     *,
     interrupts: Interrupts | None = None,
     observers: Sequence[Any] = (),
+    latest: bool = True,
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Recorder]:
     """Train to the end; inside the block, the run is finished, and its folder still this process's own.
 
     It begins in `output`, in a new folder for None, or goes on with `resumable`. Each of the `observers` is a context
-    manager that is open while the model is trained. `say` prints what the user must know. Raises RegkitError: the
-    run is saved then, if it can be, and the error says how to go on.
+    manager that is open while the model is trained. `latest` lets runs/latest lead to the run; `say` prints what the user
+    must know. Raises RegkitError: the run is saved then, if it can be, and the error says how to go on.
     """
     processes = experiment.trainer.processes
-    sink = FolderSink(experiment, output, resumable, say) if processes.first else Sink()
+    sink = FolderSink(experiment, output, resumable, say, latest=latest) if processes.first else Sink()
     meter = Meter(experiment.trainer.state, experiment.composition, experiment.settings.measure_every)
     recorder = Recorder(experiment, meter, sink, interrupts or Interrupts(), resumable, say)
     for observer in (recorder, *observers, meter):

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from regkit.base.errors import ConfigError, RegkitError, RunError, typed
 from regkit.base.files import follow, read_json
@@ -15,11 +18,11 @@ from regkit.data.find import choose, find_tasks, is_table
 from regkit.data.load import load_task
 from regkit.data.subsample import Draw, draws
 from regkit.distributed.launch import find_device
-from regkit.model import MultitaskModel, encoders
+from regkit.model import Encoder, MultitaskModel, encoders
 from regkit.model.pooling import made_for
 from regkit.runs import checkpoint
 from regkit.runs.described import descriptions, spec_of
-from regkit.runs.folders import CONFIG
+from regkit.runs.folders import CONFIG, best_of
 from regkit.runs.resume import fingerprints
 from regkit.runs.settings import Settings
 from regkit.tasks.task import Examples, Split, Task
@@ -93,12 +96,34 @@ def load_run(
     tasks = [task for task in loaded.values() if split in task.splits]
     if not tasks:
         raise ConfigError(f"none of the tasks {', '.join(specs)} has a {split} split; name another --split, or --data.")
-    model = MultitaskModel(encoder, tasks, Streams(0), pooling=settings.pooling or made_for(best)).to(where)
-    checkpoint.load_heads(best, model.heads)
+    model = _model(best, encoder, tasks, settings, where)
     _check_declared(folder, tasks)
     notes += [] if data else _changed(folder, tasks, split)
     columns = {name: (spec.id or "row", *spec.label_columns) for name, spec in specs.items()}
     return Finished(model, tasks, columns, settings, notes)
+
+
+def load_model(folder: Path, tasks: Sequence[Task], settings: Settings) -> MultitaskModel:
+    """Load the run's best model for tasks that are at hand: those that it was trained on. Raises RunError."""
+    best = best_of(folder)
+    encoder = encoders.load(best, settings.encoder_factory).encoder
+    return _model(best, encoder, tasks, settings, find_device(settings.device))
+
+
+def _model(
+    best: Path, encoder: Encoder, tasks: Sequence[Task], settings: Settings, device: torch.device
+) -> MultitaskModel:
+    model = MultitaskModel(encoder, tasks, Streams(0), pooling=settings.pooling or made_for(best)).to(device)
+    checkpoint.load_heads(best, model.heads)
+    return model
+
+
+def labelled(task: Task, split: Split, outputs: Tensor) -> tuple[Task, Tensor]:
+    """Select the examples of a split that have a label, and their outputs: what can be scored."""
+    examples = task.splits[split]
+    if not isinstance(examples, Examples) or not examples.unlabelled:
+        return task, outputs
+    return replace(task, splits={split: examples.labelled()}), outputs[examples.labelled_rows]
 
 
 def _drawn(load: Callable[..., Task], drawn: Mapping[str, Draw], name: str, spec: TaskSpec, **how: Any) -> Task:

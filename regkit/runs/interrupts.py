@@ -12,20 +12,29 @@ SIGNALS = [signal.Signals[name] for name in NAMES if name in signal.Signals.__me
 
 
 class Interrupts:
-    """Notes the first signal in `asked` inside a `with` block; the recorder looks there between steps."""
+    """Notes the first signal in `asked` inside a `with` block; the recorder looks there between steps.
+
+    Blocks may be nested: a worker notes signals between its runs, too.
+    """
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
+        self.depth = 0
         self.before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
+        self.depth += 1
+        here = threading.current_thread() is threading.main_thread()  # Python lets no other thread set handlers
+        if here and self.depth == 1:
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup and a shell's background jobs ask
                     self.before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.depth -= 1
+        if self.depth:
+            return
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before.clear()

@@ -66,6 +66,18 @@ GROUPS = {
 }  # fmt: skip
 
 
+def read_values(path: Path) -> dict[str, Any]:
+    """Read what a TOML file of settings holds. Raises ConfigError, which names the file."""
+    try:
+        return read_toml(follow(path))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:  # not TOML, not text, or too much of it
+        raise ConfigError(f"{path} cannot be read: {error}.") from None
+
+
 class Settings(BaseModel):
     """Hold every choice of a run.
 
@@ -155,20 +167,8 @@ class Settings(BaseModel):
     @classmethod
     def read(cls, path: Path) -> "Settings":
         """Read settings from a TOML file; relative paths in it start at its folder."""
-        try:
-            values = read_toml(follow(path))
-        except FileNotFoundError:
-            raise ConfigError(f"{path} does not exist.") from None
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
-        except ValueError as error:  # not TOML, not text, or too much of it
-            raise ConfigError(f"{path} cannot be read: {error}.") from None
-        settings = cls.checked(values, str(path))
-        folder = absolute(path).parent
-        found: dict[str, Any] = {name: below(folder, getattr(settings, name)) for name in ("data", "dev", "test")}
-        if settings.encoder and follow(folder / settings.encoder).is_dir():
-            found["encoder"] = str(absolute(folder / settings.encoder))
-        return settings.model_copy(update=found)
+        values = read_values(path)
+        return cls.checked(values, str(path)).below(absolute(path).parent)
 
     @classmethod
     def checked(cls, values: dict[str, Any], owner: str, called: Mapping[str, str] | None = None) -> "Settings":
@@ -177,6 +177,13 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(explain(error, owner, cls.model_fields, called=called)) from None
+
+    def below(self, folder: Path) -> "Settings":
+        """Let relative paths start at a folder; an encoder's name that is no folder there stays as it is."""
+        found: dict[str, Any] = {name: below(folder, getattr(self, name)) for name in ("data", "dev", "test")}
+        if self.encoder and follow(folder / self.encoder).is_dir():
+            found["encoder"] = str(absolute(folder / self.encoder))
+        return self.model_copy(update=found)
 
     @property
     def given(self) -> Given:

@@ -77,6 +77,7 @@ class FolderSink(Sink):
     output: Path | None = None  # the folder; None: a new one in runs/
     resumable: Resumable | None = None  # the run to go on with
     say: Callable[[str], None] = lambda line: None  # prints what the user must know
+    latest: bool = True  # runs/latest leads to it
     folder: Path | None = None
     held: list[IO[str]] = field(default_factory=list)  # the folder's lock
 
@@ -93,7 +94,7 @@ class FolderSink(Sink):
         }
         write(folder / TASKS, json.dumps(forms, indent=2))
         write(folder / CONFIG, self.experiment.settings.toml())  # the last: with it, the run has begun
-        note_latest(folder, self.say)
+        self._note_latest(folder)
         self.folder = folder
 
     def _go_on(self, resumable: Resumable) -> None:
@@ -111,7 +112,11 @@ class FolderSink(Sink):
                 self.best(records.keeping.best)
             self.write("scores.json", records.keeping.report())
         Log(folder / LOG).cut(records.log)
-        note_latest(folder, self.say)
+        self._note_latest(folder)
+
+    def _note_latest(self, folder: Path) -> None:
+        if self.latest:
+            note_latest(folder, self.say)
 
     def rehearse(self) -> None:
         packing.encode(checkpoint.moment(self.experiment.trainer.state)[1])

@@ -194,6 +194,21 @@ def warnings(found: Mapping[str, Mapping[str, Mapping[str, float]]], composition
     return said
 
 
+def in_words(effects: Mapping[str, Any]) -> list[str]:
+    """Write what each term of the loss and each plugin did and cost, and the warnings, a line each."""
+    found = [(name, values) for kind in effects if kind != "warnings" for name, values in effects[kind].items()]
+    lines = []
+    for name in dict.fromkeys(name for name, _ in found if name != "task"):
+        parts = [", ".join(_effect(*each) for each in values.items()) for other, values in found if other == name]
+        lines.append(f"effect of {name}: {'; '.join(parts)}")
+    return lines + [f"warning: {sentence}" for sentence in effects["warnings"]]
+
+
+def _effect(meaning: str, value: float) -> str:
+    part, share, whole = meaning.partition("share of ")
+    return f"{percent(value)} % of {whole}" if share and not part else f"{meaning} {value:.3g}"
+
+
 def gradient_norm(term: Tensor, parameters: Sequence[Tensor]) -> Tensor:
     """Compute the L2 norm of a term's gradient over all parameters; the graph and `.grad` stay."""
     gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)

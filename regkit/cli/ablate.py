@@ -1,0 +1,163 @@
+"""The command `regkit ablate`: run named sets of plugins and settings with several seeds, and compare them."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from statistics import fmean, stdev
+
+import typer
+from rich.console import Console
+
+from regkit.base.errors import RegkitError, StoppedError, typed
+from regkit.cli import plan as plans
+from regkit.cli.terminal import Terminal, print_line, print_lines
+from regkit.experiments.cell import Runner
+from regkit.experiments.place import Place, threads
+from regkit.experiments.plan import Cell, Plan
+from regkit.experiments.results import Result, read_results
+from regkit.experiments.storage import DATABASE
+from regkit.experiments.study import PLAN, ROUND, Study
+from regkit.experiments.worker import Worker
+from regkit.runs.experiment import Experiment
+from regkit.runs.interrupts import Interrupts
+from regkit.runs.shared import Shared
+
+LOOK = 0.2  # seconds between two looks at the workers
+STORAGE = "REGKIT_STORAGE"  # the variable that hands a storage to workers: a command line is there for all to read
+
+
+def ablate(place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, dry_run: bool) -> None:
+    """Run what is missing of the study, and show the table. The same call again goes on where it was."""
+    console = Terminal(stderr=form != "terminal")  # standard output is the table's
+    study = _find(place)
+    noted = study.attributes().get(PLAN) if study else None
+    plan = Plan.from_values(noted).joined(plan, f"study '{place.name}'") if noted else plan
+    results = read_results(study, plan) if study else [Result(*cell, "waiting") for cell in plan.cells()]
+    runner = Runner(keep_weights=keep_weights)
+    print_lines(console, describe(place, plan, results))
+    print_lines(console, check_rows(plan, results, runner.shared))
+    if dry_run:
+        return
+    place.write(plan)
+    study = study or Study.create(place.name, place.folder, place.address)
+    study.note(**{PLAN: plan.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})
+    try:
+        if jobs == 1:
+            Worker(study, runner, say=partial(print_line, console)).work()
+        else:
+            del runner  # and with it the data: each worker has its own
+            _start_workers(console, place, plan, jobs, keep_weights)
+    finally:
+        results = read_results(study, plan)
+        show(place, plan, results, form, Terminal())
+    if any(result.state == "failed" for result in results):
+        raise typer.Exit(1)
+
+
+def _find(place: Place) -> Study | None:
+    """Find the study, if it has begun; nothing is made to find out, but for the tables of a storage elsewhere."""
+    if not place.storage and not (place.folder / DATABASE).is_file():
+        return None
+    return Study.find(place.name, place.folder, place.address)
+
+
+def describe(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
+    """Describe rows, seeds, runs, and where they are."""
+    lines = [f"study: {place.folder}" + (f", in {place.shown}" if place.storage else "")]
+    for name, row in plan.rows.items():
+        said = ", ".join(f"{key} = {value}" for key, value in _flat(row.changes).items()) or "the shared settings"
+        lines.append(f"row {name}{' (baseline)' if name == plan.baseline else ''}: {said}")
+    lines.append(f"seeds: {', '.join(map(str, plan.seeds))}")
+    states = [result.state for result in results]
+    done = [f"{states.count(state)} {state}" for state in ("finished", "failed", "running") if state in states]
+    lines.append(f"runs: {len(plan.rows)} rows x {len(plan.seeds)} seeds = {len(results)}" + _after(done))
+    return lines
+
+
+def _after(parts: Sequence[str]) -> str:
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def _flat(changes: dict[str, object]) -> dict[str, object]:
+    plugins = changes.get("plugins", {})
+    assert isinstance(plugins, dict)
+    own = {name: value for name, value in changes.items() if name != "plugins"}
+    return own | {f"plugins.{name}": value or "{}" for name, value in plugins.items()}
+
+
+def check_rows(plan: Plan, results: Sequence[Result], shared: Shared) -> list[str]:
+    """Build each row that has not begun once, so that what does not fit is said before anything is trained.
+
+    Returns the plan of the baseline's runs. Raises RegkitError, which names the row.
+    """
+    begun = {result.row for result in results if result.state != "waiting"}
+    lines: list[str] = []
+    for name in plan.rows:
+        if name in begun:
+            continue
+        with naming_row(name):
+            experiment = Experiment.build(plan.settings_of(Cell(name, plan.seeds[0])), shared=shared)
+            said = plans.plan(experiment)
+        if name == plan.baseline:
+            lines = [f"each run, as that of {name} with seed {plan.seeds[0]}:", *(f"  {line}" for line in said)]
+    return lines
+
+
+@contextmanager
+def naming_row(name: str) -> Iterator[None]:
+    """Let an error inside name the row."""
+    try:
+        yield
+    except RegkitError as error:
+        raise type(error)(f"row '{name}': {error}") from None
+
+
+def _start_workers(console: Console, place: Place, plan: Plan, jobs: int, keep_weights: bool) -> None:
+    """Start workers and wait for them. Raises StoppedError where a signal came, which they all got."""
+    words = [sys.executable, "-m", "regkit", "work", str(place.folder.absolute()), *plan.settings.allowance()]
+    environment = os.environ | threads(jobs) | ({STORAGE: place.storage} if place.storage else {})
+    words += ["--keep-weights"] if keep_weights else []
+    with Interrupts() as interrupts:
+        # A session of their own: Ctrl-C comes to this process alone, which hands it on once.
+        workers = [subprocess.Popen(words, env=environment, start_new_session=True) for _ in range(jobs)]
+        try:
+            told = False
+            while any(worker.poll() is None for worker in workers):
+                time.sleep(LOOK)
+                if interrupts.asked and not told:
+                    told = True
+                    for worker in workers:
+                        worker.send_signal(interrupts.asked)
+        finally:
+            for worker in workers:
+                worker.kill()
+    for worker in workers:
+        if (worker.returncode or 0) < 0:
+            print_line(console, f"a worker was ended by signal {-worker.returncode}; its run can be taken up")
+    if interrupts.asked:
+        raise StoppedError(f"stopped by {interrupts.asked.name}; the same command goes on", interrupts.asked)
+
+
+def show(place: Place, plan: Plan, results: Sequence[Result], form: str, console: Console) -> None:
+    """Print the table of a study as far as it is."""
+    for name in plan.rows:
+        own = [result for result in results if result.row == name]
+        scores = [
+            [result.scores[split][task][metric] for result in own if task in result.scores.get(split, {})]
+            for split in ("dev", "test")
+            for task, (metric, _) in next((result.mains for result in own if result.mains), {}).items()
+        ]
+        shown = [f"{fmean(each):.4f}" + (f" ± {stdev(each):.4f}" if len(each) > 1 else "") for each in scores if each]
+        print_line(
+            console, f"{name}: {'; '.join(shown) or 'no scores'} (n = {sum(r.state == 'finished' for r in own)})"
+        )
+    for result in results:
+        if result.error:
+            print_line(console, f"{result.row}, seed {result.seed}: {result.error}")
+    left = sum(result.state in ("waiting", "running") for result in results)
+    if left:
+        print_line(console, f"{left} runs are not finished: {typed('regkit', 'work', place.folder)} takes them up")

@@ -1,0 +1,94 @@
+"""Place: where a study is - its name, its folder, and its file `study.toml`."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from regkit.base.errors import ConfigError, RunError, nearest, typed
+from regkit.base.files import read_toml, write
+from regkit.experiments import storage as storages
+from regkit.experiments.plan import WITHOUT_RESULT, Plan
+from regkit.runs.folders import RUNS, check_free, is_run
+from regkit.runs.settings import Settings
+
+STUDY = "study.toml"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study is."""
+
+    folder: Path
+    storage: str | None = None  # as it was given; None: SQLite in the folder
+
+    @property
+    def name(self) -> str:
+        """The study's name in its storage."""
+        return self.folder.resolve().name
+
+    @property
+    def address(self) -> str:
+        """The address of the storage in full."""
+        return storages.resolve(self.storage, self.folder)
+
+    @property
+    def shown(self) -> str:
+        """The address of the storage, without a password."""
+        return storages.without_password(self.address)
+
+    def write(self, plan: Plan) -> None:
+        """Write `study.toml`: what is run, and where it is noted. A password is left out."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        more = {"storage": self.shown} if self.storage else {}
+        write(self.folder / STUDY, plan.toml(**more))
+
+
+def new_place(output: Path | None, config: Path | None, settings: Settings, storage: str | None) -> Place:
+    """Choose the folder of a study: `output`, or one in runs/ called after the file, or else after the settings.
+
+    So the same command finds its study again. Raises RunError where something else is there.
+    """
+    folder = output or RUNS / (config.stem if config else f"ablation-{_fingerprint(settings)}")
+    if is_run(folder):
+        raise RunError(f"{folder} is a run, and no study; name another --output.")
+    if not (folder / STUDY).is_file():
+        check_free(folder)
+        return Place(folder, storage)
+    return Place(folder, storage or _noted(folder))
+
+
+def find_place(study: Path, storage: str | None) -> Place:
+    """Find a study by its folder, or by its name in `runs/` or in a storage. Raises RunError."""
+    for folder in (study, RUNS / study):
+        if (folder / STUDY).is_file():
+            return Place(folder, storage or _noted(folder))
+    if storage:
+        return Place(study if len(study.parts) > 1 else RUNS / study, storage)
+    others = [path.parent.name for path in RUNS.glob(f"*/{STUDY}")]
+    remedy = typed("regkit", "work", study, "--storage", "URL")
+    raise RunError(
+        f"there is no study {study} here; one in a storage is named by {remedy}. {nearest(study.name, others)}"
+    )
+
+
+def _noted(folder: Path) -> str | None:
+    """Read the storage that a study's file notes."""
+    try:
+        found = read_toml(folder / STUDY).get("storage")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder / STUDY} cannot be read: {error}.") from None
+    return found if isinstance(found, str) else None
+
+
+def _fingerprint(settings: Settings) -> str:
+    found = settings.model_dump_json(exclude={*WITHOUT_RESULT, "seed"})
+    return hashlib.sha256(found.encode()).hexdigest()[:6]
+
+
+def threads(jobs: int) -> dict[str, str]:
+    """Divide the processor among workers, unless the user has done it: environment variables of each."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return {}
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"OMP_NUM_THREADS": str(max(1, here // jobs))}

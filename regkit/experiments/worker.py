@@ -1,0 +1,186 @@
+"""Worker: take the cells of a study one after the other, until none is left or it is asked to stop."""
+
+import signal
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from regkit.base.errors import RegkitError, RunError, StoppedError
+from regkit.base.failures import last_line
+from regkit.experiments.alive import Pulse
+from regkit.experiments.plan import Cell, Plan
+from regkit.experiments.results import cell_of
+from regkit.experiments.study import ERROR, PLAN, ROUND, STOPPED, Claim, Study, is_complete, is_running
+from regkit.runs.folders import is_run
+
+LOOK = 5.0  # seconds between two looks at cells whose workers may be dead
+WORKERS, RUNS = "workers", "runs"  # folders in that of a study
+
+
+class Order(Protocol):
+    """Says which run is next."""
+
+    def next(
+        self, scores: Mapping[str, Mapping[int, float]], seconds: Mapping[str, float], running: Collection[Cell]
+    ) -> Cell | None:
+        """Choose by the scores so far, by row and seed, and each row's mean seconds; None where nothing is left.
+
+        `running` are cells that are not to be had: they run, or have failed.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """All rows with the first seed, then all with the next."""
+
+    cells: Sequence[Cell]
+
+    def next(
+        self, scores: Mapping[str, Mapping[int, float]], seconds: Mapping[str, float], running: Collection[Cell]
+    ) -> Cell | None:
+        """Choose the first cell that is neither done nor running."""
+        left = (cell for cell in self.cells if cell.seed not in scores.get(cell.row, {}) and cell not in running)
+        return next(left, None)
+
+
+@dataclass
+class Cells:
+    """Where the cells of an ablation stand, by the trials of the study."""
+
+    scores: dict[str, dict[int, float]] = field(default_factory=dict)  # by row and seed
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # by row
+    running: dict[Cell, Any] = field(default_factory=dict)  # the trials whose workers are not dead
+    failed: set[Cell] = field(default_factory=set)  # in this round
+
+    @classmethod
+    def of(cls, study: Study, trials: Sequence[Any], round_: int) -> "Cells":
+        """Sort the trials of a study."""
+        found = cls()
+        for trial in trials:
+            cell = cell_of(trial)
+            if cell is None:
+                continue
+            if is_complete(trial):
+                found.scores.setdefault(cell.row, {})[cell.seed] = trial.value
+                found.seconds.setdefault(cell.row, []).append(trial.user_attrs.get("seconds", 0.0))
+            elif is_running(trial) and study.verdict(trial) != "dead":
+                found.running[cell] = trial
+            elif ERROR in trial.user_attrs and trial.user_attrs.get(ROUND) == round_:
+                found.failed.add(cell)
+        return found
+
+    def next(self, order: Order) -> Cell | None:
+        """Ask which run is next."""
+        seconds = {row: sum(each) / len(each) for row, each in self.seconds.items()}
+        return order.next(self.scores, seconds, {*self.running, *self.failed})
+
+
+@dataclass
+class Worker:
+    """Takes cells of an ablation. `run` trains one in a folder and returns its outcome, `free` frees the folder."""
+
+    study: Study
+    runner: Any  # a `cell.Runner`, or what stands for one in a test
+    order: Callable[[Plan], Order] = lambda plan: InOrder(plan.cells())
+    say: Callable[[str], None] = lambda line: None
+    claim: Claim | None = None  # what it is at
+
+    def work(self) -> None:
+        """Take cells until none is left. Raises StoppedError where a signal came; what it was at can be taken up."""
+        with self.runner.interrupts, Pulse(self.study.folder / WORKERS, self._beat) as pulse:
+            while not self._stopped():
+                trials = self.study.trials()
+                self.study.bury(trials)
+                attributes = self.study.attributes()
+                plan, round_ = Plan.from_values(attributes[PLAN]), attributes.get(ROUND, 0)
+                cells = Cells.of(self.study, trials, round_)
+                cell = cells.next(self.order(plan))
+                if cell is not None:
+                    self._take(plan, cell, round_, trials, pulse)
+                elif any(self.study.verdict(trial) == "unknown" for trial in cells.running.values()):
+                    time.sleep(LOOK)  # it is known soon whether its worker lives
+                else:
+                    return
+
+    def _stopped(self) -> bool:
+        """Whether a signal has come; StoppedError says so."""
+        if asked := self.runner.interrupts.asked:
+            raise StoppedError(f"stopped by {asked.name}; the same command goes on", asked)
+        return False
+
+    def _beat(self, count: int) -> None:
+        """Show that the worker lives, and stop the run that another worker has taken up."""
+        try:
+            if (claim := self.claim) and not claim.set(beat=count) and claim is self.claim:
+                claim.lost, self.runner.interrupts.asked = True, signal.SIGTERM
+        except RegkitError:
+            return  # the storage is out of reach at this moment
+
+    def _take(self, plan: Plan, cell: Cell, round_: int, trials: Sequence[Any], pulse: Pulse) -> None:
+        """Run one cell, unless another worker has it, and note what it came to."""
+        folder = self._folder(plan, cell, trials)
+        key = cell._asdict()
+        claim = self.study.claim(key, pulse, folder=str(folder.resolve()), **{ROUND: round_})
+        if claim is None:
+            return
+        self.claim = claim
+        try:
+            self._run(plan, cell, folder, claim)
+        except BaseException as error:  # Ctrl-C too: whatever ends this worker leaves the run to the next one
+            if not claim.lost:
+                claim.fail(**{STOPPED: True})
+                raise
+            if not isinstance(error, StoppedError):
+                raise
+            self.runner.interrupts.asked = None
+            self.say(f"{name(cell)}: another worker has taken it up")
+        finally:
+            self.claim = None
+
+    def _run(self, plan: Plan, cell: Cell, folder: Path, claim: Claim) -> None:
+        """Run a cell that is this worker's, and note what it came to, or why it failed."""
+        began = time.monotonic()
+        try:
+            outcome = self.runner.run(plan.settings_of(cell), folder, lambda line: self.say(f"{name(cell)}: {line}"))
+        except StoppedError:
+            raise
+        except Exception as error:
+            said = str(error) if isinstance(error, RegkitError) else last_line(error)
+            claim.fail(**{ERROR: said})
+            self.say(f"{name(cell)} failed: {said}")
+            return
+        if claim.complete(outcome.value, **outcome.as_attributes()):
+            self.runner.free(folder)
+            self.say(_done(cell, outcome, time.monotonic() - began))
+
+    def _folder(self, plan: Plan, cell: Cell, trials: Sequence[Any]) -> Path:
+        """Find the folder in which a cell was begun, if it can be seen from here, or name a new one."""
+        own = self.study.folder / RUNS / f"{plan.rows[cell.row].slug}-{cell.seed}"
+        begun = (Path(trial.user_attrs["folder"]) for trial in reversed(trials) if cell_of(trial) == cell)
+        return own if is_run(own) else next((folder for folder in begun if is_run(folder)), own)
+
+
+def _done(cell: Cell, outcome: Any, seconds: float) -> str:
+    """Write the line of a finished cell: its deciding scores on dev."""
+    shown = [
+        f"{task} {metric} {scores[metric]:.3f}"
+        for task, scores in outcome.scores.get("dev", {}).items()
+        if (metric := outcome.mains[task][0]) in scores
+    ]
+    return f"{name(cell)}: {', '.join(shown) or 'no dev scores'}, {seconds:.0f} s"
+
+
+def name(cell: Cell) -> str:
+    """Name a cell in a line that is printed."""
+    return f"{cell.row}, seed {cell.seed}"
+
+
+def read_plan(study: Study) -> Plan:
+    """Read the plan of a study. Raises RunError for one that is no ablation."""
+    values = study.attributes().get(PLAN)
+    if not isinstance(values, dict) or "rows" not in values:
+        raise RunError(f"study '{study.name}' in {study.shown} is no ablation.")
+    return Plan.from_values(values)
