@@ -9,7 +9,8 @@ from typing import Any
 
 from regkit.experiments.dimension import written
 from regkit.experiments.samplers import importance
-from regkit.experiments.search import Search, Standing
+from regkit.experiments.search import Search
+from regkit.experiments.standing import Standing
 from regkit.experiments.statistics import estimate, sign_flip
 from regkit.experiments.trials import DEFAULT, Trial
 from regkit.runs.settings import Settings
@@ -122,7 +123,9 @@ class Found:
         states = [self.standing.trials.state(trial) for trial in self.standing.trials.trials]
         counts = [f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed", "unfinished")]
         lines = [f"trials: {len(states)}: {', '.join(each for each in counts if not each.startswith('0 '))}"]
-        lines += [f"trial {trial.number} failed: {trial.failed}" for trial in self.standing.trials.trials if trial.failed]
+        lines += [
+            f"trial {trial.number} failed: {trial.failed}" for trial in self.standing.trials.trials if trial.failed
+        ]
         if shares := self.as_json()["importance"]:
             ordered = sorted(shares.items(), key=lambda each: -each[1])
             lines.append("what mattered: " + ", ".join(f"{name} {share:.0%}" for name, share in ordered))

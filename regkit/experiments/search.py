@@ -1,34 +1,86 @@
-"""Search: which run of a search is next - the default first, then proposals, then fresh seeds for what has won.
+"""Search: what `regkit tune` is asked to do - settings, space, number of trials, seeds.
 
 The scores that chose the winner are too good: it is the best of many, partly by luck, and more so the more were tried. So the
 winner and the default are run again with seeds that no trial had, and only that difference says whether the search helped.
 """
 
-import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import isfinite
-from statistics import fmean
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
 
 import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from regkit.base.errors import ConfigError
+from regkit.base.bounds import Count
+from regkit.base.errors import ConfigError, explain
+from regkit.base.files import absolute
 from regkit.experiments.dimension import Space
-from regkit.experiments.plan import Cell, Plan
-from regkit.experiments.results import cell_of
+from regkit.experiments.plan import WITHOUT_RESULT, Plan
 from regkit.experiments.rows import Row
-from regkit.experiments.samplers import SamplerName, Tried, propose
+from regkit.experiments.samplers import SamplerName
 from regkit.experiments.space import changed, space_of
-from regkit.experiments.study import ERROR, ROUND, WITHDRAWN, Study, is_complete, is_running
-from regkit.experiments.trials import DEFAULT, Trial, Trials
-from regkit.runs.settings import Settings
-from regkit.tasks.scores import SCORES
+from regkit.experiments.trials import DEFAULT
+from regkit.runs.settings import Settings, read_values
 
+SEARCH = "search"  # the table of a file that says what is varied
 BASELINE = "default"  # the row of trial 0
 FRESH = 1000  # the first seed that no trial has, counted from that of the settings
-CHANGES = "changes"  # attribute of a trial: what its row changes
-WORSE_IF_MORE = {name for kind in SCORES.values() for name, metric in kind.items() if metric.lower_is_better}
+
+
+class Extent(BaseModel):
+    """How long a search is, and how it searches: beside the settings in a file, or on the command line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trials: Count = 30
+    seeds: Annotated[int, Field(ge=1, le=FRESH)] = 3
+    fresh_seeds: Annotated[int, Field(ge=0)] = 10
+    sampler: SamplerName = "gp"
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any], owner: str, called: Mapping[str, str] | None = None) -> "Extent":
+        """Check plain values. ConfigError names the `owner`, or what the user called the value: `--trials`."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(explain(error, owner, cls.model_fields, called=called)) from None
+
+
+@dataclass(frozen=True)
+class SearchFile:
+    """A search as a file describes it."""
+
+    settings: Settings = field(default_factory=Settings)
+    extent: Mapping[str, Any] = field(default_factory=dict)  # not yet checked, as the command line may change it
+    ranges: Mapping[str, Any] | None = None  # of the table [search]
+    storage: str | None = None
+    name: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> "SearchFile":
+        """Read a TOML file: settings as in a config, a table [search], and what `Extent` has. Raises ConfigError."""
+        values = read_values(path)
+        extent = {name: values.pop(name) for name in Extent.model_fields if name in values}
+        ranges, storage = values.pop(SEARCH, None), values.pop("storage", None)
+        if ranges is not None and not isinstance(ranges, dict):
+            raise ConfigError(f"{path}: search is {ranges!r}; a table is needed, with a range of each name.")
+        if storage is not None and not isinstance(storage, str):
+            raise ConfigError(f"{path}: storage is {storage!r}; a text is needed.")
+        return cls(Settings.checked(values, str(path)).below(absolute(path).parent), extent, ranges, storage, str(path))
+
+    def search(self, settings: Settings, extent: Mapping[str, Any], ranges: Sequence[str] | None) -> "Search":
+        """Change the file by what the command line gave: all settings, what `Extent` has, `NAME=RANGE`.
+
+        Raises ConfigError or PluginError.
+        """
+        found = Extent.checked(
+            {**self.extent, **extent}, self.name, {name: f"--{name.replace('_', '-')}" for name in extent}
+        )
+        space = dict(space_of(settings, self.ranges, f"{self.name}: [search]")) if self.ranges or not ranges else {}
+        if ranges:
+            space |= space_of(settings, dict(map(_range, ranges)), "--space")
+        return Search(settings, space, found)
 
 
 @dataclass(frozen=True)
@@ -37,35 +89,35 @@ class Search:
 
     settings: Settings  # those of the default; `monitor` names the score that is sought
     space: Space
-    number: int  # of trials, the default included
-    seeds: Sequence[int]
-    fresh: Sequence[int]  # seeds for the winner and the default; none of `seeds`
-    sampler: SamplerName = "gp"
+    extent: Extent = field(default_factory=Extent)
 
-    @classmethod
-    def of(
-        cls, settings: Settings, space: Space, number: int, seeds: int, fresh: int, sampler: SamplerName
-    ) -> "Search":
-        """Count seeds from that of the settings, and fresh ones from a thousand above."""
-        first = settings.seed
-        own, new = range(first, first + seeds), range(first + FRESH, first + FRESH + fresh)
-        return cls(settings, space, number, tuple(own), tuple(new), sampler)
+    @property
+    def seeds(self) -> Sequence[int]:
+        """List the seeds of every trial, from that of the settings."""
+        return range(self.settings.seed, self.settings.seed + self.extent.seeds)
+
+    @property
+    def fresh(self) -> Sequence[int]:
+        """List the seeds for the winner and the default, which no trial has."""
+        return range(self.settings.seed + FRESH, self.settings.seed + FRESH + self.extent.fresh_seeds)
+
+    @property
+    def default(self) -> dict[str, Any]:
+        """The point of the space at which the settings are, or beside which, if it is outside."""
+        return {name: each.default for name, each in self.space.items()}
 
     def as_values(self) -> dict[str, Any]:
         """Put it into plain values, in the form of a file."""
-        values = self.settings.model_dump(mode="json", exclude_none=True, exclude={"seed"})
-        counted = {"trials": self.number, "seeds": list(self.seeds), "fresh_seeds": list(self.fresh)}
         search = {name: each.as_value() for name, each in self.space.items()}
-        return {**counted, "sampler": self.sampler, **values, "search": search}
+        return {**self.extent.model_dump(), **self.settings.model_dump(mode="json", exclude_none=True), SEARCH: search}
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "Search":
         """Read what `as_values` wrote."""
-        own = {name: values[name] for name in ("trials", "seeds", "fresh_seeds", "sampler", "search")}
-        rest = {name: value for name, value in values.items() if name not in own}
-        settings = Settings.checked({**rest, "seed": own["seeds"][0]}, "the study")
-        space = space_of(settings, own["search"], "the study")
-        return cls(settings, space, own["trials"], tuple(own["seeds"]), tuple(own["fresh_seeds"]), own["sampler"])
+        own = {name: values[name] for name in Extent.model_fields}
+        rest = {name: value for name, value in values.items() if name not in own and name != SEARCH}
+        settings = Settings.checked(rest, "the study")
+        return cls(settings, space_of(settings, values[SEARCH], "the study"), Extent.checked(own, "the study"))
 
     def toml(self, **more: Any) -> str:
         """Write a TOML file that gives this search again."""
@@ -76,11 +128,14 @@ class Search:
 
         Raises ConfigError, in the name of the `owner`, for one of other settings.
         """
-        if replace(self, number=other.number, fresh=other.fresh, settings=self.settings) != replace(
-            other, settings=self.settings
-        ) or self.settings.model_dump(exclude={"device"}) != other.settings.model_dump(exclude={"device"}):
-            raise ConfigError(f"{owner} is a search with other settings; name another --output to begin a new one.")
-        return replace(self, number=max(self.number, other.number), fresh=max(self.fresh, other.fresh, key=len))
+        ours, theirs = (_comparable(each) for each in (self, other))
+        if different := next((name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)), None):
+            raise ConfigError(
+                f"{owner} has {different} = {ours.get(different)}, not {theirs.get(different)}; "
+                "name another --output to begin a new search."
+            )
+        most = {name: max(getattr(each.extent, name) for each in (self, other)) for name in ("trials", "fresh_seeds")}
+        return replace(other, extent=other.extent.model_copy(update=most))
 
     def plan(self, rows: Iterable[Row], seeds: Sequence[int]) -> Plan:
         """Make a plan of some of its rows: what a table compares with the default."""
@@ -93,171 +148,18 @@ class Search:
         whole = changed(self.settings, values).plugins
         own = {name: value for name, value in values.items() if "." not in name}
         plugins: dict[str, dict[str, Any]] = {}
-        for name in values.keys() - own.keys():
+        for name in [name for name in values if name not in own]:
             plugin, option, *_ = name.split(".")
             plugins.setdefault(plugin, {})[option] = whole[plugin][option]
         return Row(f"trial-{number}", own, plugins)
 
-    @property
-    def default(self) -> dict[str, Any]:
-        """The point of the space at which the settings are, or beside which, if it is outside."""
-        return {name: each.default for name, each in self.space.items()}
+
+def _range(text: str) -> tuple[str, str | bool]:
+    """Read `NAME=RANGE` or `NAME` from the command line."""
+    name, _, value = (part.strip() for part in text.partition("="))
+    return name, value if value not in ("", "true") else True
 
 
-@dataclass(frozen=True)
-class Standing:
-    """Where a search stands, by what is in its study."""
-
-    search: Search
-    trials: Trials
-    fresh: Mapping[int, Mapping[int, float]]  # scores with fresh seeds, by trial and seed
-    running: Collection[tuple[int, int]]  # trials and seeds that workers have
-    failed: Collection[tuple[int, int]]
-
-    @classmethod
-    def of(cls, search: Search, study: Study, trials: Sequence[Any], round_: int = 0) -> "Standing":
-        """Read where it stands off the trials of the study."""
-        values, scores, seconds = {DEFAULT: search.default}, dict[int, dict[int, float]](), dict[int, float]()
-        running, failed = set[tuple[int, int]](), dict[tuple[int, int], str]()
-        for trial in trials:
-            cell, noted = cell_of(trial), trial.user_attrs
-            if cell is None or WITHDRAWN in noted:
-                continue
-            number = number_of(cell.row)
-            if number not in values:  # the first that announced it has it; of one whose worker died, the point stays
-                values[number] = values_of(search.space, noted[CHANGES])
-            if is_complete(trial):
-                scores.setdefault(number, {})[cell.seed] = score_of(noted, search.settings.monitor)
-                seconds[number] = seconds.get(number, 0.0) + noted.get("seconds", 0.0)
-            elif is_running(trial) and study.verdict(trial) != "dead":
-                running.add((number, cell.seed))
-            elif ERROR in noted and noted.get(ROUND) == round_:
-                failed[number, cell.seed] = noted[ERROR]
-        failed |= {
-            (number, seed): "its score is not finite"
-            for number, own in scores.items()
-            for seed, score in own.items()
-            if not isfinite(score)
-        }
-        found = [
-            Trial(
-                number,
-                point,
-                {seed: scores[number][seed] for seed in search.seeds if seed in scores.get(number, {})},
-                next((failed[number, seed] for seed in search.seeds if (number, seed) in failed), ""),
-                seconds.get(number, 0.0),
-            )
-            for number, point in sorted(values.items())
-        ]
-        fresh = {
-            number: {seed: score for seed, score in each.items() if seed in search.fresh}
-            for number, each in scores.items()
-        }
-        return cls(search, Trials(found, search.seeds), fresh, running, set(failed))
-
-    def next(self) -> tuple[Cell, Row] | None:
-        """Choose the next run, and its row; None where there is none, or none yet: see `is_done`.
-
-        A trial that was begun and that nobody is at goes first: after a seed it may be known to be worse, so two of its seeds
-        run at once only where nothing else is to be done.
-        """
-        if self.trials.trials[DEFAULT].failed:
-            return None
-        begun = [(trial, self._left(trial)) for trial in self.trials.trials if self.trials.state(trial) == "unfinished"]
-        alone = [(trial, seeds) for trial, seeds in begun if seeds and not self._is_at(trial)]
-        if not alone and (new := self._proposal()):
-            alone = [(new, list(self.search.seeds))]
-        for trial, seeds in [*alone, *((trial, seeds) for trial, seeds in begun if seeds)]:
-            return self._cell(trial, seeds[0])
-        return self._confirmation() if self.is_searched else None
-
-    @property
-    def is_searched(self) -> bool:
-        """Whether all trials are over, so that there is a winner."""
-        return not any(self.trials.state(trial) == "unfinished" for trial in self.trials.trials) and not self._proposal()
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing is left to be done, also by other workers."""
-        return self.next() is None and not self.running
-
-    @property
-    def winner(self) -> Trial | None:
-        """The best trial of a search that is over; None while it is not, or if nothing beat the default."""
-        best = self.trials.best if self.is_searched else None
-        return None if best is None or best.number == DEFAULT else best
-
-    @property
-    def tried(self) -> list[Tried]:
-        """List points and values for a sampler. A trial that failed counts as the worst: its surroundings are avoided."""
-        values = {
-            trial.number: self.trials.value(trial)
-            for trial in self.trials.trials
-            if trial.scores and not trial.failed and self.trials.state(trial) != "unfinished"
-        }
-        worst = min(values.values(), default=0.0)
-        return [
-            (trial.values, worst if trial.failed else values.get(trial.number)) for trial in self.trials.trials
-        ]
-
-    def _proposal(self) -> Trial | None:
-        """Propose a new trial, if there are to be more, and if the space has more points."""
-        number = max(trial.number for trial in self.trials.trials) + 1
-        if number >= self.search.number:
-            return None
-        seed = random.Random(f"{self.search.settings.seed}/{number}").getrandbits(31)
-        point = propose(self.search.space, self.tried, self.search.sampler, seed)
-        return None if point is None else Trial(number, point)
-
-    def _confirmation(self) -> tuple[Cell, Row] | None:
-        """Choose a run with a fresh seed, of the default or of the winner."""
-        if (winner := self.winner) is None:
-            return None
-        for seed in self.search.fresh:
-            for trial in (self.trials.trials[DEFAULT], winner):
-                taken = {*self.running, *self.failed}
-                if seed not in self.fresh.get(trial.number, {}) and (trial.number, seed) not in taken:
-                    return self._cell(trial, seed)
-        return None
-
-    def _left(self, trial: Trial) -> list[int]:
-        at = {seed for number, seed in self.running if number == trial.number}
-        return [seed for seed in self.search.seeds if seed not in trial.scores and seed not in at]
-
-    def _is_at(self, trial: Trial) -> bool:
-        return any(number == trial.number for number, _ in self.running)
-
-    def _cell(self, trial: Trial, seed: int) -> tuple[Cell, Row]:
-        row = self.search.row(trial.number, trial.values)
-        return Cell(row.name, seed), row
-
-
-def number_of(row: str) -> int:
-    """Read the number of a trial off the name of its row."""
-    return DEFAULT if row == BASELINE else int(row.removeprefix("trial-"))
-
-
-def values_of(space: Space, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the values of a trial off what its row changes."""
-    found = dict[str, Any]()
-    for name in space:
-        value: Any = changes if "." not in name else changes["plugins"]
-        for part in name.split(".", 2):
-            value = value[part]
-        found[name] = value
-    return found
-
-
-def score_of(attributes: Mapping[str, Any], monitor: str) -> float:
-    """Look up the monitored score of a finished run on dev, higher being better; `mean` is that over tasks.
-
-    One that is not finite, or not there, is negative infinity.
-    """
-    scores, mains = attributes.get("scores", {}).get("dev", {}), attributes.get("mains", {})
-    task, _, metric = monitor.rpartition(".")
-    if task in scores and metric in scores[task]:
-        found = [-scores[task][metric] if metric in WORSE_IF_MORE else scores[task][metric]]
-    else:
-        wanted = [(scores[each], *main) for each, main in mains.items() if each in scores]
-        found = [-values[metric] if less else values[metric] for values, metric, less in wanted if metric in values]
-    return fmean(found) if found and all(map(isfinite, found)) else -float("inf")
+def _comparable(search: Search) -> dict[str, Any]:
+    values = search.as_values()
+    return {name: value for name, value in values.items() if name not in {*WITHOUT_RESULT, "trials", "fresh_seeds"}}
