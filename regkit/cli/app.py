@@ -289,11 +289,11 @@ def ablate(
 @takes_settings([name for names in GROUPS.values() for name in names])
 def tune(
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE.toml", help="Settings and [search]; the options below change them.")
+        Path | None, typer.Argument(metavar="FILE.toml", help="Settings and \\[search]; the options below change them.")
     ] = None,
     plugin: Plugins = None,
     trials: Annotated[
-        str | None, typer.Option(metavar="N", help="Points to try, the default included. [default: 30]")
+        str | None, typer.Option(metavar="N", help="Points to try, the default included. \\[default: 30]")
     ] = None,
     space: Annotated[
         list[str] | None,
@@ -303,10 +303,10 @@ def tune(
             help="Vary an option: learning_rate=1e-5..1e-3 log, dropout=0,0.1, or smart.epsilon over its own range.",
         ),
     ] = None,
-    sampler: Annotated[SamplerName | None, typer.Option(help="How points are proposed. [default: gp]")] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="N", help="Runs of a trial, a seed each. [default: 3]")] = None,
+    sampler: Annotated[SamplerName | None, typer.Option(help="How points are proposed. \\[default: gp]")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N", help="Runs of a trial, a seed each. \\[default: 3]")] = None,
     fresh_seeds: Annotated[
-        str | None, typer.Option(metavar="N", help="Runs of the winner and the default at the end. [default: 10]")
+        str | None, typer.Option(metavar="N", help="Runs of the winner and the default at the end. \\[default: 10]")
     ] = None,
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that work at the same time.")] = 1,
     output: Output = None,
