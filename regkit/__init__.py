@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from regkit.base.lazy import lazily
 
 if TYPE_CHECKING:
-    from regkit.base.bounds import Count, NonNegative, Positive, Share
+    from regkit.base.bounds import Count, NonNegative, Positive, Share, Tuned
     from regkit.base.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
     from regkit.base.randomness import Streams, derive
     from regkit.hooks.following import Bookmark, check_library, numbers
@@ -35,7 +35,7 @@ else:  # the same names, each imported when it is first used: a test compares
     __getattr__ = lazily(
         __name__,
         {
-            "regkit.base.bounds": ["Count", "NonNegative", "Positive", "Share"],
+            "regkit.base.bounds": ["Count", "NonNegative", "Positive", "Share", "Tuned"],
             "regkit.base.errors": [
                 "ConfigError", "DataError", "EncoderError", "PluginError", "RegkitError", "RunError", "nearest",
             ],
@@ -101,6 +101,7 @@ __all__ = [
     "TaskLoss",
     "Tokenizer",
     "Trained",
+    "Tuned",
     "apportion",
     "check_library",
     "derive",

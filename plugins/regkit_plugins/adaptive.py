@@ -8,18 +8,18 @@ has as many updates as the tasks have batches together.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
-from regkit import Objective, PluginError, Positive, Task, apportion, hookimpl, nearest, turn
+from regkit import Objective, PluginError, Positive, Task, Tuned, apportion, hookimpl, nearest, turn
 
 
 @dataclass
 class Adaptive:
     reference: dict[str, Positive] = field(default_factory=dict)
     """Scores to reach, such as {"sst": 0.5}; a task without one is compared with its own best score."""
-    alpha: Positive = 5.0
+    alpha: Annotated[Positive, Tuned(1, 10, log=True)] = 5.0
     """How strongly a task that falls behind is preferred."""
     floor: Positive = 0.05
     """Keeps the share of a task with a score of 0 finite."""

@@ -7,15 +7,16 @@ epoch in which a task's share rounds to 0 updates it gets none: the plan says so
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 
-from regkit import Share, Task, apportion, hookimpl, turn
+from regkit import Share, Task, Tuned, apportion, hookimpl, turn
 
 
 @dataclass
 class Annealed:
-    fall: Share = 0.8
+    fall: Annotated[Share, Tuned(0, 1)] = 0.8
     """How far the exponent falls below 1 by the last epoch."""
     draw: int = field(init=False, repr=False, default=0)  # seed of the order of all epochs
 

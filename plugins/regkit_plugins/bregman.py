@@ -7,19 +7,19 @@ is the exponential moving average of the weights, heads included, in evaluation 
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from regkit import Batch, MultitaskModel, NonNegative, Predict, Share, Task, hookimpl
+from regkit import Batch, MultitaskModel, NonNegative, Predict, Share, Task, Tuned, hookimpl
 
 
 @dataclass
 class Bregman:
-    weight: NonNegative = 1.0
+    weight: Annotated[NonNegative, Tuned(0.1, 10, log=True)] = 1.0
     """Strength of the term (mu)."""
-    beta: Share = 0.999
+    beta: Annotated[Share, Tuned(0.9, 0.999)] = 0.999
     """Decay of the teacher: how much of it is kept at each update."""
     early_beta: Share = 0.99
     """Decay in the first tenth of the updates; set both to the same value for a constant decay."""

@@ -15,12 +15,12 @@ from pydantic import Field
 from scipy.optimize import minimize
 from torch import Tensor
 
-from regkit import hookimpl
+from regkit import Tuned, hookimpl
 
 
 @dataclass
 class CAGrad:
-    c: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    c: Annotated[float, Field(ge=0, lt=1), Tuned(0, 0.9)] = 0.4
     """Radius of the ball around the mean gradient, in units of that gradient's norm."""
 
     neutral: ClassVar[Mapping[str, float]] = {"c": 0.0}

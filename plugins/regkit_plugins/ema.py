@@ -12,12 +12,12 @@ from typing import Annotated, Any, ClassVar
 import torch
 from pydantic import Field
 
-from regkit import MultitaskModel, hookimpl
+from regkit import MultitaskModel, Tuned, hookimpl
 
 
 @dataclass
 class EMA:
-    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    decay: Annotated[float, Field(ge=0, lt=1), Tuned(0.9, 0.999)] = 0.99
     """Decay after the warm-up: how much of the average is kept at an update."""
     average: MultitaskModel = field(init=False, repr=False)
 

@@ -7,21 +7,21 @@ descend along the transposed Jacobian of z times (log L before - log L after), b
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
-from regkit import Losses, MultitaskModel, NonNegative, Positive, Task, hookimpl
+from regkit import Losses, MultitaskModel, NonNegative, Positive, Task, Tuned, hookimpl
 
 SMALLEST = 1e-8  # lower bound of a loss whose logarithm is taken
 
 
 @dataclass
 class FAMO:
-    learning_rate: Positive = 0.025
+    learning_rate: Annotated[Positive, Tuned(0.001, 0.1, log=True)] = 0.025
     """Learning rate of the xi."""
-    weight_decay: NonNegative = 0.001
+    weight_decay: Annotated[NonNegative, Tuned(1e-4, 1e-2, log=True)] = 0.001
     """Weight decay of the xi (gamma): pulls them to 0, where all z are equal."""
     heads: nn.ModuleDict = field(init=False, repr=False)
     xi: nn.ParameterDict = field(init=False, repr=False)

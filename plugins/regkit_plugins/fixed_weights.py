@@ -5,15 +5,16 @@ Only the task's own loss is weighed; the terms of regularizers have weights of t
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
-from regkit import NonNegative, PluginError, Task, hookimpl, nearest
+from regkit import NonNegative, PluginError, Task, Tuned, hookimpl, nearest
 
 
 @dataclass
 class FixedWeights:
-    weights: dict[str, NonNegative]
+    weights: dict[str, Annotated[NonNegative, Tuned(0.1, 10, log=True)]]
     """The factor of each task's loss, such as {"sst": 1, "sts": 0.5}."""
 
     @hookimpl

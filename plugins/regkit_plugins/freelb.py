@@ -13,16 +13,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from regkit import Batch, NonNegative, Positive, Predict, Task, TaskLoss, hookimpl
+from regkit import Batch, NonNegative, Positive, Predict, Task, TaskLoss, Tuned, hookimpl
 
 
 @dataclass
 class FreeLB:
-    weight: NonNegative = 1.0
+    weight: Annotated[NonNegative, Tuned(0.1, 1)] = 1.0
     """Share of the clean loss that the adversarial loss replaces: 1 replaces all of it, as in the paper."""
-    epsilon: Positive = 0.01
+    epsilon: Annotated[Positive, Tuned(0.003, 0.1, log=True)] = 0.01
     """Radius of the ball."""
-    eta: Positive = 0.005
+    eta: Annotated[Positive, Tuned(0.001, 0.05, log=True)] = 0.005
     """Length of an ascent step (alpha); below epsilon, or the first step ends on the edge of the ball."""
     steps: Annotated[int, Field(ge=1, le=100)] = 3
     """Points at which the gradient is taken (K)."""

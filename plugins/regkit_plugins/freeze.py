@@ -2,15 +2,16 @@
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
-from regkit import Positive, Stage, hookimpl
+from regkit import Positive, Stage, Tuned, hookimpl
 
 Stages = list[Sequence[Stage]]
 
 
 @dataclass
 class Freeze:
-    learning_rate: Positive = 1e-3
+    learning_rate: Annotated[Positive, Tuned(1e-4, 1e-2, log=True)] = 1e-3
     """Peak learning rate of the heads; it replaces the stage's learning rate."""
 
     @hookimpl(wrapper=True)

@@ -7,19 +7,19 @@ of the w g times (the task's relative loss) ^ alpha. Then the weights are scaled
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from regkit import Losses, NonNegative, Positive, Task, hookimpl
+from regkit import Losses, NonNegative, Positive, Task, Tuned, hookimpl
 
 
 @dataclass
 class GradNorm:
-    alpha: NonNegative = 1.5
+    alpha: Annotated[NonNegative, Tuned(0, 3)] = 1.5
     """How much larger the gradient of a slow task becomes; 0 makes all equally large."""
-    learning_rate: Positive = 0.025
+    learning_rate: Annotated[Positive, Tuned(0.001, 0.1, log=True)] = 0.025
     """Learning rate of the weights; their gradients are in units of the mean of the w g."""
     weights: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # 1 if a task is not listed
     first: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # unweighted losses at the start

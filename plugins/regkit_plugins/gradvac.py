@@ -13,12 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from regkit import Task, hookimpl
+from regkit import Task, Tuned, hookimpl
 
 
 @dataclass
 class GradVac:
-    beta: Annotated[float, Field(gt=0, le=1)] = 0.01
+    beta: Annotated[float, Field(gt=0, le=1), Tuned(0.001, 0.1, log=True)] = 0.01
     """Share of the newest cosine in a pair's moving average."""
     aims: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # by pair, "one other"; 0 at first
     learned: dict[str, float] = field(init=False, repr=False, default_factory=dict)  # the aims after this step

@@ -7,17 +7,17 @@ weight decay.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from regkit import MultitaskModel, NonNegative, Task, hookimpl
+from regkit import MultitaskModel, NonNegative, Task, Tuned, hookimpl
 
 
 @dataclass
 class L2SP:
-    weight: NonNegative = 0.01
+    weight: Annotated[NonNegative, Tuned(0.001, 1, log=True)] = 0.01
     """Strength of the pull towards the pretrained weights (alpha)."""
     head: NonNegative = 1.0
     """Strength of the pull of a new head's weights towards 0, in units of `weight` (beta / alpha)."""

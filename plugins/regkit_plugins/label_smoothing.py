@@ -22,6 +22,7 @@ from regkit import (
     PluginError,
     SoftLabels,
     Task,
+    Tuned,
     hookimpl,
     nearest,
 )
@@ -31,7 +32,7 @@ OfClasses = Binary | Classification | Multilabel | Ordinal | SoftLabels
 
 @dataclass
 class LabelSmoothing:
-    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    smoothing: Annotated[float, Field(ge=0, lt=1), Tuned(0, 0.3)] = 0.1
     """Share of the target that is spread (epsilon)."""
     tasks: list[str] = field(default_factory=list)
     """Tasks whose targets are smoothed, A,B; without names, all."""

@@ -11,14 +11,14 @@ from typing import Annotated, Any, ClassVar
 import torch
 from pydantic import Field
 
-from regkit import MultitaskModel, PluginError, hookimpl
+from regkit import MultitaskModel, PluginError, Tuned, hookimpl
 
 Optimizer = torch.optim.Optimizer
 
 
 @dataclass
 class LayerwiseLR:
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.95
+    decay: Annotated[float, Field(gt=0, le=1), Tuned(0.7, 1)] = 0.95
     """Learning rate of a layer divided by that of the layer above it."""
 
     neutral: ClassVar[Mapping[str, float]] = {"decay": 1.0}

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regkit import Dropout, MultitaskModel, Streams, Task, dropout, hookimpl
+from regkit import Dropout, MultitaskModel, Streams, Task, Tuned, dropout, hookimpl
 
 Tasks = Sequence[Task]
 
@@ -52,9 +52,9 @@ class MixedLinear(nn.Linear):
 
 @dataclass
 class Mixout:
-    p: Annotated[float, Field(ge=0, lt=1)] = 0.7
+    p: Annotated[float, Field(ge=0, lt=1), Tuned(0, 0.9)] = 0.7
     """Share of the weights that are replaced by the pretrained ones."""
-    rows: bool = False
+    rows: Annotated[bool, Tuned()] = False
     """Draw one row of the mask for all outputs: whole input neurons are replaced, not single weights."""
     layers: dict[str, MixedLinear] = field(init=False, repr=False, default_factory=dict)
     draw: int = field(init=False, repr=False, default=0)  # seed of this update's masks

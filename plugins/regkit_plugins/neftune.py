@@ -6,16 +6,16 @@ width. Evaluation and teachers use no noise.
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from torch import Tensor
 
-from regkit import Batch, NonNegative, hookimpl
+from regkit import Batch, NonNegative, Tuned, hookimpl
 
 
 @dataclass
 class NEFTune:
-    alpha: NonNegative = 1.0
+    alpha: Annotated[NonNegative, Tuned(0.1, 5, log=True)] = 1.0
     """Size of the noise; the paper tries 5, 10 and 15, on models and texts some ten times wider and longer."""
 
     neutral: ClassVar[Mapping[str, float]] = {"alpha": 0.0}

@@ -7,21 +7,21 @@ masks of the clean pass. With masks of its own, the term would measure dropout, 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from regkit import Batch, NonNegative, Predict, Task, hookimpl
+from regkit import Batch, NonNegative, Predict, Task, Tuned, hookimpl
 
 
 @dataclass
 class R3F:
-    weight: NonNegative = 1.0
+    weight: Annotated[NonNegative, Tuned(0.1, 10, log=True)] = 1.0
     """Strength of the term (lambda)."""
-    sigma: NonNegative = 0.3
+    sigma: Annotated[NonNegative, Tuned(0.03, 1, log=True)] = 0.3
     """Size of the noise: its standard deviation, or half the width of the uniform distribution."""
-    noise: Literal["normal", "uniform"] = "normal"
+    noise: Annotated[Literal["normal", "uniform"], Tuned()] = "normal"
     """Distribution of the noise."""
     unit: Literal["rms", "absolute"] = "rms"
     """Unit of sigma: the RMS of the example's word embeddings, or 1 as in the paper."""

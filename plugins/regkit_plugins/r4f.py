@@ -7,17 +7,17 @@ the weight of a head whose spectral norm exceeds `bound` is scaled down to it, s
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import nn
 
-from regkit import MultitaskModel, PluginError, Positive, Task, hookimpl
+from regkit import MultitaskModel, PluginError, Positive, Task, Tuned, hookimpl
 
 
 @dataclass
 class R4F:
-    bound: Positive = 1.0
+    bound: Annotated[Positive, Tuned(0.3, 10, log=True)] = 1.0
     """Largest spectral norm of a head's weight."""
 
     neutral: ClassVar[Mapping[str, float]] = {"bound": math.inf}

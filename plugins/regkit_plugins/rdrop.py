@@ -7,16 +7,16 @@ both passes. The first pass is the clean one; the term `rdrop second` replaces i
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor
 
-from regkit import NonNegative, Predict, Regression, Task, TaskLoss, hookimpl
+from regkit import NonNegative, Predict, Regression, Task, TaskLoss, Tuned, hookimpl
 
 
 @dataclass
 class RDrop:
-    weight: NonNegative = 1.0
+    weight: Annotated[NonNegative, Tuned(0.1, 10, log=True)] = 1.0
     """Strength of the divergence (alpha); 0 skips the second pass."""
     reduction: Literal["mean", "sum"] = "mean"
     """Of the divergence over a batch; the sum is the mean times the task's batch size. A score has its mean."""

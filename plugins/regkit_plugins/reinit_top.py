@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from regkit import MultitaskModel, PluginError, Stage, hookimpl
+from regkit import MultitaskModel, PluginError, Stage, Tuned, hookimpl
 
 
 @dataclass
 class ReinitTop:
-    layers: Annotated[int, Field(ge=0)] = 1
+    layers: Annotated[int, Field(ge=0), Tuned(0, 2)] = 1
     """Number of layers that are reset, together with the pooler; 0 resets nothing."""
 
     neutral: ClassVar[Mapping[str, float]] = {"layers": 0}

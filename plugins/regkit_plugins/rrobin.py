@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from regkit import Count, PluginError, Task, hookimpl
+from regkit import Count, PluginError, Task, Tuned, hookimpl
 
 
 @dataclass
 class RoundRobin:
     """Train the tasks in turn: `longest` repeats small tasks, `shortest` skips a part of the large ones."""
 
-    stop: Literal["longest", "shortest"] = "longest"
+    stop: Annotated[Literal["longest", "shortest"], Tuned()] = "longest"
     """Task that ends the epoch, once all its examples were seen."""
     per_step: Count = 1
     """Number of tasks that share an update."""

@@ -7,17 +7,17 @@ steps with this second gradient.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch.nn.utils import get_total_norm
 
-from regkit import MultitaskModel, NonNegative, hookimpl
+from regkit import MultitaskModel, NonNegative, Tuned, hookimpl
 
 
 @dataclass
 class SAM:
-    rho: NonNegative = 0.05
+    rho: Annotated[NonNegative, Tuned(0.01, 0.2, log=True)] = 0.05
     """L2 distance, over all trained weights, of the point where the second gradient is taken."""
 
     neutral: ClassVar[Mapping[str, float]] = {"rho": 0.0}

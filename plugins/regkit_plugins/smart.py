@@ -16,14 +16,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from regkit import Batch, NonNegative, Positive, Predict, Task, hookimpl
+from regkit import Batch, NonNegative, Positive, Predict, Task, Tuned, hookimpl
 
 
 @dataclass
 class Smart:
-    weight: NonNegative = 1.0
+    weight: Annotated[NonNegative, Tuned(0.1, 10, log=True)] = 1.0
     """Strength of the term (lambda_s)."""
-    epsilon: NonNegative = 0.01
+    epsilon: Annotated[NonNegative, Tuned(0.003, 0.3, log=True)] = 0.01
     """Radius of the box around each word embedding, per coordinate."""
     sigma: Positive = 0.01
     """Standard deviation of the random start."""

@@ -7,15 +7,16 @@ whose share rounds to 0 updates gets none: the plan says so, and so does the end
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 
-from regkit import Count, PluginError, Positive, Task, apportion, hookimpl, turn
+from regkit import Count, PluginError, Positive, Task, Tuned, apportion, hookimpl, turn
 
 
 @dataclass
 class Temperature:
-    T: Positive = 2.0
+    T: Annotated[Positive, Tuned(1, 10, log=True)] = 2.0
     """Temperature: 1 goes by size, 2 by its square root; the larger, the more equal the shares."""
     cap: Count | None = None
     """Largest size that counts (K of T5): a task with more examples counts as this size."""

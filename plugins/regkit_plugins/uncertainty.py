@@ -7,19 +7,19 @@ and in the checkpoint.
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
-from regkit import MultitaskModel, Positive, Regression, Task, hookimpl
+from regkit import MultitaskModel, Positive, Regression, Task, Tuned, hookimpl
 
 Optimizer = torch.optim.Optimizer
 
 
 @dataclass
 class Uncertainty:
-    learning_rate: Positive = 0.01
+    learning_rate: Annotated[Positive, Tuned(0.001, 0.1, log=True)] = 0.01
     """Peak learning rate of the s; it follows the schedule of the other parameters."""
     levels: nn.ParameterDict = field(init=False, repr=False)  # s of each task
 

@@ -6,15 +6,16 @@ scored but not trained.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 
-from regkit import NonNegative, PluginError, Task, apportion, hookimpl, nearest, turn
+from regkit import NonNegative, PluginError, Task, Tuned, apportion, hookimpl, nearest, turn
 
 
 @dataclass
 class Weighted:
-    weights: dict[str, NonNegative]
+    weights: dict[str, Annotated[NonNegative, Tuned(0.1, 10, log=True)]]
     """The weight of every task, such as {"sst": 1, "quora": 2}."""
     draw: int = field(init=False, repr=False, default=0)  # seed of the order of all epochs
 

@@ -8,6 +8,8 @@ from itertools import pairwise
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from regkit.base.bounds import Tuned
+
 
 @dataclass(frozen=True)
 class Option:
@@ -22,6 +24,13 @@ class Option:
     def type(self) -> str:
         """Write the annotation in words: `float`, `longest or shortest`."""
         return in_words(self.hint)
+
+    @property
+    def tuned(self) -> Tuned | None:
+        """Find where a search looks for it, or for an entry of a table; None where nothing is declared."""
+        hint = get_args(self.hint)[1] if get_origin(self.hint) is dict else self.hint
+        marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+        return next((mark for mark in marks if isinstance(mark, Tuned)), None)
 
 
 def in_words(hint: Any) -> str:

@@ -19,9 +19,10 @@ from regkit.experiments.cell import Runner
 from regkit.experiments.place import Place, threads
 from regkit.experiments.plan import Cell, Plan
 from regkit.experiments.results import Result, read_results
+from regkit.experiments.search import Search
 from regkit.experiments.storage import DATABASE
 from regkit.experiments.study import PLAN, ROUND, Study
-from regkit.experiments.worker import Worker
+from regkit.experiments.worker import Worker, read_plan
 from regkit.runs.experiment import Experiment
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.shared import Shared
@@ -33,9 +34,9 @@ STORAGE = "REGKIT_STORAGE"  # the variable that hands a storage to workers: a co
 def ablate(place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, dry_run: bool) -> None:
     """Run what is missing of the study, and show the table. The same call again goes on where it was."""
     console = Terminal(stderr=form != "terminal")  # standard output is the table's
-    study = _find(place)
-    noted = study.attributes().get(PLAN) if study else None
-    plan = Plan.from_values(noted).joined(plan, f"study '{place.name}'") if noted else plan
+    study = find_study(place)
+    begun = study and PLAN in study.attributes()
+    plan = read_plan(study).joined(plan, f"study '{place.name}'") if study and begun else plan
     results = read_results(study, plan) if study else [Result(*cell, "waiting") for cell in plan.cells()]
     runner = Runner(keep_weights=keep_weights)
     print_lines(console, describe(place, plan, results))
@@ -50,7 +51,7 @@ def ablate(place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, d
             Worker(study, runner, say=partial(print_line, console)).work()
         else:
             del runner  # and with it the data: each worker has its own
-            _start_workers(console, place, plan, jobs, keep_weights)
+            start_workers(console, place, plan, jobs, keep_weights)
     finally:
         results = read_results(study, plan)
         show(place, plan, results, form, Terminal())
@@ -58,7 +59,7 @@ def ablate(place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, d
         raise typer.Exit(1)
 
 
-def _find(place: Place) -> Study | None:
+def find_study(place: Place) -> Study | None:
     """Find the study, if it has begun; nothing is made to find out, but for the tables of a storage elsewhere."""
     if not place.storage and not (place.folder / DATABASE).is_file():
         return None
@@ -109,7 +110,7 @@ def naming_row(name: str) -> Iterator[None]:
         raise type(error)(f"row '{name}': {error}") from None
 
 
-def _start_workers(console: Console, place: Place, plan: Plan, jobs: int, keep_weights: bool) -> None:
+def start_workers(console: Console, place: Place, plan: Plan | Search, jobs: int, keep_weights: bool) -> None:
     """Start workers and wait for them. Raises StoppedError where a signal came, which they all got."""
     words = [sys.executable, "-m", "regkit", "work", str(place.folder.absolute()), *plan.settings.allowance()]
     environment = os.environ | threads(jobs) | ({STORAGE: place.storage} if place.storage else {})

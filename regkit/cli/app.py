@@ -22,6 +22,7 @@ from regkit.data.find import find_tasks, is_table
 from regkit.data.stream import open_stream
 from regkit.experiments import place as places
 from regkit.experiments import plan as plans
+from regkit.experiments import search as searches
 from regkit.experiments import storage as storages
 from regkit.hooks import catalog
 from regkit.runs import folders
@@ -85,6 +86,14 @@ class TableName(StrEnum):
     LATEX = "latex"
     CSV = "csv"
     JSON = "json"
+
+
+class SamplerName(StrEnum):
+    """Name the samplers of a search."""
+
+    GP = "gp"
+    TPE = "tpe"
+    RANDOM = "random"
 
 
 class PrecisionName(StrEnum):
@@ -274,6 +283,52 @@ def ablate(
     from regkit.cli import ablate as comparing
 
     comparing.ablate(place, plan, jobs, keep_weights, form.value, dry_run)
+
+
+@app.command()
+@takes_settings([name for names in GROUPS.values() for name in names])
+def tune(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE.toml", help="Settings and \\[search]; the options below change them.")
+    ] = None,
+    plugin: Plugins = None,
+    trials: Annotated[
+        str | None, typer.Option(metavar="N", help="Points to try, the default included. \\[default: 30]")
+    ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--space",
+            metavar="NAME[=RANGE]",
+            help="Vary an option: learning_rate=1e-5..1e-3 log, dropout=0,0.1, or smart.epsilon over its own range.",
+        ),
+    ] = None,
+    sampler: Annotated[SamplerName | None, typer.Option(help="How points are proposed. \\[default: gp]")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N", help="Runs of a trial, a seed each. \\[default: 3]")] = None,
+    fresh_seeds: Annotated[
+        str | None, typer.Option(metavar="N", help="Runs of the winner and the default at the end. \\[default: 10]")
+    ] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that work at the same time.")] = 1,
+    output: Output = None,
+    storage: Storage = None,
+    keep_weights: KeepWeights = False,
+    dry_run: DryRun = False,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Search for better settings, and say what they gain with fresh seeds. The same command goes on."""
+    given = {"trials": trials, "sampler": sampler, "seeds": seeds, "fresh_seeds": fresh_seeds}
+    asked = searches.SearchFile.read(file) if file else searches.SearchFile()
+    chosen = change(asked.settings, file, settings, [catalog.parse(text) for text in plugin or []])
+    search = asked.search(chosen, {name: each for name, each in given.items() if each is not None}, space)
+    check(chosen, begins=True)
+    own = output or (folders.RUNS / f"{file.stem}-tune" if file else None)
+    place = places.new_place(own, file, chosen, storage or asked.storage, "search")
+    storages.check_installed()
+
+    from regkit.cli import tune as tuning
+
+    tuning.tune(place, search, jobs, keep_weights, dry_run)
 
 
 @app.command()

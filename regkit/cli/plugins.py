@@ -29,10 +29,10 @@ def plugins(name: str | None) -> None:
     console.print(Text.assemble((name, "bold"), f"  {first}"), soft_wrap=True)
     if rest:
         console.print(f"\n{rest}", markup=False, highlight=False)
-    table = Table("option", "type", "default", "meaning", box=None, pad_edge=False)
+    table = Table("option", "type", "default", "tuned over", "meaning", box=None, pad_edge=False)
     for option in catalog.shown_options(name).values():
         default = "needed" if option.default is MISSING else str(option.default)
-        table.add_row(*map(Text, (option.name, option.type, default, option.meaning)))
-    table.add_row(catalog.STAGES, "list", FINETUNE, "The stages in which it acts.")
+        table.add_row(*map(Text, (option.name, option.type, default, str(option.tuned or ""), option.meaning)))
+    table.add_row(catalog.STAGES, "list", FINETUNE, "", "The stages in which it acts.")
     console.print()
     console.print(table)

@@ -62,7 +62,8 @@ def explained(name: str, known: Mapping[str, Option]) -> str:
         raise ConfigError(f"there is no setting '{name}'. {nearest(name, choices)}")
     _, kind, default, meaning = row(known[wanted])
     given = TABLES.get(wanted) or ", ".join([flag(wanted), *filter(None, [OTHER_NAMES.get(wanted)])])
-    return f"{wanted} ({kind}; default {default}; on the command line {given})\n{meaning}"
+    tuned = f"; tuned over {known[wanted].tuned}" if known[wanted].tuned else ""
+    return f"{wanted} ({kind}; default {default}{tuned}; on the command line {given})\n{meaning}"
 
 
 def page(known: Mapping[str, Option]) -> str:

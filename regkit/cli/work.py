@@ -7,13 +7,13 @@ from regkit.cli.terminal import Terminal, print_line
 from regkit.experiments.cell import Runner
 from regkit.experiments.place import Place
 from regkit.experiments.study import Study
-from regkit.experiments.worker import Worker, read_plan
+from regkit.experiments.worker import Worker, read_asked
 
 
 def work(place: Place, factory: str | None, keep_weights: bool) -> None:
     """Take runs of the study until none is left. Raises StoppedError where a signal came."""
     study = Study.open(place.name, place.folder, place.address)
-    plan = read_plan(study)
+    plan = read_asked(study)
     if (asked := plan.settings.encoder_factory) != factory and asked:
         raise ConfigError(f"study '{study.name}' asks to import {asked}; add {typed('--encoder-factory', asked)}.")
     place.write(plan)

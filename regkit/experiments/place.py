@@ -9,6 +9,7 @@ from regkit.base.errors import ConfigError, RunError, nearest, typed
 from regkit.base.files import read_toml, write
 from regkit.experiments import storage as storages
 from regkit.experiments.plan import WITHOUT_RESULT, Plan
+from regkit.experiments.search import Search
 from regkit.runs.folders import RUNS, check_free, is_run
 from regkit.runs.settings import Settings
 
@@ -37,19 +38,21 @@ class Place:
         """The address of the storage, without a password."""
         return storages.without_password(self.address)
 
-    def write(self, plan: Plan) -> None:
+    def write(self, plan: Plan | Search) -> None:
         """Write `study.toml`: what is run, and where it is noted. A password is left out."""
         self.folder.mkdir(parents=True, exist_ok=True)
         more = {"storage": self.shown} if self.storage else {}
         write(self.folder / STUDY, plan.toml(**more))
 
 
-def new_place(output: Path | None, config: Path | None, settings: Settings, storage: str | None) -> Place:
+def new_place(
+    output: Path | None, config: Path | None, settings: Settings, storage: str | None, kind: str = "ablation"
+) -> Place:
     """Choose the folder of a study: `output`, or one in runs/ called after the file, or else after the settings.
 
     So the same command finds its study again. Raises RunError where something else is there.
     """
-    folder = output or RUNS / (config.stem if config else f"ablation-{_fingerprint(settings)}")
+    folder = output or RUNS / (config.stem if config else f"{kind}-{_fingerprint(settings)}")
     if is_run(folder):
         raise RunError(f"{folder} is a run, and no study; name another --output.")
     if not (folder / STUDY).is_file():

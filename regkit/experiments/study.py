@@ -15,6 +15,7 @@ from regkit.experiments import storage as storages
 from regkit.experiments.alive import Pulse, Watch
 
 PLAN, ROUND = "plan", "round"  # attributes of a study
+CHANGES = "changes"  # attribute of a trial: what its row changes
 ERROR, DEAD, STOPPED, WITHDRAWN = "error", "dead", "stopped", "withdrawn"  # attributes of a trial: why it has failed
 
 

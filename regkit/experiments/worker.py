@@ -10,9 +10,11 @@ from typing import Any, Protocol
 from regkit.base.errors import RegkitError, RunError, StoppedError
 from regkit.base.failures import last_line
 from regkit.experiments.alive import Pulse
-from regkit.experiments.plan import Cell, Plan
+from regkit.experiments.plan import Cell, Choice, Plan
 from regkit.experiments.results import cell_of
-from regkit.experiments.study import ERROR, PLAN, ROUND, STOPPED, Claim, Study, is_complete, is_running
+from regkit.experiments.search import SEARCH, Search
+from regkit.experiments.standing import Standing
+from regkit.experiments.study import CHANGES, ERROR, PLAN, ROUND, STOPPED, Claim, Study, is_complete, is_running
 from regkit.runs.folders import is_run
 
 LOOK = 5.0  # seconds between two looks at cells whose workers may be dead
@@ -95,15 +97,22 @@ class Worker:
                 trials = self.study.trials()
                 self.study.bury(trials)
                 attributes = self.study.attributes()
-                plan, round_ = Plan.from_values(attributes[PLAN]), attributes.get(ROUND, 0)
-                cells = Cells.of(self.study, trials, round_)
-                cell = cells.next(self.order(plan))
-                if cell is not None:
-                    self._take(plan, cell, round_, trials, pulse)
-                elif any(self.study.verdict(trial) == "unknown" for trial in cells.running.values()):
-                    time.sleep(LOOK)  # it is known soon whether its worker lives
+                round_ = attributes.get(ROUND, 0)
+                choice = self._choose(attributes[PLAN], trials, round_)
+                if choice.cell is not None:
+                    self._take(choice.plan, choice.cell, round_, trials, pulse)
+                elif choice.later:
+                    time.sleep(LOOK)
                 else:
                     return
+
+    def _choose(self, asked: Mapping[str, Any], trials: Sequence[Any], round_: int) -> Choice:
+        """Choose the next run of an ablation or a search."""
+        if SEARCH in asked:
+            return Standing.of(Search.from_values(asked), self.study, trials, round_).choice()
+        plan, cells = Plan.from_values(asked), Cells.of(self.study, trials, round_)
+        unknown = any(self.study.verdict(trial) == "unknown" for trial in cells.running.values())
+        return Choice(plan, cells.next(self.order(plan)), later=unknown)  # it is known soon whether its worker lives
 
     def _stopped(self) -> bool:
         """Whether a signal has come; StoppedError says so."""
@@ -122,8 +131,8 @@ class Worker:
     def _take(self, plan: Plan, cell: Cell, round_: int, trials: Sequence[Any], pulse: Pulse) -> None:
         """Run one cell, unless another worker has it, and note what it came to."""
         folder = self._folder(plan, cell, trials)
-        key = cell._asdict()
-        claim = self.study.claim(key, pulse, folder=str(folder.resolve()), **{ROUND: round_})
+        more = {"folder": str(folder.resolve()), CHANGES: plan.rows[cell.row].changes, ROUND: round_}
+        claim = self.study.claim(cell._asdict(), pulse, **more)
         if claim is None:
             return
         self.claim = claim
@@ -178,6 +187,12 @@ def _shown(outcome: Any) -> str:
 def name(cell: Cell) -> str:
     """Name a cell in a line that is printed."""
     return f"{cell.row}, seed {cell.seed}"
+
+
+def read_asked(study: Study) -> Plan | Search:
+    """Read what a study is asked to do. Raises RunError for one that is neither an ablation nor a search."""
+    values = study.attributes().get(PLAN)
+    return Search.from_values(values) if isinstance(values, dict) and SEARCH in values else read_plan(study)
 
 
 def read_plan(study: Study) -> Plan:

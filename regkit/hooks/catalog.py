@@ -89,7 +89,7 @@ def options(plugin: type) -> dict[str, Option]:
     return found
 
 
-def shown_options(name: str) -> Mapping[str, Option | source.Field]:
+def shown_options(name: str) -> Mapping[str, Option]:
     """List the options of the plugin of this name, which is imported only if its source does not tell."""
     if found := source.read(_point(name)):
         try:
@@ -178,7 +178,7 @@ def check_options(name: str, plugin: Any) -> None:
             _checked(name, option, getattr(plugin, option.name))
 
 
-def _check_names(name: str, known: Mapping[str, Option | source.Field], given: Mapping[str, Any]) -> None:
+def _check_names(name: str, known: Mapping[str, Option], given: Mapping[str, Any]) -> None:
     for option in given:
         if option not in known and option != STAGES:
             raise PluginError(f"'{name}' has no option '{option}'. {nearest(option, [*known, STAGES])}")

@@ -3,17 +3,20 @@
 import ast
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from regkit.base import bounds
-from regkit.base.described import in_words, meanings_in
+from regkit.base.described import Option, meanings_in
 
-PLAIN = {"bool", "dict", "float", "int", "list", "str", "tuple"}
+PLAIN = {kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)}
+BOUNDS = {"gt", "ge", "lt", "le", "multiple_of"}  # what pydantic.Field says about a number
 
 
 UNREADABLE = (ImportError, OSError, SyntaxError, ValueError)
@@ -24,23 +27,13 @@ class UnclearError(Exception):
 
 
 @dataclass(frozen=True)
-class Field:
-    """Hold an option of a plugin as its source has it: a `described.Option` before the import."""
-
-    name: str
-    type: str
-    default: Any  # MISSING where the user must choose
-    meaning: str
-
-
-@dataclass(frozen=True)
 class Source:
     """Hold a plugin's module and class, parsed."""
 
     module: ast.Module
     plugin: ast.ClassDef
 
-    def fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, Option]:
         """List the options as importing the plugin would. UnclearError where the source does not tell."""
         if self.plugin.bases or self.plugin.keywords or not self._is_dataclass():
             raise UnclearError
@@ -51,33 +44,50 @@ class Source:
                 continue
             name, default = ast.unparse(statement.target), _default(statement.value)
             if default is not None:
-                type_ = " or ".join(self._types(statement.annotation))
-                found[name] = Field(name, type_, default[0], meanings.get(name, ""))
+                found[name] = Option(name, self._hint(statement.annotation), default[0], meanings.get(name, ""))
         return found
 
     def _is_dataclass(self) -> bool:
         return [ast.unparse(each) for each in self.plugin.decorator_list] == ["dataclass"]
 
-    def _types(self, hint: ast.expr) -> Iterator[str]:
-        """Write an annotation as `described.in_words` does, a word for each member of a union."""
-        if isinstance(hint, ast.BinOp):
-            yield from self._types(hint.left)
-            yield from self._types(hint.right)
-        elif isinstance(hint, ast.Constant) and hint.value is None:
-            yield "none"
-        elif isinstance(hint, ast.Name) and hint.id not in PLAIN:
-            yield from [in_words(vars(bounds)[hint.id])] if self._public(hint.id) else self._types(self._alias(hint.id))
-        else:
-            generic, parts = (hint.value, hint.slice) if isinstance(hint, ast.Subscript) else (hint, None)
-            word = generic.id if isinstance(generic, ast.Name) else ""
-            if word in PLAIN:
-                yield word
-            elif word == "Annotated" and isinstance(parts, ast.Tuple):
-                yield from self._types(parts.elts[0])
-            elif word == "Literal" and parts is not None:
-                yield from _words(parts)
-            else:
-                raise UnclearError
+    def _hint(self, hint: ast.expr) -> Any:
+        """Make the type that an annotation stands for."""
+        if isinstance(hint, ast.BinOp) and isinstance(hint.op, ast.BitOr):
+            return self._hint(hint.left) | self._hint(hint.right)
+        if isinstance(hint, ast.Constant) and hint.value is None:
+            return None
+        if isinstance(hint, ast.Name) and hint.id in PLAIN:
+            return PLAIN[hint.id]
+        if isinstance(hint, ast.Name):
+            return vars(bounds)[hint.id] if self._public(hint.id) else self._hint(self._alias(hint.id))
+        if isinstance(hint, ast.Subscript) and isinstance(hint.value, ast.Name):
+            parts = hint.slice.elts if isinstance(hint.slice, ast.Tuple) else [hint.slice]
+            return self._generic(hint.value.id, parts)
+        raise UnclearError
+
+    def _generic(self, name: str, parts: Sequence[ast.expr]) -> Any:
+        """Make `dict[...]`, `Literal[...]` or `Annotated[...]`."""
+        if name in PLAIN:
+            kind: Any = PLAIN[name]
+            return kind[tuple(self._hint(part) for part in parts)]
+        if name == "Literal":
+            return Literal[tuple(_words(parts))]
+        if name == "Annotated":
+            marks = [mark for part in parts[1:] if (mark := self._mark(part)) is not None]
+            return Annotated[(self._hint(parts[0]), *marks)] if marks else self._hint(parts[0])
+        raise UnclearError
+
+    def _mark(self, part: ast.expr) -> Any:
+        """Make what `Annotated` says about a type: its bounds, or where it is tuned. None for anything else."""
+        if not isinstance(part, ast.Call) or (maker := ast.unparse(part.func)) not in ("Field", "Tuned"):
+            return None
+        words = {word.arg or "": _literal(word.value) for word in part.keywords}
+        if maker == "Field":
+            return Field(**{name: value for name, value in words.items() if name in BOUNDS})
+        try:
+            return bounds.Tuned(*map(_literal, part.args), **words)
+        except (TypeError, ValueError):
+            raise UnclearError from None  # to import the plugin tells what is wrong with it
 
     def _public(self, name: str) -> bool:
         """Whether a name is one of regkit's own types for options, imported as a plugin imports it."""
@@ -92,8 +102,8 @@ class Source:
         raise UnclearError
 
 
-def _words(parts: ast.expr) -> list[str]:
-    words = [_literal(part) for part in (parts.elts if isinstance(parts, ast.Tuple) else [parts])]
+def _words(parts: Sequence[ast.expr]) -> list[str]:
+    words = [_literal(part) for part in parts]
     if not all(isinstance(word, str) for word in words):
         raise UnclearError
     return words

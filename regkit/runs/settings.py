@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from regkit.base.bounds import Count, NonNegative, Positive
+from regkit.base.bounds import Count, NonNegative, Positive, Tuned
 from regkit.base.described import Option, meanings
 from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, absolute, follow, read_toml
@@ -113,23 +113,23 @@ class Settings(BaseModel):
     """Begin with new heads, also where the encoder's folder has heads of the run's tasks."""
     finetune: bool = True
     """Train on the data's tasks. Turned off, only the stages that plugins add are trained."""
-    epochs: Count = 3
+    epochs: Annotated[Count, Tuned(1, 10)] = 3
     """Passes over the training data of all tasks."""
     steps: Count | None = None
     """Optimizer updates to train for, instead of epochs."""
     patience: Count | None = None
     """Stop a stage after so many evaluations in a row without a better score. Without it, never."""
-    batch_size: Count = 32
+    batch_size: Annotated[Count, Tuned(8, 64, log=True)] = 32
     """Examples in an update, unless the task sets its own number."""
-    learning_rate: Positive = 5e-5
+    learning_rate: Annotated[Positive, Tuned(1e-5, 5e-4, log=True)] = 5e-5
     """Learning rate at its peak. The demo, without data and encoder of your own, takes 1e-4."""
-    warmup: Rate = 0.1
+    warmup: Annotated[Rate, Tuned(0, 0.3)] = 0.1
     """Share of the updates in which the learning rate rises: from 0, and less than 1."""
-    weight_decay: NonNegative = 0.01
+    weight_decay: Annotated[NonNegative, Tuned(1e-3, 0.3, log=True)] = 0.01
     """Weight decay of AdamW. Biases and layer norms have none."""
-    clip: NonNegative = 1.0
+    clip: Annotated[NonNegative, Tuned(0.1, 10, log=True)] = 1.0
     """Largest norm of the gradient; a larger one is scaled down to it. 0 turns this off."""
-    dropout: Rate | None = None
+    dropout: Annotated[Rate | None, Tuned(0, 0.3)] = None
     """Dropout rate. Without it, the encoder's own rates, and 0.1 before the heads."""
     pooling: Pooling | None = None
     """A text's vector: cls, mean or max of its hidden states, or pooler. Without it, the encoder's own."""

@@ -25,6 +25,7 @@ from regkit import (
     Stage,
     Task,
     Tokenizer,
+    Tuned,
     derive,
     hookimpl,
 )
@@ -45,15 +46,15 @@ class Domain:
     """Passes over the corpus."""
     steps: Count | None = None
     """Number of updates, instead of epochs."""
-    learning_rate: Positive = 5e-5
+    learning_rate: Annotated[Positive, Tuned(1e-5, 5e-4, log=True)] = 5e-5
     """Peak learning rate of the stage."""
     batch_size: Count = 32
     """Sequences per update."""
     length: Annotated[int, Field(ge=8)] = 128
     """Largest number of tokens in a sequence."""
-    mask: Fraction = 0.15
+    mask: Annotated[Fraction, Tuned(0.1, 0.4)] = 0.15
     """Fraction of the tokens that are predicted."""
-    whole_words: bool = False
+    whole_words: Annotated[bool, Tuned()] = False
     """Mask all pieces of a word, or none of them."""
     nsp: bool | None = None
     """Predict next passages too; by default if the corpus has two documents of two passages."""

@@ -1,0 +1,97 @@
+"""The command `regkit tune`: search for better settings, and compare the winner with the default on fresh seeds."""
+
+import json
+from functools import partial
+
+import typer
+
+from regkit.base.errors import ConfigError, typed
+from regkit.base.files import write
+from regkit.cli.ablate import check_rows, find_study, start_workers
+from regkit.cli.terminal import Terminal, print_line, print_lines
+from regkit.experiments.cell import Runner
+from regkit.experiments.found import Found
+from regkit.experiments.place import Place
+from regkit.experiments.results import read_results
+from regkit.experiments.search import SEARCH, Search
+from regkit.experiments.standing import Standing
+from regkit.experiments.study import PLAN, ROUND, Study
+from regkit.experiments.trials import DEFAULT
+from regkit.experiments.worker import Worker
+
+BEST, RECORD = "best.toml", "search.json"  # files of a study: a config to train with, and all trials
+
+
+def tune(place: Place, search: Search, jobs: int, keep_weights: bool, dry_run: bool) -> None:
+    """Run what is missing of the search, and say what it found. The same call again goes on where it was."""
+    console, study, runner = Terminal(), find_study(place), Runner(keep_weights=keep_weights)
+    search = _joined(search, study, place)
+    print_lines(console, describe(place, search))
+    default = search.plan([search.row(DEFAULT, {})], search.seeds)
+    results = read_results(study, default) if study else []
+    print_lines(console, check_rows(default, results, runner.shared))
+    if dry_run:
+        return
+    place.write(search)
+    study = study or Study.create(place.name, place.folder, place.address)
+    study.note(**{PLAN: search.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})
+    try:
+        if jobs == 1:
+            Worker(study, runner, say=partial(print_line, console)).work()
+        else:
+            del runner  # and with it the data: each worker has its own
+            start_workers(console, place, search, jobs, keep_weights)
+    finally:
+        found = read_found(study, search)
+        write_found(place, found)
+        print_lines(console, report(place, found))
+    if found.default.failed:
+        raise typer.Exit(1)
+
+
+def _joined(search: Search, study: Study | None, place: Place) -> Search:
+    """Go on with the search that the study has, if it has one. Raises ConfigError for one of other settings."""
+    noted = study.attributes().get(PLAN) if study else None
+    if noted is None:
+        return search
+    if SEARCH not in noted:
+        raise ConfigError(f"study '{place.name}' is no search; name another --output.")
+    return Search.from_values(noted).joined(search, f"study '{place.name}'")
+
+
+def describe(place: Place, search: Search) -> list[str]:
+    """Describe what is searched, with how many runs, and where they are."""
+    extent = search.extent
+    runs = extent.trials * extent.seeds + 2 * extent.fresh_seeds
+    seeds = "one seed" if extent.seeds == 1 else f"{extent.seeds} seeds"
+    lines = [f"study: {place.folder}" + (f", in {place.shown}" if place.storage else "")]
+    lines += [f"search {dimension}" for dimension in search.space.values()]
+    lines.append(f"trials: {extent.trials} by {extent.sampler}, the first of them the default, each with {seeds}")
+    lines.append(f"then the winner and the default with {extent.fresh_seeds} fresh seeds: {runs} runs in all, or fewer")
+    if extent.seeds == 1:
+        lines.append("  with one seed, a search follows what is luck as if it were not: --seeds 3 is safer")
+    if extent.fresh_seeds < 2:
+        lines.append("  with fewer than two fresh seeds, nothing can be told of what the winner gains")
+    return lines
+
+
+def read_found(study: Study, search: Search) -> Found:
+    """Read what the search came to so far."""
+    return Found(Standing.of(search, study, study.trials(), int(study.attributes().get(ROUND, 0))))
+
+
+def write_found(place: Place, found: Found) -> None:
+    """Write all trials, and, once the search is over, the config to train with."""
+    write(place.folder / RECORD, json.dumps(found.as_json(), indent=2, allow_nan=False))
+    if found.standing.is_searched and not found.default.failed:
+        write(place.folder / BEST, found.toml(str(place.folder)))
+
+
+def report(place: Place, found: Found) -> list[str]:
+    """Say what the search found, and how to train with it."""
+    lines = [*found.summary(), *found.conclusion()]
+    if (place.folder / BEST).is_file() and found.standing.is_searched:
+        lines.append(
+            f"to train with it: {typed('regkit', 'train', place.folder / BEST, *found.search.settings.allowance())}"
+        )
+    return lines

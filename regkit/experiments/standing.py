@@ -1,0 +1,180 @@
+"""Standing: which run of a search is next - the default first, then proposals, then fresh seeds for what has won."""
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite
+from statistics import fmean
+from typing import Any
+
+from regkit.experiments.dimension import Space
+from regkit.experiments.plan import Cell, Choice
+from regkit.experiments.results import cell_of
+from regkit.experiments.rows import Row
+from regkit.experiments.samplers import Tried, propose
+from regkit.experiments.search import BASELINE, Search
+from regkit.experiments.study import CHANGES, ERROR, ROUND, WITHDRAWN, Study, is_complete, is_running
+from regkit.experiments.trials import DEFAULT, Trial, Trials
+from regkit.tasks.scores import SCORES
+
+WORSE_IF_MORE = {name for kind in SCORES.values() for name, metric in kind.items() if metric.lower_is_better}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a search stands, by what is in its study."""
+
+    search: Search
+    trials: Trials
+    fresh: Mapping[int, Mapping[int, float]]  # scores with fresh seeds, by trial and seed
+    running: Collection[tuple[int, int]]  # trials and seeds that workers have
+    failed: Collection[tuple[int, int]]
+
+    @classmethod
+    def of(cls, search: Search, study: Study, trials: Sequence[Any], round_: int = 0) -> "Standing":
+        """Read where it stands off the trials of the study."""
+        values, scores, seconds = {DEFAULT: search.default}, dict[int, dict[int, float]](), dict[int, float]()
+        running, failed = set[tuple[int, int]](), dict[tuple[int, int], str]()
+        for trial in trials:
+            cell, noted = cell_of(trial), trial.user_attrs
+            if cell is None or WITHDRAWN in noted:
+                continue
+            number = number_of(cell.row)
+            if number not in values:  # the first that announced it has it; of one whose worker died, the point stays
+                values[number] = values_of(search.space, noted[CHANGES])
+            if is_complete(trial):
+                scores.setdefault(number, {})[cell.seed] = score_of(noted, search.settings.monitor)
+                seconds[number] = seconds.get(number, 0.0) + noted.get("seconds", 0.0)
+            elif is_running(trial) and study.verdict(trial) != "dead":
+                running.add((number, cell.seed))
+            elif ERROR in noted and noted.get(ROUND) == round_:
+                failed[number, cell.seed] = noted[ERROR]
+        failed |= {
+            (number, seed): "its score is not finite"
+            for number, own in scores.items()
+            for seed, score in own.items()
+            if not isfinite(score)
+        }
+        found = [
+            Trial(
+                number,
+                point,
+                {seed: scores[number][seed] for seed in search.seeds if seed in scores.get(number, {})},
+                next((failed[number, seed] for seed in search.seeds if (number, seed) in failed), ""),
+                seconds.get(number, 0.0),
+            )
+            for number, point in sorted(values.items())
+        ]
+        fresh = {
+            number: {seed: score for seed, score in each.items() if seed in search.fresh}
+            for number, each in scores.items()
+        }
+        return cls(search, Trials(found, search.seeds), fresh, running, set(failed))
+
+    def next(self) -> tuple[Cell, Row] | None:
+        """Choose the next run, and its row; None where there is none, or none yet.
+
+        A trial that was begun and that nobody is at goes first: after a seed it may be known to be worse, so two of its seeds
+        run at once only where nothing else is to be done.
+        """
+        if self.trials.trials[DEFAULT].failed:
+            return None
+        begun = [(trial, self._left(trial)) for trial in self.trials.trials if self.trials.state(trial) == "unfinished"]
+        alone = [(trial, seeds) for trial, seeds in begun if seeds and not self._is_at(trial)]
+        if not alone and (new := self._proposal()):
+            alone = [(new, list(self.search.seeds))]
+        for trial, seeds in [*alone, *((trial, seeds) for trial, seeds in begun if seeds)]:
+            return self._cell(trial, seeds[0])
+        return self._confirmation() if self.is_searched else None
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether all trials are over, so that there is a winner."""
+        return (
+            not any(self.trials.state(trial) == "unfinished" for trial in self.trials.trials) and not self._proposal()
+        )
+
+    def choice(self) -> Choice:
+        """Choose the next run for a worker. While others run, there may be more to do when they are done."""
+        found = self.next()
+        cell, row = found or (None, self.search.row(DEFAULT, {}))
+        return Choice(self.search.plan([row], self.search.seeds), cell, later=cell is None and bool(self.running))
+
+    @property
+    def winner(self) -> Trial | None:
+        """The best trial of a search that is over; None while it is not, or if nothing beat the default."""
+        best = self.trials.best if self.is_searched else None
+        return None if best is None or best.number == DEFAULT else best
+
+    @property
+    def tried(self) -> list[Tried]:
+        """List points and values for a sampler. A trial that failed counts as the worst: its surroundings are avoided."""
+        values = {
+            trial.number: self.trials.value(trial)
+            for trial in self.trials.trials
+            if trial.scores and not trial.failed and self.trials.state(trial) != "unfinished"
+        }
+        worst = min(values.values(), default=0.0)
+        return [(trial.values, worst if trial.failed else values.get(trial.number)) for trial in self.trials.trials]
+
+    def _proposal(self) -> Trial | None:
+        """Propose a new trial, if there are to be more, and if the space has more points."""
+        number = max(trial.number for trial in self.trials.trials) + 1
+        if number >= self.search.extent.trials:
+            return None
+        seed = random.Random(f"{self.search.settings.seed}/{number}").getrandbits(31)
+        point = propose(self.search.space, self.tried, self.search.extent.sampler, seed)
+        return None if point is None else Trial(number, point)
+
+    def _confirmation(self) -> tuple[Cell, Row] | None:
+        """Choose a run with a fresh seed, of the default or of the winner."""
+        if (winner := self.winner) is None:
+            return None
+        for seed in self.search.fresh:
+            for trial in (self.trials.trials[DEFAULT], winner):
+                taken = {*self.running, *self.failed}
+                if seed not in self.fresh.get(trial.number, {}) and (trial.number, seed) not in taken:
+                    return self._cell(trial, seed)
+        return None
+
+    def _left(self, trial: Trial) -> list[int]:
+        at = {seed for number, seed in self.running if number == trial.number}
+        return [seed for seed in self.search.seeds if seed not in trial.scores and seed not in at]
+
+    def _is_at(self, trial: Trial) -> bool:
+        return any(number == trial.number for number, _ in self.running)
+
+    def _cell(self, trial: Trial, seed: int) -> tuple[Cell, Row]:
+        row = self.search.row(trial.number, trial.values)
+        return Cell(row.name, seed), row
+
+
+def number_of(row: str) -> int:
+    """Read the number of a trial off the name of its row."""
+    return DEFAULT if row == BASELINE else int(row.removeprefix("trial-"))
+
+
+def values_of(space: Space, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the values of a trial off what its row changes."""
+    found = dict[str, Any]()
+    for name in space:
+        value: Any = changes if "." not in name else changes["plugins"]
+        for part in name.split(".", 2):
+            value = value[part]
+        found[name] = value
+    return found
+
+
+def score_of(attributes: Mapping[str, Any], monitor: str) -> float:
+    """Look up the monitored score of a finished run on dev, higher being better; `mean` is that over tasks.
+
+    One that is not finite, or not there, is negative infinity.
+    """
+    scores, mains = attributes.get("scores", {}).get("dev", {}), attributes.get("mains", {})
+    task, _, metric = monitor.rpartition(".")
+    if task in scores and metric in scores[task]:
+        found = [-scores[task][metric] if metric in WORSE_IF_MORE else scores[task][metric]]
+    else:
+        wanted = [(scores[each], *main) for each, main in mains.items() if each in scores]
+        found = [-values[metric] if less else values[metric] for values, metric, less in wanted if metric in values]
+    return fmean(found) if found and all(map(isfinite, found)) else -inf

@@ -1,0 +1,54 @@
+"""Bounds: where a search looks for an option is said beside it, and can be."""
+
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from regkit.base.bounds import NonNegative, Tuned
+from regkit.base.described import Option
+
+
+@pytest.mark.parametrize(
+    ("range_", "said"),
+    [
+        (Tuned(0.003, 0.3, log=True), "0.003 to 0.3, log"),
+        (Tuned(1, 5), "1 to 5"),
+        (Tuned(8, 64, step=8), "8 to 64, step 8"),
+        (Tuned(), "its choices"),
+    ],
+)
+def test_a_range_is_written_as_the_user_reads_it(range_: Tuned, said: str) -> None:
+    assert str(range_) == said
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"low": 3, "high": 1}, "not below"),
+        ({"low": 1, "high": 1}, "not below"),
+        ({"low": 0, "high": 1, "log": True}, "begins above 0"),
+        ({"low": 1, "high": 2, "step": 3}, "does not fit"),
+        ({"low": 1, "high": 2, "step": 0}, "does not fit"),
+        ({"low": 1, "high": 2, "step": 1, "log": True}, "has no step"),
+        ({"low": 1}, "both"),
+        ({"log": True}, "both"),
+    ],
+)
+def test_a_range_that_cannot_be_is_refused(values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Tuned(**values)
+
+
+@pytest.mark.parametrize(
+    ("hint", "found"),
+    [
+        (Annotated[NonNegative, Tuned(0, 1)], Tuned(0, 1)),
+        (Annotated[int | None, Tuned(1, 3)], Tuned(1, 3)),
+        (Annotated[Literal["a", "b"], Tuned()], Tuned()),
+        (dict[str, Annotated[NonNegative, Tuned(0, 1)]], Tuned(0, 1)),
+        (NonNegative, None),
+        (float, None),
+    ],
+)
+def test_the_range_is_read_beside_the_type(hint: Any, found: Tuned | None) -> None:
+    assert Option("weight", hint, 1.0, "").tuned == found
