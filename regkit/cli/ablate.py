@@ -7,14 +7,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from statistics import fmean, stdev
 
 import typer
 from rich.console import Console
 
 from regkit.base.errors import RegkitError, StoppedError, typed
+from regkit.base.files import write
 from regkit.cli import plan as plans
 from regkit.cli.terminal import Terminal, print_line, print_lines
+from regkit.experiments import formats
 from regkit.experiments.cell import Runner
 from regkit.experiments.place import Place, threads
 from regkit.experiments.plan import Cell, Plan
@@ -22,12 +23,15 @@ from regkit.experiments.results import Result, read_results
 from regkit.experiments.search import Search
 from regkit.experiments.storage import DATABASE
 from regkit.experiments.study import PLAN, ROUND, Study
+from regkit.experiments.summarize import summarize
+from regkit.experiments.table import Table
 from regkit.experiments.worker import Worker, read_plan
 from regkit.runs.experiment import Experiment
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.shared import Shared
 
 LOOK = 0.2  # seconds between two looks at the workers
+ENDINGS = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}  # of the files of each form
 STORAGE = "REGKIT_STORAGE"  # the variable that hands a storage to workers: a command line is there for all to read
 
 
@@ -137,21 +141,20 @@ def start_workers(console: Console, place: Place, plan: Plan | Search, jobs: int
 
 
 def show(place: Place, plan: Plan, results: Sequence[Result], form: str, console: Console) -> None:
-    """Print the table of a study as far as it is."""
-    for name in plan.rows:
-        own = [result for result in results if result.row == name]
-        scores = [
-            [result.scores[split][task][metric] for result in own if task in result.scores.get(split, {})]
-            for split in ("dev", "test")
-            for task, (metric, _) in next((result.mains for result in own if result.mains), {}).items()
-        ]
-        shown = [f"{fmean(each):.4f}" + (f" ± {stdev(each):.4f}" if len(each) > 1 else "") for each in scores if each]
-        print_line(
-            console, f"{name}: {'; '.join(shown) or 'no scores'} (n = {sum(r.state == 'finished' for r in own)})"
-        )
-    for result in results:
-        if result.error:
-            print_line(console, f"{result.row}, seed {result.seed}: {result.error}")
-    left = sum(result.state in ("waiting", "running") for result in results)
-    if left:
-        print_line(console, f"{left} runs are not finished: {typed('regkit', 'work', place.folder)} takes them up")
+    """Write the table of a study, as far as it is, into its folder in every form, and print it in one."""
+    table = summarize(place.name, {name: row.changes for name, row in plan.rows.items()}, results, plan.baseline)
+    for ending, written in formats.BY_ENDING.items():
+        write(place.folder / f"table{ending}", written(table))
+    if form == "terminal":
+        console.print(formats.as_renderable(table))
+        print_lines(console, _next(place, table))
+    else:
+        console.out((place.folder / f"table{ENDINGS[form]}").read_text(encoding="utf8"), end="", highlight=False)
+
+
+def _next(place: Place, table: Table) -> list[str]:
+    """Write the commands that work next on a study."""
+    lines = [f"tables: {place.folder / 'table.md'}, .tex, .csv and .json"]
+    if any(row.missing for row in table.rows):
+        lines.append(f"to take up what is not finished: {typed('regkit', 'work', place.folder)}")
+    return [*lines, f"to look at it: {typed('regkit', 'report', place.folder)}"]
