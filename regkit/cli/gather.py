@@ -18,7 +18,7 @@ from regkit.data.labels import as_number
 from regkit.data.per_task import check_names
 from regkit.hooks import catalog
 from regkit.model.encoders import check_encoder
-from regkit.runs.settings import Settings
+from regkit.runs.settings import PER_TASK, Settings
 
 
 def gather(
@@ -86,10 +86,10 @@ def check(settings: Settings, *, begins: bool) -> None:
     if not begins:
         return
     if settings.data or settings.finetune:
-        tasks = choose(find_tasks(settings.data, settings.given), settings.tasks)
-        check_names("subsample", settings.subsample, tasks)
-        check_names("pair_mode", settings.pair_mode, tasks)
-        read_again(tasks, settings.labels, settings.pair_mode)
+        found = find_tasks(settings.data, settings.given)
+        for name in PER_TASK:
+            check_names(name, getattr(settings, name), found)
+        read_again(choose(found, settings.tasks), settings.labels, settings.pair_mode)
     check_encoder(settings.encoder)
 
 

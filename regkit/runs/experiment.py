@@ -26,7 +26,7 @@ from regkit.model.pooling import made_for, usual
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs.heads import take_over
 from regkit.runs.keeping import check_monitor
-from regkit.runs.settings import Settings
+from regkit.runs.settings import PER_TASK, Settings
 from regkit.runs.shared import Shared
 from regkit.tasks.task import FINETUNE, Stage, Task
 from regkit.training.fit import Fit
@@ -63,10 +63,11 @@ class Experiment:
         chosen = {name: catalog.acts_in(name, options) for name, options in settings.plugins.items()}
         named = {name: stages for name, stages in chosen.items() if stages is not None}
         found = find_tasks(settings.data, settings.given) if settings.data or settings.finetune else {}
-        check_names("pair_mode", settings.pair_mode, wanted := choose(found, settings.tasks))
-        specs = read_again(wanted, settings.labels, settings.pair_mode)
+        for name in PER_TASK:  # a task of the data that this run leaves out may be named all the same
+            check_names(name, getattr(settings, name), found)
+        specs = read_again(choose(found, settings.tasks), settings.labels, settings.pair_mode)
         left_out = [name for name in found if name not in specs and settings.tasks is None]
-        draws = draws_of(settings.subsample, settings.seed, specs)
+        draws = draws_of(settings.subsample, settings.seed)
         loaded = shared.encoder(settings, streams)
         tokenizer, encoder, weights = loaded.tokenizer, loaded.encoder, loaded.weights
         longest = min(settings.max_length or encoder.longest, encoder.longest)

@@ -86,7 +86,7 @@ def load_run(
     tokenizer, encoder = read.tokenizer, read.encoder
     longest = min(settings.max_length or encoder.longest, encoder.longest)
     whole = partial(load_task, tokenizer=tokenizer, longest=longest, batch_size=settings.batch_size)
-    own = partial(_drawn, whole, draws(settings.subsample, settings.seed, trained))
+    own = partial(_drawn, whole, draws(settings.subsample, settings.seed))
     load: Callable[..., Task] = whole if data else own
     notes: list[str] = []
     if table and (moved := _moved(folder, settings, table, own)):

@@ -50,6 +50,8 @@ Columns = Annotated[list[str], Field(min_length=1, max_length=2), BeforeValidato
 Memory = Annotated[int, BeforeValidator(size_in_bytes), Field(ge=1)]
 
 
+PER_TASK = ("pair_mode", "subsample")  # settings that have a value for each task
+
 # Every setting but `labels` and `plugins`, in the order in which help, docs and `regkit settings` print them.
 GROUPS = {
     "What to train on": [
