@@ -123,7 +123,7 @@ COST_HEAD = ("row", "time", "over baseline", "memory", "operations")
 
 def costs(table: Table) -> list[tuple[str, ...]]:
     """Write what each row cost, under `COST_HEAD`; nothing where nothing is known."""
-    found = [(printable(row.name), *_cost(row.cost)) for row in table.rows if row.cost]
+    found: list[tuple[str, ...]] = [(printable(row.name), *_cost(row.cost)) for row in table.rows if row.cost]
     return found if any(set(each[1:]) - {NOTHING, times(1.0)} for each in found) else []
 
 
