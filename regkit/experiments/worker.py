@@ -161,7 +161,7 @@ class Worker:
     def _folder(self, plan: Plan, cell: Cell, trials: Sequence[Any]) -> Path:
         """Find the folder in which a cell was begun, if it can be seen from here, or name a new one."""
         own = self.study.folder / RUNS / f"{plan.rows[cell.row].slug}-{cell.seed}"
-        begun = (Path(trial.user_attrs["folder"]) for trial in reversed(trials) if cell_of(trial) == cell)
+        begun = (Path(trial.user_attrs.get("folder", own)) for trial in reversed(trials) if cell_of(trial) == cell)
         return own if is_run(own) else next((folder for folder in begun if is_run(folder)), own)
 
 
