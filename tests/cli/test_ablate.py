@@ -124,7 +124,10 @@ def test_a_run_that_fails_is_shown_with_its_sentence_and_tried_again_by_the_same
     for _ in range(2):
         ran = regkit(*words, "--storage", place / "failing.log", cwd=place)
         assert ran.status == 1
-        assert "broken, seed 0 failed: plugin 'broken' failed in after_step at finetune, 1: ValueError: two is too much" in ran.out
+        assert (
+            "broken, seed 0 failed: plugin 'broken' failed in after_step at finetune, 1: ValueError: two is too much"
+            in ran.out
+        )
     states = [result.state for result in results(place / "failing")]
     assert states == ["finished", "failed"]
 
