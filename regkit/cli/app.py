@@ -360,8 +360,9 @@ def _check_factory(encoder_factory: str | None) -> None:
 
 @app.command("eval")
 def evaluate(
-    run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="A run's folder. Without it, that of the latest run.")
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="RUN", help="A run's folder, or several. Without it, that of the latest run."),
     ] = None,
     split: Annotated[SplitName, typer.Option(help="Which split to score.")] = SplitName.DEV,
     data: Annotated[Path | None, typer.Option(metavar="PATH", help="Other data with the same tasks.")] = None,
@@ -382,17 +383,29 @@ def evaluate(
         bool,
         typer.Option("--report", metavar="", help="Add intervals, confusion, calibration and the worst errors."),
     ] = False,
+    ensemble: Annotated[
+        bool,
+        typer.Option("--ensemble", metavar="", help="Score the mean of several runs' probabilities or scores."),
+    ] = False,
 ) -> None:
-    """Score a run's best checkpoint."""
-    folder = folders.find_folder(run)
+    """Score a run's best checkpoint, or several runs'."""
+    if ensemble or (runs and len(runs) > 1):
+        folders.check_several(runs or [], "--ensemble")
+    asked = {"--predictions": predictions, "--report": report}
+    if not ensemble and runs and len(runs) > 1 and (given := [name for name in asked if asked[name]]):
+        raise ConfigError(f"{given[0]} is for one run or an ensemble; name one RUN, or add --ensemble.")
+    named: list[Path | None] = [*(runs or [])] or [None]
+    found = [folders.find_folder(run) for run in named]
     if data is not None and not is_table(data):
         find_tasks(data)
-    Settings.read(folder / folders.CONFIG)
+    for folder in found:
+        Settings.read(folder / folders.CONFIG)
     _check_factory(encoder_factory)
 
     from regkit.cli import evaluate as evaluating
 
-    evaluating.evaluate(run, split.value, data, predictions, device, encoder_factory, as_json, report)
+    wanted = evaluating.Wanted(split.value, data, predictions, device, encoder_factory, as_json, report)
+    evaluating.evaluate(named, wanted, ensemble)
 
 
 @app.command()
@@ -500,6 +513,42 @@ def export(
     from regkit.cli import export as exporting
 
     exporting.export(folder, settings, names, form.value, output)
+
+
+@app.command()
+def average(
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN...", help="Folders of two runs or more.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder to write, which is new or empty.")
+    ] = None,
+    greedy: Annotated[
+        bool,
+        typer.Option("--greedy", metavar="", help="Keep a run only if the dev score of the average does not fall."),
+    ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="cuda, mps or cpu. auto takes the first that this machine has.")
+    ] = "auto",
+    encoder_factory: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="What builds the runs' encoder, if it is one of your own."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print the scores as JSON, and nothing else.")
+    ] = False,
+) -> None:
+    """Average the weights of several runs into one model."""
+    named = runs or []
+    folders.check_several(named, "average")
+    if output is None:
+        raise ConfigError(f"name the folder to write: {typed('regkit', 'average', *named, '--output', 'DIR')}")
+    folders.check_free(output)
+    for run in named:
+        Settings.read(folders.find_folder(run) / folders.CONFIG)
+    _check_factory(encoder_factory)
+
+    from regkit.cli import average as averaging
+
+    averaging.average(named, output, greedy, device, encoder_factory, as_json)
 
 
 RunPaths = Annotated[

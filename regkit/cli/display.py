@@ -174,6 +174,21 @@ def print_scores(console: Console, scores: Scores, title: str) -> None:
     console.print(table)
 
 
+def print_runs(console: Console, scores: Mapping[str, Scores], split: str) -> None:
+    """Print the scores of several runs beside each other: a table for each task on a terminal, lines in a pipe."""
+    if not (console.is_terminal or console.is_jupyter):
+        for name, each in scores.items():
+            print_scores(console, each, f"{name}: {split}")
+        return
+    for task in dict.fromkeys(task for each in scores.values() for task in each):
+        metrics = dict.fromkeys(metric for each in scores.values() for metric in each.get(task, ()))
+        table = Table("run", *metrics, title=Text(f"{task}: {split}"), title_justify="left")
+        for name, each in scores.items():
+            values = each.get(task, {})
+            table.add_row(Text(name), *(f"{values[metric]:.3f}" if metric in values else "" for metric in metrics))
+        console.print(table)
+
+
 def print_effects(console: Console, effects: Mapping[str, Any]) -> None:
     """Print what each term of the loss and each plugin did and cost, and the warnings, a line each."""
     for line in in_words(effects):

@@ -1,75 +1,152 @@
-"""The command `regkit eval`: score a run's best checkpoint, and write predictions."""
+"""The command `regkit eval`: score the best checkpoints of runs, or their ensemble, and write predictions."""
 
 import csv
 import io
 import json
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from regkit.base.files import write
-from regkit.cli.display import print_scores
+from regkit.cli.display import print_runs, print_scores
 from regkit.cli.report import Report, in_words
 from regkit.cli.terminal import Terminal, print_lines
 from regkit.distributed.launch import find_device, joined
-from regkit.runs import folders
-from regkit.runs.finished import labelled, load_run
+from regkit.runs.ensemble import Answered, answer, ensemble, mean_of
 from regkit.tasks.task import Split, Task
 from regkit.training.caveats import left_out, one_sided, report
-from regkit.training.evaluation import Evaluator, Scores, score
+from regkit.training.evaluation import Scores
 from regkit.training.intervals import intervals
 from regkit.training.mistakes import mistakes
 
 
-def evaluate(
-    run: Path | None,
-    split: Split,
-    data: Path | None,
-    predictions: Path | None,
-    device: str,
-    factory: str | None,
-    as_json: bool,
-    in_full: bool,
-) -> None:
-    """Score a run's best checkpoint on a split; report and write predictions where asked."""
-    folder = folders.find_run(run)
-    with joined(find_device(device)) as processes:
-        finished = load_run(folder, split, data=data, device=device, factory=factory, keep_texts=in_full)
-        evaluator = Evaluator(processes=processes)
-        found = {}
-        for task in finished.tasks:
-            work = partial(evaluator.outputs, finished.model, task, split)
-            found[task.name] = evaluator.fit.until_it_fits(work, f"on task '{task.name}'")
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asks of a run or an ensemble."""
+
+    split: Split
+    data: Path | None  # in place of the run's own
+    predictions: Path | None  # the folder to write them to
+    device: str
+    factory: str | None
+    as_json: bool
+    in_full: bool  # with intervals and mistakes
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is found out about the answers of a run or an ensemble."""
+
+    scores: Scores
+    reports: Mapping[str, Report]  # by task
+    warnings: Sequence[str]  # what the scores do not show
+
+
+def evaluate(runs: Sequence[Path | None], wanted: Wanted, together: bool) -> None:
+    """Score the best checkpoints of runs on a split, or their ensemble; report and write predictions where asked."""
+    with joined(find_device(wanted.device)) as processes:
+        members = [
+            answer(
+                run,
+                wanted.split,
+                data=wanted.data,
+                device=wanted.device,
+                factory=wanted.factory,
+                keep_texts=wanted.in_full or together,
+                processes=processes,
+            )
+            for run in runs
+        ]
     if not processes.first:
         return
-    scores: Scores = {}
-    reports: dict[str, Report] = {}
-    caveats: list[str] = []
-    for task in finished.tasks:
-        scored, outputs = labelled(task, split, found[task.name])
-        if (labels := scored.splits[split].labels) is not None:
-            scores[task.name] = score(scored, outputs, labels)
-            if in_full:
-                within = intervals(task.objective, outputs, labels)
-                reports[task.name] = {"intervals": within, **mistakes(scored, split, outputs)}
-        if predictions:
-            write_predictions(predictions, task, split, found[task.name], finished.columns[task.name])
-        caveats += filter(None, [one_sided(scored, split, outputs)])
-    console = Terminal()
-    if as_json:
-        full = {"report": reports} if in_full else {}
-        console.out(json.dumps(report(split, scores, [*finished.notes, *caveats]) | full, indent=2), highlight=False)
+    if len(members) == 1:
+        _tell_one(members[0], wanted)
+    elif together:
+        _tell_ensemble(members, wanted)
+    else:
+        _tell_each(members, wanted)
+
+
+def _tell_one(answered: Answered, wanted: Wanted) -> None:
+    found = _judge(answered, wanted)
+    if wanted.as_json:
+        _print_json(_as_json(answered, found, wanted))
         return
-    if in_full:
-        print_lines(console, [line for name, each in reports.items() for line in in_words(name, scores[name], each)])
-    elif scores:
-        print_scores(console, scores, f"{folder}: {split}")
-    print_lines(
-        console,
-        [*finished.notes, *_missing(finished.tasks, split, predictions), *(f"warning: {said}" for said in caveats)],
-    )
+    console = Terminal()
+    if found.reports:
+        _print_reports(console, found)
+    elif found.scores:
+        print_scores(console, found.scores, f"{answered.name}: {wanted.split}")
+    print_lines(console, _remarks(answered, found, wanted))
+
+
+def _tell_ensemble(members: Sequence[Answered], wanted: Wanted) -> None:
+    """Score an ensemble, beside each of its members and their mean."""
+    mixed = ensemble(members, wanted.split)
+    found = _judge(mixed, wanted)
+    alone = {member.name: member.scores(wanted.split) for member in members}
+    mean = mean_of(list(alone.values()))
+    if wanted.as_json:
+        _print_json(_as_json(mixed, found, wanted) | {"members": alone, "mean": mean})
+        return
+    console = Terminal()
+    rows = alone | {f"mean of {len(members)} runs": mean, mixed.name: found.scores}
+    print_runs(console, rows, wanted.split)
+    _print_reports(console, found)
+    print_lines(console, _remarks(mixed, found, wanted))
+
+
+def _tell_each(members: Sequence[Answered], wanted: Wanted) -> None:
+    """Score several runs beside each other."""
+    found = {member.name: _judge(member, wanted) for member in members}
+    if wanted.as_json:
+        _print_json({"runs": {member.name: _as_json(member, found[member.name], wanted) for member in members}})
+        return
+    console = Terminal()
+    print_runs(console, {name: each.scores for name, each in found.items()}, wanted.split)
+    for member in members:
+        lines = [f"{member.name}: {line}" for line in _remarks(member, found[member.name], wanted)]
+        print_lines(console, lines)
+
+
+def _judge(answered: Answered, wanted: Wanted) -> Scored:
+    """Score what was answered, and write predictions where asked."""
+    split, scored = wanted.split, answered.labelled(wanted.split)
+    scores = answered.scores(split)
+    reports: dict[str, Report] = {}
+    warnings: list[str] = []
+    for whole, task in zip(answered.tasks, scored.tasks, strict=True):
+        output, labels = scored.outputs[task.name], task.splits[split].labels
+        if wanted.in_full and labels is not None:
+            within = intervals(task.objective, output, labels)
+            reports[task.name] = {"intervals": within, **mistakes(task, split, output)}
+        if wanted.predictions:
+            columns = answered.columns[task.name]
+            write_predictions(wanted.predictions, whole, split, answered.outputs[task.name], columns)
+        warnings += filter(None, [one_sided(task, split, output)])
+    return Scored(scores, reports, warnings)
+
+
+def _as_json(answered: Answered, found: Scored, wanted: Wanted) -> dict[str, Any]:
+    full = {"report": found.reports} if wanted.in_full else {}
+    return report(wanted.split, found.scores, [*answered.notes, *found.warnings]) | full
+
+
+def _print_json(value: object) -> None:
+    Terminal().out(json.dumps(value, indent=2), highlight=False)
+
+
+def _print_reports(console: Terminal, found: Scored) -> None:
+    lines = [line for name, each in found.reports.items() for line in in_words(name, found.scores[name], each)]
+    print_lines(console, lines)
+
+
+def _remarks(answered: Answered, found: Scored, wanted: Wanted) -> list[str]:
+    missing = _missing(answered.tasks, wanted.split, wanted.predictions)
+    return [*answered.notes, *missing, *(f"warning: {said}" for said in found.warnings)]
 
 
 def _missing(tasks: Sequence[Task], split: Split, predictions: Path | None) -> list[str]:

@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
@@ -115,6 +115,16 @@ def find_run(run: Path | None) -> Path:
     if trouble := damage(best_of(folder)):
         raise RunError(f"{folder / 'best'} is damaged: {trouble}{other_checkpoint(folder)}.")
     return folder
+
+
+def check_several(runs: Sequence[Path], what: str) -> None:
+    """Raise ConfigError where a command that joins runs is given fewer than two, or one of them twice."""
+    if len(runs) < 2:
+        raise ConfigError(f"{what} needs two runs or more; name their folders.")
+    seen: dict[Path, Path] = {}
+    for run in runs:
+        if (other := seen.setdefault(find_folder(run).resolve(), run)) is not run:
+            raise ConfigError(f"{run} is the same run as {other}; name each once.")
 
 
 def best_of(folder: Path) -> Path:

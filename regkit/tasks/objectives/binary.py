@@ -60,6 +60,9 @@ class Binary:
     def prediction(self, output: Tensor) -> Tensor:
         return (output > 0).long()
 
+    def mixture(self, outputs: Tensor) -> Tensor:
+        return numbers.mixed_yes(outputs).float()
+
     def evidence(self, output: Tensor, batch: Batch) -> Tensor:
         return output
 

@@ -57,6 +57,9 @@ class Classification:
     def prediction(self, output: Tensor) -> Tensor:
         return output.argmax(-1)
 
+    def mixture(self, outputs: Tensor) -> Tensor:
+        return numbers.mixed(outputs)
+
     def evidence(self, output: Tensor, batch: Batch) -> Tensor:
         return output
 

@@ -63,6 +63,17 @@ def yes_cross_entropy(output: Tensor, labels: Tensor, weights: Sequence[object] 
     return -(yes * labels * F.logsigmoid(output) + no * (1 - labels) * F.logsigmoid(-output)).mean()
 
 
+def mixed(outputs: Tensor) -> Tensor:
+    """Compute logits of the mean of several distributions, from their logits: `[models, ..., classes]`."""
+    return outputs.double().log_softmax(-1).logsumexp(0).float()
+
+
+def mixed_yes(outputs: Tensor) -> Tensor:
+    """Compute the logit of the mean of several chances of yes, from their logits, `[models, ...]`; it is always finite."""
+    wide = outputs.double()
+    return F.logsigmoid(wide).logsumexp(0) - F.logsigmoid(-wide).logsumexp(0)
+
+
 def smoothed(targets: Tensor, share: float, classes: int) -> Tensor:
     """Spread a share of each target, a chance in float32, evenly over so many classes."""
     return targets.float() * (1 - share) + share / classes

@@ -80,6 +80,18 @@ class Probabilistic(Objective, Protocol):
         ...
 
 
+@runtime_checkable
+class Mixable(Objective, Protocol):
+    """An objective of which several models' outputs for the same examples have a mean."""
+
+    def mixture(self, outputs: Tensor) -> Tensor:
+        """Compute the output that stands for the mean of several models' answers, from `[models, examples, ...]`.
+
+        Of classes it has the mean of their probabilities, and of scores their mean.
+        """
+        ...
+
+
 def differ(values: Tensor) -> bool:
     """Whether the examples differ in these labels or predictions: `[examples]`, or `[examples, classes]`."""
     return bool((values != values[0]).any())

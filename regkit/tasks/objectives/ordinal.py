@@ -20,6 +20,8 @@ from regkit.tasks.objectives.checks import check_classes, check_metric
 from regkit.tasks.objectives.objective import Scores, differ
 from regkit.tasks.scores import SCORES, Metric
 
+CLOSEST = 1e-9  # two thresholds of a mixture, in logits
+
 
 @dataclass(frozen=True)
 class Ordinal:
@@ -79,6 +81,13 @@ class Ordinal:
     def prediction(self, output: Tensor) -> Tensor:
         """Choose the class between whose thresholds the score is, `[examples]`: the median of its distribution."""
         return (self.above(output) > 0).sum(-1)
+
+    def mixture(self, outputs: Tensor) -> Tensor:
+        """Mix the P(y > k) of each threshold, and write their logits as an output."""
+        above = numbers.mixed_yes(self.above(outputs.double()))
+        gaps = (above[..., :-1] - above[..., 1:]).clamp(min=CLOSEST)
+        spread = gaps + (-(-gaps).expm1()).log()  # log(exp(x) - 1), which undoes softplus, without an overflow
+        return torch.cat([above[..., :1], spread], dim=-1).float()
 
     def evidence(self, output: Tensor, batch: Batch) -> Tensor:
         return output

@@ -59,6 +59,9 @@ class Regression:
     def prediction(self, output: Tensor) -> Tensor:
         return output.float().clamp(0, SCALE)
 
+    def mixture(self, outputs: Tensor) -> Tensor:
+        return outputs.double().mean(0).float()
+
     def evidence(self, output: Tensor, batch: Batch) -> Tensor:
         return output
 

@@ -58,6 +58,9 @@ class SoftLabels:
     def prediction(self, output: Tensor) -> Tensor:
         return self.probabilities(output)
 
+    def mixture(self, outputs: Tensor) -> Tensor:
+        return numbers.mixed(outputs)
+
     def evidence(self, output: Tensor, batch: Batch) -> Tensor:
         return output
 
