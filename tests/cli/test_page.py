@@ -1,6 +1,11 @@
 """`regkit report` writes a page where it is told to, and nothing else."""
 
+import http.server
+import shutil
+import subprocess
 import sys
+import threading
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -96,3 +101,37 @@ def test_without_matplotlib_one_sentence_says_how_to_install_it(place: Path) -> 
     is_one_sentence(ran)
     assert "pip install 'regkit[plots]'" in ran.err
     assert not (place / "images").exists()
+
+
+CHROMIUM = shutil.which("chromium")
+QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-logging=stderr")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.parametrize("width", [400, 1200])
+def test_a_browser_says_nothing_and_asks_for_nothing_but_the_page(place: Path, width: int) -> None:
+    assert regkit("report", "study", "runs", "--output", "page.html", cwd=place).status == 0
+    asked = list[str]()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("localhost", 0), partial(Handler, directory=str(place))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://localhost:{server.server_port}/page.html"
+        picture = [
+            f"--window-size={width},900",
+            f"--screenshot={place / 'page.png'}",
+            f"--user-data-dir={place / 'profile'}",
+        ]
+        done = subprocess.run([str(CHROMIUM), *QUIET, *picture, address], capture_output=True, text=True, timeout=120)
+        server.shutdown()
+    assert asked == ["/page.html"]
+    assert "CONSOLE" not in done.stderr
+    assert (place / "page.png").stat().st_size > 10_000

@@ -49,8 +49,8 @@ def test_the_best_checkpoint_answers_and_the_texts_are_those_of_the_data(run: Pa
     overview, mood, same, near = predictions.sections(found)
     assert overview.blocks == [Note(["Dev split, from the best checkpoint."])]
     assert [type(figure) for figure in figures(mood)] == [Matrix, Dots]
-    assert all("the " in row[1] for row in rows(mood, "worst"))
-    assert all(row[1].startswith("– the ") and "\n– the " in row[1] for row in rows(same, "worst"))
+    assert all("the " in row[0] for row in rows(mood, "worst"))
+    assert all(row[0].startswith("– the ") and "\n– the " in row[0] for row in rows(same, "worst"))
     (scatter,) = figures(near)
     assert isinstance(scatter, Dots)
     assert (scatter.square, scatter.bounds, len(scatter.dots)) == (True, (0.0, 5.0), 20)
@@ -66,7 +66,7 @@ def test_what_a_run_has_kept_is_shown_without_its_checkpoints(run: Path, tmp_pat
     found = answers.read(Run(kept))
     assert (found.source, list(found.notes)) == ("the answers that the run has kept", [])
     _, mood = predictions.sections(found)
-    assert rows(mood, "worst")[0][:4] == ["dev0", "the cake is good", "0", "1"]
+    assert rows(mood, "worst")[0][:3] == ["the cake is good", "0", "1"]
 
 
 def test_without_its_data_or_its_checkpoint_the_page_says_what_is_missing(run: Path, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_without_its_data_or_its_checkpoint_the_page_says_what_is_missing(run: P
     found = answers.read(Run(kept))
     assert "mood: the texts cannot be read: " in found.notes[0]
     (_, mood) = predictions.sections(found)
-    assert rows(mood, "worst") == [["c", "not read", "1", "2", "0.576"]]
+    assert rows(mood, "worst") == [["c", "1", "2", "0.576"]]
 
 
 def test_the_bins_of_the_calibration_are_those_of_its_error() -> None:
@@ -120,5 +120,5 @@ def test_long_texts_are_cut_and_say_how_long_they_are() -> None:
     made = task(Classification(2), torch.tensor([0]), (("x" * 10_000,),))
     _, section = predictions.sections(answers.Answers([answers.answered(made, torch.tensor([[0.0, 1.0]]))], "x"))
     (row,) = rows(section, "worst")
-    assert row[1].endswith("… (10,000 characters)")
-    assert len(row[1]) < 700
+    assert row[0].endswith("… (10,000 characters)")
+    assert len(row[0]) < 700
