@@ -29,7 +29,7 @@ def report(paths: Sequence[Path], output: Path | None, png: Path | None) -> None
         from regkit.page import images  # which imports matplotlib
 
         count = images.save(document, png)
-        print_line(console, f"{png}: {count} charts")
+        print_line(console, f"{png}: {count} chart{'s' if count != 1 else ''}")
 
 
 def _check(where: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from regkit.base.errors import RegkitError
 from regkit.base.files import follow
 from regkit.data.declare import TaskSpec, read_again
-from regkit.data.find import find_tasks
+from regkit.data.find import choose, find_tasks
 from regkit.data.prepare import prepare
 from regkit.page.figures import Point
 from regkit.runs import evidence
@@ -93,8 +93,8 @@ def _texts(run: Run, name: str, ids: Sequence[str]) -> tuple[list[tuple[str, ...
 
 def _spec(run: Run, name: str) -> TaskSpec:
     assert run.settings is not None  # or else it is no run that has answers
-    specs = find_tasks(run.settings.data, run.settings.given)
-    return read_again({name: specs[name]}, run.settings.labels)[name]
+    specs = choose(find_tasks(run.settings.data, run.settings.given), [name])
+    return read_again(specs, run.settings.labels)[name]
 
 
 def _named_texts(spec: TaskSpec) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -133,13 +133,20 @@ def _described(group: Sequence[Shown], names: Sequence[str]) -> str:
     settings = group[0].settings
     plugins = settings.get("plugins") or "plain"
     others = [
-        f"{name}={brief(settings[name])}" for name in names if name != "plugins" and settings.get(name) is not None
+        f"{name}={_last(brief(settings[name]))}"
+        for name in names
+        if name != "plugins" and settings.get(name) is not None
     ]
     return ", ".join([" + ".join(plugins.split(", ")), *others[:SHOWN]])
 
 
+def _last(text: str) -> str:
+    """Name a file without its folders."""
+    return Path(text).name or text
+
+
 def brief(value: object) -> str:
-    """Write the value of a setting: a file by its name."""
+    """Write the value of a setting."""
     if isinstance(value, bool) or value is None:
         return "none" if value is None else str(value).lower()
     if isinstance(value, float):

@@ -1,6 +1,7 @@
 """Images: draw the charts of a page by matplotlib, one file each."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from functools import singledispatch
 from pathlib import Path
@@ -15,8 +16,8 @@ from regkit.page.text import excerpt, visible
 COLOURS = ("#1f5fa8", "#c04a12", "#0a7d5c", "#95408f", "#8d6700", "#2b86ad", "#a3123f", "#4d5a1f")  # as on the page
 DASHES = ("-", "--", ":", "-.")
 MUTED, QUIET, GRID = "#8b8882", "#5f5c56", "#dcd8cf"
-SIZE, DENSITY = (5.4, 3.3), 160  # inches, and dots an inch
-NAME, LABEL = 80, 40  # characters of a title or the name of a file, and of a label
+WIDTH, HEIGHT, ROW, DENSITY = 5.4, 3.3, 0.24, 160  # inches, those of a row of intervals or bars, and dots an inch
+NAME, LABEL = 70, 24  # characters of a title or the name of a file, and of a label
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -39,15 +40,22 @@ def save(document: Document, folder: Path) -> int:
 
     folder.mkdir(parents=True, exist_ok=True)
     charts = list(document.figures())
-    with rc_context(STYLE):
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a sign that the font does not have is a box
         for place, (section, figure) in enumerate(charts, 1):
-            canvas = Canvas(figsize=SIZE, dpi=DENSITY, layout="constrained")
+            canvas = Canvas(figsize=(WIDTH, _height(figure)), dpi=DENSITY, layout="constrained")
             FigureCanvasAgg(canvas)
             axes = canvas.subplots()
             axes.set_title(_said(f"{section}: {figure.title}", NAME))
             plot(figure, axes)
             canvas.savefig(folder / f"{place:03d}-{file_name(section, figure.title)}.png")
     return len(charts)
+
+
+def _height(figure: Figure) -> float:
+    """Choose a height in inches: many rows below one another need more."""
+    rows = len(figure.intervals) if isinstance(figure, Forest) else len(figure.bars) if isinstance(figure, Bars) else 0
+    return max(HEIGHT, 1 + ROW * rows)
 
 
 def file_name(*words: str) -> str:

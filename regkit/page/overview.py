@@ -34,9 +34,7 @@ def runs(groups: Sequence[Group]) -> list[Block]:
     ]
     columns = ["run", *(["settings"] if named else []), "state", "seed", "time", *head]
     caption = "Dev scores of the best checkpoints: mean and standard deviation over seeds"
-    unfinished = [run.name for run in all_runs(groups) if run.run.state != "finished"]
     return [
-        *([Note([f"Not finished: {', '.join(unfinished)}."], warning=True)] if unfinished else []),
         Grid(caption, ["settings", "runs", *head], means),
         Grid("Each run", columns, single, frozenset(range(2 + named)), folded=len(single) > FOLDED),
     ]
@@ -57,11 +55,18 @@ def warnings(groups: Sequence[Group]) -> list[Block]:
     """Collect the warnings of the effect meter, what could not be read, and the steps that were skipped."""
     found = all_runs(groups)
     said = Counter(line for run in found for line in _of_meter(run))
-    lines = [line if len(found) == 1 else f"{line} (in {count} of {len(found)} runs)" for line, count in said.items()]
+    lines = _unfinished(found)
+    lines += [line if len(found) == 1 else f"{line} (in {count} of {len(found)} runs)" for line, count in said.items()]
     for run in found:
         lines += [f"{run.name}: {line}" if len(found) > 1 else line for line in _of_files(run)]
     blocks: list[Block] = [Note(lines, warning=True)] if lines else []
     return blocks + _skipped(found)
+
+
+def _unfinished(found: Sequence[Shown]) -> list[str]:
+    """Say which runs are not finished, so that what a page shows of them is not taken for their end."""
+    names = [state(run) if len(found) == 1 else run.name for run in found if run.run.state != "finished"]
+    return [f"Not finished: {', '.join(names)}"] if names else []
 
 
 def _of_meter(run: Shown) -> list[str]:

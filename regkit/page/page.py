@@ -4,13 +4,13 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from regkit import __version__
 from regkit.page import words
 from regkit.page.document import Cell, Document, Grid, Note, Panel
 from regkit.page.figures import Figure
@@ -32,7 +32,7 @@ def html(document: Document) -> str:
             document=document,
             style=Markup(style),
             digest=digest,
-            version=__version__,
+            version=version("regkit"),
             draw=lambda figure: _drawn(figure, keys),
             sample=sample,
             tables=words.tables,

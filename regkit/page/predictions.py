@@ -77,18 +77,22 @@ def _classes(answered: "Answered", classes: Mapping[str, Mapping[str, float]]) -
 
 
 def _worst(examples: Sequence[Mapping[str, Any]]) -> Grid:
-    """List the worst errors, each with its text, or texts."""
+    """List the worst errors, each with its text, or texts, and its id below."""
     keys = [key for key in examples[0] if key not in ("id", "text")]
-    rows = [
-        [str(example["id"]), _text(example["text"]), *(_cell(example[key]) for key in keys)] for example in examples
-    ]
-    return Grid("The worst errors", ["id", "text", *keys], rows, frozenset({0, 1}))
+    rows: list[list[str | Cell]] = [[_text(example), *(_cell(example[key]) for key in keys)] for example in examples]
+    named = isinstance(examples[0]["truth"], str)
+    return Grid("The worst errors", ["text", *keys], rows, frozenset({0, 1, 2} if named else {0}))
 
 
-def _text(text: str | Sequence[str]) -> str | Cell:
-    if isinstance(text, str):
-        return excerpt(text.strip())
-    return "\n".join(f"\N{EN DASH} {excerpt(each.strip())}" for each in text) or Cell("not read", weak=True)
+def _text(example: Mapping[str, Any]) -> Cell:
+    """Show the text of an example, or the two of a pair; where it could not be read, the id alone."""
+    found = example["text"]
+    shown = excerpt(found.strip()) if isinstance(found, str) else "\n".join(map(_one_of_two, found))
+    return Cell(shown, str(example["id"])) if shown else Cell(str(example["id"]))
+
+
+def _one_of_two(text: str) -> str:
+    return f"\N{EN DASH} {excerpt(text.strip())}"
 
 
 def _cell(value: object) -> str:

@@ -18,6 +18,7 @@ class Scale:
     start: float
     end: float
     logarithmic: bool = False
+    about: int = 4  # numbers that are written beside it
 
     def __call__(self, value: float) -> float:
         """Place a number; one that is outside, or not finite, is put at the nearer end."""
@@ -30,13 +31,13 @@ class Scale:
         value = min(max(value, -MOST), MOST)
         return math.log10(max(value, 1 / MOST)) if self.logarithmic else value / 2  # a whole span would overflow
 
-    def ticks(self, about: int = 4) -> list[float]:
+    def ticks(self) -> list[float]:
         """List the round numbers between the ends: powers of ten where the scale is logarithmic."""
         if not self.logarithmic:
-            return ticks(self.low, self.high, about)
+            return ticks(self.low, self.high, self.about)
         first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
-        tens = [10.0**power for power in range(first, last + 1, max(1, (last - first) // about))]
-        return tens if len(tens) > 1 else ticks(self.low, self.high, about)
+        tens = [10.0**power for power in range(first, last + 1, max(1, (last - first) // self.about))]
+        return tens if len(tens) > 1 else ticks(self.low, self.high, self.about)
 
 
 def fitted(
@@ -52,13 +53,13 @@ def fitted(
     found = [min(max(value, -MOST), MOST) for value in [*values, *(bounds or ())] if math.isfinite(value)]
     low, high = min(found, default=0.0), max(found, default=1.0)
     if logarithmic:
-        return Scale(low / 1.15, high * 1.15, start, end, logarithmic=True)
+        return Scale(low / 1.15, high * 1.15, start, end, logarithmic=True, about=about)
     if low == high:
         low, high = (low - abs(low) / 10, high + abs(high) / 10) if low else (0.0, 1.0)
     step = _step(low, high, about)
     if step:
         low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
-    return Scale(low, high, start, end)
+    return Scale(low, high, start, end, about=about)
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:

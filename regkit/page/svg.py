@@ -110,11 +110,11 @@ def _two_scales(figure: Dots, dots: Sequence[Dot], height: float) -> tuple[Scale
     wide, tall = [dot.x for dot in dots], [dot.y for dot in dots]
     both = [*wide, *tall] if figure.square else []
     bounds, end = figure.bounds, WIDTH - RIGHT
-    down = fitted(both or tall, height - BOTTOM, HEAD, bounds=bounds)
+    about = 5 if figure.square else 4
+    down = fitted(both or tall, height - BOTTOM, HEAD, bounds=bounds, about=about)
     if figure.names:
         return Scale(-0.5, len(figure.names) - 0.5, LEFT, end), down
-    about = 4 if figure.square else 5
-    return fitted(both or wide, LEFT, end, bounds=bounds, about=about, logarithmic=figure.logarithmic), down
+    return fitted(both or wide, LEFT, end, bounds=bounds, about=5, logarithmic=figure.logarithmic), down
 
 
 def _dot(dot: Dot, across: Scale, down: Scale, count: int) -> Markup:

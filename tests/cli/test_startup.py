@@ -99,6 +99,9 @@ QUICK = [
     (("export", "data", "--output", "o", "--format", "onxn"), 2),
     (("runs",), 0),
     (("runs", "rnu"), 2),
+    (("report", "-h"), 0),
+    (("report",), 2),
+    (("report", "rnu"), 2),
     (("clean",), 0),
     (("clean", "rnu"), 2),
 ]
