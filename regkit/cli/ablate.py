@@ -55,7 +55,7 @@ def ablate(place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, d
     finally:
         results = read_results(study, plan)
         show(place, plan, results, form, Terminal())
-    if any(result.state == "failed" for result in results):
+    if any(result.state != "finished" for result in results):
         raise typer.Exit(1)
 
 
@@ -70,7 +70,7 @@ def describe(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
     """Describe rows, seeds, runs, and where they are."""
     lines = [f"study: {place.folder}" + (f", in {place.shown}" if place.storage else "")]
     for name, row in plan.rows.items():
-        said = ", ".join(f"{key} = {value}" for key, value in _flat(row.changes).items()) or "the shared settings"
+        said = str(row) or "the shared settings"
         lines.append(f"row {name}{' (baseline)' if name == plan.baseline else ''}: {said}")
     lines.append(f"seeds: {', '.join(map(str, plan.seeds))}")
     states = [result.state for result in results]
@@ -81,13 +81,6 @@ def describe(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
 
 def _after(parts: Sequence[str]) -> str:
     return f": {', '.join(parts)}" if parts else ""
-
-
-def _flat(changes: dict[str, object]) -> dict[str, object]:
-    plugins = changes.get("plugins", {})
-    assert isinstance(plugins, dict)
-    own = {name: value for name, value in changes.items() if name != "plugins"}
-    return own | {f"plugins.{name}": value or "{}" for name, value in plugins.items()}
 
 
 def check_rows(plan: Plan, results: Sequence[Result], shared: Shared) -> list[str]:

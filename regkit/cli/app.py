@@ -271,7 +271,7 @@ def ablate(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Compare sets of plugins and settings over several seeds, and print the table. The same command goes on."""
+    """Compare sets of plugins and settings over several seeds; the same command again goes on."""
     draft = plans.read_draft(file) if file else plans.Draft()
     shared = change(draft.settings, file, settings)
     plan = plans.made(draft, shared, plugin or [], seeds, rows.value if rows else None, baseline)
@@ -341,7 +341,7 @@ def work(
         typer.Option(metavar="MODULE:FUNCTION", help="What builds the study's encoder, if it is one of your own."),
     ] = None,
 ) -> None:
-    """Take runs of a study, one after the other, until none is left. Any number of workers may do so."""
+    """Work on a study until no run is left; any number of workers may do so at the same time."""
     place = places.find_place(study, storage)
     _check_factory(encoder_factory)
     storages.check_installed()

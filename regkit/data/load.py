@@ -88,9 +88,12 @@ def drawn(whole: Whole, draw: Draw | None = None) -> Task:
     train = task.splits.get("train")
     if draw and isinstance(train, Examples):
         rows = draw.rows(task.name, len(train))
-        note = f"train: {len(rows)} of {len(train)} rows are drawn by the seed, which is {draw.seed}"
         chosen = replace(train.only(rows), truncated=_truncated(train, rows))
-        task = replace(task, splits={**task.splits, "train": chosen}, notes=[*task.notes, note])
+        of_all = describe_labels(task.objective, "train", train.labels)
+        notes = [note for note in task.notes if note not in of_all]
+        notes.append(f"train: {len(rows)} of {len(train)} rows are drawn by the seed, which is {draw.seed}")
+        notes += describe_labels(task.objective, "train", chosen.labels)
+        task = replace(task, splits={**task.splits, "train": chosen}, notes=notes)
     if spec.class_weights is None:
         return task
     assert isinstance(task.objective, OfWeights)

@@ -52,6 +52,15 @@ class Row:
         """All that the row changes, as a table of a file: settings, and plugins under `plugins`."""
         return {**self.settings, **({"plugins": dict(self.plugins)} if self.plugins else {})}
 
+    def __str__(self) -> str:
+        """Write what the row changes, as a set of the command line does."""
+        plugins = [
+            f"without {name}" if options is False else _set_text(name, options)
+            for name, options in self.plugins.items()
+        ]
+        settings = [f"{name}={NONE if value is None else value}" for name, value in self.settings.items()]
+        return "+".join([*plugins, *settings])
+
     def apply(self, shared: Settings) -> Settings:
         """Change the shared settings. Raises ConfigError, which names the row."""
         values = shared.model_dump() | dict(self.settings)
@@ -70,6 +79,11 @@ class Row:
         """Name the row as a part of a folder's name; one that has to be changed for that gets a hash of its own."""
         plain = re.sub(r"[^a-z0-9_.=+-]+", "-", self.name.lower())[:60].strip("-.")
         return plain if plain == self.name else f"{plain}-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}"
+
+
+def _set_text(name: str, options: Mapping[str, Any]) -> str:
+    given = ",".join(f"{key}={value}" for key, value in options.items())
+    return f"{name}:{given}" if given else name
 
 
 def parse_set(text: str) -> Row:

@@ -165,23 +165,25 @@ class Worker:
             return
         if claim.complete(outcome.value, **outcome.as_attributes()):
             self.runner.free(folder)
-            self.say(_done(cell, outcome, time.monotonic() - began))
+            done = sum(is_complete(trial) for trial in self.study.trials() if cell_of(trial) in plan.cells())
+            spent = f"{time.monotonic() - began:.0f} s; {done} of {len(plan.cells())} runs are finished"
+            self.say(f"{name(cell)}: {_shown(outcome)}, {spent}")
 
     def _folder(self, plan: Plan, cell: Cell, trials: Sequence[Any]) -> Path:
         """Find the folder in which a cell was begun, if it can be seen from here, or name a new one."""
         own = self.study.folder / RUNS / f"{plan.rows[cell.row].slug}-{cell.seed}"
-        begun = (Path(trial.user_attrs["folder"]) for trial in reversed(trials) if cell_of(trial) == cell)
+        begun = (Path(trial.user_attrs.get("folder", own)) for trial in reversed(trials) if cell_of(trial) == cell)
         return own if is_run(own) else next((folder for folder in begun if is_run(folder)), own)
 
 
-def _done(cell: Cell, outcome: Any, seconds: float) -> str:
-    """Write the line of a finished cell: its deciding scores on dev."""
-    shown = [
+def _shown(outcome: Any) -> str:
+    """Write the deciding scores on dev."""
+    found = [
         f"{task} {metric} {scores[metric]:.3f}"
         for task, scores in outcome.scores.get("dev", {}).items()
         if (metric := outcome.mains[task][0]) in scores
     ]
-    return f"{name(cell)}: {', '.join(shown) or 'no dev scores'}, {seconds:.0f} s"
+    return ", ".join(found) or "no dev scores"
 
 
 def name(cell: Cell) -> str:

@@ -1,0 +1,223 @@
+"""Workers: whatever number of them shares a study, each run is done once, and one that fails stops no other."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+import pytest
+
+from regkit.base.errors import RunError, StoppedError
+from regkit.experiments import alive, worker
+from regkit.experiments.plan import Cell
+from regkit.experiments.results import read_results
+from regkit.experiments.study import DEAD, STOPPED, Claim, Study
+from regkit.experiments.worker import InOrder, Worker, read_plan
+from tests.experiments.fakes import FakeRunner, again, begin, plan_of
+
+STORAGES: dict[str, Callable[[Path], str | None]] = {
+    "sqlite": lambda folder: None,
+    "journal": lambda folder: str(folder / "journal.log"),
+}
+
+
+def work_together(study: Study, runner: FakeRunner, workers: int) -> None:
+    """Let so many workers take the cells of a study at the same time."""
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            Worker(again(study), FakeRunner(runner.ran, runner.wrong, runner.takes, lock=runner.lock)).work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(workers)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert errors == []
+
+
+@pytest.mark.parametrize("name", STORAGES)
+def test_of_several_workers_each_cell_is_done_by_one(name: str, tmp_path: Path) -> None:
+    plan = plan_of("smart", "rrobin", seeds=3)
+    study = begin(tmp_path / "s", plan, STORAGES[name](tmp_path))
+    runner = FakeRunner(takes=0.01)
+    work_together(study, runner, 3)
+    assert runner.ran == Counter(dict.fromkeys(map(tuple, plan.cells()), 1))
+    results = read_results(study, plan)
+    assert [(each.row, each.seed) for each in results] == [*map(tuple, plan.cells())]
+    assert {each.state for each in results} == {"finished"}
+    assert [each.scores["dev"]["t"]["accuracy"] for each in results] == [float(cell.seed) for cell in plan.cells()]
+    assert results[0].mains == {"t": ("accuracy", False)}
+
+
+def test_cells_are_taken_with_all_rows_of_a_seed_first() -> None:
+    cells = plan_of("smart", seeds=2).cells()
+    assert cells == [Cell("plain", 0), Cell("smart", 0), Cell("plain", 1), Cell("smart", 1)]
+    order = InOrder(cells)
+    assert order.next({}, {}, {cells[0]}) == cells[1]
+    assert order.next({"plain": {0: 0.5}, "smart": {0: 0.5}}, {}, set()) == cells[2]
+    assert order.next({"plain": {0: 1.0, 1: 1.0}, "smart": {0: 1.0}}, {}, {cells[3]}) is None
+
+
+def test_what_is_next_can_be_decided_by_the_scores_so_far(tmp_path: Path) -> None:
+    class Smarts:
+        def next(
+            self, scores: Mapping[str, Mapping[int, float]], seconds: Mapping[str, float], running: Collection[Cell]
+        ) -> Cell | None:
+            assert all(each == 1.0 for each in seconds.values())
+            return Cell("smart", len(scores.get("smart", {}))) if len(scores.get("smart", {})) < 2 else None
+
+    runner = FakeRunner()
+    Worker(begin(tmp_path / "s", plan_of("smart")), runner, order=lambda plan: Smarts()).work()
+    assert runner.ran == Counter({("smart", 0): 1, ("smart", 1): 1})
+
+
+def test_a_cell_that_fails_is_noted_with_its_sentence_and_the_next_one_is_taken(tmp_path: Path) -> None:
+    plan = plan_of("smart", "rrobin", seeds=2)
+    study = begin(tmp_path / "s", plan)
+    runner = FakeRunner(wrong={"smart": RunError("no luck."), "rrobin": ZeroDivisionError("division by zero")})
+    said: list[str] = []
+    Worker(study, runner, say=said.append).work()
+    states = {(each.row, each.seed): (each.state, each.error) for each in read_results(study, plan)}
+    assert states["plain", 1] == ("finished", "")
+    assert states["smart", 0] == ("failed", "no luck.")
+    assert states["rrobin", 1][1].startswith("ZeroDivisionError: division by zero (")
+    assert "smart, seed 0 failed: no luck." in said
+    assert sum(runner.ran.values()) == 6  # none was tried again
+    begin(tmp_path / "s", plan)  # the same command again
+    runner.wrong.clear()
+    Worker(study, runner).work()
+    assert {each.state for each in read_results(study, plan)} == {"finished"}
+    assert runner.ran["plain", 0] == 1
+
+
+def test_more_rows_and_seeds_keep_what_is_done(tmp_path: Path) -> None:
+    runner = FakeRunner()
+    study = begin(tmp_path / "s", plan_of("smart", seeds=1))
+    Worker(study, runner).work()
+    plan = read_plan(study).joined(plan_of("rrobin", seeds=2), "s")
+    begin(tmp_path / "s", plan)
+    Worker(study, runner).work()
+    assert runner.ran == Counter(dict.fromkeys(map(tuple, plan.cells()), 1))
+    assert list(plan.rows) == ["plain", "smart", "rrobin"]
+
+
+def test_a_signal_leaves_the_run_to_be_taken_up(tmp_path: Path) -> None:
+    plan = plan_of(seeds=2)
+    study = begin(tmp_path / "s", plan)
+
+    class Interrupted(FakeRunner):
+        def run(self, *given: object) -> None:  # type: ignore[override]
+            self.interrupts.asked = signal.SIGINT
+            raise StoppedError("saved", signal.SIGINT)
+
+    with pytest.raises(StoppedError) as stopped:
+        Worker(study, Interrupted()).work()
+    assert stopped.value.status == 130
+    (trial,) = study.trials()
+    assert (trial.state.name, trial.user_attrs[STOPPED]) == ("FAIL", True)
+    assert not list((tmp_path / "s" / "workers").iterdir())
+    runner = FakeRunner()
+    Worker(study, runner).work()
+    assert runner.ran == Counter({("plain", 0): 1, ("plain", 1): 1})
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from regkit.experiments.alive import Pulse
+from regkit.experiments.study import Study
+study = Study.open("study", Path(sys.argv[1]), sys.argv[2])
+with Pulse(study.folder / "workers", lambda count: None) as pulse:
+    study.claim({"row": "plain", "seed": 0}, pulse, folder=str(study.folder / "elsewhere"))
+    print("taken", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_worker_that_is_killed_leaves_its_run_to_the_next_and_one_that_lives_keeps_it(tmp_path: Path) -> None:
+    plan = plan_of(seeds=2)
+    study = begin(tmp_path / "s", plan)
+    words = [sys.executable, "-c", HOLDER, str(study.folder), study.address]
+    holder = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    assert holder.stdout is not None
+    with holder, holder.stdout:
+        assert holder.stdout.readline() == "taken\n"
+        runner = FakeRunner()
+        Worker(again(study), runner).work()
+        assert runner.ran == Counter({("plain", 1): 1})
+        assert [each.state for each in read_results(study, plan)] == ["running", "finished"]
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+    assert [each.state for each in read_results(study, plan)] == ["waiting", "finished"]
+    Worker(again(study), runner).work()
+    assert runner.ran == Counter({("plain", 1): 1, ("plain", 0): 1})
+    assert study.trials()[0].user_attrs[DEAD] is True
+
+
+def test_a_worker_on_another_host_is_told_alive_by_its_counter_and_dead_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    watch = alive.Watch(clock=lambda: now[0])
+    far = {"host": "elsewhere", "lock": str(tmp_path), "beat": 3}
+    assert watch.judge(0, far) == "unknown"
+    now[0] = 80.0
+    assert watch.judge(0, far | {"beat": 4}) == "alive"
+    now[0] = 160.0
+    assert watch.judge(0, far | {"beat": 4}) == "alive"
+    now[0] = 171.0
+    assert watch.judge(0, far | {"beat": 4}) == "dead"
+    assert watch.judge(1, {"host": socket.gethostname(), "lock": str(tmp_path / "gone"), "beat": 0}) == "unknown"
+
+
+def test_a_worker_waits_until_it_knows_whether_the_others_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = begin(tmp_path / "s", plan_of(seeds=1))
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    with alive.Pulse(tmp_path / "other", lambda count: None) as pulse:
+        study.claim({"row": "plain", "seed": 0}, pulse)
+    monkeypatch.undo()
+    monkeypatch.setattr(worker, "LOOK", 0.01)
+    monkeypatch.setattr(alive, "PATIENCE", 0.05)
+    runner = FakeRunner()
+    Worker(again(study), runner).work()
+    assert runner.ran == Counter({("plain", 0): 1})
+
+
+def test_a_worker_that_was_held_for_dead_stops_and_takes_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(seeds=2)
+    study = begin(tmp_path / "s", plan)
+    monkeypatch.setattr(alive, "BEAT", 0.01)
+
+    class Slow(FakeRunner):
+        def run(self, settings, folder, say):  # type: ignore[no-untyped-def]
+            if settings.seed == 0 and not self.ran:
+                self.ran["lost", 0] += 1
+                Claim(study, study.trials()[0]._trial_id).fail(dead=True)
+                while not self.interrupts.asked:
+                    pass
+                raise StoppedError("saved", self.interrupts.asked)
+            return super().run(settings, folder, say)
+
+    runner = Slow()
+    said: list[str] = []
+    Worker(again(study), runner, say=said.append).work()
+    assert said[0] == "plain, seed 0: another worker has taken it up"
+    assert runner.ran == Counter({("lost", 0): 1, ("plain", 0): 1, ("plain", 1): 1})
+
+
+def test_a_study_that_is_no_ablation_is_said_to_be_none(tmp_path: Path) -> None:
+    study = begin(tmp_path / "s", plan_of())
+    study.note(plan={"search": {}})
+    with pytest.raises(RunError, match="is no ablation"):
+        read_plan(study)
