@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from regkit.base.errors import ConfigError, RegkitError
+from regkit.base.errors import RegkitError
 from regkit.base.files import read_object, write
 from regkit.experiments.cost import Clock, begin_peak, peak
 from regkit.runs import disk, evidence, resume
@@ -79,8 +79,6 @@ class Runner:
 
         Raises RegkitError, and StoppedError where a signal came: the same call goes on with it.
         """
-        if not settings.finetune:
-            raise ConfigError("a run without fine-tuning has no scores to compare; leave out finetune = false.")
         if not is_run(folder):
             self._begin(settings, folder, say)
         else:

@@ -133,7 +133,7 @@ class Plan:
         known = {row.name: row for row in rows}
         if baseline not in known:
             raise ConfigError(f"the baseline '{baseline}' is no row. {nearest(baseline, known)}")
-        _check_differ(draft.settings, rows)
+        _check_rows(draft.settings, rows)
         return cls(draft.settings, known, tuple(draft.seeds or range(SEEDS)), baseline)
 
     def cells(self) -> list[Cell]:
@@ -201,11 +201,14 @@ def _without_none(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: NONE if value is None else value for name, value in changes.items()}
 
 
-def _check_differ(shared: Settings, rows: Iterable[Row]) -> None:
-    """Raise ConfigError for two rows whose runs would be the same."""
+def _check_rows(shared: Settings, rows: Iterable[Row]) -> None:
+    """Raise ConfigError for two rows whose runs would be the same, and for one that has nothing to compare."""
     seen: dict[str, str] = {}
     for row in rows:
-        found = repr(row.apply(shared).model_dump(exclude=WITHOUT_RESULT))
+        settings = row.apply(shared)
+        if not settings.finetune:
+            raise ConfigError(f"row '{row.name}': a run without fine-tuning has no scores; leave finetune = false out.")
+        found = repr(settings.model_dump(exclude=WITHOUT_RESULT))
         if found in seen:
             raise ConfigError(f"rows '{seen[found]}' and '{row.name}' do not differ; leave one of them out.")
         seen[found] = row.name

@@ -15,7 +15,7 @@ from regkit.runs.settings import Settings
 NONE = "none"  # a setting that is left out, in a set and in a file: neither has another word for it
 PLAIN, ALL = "plain", "all"  # names of rows: the shared settings alone, and every set together
 Making = Literal["leave-one-out", "one-at-a-time", "grid"]
-OPTION = re.compile(r"\+(?=[^\W\d])")  # between two parts of a set, and not within 1e+5
+OPTION = re.compile(r"\s*\+\s*(?=[^\W\d])")  # between two parts of a set, and not within 1e+5
 MOST = 512  # rows of a grid
 
 

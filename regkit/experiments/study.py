@@ -129,6 +129,7 @@ class Claim:
     study: Study
     id: int
     lost: bool = False  # another worker held this one for dead, and has taken it up
+    ended: bool = False  # by this worker
 
     def set(self, **values: Any) -> bool:
         """Set attributes. False where the trial has ended: another worker held this one for dead."""
@@ -153,6 +154,7 @@ class Claim:
     def _end(self, state: str, values: list[float] | None) -> bool:
         import optuna
 
+        self.ended = True  # before it is in the storage: the pulse looks there from its thread
         try:
             with self.study.reaching():
                 ended = self.study.storage.set_trial_state_values(self.id, optuna.trial.TrialState[state], values)

@@ -123,7 +123,7 @@ class Worker:
     def _beat(self, count: int) -> None:
         """Show that the worker lives, and stop the run that another worker has taken up."""
         try:
-            if (claim := self.claim) and not claim.set(beat=count) and claim is self.claim:
+            if (claim := self.claim) and not (claim.lost or claim.set(beat=count) or claim.ended):
                 claim.lost, self.runner.interrupts.asked = True, signal.SIGTERM
         except RegkitError:
             return  # the storage is out of reach at this moment
@@ -141,15 +141,14 @@ class Worker:
         try:
             self._run(plan, cell, folder, claim)
         except BaseException as error:  # Ctrl-C too: whatever ends this worker leaves the run to the next one
-            if not claim.lost:
+            if not (claim.lost and isinstance(error, StoppedError)):
                 claim.fail(**{STOPPED: True})
                 raise
-            if not isinstance(error, StoppedError):
-                raise
-            self.runner.interrupts.asked = None
-            self.say(f"{name(cell)}: another worker has taken it up")
         finally:
             self.claim = None
+        if claim.lost:
+            self.runner.interrupts.asked = None  # it was asked by the pulse
+            self.say(f"{name(cell)}: another worker has taken it up")
 
     def _run(self, plan: Plan, cell: Cell, folder: Path, claim: Claim) -> None:
         """Run a cell that is this worker's, and note what it came to, or why it failed."""

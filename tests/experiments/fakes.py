@@ -9,7 +9,6 @@ from pathlib import Path
 from regkit.experiments.cell import Outcome
 from regkit.experiments.plan import Draft, Plan
 from regkit.experiments.rows import parse_set
-from regkit.experiments.storage import resolve
 from regkit.experiments.study import PLAN, ROUND, Study
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.lock import Say
@@ -21,10 +20,10 @@ def plan_of(*sets: str, seeds: int = 3) -> Plan:
     return Plan.of(Draft(Settings(), sets=[parse_set(each) for each in sets], seeds=range(seeds)))
 
 
-def begin(folder: Path, plan: Plan, storage: str | None = None) -> Study:
-    """A study that has its plan."""
+def begin(folder: Path, plan: Plan, address: str = "") -> Study:
+    """A study that has its plan, in a journal, which is made in no time, or in another storage."""
     folder.mkdir(exist_ok=True)
-    study = Study.create("study", folder, resolve(storage, folder))
+    study = Study.create("study", folder, address or f"journal:{folder.resolve()}/journal.log")
     study.note(**{PLAN: plan.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})
     return study
 

@@ -1,0 +1,227 @@
+"""`regkit ablate` and `regkit work`: the same command goes on where it was, whatever ended it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regkit.experiments.place import find_place, threads
+from regkit.experiments.results import Result, read_results
+from regkit.experiments.study import Study
+from regkit.experiments.worker import read_plan
+from tests.cli.test_bad_input import is_one_sentence
+from tests.helpers import everything_in, regkit, with_stranger
+
+RIGHT = ["--encoder", "encoder", "--data", "data", "--batch-size", "8", "--lr", "0.01", "--steps", "3"]
+PAIR = [*RIGHT, "--tasks", "mood,same", "-p", "plain", "-p", "smart", "--seeds", "2"]
+
+BROKEN = '''"""Broken: fails in its second step."""
+from dataclasses import dataclass
+from regkit import hookimpl
+
+@dataclass
+class Plugin:
+    @hookimpl
+    def after_step(self, step):
+        if step == 1:
+            raise ValueError("two is too much")
+'''
+
+
+def results(study: Path) -> list[Result]:
+    place = find_place(study, None)
+    found = Study.open(place.name, place.folder, place.address)
+    return read_results(found, read_plan(found))
+
+
+@pytest.fixture(scope="module")
+def studied(place: Path) -> Path:
+    """The folder of a study of two rows and two seeds."""
+    ran = regkit("ablate", *PAIR, "--output", "study", "--subsample", "mood=0.5", cwd=place)
+    assert (ran.status, ran.err) == (0, ""), ran.out
+    assert not (place / "runs" / "latest").exists()  # what `regkit eval` means by itself is a run of `regkit train`
+    return place / "study"
+
+
+def test_each_run_scores_as_one_of_its_own_command_does(place: Path, studied: Path) -> None:
+    """What a worker's runs share changes nothing: here is the last of four."""
+    words = [*RIGHT, "--tasks", "mood,same", "-p", "smart", "--seed", "1", "--subsample", "mood=0.5"]
+    assert regkit("train", *words, "--output", "alone", cwd=place).status == 0
+    last = results(studied)[-1]
+    assert (last.row, last.seed, last.state) == ("smart", 1, "finished")
+    assert last.scores["dev"] == json.loads((place / "alone" / "scores.json").read_text())["dev"]
+    assert list(last.scores) == ["dev"]  # mood's test split has no labels
+    assert last.mains == {"mood": ("accuracy", False), "same": ("accuracy", False)}
+    assert last.folder == studied / "runs" / "smart-1"
+    assert last.operations > 1.5 > 1.0 == results(studied)[0].operations
+    assert last.seconds > 0
+    assert last.memory > 1e7
+    assert last.effects[0].startswith("effect of smart: ")
+
+
+def test_a_finished_run_keeps_what_a_table_needs_and_no_weights(studied: Path, place: Path) -> None:
+    kept = {path.name for path in (studied / "runs" / "smart-0").iterdir()}
+    assert {"config.toml", "log.jsonl", "scores.json", "effects.json", "evidence.safetensors", "finished.json"} <= kept
+    assert not kept & {"best", "last"}
+    assert not list(studied.rglob("model.safetensors"))
+    assert "nothing to free" in regkit("clean", studied, cwd=place).out
+
+
+def test_the_same_command_again_runs_nothing_and_more_seeds_run_those_alone(studied: Path, place: Path) -> None:
+    before = (studied / "runs" / "plain-0" / "log.jsonl").read_bytes()
+    words = ["ablate", *PAIR, "--output", "study", "--subsample", "mood=0.5"]
+    ran = regkit(*words, cwd=place)
+    assert (ran.status, ", seed 0: " in ran.out) == (0, False)
+    assert "runs: 2 rows x 2 seeds = 4: 4 finished" in ran.out
+    ran = regkit(*words[:-2], "--subsample", "mood=0.25", "--seeds", "3", cwd=place)
+    is_one_sentence(ran)
+    assert "study 'study' has row 'plain' with subsample = {'mood': 0.5}, not {'mood': 0.25}" in ran.err
+    ran = regkit(*words, "-p", "dropout=0.3", "--seeds", "1", "--keep-weights", cwd=place)
+    assert [line.partition(":")[0] for line in ran.out.splitlines() if "runs are finished" in line] == [
+        "dropout=0.3, seed 0",
+        "dropout=0.3, seed 1",
+    ]
+    assert (studied / "runs" / "plain-0" / "log.jsonl").read_bytes() == before
+    assert regkit("eval", studied / "runs" / "dropout=0.3-1", cwd=place).status == 0  # --keep-weights
+
+
+def test_a_dry_run_prints_the_plan_and_leaves_nothing(place: Path, tmp_path: Path) -> None:
+    before = everything_in(place)
+    ran = regkit("ablate", *PAIR, "--output", "dry", "--dry-run", cwd=place)
+    assert ran.status == 0, ran.err
+    assert "row plain (baseline): the shared settings\nrow smart: smart\nseeds: 0, 1\n" in ran.out
+    assert "  stage finetune: 3 updates" in ran.out
+    assert everything_in(place) == before
+
+
+def test_a_row_that_cannot_be_is_refused_before_any_run(place: Path) -> None:
+    for row, said in {
+        "rrobin+proportional": "row 'rrobin+proportional': 'rrobin' and 'proportional' both decide ",
+        "smart:weight=-1": "row 'smart:weight=-1': 'smart': weight is '-1'",
+        "smrt": "there is no plugin 'smrt'. Did you mean 'smart'?",
+        "subsample=mood=500": "row 'subsample=mood=500': subsample: task 'mood' has 24 training examples, not 500.",
+        "finetune=false": "row 'finetune=false': a run without fine-tuning has no scores",
+    }.items():
+        ran = regkit("ablate", *RIGHT, "-p", row, "--output", "refused", cwd=place)
+        is_one_sentence(ran)
+        assert said in ran.err
+        assert not (place / "refused").exists()
+
+
+def test_a_run_that_fails_is_shown_with_its_sentence_and_tried_again_by_the_same_command(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_stranger(monkeypatch, tmp_path, broken=BROKEN)
+    words = ["ablate", *RIGHT, "--tasks", "same", "-p", "broken", "--seeds", "1", "--output", "failing"]
+    for _ in range(2):
+        ran = regkit(*words, "--storage", place / "failing.log", cwd=place)
+        assert ran.status == 1
+        assert (
+            "broken, seed 0 failed: plugin 'broken' failed in after_step at finetune, 1: ValueError: two is too much"
+            in ran.out
+        )
+    states = [result.state for result in results(place / "failing")]
+    assert states == ["finished", "failed"]
+
+
+def test_the_processor_is_divided_among_workers_unless_the_user_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    assert [threads(jobs)["OMP_NUM_THREADS"] for jobs in (2, 3, 99)] == ["4", "2", "1"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads(2) == {}
+
+
+LONG = [*RIGHT[:-1], "40", "--save-steps", "3", "-p", "plain", "-p", "smart", "-p", "rrobin+ema", "--seeds", "2"]
+PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from regkit.cli import app; app.main()"
+)
+
+
+def start(place: Path, *words: object, **more: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *map(str, words)],
+        cwd=place,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **more,
+    )
+
+
+def until_some_run_is_saved(study: Path, process: subprocess.Popen[str]) -> None:
+    while not list(study.glob("runs/*/checkpoints/*/model.safetensors")) and process.poll() is None:
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Path) -> list[Result]:
+    assert regkit("ablate", *LONG, "--output", "whole", cwd=place).status == 0
+    return results(place / "whole")
+
+
+def scores(found: Sequence[Result]) -> list[object]:
+    return [(each.row, each.seed, each.state, each.scores) for each in found]
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_at_any_moment_end_in_the_scores_of_an_undisturbed_study(
+    place: Path, undisturbed: list[Result]
+) -> None:
+    moments = random.Random(17)
+    plan = ["ablate", *LONG, "--output", "killed", "--storage", "killed.log"]
+    for _ in range(5):
+        first = start(place, *plan)
+        second = start(place, "work", "killed") if (place / "killed" / "study.toml").exists() else None
+        time.sleep(4)  # imports
+        until_some_run_is_saved(place / "killed", first)
+        time.sleep(moments.random())
+        for process in filter(None, (first, second)):
+            process.kill()
+            process.communicate()
+    ran = regkit(*plan, cwd=place)
+    assert (ran.status, ran.err) == (0, ""), ran.out
+    assert scores(results(place / "killed")) == scores(undisturbed)
+    assert not list((place / "killed").rglob("model.safetensors"))
+
+
+@pytest.mark.slow
+def test_several_jobs_end_in_the_scores_of_one_and_ctrl_c_stops_them_all(
+    place: Path, undisturbed: list[Result]
+) -> None:
+    words = ["ablate", *LONG, "--output", "jobs", "--jobs", "2"]
+    process = start(place, *words)
+    until_some_run_is_saved(place / "jobs", process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.splitlines()[-1]) == (130, "regkit: stopped by SIGINT; the same command goes on.")
+    assert {result.state for result in results(place / "jobs")} <= {"finished", "waiting"}
+    finished = start(place, *words)
+    out, err = finished.communicate(timeout=240)
+    assert (finished.returncode, err) == (0, ""), out
+    assert scores(results(place / "jobs")) == scores(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_a_sentence_and_the_same_command_goes_on_when_there_is_room(
+    place: Path, undisturbed: list[Result]
+) -> None:
+    words = ["ablate", *LONG, "--output", "full", "--storage", "full.log"]
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
+    limited += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from regkit.cli import app; app.main()"
+    done = subprocess.run([sys.executable, "-c", limited, *words], cwd=place, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "File too large" in done.stdout + done.stderr
+    ran = regkit(*words, cwd=place)
+    assert (ran.status, ran.err) == (0, ""), ran.out
+    assert scores(results(place / "full")) == scores(undisturbed)
