@@ -316,7 +316,7 @@ def tune(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Search for better settings, and say what they gain with fresh seeds. The same command goes on."""
+    """Search for better settings, and compare the winner with the default on fresh seeds."""
     given = {"trials": trials, "sampler": sampler, "seeds": seeds, "fresh_seeds": fresh_seeds}
     asked = searches.SearchFile.read(file) if file else searches.SearchFile()
     chosen = change(asked.settings, file, settings, [catalog.parse(text) for text in plugin or []])

@@ -4,10 +4,11 @@ import json
 from functools import partial
 
 import typer
+from rich.console import Console
 
 from regkit.base.errors import ConfigError, typed
 from regkit.base.files import write
-from regkit.cli.ablate import check_rows, find_study, start_workers
+from regkit.cli.ablate import check_rows, find_study, show, start_workers
 from regkit.cli.terminal import Terminal, print_line, print_lines
 from regkit.experiments.cell import Runner
 from regkit.experiments.found import Found
@@ -44,7 +45,9 @@ def tune(place: Place, search: Search, jobs: int, keep_weights: bool, dry_run: b
     finally:
         found = read_found(study, search)
         write_found(place, found)
-        print_lines(console, report(place, found))
+        print_lines(console, found.summary())
+        compare(place, study, found, console)
+        print_lines(console, conclude(place, found))
     if found.default.failed:
         raise typer.Exit(1)
 
@@ -87,9 +90,18 @@ def write_found(place: Place, found: Found) -> None:
         write(place.folder / BEST, found.toml(str(place.folder)))
 
 
-def report(place: Place, found: Found) -> list[str]:
+def compare(place: Place, study: Study, found: Found, console: Console) -> None:
+    """Print the table of the winner and the default with fresh seeds."""
+    if found.gain is None or (winner := found.standing.winner) is None:
+        return
+    rows = [found.search.row(trial.number, trial.values) for trial in (found.default, winner)]
+    plan = found.search.plan(rows, found.search.fresh)
+    show(place, plan, read_results(study, plan), "terminal", console)
+
+
+def conclude(place: Place, found: Found) -> list[str]:
     """Say what the search found, and how to train with it."""
-    lines = [*found.summary(), *found.conclusion()]
+    lines = found.conclusion()
     if (place.folder / BEST).is_file() and found.standing.is_searched:
         lines.append(
             f"to train with it: {typed('regkit', 'train', place.folder / BEST, *found.search.settings.allowance())}"

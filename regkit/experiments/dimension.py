@@ -52,6 +52,11 @@ class Dimension:
 Space = Mapping[str, Dimension]  # by name
 
 
+def point(values: Mapping[str, Any]) -> str:
+    """Write the values of a trial: `learning_rate = 0.0001, smart.steps = 2`."""
+    return ", ".join(f"{name} = {written(value)}" for name, value in values.items())
+
+
 def written(value: Any) -> str:
     """Write a value as a file and a table show it."""
     if isinstance(value, bool) or value is None:

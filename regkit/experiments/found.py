@@ -7,7 +7,7 @@ from math import isnan
 from statistics import fmean
 from typing import Any
 
-from regkit.experiments.dimension import written
+from regkit.experiments.dimension import point
 from regkit.experiments.samplers import importance
 from regkit.experiments.search import Search
 from regkit.experiments.standing import Standing
@@ -122,7 +122,7 @@ class Found:
         """Say how many trials there were, and what mattered."""
         states = [self.standing.trials.state(trial) for trial in self.standing.trials.trials]
         counts = [f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed", "unfinished")]
-        lines = [f"trials: {len(states)}: {', '.join(each for each in counts if not each.startswith('0 '))}"]
+        lines = [f"trials: {', '.join(each for each in counts if not each.startswith('0 '))}"]
         lines += [
             f"trial {trial.number} failed: {trial.failed}" for trial in self.standing.trials.trials if trial.failed
         ]
@@ -139,10 +139,9 @@ class Found:
             return ["the search is not over yet"]
         if (winner := self.standing.winner) is None:
             return [f"nothing beat the default in {len(self.standing.trials.trials)} trials; use it"]
-        point = ", ".join(f"{name} = {written(value)}" for name, value in winner.values.items())
         seeds = len(self.search.seeds)
         return [
-            f"trial {winner.number} won: {point}",
+            f"trial {winner.number} won: {point(winner.values)}",
             f"with the {'seed' if seeds == 1 else f'{seeds} seeds'} of the search, which is too good because it was chosen "
             f"by them: {winner.mean:.4f}, the default {self.default.mean:.4f}",
             *self._confirmed(winner),

@@ -30,6 +30,7 @@ class Choice(NamedTuple):
     plan: "Plan"
     cell: Cell | None
     later: bool = False  # whether there may be one when others are done
+    said: str = ""  # what to say when it begins
 
 
 @dataclass(frozen=True)

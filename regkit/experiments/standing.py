@@ -7,7 +7,7 @@ from math import inf, isfinite
 from statistics import fmean
 from typing import Any
 
-from regkit.experiments.dimension import Space
+from regkit.experiments.dimension import Space, point
 from regkit.experiments.plan import Cell, Choice
 from regkit.experiments.results import cell_of
 from regkit.experiments.rows import Row
@@ -98,7 +98,10 @@ class Standing:
         """Choose the next run for a worker. While others run, there may be more to do when they are done."""
         found = self.next()
         cell, row = found or (None, self.search.row(DEFAULT, {}))
-        return Choice(self.search.plan([row], self.search.seeds), cell, later=cell is None and bool(self.running))
+        plan = self.search.plan([row], self.search.seeds)
+        first = cell is not None and row.name != BASELINE and cell.seed == self.search.seeds[0]
+        said = f"{row.name}: {point(values_of(self.search.space, row.changes))}" if first else ""
+        return Choice(plan, cell, later=cell is None and bool(self.running), said=said)
 
     @property
     def winner(self) -> Trial | None:

@@ -100,7 +100,7 @@ class Worker:
                 round_ = attributes.get(ROUND, 0)
                 choice = self._choose(attributes[PLAN], trials, round_)
                 if choice.cell is not None:
-                    self._take(choice.plan, choice.cell, round_, trials, pulse)
+                    self._take(choice.plan, choice.cell, round_, trials, pulse, choice.said)
                 elif choice.later:
                     time.sleep(LOOK)
                 else:
@@ -128,7 +128,7 @@ class Worker:
         except RegkitError:
             return  # the storage is out of reach at this moment
 
-    def _take(self, plan: Plan, cell: Cell, round_: int, trials: Sequence[Any], pulse: Pulse) -> None:
+    def _take(self, plan: Plan, cell: Cell, round_: int, trials: Sequence[Any], pulse: Pulse, said: str = "") -> None:
         """Run one cell, unless another worker has it, and note what it came to."""
         folder = self._folder(plan, cell, trials)
         more = {"folder": str(folder.resolve()), CHANGES: plan.rows[cell.row].changes, ROUND: round_}
@@ -136,6 +136,8 @@ class Worker:
         if claim is None:
             return
         self.claim = claim
+        if said:
+            self.say(said)
         try:
             self._run(plan, cell, folder, claim)
         except BaseException as error:  # Ctrl-C too: whatever ends this worker leaves the run to the next one

@@ -13,7 +13,7 @@ from regkit.base.errors import PluginError
 from regkit.hooks import catalog, source
 from tests.helpers import install, write_encoder, write_tasks
 
-HEAVY = ["torch", "numpy", "scipy", "sklearn", "transformers", "datasets", "safetensors", "tokenizers", "pyarrow"]
+HEAVY = ["torch", "optuna", "numpy", "scipy", "sklearn", "transformers", "datasets", "safetensors", "tokenizers", "pyarrow"]
 PROGRAM = f"""
 import json, sys
 from regkit.cli.app import main
@@ -55,6 +55,9 @@ QUICK = [
     (("train", "--help"), 0),
     (("pretrain", "-h"), 0),
     (("eval", "-h"), 0),
+    (("tune", "-h"), 0),
+    (("tune", "-p", "smart", "--space", "smart.weight=-1..1", *RIGHT), 2),
+    (("tune", "--trials", "x", *RIGHT), 2),
     (("plugins",), 0),
     (("plugins", "smart"), 0),
     (("plugins", "domain"), 0),

@@ -1,0 +1,119 @@
+"""`regkit tune`: the plan first; the same command goes on; what a search cannot be is one sentence, before torch."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from regkit.experiments.search import Search
+from regkit.runs.settings import Settings
+from tests.helpers import everything_in, regkit
+
+pytest.importorskip("optuna")
+
+TINY = [
+    "--encoder",
+    "encoder",
+    "--data",
+    "data",
+    "--tasks",
+    "mood",
+    "--steps",
+    2,
+    "--batch-size",
+    4,
+    "--plugin",
+    "smart",
+]
+SPACE = ["--space", "smart.epsilon", "--space", "learning_rate=1e-4..1e-2 log"]
+
+
+def test_a_search_ends_with_a_config_to_train_with_and_the_same_command_goes_on(place: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    command = ["tune", *TINY, *SPACE, "--seeds", 1, "--fresh-seeds", 1, "--sampler", "random", "--output", folder]
+    first = regkit(*command, "--trials", 2, cwd=place)
+    assert first.status == 0, first.err
+    assert "search smart.epsilon: 0.003 to 0.3, log (default 0.01)" in first.out
+    assert first.out.index("trials: 2 by random") < first.out.index("default, seed 0: ")
+    assert "with one seed, a search follows what is luck" in first.out
+    record = json.loads((folder / "search.json").read_text())
+    assert [each["state"] for each in record["trials"]] == ["complete", "complete"]
+    assert record["default"]["value"] == record["trials"][0]["value"]
+    more = regkit(*command, "--trials", 3, cwd=place)
+    assert more.status == 0, more.err
+    assert "default, seed 0: " not in more.out
+    assert len(json.loads((folder / "search.json").read_text())["trials"]) == 3
+    best = Settings.read(folder / "best.toml")
+    assert best.model_copy(update={"learning_rate": 5e-5, "plugins": {}}) == Settings.read(
+        folder / "runs" / "default-0" / "config.toml"
+    ).model_copy(update={"learning_rate": 5e-5, "plugins": {}, "labels": {}, "pooling": None})
+    trained = regkit("train", folder / "best.toml", "--dry-run", cwd=place)
+    assert trained.status == 0, trained.err
+    changed = regkit(*command, "--space", "dropout", "--trials", 3, cwd=place)
+    assert changed.status == 2
+    assert "name another --output to begin a new search" in changed.err
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(place: Path, tmp_path: Path) -> None:
+    before = everything_in(place)
+    ran = regkit("tune", *TINY, "--dry-run", cwd=place)
+    assert ran.status == 0, ran.err
+    for line in (
+        "search learning_rate: 1e-05 to 0.0005, log (default 5e-05)",
+        "search smart.weight: 0.1 to 10, log (default 1)",
+        "trials: 30 by gp, the first of them the default, each with 3 seeds",
+        "then the winner and the default with 10 fresh seeds: 110 runs in all, or fewer",
+    ):
+        assert line in ran.out
+    assert "plugin smart: answers extra_losses, measure" in ran.out
+    assert everything_in(place) == before
+
+
+def test_a_worker_works_on_a_search(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = list[Search]()
+    monkeypatch.setattr("regkit.cli.tune.start_workers", lambda console, place, search, *rest: begun.append(search))
+    folder = tmp_path / "study"
+    command = ["tune", *TINY, *SPACE, "--seeds", 1, "--fresh-seeds", 0, "--trials", 1, "--output", folder]
+    assert regkit(*command, "--jobs", 2, cwd=place).status == 0
+    assert begun[0].extent.trials == 1
+    worked = regkit("work", folder, cwd=place)
+    assert worked.status == 0, worked.err
+    assert "default, seed 0: " in worked.out
+    assert "nothing beat the default" in regkit(*command, cwd=place).out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--space", "smart.wieght"], "--space: there is no option 'smart.wieght'. Did you mean 'smart.weight'?"),
+        (["--space", "smart.weight=-1..1"], "--space: smart.weight: the low end of -1 to 1 is -1.0; input should be"),
+        (["--space", "learning_rate=1..0.1"], "its low end, 1, is not below its high end, 0.1"),
+        (["--space", "warmup=0..0.2 log"], "a log scale begins above 0"),
+        (["--space", "rdrop.weight"], "add --plugin rdrop"),
+        (["--trials", "0"], "--trials is '0'; input should be greater than or equal to 1"),
+        (["--seeds", "x"], "--seeds is 'x'"),
+        (["--fresh-seeds", "-1"], "--fresh-seeds is '-1'"),
+        (["--plugin", "smrt"], "there is no plugin 'smrt'. Did you mean 'smart'?"),
+        (["nowhere.toml"], "nowhere.toml does not exist"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_sentence(words: list[str], said: str, place: Path) -> None:
+    before = everything_in(place)
+    ran = regkit("tune", *TINY, *words, cwd=place)
+    assert ran.status == 2
+    assert said in ran.err
+    assert ran.err.count("\n") == 1
+    assert everything_in(place) == before
+
+
+def test_an_ablation_is_no_search_and_a_search_no_ablation(place: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    words = ["--encoder", "encoder", "--data", "data", "--tasks", "mood", "--steps", 1, "--batch-size", 4]
+    words += ["--plugin", "smart", "--seeds", 1, "--output"]
+    assert regkit("ablate", *words, one, cwd=place).status == 0
+    assert regkit("tune", *words, other, "--trials", 1, cwd=place).status == 0
+    ran = regkit("tune", *words, one, cwd=place)
+    assert (ran.status, ran.err) == (2, "regkit: study 'one' is no search; name another --output.\n")
+    ran = regkit("ablate", *words, other, cwd=place)
+    assert ran.status == 2
+    assert "is no ablation" in ran.err
