@@ -39,9 +39,9 @@ class Answered:
     def scores(self, split: Split) -> Scores:
         """Score the tasks whose split has labels: `scores[task][metric]`."""
         found = self.labelled(split)
-        labelled = [(task, task.splits[split].labels) for task in found.tasks]
+        pairs = [(task, task.splits[split].labels) for task in found.tasks]
         return {
-            task.name: score(task, found.outputs[task.name], labels) for task, labels in labelled if labels is not None
+            task.name: score(task, found.outputs[task.name], labels) for task, labels in pairs if labels is not None
         }
 
 
