@@ -13,7 +13,18 @@ from regkit.base.errors import PluginError
 from regkit.hooks import catalog, source
 from tests.helpers import install, write_encoder, write_tasks
 
-HEAVY = ["torch", "optuna", "numpy", "scipy", "sklearn", "transformers", "datasets", "safetensors", "tokenizers", "pyarrow"]
+HEAVY = [
+    "torch",
+    "optuna",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "transformers",
+    "datasets",
+    "safetensors",
+    "tokenizers",
+    "pyarrow",
+]
 PROGRAM = f"""
 import json, sys
 from regkit.cli.app import main
