@@ -54,6 +54,8 @@ def test_every_plugin_has_a_card_with_each_option_and_its_default(name: str) -> 
         for key, option in options.items()
     }
     assert rows == defaults
+    tuned = dict(re.findall(r"^\| `(\w+)` .*; tuned over (.*) \|$", card, re.MULTILINE))
+    assert tuned == {key: str(option.tuned) for key, option in options.items() if option.tuned}
 
 
 def test_every_card_belongs_to_a_plugin_and_is_in_the_index_and_the_readme() -> None:

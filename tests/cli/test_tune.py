@@ -1,7 +1,12 @@
 """`regkit tune`: the plan first; the same command goes on; what a search cannot be is one sentence, before torch."""
 
 import json
+import random
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,3 +122,29 @@ def test_an_ablation_is_no_search_and_a_search_no_ablation(place: Path, tmp_path
     ran = regkit("ablate", *words, other, cwd=place)
     assert ran.status == 2
     assert "is no ablation" in ran.err
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_at_random_ends_like_one_that_was_not(place: Path, tmp_path: Path) -> None:
+    words = [*TINY, *SPACE, "--steps", 60, "--trials", 6, "--seeds", 2, "--fresh-seeds", 2, "--sampler", "tpe"]
+    command = [sys.executable, "-m", "regkit", "tune", *map(str, words), "--output"]
+
+    def record(folder: Path) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((folder / "search.json").read_text())
+        return found | {"trials": [{**each, "seconds": 0} for each in found["trials"]]}
+
+    whole, parts, killed = tmp_path / "whole", tmp_path / "parts", 0
+    begun = time.monotonic()
+    subprocess.run([*command, whole], cwd=place, check=True, capture_output=True)
+    takes, draw = time.monotonic() - begun, random.Random(0)
+    for _ in range(5):
+        process = subprocess.Popen([*command, parts], cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(draw.uniform(0.4, 0.9) * takes)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            killed += 1
+        process.wait()
+    subprocess.run([*command, parts], cwd=place, check=True, capture_output=True)
+    assert killed
+    assert record(parts) == record(whole)

@@ -1,0 +1,119 @@
+"""Contest: let the rows of a study race for a time - which of them are plain controls, which run is next, what came of it."""
+
+import re
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from statistics import fmean
+
+from regkit.base.errors import ConfigError
+from regkit.experiments.plan import Cell, Plan
+from regkit.experiments.race import Race, Scores, Verdict
+from regkit.experiments.results import Result
+from regkit.experiments.rows import Row, parse_set
+from regkit.hooks import catalog
+
+SEEDS = 20  # that a row may have, unless a study says otherwise
+CONTROL = "dropout=0"  # the row that a method must beat, where no plain row but the baseline is there
+FORM = re.compile(r"(?:(\d+)\s*h)?\s*(?:(\d+)\s*m(?:in)?)?\s*(?:(\d+)\s*s)?")
+SCHEDULES = {"choose_tasks", "epoch_steps"}  # hooks of a method for several tasks
+
+
+def read_time(text: str) -> float:
+    """Read `1h`, `45min` or `1h30m` as seconds. Raises ConfigError for anything else."""
+    found = FORM.fullmatch(text.strip())
+    if not found or not any(int(part or 0) for part in found.groups()):
+        raise ConfigError(f"--race is '{text}'; give a time, such as 1h, 45min or 1h30min.")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return float(3600 * hours + 60 * minutes + seconds)
+
+
+def with_controls(plan: Plan) -> Plan:
+    """Add a plain row without dropout, where the baseline is the only plain one.
+
+    Raises ConfigError where nothing is to be compared with the plain rows, or where seeds are not counted up.
+    """
+    if list(plan.seeds) != list(range(plan.seeds[0], plan.seeds[0] + len(plan.seeds))):
+        raise ConfigError("a race takes seeds as they come; give a number of them, --seeds 20.")
+    rows = dict(plan.rows)
+    if len(_controls(plan)) < 2:
+        control = parse_set(CONTROL)
+        alike = any(row.apply(plan.settings) == control.apply(plan.settings) for row in rows.values())
+        rows |= {} if alike or control.name in rows else {control.name: control}
+    found = replace(plan, rows=rows)
+    if not rules(found).rows:
+        raise ConfigError("every row is plain; a race needs a row with a plugin, -p smart.")
+    return found
+
+
+def _controls(plan: Plan) -> list[str]:
+    """List the plain rows: those without plugins, other than those that all rows have."""
+    return [name for name, row in plan.rows.items() if not row.plugins]
+
+
+def rules(plan: Plan) -> Race:
+    """Make the rules by which the rows of a plan race against its plain rows."""
+    controls = _controls(plan)
+    rows = [name for name in plan.rows if name not in controls]
+    return Race(rows, controls, max_seeds=len(plan.seeds), first=plan.seeds[0])
+
+
+@dataclass(frozen=True)
+class Racing:
+    """The order of a race's runs, as long as there is time."""
+
+    race: Race
+    until: float  # seconds since the epoch
+
+    def next(
+        self,
+        scores: Mapping[str, Mapping[int, float]],
+        seconds: Mapping[str, float],
+        running: Collection[Cell],
+        failed: Collection[Cell],
+    ) -> Cell | None:
+        """Choose the next run; None where none would change the verdict, or would end in time."""
+        found = self.race.next(scores, seconds, running, failed)
+        if found is None or time.time() + seconds.get(found[0], 0.0) > self.until:
+            return None
+        return Cell(*found)
+
+
+def verdict(plan: Plan, results: Iterable[Result]) -> Verdict:
+    """Say what a race came to, as far as it is."""
+    every = list(results)
+    seconds = {row: _average([each.seconds for each in every if each.row == row]) for row in plan.rows}
+    failed = {Cell(each.row, each.seed) for each in every if each.state == "failed"}
+    return rules(plan).verdict(scores_of(every), {row: value for row, value in seconds.items() if value}, failed)
+
+
+def scores_of(results: Iterable[Result]) -> Scores:
+    """Look up the mean of the deciding scores on dev, by row and seed."""
+    found: dict[str, dict[int, float]] = {}
+    for each in results:
+        if each.state == "finished":
+            found.setdefault(each.row, {})[each.seed] = each.value
+    return found
+
+
+def _average(values: Sequence[float]) -> float:
+    known = [value for value in values if isfinite(value)]
+    return fmean(known) if known else 0.0
+
+
+def candidates(tasks: int) -> list[Row]:
+    """Make a row of each installed method that has defaults for all of its options.
+
+    They are those that say at which strength they do nothing, and, for several tasks, those that schedule them.
+    """
+    return [parse_set(name) for name in catalog.installed() if _is_method(name, tasks)]
+
+
+def _is_method(name: str, tasks: int) -> bool:
+    plugin = catalog.load_class(name)
+    if any(option.needed for option in catalog.options(plugin).values()):
+        return False
+    hooks = set(vars(plugin))
+    schedules = SCHEDULES <= hooks
+    return tasks > 1 if schedules else bool(catalog.strengths(plugin)) and "combine_gradients" not in hooks
