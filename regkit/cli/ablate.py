@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import typer
@@ -15,14 +16,15 @@ from regkit.base.errors import RegkitError, StoppedError, typed
 from regkit.base.files import write
 from regkit.cli import plan as plans
 from regkit.cli.terminal import Terminal, print_line, print_lines
-from regkit.experiments import formats
+from regkit.experiments import contest, formats
 from regkit.experiments.cell import Runner
+from regkit.experiments.formats.cells import seconds
 from regkit.experiments.place import Place, threads
 from regkit.experiments.plan import Cell, Plan
 from regkit.experiments.results import Result, read_results
 from regkit.experiments.search import Search
 from regkit.experiments.storage import DATABASE
-from regkit.experiments.study import PLAN, ROUND, Study
+from regkit.experiments.study import PLAN, ROUND, UNTIL, Study
 from regkit.experiments.summarize import summarize
 from regkit.experiments.table import Table
 from regkit.experiments.worker import Worker, read_plan
@@ -35,14 +37,22 @@ ENDINGS = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}  
 STORAGE = "REGKIT_STORAGE"  # the variable that hands a storage to workers: a command line is there for all to read
 
 
-def ablate(place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, dry_run: bool) -> None:
-    """Run what is missing of the study, and show the table. The same call again goes on where it was."""
+def ablate(
+    place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, dry_run: bool, picks: bool = False
+) -> None:
+    """Run what is missing of the study, and show the table. The same call again goes on where it was.
+
+    `picks` leaves out rows that do not fit: they were picked from all that is installed.
+    """
     console = Terminal(stderr=form != "terminal")  # standard output is the table's
     study = find_study(place)
     begun = study and PLAN in study.attributes()
+    runner = Runner(keep_weights=keep_weights)
+    if picks:
+        plan, left_out = fitting(plan, runner.shared)
+        print_lines(console, left_out)
     plan = read_plan(study).joined(plan, f"study '{place.name}'") if study and begun else plan
     results = read_results(study, plan) if study else [Result(*cell, "waiting") for cell in plan.cells()]
-    runner = Runner(keep_weights=keep_weights)
     print_lines(console, describe(place, plan, results))
     print_lines(console, check_rows(plan, results, runner.shared))
     if dry_run:
@@ -50,6 +60,8 @@ def ablate(place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, d
     place.write(plan)
     study = study or Study.create(place.name, place.folder, place.address)
     study.note(**{PLAN: plan.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})
+    if plan.race is not None:
+        study.note(**{UNTIL: time.time() + plan.race})
     try:
         if jobs == 1:
             Worker(study, runner, say=partial(print_line, console)).work()
@@ -59,7 +71,7 @@ def ablate(place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, d
     finally:
         results = read_results(study, plan)
         show(place, plan, results, form, Terminal())
-    if any(result.state != "finished" for result in results):
+    if any(result.state == "failed" or (result.state != "finished" and plan.race is None) for result in results):
         raise typer.Exit(1)
 
 
@@ -79,8 +91,26 @@ def describe(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
     lines.append(f"seeds: {', '.join(map(str, plan.seeds))}")
     states = [result.state for result in results]
     done = [f"{states.count(state)} {state}" for state in ("finished", "failed", "running") if state in states]
-    lines.append(f"runs: {len(plan.rows)} rows x {len(plan.seeds)} seeds = {len(results)}" + _after(done))
+    if plan.race is None:
+        lines.append(f"runs: {len(plan.rows)} rows x {len(plan.seeds)} seeds = {len(results)}" + _after(done))
+    else:
+        controls = " and ".join(contest.rules(plan).controls)
+        lines.append(
+            f"a race of {seconds(plan.race)} against {controls}, at most {len(plan.seeds)} seeds" + _after(done)
+        )
     return lines
+
+
+def fitting(plan: Plan, shared: Shared) -> tuple[Plan, list[str]]:
+    """Leave out the rows whose runs cannot be, and say why."""
+    fits, said = dict(plan.rows), []
+    for name in plan.rows:
+        try:
+            Experiment.build(plan.settings_of(Cell(name, plan.seeds[0])), shared=shared)
+        except RegkitError as error:
+            del fits[name]
+            said.append(f"left out: {name}: {error}")
+    return replace(plan, rows=fits), said
 
 
 def _after(parts: Sequence[str]) -> str:
@@ -142,19 +172,30 @@ def start_workers(console: Console, place: Place, plan: Plan | Search, jobs: int
 
 def show(place: Place, plan: Plan, results: Sequence[Result], form: str, console: Console) -> None:
     """Write the table of a study, as far as it is, into its folder in every form, and print it in one."""
+    results = [each for each in results if plan.race is None or each.state != "waiting"]  # which a race may never run
     table = summarize(place.name, {name: row.changes for name, row in plan.rows.items()}, results, plan.baseline)
     for ending, written in formats.BY_ENDING.items():
         write(place.folder / f"table{ending}", written(table))
     if form == "terminal":
         console.print(formats.as_renderable(table))
-        print_lines(console, _next(place, table))
+        print_lines(console, _told(plan, results))
+        print_lines(console, _next(place, plan, table))
     else:
         console.out((place.folder / f"table{ENDINGS[form]}").read_text(encoding="utf8"), end="", highlight=False)
 
 
-def _next(place: Place, table: Table) -> list[str]:
+def _told(plan: Plan, results: Sequence[Result]) -> list[str]:
+    """Say what a race came to; nothing for a study that is none."""
+    if plan.race is None:
+        return []
+    found = contest.verdict(plan, results)
+    dropped = [f"dropped: {row}: {why}" for row, why in found.dropped.items()]
+    return [*dropped, "the looks of a race are paid for in the next line, and not in the table:", str(found)]
+
+
+def _next(place: Place, plan: Plan, table: Table) -> list[str]:
     """Write the commands that work next on a study."""
     lines = [f"tables: {place.folder / 'table.md'}, .tex, .csv and .json"]
-    if any(row.missing for row in table.rows):
+    if any(row.missing for row in table.rows) and plan.race is None:
         lines.append(f"to take up what is not finished: {typed('regkit', 'work', place.folder)}")
     return [*lines, f"to look at it: {typed('regkit', 'report', place.folder)}"]

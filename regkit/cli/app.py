@@ -263,6 +263,14 @@ def ablate(
     baseline: Annotated[
         str | None, typer.Option(metavar="NAME", help="The row that others are compared with. Without it, plain.")
     ] = None,
+    race: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Drop rows that are decided, end after a time such as 1h, and say which row to use. Without rows, "
+            "the methods that fit the tasks.",
+        ),
+    ] = None,
     output: Output = None,
     storage: Storage = None,
     keep_weights: KeepWeights = False,
@@ -274,7 +282,14 @@ def ablate(
     """Compare sets of plugins and settings over several seeds; the same command again goes on."""
     draft = plans.read_draft(file) if file else plans.Draft()
     shared = change(draft.settings, file, settings)
-    plan = plans.made(draft, shared, plugin or [], seeds, rows.value if rows else None, baseline)
+    making, picks = rows.value if rows else None, False
+    if race is None:
+        plan = plans.made(draft, shared, plugin or [], seeds, making, baseline)
+    else:
+        from regkit.experiments import contest
+
+        picks = not (plugin or draft.rows or draft.sets)
+        plan = contest.made(draft, shared, plugin or [], seeds, making, baseline, contest.read_time(race))
     for name in plan.rows:
         check(plan.settings_of(plans.Cell(name, plan.seeds[0])), begins=True)
     place = places.new_place(output, file, shared, storage or draft.storage)
@@ -282,7 +297,7 @@ def ablate(
 
     from regkit.cli import ablate as comparing
 
-    comparing.ablate(place, plan, jobs, keep_weights, form.value, dry_run)
+    comparing.ablate(place, plan, jobs, keep_weights, form.value, dry_run, picks)
 
 
 @app.command()

@@ -3,16 +3,19 @@
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, replace
 from math import isfinite
 from statistics import fmean
 
 from regkit.base.errors import ConfigError
-from regkit.experiments.plan import Cell, Plan
+from regkit.data.find import choose, find_tasks
+from regkit.experiments import plan as plans
+from regkit.experiments.plan import Cell, Draft, Plan
 from regkit.experiments.race import Race, Scores, Verdict
 from regkit.experiments.results import Result
-from regkit.experiments.rows import Row, parse_set
+from regkit.experiments.rows import parse_set
 from regkit.hooks import catalog
+from regkit.runs.settings import Settings
 
 SEEDS = 20  # that a row may have, unless a study says otherwise
 CONTROL = "dropout=0"  # the row that a method must beat, where no plain row but the baseline is there
@@ -27,6 +30,25 @@ def read_time(text: str) -> float:
         raise ConfigError(f"--race is '{text}'; give a time, such as 1h, 45min or 1h30min.")
     hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return float(3600 * hours + 60 * minutes + seconds)
+
+
+def made(
+    draft: Draft,
+    shared: Settings,
+    sets: Sequence[str],
+    seeds: str | None,
+    making: str | None,
+    baseline: str | None,
+    seconds: float,
+) -> Plan:
+    """Make the plan of a race, as `plan.made` does that of a table; without any rows, with those of the candidates.
+
+    Raises ConfigError or PluginError.
+    """
+    if not (sets or draft.rows or draft.sets):
+        sets = candidates(len(choose(find_tasks(shared.data, shared.given), shared.tasks)))
+    seeds = seeds or (str(SEEDS) if draft.seeds is None else None)
+    return replace(with_controls(plans.made(draft, shared, sets, seeds, making, baseline)), race=seconds)
 
 
 def with_controls(plan: Plan) -> Plan:
@@ -102,18 +124,18 @@ def _average(values: Sequence[float]) -> float:
     return fmean(known) if known else 0.0
 
 
-def candidates(tasks: int) -> list[Row]:
-    """Make a row of each installed method that has defaults for all of its options.
+def candidates(tasks: int) -> list[str]:
+    """List the installed methods that have defaults for all of their options.
 
     They are those that say at which strength they do nothing, and, for several tasks, those that schedule them.
     """
-    return [parse_set(name) for name in catalog.installed() if _is_method(name, tasks)]
+    return [name for name in catalog.installed() if _is_method(name, tasks)]
 
 
 def _is_method(name: str, tasks: int) -> bool:
     plugin = catalog.load_class(name)
-    if any(option.needed for option in catalog.options(plugin).values()):
+    if any(option.default is MISSING for option in catalog.options(plugin).values()):
         return False
     hooks = set(vars(plugin))
-    schedules = SCHEDULES <= hooks
+    schedules = hooks >= SCHEDULES
     return tasks > 1 if schedules else bool(catalog.strengths(plugin)) and "combine_gradients" not in hooks

@@ -114,6 +114,7 @@ class Plan:
     rows: Mapping[str, Row]  # by name, in the order of the table
     seeds: Sequence[int]
     baseline: str
+    race: float | None = None  # seconds for which the rows race; without it, every row has every seed
 
     @classmethod
     def of(cls, draft: Draft) -> "Plan":
@@ -160,7 +161,8 @@ class Plan:
         """Put the plan into plain values, in the form of a file."""
         values = self.settings.model_dump(mode="json", exclude_none=True, exclude={"seed"})
         rows = {name: _without_none(row.changes) for name, row in self.rows.items()}
-        return values | {"seeds": list(self.seeds), "baseline": self.baseline, "rows": rows}
+        race = {} if self.race is None else {"race": self.race}
+        return values | race | {"seeds": list(self.seeds), "baseline": self.baseline, "rows": rows}
 
     def toml(self, **more: Any) -> str:
         """Write a TOML file that gives this plan again."""
@@ -169,12 +171,12 @@ class Plan:
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "Plan":
         """Read the plan that `as_values` wrote. Raises ConfigError for one of another version."""
-        own = ("seeds", "baseline", "rows")
+        own = ("seeds", "baseline", "rows", "race")
         settings = Settings.checked({name: value for name, value in values.items() if name not in own}, "the study")
         rows = {
             name: Row.checked(name, changes, f"row '{name}'", Path("/")) for name, changes in values["rows"].items()
         }
-        return cls(settings, rows, tuple(values["seeds"]), values["baseline"])
+        return cls(settings, rows, tuple(values["seeds"]), values["baseline"], values.get("race"))
 
 
 def made(

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import nan
+from math import isfinite, nan
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
 from regkit.experiments.plan import Cell, Plan
@@ -26,6 +27,20 @@ class Result:
     effects: Sequence[str] = ()  # lines of the effect meter
     error: str = ""  # the sentence of a run that failed
     folder: Path | None = None  # of the run, if its study knows one
+
+    @property
+    def value(self) -> float:
+        """What decides: see `deciding`."""
+        return deciding(self.scores, self.mains)
+
+
+def deciding(scores: Mapping[Split, Mapping[str, Mapping[str, float]]], mains: Mapping[str, tuple[str, bool]]) -> float:
+    """Average the tasks' deciding scores on dev, higher being better; 0 where there is none, or one is not finite."""
+    found = []
+    for task, own in scores.get("dev", {}).items():
+        metric, less = mains[task]
+        found += [-own[metric] if less else own[metric]] if metric in own else []
+    return mean(found) if found and all(map(isfinite, found)) else 0.0
 
 
 def read_results(study: Study, plan: Plan) -> list[Result]:

@@ -10,11 +10,12 @@ from typing import Any, Protocol
 from regkit.base.errors import RegkitError, RunError, StoppedError
 from regkit.base.failures import last_line
 from regkit.experiments.alive import Pulse
+from regkit.experiments.contest import Racing, rules
 from regkit.experiments.plan import Cell, Choice, Plan
 from regkit.experiments.results import cell_of
 from regkit.experiments.search import SEARCH, Search
 from regkit.experiments.standing import Standing
-from regkit.experiments.study import CHANGES, ERROR, PLAN, ROUND, STOPPED, Claim, Study, is_complete, is_running
+from regkit.experiments.study import CHANGES, ERROR, PLAN, ROUND, STOPPED, UNTIL, Claim, Study, is_complete, is_running
 from regkit.runs.folders import is_run
 
 LOOK = 5.0  # seconds between two looks at cells whose workers may be dead
@@ -25,11 +26,15 @@ class Order(Protocol):
     """Says which run is next."""
 
     def next(
-        self, scores: Mapping[str, Mapping[int, float]], seconds: Mapping[str, float], running: Collection[Cell]
+        self,
+        scores: Mapping[str, Mapping[int, float]],
+        seconds: Mapping[str, float],
+        running: Collection[Cell],
+        failed: Collection[Cell],
     ) -> Cell | None:
         """Choose by the scores so far, by row and seed, and each row's mean seconds; None where nothing is left.
 
-        `running` are cells that are not to be had: they run, or have failed.
+        Cells that run, or have failed, are not to be had.
         """
         ...
 
@@ -41,11 +46,21 @@ class InOrder:
     cells: Sequence[Cell]
 
     def next(
-        self, scores: Mapping[str, Mapping[int, float]], seconds: Mapping[str, float], running: Collection[Cell]
+        self,
+        scores: Mapping[str, Mapping[int, float]],
+        seconds: Mapping[str, float],
+        running: Collection[Cell],
+        failed: Collection[Cell],
     ) -> Cell | None:
         """Choose the first cell that is neither done nor running."""
-        left = (cell for cell in self.cells if cell.seed not in scores.get(cell.row, {}) and cell not in running)
+        taken = {*running, *failed}
+        left = (cell for cell in self.cells if cell.seed not in scores.get(cell.row, {}) and cell not in taken)
         return next(left, None)
+
+
+def order_of(plan: Plan, attributes: Mapping[str, Any]) -> Order:
+    """Choose the order of an ablation's runs: that of a race has an end."""
+    return InOrder(plan.cells()) if plan.race is None else Racing(rules(plan), attributes.get(UNTIL, 0.0))
 
 
 @dataclass
@@ -77,7 +92,7 @@ class Cells:
     def next(self, order: Order) -> Cell | None:
         """Ask which run is next."""
         seconds = {row: sum(each) / len(each) for row, each in self.seconds.items()}
-        return order.next(self.scores, seconds, {*self.running, *self.failed})
+        return order.next(self.scores, seconds, self.running, self.failed)
 
 
 @dataclass
@@ -86,8 +101,8 @@ class Worker:
 
     study: Study
     runner: Any  # a `cell.Runner`, or what stands for one in a test
-    order: Callable[[Plan], Order] = lambda plan: InOrder(plan.cells())
     say: Callable[[str], None] = lambda line: None
+    order: Callable[[Plan, Mapping[str, Any]], Order] = order_of  # by the plan and the study's attributes
     claim: Claim | None = None  # what it is at
 
     def work(self) -> None:
@@ -98,7 +113,7 @@ class Worker:
                 self.study.bury(trials)
                 attributes = self.study.attributes()
                 round_ = attributes.get(ROUND, 0)
-                choice = self._choose(attributes[PLAN], trials, round_)
+                choice = self._choose(attributes, trials, round_)
                 if choice.cell is not None:
                     self._take(choice.plan, choice.cell, round_, trials, pulse, choice.said)
                 elif choice.later:
@@ -106,13 +121,16 @@ class Worker:
                 else:
                     return
 
-    def _choose(self, asked: Mapping[str, Any], trials: Sequence[Any], round_: int) -> Choice:
+    def _choose(self, attributes: Mapping[str, Any], trials: Sequence[Any], round_: int) -> Choice:
         """Choose the next run of an ablation or a search."""
+        asked = attributes[PLAN]
         if SEARCH in asked:
             return Standing.of(Search.from_values(asked), self.study, trials, round_).choice()
         plan, cells = Plan.from_values(asked), Cells.of(self.study, trials, round_)
         unknown = any(self.study.verdict(trial) == "unknown" for trial in cells.running.values())
-        return Choice(plan, cells.next(self.order(plan)), later=unknown)  # it is known soon whether its worker lives
+        return Choice(
+            plan, cells.next(self.order(plan, attributes)), later=unknown
+        )  # it is known soon whether its worker lives
 
     def _stopped(self) -> bool:
         """Whether a signal has come; StoppedError says so."""

@@ -7,7 +7,7 @@ import pytest
 from regkit.base.errors import ConfigError
 from regkit.data.declare import TaskSpec
 from regkit.data.load import load_task
-from regkit.data.subsample import Draw, draws
+from regkit.data.subsample import Draw
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs.experiment import Experiment
 from regkit.runs.settings import Settings
@@ -100,11 +100,9 @@ def test_a_subsample_is_read_from_text_as_from_a_table() -> None:
         assert type(found["sst"]) is int
 
 
-def test_more_rows_than_there_are_and_an_unknown_task_are_refused() -> None:
+def test_more_rows_than_there_are_are_refused() -> None:
     with pytest.raises(ConfigError, match="task 'sst' has 10 training examples, not 11"):
         Draw(11, 0).rows("sst", 10)
-    with pytest.raises(ConfigError, match="there is no task 'sts' to draw from. Did you mean 'sst'"):
-        draws({"sts": 3}, 0, ["sst"])
 
 
 def test_a_run_goes_on_with_the_rows_that_it_drew_and_is_scored_on_them(place: Path, tmp_path: Path) -> None:

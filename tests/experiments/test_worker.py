@@ -63,21 +63,25 @@ def test_cells_are_taken_with_all_rows_of_a_seed_first() -> None:
     cells = plan_of("smart", seeds=2).cells()
     assert cells == [Cell("plain", 0), Cell("smart", 0), Cell("plain", 1), Cell("smart", 1)]
     order = InOrder(cells)
-    assert order.next({}, {}, {cells[0]}) == cells[1]
-    assert order.next({"plain": {0: 0.5}, "smart": {0: 0.5}}, {}, set()) == cells[2]
-    assert order.next({"plain": {0: 1.0, 1: 1.0}, "smart": {0: 1.0}}, {}, {cells[3]}) is None
+    assert order.next({}, {}, {cells[0]}, set()) == cells[1]
+    assert order.next({"plain": {0: 0.5}, "smart": {0: 0.5}}, {}, set(), set()) == cells[2]
+    assert order.next({"plain": {0: 1.0, 1: 1.0}, "smart": {0: 1.0}}, {}, set(), {cells[3]}) is None
 
 
 def test_what_is_next_can_be_decided_by_the_scores_so_far(tmp_path: Path) -> None:
     class Smarts:
         def next(
-            self, scores: Mapping[str, Mapping[int, float]], seconds: Mapping[str, float], running: Collection[Cell]
+            self,
+            scores: Mapping[str, Mapping[int, float]],
+            seconds: Mapping[str, float],
+            running: Collection[Cell],
+            failed: Collection[Cell],
         ) -> Cell | None:
             assert all(each == 1.0 for each in seconds.values())
             return Cell("smart", len(scores.get("smart", {}))) if len(scores.get("smart", {})) < 2 else None
 
     runner = FakeRunner()
-    Worker(begin(tmp_path / "s", plan_of("smart")), runner, order=lambda plan: Smarts()).work()
+    Worker(begin(tmp_path / "s", plan_of("smart")), runner, order=lambda plan, attributes: Smarts()).work()
     assert runner.ran == Counter({("smart", 0): 1, ("smart", 1): 1})
 
 
