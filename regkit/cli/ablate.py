@@ -46,16 +46,21 @@ def ablate(place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, d
     study = study or Study.create(place.name, place.folder, place.address)
     study.note(**{PLAN: plan.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})
     try:
-        if jobs == 1:
-            Worker(study, runner, say=partial(print_line, console)).work()
-        else:
-            del runner  # and with it the data: each worker has its own
-            _start_workers(console, place, plan, jobs, keep_weights)
+        _work(study, runner, jobs, place, plan, console)
     finally:
         results = read_results(study, plan)
         show(place, plan, results, form, Terminal())
-    if any(result.state != "finished" for result in results):
+    if jobs and any(result.state != "finished" for result in results):
         raise typer.Exit(1)
+
+
+def _work(study: Study, runner: Runner, jobs: int, place: Place, plan: Plan, console: Console) -> None:
+    """Let so many processes work on the study; one is this, and none leaves it to others."""
+    if jobs == 1:
+        Worker(study, runner, say=partial(print_line, console)).work()
+    elif jobs > 1:
+        runner.shared = Shared()  # each worker has its own
+        _start_workers(console, place, plan, jobs, runner.keep_weights)
 
 
 def _find(place: Place) -> Study | None:

@@ -13,7 +13,19 @@ from regkit.base.errors import PluginError
 from regkit.hooks import catalog, source
 from tests.helpers import install, write_encoder, write_tasks
 
-HEAVY = ["torch", "numpy", "scipy", "sklearn", "transformers", "datasets", "safetensors", "tokenizers", "pyarrow"]
+HEAVY = [
+    "torch",
+    "optuna",
+    "sqlalchemy",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "transformers",
+    "datasets",
+    "safetensors",
+    "tokenizers",
+    "pyarrow",
+]
 PROGRAM = f"""
 import json, sys
 from regkit.cli.app import main
@@ -83,6 +95,10 @@ QUICK = [
     (("pretrain", "--corpus", "x", "--encoder", "encoder", "--epochs", "0"), 2),
     (("train", "--data", "one.csv", "--encoder", "encoder"), 2),
     (("train", "--data", "data/mood-train.csv", "--text", "x", "--encoder", "encoder"), 2),
+    (("ablate", "-h"), 0),
+    (("ablate", "-p", "smart:wieght=3", *RIGHT), 2),
+    (("ablate", "-p", "smart", "--output", "data", *RIGHT), 2),
+    (("work", "nowhere"), 2),
     (("data", "-h"), 0),
     (("data", "nowhere"), 2),
     (("data", "data/mood-train.csv"), 0),
