@@ -63,16 +63,22 @@ def ablate(
     if plan.race is not None:
         study.note(**{UNTIL: time.time() + plan.race})
     try:
-        if jobs == 1:
-            Worker(study, runner, say=partial(print_line, console)).work()
-        else:
-            del runner  # and with it the data: each worker has its own
-            start_workers(console, place, plan, jobs, keep_weights)
+        _work(study, runner, jobs, place, plan, console)
     finally:
         results = read_results(study, plan)
         show(place, plan, results, form, Terminal())
-    if any(result.state == "failed" or (result.state != "finished" and plan.race is None) for result in results):
+    wanted = ("finished",) if plan.race is None else ("finished", "waiting")  # a race need not run all
+    if jobs and any(result.state not in wanted for result in results):
         raise typer.Exit(1)
+
+
+def _work(study: Study, runner: Runner, jobs: int, place: Place, plan: Plan, console: Console) -> None:
+    """Let so many processes work on the study; one is this, and none leaves it to others."""
+    if jobs == 1:
+        Worker(study, runner, say=partial(print_line, console)).work()
+    elif jobs > 1:
+        runner.shared = Shared()  # each worker has its own
+        start_workers(console, place, plan, jobs, runner.keep_weights)
 
 
 def find_study(place: Place) -> Study | None:
