@@ -12,8 +12,10 @@ from regkit.base.files import follow, read_object
 from regkit.page.logs import Log, read_log
 from regkit.runs.folders import LOG
 from regkit.runs.listing import Run, flat
+from regkit.tasks.scores import SCORES
 
 APART = {"seed", "device", "keep", "keep_state", "save_steps", "save_minutes"}  # settings that set no group apart
+LOWER = {name for scores in SCORES.values() for name, metric in scores.items() if metric.lower_is_better}
 SHOWN = 3  # settings in the name of a group
 
 
@@ -71,8 +73,9 @@ class Group:
 
     @property
     def score(self) -> float:
-        """The mean of all first scores, to rank groups by; minus infinity without any."""
-        found = [value for run in self.runs for _, value in run.main_scores.values()]
+        """The mean of all first scores, more being better, to rank groups by; minus infinity without any."""
+        mains = [main for run in self.runs for main in run.main_scores.values()]
+        found = [-value if name in LOWER else value for name, value in mains]
         return fmean(found) if found else -float("inf")
 
 
