@@ -10,6 +10,7 @@ from typing import Any
 
 from regkit.base.files import follow, read_object
 from regkit.page.logs import Log, read_log
+from regkit.page.scales import is_number
 from regkit.runs.folders import LOG
 from regkit.runs.listing import Run, flat
 from regkit.tasks.scores import SCORES
@@ -50,7 +51,7 @@ class Shown:
     def scores(self) -> dict[str, dict[str, float]]:
         """The dev scores of its best checkpoint, by task; what is no number is left out."""
         return {
-            task: {name: value for name, value in scores.items() if isinstance(value, int | float)}
+            task: {name: value for name, value in scores.items() if is_number(value)}
             for task, scores in self.run.scores.items()
         }
 

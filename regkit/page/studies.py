@@ -69,7 +69,7 @@ def _read(path: Path, make: Any) -> Any:
         return make(read_json(path))
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise RunError(f"{path} is not what a study writes: {type(error).__name__}, {error}.") from None
 
 
