@@ -114,7 +114,7 @@ def _tested(column: Column, name: str, found: Difference) -> list[str | Cell]:
 def _costs(table: Table) -> list[Block]:
     """Draw the mean score against the time, and list what the runs of each row took."""
     rows = [
-        [row.name, _time(row.cost.seconds), _times(row.cost.seconds_ratio), _times(row.cost.operations),
+        [row.name, _time(row.cost.seconds), _times(_ratio(table, row)), _times(row.cost.operations),
          in_bytes(row.cost.memory) if row.cost.memory == row.cost.memory else DASH, "; ".join(row.effects)]
         for row in table.rows
         if row.cost
@@ -136,8 +136,13 @@ def _main(table: Table) -> Column | None:
     return next(iter([*means, *table.columns]), None)
 
 
+def _ratio(table: Table, row: Row) -> float | None:
+    """Find the time of a row as a multiple of the baseline's, which is 1 for that itself."""
+    return 1.0 if row.name == table.baseline else row.cost.seconds_ratio if row.cost else None
+
+
 def _dot(table: Table, row: Row, column: Column) -> Dot | None:
-    ratio = 1.0 if row.name == table.baseline else row.cost.seconds_ratio if row.cost else None
+    ratio = _ratio(table, row)
     entry = row.entries.get(column)
     if ratio is None or entry is None:
         return None

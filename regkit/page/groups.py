@@ -10,10 +10,13 @@ from typing import Any
 
 from regkit.base.files import follow, read_object
 from regkit.page.logs import Log, read_log
+from regkit.page.scales import is_number
 from regkit.runs.folders import LOG
 from regkit.runs.listing import Run, flat
+from regkit.tasks.scores import SCORES
 
 APART = {"seed", "device", "keep", "keep_state", "save_steps", "save_minutes"}  # settings that set no group apart
+LOWER = {name for scores in SCORES.values() for name, metric in scores.items() if metric.lower_is_better}
 SHOWN = 3  # settings in the name of a group
 
 
@@ -48,7 +51,7 @@ class Shown:
     def scores(self) -> dict[str, dict[str, float]]:
         """The dev scores of its best checkpoint, by task; what is no number is left out."""
         return {
-            task: {name: value for name, value in scores.items() if isinstance(value, int | float)}
+            task: {name: value for name, value in scores.items() if is_number(value)}
             for task, scores in self.run.scores.items()
         }
 
@@ -71,8 +74,9 @@ class Group:
 
     @property
     def score(self) -> float:
-        """The mean of all first scores, to rank groups by; minus infinity without any."""
-        found = [value for run in self.runs for _, value in run.main_scores.values()]
+        """The mean of all first scores, more being better, to rank groups by; minus infinity without any."""
+        mains = [main for run in self.runs for main in run.main_scores.values()]
+        found = [-value if name in LOWER else value for name, value in mains]
         return fmean(found) if found else -float("inf")
 
 

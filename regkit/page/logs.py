@@ -113,7 +113,7 @@ def read_log(path: Path) -> Log:
     for line in _lines(path):
         try:
             log.add(json.loads(line))
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
             log.broken += 1
     return log
 

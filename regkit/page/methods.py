@@ -1,6 +1,5 @@
 """Methods: show what the plugins of runs did and cost, as the effect meter measured it."""
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
@@ -11,7 +10,7 @@ from regkit.page.curves import curves
 from regkit.page.document import Block, Grid, Panel
 from regkit.page.groups import Group
 from regkit.page.logs import TASK, Log, Series
-from regkit.page.scales import number
+from regkit.page.scales import is_number, number
 
 FOLDED = 24  # rows of a table that is folded where it has more
 SHARE, TIME, PASSES = "share of the gradient", "share of the time", "extra passes"  # as effects.json calls them
@@ -79,10 +78,6 @@ def _averages(group: Group, part: str, *names: str) -> list[tuple[Any, ...]]:
     for run in group.runs:
         owners = run.effects.get(part)
         for owner, values in owners.items() if isinstance(owners, dict) else ():
-            if isinstance(values, dict) and all(_is_number(values.get(name)) for name in names):
+            if isinstance(values, dict) and all(is_number(values.get(name)) for name in names):
                 found[owner].append([values[name] for name in names])
     return [(owner, *map(fmean, zip(*rows, strict=True))) for owner, rows in found.items()]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

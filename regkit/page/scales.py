@@ -108,6 +108,14 @@ def number(value: float, digits: int = 3) -> str:
     return text.replace("-", MINUS, 1) if text.startswith("-") else text
 
 
+def is_number(value: object) -> bool:
+    """Tell whether a value of JSON is a finite number that a float can hold."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def fixed(value: float) -> str:
     """Write a score in three decimals, so that those of a column stand below one another: `0.480`."""
     return f"{value:.3f}".replace("-", MINUS) if 0.001 <= abs(value) < 1000 or value == 0 else number(value)

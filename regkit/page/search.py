@@ -10,7 +10,7 @@ from regkit.base.wording import in_time
 from regkit.page.document import Block, Grid, Note, Panel, Section
 from regkit.page.figures import Bars, Dot, Dots, Figure
 from regkit.page.groups import brief
-from regkit.page.scales import DASH, number, signed
+from regkit.page.scales import DASH, is_number, number, signed
 from regkit.page.studies import Search, Trial
 from regkit.page.words import interval
 
@@ -102,7 +102,7 @@ def _slices(search: Search) -> list[Figure]:
 
 def _slice(name: str, trials: Sequence[Trial]) -> Dots:
     values = [trial.params[name] for trial in trials]
-    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    numeric = all(is_number(value) and not isinstance(value, bool) for value in values)
     choices = [] if numeric else list(dict.fromkeys(map(brief, values)))
     places = [float(value) if numeric else float(choices.index(brief(value))) for value in values]
     dots = [

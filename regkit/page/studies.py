@@ -1,6 +1,7 @@
 """Studies: read what an ablation or a search has left in its folder."""
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -52,7 +53,7 @@ class Study:
 
 def is_study(folder: Path) -> bool:
     """Whether a folder is that of a study."""
-    return any((folder / name).is_file() for name in (STUDY, TABLE, SEARCH))
+    return any(os.path.isfile(folder / name) for name in (STUDY, TABLE, SEARCH))  # unlike Path's, for a closed folder
 
 
 def read(folder: Path) -> Study:
@@ -68,7 +69,7 @@ def _read(path: Path, make: Any) -> Any:
         return make(read_json(path))
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise RunError(f"{path} is not what a study writes: {type(error).__name__}, {error}.") from None
 
 

@@ -61,11 +61,14 @@ def test_what_a_log_has_that_is_no_record_is_counted_and_left_out(tmp_path: Path
     folder = write_run(tmp_path / "run", steps=8)
     with (folder / "log.jsonl").open("a", encoding="utf8") as file:
         file.write('{"stage": "finetune", "step": 8, "learning_rate": 1, "losses": {"mood": {"task": NaN}}}\n')
-        file.write('[1]\n{"stage": "finetune"}\n{"step": "x", "stage": 1}\n\xff\n{"stage": "finetune", "st')
+        file.write('[1]\n{"stage": "finetune"}\n{"step": "x", "stage": 1}\n\xff\n')
+        file.write(
+            f'{{"stage": "finetune", "step": 1{"0" * 400}, "scores": {{"dev": {{}}}}}}\n{{"stage": "finetune", "st'
+        )
     log = read_log(folder / "log.jsonl")
-    assert (len(log.losses["mood", "task"]), log.broken, log.infinite) == (4, 5, 1)
+    assert (len(log.losses["mood", "task"]), log.broken, log.infinite) == (4, 6, 1)
     said = words(sections_of(folder)["Warnings"])
-    assert "5 lines of the log cannot be read" in said
+    assert "6 lines of the log cannot be read" in said
     assert "1 numbers of the log are not finite, and not drawn" in said
     assert read_log(tmp_path / "nowhere").end == 0
 
@@ -165,7 +168,10 @@ def test_skipped_steps_are_listed_with_their_cause(tmp_path: Path) -> None:
 def test_files_that_are_missing_or_hold_something_else_leave_a_page_that_says_so(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", finished=False)
     for name in ("effects.json", "scores.json", "environment.json"):
-        (folder / name).write_text('{"dev": {"mood": {"accuracy": null}}, "terms": 3, "examples": 1}', encoding="utf8")
+        (folder / name).write_text(
+            '{"dev": {"mood": {"accuracy": null, "f1": 1' + "0" * 400 + '}}, "terms": 3, "examples": 1}',
+            encoding="utf8",
+        )
     (folder / "config.toml").write_text("epochs =", encoding="utf8")
     (folder / "log.jsonl").unlink()
     found = sections_of(folder)

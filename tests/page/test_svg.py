@@ -59,6 +59,8 @@ def test_a_band_runs_along_the_highest_values_and_back_along_the_lowest() -> Non
     (left, top), (right, middle), (again, bottom) = places(band)
     assert left == again < right
     assert top < middle < bottom
+    waist = Curves("loss", [Curve("loss", [], band=[(0.0, 1.0, 3.0), (1.0, 2.0, 2.0), (2.0, 1.0, 3.0)])])
+    assert len(places(of_class(waist, "band")[0])) == 6  # it passes its waist on both ways
 
 
 def test_charts_beside_one_another_have_the_same_last_step() -> None:
