@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from regkit.cli.app import DOMAIN, DOMAINS_OWN
+from regkit.cli.commands.training import DOMAIN, DOMAINS_OWN
 from regkit.cli.elsewhere import HINTS, no_option
 from regkit.cli.options import flag
 from regkit.hooks import catalog

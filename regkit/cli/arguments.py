@@ -1,0 +1,40 @@
+"""Arguments: options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regkit.cli.gather import make_importable
+from regkit.cli.options import flag
+from regkit.hooks import catalog
+from regkit.runs.settings import Settings
+
+
+def plugin_names(incomplete: str) -> list[str]:
+    """Complete the name of a plugin."""
+    return [name for name in catalog.installed() if name.startswith(incomplete)]
+
+
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        "-p",
+        metavar="NAME[:key=value,...]",
+        help="Attach a plugin; the first is the outermost.",
+        autocompletion=plugin_names,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="The folder to write. Without it, a new one in runs/.", rich_help_panel="Saving"),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", metavar="", help="Check everything, print the plan, train nothing.")]
+
+
+def check_factory(encoder_factory: str | None) -> None:
+    """Check the words by which the user lets regkit import what builds an encoder, and make them importable."""
+    named = {"encoder_factory": encoder_factory}
+    Settings.checked(named, "the command line", {name: flag(name) for name in named})
+    make_importable(encoder_factory)

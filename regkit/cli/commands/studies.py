@@ -1,0 +1,191 @@
+"""Studies: the commands that make many runs, `regkit ablate`, `regkit tune` and `regkit work`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regkit.cli.arguments import DryRun, Output, Plugins, check_factory, plugin_names
+from regkit.cli.gather import change, check
+from regkit.cli.options import takes_settings
+from regkit.experiments import place as places
+from regkit.experiments import plan as plans
+from regkit.experiments import search as searches
+from regkit.experiments import storage as storages
+from regkit.hooks import catalog
+from regkit.runs import folders
+from regkit.runs.settings import GROUPS
+
+
+class MakingName(StrEnum):
+    """Name the ways in which rows are made of sets."""
+
+    LEAVE_ONE_OUT = "leave-one-out"
+    ONE_AT_A_TIME = "one-at-a-time"
+    GRID = "grid"
+
+
+class TableName(StrEnum):
+    """Name the forms of a table."""
+
+    TERMINAL = "terminal"
+    MARKDOWN = "markdown"
+    LATEX = "latex"
+    CSV = "csv"
+    JSON = "json"
+
+
+class SamplerName(StrEnum):
+    """Name the samplers of a search."""
+
+    GP = "gp"
+    TPE = "tpe"
+    RANDOM = "random"
+
+
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL|FILE",
+        envvar="REGKIT_STORAGE",
+        show_envvar=False,
+        help="Where the runs are noted: postgresql://..., or a journal file. Without it, SQLite in the study's folder.",
+        rich_help_panel="Saving",
+    ),
+]
+
+
+KeepWeights = Annotated[
+    bool,
+    typer.Option("--keep-weights", metavar="", help="Keep the best model of every run.", rich_help_panel="Saving"),
+]
+
+
+@takes_settings([name for names in GROUPS.values() for name in names if name != "seed"])
+def ablate(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE.toml", help="Rows and settings; the options below change them.")
+    ] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            "-p",
+            metavar="SET",
+            help="A row: plugins and settings joined by +, such as smart:weight=2+dropout=0, or plain.",
+            autocompletion=plugin_names,
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N|LIST", help="Runs of each row: 5, or 0,1,2. Without it, 5.")
+    ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Processes that work at the same time. 0 leaves that to regkit work."),
+    ] = 1,
+    rows: Annotated[
+        MakingName | None, typer.Option(help="How rows are made of the sets. Without it, each set is a row.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The row that others are compared with. Without it, plain.")
+    ] = None,
+    race: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Drop rows that are decided, end after a time such as 1h, and say which row to use. Without rows, "
+            "the methods that fit the tasks.",
+        ),
+    ] = None,
+    output: Output = None,
+    storage: Storage = None,
+    keep_weights: KeepWeights = False,
+    form: Annotated[TableName, typer.Option("--format", help="How the table is written.")] = TableName.TERMINAL,
+    dry_run: DryRun = False,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Compare sets of plugins and settings over several seeds; the same command again goes on."""
+    draft = plans.read_draft(file) if file else plans.Draft()
+    shared = change(draft.settings, file, settings)
+    making, picks = rows.value if rows else None, False
+    if race is None:
+        plan = plans.made(draft, shared, plugin or [], seeds, making, baseline)
+    else:
+        from regkit.experiments import contest
+
+        picks = not (plugin or draft.rows or draft.sets)
+        plan = contest.made(draft, shared, plugin or [], seeds, making, baseline, contest.read_time(race))
+    for name in plan.rows:
+        check(plan.settings_of(plans.Cell(name, plan.seeds[0])), begins=True)
+    place = places.new_place(output, file, shared, storage or draft.storage)
+    storages.check_installed()
+
+    from regkit.cli import ablate as comparing
+
+    comparing.ablate(place, plan, jobs, keep_weights, form.value, dry_run, picks)
+
+
+@takes_settings([name for names in GROUPS.values() for name in names])
+def tune(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE.toml", help="Settings and \\[search]; the options below change them.")
+    ] = None,
+    plugin: Plugins = None,
+    trials: Annotated[
+        str | None, typer.Option(metavar="N", help="Points to try, the default included. \\[default: 30]")
+    ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--space",
+            metavar="NAME[=RANGE]",
+            help="Vary an option: learning_rate=1e-5..1e-3 log, dropout=0,0.1, or smart.epsilon over its own range.",
+        ),
+    ] = None,
+    sampler: Annotated[SamplerName | None, typer.Option(help="How points are proposed. \\[default: gp]")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N", help="Runs of a trial, a seed each. \\[default: 3]")] = None,
+    fresh_seeds: Annotated[
+        str | None, typer.Option(metavar="N", help="Runs of the winner and the default at the end. \\[default: 10]")
+    ] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that work at the same time.")] = 1,
+    output: Output = None,
+    storage: Storage = None,
+    keep_weights: KeepWeights = False,
+    dry_run: DryRun = False,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Search for better settings, and compare the winner with the default on fresh seeds."""
+    given = {"trials": trials, "sampler": sampler, "seeds": seeds, "fresh_seeds": fresh_seeds}
+    asked = searches.SearchFile.read(file) if file else searches.SearchFile()
+    chosen = change(asked.settings, file, settings, [catalog.parse(text) for text in plugin or []])
+    search = asked.search(chosen, {name: each for name, each in given.items() if each is not None}, space)
+    check(chosen, begins=True)
+    own = output or (folders.RUNS / f"{file.stem}-tune" if file else None)
+    place = places.new_place(own, file, chosen, storage or asked.storage, "search")
+    storages.check_installed()
+
+    from regkit.cli import tune as tuning
+
+    tuning.tune(place, search, jobs, keep_weights, dry_run)
+
+
+def work(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study's folder, or its name.")],
+    storage: Storage = None,
+    keep_weights: KeepWeights = False,
+    encoder_factory: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="What builds the study's encoder, if it is one of your own."),
+    ] = None,
+) -> None:
+    """Work on a study until no run is left; any number of workers may do so at the same time."""
+    place = places.find_place(study, storage)
+    check_factory(encoder_factory)
+    storages.check_installed()
+
+    from regkit.cli import work as working
+
+    working.work(place, encoder_factory, keep_weights)

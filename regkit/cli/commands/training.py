@@ -1,0 +1,109 @@
+"""Training: the commands that train a model, `regkit train` and `regkit pretrain`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regkit.cli.arguments import DryRun, Output, Plugins
+from regkit.cli.gather import check, gather
+from regkit.cli.options import takes_settings
+from regkit.hooks import catalog
+from regkit.runs import folders
+from regkit.runs.settings import GROUPS
+from regkit.runs.settings import options as known_settings
+
+DOMAIN = "domain"  # the plugin behind `regkit pretrain`: the one that the command line knows by name
+
+
+DOMAINS_OWN = [
+    "epochs",
+    "steps",
+    "batch_size",
+    "learning_rate",
+]  # settings of `pretrain` that are options of that plugin
+
+
+FINETUNING = {  # settings without a meaning for `pretrain`
+    *("tasks", "finetune", "warmup", "weight_decay", "max_length"),
+    *("text", "label", "kind", "dev", "test", "pair_mode", "subsample"),
+}
+
+
+ConfigFile = Annotated[
+    Path | None, typer.Argument(metavar="CONFIG.toml", help="Settings; the options below change them.")
+]
+
+
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN|auto",
+        help="Go on with a run; auto: with that of --output, if there is one.",
+        rich_help_panel="Saving",
+    ),
+]
+
+
+@takes_settings([name for names in GROUPS.values() for name in names])
+def train(
+    config: ConfigFile = None,
+    plugin: Plugins = None,
+    output: Output = None,
+    resume: Resume = None,
+    dry_run: DryRun = False,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Train a multitask model and leave a run folder behind."""
+    run = folders.to_resume(resume, output)
+    base = run / folders.CONFIG if run and resume != folders.AUTO and not config else config
+    chosen = gather(base, settings, [catalog.parse(text) for text in plugin or []])
+    if run is None:
+        folders.check_free(output)
+    check(chosen, begins=run is None)
+
+    from regkit.cli import train as training
+
+    training.train(chosen, base, run, output, dry_run)
+
+
+@takes_settings(
+    [name for names in GROUPS.values() for name in names if name not in FINETUNING],
+    {
+        "data": {"meaning": "Tasks to read, or whose dev and test texts are looked for."},
+        "epochs": {"meaning": "Passes over the corpus.", "default": 1},
+        "batch_size": {"meaning": "Sequences in an update."},
+        "learning_rate": {"meaning": "Learning rate at its peak."},
+    },
+)
+def pretrain(
+    corpus: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="A file, a folder, a glob, hub:NAME, or tasks: the training texts of --data.",
+            rich_help_panel="What to train on",
+        ),
+    ],
+    plugin: Plugins = None,
+    output: Output = None,
+    dry_run: DryRun = False,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Train an encoder on text of a domain, and leave a folder that --encoder and transformers read.
+
+    More options: --plugin domain:length=256,whole_words=true. It goes on like every run: regkit train --resume FOLDER.
+    """
+    chosen = gather(None, {"data": None, **settings, "finetune": False}, [catalog.parse(text) for text in plugin or []])
+    given = {name: getattr(chosen, name) for name in DOMAINS_OWN if name in settings}
+    domain = {"corpus": corpus, **given, **chosen.plugins.get(DOMAIN, {})}
+    defaults = {name: option.default for name, option in known_settings().items() if name in given}
+    chosen = chosen.model_copy(update={"plugins": {DOMAIN: domain} | {**chosen.plugins, DOMAIN: domain}, **defaults})
+    folders.check_free(output)
+    check(chosen, begins=True)
+
+    from regkit.cli import train as training
+
+    training.train(chosen, None, None, output, dry_run)
