@@ -12,7 +12,7 @@ from math import ceil, inf, isfinite, nan, sqrt
 from statistics import fmean
 from typing import Literal
 
-from regkit.experiments.formats.cells import number, times
+from regkit.experiments.formats.cells import decimals_for, number, times
 from regkit.experiments.looks import boundaries, chance
 
 HOPELESS = 0.1  # chance of being told better below which a row is dropped
@@ -59,8 +59,9 @@ class Verdict:
     def __str__(self) -> str:
         """Say it in one sentence."""
         if self.kind == "use" and self.standing:
-            found = self.standing
-            change = f"{number(found.mean, 3, signed=True)} [{number(found.low, 3)}, {number(found.high, 3)}]"
+            mean, low, high = self.standing.mean, self.standing.low, self.standing.high
+            decimals = decimals_for(mean, (high - low) / 2)
+            change = f"{number(mean, decimals, signed=True)} [{number(low, decimals)}, {number(high, decimals)}]"
             time = f", {times(self.ratio).removesuffix('x')} times the time" if self.ratio else ""
             return f"use '{self.row}': {change} over '{self.control}'{time}."
         if self.kind == "nothing":

@@ -79,12 +79,7 @@ def test_the_winner_is_named_with_its_interval_and_its_time() -> None:
     assert (found.kind, found.row, found.control) == ("use", "up", "plain")
     assert found.standing
     assert found.standing.pairs < 10
-    assert (
-        str(found)
-        == f"use 'up': +.012 [{found.standing.low:.3f}, {found.standing.high:.3f}] over 'plain', 1.1 times the time.".replace(
-            "0.", ".", 2
-        )
-    )
+    assert str(found) == "use 'up': +.012 [.004, .020] over 'plain', 1.1 times the time."
     assert 0 < found.standing.low < 0.012 < found.standing.high
 
 
@@ -134,6 +129,14 @@ def test_a_row_that_is_dropped_never_runs_again_and_a_control_only_while_a_row_n
     while cell := Race(["open"], ["plain", "weak"], 10, first=2).next(beaten, {}, running=cells):
         cells.add(cell)
     assert cells == {("open", 10), ("open", 11), ("plain", 10), ("plain", 11)}
+
+
+def test_a_row_that_one_control_has_beaten_is_not_compared_with_another() -> None:
+    scores = by_seed(
+        plain=BASE, strong=list(np.add(BASE, np.multiply(STEPS, 5))), up=list(np.add(BASE, [0.02, -0.003] * 5))
+    )
+    assert Race(["up"], ["plain"], 20).next(scores, {}) == ("plain", 10)
+    assert Race(["up"], ["plain", "strong"], 20).next(scores, {}) is None
 
 
 def test_looks_are_at_the_same_seeds_in_whatever_order_runs_end() -> None:

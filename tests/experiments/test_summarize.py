@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from regkit.base.errors import ConfigError
 from regkit.experiments.results import Result
 from regkit.experiments.statistics import interval, sign_flip
-from regkit.experiments.summarize import summarize
+from regkit.experiments.summarize import mean_scores, summarize
 from regkit.experiments.table import Column, Difference, Table
 from tests.experiments.studies import ablation, answered, result
 
@@ -182,6 +182,13 @@ def test_the_table_says_what_p_can_be_and_how_many_seeds_would_tell() -> None:
     needed = difference(table, "r3f").needed
     assert needed
     assert f"'r3f': about {needed} seeds would tell a difference of this size (dev sst accuracy)." in table.notes
+
+
+def test_mean_scores_are_those_that_choose_a_checkpoint() -> None:
+    results = [result("plain", 0, 0.7, 1.5), result("plain", 1, 0.8), Result("up", 0, "running", mains={})]
+    assert mean_scores(results) == {"plain": {0: pytest.approx(-0.4), 1: 0.8}}
+    loss = replace(result("up", 3, 0.0, 1.5), mains={"sts": ("loss", True)})
+    assert mean_scores([loss]) == {"up": {3: -1.5}}
 
 
 def test_costs_are_means_and_the_ratio_is_of_paired_seeds() -> None:
