@@ -19,7 +19,7 @@ from regkit.experiments.cell import Runner
 from regkit.experiments.place import Place, threads
 from regkit.experiments.plan import Cell, Plan
 from regkit.experiments.results import Result, read_results
-from regkit.experiments.storage import DATABASE
+from regkit.experiments.rows import Row
 from regkit.experiments.study import PLAN, ROUND, Study
 from regkit.experiments.worker import Worker
 from regkit.runs.experiment import Experiment
@@ -33,7 +33,7 @@ STORAGE = "REGKIT_STORAGE"  # the variable that hands a storage to workers: a co
 def ablate(place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, dry_run: bool) -> None:
     """Run what is missing of the study, and show the table. The same call again goes on where it was."""
     console = Terminal(stderr=form != "terminal")  # standard output is the table's
-    study = _find(place)
+    study = Study.find(place.name, place.folder, place.address)
     noted = study.attributes().get(PLAN) if study else None
     plan = Plan.from_values(noted).joined(plan, f"study '{place.name}'") if noted else plan
     results = read_results(study, plan) if study else [Result(*cell, "waiting") for cell in plan.cells()]
@@ -63,13 +63,6 @@ def _work(study: Study, runner: Runner, jobs: int, place: Place, plan: Plan, con
         _start_workers(console, place, plan, jobs, runner.keep_weights)
 
 
-def _find(place: Place) -> Study | None:
-    """Find the study, if it has begun; nothing is made to find out, but for the tables of a storage elsewhere."""
-    if not place.storage and not (place.folder / DATABASE).is_file():
-        return None
-    return Study.find(place.name, place.folder, place.address)
-
-
 def describe(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
     """Describe rows, seeds, runs, and where they are."""
     lines = [f"study: {place.folder}" + (f", in {place.shown}" if place.storage else "")]
@@ -97,7 +90,7 @@ def check_rows(plan: Plan, results: Sequence[Result], shared: Shared) -> list[st
     for name in plan.rows:
         if name in begun:
             continue
-        with naming_row(name):
+        with naming(plan.rows[name]):
             experiment = Experiment.build(plan.settings_of(Cell(name, plan.seeds[0])), shared=shared)
             said = plans.plan(experiment)
         if name == plan.baseline:
@@ -106,12 +99,14 @@ def check_rows(plan: Plan, results: Sequence[Result], shared: Shared) -> list[st
 
 
 @contextmanager
-def naming_row(name: str) -> Iterator[None]:
-    """Let an error inside name the row."""
+def naming(row: Row) -> Iterator[None]:
+    """Let an error inside name the row, unless it is of the settings that all share."""
     try:
         yield
     except RegkitError as error:
-        raise type(error)(f"row '{name}': {error}") from None
+        if not row.changes:
+            raise
+        raise type(error)(f"row '{row.name}': {error}") from None
 
 
 def _start_workers(console: Console, place: Place, plan: Plan, jobs: int, keep_weights: bool) -> None:

@@ -1,5 +1,6 @@
 """Worker: take the cells of a study one after the other, until none is left or it is asked to stop."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,6 +17,7 @@ from regkit.experiments.study import ERROR, PLAN, ROUND, STOPPED, Claim, Study, 
 from regkit.runs.folders import is_run
 
 LOOK = 5.0  # seconds between two looks at cells whose workers may be dead
+KEEPS = "keep_weights"  # an attribute of a trial
 WORKERS, RUNS = "workers", "runs"  # folders in that of a study
 
 
@@ -91,6 +93,7 @@ class Worker:
     def work(self) -> None:
         """Take cells until none is left. Raises StoppedError where a signal came; what it was at can be taken up."""
         with self.runner.interrupts, Pulse(self.study.folder / WORKERS, self._beat) as pulse:
+            self._sweep()
             while not self._stopped():
                 trials = self.study.trials()
                 self.study.bury(trials)
@@ -104,6 +107,13 @@ class Worker:
                     time.sleep(LOOK)  # it is known soon whether its worker lives
                 else:
                     return
+
+    def _sweep(self) -> None:
+        """Free the weights that a worker left which was killed right after it had finished its run."""
+        for trial in self.study.trials():
+            folder = Path(trial.user_attrs.get("folder", "nowhere"))
+            if is_complete(trial) and not trial.user_attrs.get(KEEPS) and os.path.lexists(folder / "last"):
+                self.runner.free(folder)
 
     def _stopped(self) -> bool:
         """Whether a signal has come; StoppedError says so."""
@@ -123,7 +133,8 @@ class Worker:
         """Run one cell, unless another worker has it, and note what it came to."""
         folder = self._folder(plan, cell, trials)
         key = cell._asdict()
-        claim = self.study.claim(key, pulse, folder=str(folder.resolve()), **{ROUND: round_})
+        more = {ROUND: round_, KEEPS: self.runner.keep_weights}
+        claim = self.study.claim(key, pulse, folder=str(folder.resolve()), **more)
         if claim is None:
             return
         self.claim = claim
