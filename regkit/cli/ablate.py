@@ -19,8 +19,8 @@ from regkit.experiments.cell import Runner
 from regkit.experiments.place import Place, threads
 from regkit.experiments.plan import Cell, Plan
 from regkit.experiments.results import Result, read_results
+from regkit.experiments.rows import Row
 from regkit.experiments.search import Search
-from regkit.experiments.storage import DATABASE
 from regkit.experiments.study import PLAN, ROUND, Study
 from regkit.experiments.worker import Worker, read_plan
 from regkit.runs.experiment import Experiment
@@ -34,7 +34,7 @@ STORAGE = "REGKIT_STORAGE"  # the variable that hands a storage to workers: a co
 def ablate(place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, dry_run: bool) -> None:
     """Run what is missing of the study, and show the table. The same call again goes on where it was."""
     console = Terminal(stderr=form != "terminal")  # standard output is the table's
-    study = find_study(place)
+    study = Study.find(place.name, place.folder, place.address)
     begun = study and PLAN in study.attributes()
     plan = read_plan(study).joined(plan, f"study '{place.name}'") if study and begun else plan
     results = read_results(study, plan) if study else [Result(*cell, "waiting") for cell in plan.cells()]
@@ -47,23 +47,21 @@ def ablate(place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, d
     study = study or Study.create(place.name, place.folder, place.address)
     study.note(**{PLAN: plan.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})
     try:
-        if jobs == 1:
-            Worker(study, runner, say=partial(print_line, console)).work()
-        else:
-            del runner  # and with it the data: each worker has its own
-            start_workers(console, place, plan, jobs, keep_weights)
+        let_work(study, runner, jobs, place, plan, console)
     finally:
         results = read_results(study, plan)
         show(place, plan, results, form, Terminal())
-    if any(result.state != "finished" for result in results):
+    if jobs and any(result.state != "finished" for result in results):
         raise typer.Exit(1)
 
 
-def find_study(place: Place) -> Study | None:
-    """Find the study, if it has begun; nothing is made to find out, but for the tables of a storage elsewhere."""
-    if not place.storage and not (place.folder / DATABASE).is_file():
-        return None
-    return Study.find(place.name, place.folder, place.address)
+def let_work(study: Study, runner: Runner, jobs: int, place: Place, plan: Plan | Search, console: Console) -> None:
+    """Let so many processes work on the study; one is this, and none leaves it to others."""
+    if jobs == 1:
+        Worker(study, runner, say=partial(print_line, console)).work()
+    elif jobs > 1:
+        runner.shared = Shared()  # each worker has its own
+        _start_workers(console, place, plan, jobs, runner.keep_weights)
 
 
 def describe(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
@@ -93,7 +91,7 @@ def check_rows(plan: Plan, results: Sequence[Result], shared: Shared) -> list[st
     for name in plan.rows:
         if name in begun:
             continue
-        with naming_row(name):
+        with naming(plan.rows[name]):
             experiment = Experiment.build(plan.settings_of(Cell(name, plan.seeds[0])), shared=shared)
             said = plans.plan(experiment)
         if name == plan.baseline:
@@ -102,15 +100,17 @@ def check_rows(plan: Plan, results: Sequence[Result], shared: Shared) -> list[st
 
 
 @contextmanager
-def naming_row(name: str) -> Iterator[None]:
-    """Let an error inside name the row."""
+def naming(row: Row) -> Iterator[None]:
+    """Let an error inside name the row, unless it is of the settings that all share."""
     try:
         yield
     except RegkitError as error:
-        raise type(error)(f"row '{name}': {error}") from None
+        if not row.changes:
+            raise
+        raise type(error)(f"row '{row.name}': {error}") from None
 
 
-def start_workers(console: Console, place: Place, plan: Plan | Search, jobs: int, keep_weights: bool) -> None:
+def _start_workers(console: Console, place: Place, plan: Plan | Search, jobs: int, keep_weights: bool) -> None:
     """Start workers and wait for them. Raises StoppedError where a signal came, which they all got."""
     words = [sys.executable, "-m", "regkit", "work", str(place.folder.absolute()), *plan.settings.allowance()]
     environment = os.environ | threads(jobs) | ({STORAGE: place.storage} if place.storage else {})

@@ -256,7 +256,10 @@ def ablate(
     seeds: Annotated[
         str | None, typer.Option(metavar="N|LIST", help="Runs of each row: 5, or 0,1,2. Without it, 5.")
     ] = None,
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that work at the same time.")] = 1,
+    jobs: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Processes that work at the same time. 0 leaves that to regkit work."),
+    ] = 1,
     rows: Annotated[
         MakingName | None, typer.Option(help="How rows are made of the sets. Without it, each set is a row.")
     ] = None,
@@ -308,7 +311,10 @@ def tune(
     fresh_seeds: Annotated[
         str | None, typer.Option(metavar="N", help="Runs of the winner and the default at the end. \\[default: 10]")
     ] = None,
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that work at the same time.")] = 1,
+    jobs: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Processes that work at the same time. 0 leaves that to regkit work."),
+    ] = 1,
     output: Output = None,
     storage: Storage = None,
     keep_weights: KeepWeights = False,

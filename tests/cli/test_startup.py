@@ -16,6 +16,7 @@ from tests.helpers import install, write_encoder, write_tasks
 HEAVY = [
     "torch",
     "optuna",
+    "sqlalchemy",
     "numpy",
     "scipy",
     "sklearn",
@@ -97,6 +98,10 @@ QUICK = [
     (("pretrain", "--corpus", "x", "--encoder", "encoder", "--epochs", "0"), 2),
     (("train", "--data", "one.csv", "--encoder", "encoder"), 2),
     (("train", "--data", "data/mood-train.csv", "--text", "x", "--encoder", "encoder"), 2),
+    (("ablate", "-h"), 0),
+    (("ablate", "-p", "smart:wieght=3", *RIGHT), 2),
+    (("ablate", "-p", "smart", "--output", "data", *RIGHT), 2),
+    (("work", "nowhere"), 2),
     (("data", "-h"), 0),
     (("data", "nowhere"), 2),
     (("data", "data/mood-train.csv"), 0),

@@ -103,7 +103,7 @@ def test_a_subsample_is_read_from_text_as_from_a_table() -> None:
 def test_more_rows_than_there_are_and_an_unknown_task_are_refused() -> None:
     with pytest.raises(ConfigError, match="task 'sst' has 10 training examples, not 11"):
         Draw(11, 0).rows("sst", 10)
-    with pytest.raises(ConfigError, match="there is no task 'sts' to draw from. Did you mean 'sst'"):
+    with pytest.raises(ConfigError, match=r"there is no task 'sts' to draw from. Did you mean 'sst'"):
         draws({"sts": 3}, 0, ["sst"])
 
 
