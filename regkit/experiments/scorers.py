@@ -89,9 +89,8 @@ def _spearman(evidence: Evidence) -> Scorer:
     def score(counts: Floats) -> Floats:
         middle = (counts.sum(axis=1, keepdims=True) + 1) / 2  # the mean of ranks
         x, y = truth_ranks(counts) - middle, guess_ranks(counts) - middle
-        of_x, of_y = counts * x, counts * y
-        sums = (np.einsum("de,de->d", *pair) for pair in ((of_x, y), (of_x, x), (of_y, y)))
-        return np.where(truths_differ(counts), _correlation(*sums, guesses_differ(counts)), np.nan)
+        xy, xx, yy = (np.einsum("de,de,de->d", counts, *pair) for pair in ((x, y), (x, x), (y, y)))
+        return np.where(truths_differ(counts), _correlation(xy, xx, yy, guesses_differ(counts)), np.nan)
 
     return score
 
