@@ -1,15 +1,16 @@
 """The command `regkit tune`: search for better settings, and compare the winner with the default on fresh seeds."""
 
 import json
-from functools import partial
 
 import typer
 from rich.console import Console
 
 from regkit.base.errors import ConfigError, typed
 from regkit.base.files import write
-from regkit.cli.ablate import check_rows, find_study, show, start_workers
-from regkit.cli.terminal import Terminal, print_line, print_lines
+from regkit.cli.ablate import check_rows
+from regkit.cli.comparison import show
+from regkit.cli.terminal import Terminal, print_lines
+from regkit.cli.workers import let_work
 from regkit.experiments.cell import Runner
 from regkit.experiments.found import Found
 from regkit.experiments.place import Place
@@ -18,14 +19,14 @@ from regkit.experiments.search import SEARCH, Search
 from regkit.experiments.standing import Standing
 from regkit.experiments.study import PLAN, ROUND, Study
 from regkit.experiments.trials import DEFAULT
-from regkit.experiments.worker import Worker
 
 BEST, RECORD = "best.toml", "search.json"  # files of a study: a config to train with, and all trials
 
 
 def tune(place: Place, search: Search, jobs: int, keep_weights: bool, dry_run: bool) -> None:
     """Run what is missing of the search, and say what it found. The same call again goes on where it was."""
-    console, study, runner = Terminal(), find_study(place), Runner(keep_weights=keep_weights)
+    console, runner = Terminal(), Runner(keep_weights=keep_weights)
+    study = Study.find(place.name, place.folder, place.address)
     search = _joined(search, study, place)
     print_lines(console, describe(place, search))
     default = search.plan([search.row(DEFAULT, {})], search.seeds)
@@ -37,11 +38,7 @@ def tune(place: Place, search: Search, jobs: int, keep_weights: bool, dry_run: b
     study = study or Study.create(place.name, place.folder, place.address)
     study.note(**{PLAN: search.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})
     try:
-        if jobs == 1:
-            Worker(study, runner, say=partial(print_line, console)).work()
-        else:
-            del runner  # and with it the data: each worker has its own
-            start_workers(console, place, search, jobs, keep_weights)
+        let_work(study, runner, jobs, place, search, console)
     finally:
         found = read_found(study, search)
         write_found(place, found)

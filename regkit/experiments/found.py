@@ -67,7 +67,7 @@ class Found:
         """Compare the winner with the default on fresh seeds; None before there is something to compare."""
         if (winner := self.standing.winner) is None:
             return None
-        return Gain.of(self.standing.fresh.get(winner.number, {}), self.standing.fresh.get(DEFAULT, {}))
+        return Gain.of(self.standing.fresh(winner), self.standing.fresh(self.default))
 
     @property
     def chosen(self) -> Trial:
@@ -110,7 +110,7 @@ class Found:
         }
 
     def _shown(self, trial: Trial) -> dict[str, Any]:
-        fresh = list(self.standing.fresh.get(trial.number, {}).values())
+        fresh = list(self.standing.fresh(trial).values())
         return {
             "number": trial.number,
             "value": trial.mean if trial.scores else None,
@@ -150,8 +150,7 @@ class Found:
     def _confirmed(self, winner: Trial) -> Sequence[str]:
         if self.gain is None:
             return ["with fresh seeds nothing was run, so nothing can be told of what it gains"]
-        fresh = self.standing.fresh
-        own, other = (fmean(fresh[number].values()) for number in (winner.number, DEFAULT))
+        own, other = (fmean(self.standing.fresh(trial).values()) for trial in (winner, self.default))
         pairs = f"{self.gain.pairs} fresh seeds" if self.gain.pairs > 1 else "one fresh seed"
         said = f"with {pairs}: {own:.4f}, the default {other:.4f}: {self.gain}"
         if self.gain.pairs < 2:

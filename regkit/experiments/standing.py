@@ -3,6 +3,7 @@
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf, isfinite
 from statistics import fmean
 from typing import Any
@@ -17,6 +18,7 @@ from regkit.experiments.study import CHANGES, ERROR, ROUND, WITHDRAWN, Study, is
 from regkit.experiments.trials import DEFAULT, Trial, Trials
 from regkit.tasks.scores import SCORES
 
+Key = tuple[int, int]  # a run: the number of its trial, and its seed
 WORSE_IF_MORE = {name for kind in SCORES.values() for name, metric in kind.items() if metric.lower_is_better}
 
 
@@ -26,50 +28,41 @@ class Standing:
 
     search: Search
     trials: Trials
-    fresh: Mapping[int, Mapping[int, float]]  # scores with fresh seeds, by trial and seed
-    running: Collection[tuple[int, int]]  # trials and seeds that workers have
-    failed: Collection[tuple[int, int]]
+    scores: Mapping[Key, float]  # with the seeds of the search and with fresh ones
+    running: Collection[Key]  # what workers have
+    failed: Collection[Key]
 
     @classmethod
     def of(cls, search: Search, study: Study, trials: Sequence[Any], round_: int = 0) -> "Standing":
-        """Read where it stands off the trials of the study."""
-        values, scores, seconds = {DEFAULT: search.default}, dict[int, dict[int, float]](), dict[int, float]()
-        running, failed = set[tuple[int, int]](), dict[tuple[int, int], str]()
-        for trial in trials:
-            cell, noted = cell_of(trial), trial.user_attrs
-            if cell is None or WITHDRAWN in noted:
-                continue
-            number = number_of(cell.row)
-            if number not in values:  # the first that announced it has it; of one whose worker died, the point stays
-                values[number] = values_of(search.space, noted[CHANGES])
-            if is_complete(trial):
-                scores.setdefault(number, {})[cell.seed] = score_of(noted, search.settings.monitor)
-                seconds[number] = seconds.get(number, 0.0) + noted.get("seconds", 0.0)
-            elif is_running(trial) and study.verdict(trial) != "dead":
-                running.add((number, cell.seed))
-            elif ERROR in noted and noted.get(ROUND) == round_:
-                failed[number, cell.seed] = noted[ERROR]
+        """Read where it stands off the trials of the study; a run that failed in an earlier round is to be tried again."""
+        noted = [(key, trial) for trial in trials if (key := _key(trial)) and WITHDRAWN not in trial.user_attrs]
+        done = {key: score_of(trial.user_attrs, search.settings.monitor) for key, trial in noted if is_complete(trial)}
+        scores = {key: score for key, score in done.items() if isfinite(score)}
+        failed = dict.fromkeys(done.keys() - scores.keys(), "its score is not finite")
         failed |= {
-            (number, seed): "its score is not finite"
-            for number, own in scores.items()
-            for seed, score in own.items()
-            if not isfinite(score)
+            key: trial.user_attrs[ERROR]
+            for key, trial in noted
+            if ERROR in trial.user_attrs and trial.user_attrs.get(ROUND) == round_
         }
+        running = {key for key, trial in noted if is_running(trial) and study.verdict(trial) != "dead"}
+        spent = {key: trial.user_attrs.get("seconds", 0.0) for key, trial in noted if is_complete(trial)}
         found = [
             Trial(
                 number,
-                point,
-                {seed: scores[number][seed] for seed in search.seeds if seed in scores.get(number, {})},
+                values,
+                {seed: scores[number, seed] for seed in search.seeds if (number, seed) in scores},
                 next((failed[number, seed] for seed in search.seeds if (number, seed) in failed), ""),
-                seconds.get(number, 0.0),
+                sum(seconds for (other, _), seconds in spent.items() if other == number),
             )
-            for number, point in sorted(values.items())
+            for number, values in _points(search, noted).items()
         ]
-        fresh = {
-            number: {seed: score for seed, score in each.items() if seed in search.fresh}
-            for number, each in scores.items()
+        return cls(search, Trials(found, search.seeds), scores, running, set(failed))
+
+    def fresh(self, trial: Trial) -> dict[int, float]:
+        """List a trial's scores with fresh seeds, which chose nothing."""
+        return {
+            seed: self.scores[trial.number, seed] for seed in self.search.fresh if (trial.number, seed) in self.scores
         }
-        return cls(search, Trials(found, search.seeds), fresh, running, set(failed))
 
     def next(self) -> tuple[Cell, Row] | None:
         """Choose the next run, and its row; None where there is none, or none yet.
@@ -87,7 +80,7 @@ class Standing:
             return self._cell(trial, seeds[0])
         return self._confirmation() if self.is_searched else None
 
-    @property
+    @cached_property
     def is_searched(self) -> bool:
         """Whether all trials are over, so that there is a winner."""
         return (
@@ -135,8 +128,7 @@ class Standing:
             return None
         for seed in self.search.fresh:
             for trial in (self.trials.trials[DEFAULT], winner):
-                taken = {*self.running, *self.failed}
-                if seed not in self.fresh.get(trial.number, {}) and (trial.number, seed) not in taken:
+                if (trial.number, seed) not in {*self.scores, *self.running, *self.failed}:
                     return self._cell(trial, seed)
         return None
 
@@ -150,6 +142,20 @@ class Standing:
     def _cell(self, trial: Trial, seed: int) -> tuple[Cell, Row]:
         row = self.search.row(trial.number, trial.values)
         return Cell(row.name, seed), row
+
+
+def _points(search: Search, noted: Sequence[tuple[Key, Any]]) -> dict[int, Mapping[str, Any]]:
+    """Read the point of each trial, in order, off the first worker that announced it, whether or not that one lives."""
+    found: dict[int, Mapping[str, Any]] = {DEFAULT: search.default}
+    for (number, _), trial in noted:
+        if number not in found:
+            found[number] = values_of(search.space, trial.user_attrs[CHANGES])
+    return dict(sorted(found.items()))
+
+
+def _key(trial: Any) -> Key | None:
+    cell = cell_of(trial)
+    return None if cell is None else (number_of(cell.row), cell.seed)
 
 
 def number_of(row: str) -> int:

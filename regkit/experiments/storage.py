@@ -13,7 +13,7 @@ from regkit.base.failures import last_line
 from regkit.base.files import absolute
 
 DATABASE = "study.db"
-JOURNAL = "journal:"
+JOURNAL, SQLITE = "journal:", "sqlite:///"
 PAUSES = (0.2, 1.0)  # seconds between two tries to open a database
 WAIT = 60  # seconds that a process waits while another one writes to SQLite
 EXTRA = "pip install 'regkit[experiments]'"
@@ -29,7 +29,9 @@ def check_installed() -> None:
 def resolve(address: str | None, folder: Path) -> str:
     """Write the address of a study's storage in full: SQLite in its folder for None; a path stands for a journal."""
     if address is None:
-        return f"sqlite:///{absolute(folder) / DATABASE}"
+        return f"{SQLITE}{absolute(folder) / DATABASE}"
+    if address.startswith(SQLITE):
+        return f"{SQLITE}{absolute(Path(address.removeprefix(SQLITE)))}"
     if "://" in address:
         return address
     return f"{JOURNAL}{absolute(Path(address.removeprefix(JOURNAL)))}"
@@ -38,6 +40,14 @@ def resolve(address: str | None, folder: Path) -> str:
 def without_password(address: str) -> str:
     """Hide the password of a URL, as messages and files show it."""
     return re.sub(r"(://[^/@:]*):[^/]*@", r"\1@", address)
+
+
+def is_there(address: str) -> bool:
+    """Whether the file of a storage exists; of a server, only asking it tells."""
+    for begin in (JOURNAL, SQLITE):
+        if address.startswith(begin):
+            return Path(address.removeprefix(begin)).is_file()
+    return True
 
 
 def connect(address: str) -> Any:
@@ -109,7 +119,9 @@ def reaching(address: str) -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     """Find what went wrong: the first line of the error that a library's own was made of."""
-    cause = getattr(error, "orig", None) or (error.__cause__ if not isinstance(error, OSError) else None)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    cause = getattr(error, "orig", None) or error.__cause__
     if cause is not None and cause is not error:
         return _reason(cause)
     return (str(error).strip().splitlines() or [last_line(error)])[0].rstrip(".")

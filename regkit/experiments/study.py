@@ -33,6 +33,9 @@ class Study:
     @classmethod
     def find(cls, name: str, folder: Path, address: str) -> "Study | None":
         """Find a study in its storage; None where there is none of this name. Raises RunError."""
+        storages.check_installed()
+        if not storages.is_there(address):
+            return None
         study = cls(name, folder, address, storages.connect(address))
         with study.reaching(), suppress(KeyError):
             study.number = study.storage.get_study_id_from_name(name)
@@ -57,9 +60,11 @@ class Study:
         """Find a study that must be there. Raises RunError, which lists the studies of the storage."""
         if found := cls.find(name, folder, address):
             return found
-        storage = storages.connect(address)
-        names = [found.study_name for found in storage.get_all_studies()]
-        raise RunError(f"storage {storages.without_password(address)} has no study '{name}'. {nearest(name, names)}")
+        shown = storages.without_password(address)
+        if not storages.is_there(address):
+            raise RunError(f"storage {shown} does not exist: no study has begun there.")
+        names = [found.study_name for found in storages.connect(address).get_all_studies()]
+        raise RunError(f"storage {shown} has no study '{name}'. {nearest(name, names)}")
 
     @property
     def shown(self) -> str:

@@ -1,5 +1,6 @@
 """Worker: take the cells of a study one after the other, until none is left or it is asked to stop."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,6 +20,7 @@ from regkit.experiments.study import CHANGES, ERROR, PLAN, ROUND, STOPPED, UNTIL
 from regkit.runs.folders import is_run
 
 LOOK = 5.0  # seconds between two looks at cells whose workers may be dead
+KEEPS = "keep_weights"  # an attribute of a trial
 WORKERS, RUNS = "workers", "runs"  # folders in that of a study
 
 
@@ -108,6 +110,7 @@ class Worker:
     def work(self) -> None:
         """Take cells until none is left. Raises StoppedError where a signal came; what it was at can be taken up."""
         with self.runner.interrupts, Pulse(self.study.folder / WORKERS, self._beat) as pulse:
+            self._sweep()
             while not self._stopped():
                 trials = self.study.trials()
                 self.study.bury(trials)
@@ -132,6 +135,13 @@ class Worker:
             plan, cells.next(self.order(plan, attributes)), later=unknown
         )  # it is known soon whether its worker lives
 
+    def _sweep(self) -> None:
+        """Free the weights that a worker left which was killed right after it had finished its run."""
+        for trial in self.study.trials():
+            folder = Path(trial.user_attrs.get("folder", "nowhere"))
+            if is_complete(trial) and not trial.user_attrs.get(KEEPS) and os.path.lexists(folder / "last"):
+                self.runner.free(folder)
+
     def _stopped(self) -> bool:
         """Whether a signal has come; StoppedError says so."""
         if asked := self.runner.interrupts.asked:
@@ -149,8 +159,8 @@ class Worker:
     def _take(self, plan: Plan, cell: Cell, round_: int, trials: Sequence[Any], pulse: Pulse, said: str = "") -> None:
         """Run one cell, unless another worker has it, and note what it came to."""
         folder = self._folder(plan, cell, trials)
-        more = {"folder": str(folder.resolve()), CHANGES: plan.rows[cell.row].changes, ROUND: round_}
-        claim = self.study.claim(cell._asdict(), pulse, **more)
+        more = {CHANGES: plan.rows[cell.row].changes, ROUND: round_, KEEPS: self.runner.keep_weights}
+        claim = self.study.claim(cell._asdict(), pulse, folder=str(folder.resolve()), **more)
         if claim is None:
             return
         self.claim = claim

@@ -17,7 +17,6 @@ from regkit.experiments.found import Found, Gain
 from regkit.experiments.place import Place
 from regkit.experiments.search import Search
 from regkit.experiments.study import Study
-from regkit.experiments.trials import DEFAULT
 from regkit.experiments.worker import read_asked
 
 SPACE = ["smart.epsilon", "smart.weight", "learning_rate=1e-5..1e-3 log"]
@@ -40,8 +39,7 @@ def search(chosen: argparse.Namespace, sampler: str, folder: Path) -> Found:
 
 def fresh(found: Found) -> dict[int, float]:
     """The scores of the winner with fresh seeds, or of the default where nothing beat it."""
-    winner = found.standing.winner
-    return dict(found.standing.fresh.get(winner.number if winner else DEFAULT, {}))
+    return found.standing.fresh(found.standing.winner or found.default)
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from regkit.experiments.search import Search
 from regkit.runs.settings import Settings
 from tests.helpers import everything_in, regkit
 
@@ -74,13 +73,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place: Path, tmp_path: Pat
     assert everything_in(place) == before
 
 
-def test_a_worker_works_on_a_search(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = list[Search]()
-    monkeypatch.setattr("regkit.cli.tune.start_workers", lambda console, place, search, *rest: begun.append(search))
+def test_a_worker_works_on_a_search(place: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     command = ["tune", *TINY, *SPACE, "--seeds", 1, "--fresh-seeds", 0, "--trials", 1, "--output", folder]
-    assert regkit(*command, "--jobs", 2, cwd=place).status == 0
-    assert begun[0].extent.trials == 1
+    assert regkit(*command, "--jobs", 0, cwd=place).status == 0
     worked = regkit("work", folder, cwd=place)
     assert worked.status == 0, worked.err
     assert "default, seed 0: " in worked.out

@@ -40,6 +40,8 @@ class FakeRunner:
     ran: Counter[tuple[str, int]] = field(default_factory=Counter)
     wrong: dict[str, Exception] = field(default_factory=dict)  # by the row's plugin: what its runs raise
     takes: float = 0.0  # seconds
+    keep_weights: bool = False
+    freed: list[Path] = field(default_factory=list)
     interrupts: Interrupts = field(default_factory=Interrupts)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -54,4 +56,4 @@ class FakeRunner:
         return Outcome({"dev": scores}, {"t": ("accuracy", False)}, seconds=1.0, operations=1.0)
 
     def free(self, folder: Path) -> None:
-        return
+        self.freed.append(folder)

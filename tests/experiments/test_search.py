@@ -51,6 +51,7 @@ class Pretender:
     score: Score
     ran: list[tuple[str, int]] = field(default_factory=list)
     stops_after: int | None = None
+    keep_weights: bool = False
     interrupts: Interrupts = field(default_factory=Interrupts)
 
     def run(self, settings: Settings, folder: Path, say: Callable[[str], None]) -> Outcome:

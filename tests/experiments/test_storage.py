@@ -33,6 +33,7 @@ def test_an_address_is_written_in_full(tmp_path: Path, monkeypatch: pytest.Monke
         == storage.resolve("journal:j.log", Path("s"))
         == f"journal:{tmp_path}/j.log"
     )
+    assert storage.resolve("sqlite:///x.db", Path("s")) == f"sqlite:///{tmp_path}/x.db"
     assert storage.resolve("postgresql://h/d", Path("s")) == "postgresql://h/d"
 
 
@@ -67,7 +68,10 @@ def no_journal(folder: Path) -> str:
 
 
 WRONG = {
-    "nowhere": (lambda folder: f"sqlite:///{folder}/none/study.db", "is out of reach: unable to open database file."),
+    "nowhere": (
+        lambda folder: f"sqlite:///{folder}/none/study.db",
+        "none/study.db does not exist: no study has begun there.",
+    ),
     "refused": (
         lambda folder: "postgresql://me:secret@127.0.0.1:1/d",
         "postgresql://me@127.0.0.1:1/d is out of reach: ",
@@ -77,7 +81,7 @@ WRONG = {
     "version": (another_version, "The runtime optuna version "),
     "no database": (no_database, "is out of reach: file is not a database."),
     "no journal": (no_journal, "is not what optuna "),
-    "folder": (lambda folder: f"journal:{folder}", "is out of reach: "),
+    "no file": (lambda folder: f"journal:{folder}/x.log", "x.log does not exist: no study has begun there."),
 }
 
 
@@ -90,6 +94,15 @@ def test_a_storage_that_cannot_be_used_is_said_in_a_sentence(name: str, tmp_path
     assert said in str(refused.value)
     assert "secret" not in str(refused.value)
     is_one_sentence(Ran(2, "", f"regkit: {refused.value}\n"))
+
+
+def test_a_storage_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for address in (f"journal:{tmp_path}", f"journal:{tmp_path}/file/x.log", f"sqlite:///{tmp_path}/none/x.db"):
+        with pytest.raises(
+            RegkitError, match=r"is out of reach: (Is a directory|Not a directory|File exists|unable to)"
+        ):
+            Study.create("study", tmp_path, address)
 
 
 def test_a_study_that_is_not_in_its_storage_is_said_with_those_that_are(tmp_path: Path) -> None:

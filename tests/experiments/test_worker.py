@@ -135,6 +135,18 @@ def test_a_signal_leaves_the_run_to_be_taken_up(tmp_path: Path) -> None:
     assert runner.ran == Counter({("plain", 0): 1, ("plain", 1): 1})
 
 
+def test_weights_that_a_killed_worker_left_are_freed_by_the_next_unless_they_were_to_be_kept(tmp_path: Path) -> None:
+    for keeps in (False, True):
+        study = begin(tmp_path / f"s{keeps}", plan_of(seeds=1))
+        Worker(study, FakeRunner(keep_weights=keeps)).work()
+        run = study.folder / "runs" / "plain-0"
+        run.mkdir(parents=True)
+        (run / "last").symlink_to("checkpoints")
+        runner = FakeRunner()
+        Worker(study, runner).work()
+        assert runner.freed == ([] if keeps else [run])
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path

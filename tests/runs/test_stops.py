@@ -98,6 +98,22 @@ def test_a_second_ctrl_c_stops_at_once() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+def test_signals_are_noted_until_the_outermost_block_ends() -> None:
+    """A worker has one for all of its runs, and each run has a block inside."""
+    from regkit.runs.interrupts import Interrupts
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with Interrupts() as interrupts:
+            with interrupts:
+                pass
+            signal.raise_signal(signal.SIGTERM)
+            assert interrupts.asked is signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_that_comes_twice_changes_nothing(number: signal.Signals) -> None:
     """torchrun sends several SIGTERM to a process that is about to save; a closed terminal, SIGHUP."""

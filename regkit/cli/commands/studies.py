@@ -56,6 +56,9 @@ Storage = Annotated[
 ]
 
 
+Jobs = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Processes that work at the same time. 0 leaves that to regkit work.")
+]
 KeepWeights = Annotated[
     bool,
     typer.Option("--keep-weights", metavar="", help="Keep the best model of every run.", rich_help_panel="Saving"),
@@ -80,10 +83,7 @@ def ablate(
     seeds: Annotated[
         str | None, typer.Option(metavar="N|LIST", help="Runs of each row: 5, or 0,1,2. Without it, 5.")
     ] = None,
-    jobs: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, help="Processes that work at the same time. 0 leaves that to regkit work."),
-    ] = 1,
+    jobs: Jobs = 1,
     rows: Annotated[
         MakingName | None, typer.Option(help="How rows are made of the sets. Without it, each set is a row.")
     ] = None,
@@ -149,7 +149,7 @@ def tune(
     fresh_seeds: Annotated[
         str | None, typer.Option(metavar="N", help="Runs of the winner and the default at the end. \\[default: 10]")
     ] = None,
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that work at the same time.")] = 1,
+    jobs: Jobs = 1,
     output: Output = None,
     storage: Storage = None,
     keep_weights: KeepWeights = False,

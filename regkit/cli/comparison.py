@@ -1,0 +1,48 @@
+"""Comparison: show the table of a study, and what a race came to."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from regkit.base.errors import typed
+from regkit.base.files import write
+from regkit.cli.terminal import print_lines
+from regkit.experiments import contest, formats
+from regkit.experiments.place import Place
+from regkit.experiments.plan import Plan
+from regkit.experiments.results import Result
+from regkit.experiments.summarize import summarize
+from regkit.experiments.table import Table
+
+ENDINGS = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}  # of the files of each form
+
+
+def show(place: Place, plan: Plan, results: Sequence[Result], form: str, console: Console) -> None:
+    """Write the table of a study, as far as it is, into its folder in every form, and print it in one."""
+    results = [each for each in results if plan.race is None or each.state != "waiting"]  # which a race may never run
+    table = summarize(place.name, {name: row.changes for name, row in plan.rows.items()}, results, plan.baseline)
+    for ending, written in formats.BY_ENDING.items():
+        write(place.folder / f"table{ending}", written(table))
+    if form == "terminal":
+        console.print(formats.as_renderable(table))
+        print_lines(console, _told(plan, results))
+        print_lines(console, _next(place, plan, table))
+    else:
+        console.out((place.folder / f"table{ENDINGS[form]}").read_text(encoding="utf8"), end="", highlight=False)
+
+
+def _told(plan: Plan, results: Sequence[Result]) -> list[str]:
+    """Say what a race came to; nothing for a study that is none."""
+    if plan.race is None:
+        return []
+    found = contest.verdict(plan, results)
+    dropped = [f"dropped: {row}: {why}" for row, why in found.dropped.items()]
+    return [*dropped, "the looks of a race are paid for in the next line, and not in the table:", str(found)]
+
+
+def _next(place: Place, plan: Plan, table: Table) -> list[str]:
+    """Write the commands that work next on a study."""
+    lines = [f"tables: {place.folder / 'table.md'}, .tex, .csv and .json"]
+    if any(row.missing for row in table.rows) and plan.race is None:
+        lines.append(f"to take up what is not finished: {typed('regkit', 'work', place.folder)}")
+    return [*lines, f"to look at it: {typed('regkit', 'report', place.folder)}"]
