@@ -1,12 +1,14 @@
 """Table: what many runs say together - of each row its scores, its difference from the baseline, its cost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, is_dataclass
+from math import isfinite
 from typing import Any
 
 from regkit.tasks.names import Split
 
 MEAN = "mean"  # the column of the mean over tasks
+DOUBT = 0.05  # the most for a difference that is told
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,12 @@ class Difference:
     pairs: int  # seeds that both have
     smallest: float  # the least p that so many pairs can give
     needed: int | None  # seeds that would tell a difference of this size, by the spread; None where nothing can be said
+    doubt: float = 0.0  # 1 - level of the widest interval that leaves 0 out, by Holm's method over the rows
 
     @property
     def told(self) -> bool:
-        """Whether it can be told from nothing: the interval leaves 0 out."""
-        return self.low > 0 or self.high < 0
+        """Whether it can be told from nothing: the interval leaves 0 out, and not only as one of many rows."""
+        return (self.low > 0 or self.high < 0) and self.doubt <= DOUBT
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,26 @@ class Table:
     notes: Sequence[str] = ()  # what whoever reads the table must know
 
     def as_json(self) -> dict[str, Any]:
-        """Put it into plain values; a number that is not there is None."""
-        rows = []
-        for row in self.rows:
-            entries = [asdict(column) | asdict(entry) for column, entry in row.entries.items()]
-            rows.append(asdict(row) | {"entries": entries})
-        return {"name": self.name, "baseline": self.baseline, "rows": rows, "notes": list(self.notes)}
+        """Put it into plain values, as JSON has them; a number that is not there is None."""
+        rows = [vars(row) | {"entries": [_entry(*each) for each in row.entries.items()]} for row in self.rows]
+        found = {"name": self.name, "baseline": self.baseline, "rows": rows, "notes": self.notes}
+        return dict(_plain(found))
+
+
+def _entry(column: Column, entry: Entry) -> dict[str, Any]:
+    """Put a cell beside the name of its column."""
+    difference = entry.difference and vars(entry.difference) | {"told": entry.difference.told}
+    return vars(column) | vars(entry) | {"difference": difference}
+
+
+def _plain(value: Any) -> Any:
+    """Turn what a table holds into dictionaries, lists, texts, and numbers that are finite."""
+    if is_dataclass(value):
+        return _plain(vars(value))
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):  # those of numpy, too
+        return float(value) if isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int)) else str(value)

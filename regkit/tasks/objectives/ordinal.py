@@ -103,7 +103,9 @@ class Ordinal:
         expected = self.above(evidence.double()).sigmoid().sum(-1).numpy()
         constant = np.ptp(expected) == 0  # which correlates with nothing
         return {
-            "quadratic_kappa": float(cohen_kappa_score(truth, guess, weights="quadratic")),
+            "quadratic_kappa": float(
+                cohen_kappa_score(truth, guess, labels=range(self.classes), weights="quadratic")
+            ),  # distances are those of the classes, whichever of them occur
             "spearman": 0.0 if constant else float(spearmanr(truth, expected).statistic),
         }
 

@@ -1,0 +1,44 @@
+"""Studies: results of cells as a study leaves them, without runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from regkit.experiments.results import Result
+from regkit.runs import evidence
+from regkit.runs.evidence import Evidence
+from regkit.tasks.objectives import Binary, Regression
+
+MAINS = {"sst": ("accuracy", False)}
+TWO = {"sst": ("accuracy", False), "sts": ("loss", True)}
+
+
+def result(row: str, seed: int, score: float, loss: float | None = None, **others: object) -> Result:
+    """One finished run: its score on dev, of a task or, with a loss, of two."""
+    scores = {"sst": {"accuracy": score}} | ({} if loss is None else {"sts": {"loss": loss}})
+    given = {"scores": {"dev": scores}, "mains": MAINS if loss is None else TWO} | others
+    return Result(row, seed, "finished", **given)  # type: ignore[arg-type]
+
+
+def ablation(scores: Mapping[str, Sequence[float]]) -> list[Result]:
+    """Finished runs with these scores by row, for seeds from 0."""
+    return [result(row, seed, score) for row, values in scores.items() for seed, score in enumerate(values)]
+
+
+def answered(folder: Path, row: str, seed: int, right: float, examples: int = 60) -> Result:
+    """A run that answers a yes-or-no task and a score, and leaves its answers."""
+    torch.manual_seed(7)  # of the examples, which are the same for every run
+    labels, near = torch.randint(2, [examples]), torch.rand(examples) * 5
+    hard = torch.randn(examples)
+    torch.manual_seed(100 * seed + len(row))
+    output = (2 * labels - 1) * (right + hard + 0.3 * torch.randn(examples))
+    guess = near + torch.randn(examples) / right
+    ids = [str(number) for number in range(examples)]
+    own = folder / f"{row}-{seed}"
+    own.mkdir()
+    there = {"sst": Evidence(Binary(), output, labels, ids), "sts": Evidence(Regression(0.0, 5.0), guess, near, ids)}
+    evidence.save(own, {"dev": there})
+    scores = {task: dict(each.objective.metrics(each.output, each.labels)) for task, each in there.items()}
+    mains = {"sst": ("accuracy", False), "sts": ("loss", True)}
+    return Result(row, seed, "finished", {"dev": scores}, mains, seconds=10.0 + seed, memory=2.0**30, folder=own)
