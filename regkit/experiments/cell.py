@@ -115,12 +115,12 @@ class Runner:
         evidence.save(folder, answers(folder, tasks, settings))
 
     def _operations(self, settings: Settings) -> float:
-        """Count the operations of a step, once for all seeds of a row; NaN where they do not fit into memory."""
+        """Count the operations of a step, once for all seeds of a row; NaN where a step cannot be tried."""
         key = settings.model_copy(update={"seed": 0}).model_dump_json()
         if key not in self.counted:
             try:
                 self.counted[key] = operations(Experiment.build(settings, shared=self.shared))
-            except RuntimeError:
+            except Exception:  # out of memory, or a plugin that fails on few examples: the run is finished all the same
                 self.counted[key] = nan
         return self.counted[key]
 

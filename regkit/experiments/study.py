@@ -124,6 +124,8 @@ class Study:
         dead = [trial for trial in trials if is_running(trial) and self.verdict(trial) == "dead"]
         for trial in dead:
             Claim(self, trial._trial_id).fail(**{DEAD: True})
+            if lock := trial.user_attrs.get("lock"):
+                Path(lock).unlink(missing_ok=True)
         return dead
 
 

@@ -190,10 +190,12 @@ class Worker:
             claim.fail(**{ERROR: said})
             self.say(f"{name(cell)} failed: {said}")
             return
-        if claim.complete(outcome.value, **outcome.as_attributes()):
+        claim.lost = not claim.complete(outcome.value, **outcome.as_attributes())
+        if not claim.lost:
             self.runner.free(folder)
-            done = sum(is_complete(trial) for trial in self.study.trials() if cell_of(trial) in plan.cells())
-            spent = f"{time.monotonic() - began:.0f} s; {done} of {len(plan.cells())} runs are finished"
+            cells = set(plan.cells())
+            done = sum(is_complete(trial) and cell_of(trial) in cells for trial in self.study.trials())
+            spent = f"{time.monotonic() - began:.0f} s; {done} of {len(cells)} runs are finished"
             self.say(f"{name(cell)}: {_shown(outcome)}, {spent}")
 
     def _folder(self, plan: Plan, cell: Cell, trials: Sequence[Any]) -> Path:
