@@ -4,16 +4,18 @@ import csv
 import json
 import shutil
 import string
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
+from regkit.base.errors import RunError
 from regkit.runs import evidence
 from regkit.runs.ensemble import Answered, answer, ensemble, mean_of
-from regkit.tasks.task import Task
+from regkit.tasks.task import Examples, Task
 from regkit.testing import tiny_tasks
 from regkit.training.intervals import intervals
 from tests.helpers import SPECIAL, regkit, write_csv, write_encoder, write_tasks
@@ -161,8 +163,23 @@ def test_a_kind_whose_answers_have_no_mean_is_refused_by_name() -> None:
 
     own: Any = Own()
     tasks = [Task("mine", own, tiny_tasks()[0].splits)]
-    with pytest.raises(Exception, match="task 'mine' is of kind own, whose answers have no mean"):
+    with pytest.raises(RunError, match="task 'mine' is of kind own, whose answers have no mean"):
         ensemble([answered("a", tasks), answered("b", tasks)], "dev")
+
+
+@pytest.mark.parametrize("part", ["ids", "labels", "texts"])
+def test_examples_are_compared_by_name_label_and_text(part: str) -> None:
+    """A run that has kept its answers alone has no texts, and those are not compared with anything."""
+    task = tiny_tasks()[0]
+    examples = cast(Examples, task.splits["dev"])
+    texts = [(f"text {name}",) for name in examples.ids]
+    kept = replace(task, splits={"dev": replace(examples, texts=texts)})
+    assert examples.labels is not None
+    changed: dict[str, Any] = {"ids": examples.ids[::-1], "labels": examples.labels.flip(0), "texts": texts[::-1]}
+    other = replace(task, splits={"dev": replace(examples, **({"texts": texts} | {part: changed[part]}))})
+    ensemble([answered("a", [kept]), answered("b", [task])], "dev")
+    with pytest.raises(RunError, match="task 'classes' has other dev examples in b than in a"):
+        ensemble([answered("a", [kept]), answered("b", [other])], "dev")
 
 
 def test_the_mean_is_that_of_each_score() -> None:
