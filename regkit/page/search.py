@@ -30,12 +30,10 @@ def sections(search: Search, title: str = "") -> list[Section]:
         Panel("Trials in their order. Hollow: cut short.", [_history(search)]),
     ]
     blocks += _best(search)
-    if search.importance:
-        bars = sorted(
-            ((name, share) for name, share in search.importance.items() if is_number(share)), key=lambda each: -each[1]
-        )
-        blocks.append(Panel("How much of the variance of the value each parameter explains.", [
-            Bars("importance", bars, percent=True)]))  # fmt: skip
+    shares = [(name, share) for name, share in search.importance.items() if is_number(share)]
+    if shares:
+        bars = Bars("importance", sorted(shares, key=lambda each: -each[1]), percent=True)
+        blocks.append(Panel("How much of the variance of the value each parameter explains.", [bars]))
     if slices := _slices(search):
         blocks.append(Panel("The value against each parameter. Hollow: trials that were cut short.", slices))
     return [Section(f"{before}Search", [*blocks, _trials(search)])]
