@@ -7,7 +7,7 @@ from regkit.experiments.table import MEAN, Column, Difference, Entry, Row, Table
 from regkit.page.document import Block, Cell, Grid, Note, Panel, Section
 from regkit.page.figures import Dot, Dots, Forest, Interval
 from regkit.page.groups import brief
-from regkit.page.scales import DASH, fixed, number, signed
+from regkit.page.scales import DASH, fixed, is_number, number, signed
 from regkit.page.words import interval
 
 FOLDED = 24  # rows of a table that is folded where it has more
@@ -115,7 +115,7 @@ def _costs(table: Table) -> list[Block]:
     """Draw the mean score against the time, and list what the runs of each row took."""
     rows = [
         [row.name, _time(row.cost.seconds), _times(_ratio(table, row)), _times(row.cost.operations),
-         in_bytes(row.cost.memory) if row.cost.memory == row.cost.memory else DASH, "; ".join(row.effects)]
+         in_bytes(row.cost.memory) if is_number(row.cost.memory) else DASH, "; ".join(row.effects)]
         for row in table.rows
         if row.cost
     ]  # fmt: skip
@@ -150,7 +150,7 @@ def _dot(table: Table, row: Row, column: Column) -> Dot | None:
 
 
 def _time(seconds: float) -> str:
-    return in_time(seconds) if seconds == seconds else DASH
+    return in_time(seconds) if is_number(seconds) else DASH
 
 
 def _times(ratio: float | None) -> str:

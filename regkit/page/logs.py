@@ -48,6 +48,8 @@ class Log:
     def add(self, record: Mapping[str, Any]) -> None:
         """Add a line of the log. A line that holds something else raises one of Python's own errors."""
         stage, step = str(record["stage"]), float(record["step"])
+        if not math.isfinite(step):
+            raise ValueError("a step is a number")
         if not self.stages or self.stages[-1][1] != stage:
             self.stages.append((self.end, stage))
         at = self.stages[-1][0] + step

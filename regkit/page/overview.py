@@ -79,12 +79,17 @@ def _of_files(run: Shown) -> list[str]:
     """Say what of a run's files cannot be shown, and where its batches were cut smaller."""
     log = run.log
     lines = [] if run.run.settings else ["config.toml cannot be read, so the settings are not shown"]
-    lines += [f"{log.broken} lines of the log cannot be read"] if log.broken else []
-    lines += [f"{log.infinite} numbers of the log are not finite, and not drawn"] if log.infinite else []
+    lines += [f"{_count(log.broken, 'line')} of the log cannot be read"] if log.broken else []
+    lines += [f"{_count(log.infinite, 'number')} in the log not finite, and not drawn"] if log.infinite else []
     fits = "to fit in memory"
     return lines + [
         f"from step {at + 1:.0f} on, micro-batches have at most {most} tokens, {fits}" for at, most in log.smaller
     ]
+
+
+def _count(number: int, what: str) -> str:
+    """Count things: `1 line`, `3 lines`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _skipped(found: Sequence[Shown]) -> list[Block]:

@@ -1,6 +1,5 @@
 """Search: the section of a page that shows the trials of a search, what mattered, and what was best."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -31,10 +30,10 @@ def sections(search: Search, title: str = "") -> list[Section]:
         Panel("Trials in their order. Hollow: cut short.", [_history(search)]),
     ]
     blocks += _best(search)
-    if search.importance:
-        bars = sorted(search.importance.items(), key=lambda each: -each[1])
-        blocks.append(Panel("How much of the variance of the value each parameter explains.", [
-            Bars("importance", bars, percent=True)]))  # fmt: skip
+    shares = [(name, share) for name, share in search.importance.items() if is_number(share)]
+    if shares:
+        bars = Bars("importance", sorted(shares, key=lambda each: -each[1]), percent=True)
+        blocks.append(Panel("How much of the variance of the value each parameter explains.", [bars]))
     if slices := _slices(search):
         blocks.append(Panel("The value against each parameter. Hollow: trials that were cut short.", slices))
     return [Section(f"{before}Search", [*blocks, _trials(search)])]
@@ -46,7 +45,7 @@ def _said(search: Search) -> str:
 
 
 def _finite(trial: Trial) -> bool:
-    return trial.value is not None and math.isfinite(trial.value)
+    return is_number(trial.value)
 
 
 def _history(search: Search) -> Dots:
@@ -80,9 +79,9 @@ def _params(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _gain(found: object) -> list[Block]:
     """Say how much better the best is than the default, by seeds that have chosen nothing."""
-    if not isinstance(found, dict) or not isinstance(found.get("mean"), float):
+    if not isinstance(found, dict) or not is_number(found.get("mean")):
         return []
-    low, high = (float("nan") if found.get(end) is None else found[end] for end in ("low", "high"))
+    low, high = (found[end] if is_number(found.get(end)) else float("nan") for end in ("low", "high"))
     told = interval(low, high) or "no interval: one seed is all there is"
     return [Note([f"With fresh seeds, the best is {signed(found['mean'])} above the default, {told}."])]
 
@@ -116,7 +115,12 @@ def _slice(name: str, trials: Sequence[Trial]) -> Dots:
 def _trials(search: Search) -> Grid:
     names = list(dict.fromkeys(name for trial in search.trials for name in trial.params))
     rows = [
-        [str(trial.number), _state(trial), DASH if trial.value is None else number(trial.value, 4), _time(trial)]
+        [
+            str(trial.number),
+            _state(trial),
+            number(trial.value, 4) if trial.value is not None and _finite(trial) else DASH,
+            _time(trial),
+        ]
         + [_value(trial.params.get(name)) for name in names]
         for trial in search.trials
     ]
@@ -129,4 +133,4 @@ def _state(trial: Trial) -> str:
 
 
 def _time(trial: Trial) -> str:
-    return DASH if trial.seconds is None else in_time(trial.seconds)
+    return DASH if trial.seconds is None or not is_number(trial.seconds) else in_time(trial.seconds)

@@ -1,16 +1,20 @@
 """Studies: read what an ablation or a search has left in its folder."""
 
-import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from regkit.base.errors import RunError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
+
+from regkit.base.errors import RunError, explain
 from regkit.base.files import read_json
 from regkit.experiments.table import Column, Cost, Difference, Entry, Row, Table
+from regkit.page.scales import is_number
 
+T = TypeVar("T")
+NAN = float("nan")
 STUDY, TABLE, SEARCH = "study.toml", "table.json", "search.json"
 
 
@@ -19,16 +23,16 @@ class Trial:
     """A trial of a search: what it tried, and the value that it came to."""
 
     number: int
-    state: str  # complete, pruned, fail or running
+    state: Annotated[str, AfterValidator(str.lower)]  # complete, pruned, failed, running and others
     value: float | None
-    params: Mapping[str, Any]
+    params: dict[str, Any]
     seconds: float | None = None
-    error: str = ""  # the sentence of one that failed
+    error: str | None = None  # the sentence of one that failed
 
     @property
     def counts(self) -> bool:
         """Whether its value is that of a whole trial."""
-        return self.state == "complete" and self.value is not None and math.isfinite(self.value)
+        return self.state == "complete" and is_number(self.value)
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,9 @@ class Search:
     """A search over settings, whole or as far as it is."""
 
     trials: list[Trial]
-    importance: Mapping[str, float] = field(default_factory=dict)
-    best: Mapping[str, Any] = field(default_factory=dict)
-    default: Mapping[str, Any] = field(default_factory=dict)
+    importance: dict[str, float] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+    default: dict[str, Any] = field(default_factory=dict)
     minimize: bool = False
 
 
@@ -58,79 +62,55 @@ def is_study(folder: Path) -> bool:
 
 def read(folder: Path) -> Study:
     """Read a study. Raises RunError, which names the file, if one is not what a study writes."""
-    table, search = (_read(folder / name, make) for name, make in ((TABLE, table_from), (SEARCH, search_from)))
-    return Study(folder.resolve().name, table, search)
+    return Study(folder.resolve().name, _read(folder / TABLE, table_from), _read(folder / SEARCH, search_from))
 
 
-def _read(path: Path, make: Any) -> Any:
+def _read(path: Path, make: Callable[[Any], T]) -> T | None:
     if not path.is_file():
         return None
     try:
         return make(read_json(path))
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValidationError as error:
+        raise RunError(explain(error, str(path), ())) from None
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise RunError(f"{path} is not what a study writes: {type(error).__name__}, {error}.") from None
 
 
 def table_from(values: Mapping[str, Any]) -> Table:
-    """Build a table from what `Table.as_json` made of it: a number that is None is not there."""
+    """Build a table from what `Table.as_json` made of it. Raises ValueError or another of Python's errors."""
     rows = [_row(each) for each in values["rows"]]
-    columns = dict.fromkeys(column for row in rows for column in row.entries)
-    return Table(str(values["name"]), list(columns), rows, str(values["baseline"]), _texts(values.get("notes")))
+    columns = list(dict.fromkeys(column for row in rows for column in row.entries))
+    return _checked(Table, {**values, "columns": columns, "rows": rows})
 
 
 def _row(values: Mapping[str, Any]) -> Row:
+    entries = {_checked(Column, each): _entry(each) for each in values["entries"]}
     cost = values.get("cost")
-    return Row(
-        str(values["name"]),
-        values.get("settings") or {},
-        {Column(**_fields(Column, each)): _entry(each) for each in values["entries"]},
-        Cost(**_fields(Cost, cost)) if cost else None,
-        _texts(values.get("effects")),
-        {int(seed): str(said) for seed, said in (values.get("failures") or {}).items()},
-        [int(seed) for seed in values.get("missing") or ()],
-    )
-
-
-def _texts(values: Any) -> list[str]:
-    return [str(each) for each in values or ()]
+    return _checked(Row, {**values, "entries": entries, "cost": _checked(Cost, cost) if cost else None})
 
 
 def _entry(values: Mapping[str, Any]) -> Entry:
-    by_seed = {int(seed): _float(value) for seed, value in values["values"].items()}
+    by_seed = {seed: _float(value) for seed, value in values["values"].items()}
     found = values.get("difference")
-    difference = Difference(**_fields(Difference, found)) if found else None
-    return Entry(by_seed, _float(values["mean"]), _float(values["deviation"]), difference)
+    return _checked(Entry, {**values, "values": by_seed, "difference": _checked(Difference, found) if found else None})
 
 
-def _fields(form: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Choose the values of a class's fields: None stays where a field may be None, and is NaN where it is a number."""
-    known = {field.name: PLAIN.get(field.type, lambda value: value) for field in fields(form)}
-    return {name: read(values[name]) for name, read in known.items() if name in values}
+def _checked(form: type[T], values: Mapping[str, Any]) -> T:
+    """Build a dataclass from values of JSON, checked; None is NaN where a field is a number."""
+    known = {each.name: each.type for each in fields(form)}  # type: ignore[arg-type]
+    given = {name: values[name] for name in known if name in values}
+    numbers = {name: _float(value) for name, value in given.items() if known[name] is float}
+    return TypeAdapter(form).validate_python(given | numbers)
 
 
-def _float(value: Any) -> float:
-    return float("nan") if value is None else float(value)
-
-
-PLAIN: Mapping[Any, Any] = {float: _float, str: str, int: int}  # how fields of these types are read
+def _float(value: Any) -> Any:
+    """Make a float of a whole number, and NaN of None; what is neither is left to be refused."""
+    return NAN if value is None else float(value) if isinstance(value, int) else value
 
 
 def search_from(values: Mapping[str, Any]) -> Search:
-    """Build a search from the values of its file."""
-    trials = [
-        Trial(
-            int(each["number"]),
-            str(each["state"]).lower(),
-            None if each.get("value") is None else float(each["value"]),
-            each.get("params") or {},
-            each.get("seconds"),
-            str(each.get("error") or ""),
-        )
-        for each in values["trials"]
-    ]
-    importance = {str(name): _float(share) for name, share in (values.get("importance") or {}).items()}
-    best, default = (values.get(name) or {} for name in ("best", "default"))
-    trials.sort(key=lambda trial: trial.number)
-    return Search(trials, importance, best, default, values.get("direction") == "minimize")
+    """Build a search from the values of its file. Raises ValueError or another of Python's errors."""
+    found = TypeAdapter(Search).validate_python({**values, "minimize": values.get("direction") == "minimize"})
+    return replace(found, trials=sorted(found.trials, key=lambda trial: trial.number))

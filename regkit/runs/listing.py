@@ -1,6 +1,7 @@
 """Listing: read what there is to say of runs from their folders, without torch."""
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -56,9 +57,10 @@ class Run:
         """The time from the first line of the log to its last, pauses included; None without a log."""
         try:
             first, last = _ends(self.folder / LOG)
-            return float(json.loads(last)["time"]) - float(json.loads(first)["time"])
-        except (OSError, ValueError, LookupError, TypeError):
+            seconds = float(json.loads(last)["time"]) - float(json.loads(first)["time"])
+        except (OSError, ValueError, LookupError, TypeError, OverflowError):
             return None
+        return seconds if math.isfinite(seconds) else None
 
     @cached_property
     def bytes(self) -> int:

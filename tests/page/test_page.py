@@ -175,7 +175,7 @@ def test_a_panel_has_a_legend_only_where_a_chart_has_several_lines() -> None:
     assert Panel("", [one, Curves("b", [Curve("y", [(0.0, 1.0)])])]).legend == []
     several = Curves("c", [Curve("x", [(0.0, 1.0)]), Curve("z", [(0.0, 1.0)], style=1), Curve("w", [], muted=True)])
     assert Panel("", [one, several]).legend == [("x", 0), ("z", 1)]
-    assert "1 others, in grey" in html(Document("t", [], [Section("s", [Panel("p", [several])])]))
+    assert "1 other, in grey" in html(Document("t", [], [Section("s", [Panel("p", [several])])]))
 
 
 def test_a_page_of_sixty_tasks_is_whole_and_small(tmp_path: Path) -> None:

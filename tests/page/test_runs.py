@@ -69,7 +69,7 @@ def test_what_a_log_has_that_is_no_record_is_counted_and_left_out(tmp_path: Path
     assert (len(log.losses["mood", "task"]), log.broken, log.infinite) == (4, 6, 1)
     said = words(sections_of(folder)["Warnings"])
     assert "6 lines of the log cannot be read" in said
-    assert "1 numbers of the log are not finite, and not drawn" in said
+    assert "1 number in the log not finite, and not drawn" in said
     assert read_log(tmp_path / "nowhere").end == 0
 
 
