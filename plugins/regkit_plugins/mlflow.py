@@ -5,6 +5,7 @@ A run that goes on goes on in the same MLflow run, which is told only what it do
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,16 +46,15 @@ class MLflow:
         self.bookmark.move([])
 
     def _experiment(self) -> str:
-        """Find or make the experiment; several runs may begin at once."""
+        """Find or make the experiment."""
         from mlflow import MlflowException
 
-        try:
-            return str(self.client.create_experiment(self.experiment))
-        except MlflowException:  # it is there
+        found = self.client.get_experiment_by_name(self.experiment)
+        if found is None:
+            with suppress(MlflowException):  # another run that begins at the same time has made it
+                self.client.create_experiment(self.experiment)
             found = self.client.get_experiment_by_name(self.experiment)
-            if found is None:
-                raise
-            return str(found.experiment_id)
+        return str(found.experiment_id)
 
     @hookimpl
     def logged(self, records: Sequence[Mapping[str, Any]]) -> None:

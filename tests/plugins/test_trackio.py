@@ -1,5 +1,6 @@
 """Trackio, by its own storage, in the test's folder."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from regkit_plugins.trackio import Trackio
 from regkit import Bookmark
 from tests.plugins.followed import LOSS, LOSSES, SCORE, SCORES, SETTINGS, follow
 
-pytest.importorskip("trackio")
+if not importlib.util.find_spec("trackio"):  # it is imported later: it reads the environment then
+    pytest.skip("trackio is not installed", allow_module_level=True)
 pytestmark = pytest.mark.slow  # its threads end when they like
 
 
