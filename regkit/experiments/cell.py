@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ import torch
 from regkit.base.errors import RegkitError
 from regkit.base.files import read_object, write
 from regkit.experiments.cost import Clock, begin_peak, peak
+from regkit.experiments.results import value_of
 from regkit.runs import disk, evidence, resume
 from regkit.runs.evidence import NAMES, Answers, Evidence
 from regkit.runs.execute import executed
@@ -56,12 +56,8 @@ class Outcome:
 
     @property
     def value(self) -> float:
-        """The mean of the tasks' deciding scores on dev, higher being better; 0 where there is none that is finite."""
-        found = []
-        for task, scores in self.scores.get("dev", {}).items():
-            metric, less = self.mains[task]
-            found += [-scores[metric] if less else scores[metric]] if metric in scores else []
-        return mean(each for each in found) if found and all(map(isfinite, found)) else 0.0
+        """The mean of the tasks' deciding scores on dev, higher being better."""
+        return value_of(self.scores.get("dev", {}), self.mains)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from regkit.base.errors import RunError, nearest
 from regkit.experiments import storage as storages
 from regkit.experiments.alive import Pulse, Watch
 
-PLAN, ROUND = "plan", "round"  # attributes of a study
+PLAN, ROUND, UNTIL = "plan", "round", "until"  # attributes of a study; the last is the end of the time for it
 ERROR, DEAD, STOPPED, WITHDRAWN = "error", "dead", "stopped", "withdrawn"  # attributes of a trial: why it has failed
 
 

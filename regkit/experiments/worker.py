@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,8 +13,9 @@ from regkit.base.errors import RegkitError, RunError, StoppedError
 from regkit.base.failures import last_line
 from regkit.experiments.alive import Pulse
 from regkit.experiments.plan import Cell, Plan
+from regkit.experiments.race import Race
 from regkit.experiments.results import cell_of
-from regkit.experiments.study import ERROR, PLAN, ROUND, STOPPED, Claim, Study, is_complete, is_running
+from regkit.experiments.study import ERROR, PLAN, ROUND, STOPPED, UNTIL, Claim, Study, is_complete, is_running
 from regkit.runs.folders import is_run
 
 LOOK = 5.0  # seconds between two looks at cells whose workers may be dead
@@ -25,12 +27,13 @@ class Order(Protocol):
     """Says which run is next."""
 
     def next(
-        self, scores: Mapping[str, Mapping[int, float]], seconds: Mapping[str, float], running: Collection[Cell]
-    ) -> Cell | None:
-        """Choose by the scores so far, by row and seed, and each row's mean seconds; None where nothing is left.
-
-        `running` are cells that are not to be had: they run, or have failed.
-        """
+        self,
+        scores: Mapping[str, Mapping[int, float]],
+        seconds: Mapping[str, float],
+        running: Collection[tuple[str, int]],
+        failed: Collection[tuple[str, int]],
+    ) -> tuple[str, int] | None:
+        """Choose by the scores so far, by row and seed, and each row's mean seconds; None where nothing is left."""
         ...
 
 
@@ -41,11 +44,27 @@ class InOrder:
     cells: Sequence[Cell]
 
     def next(
-        self, scores: Mapping[str, Mapping[int, float]], seconds: Mapping[str, float], running: Collection[Cell]
+        self,
+        scores: Mapping[str, Mapping[int, float]],
+        seconds: Mapping[str, float],
+        running: Collection[tuple[str, int]],
+        failed: Collection[tuple[str, int]],
     ) -> Cell | None:
-        """Choose the first cell that is neither done nor running."""
-        left = (cell for cell in self.cells if cell.seed not in scores.get(cell.row, {}) and cell not in running)
-        return next(left, None)
+        """Choose the first cell that is not done, does not run and has not failed."""
+        left = (cell for cell in self.cells if cell.seed not in scores.get(cell.row, {}))
+        return next((cell for cell in left if cell not in running and cell not in failed), None)
+
+
+def order_of(plan: Plan) -> Order:
+    """Let a plan say which run is next: a race by its scores, or else one row after the other."""
+    return race_of(plan) if plan.racing else InOrder(plan.cells())
+
+
+def race_of(plan: Plan) -> Race:
+    """Make the rules of the race between the rows of a plan."""
+    controls = plan.controls()
+    rows = [name for name in plan.rows if name not in controls]
+    return Race(rows, controls, max_seeds=len(plan.seeds), first=min(plan.seeds))
 
 
 @dataclass
@@ -77,7 +96,8 @@ class Cells:
     def next(self, order: Order) -> Cell | None:
         """Ask which run is next."""
         seconds = {row: sum(each) / len(each) for row, each in self.seconds.items()}
-        return order.next(self.scores, seconds, {*self.running, *self.failed})
+        found = order.next(self.scores, seconds, self.running, self.failed)
+        return Cell(*found) if found else None
 
 
 @dataclass
@@ -86,7 +106,7 @@ class Worker:
 
     study: Study
     runner: Any  # a `cell.Runner`, or what stands for one in a test
-    order: Callable[[Plan], Order] = lambda plan: InOrder(plan.cells())
+    order: Callable[[Plan], Order] = order_of
     say: Callable[[str], None] = lambda line: None
     claim: Claim | None = None  # what it is at
 
@@ -101,12 +121,19 @@ class Worker:
                 plan, round_ = Plan.from_values(attributes[PLAN]), attributes.get(ROUND, 0)
                 cells = Cells.of(self.study, trials, round_)
                 cell = cells.next(self.order(plan))
+                if self._is_over(attributes, cells, cell):
+                    return
                 if cell is not None:
                     self._take(plan, cell, round_, trials, pulse)
                 elif any(self.study.verdict(trial) == "unknown" for trial in cells.running.values()):
                     time.sleep(LOOK)  # it is known soon whether its worker lives
                 else:
                     return
+
+    def _is_over(self, attributes: Mapping[str, Any], cells: Cells, cell: Cell | None) -> bool:
+        """Whether the time that the user gave is over, or would be before the next run is done."""
+        known = cells.seconds.get(cell.row if cell else "", [0.0])
+        return bool(time.time() + sum(known) / len(known) > (attributes.get(UNTIL) or inf))
 
     def _sweep(self) -> None:
         """Free the weights that a worker left which was killed right after it had finished its run."""
