@@ -95,6 +95,9 @@ def _of_row(name: str, table: Table, found: Mapping[Column, Difference]) -> Iter
         if each.pairs > 1 and each.low != each.low:
             yield f"'{name}' differs by the same in every seed ({column}), so nothing can be told of the spread."
     main = next((column for column in found if not column.metric), next(iter(found)))
+    seeds = len(row.entries[main].values.keys() | baseline.entries[main].values.keys())
+    if found[main].pairs < seeds:
+        yield f"'{name}' is compared over the {found[main].pairs} of {seeds} seeds that both have, not by the means shown."
     needed = found[main].needed
     if not found[main].told and needed and needed > found[main].pairs:
         yield f"'{name}': about {needed} seeds would tell a difference of this size ({main})."

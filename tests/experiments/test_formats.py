@@ -155,6 +155,8 @@ def test_json_has_the_score_of_every_seed() -> None:
 def test_numbers_have_the_digits_that_their_column_needs() -> None:
     small = {"plain": [0.91231, 0.91233, 0.91236], "up": [0.91234, 0.91235, 0.91238]}
     assert ".91233 ± .00003" in shown(table_of(ablation(small)), 80)
+    alike = {"plain": [0.9, 0.8, 0.7], "up": [0.90031, 0.80039, 0.70033]}
+    assert ".800 ± .100  +.0003 [.0002, .0004]" in shown(table_of(ablation(alike)), 80)
     large = {"plain": [1234.5, 1250.1, 1241.0], "up": [1230.5, 1251.1, 1241.7]}
     assert "1241.9 ± 7.8" in shown(table_of(ablation(large)), 80)
     assert [number(value, 3) for value in (0.5, -0.0001, 1.0, -1.25, float("inf"))] == [
