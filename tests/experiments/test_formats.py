@@ -5,12 +5,13 @@ import io
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from regkit.experiments.formats import BY_ENDING, as_csv, as_json, as_latex, as_markdown, as_renderable
+from regkit.experiments.formats import FORMATS, as_csv, as_json, as_latex, as_markdown, as_renderable, save
 from regkit.experiments.formats.cells import number, probability, seconds
 from regkit.experiments.formats.latex import escape
 from regkit.experiments.results import Result
@@ -149,7 +150,14 @@ def test_csv_has_a_line_for_each_row_and_column_and_empty_fields_for_what_is_not
 def test_json_has_the_score_of_every_seed() -> None:
     found = json.loads(as_json(whole()))
     assert found["rows"][1]["entries"][0]["values"] == {str(seed): score for seed, score in enumerate(SCORES["smart"])}
-    assert list(BY_ENDING) == [".md", ".tex", ".csv", ".json"]
+
+
+def test_a_table_is_saved_in_every_format(tmp_path: Path) -> None:
+    table = whole()
+    save(table, tmp_path)
+    found = {path.name: path.read_text(encoding="utf8") for path in tmp_path.iterdir()}
+    assert sorted(found) == ["table.csv", "table.json", "table.md", "table.tex"]
+    assert set(found.values()) == {render(table) for render in FORMATS.values()}
 
 
 def test_numbers_have_the_digits_that_their_column_needs() -> None:
