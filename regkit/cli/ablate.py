@@ -14,11 +14,10 @@ import typer
 from rich.console import Console
 
 from regkit.base.errors import RegkitError, StoppedError
-from regkit.base.files import write
 from regkit.cli import plan as plans
 from regkit.cli.terminal import Terminal, print_line, print_lines
 from regkit.experiments.cell import Runner
-from regkit.experiments.formats import BY_ENDING, as_renderable
+from regkit.experiments.formats import FORMATS, as_renderable, save
 from regkit.experiments.place import Place, threads
 from regkit.experiments.plan import Cell, Plan
 from regkit.experiments.results import Result, read_results
@@ -31,7 +30,6 @@ from regkit.runs.interrupts import Interrupts
 from regkit.runs.shared import Shared
 
 LOOK = 0.2  # seconds between two looks at the workers
-ENDINGS = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}  # of the forms of a table
 STORAGE = "REGKIT_STORAGE"  # the variable that hands a storage to workers: a command line is there for all to read
 
 
@@ -149,12 +147,11 @@ def show(place: Place, plan: Plan, results: Sequence[Result], form: str, console
     table = summarize(place.name, {name: row.changes for name, row in plan.rows.items()}, results, plan.baseline)
     if plan.racing:
         table = replace(table, notes=[verdict(plan, results), *table.notes])
-    for ending, written in BY_ENDING.items():
-        write(place.folder / f"table{ending}", written(table))
+    save(table, place.folder)
     if form == "terminal":
         console.print(as_renderable(table))
     else:
-        console.out(BY_ENDING[ENDINGS[form]](table), end="", highlight=False)
+        console.out(FORMATS[form](table), end="", highlight=False)
 
 
 def verdict(plan: Plan, results: Sequence[Result]) -> str:
