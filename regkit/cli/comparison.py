@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from regkit.base.errors import typed
-from regkit.base.files import write
 from regkit.cli.terminal import print_lines
 from regkit.experiments import contest, formats
 from regkit.experiments.place import Place
@@ -14,21 +13,18 @@ from regkit.experiments.results import Result
 from regkit.experiments.summarize import summarize
 from regkit.experiments.table import Table
 
-ENDINGS = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}  # of the files of each form
-
 
 def show(place: Place, plan: Plan, results: Sequence[Result], form: str, console: Console) -> None:
     """Write the table of a study, as far as it is, into its folder in every form, and print it in one."""
     results = [each for each in results if plan.race is None or each.state != "waiting"]  # which a race may never run
     table = summarize(place.name, {name: row.changes for name, row in plan.rows.items()}, results, plan.baseline)
-    for ending, written in formats.BY_ENDING.items():
-        write(place.folder / f"table{ending}", written(table))
+    formats.save(table, place.folder)
     if form == "terminal":
         console.print(formats.as_renderable(table))
         print_lines(console, _told(plan, results))
         print_lines(console, _next(place, plan, table))
     else:
-        console.out((place.folder / f"table{ENDINGS[form]}").read_text(encoding="utf8"), end="", highlight=False)
+        console.out(formats.FORMATS[form](table), end="", highlight=False)
 
 
 def _told(plan: Plan, results: Sequence[Result]) -> list[str]:

@@ -18,6 +18,7 @@ from regkit.experiments.search import SEARCH, Search
 from regkit.experiments.standing import Standing
 from regkit.experiments.study import CHANGES, ERROR, PLAN, ROUND, STOPPED, UNTIL, Claim, Study, is_complete, is_running
 from regkit.runs.folders import is_run
+from regkit.runs.settings import Settings
 
 LOOK = 5.0  # seconds between two looks at cells whose workers may be dead
 KEEPS = "keep_weights"  # an attribute of a trial
@@ -182,7 +183,9 @@ class Worker:
         """Run a cell that is this worker's, and note what it came to, or why it failed."""
         began = time.monotonic()
         try:
-            outcome = self.runner.run(plan.settings_of(cell), folder, lambda line: self.say(f"{name(cell)}: {line}"))
+            outcome = self.runner.run(
+                self._settings(plan, cell), folder, lambda line: self.say(f"{name(cell)}: {line}")
+            )
         except StoppedError:
             raise
         except Exception as error:
@@ -197,6 +200,11 @@ class Worker:
             done = sum(is_complete(trial) and cell_of(trial) in cells for trial in self.study.trials())
             spent = f"{time.monotonic() - began:.0f} s; {done} of {len(cells)} runs are finished"
             self.say(f"{name(cell)}: {_shown(outcome)}, {spent}")
+
+    def _settings(self, plan: Plan, cell: Cell) -> Settings:
+        """Build the settings of a run; trackers group the seeds of a row."""
+        settings = plan.settings_of(cell)
+        return settings.model_copy(update={"group": settings.group or f"{self.study.name}/{cell.row}"})
 
     def _folder(self, plan: Plan, cell: Cell, trials: Sequence[Any]) -> Path:
         """Find the folder in which a cell was begun, if it can be seen from here, or name a new one."""

@@ -154,7 +154,13 @@ def test_a_cell_that_failed_is_not_run_again_and_a_row_that_only_fails_is_droppe
     assert rules.next(once, {}, failed=[("up", 0)]) == ("plain", 1)
     twice = [("up", 0), ("up", 1)]
     assert rules.next(once, {}, failed=twice) is None
-    assert verdict(rules, once, failed=twice).dropped == {"up": "all of its runs failed"}
+    found = verdict(rules, once, failed=twice)
+    assert (found.kind, found.dropped) == ("undecided", {"up": "all of its runs failed"})
+    other = [("dropout=0", 0), ("dropout=0", 1)]
+    better = by_seed(plain=BASE, up=list(np.add(BASE, STEPS)))
+    assert verdict(Race(["up"], ["plain", "dropout=0"], 10), better, failed=other).dropped == {
+        "dropout=0": "all of its runs failed"
+    }
 
 
 def test_a_row_with_the_scores_of_a_control_is_dropped_for_that() -> None:

@@ -85,6 +85,7 @@ def test_only_seeds_that_both_rows_have_are_paired() -> None:
     assert smart.failures == {2: "the loss is not finite."}
     assert len(smart.entries[SST].values) == 4
     assert "2 runs are not finished; the table is of those that are." in table.notes
+    assert "'smart' is compared over the 3 of 5 seeds that both have, not by the means shown." in table.notes
 
 
 def test_several_tasks_have_a_mean_in_which_less_loss_is_more() -> None:
@@ -162,7 +163,7 @@ def test_one_seed_says_that_nothing_can_be_told() -> None:
 
 
 def test_rows_whose_runs_are_the_same_are_named() -> None:
-    table = table_of(ablation({"plain": PLAIN, "smart": PLAIN}))
+    table = table_of(ablation({"plain": PLAIN, "smart": PLAIN[:4]}))
     found = difference(table, "smart")
     assert (found.mean, found.low, found.high, found.p, found.told) == (0, 0, 0, 1, False)
     assert any(note.startswith("'smart' has exactly the scores of 'plain'") for note in table.notes)
@@ -211,6 +212,7 @@ def test_a_score_that_is_not_finite_is_shown_and_not_compared() -> None:
     table = table_of(ablation({"plain": [1.0, 2.0, math.inf], "up": [1.5, 2.0, 3.0]}))
     assert table.rows[0].entries[SST].mean == math.inf
     assert difference(table, "up").pairs == 2
+    assert any("'up' is compared over the 2 of 3 seeds" in note for note in table.notes)
 
 
 def test_an_unfinished_baseline_leaves_nothing_to_compare() -> None:

@@ -105,10 +105,12 @@ def probability(value: float) -> str:
 
 
 def _difference(difference: Difference, decimals: int) -> str:
-    change = number(difference.mean, decimals, signed=True)
-    if not isfinite(difference.low):
-        return change
-    return f"{change} [{number(difference.low, decimals)}, {number(difference.high, decimals)}]"
+    """Write a difference, with more decimals than the scores where it is known better than they are."""
+    low, mean, high = difference.low, difference.mean, difference.high
+    if not isfinite(low):
+        return number(mean, decimals, signed=True)
+    decimals = max(decimals, decimals_for(mean, (high - low) / 2) if abs(mean) < 10 else 0)
+    return f"{number(mean, decimals, signed=True)} [{number(low, decimals)}, {number(high, decimals)}]"
 
 
 def _time(row: Row, table: Table) -> str:
