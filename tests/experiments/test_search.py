@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -211,6 +212,22 @@ def test_the_point_of_a_worker_that_died_at_the_first_seed_is_kept(tmp_path: Pat
     announced = study.trials()[-1].user_attrs
     cell, row = read(study, search).standing.next() or pytest.fail("nothing is next")
     assert (cell.row, cell.seed, row.changes) == ("trial-1", 0, announced["changes"])
+
+
+def test_of_two_workers_that_announced_one_trial_at_once_the_point_is_that_of_the_run(tmp_path: Path) -> None:
+    search = search_of()
+    study = begin(tmp_path, search)
+    points = [{"learning_rate": rate, "smart.epsilon": 0.01} for rate in (1e-5, 1e-3)]
+    key, pulse = {"row": "trial-1", "seed": 0}, SimpleNamespace(attributes={})
+    first, second = (study.claim(key, pulse, changes=search.row(1, point).changes) for point in points)  # type: ignore[arg-type]
+    assert first is not None
+    assert second is None  # withdrawn
+    assert read(study, search).standing.trials.trials[1].values == points[0]
+    first.fail(dead=True)
+    again = study.claim(key, pulse, changes=search.row(1, points[1]).changes)  # type: ignore[arg-type]
+    assert again is not None
+    again.complete(0.5, scores={"dev": {"t": {"accuracy": 0.5}}}, mains={"t": ("accuracy", False)})
+    assert read(study, search).standing.trials.trials[1].values == points[1]
 
 
 def test_several_workers_do_every_run_once_and_try_different_points(
