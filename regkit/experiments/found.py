@@ -94,6 +94,7 @@ class Found:
                 "value": trials.value(trial) if trial.scores else None,
                 "params": dict(trial.values),
                 "seconds": trial.seconds,
+                "error": trial.failed or None,
             }
             for trial in trials.trials
         ]

@@ -14,7 +14,7 @@ from regkit.experiments.results import cell_of
 from regkit.experiments.rows import Row
 from regkit.experiments.samplers import Tried, propose
 from regkit.experiments.search import BASELINE, Search
-from regkit.experiments.study import CHANGES, ERROR, ROUND, WITHDRAWN, Study, is_complete, is_running
+from regkit.experiments.study import CHANGES, ERROR, ROUND, Study, is_complete, is_running
 from regkit.experiments.trials import DEFAULT, Trial, Trials
 from regkit.tasks.scores import SCORES
 
@@ -35,7 +35,7 @@ class Standing:
     @classmethod
     def of(cls, search: Search, study: Study, trials: Sequence[Any], round_: int = 0) -> "Standing":
         """Read where it stands off the trials of the study; a run that failed in an earlier round is to be tried again."""
-        noted = [(key, trial) for trial in trials if (key := _key(trial)) and WITHDRAWN not in trial.user_attrs]
+        noted = [(key, trial) for trial in trials if (key := _key(trial))]
         done = {key: score_of(trial.user_attrs, search.settings.monitor) for key, trial in noted if is_complete(trial)}
         scores = {key: score for key, score in done.items() if isfinite(score)}
         failed = dict.fromkeys(done.keys() - scores.keys(), "its score is not finite")
@@ -145,9 +145,12 @@ class Standing:
 
 
 def _points(search: Search, noted: Sequence[tuple[Key, Any]]) -> dict[int, Mapping[str, Any]]:
-    """Read the point of each trial, in order, off the first worker that announced it, whether or not that one lives."""
+    """Read the point of each trial, in order: that of a run that is done, or runs, or else the first that was announced.
+
+    So the point of a worker that has died stays, and of two that announced one trial at once, it is that of the run.
+    """
     found: dict[int, Mapping[str, Any]] = {DEFAULT: search.default}
-    for (number, _), trial in noted:
+    for (number, _), trial in sorted(noted, key=lambda each: (not is_complete(each[1]), not is_running(each[1]))):
         if number not in found:
             found[number] = values_of(search.space, trial.user_attrs[CHANGES])
     return dict(sorted(found.items()))

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import random
 import threading
@@ -10,11 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from regkit.base.errors import ConfigError, RunError, StoppedError
+from regkit.experiments import space
 from regkit.experiments.alive import Watch
 from regkit.experiments.found import Found, Gain
 from regkit.experiments.search import Extent, Search, SearchFile
@@ -30,6 +33,12 @@ optuna = pytest.importorskip("optuna")
 SETTINGS = Settings(plugins={"smart": {}}, learning_rate=1e-4)
 RANGES = {"smart.epsilon": True, "learning_rate": "1e-5..1e-3 log"}
 Score = Callable[[Settings], float]
+
+
+@pytest.fixture(autouse=True)
+def options_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker reads what the search is before every run, which takes longer here than the run."""
+    monkeypatch.setattr(space, "_options", functools.cache(space._options))
 
 
 @dataclass(frozen=True)
@@ -213,6 +222,22 @@ def test_the_point_of_a_worker_that_died_at_the_first_seed_is_kept(tmp_path: Pat
     assert (cell.row, cell.seed, row.changes) == ("trial-1", 0, announced["changes"])
 
 
+def test_of_two_workers_that_announced_one_trial_at_once_the_point_is_that_of_the_run(tmp_path: Path) -> None:
+    search = search_of()
+    study = begin(tmp_path, search)
+    points = [{"learning_rate": rate, "smart.epsilon": 0.01} for rate in (1e-5, 1e-3)]
+    key, pulse = {"row": "trial-1", "seed": 0}, SimpleNamespace(attributes={})
+    first, second = (study.claim(key, pulse, changes=search.row(1, point).changes) for point in points)  # type: ignore[arg-type]
+    assert first is not None
+    assert second is None  # withdrawn
+    assert read(study, search).standing.trials.trials[1].values == points[0]
+    first.fail(dead=True)
+    again = study.claim(key, pulse, changes=search.row(1, points[1]).changes)  # type: ignore[arg-type]
+    assert again is not None
+    again.complete(0.5, scores={"dev": {"t": {"accuracy": 0.5}}}, mains={"t": ("accuracy", False)})
+    assert read(study, search).standing.trials.trials[1].values == points[1]
+
+
 def test_several_workers_do_every_run_once_and_try_different_points(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,7 +368,7 @@ def test_the_record_has_every_trial_the_shares_the_winner_and_the_default(tmp_pa
     found, _ = work(tmp_path, search_of(trials=14))
     record = found.as_json()
     assert [each["number"] for each in record["trials"]] == [*range(14)]
-    assert all(set(each) == {"number", "state", "value", "params", "seconds"} for each in record["trials"])
+    assert all(set(each) == {"number", "state", "value", "params", "seconds", "error"} for each in record["trials"])
     assert set(record["importance"]) == set(RANGES)
     assert max(record["importance"], key=record["importance"].get) == "learning_rate"
     assert record["best"]["difference"]["mean"] == pytest.approx(record["best"]["fresh"] - record["default"]["fresh"])
@@ -360,9 +385,10 @@ def test_the_score_that_is_sought_is_the_monitored_one_higher_being_better(monit
 
 
 def test_a_gain_is_paired_by_seed() -> None:
-    gain = Gain.of({1000: 0.9, 1001: 0.5, 1002: 0.7}, {1001: 0.4, 1000: 0.8})
+    gain = Gain.of({1000: 0.9, 1001: 0.5, 1002: 0.7}, {1001: 0.4, 1003: 0.1, 1000: 0.75})
     assert gain is not None
-    assert (gain.mean, gain.pairs) == (pytest.approx(0.1), 2)
+    assert (gain.mean, gain.pairs) == (pytest.approx((0.15 + 0.1) / 2), 2)
+    assert gain.high - gain.mean == pytest.approx(0.025 * 12.706, rel=1e-3)  # t of one degree of freedom
     assert Gain.of({1000: 0.9}, {}) is None
 
 
