@@ -14,7 +14,7 @@ from regkit.runs.settings import Settings, read_values
 
 SEEDS = 5
 MOST_SEEDS = 1000
-WITHOUT_RESULT = {"device", "keep", "keep_state", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
+WITHOUT_RESULT = {"device", "group", "keep", "keep_state", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
 
 
 class Cell(NamedTuple):
