@@ -1,5 +1,6 @@
 """Cell: train or go on with one run of a study, score its best checkpoint, and keep what a table needs of it."""
 
+import gc
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -83,7 +84,7 @@ class Runner:
                 if not (folder / FINISHED).is_file():
                     self._go_on(newest(folder, say), settings, say)
                 elif not (folder / NAMES).is_file():
-                    self._score(folder, Experiment.build(settings, shared=self.shared))
+                    self._score(folder, self._build(settings))
         return replace(read_outcome(folder), operations=self._operations(settings))
 
     def free(self, folder: Path) -> None:
@@ -91,10 +92,15 @@ class Runner:
         with suppress(OSError, RegkitError):  # the run is finished all the same
             (disk.superfluous(folder) if self.keep_weights else disk.weights(folder)).free()
 
+    def _build(self, settings: Settings) -> Experiment:
+        gc.collect()  # hooks and model hold each other: without this, the run before keeps its memory, on a GPU too
+        return Experiment.build(settings, shared=self.shared)
+
     def _begin(self, settings: Settings, folder: Path, say: Say) -> None:
-        self._train(Experiment.build(settings, shared=self.shared), folder, None, say)
+        self._train(self._build(settings), folder, None, say)
 
     def _go_on(self, resumable: Resumable, settings: Settings, say: Say) -> None:
+        gc.collect()
         self._train(resume.build(resumable, settings, shared=self.shared), resumable.folder, resumable, say)
 
     def _train(self, experiment: Experiment, folder: Path, resumable: Resumable | None, say: Say) -> None:
@@ -119,7 +125,7 @@ class Runner:
         key = settings.model_copy(update={"seed": 0}).model_dump_json()
         if key not in self.counted:
             try:
-                self.counted[key] = operations(Experiment.build(settings, shared=self.shared))
+                self.counted[key] = operations(self._build(settings))
             except Exception:  # out of memory, or a plugin that fails on few examples: the run is finished all the same
                 self.counted[key] = nan
         return self.counted[key]
