@@ -27,6 +27,15 @@ class Cell(NamedTuple):
     seed: int
 
 
+class Choice(NamedTuple):
+    """The next run of a study, if there is one, and the plan that has its row."""
+
+    plan: "Plan"
+    cell: Cell | None
+    later: bool = False  # whether there may be one when others are done
+    said: str = ""  # what to say when it begins
+
+
 @dataclass(frozen=True)
 class Draft:
     """A study as a file describes it; what it leaves open is None."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from regkit.base.errors import RegkitError, RunError, StoppedError
 from regkit.base.failures import last_line
 from regkit.experiments.alive import Pulse
-from regkit.experiments.plan import Cell, Plan
+from regkit.experiments.plan import Cell, Choice, Plan
 from regkit.experiments.race import Race
 from regkit.experiments.results import cell_of
 from regkit.experiments.study import ERROR, PLAN, ROUND, STOPPED, UNTIL, Claim, Study, is_complete, is_running
@@ -118,22 +118,22 @@ class Worker:
                 trials = self.study.trials()
                 self.study.bury(trials)
                 attributes = self.study.attributes()
-                plan, round_ = Plan.from_values(attributes[PLAN]), attributes.get(ROUND, 0)
-                cells = Cells.of(self.study, trials, round_)
-                cell = cells.next(self.order(plan))
-                if self._is_over(attributes, cells, cell):
+                round_ = attributes.get(ROUND, 0)
+                choice = self._choose(attributes[PLAN], trials, round_)
+                if _is_over(attributes, trials, choice.cell):
                     return
-                if cell is not None:
-                    self._take(plan, cell, round_, trials, pulse)
-                elif any(self.study.verdict(trial) == "unknown" for trial in cells.running.values()):
-                    time.sleep(LOOK)  # it is known soon whether its worker lives
+                if choice.cell is not None:
+                    self._take(choice.plan, choice.cell, round_, trials, pulse, choice.said)
+                elif choice.later:
+                    time.sleep(LOOK)
                 else:
                     return
 
-    def _is_over(self, attributes: Mapping[str, Any], cells: Cells, cell: Cell | None) -> bool:
-        """Whether the time that the user gave is over, or would be before the next run is done."""
-        known = cells.seconds.get(cell.row if cell else "", [0.0])
-        return bool(time.time() + sum(known) / len(known) > (attributes.get(UNTIL) or inf))
+    def _choose(self, asked: Mapping[str, Any], trials: Sequence[Any], round_: int) -> Choice:
+        """Choose the next run of an ablation."""
+        plan, cells = Plan.from_values(asked), Cells.of(self.study, trials, round_)
+        unknown = any(self.study.verdict(trial) == "unknown" for trial in cells.running.values())
+        return Choice(plan, cells.next(self.order(plan)), later=unknown)  # it is known soon whether its worker lives
 
     def _sweep(self) -> None:
         """Free the weights that a worker left which was killed right after it had finished its run."""
@@ -156,7 +156,7 @@ class Worker:
         except RegkitError:
             return  # the storage is out of reach at this moment
 
-    def _take(self, plan: Plan, cell: Cell, round_: int, trials: Sequence[Any], pulse: Pulse) -> None:
+    def _take(self, plan: Plan, cell: Cell, round_: int, trials: Sequence[Any], pulse: Pulse, said: str = "") -> None:
         """Run one cell, unless another worker has it, and note what it came to."""
         folder = self._folder(plan, cell, trials)
         key = cell._asdict()
@@ -165,6 +165,8 @@ class Worker:
         if claim is None:
             return
         self.claim = claim
+        if said:
+            self.say(said)
         try:
             self._run(plan, cell, folder, claim)
         except BaseException as error:  # Ctrl-C too: whatever ends this worker leaves the run to the next one
@@ -202,6 +204,13 @@ class Worker:
         own = self.study.folder / RUNS / f"{plan.rows[cell.row].slug}-{cell.seed}"
         begun = (Path(trial.user_attrs.get("folder", own)) for trial in reversed(trials) if cell_of(trial) == cell)
         return own if is_run(own) else next((folder for folder in begun if is_run(folder)), own)
+
+
+def _is_over(attributes: Mapping[str, Any], trials: Sequence[Any], cell: Cell | None) -> bool:
+    """Whether the time that the user gave is over, or would be before the next run is done."""
+    own = (trial for trial in trials if is_complete(trial) and cell and trial.user_attrs.get("row") == cell.row)
+    seconds = [trial.user_attrs.get("seconds", 0.0) for trial in own] or [0.0]
+    return bool(time.time() + sum(seconds) / len(seconds) > (attributes.get(UNTIL) or inf))
 
 
 def _shown(outcome: Any) -> str:
