@@ -6,23 +6,26 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from statistics import fmean, stdev
+from statistics import fmean
 
 import typer
 from rich.console import Console
 
-from regkit.base.errors import RegkitError, StoppedError, typed
+from regkit.base.errors import RegkitError, StoppedError
 from regkit.cli import plan as plans
 from regkit.cli.terminal import Terminal, print_line, print_lines
 from regkit.experiments.cell import Runner
+from regkit.experiments.formats import FORMATS, as_renderable, save
 from regkit.experiments.place import Place, threads
 from regkit.experiments.plan import Cell, Plan
 from regkit.experiments.results import Result, read_results
 from regkit.experiments.rows import Row
 from regkit.experiments.search import Search
-from regkit.experiments.study import PLAN, ROUND, Study
-from regkit.experiments.worker import Worker, read_plan
+from regkit.experiments.study import PLAN, ROUND, UNTIL, Study
+from regkit.experiments.summarize import summarize
+from regkit.experiments.worker import Worker, race_of, read_plan
 from regkit.runs.experiment import Experiment
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.shared import Shared
@@ -31,8 +34,10 @@ LOOK = 0.2  # seconds between two looks at the workers
 STORAGE = "REGKIT_STORAGE"  # the variable that hands a storage to workers: a command line is there for all to read
 
 
-def ablate(place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, dry_run: bool) -> None:
-    """Run what is missing of the study, and show the table. The same call again goes on where it was."""
+def ablate(
+    place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, dry_run: bool, seconds: float | None
+) -> None:
+    """Run what is missing of the study, in so many seconds, and show the table. The same call again goes on."""
     console = Terminal(stderr=form != "terminal")  # standard output is the table's
     study = Study.find(place.name, place.folder, place.address)
     begun = study and PLAN in study.attributes()
@@ -45,11 +50,12 @@ def ablate(place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, d
         return
     place.write(plan)
     study = study or Study.create(place.name, place.folder, place.address)
-    study.note(**{PLAN: plan.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})
+    until = time.time() + seconds if seconds else None
+    study.note(**{PLAN: plan.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1, UNTIL: until})
     try:
         let_work(study, runner, jobs, place, plan, console)
     finally:
-        results = read_results(study, plan)
+        results = [result for result in read_results(study, plan) if not (plan.racing and result.state == "waiting")]
         show(place, plan, results, form, Terminal())
     if jobs and any(result.state != "finished" for result in results):
         raise typer.Exit(1)
@@ -73,7 +79,8 @@ def describe(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
     lines.append(f"seeds: {', '.join(map(str, plan.seeds))}")
     states = [result.state for result in results]
     done = [f"{states.count(state)} {state}" for state in ("finished", "failed", "running") if state in states]
-    lines.append(f"runs: {len(plan.rows)} rows x {len(plan.seeds)} seeds = {len(results)}" + _after(done))
+    most = "at most " if plan.racing else ""
+    lines.append(f"runs: {most}{len(plan.rows)} rows x {len(plan.seeds)} seeds = {len(results)}" + _after(done))
     return lines
 
 
@@ -137,21 +144,26 @@ def _start_workers(console: Console, place: Place, plan: Plan | Search, jobs: in
 
 
 def show(place: Place, plan: Plan, results: Sequence[Result], form: str, console: Console) -> None:
-    """Print the table of a study as far as it is."""
-    for name in plan.rows:
-        own = [result for result in results if result.row == name]
-        scores = [
-            [result.scores[split][task][metric] for result in own if task in result.scores.get(split, {})]
-            for split in ("dev", "test")
-            for task, (metric, _) in next((result.mains for result in own if result.mains), {}).items()
-        ]
-        shown = [f"{fmean(each):.4f}" + (f" ± {stdev(each):.4f}" if len(each) > 1 else "") for each in scores if each]
-        print_line(
-            console, f"{name}: {'; '.join(shown) or 'no scores'} (n = {sum(r.state == 'finished' for r in own)})"
-        )
+    """Print the table of a study as far as it is, and write it into its folder in every form."""
+    table = summarize(place.name, {name: row.changes for name, row in plan.rows.items()}, results, plan.baseline)
+    if plan.racing:
+        table = replace(table, notes=[verdict(plan, results), *table.notes])
+    save(table, place.folder)
+    if form == "terminal":
+        console.print(as_renderable(table))
+    else:
+        console.out(FORMATS[form](table), end="", highlight=False)
+
+
+def verdict(plan: Plan, results: Sequence[Result]) -> str:
+    """Say what a race has come to."""
+    scores: dict[str, dict[int, float]] = {}
+    seconds: dict[str, list[float]] = {}
     for result in results:
-        if result.error:
-            print_line(console, f"{result.row}, seed {result.seed}: {result.error}")
-    left = sum(result.state in ("waiting", "running") for result in results)
-    if left:
-        print_line(console, f"{left} runs are not finished: {typed('regkit', 'work', place.folder)} takes them up")
+        if result.state == "finished":
+            scores.setdefault(result.row, {})[result.seed] = result.value
+            seconds.setdefault(result.row, []).append(result.seconds)
+    failed = [(result.row, result.seed) for result in results if result.state == "failed"]
+    found = race_of(plan).verdict(scores, {row: fmean(each) for row, each in seconds.items()}, failed)
+    dropped = "".join(f" '{row}' was dropped: {why}." for row, why in found.dropped.items())
+    return f"{found}{dropped}"

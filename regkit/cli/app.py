@@ -266,6 +266,12 @@ def ablate(
     baseline: Annotated[
         str | None, typer.Option(metavar="NAME", help="The row that others are compared with. Without it, plain.")
     ] = None,
+    race: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Stop rows that are decided, and end in this time, such as 1h, with a verdict."
+        ),
+    ] = None,
     output: Output = None,
     storage: Storage = None,
     keep_weights: KeepWeights = False,
@@ -277,7 +283,8 @@ def ablate(
     """Compare sets of plugins and settings over several seeds; the same command again goes on."""
     draft = plans.read_draft(file) if file else plans.Draft()
     shared = change(draft.settings, file, settings)
-    plan = plans.made(draft, shared, plugin or [], seeds, rows.value if rows else None, baseline)
+    time = plans.read_time(race, "--race") if race is not None else None
+    plan = plans.made(draft, shared, plugin or [], seeds, rows.value if rows else None, baseline, racing=bool(time))
     for name in plan.rows:
         check(plan.settings_of(plans.Cell(name, plan.seeds[0])), begins=True)
     place = places.new_place(output, file, shared, storage or draft.storage)
@@ -285,7 +292,7 @@ def ablate(
 
     from regkit.cli import ablate as comparing
 
-    comparing.ablate(place, plan, jobs, keep_weights, form.value, dry_run)
+    comparing.ablate(place, plan, jobs, keep_weights, form.value, dry_run, time)
 
 
 @app.command()

@@ -1,13 +1,13 @@
 """Cell: train or go on with one run of a study, score its best checkpoint, and keep what a table needs of it."""
 
+import gc
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ import torch
 from regkit.base.errors import RegkitError
 from regkit.base.files import read_object, write
 from regkit.experiments.cost import Clock, begin_peak, peak
+from regkit.experiments.results import value_of
 from regkit.runs import disk, evidence, resume
 from regkit.runs.evidence import NAMES, Answers, Evidence
 from regkit.runs.execute import executed
@@ -56,12 +57,8 @@ class Outcome:
 
     @property
     def value(self) -> float:
-        """The mean of the tasks' deciding scores on dev, higher being better; 0 where there is none that is finite."""
-        found = []
-        for task, scores in self.scores.get("dev", {}).items():
-            metric, less = self.mains[task]
-            found += [-scores[metric] if less else scores[metric]] if metric in scores else []
-        return mean(each for each in found) if found and all(map(isfinite, found)) else 0.0
+        """The mean of the tasks' deciding scores on dev, higher being better."""
+        return value_of(self.scores.get("dev", {}), self.mains)
 
 
 @dataclass
@@ -87,7 +84,7 @@ class Runner:
                 if not (folder / FINISHED).is_file():
                     self._go_on(newest(folder, say), settings, say)
                 elif not (folder / NAMES).is_file():
-                    self._score(folder, Experiment.build(settings, shared=self.shared))
+                    self._score(folder, self._build(settings))
         return replace(read_outcome(folder), operations=self._operations(settings))
 
     def free(self, folder: Path) -> None:
@@ -95,10 +92,15 @@ class Runner:
         with suppress(OSError, RegkitError):  # the run is finished all the same
             (disk.superfluous(folder) if self.keep_weights else disk.weights(folder)).free()
 
+    def _build(self, settings: Settings) -> Experiment:
+        gc.collect()  # hooks and model hold each other: without this, the run before keeps its memory, on a GPU too
+        return Experiment.build(settings, shared=self.shared)
+
     def _begin(self, settings: Settings, folder: Path, say: Say) -> None:
-        self._train(Experiment.build(settings, shared=self.shared), folder, None, say)
+        self._train(self._build(settings), folder, None, say)
 
     def _go_on(self, resumable: Resumable, settings: Settings, say: Say) -> None:
+        gc.collect()
         self._train(resume.build(resumable, settings, shared=self.shared), resumable.folder, resumable, say)
 
     def _train(self, experiment: Experiment, folder: Path, resumable: Resumable | None, say: Say) -> None:
@@ -119,12 +121,12 @@ class Runner:
         evidence.save(folder, answers(folder, tasks, settings))
 
     def _operations(self, settings: Settings) -> float:
-        """Count the operations of a step, once for all seeds of a row; NaN where they do not fit into memory."""
+        """Count the operations of a step, once for all seeds of a row; NaN where a step cannot be tried."""
         key = settings.model_copy(update={"seed": 0}).model_dump_json()
         if key not in self.counted:
             try:
-                self.counted[key] = operations(Experiment.build(settings, shared=self.shared))
-            except RuntimeError:
+                self.counted[key] = operations(self._build(settings))
+            except Exception:  # out of memory, or a plugin that fails on few examples: the run is finished all the same
                 self.counted[key] = nan
         return self.counted[key]
 

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import nan
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 
 from regkit.hooks.spec import hookimpl
+from regkit.tasks.task import Task
 
 STATUS, REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc_pid_clear_refs(5): the peak of the memory becomes what it is now
@@ -17,17 +19,26 @@ RESET_PEAK = "5"  # proc_pid_clear_refs(5): the peak of the memory becomes what 
 
 @dataclass
 class Clock:
-    """Observes a run and counts seconds and updates of this process, from the first moment of training to the last."""
+    """Observes a run and counts seconds and updates of this process, from its first update to the end of training.
+
+    What comes before is left out: in the first run of a process, libraries are imported there.
+    """
 
     seconds: float = 0.0
     updates: int = 0
+    began: float | None = None
 
     def __enter__(self) -> "Clock":
-        self.began = time.monotonic()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.seconds = time.monotonic() - self.began
+        self.seconds = time.monotonic() - self.began if self.began is not None else 0.0
+
+    @hookimpl(wrapper=True)
+    def choose_tasks(self) -> Generator[None, Sequence[Task], Sequence[Task]]:
+        """Begin to count."""
+        self.began = time.monotonic() if self.began is None else self.began
+        return (yield)
 
     @hookimpl(trylast=True)
     def after_step(self) -> None:

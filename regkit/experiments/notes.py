@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from regkit.experiments.drawn import Drawn
 from regkit.experiments.statistics import smallest_p
-from regkit.experiments.table import Column, Difference, Row, Table
+from regkit.experiments.table import Column, Difference, Entry, Row, Table
 
 CONVINCING = 0.05  # a p below which a difference is usually reported
 
@@ -87,14 +87,24 @@ def _of_row(name: str, table: Table, found: Mapping[Column, Difference]) -> Iter
         return
     row = next(row for row in table.rows if row.name == name)
     baseline = next(row for row in table.rows if row.name == table.baseline)
-    alike = [row.entries[column].values == baseline.entries[column].values for column in found]
-    if all(alike):
-        yield f"'{name}' has exactly the scores of '{table.baseline}': its runs are the same, so what it changes did nothing."
+    if all(_is_alike(row.entries[column], baseline.entries[column]) for column in found):
+        yield (
+            f"'{name}' has exactly the scores of '{table.baseline}': what it changes did nothing, or nothing that these "
+            "scores show."
+        )
         return
     for column, each in found.items():
         if each.pairs > 1 and each.low != each.low:
             yield f"'{name}' differs by the same in every seed ({column}), so nothing can be told of the spread."
     main = next((column for column in found if not column.metric), next(iter(found)))
+    seeds = len(row.entries[main].values.keys() | baseline.entries[main].values.keys())
+    if found[main].pairs < seeds:
+        yield f"'{name}' is compared over the {found[main].pairs} of {seeds} seeds that both have, not by the means shown."
     needed = found[main].needed
     if not found[main].told and needed and needed > found[main].pairs:
         yield f"'{name}': about {needed} seeds would tell a difference of this size ({main})."
+
+
+def _is_alike(row: Entry, baseline: Entry) -> bool:
+    """Tell whether the scores are the same for every seed that both have."""
+    return all(value == baseline.values[seed] for seed, value in row.values.items() if seed in baseline.values)

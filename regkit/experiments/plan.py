@@ -1,5 +1,6 @@
 """Plan: what a study runs - the settings that all rows share, the rows, the seeds, the baseline."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,9 @@ from regkit.base.files import absolute
 from regkit.experiments.rows import ALL, NONE, PLAIN, Making, Row, make_rows, parse_set
 from regkit.runs.settings import Settings, read_values
 
-SEEDS = 5
+OWN = ("rows", "seeds", "baseline", "make", "of", "storage", "racing")  # what a file of a study has beside settings
+SEEDS, RACING_SEEDS = 5, 20  # the latter are the most that a row may have
+UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 MOST_SEEDS = 1000
 WITHOUT_RESULT = {"device", "keep", "keep_state", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
 
@@ -44,6 +47,7 @@ class Draft:
     seeds: Sequence[int] | None = None
     baseline: str | None = None
     storage: str | None = None
+    racing: bool = False
 
 
 def read_draft(path: Path) -> Draft:
@@ -52,7 +56,11 @@ def read_draft(path: Path) -> Draft:
     `make = "grid"`, or another way, makes rows of the sets that `of = ["smart", "rrobin"]` lists. Raises ConfigError.
     """
     values, folder = read_values(path), absolute(path).parent
-    own = {name: values.pop(name) for name in ("rows", "seeds", "baseline", "make", "of", "storage") if name in values}
+    own = {
+        name: values.pop(name)
+        for name in ("rows", "seeds", "baseline", "make", "of", "storage", "racing")
+        if name in values
+    }
     if "seed" in values:
         raise ConfigError(f"{path}: a study has several seeds: seeds = 5, or seeds = [0, 1, 2].")
     settings = Settings.checked(values, str(path)).below(folder)
@@ -74,6 +82,7 @@ def read_draft(path: Path) -> Draft:
         read_seeds(own["seeds"], f"{path}: seeds") if "seeds" in own else None,
         own.get("baseline"),
         own.get("storage"),
+        own.get("racing") is True,
     )
 
 
@@ -85,6 +94,15 @@ def read_making(value: object, owner: str) -> Making | None:
     if value not in known:
         raise ConfigError(f"{owner} is {value!r}. {nearest(str(value), known)}")
     return known[str(value)]
+
+
+def read_time(text: str, owner: str) -> float:
+    """Read a time such as `1h`, `90m` or `1h30m` in seconds. Raises ConfigError."""
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*([hms])", text)
+    found = sum(float(count) * UNITS[unit] for count, unit in parts)
+    if not found or re.sub(r"[0-9.hms\s]", "", text) or "".join(map("".join, parts)) != re.sub(r"\s", "", text):
+        raise ConfigError(f"{owner} is {text!r}; give a time such as 1h, 30m or 1h30m.")
+    return found
 
 
 def read_seeds(value: object, owner: str) -> tuple[int, ...]:
@@ -114,6 +132,7 @@ class Plan:
     rows: Mapping[str, Row]  # by name, in the order of the table
     seeds: Sequence[int]
     baseline: str
+    racing: bool = False  # rows are dropped when they are decided; then the seeds are those that a row may have
 
     @classmethod
     def of(cls, draft: Draft) -> "Plan":
@@ -122,6 +141,8 @@ class Plan:
         Raises ConfigError for two rows that are one, and for a baseline that is no row.
         """
         rows = [*draft.rows, *make_rows(draft.sets, draft.making)]
+        if draft.racing:
+            rows = _with_control(rows, draft.settings)
         names = [row.name for row in rows]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ConfigError(f"two rows are called '{twice}'; give one of them another name.")
@@ -134,11 +155,20 @@ class Plan:
         if baseline not in known:
             raise ConfigError(f"the baseline '{baseline}' is no row. {nearest(baseline, known)}")
         _check_rows(draft.settings, rows)
-        return cls(draft.settings, known, tuple(draft.seeds or range(SEEDS)), baseline)
+        seeds = tuple(draft.seeds or range(RACING_SEEDS if draft.racing else SEEDS))
+        plan = cls(draft.settings, known, seeds, baseline, draft.racing)
+        if draft.racing:
+            _check_race(plan)
+        return plan
 
     def cells(self) -> list[Cell]:
         """List the runs: all rows with the first seed, then all with the next."""
         return [Cell(name, seed) for seed in self.seeds for name in self.rows]
+
+    def controls(self) -> list[str]:
+        """List the rows that a race has to beat: those without plugins of their own, or else the baseline."""
+        plain = [name for name, row in self.rows.items() if not row.plugins]
+        return plain if len(plain) < len(self.rows) else [self.baseline]
 
     def settings_of(self, cell: Cell) -> Settings:
         """Build the settings of a run."""
@@ -160,7 +190,8 @@ class Plan:
         """Put the plan into plain values, in the form of a file."""
         values = self.settings.model_dump(mode="json", exclude_none=True, exclude={"seed"})
         rows = {name: _without_none(row.changes) for name, row in self.rows.items()}
-        return values | {"seeds": list(self.seeds), "baseline": self.baseline, "rows": rows}
+        own = {"seeds": list(self.seeds), "baseline": self.baseline, **({"racing": True} if self.racing else {})}
+        return values | own | {"rows": rows}
 
     def toml(self, **more: Any) -> str:
         """Write a TOML file that gives this plan again."""
@@ -169,16 +200,38 @@ class Plan:
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "Plan":
         """Read the plan that `as_values` wrote. Raises ConfigError for one of another version."""
-        own = ("seeds", "baseline", "rows")
+        own = ("seeds", "baseline", "racing", "rows")
         settings = Settings.checked({name: value for name, value in values.items() if name not in own}, "the study")
         rows = {
             name: Row.checked(name, changes, f"row '{name}'", Path("/")) for name, changes in values["rows"].items()
         }
-        return cls(settings, rows, tuple(values["seeds"]), values["baseline"])
+        return cls(settings, rows, tuple(values["seeds"]), values["baseline"], values.get("racing", False))
+
+
+def _with_control(rows: Sequence[Row], shared: Settings) -> list[Row]:
+    """Add a row without dropout to a race: what methods add is often no more than that takes away."""
+    there = shared.dropout == 0 or any(row.settings == {"dropout": 0} and not row.plugins for row in rows)
+    return [*rows, *([] if there else [Row("dropout=0", {"dropout": 0.0})])]
+
+
+def _check_race(plan: Plan) -> None:
+    """Raise ConfigError where nothing can be raced."""
+    if len(plan.controls()) == len(plan.rows):
+        raise ConfigError("a race needs a row that is to beat the baseline; give sets, such as -p smart.")
+    if list(plan.seeds) != list(range(plan.seeds[0], plan.seeds[0] + len(plan.seeds))):
+        raise ConfigError(
+            "a race takes one seed after the other; give the most that a row may have, such as --seeds 20."
+        )
 
 
 def made(
-    draft: Draft, shared: Settings, sets: Sequence[str], seeds: str | None, making: str | None, baseline: str | None
+    draft: Draft,
+    shared: Settings,
+    sets: Sequence[str],
+    seeds: str | None,
+    making: str | None,
+    baseline: str | None,
+    racing: bool = False,
 ) -> Plan:
     """Make the plan of what a file describes and a command line changes. Raises ConfigError or PluginError."""
     way = read_making(making, "--rows") or draft.making
@@ -193,6 +246,7 @@ def made(
             making=way,
             seeds=read_seeds(seeds, "--seeds") if seeds is not None else draft.seeds,
             baseline=baseline or draft.baseline,
+            racing=racing or draft.racing,
         )
     )
 

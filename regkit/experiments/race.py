@@ -8,40 +8,23 @@ repeated looks are paid for in the intervals (`looks`). They are over seeds alon
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, inf, isfinite, nan, sqrt
+from math import ceil, inf, isfinite
 from statistics import fmean
 from typing import Literal
 
-from regkit.experiments.formats.cells import number, times
-from regkit.experiments.looks import boundaries, chance
+import numpy as np
+from numpy.typing import NDArray
 
-HOPELESS = 0.1  # chance of being told better below which a row is dropped
-SAME = 3  # seeds after which a row whose scores are all those of a control is dropped
+from regkit.experiments.formats.cells import decimals_for, number, times
+from regkit.experiments.looks import boundaries
+from regkit.experiments.standing import Standing, compare, reason
+
 FAILURES = 2  # seeds that fail, with none that ends, after which a row is dropped
-ROUNDING = 1e-9  # of the largest difference: a spread that is none
 ADVISED = 1000  # more seeds than this are not advised
 REACHED = 0.84  # standard errors beyond the boundary at which 80 % of means cross it
 
 Cell = tuple[str, int]  # row and seed
 Scores = Mapping[str, Mapping[int, float]]  # by row and seed; more is better
-State = Literal["open", "better", "worse", "hopeless", "same"]
-WHY: Mapping[State, str] = {
-    "worse": "it is worse than",
-    "hopeless": "it is not going to be better than",
-    "same": "it has the same scores as",
-}
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a row compares with one control, after the look that decided or the latest one."""
-
-    state: State
-    pairs: int
-    mean: float = nan
-    low: float = nan  # ends of an interval that holds the true difference at all looks together
-    high: float = nan
-    spread: float = nan  # standard deviation of the differences
 
 
 @dataclass(frozen=True)
@@ -59,8 +42,9 @@ class Verdict:
     def __str__(self) -> str:
         """Say it in one sentence."""
         if self.kind == "use" and self.standing:
-            found = self.standing
-            change = f"{number(found.mean, 3, signed=True)} [{number(found.low, 3)}, {number(found.high, 3)}]"
+            mean, low, high = self.standing.mean, self.standing.low, self.standing.high
+            decimals = decimals_for(mean, (high - low) / 2)
+            change = f"{number(mean, decimals, signed=True)} [{number(low, decimals)}, {number(high, decimals)}]"
             time = f", {times(self.ratio).removesuffix('x')} times the time" if self.ratio else ""
             return f"use '{self.row}': {change} over '{self.control}'{time}."
         if self.kind == "nothing":
@@ -84,6 +68,11 @@ class Race:
     def seeds(self) -> range:
         """The seeds that a row may have."""
         return range(self.first, self.first + self.max_seeds)
+
+    @property
+    def _boundary(self) -> NDArray[np.float64]:
+        """The boundary of each comparison, by number of pairs: the rows share the level, and the controls do not."""
+        return boundaries(self.max_seeds, self.alpha / len(self.rows))
 
     def next(
         self,
@@ -114,8 +103,9 @@ class Race:
     def verdict(self, scores: Scores, seconds: Mapping[str, float], failed: Collection[Cell] = ()) -> Verdict:
         """Say what the scores tell so far; at any time, as often as anyone likes."""
         standings = self.standings(scores, failed)
-        dropped = {row: _why(found) for row, found in standings.items() if _is_dropped(found)}
-        dropped |= {row: "all of its runs failed" for row in self.rows if _is_dead(row, scores, failed)}
+        dead = [name for name in (*self.controls, *self.rows) if _is_dead(name, scores, failed)]
+        dropped = {row: why for row, found in standings.items() if (why := reason(found))}
+        dropped |= dict.fromkeys(dead, "all of its runs failed")
         best = self._best_control(scores)
         hardest = {
             row: min(found, key=lambda control: found[control].mean) for row, found in standings.items() if found
@@ -132,14 +122,17 @@ class Race:
         undecided = [row for row in standings if row not in dropped and hardest.get(row)]
         if undecided:
             return verdict("undecided", max(undecided, key=lambda row: standings[row][hardest[row]].mean))
-        return Verdict("nothing" if best and dropped else "undecided", control=best, dropped=dropped)
+        return Verdict("nothing" if best and any(standings.values()) else "undecided", control=best, dropped=dropped)
 
     def standings(self, scores: Scores, failed: Collection[Cell] = ()) -> dict[str, dict[str, Standing]]:
         """Compare each row with each control, by row and control; those whose every run failed are left out."""
         controls = [control for control in self.controls if not _is_dead(control, scores, failed)]
         rows = [row for row in self.rows if not _is_dead(row, scores, failed)]
         return {
-            row: {control: self._compare(self._differences(row, control, scores, failed)) for control in controls}
+            row: {
+                control: compare(self._differences(row, control, scores, failed), self._boundary)
+                for control in controls
+            }
             for row in rows
         }
 
@@ -158,29 +151,6 @@ class Race:
             found.append(scores[row][seed] - scores[control][seed])
         return [difference for difference in found if isfinite(difference)]
 
-    def _compare(self, differences: Sequence[float]) -> Standing:
-        """Look after each seed, and stop at the look that decides."""
-        found = Standing("open", len(differences), mean=fmean(differences) if differences else -inf)
-        for pairs in range(2, len(differences) + 1):
-            found = self._look(differences[:pairs])
-            if found.state != "open":
-                break
-        return found
-
-    def _look(self, differences: Sequence[float]) -> Standing:
-        pairs, mean = len(differences), fmean(differences)
-        spread = sqrt(sum((each - mean) ** 2 for each in differences) / (pairs - 1))
-        boundary = boundaries(self.max_seeds, self.alpha / len(self.rows))
-        if spread <= ROUNDING * max(map(abs, differences)):  # seeds that agree by chance tell nothing of the spread
-            return Standing("same" if not any(differences) and pairs >= SAME else "open", pairs, mean)
-        reach = boundary[pairs] * spread / sqrt(pairs)
-        state: State = "better" if mean > reach else "worse" if mean < -reach else "open"
-        if state == "open" and pairs < self.max_seeds:
-            total = max(self.max_seeds, 2 * pairs)
-            hopeless = chance(mean, spread, pairs, boundary[self.max_seeds], total) < HOPELESS
-            state = "hopeless" if hopeless else "open"
-        return Standing(state, pairs, mean, mean - reach, mean + reach, spread)
-
     def _undecided(self, scores: Scores, failed: Collection[Cell]) -> list[tuple[str, str]]:
         """List the comparisons on which the verdict still depends.
 
@@ -191,7 +161,7 @@ class Race:
         ahead = [
             row
             for row, found in standings.items()
-            if not _is_dropped(found) and (not winner or _lead(scores, row, winner) > 0)
+            if not reason(found) and (not winner or _lead(scores, row, winner) > 0)
         ]
         return [(row, control) for row in ahead for control, found in standings[row].items() if found.state == "open"]
 
@@ -210,18 +180,8 @@ class Race:
         """Estimate how many more seeds would tell the difference seen, by the spread seen."""
         if not standing.mean > 0 or not standing.spread > 0:
             return None
-        boundary = boundaries(self.max_seeds, self.alpha / len(self.rows))[self.max_seeds]
-        needed = ceil(((boundary + REACHED) * standing.spread / standing.mean) ** 2)
+        needed = ceil(((self._boundary[self.max_seeds] + REACHED) * standing.spread / standing.mean) ** 2)
         return max(needed - standing.pairs, 1) if needed <= ADVISED else None
-
-
-def _is_dropped(found: Mapping[str, Standing]) -> bool:
-    return any(each.state in WHY for each in found.values())
-
-
-def _why(found: Mapping[str, Standing]) -> str:
-    """Say by which control a row was dropped, and why."""
-    return next(f"{WHY[each.state]} '{control}'" for control, each in found.items() if each.state in WHY)
 
 
 def _is_dead(name: str, scores: Scores, failed: Collection[Cell]) -> bool:

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import nan
+from math import isfinite, nan
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
 from regkit.experiments.plan import Cell, Plan
@@ -26,6 +27,21 @@ class Result:
     effects: Sequence[str] = ()  # lines of the effect meter
     error: str = ""  # the sentence of a run that failed
     folder: Path | None = None  # of the run, if its study knows one
+
+    @property
+    def value(self) -> float:
+        """The mean of the tasks' deciding scores on dev, higher being better."""
+        return value_of(self.scores.get("dev", {}), self.mains)
+
+
+def value_of(scores: Mapping[str, Mapping[str, float]], mains: Mapping[str, tuple[str, bool]]) -> float:
+    """Average the deciding scores of a split, higher being better; 0 where there is none, or one is not finite."""
+    found = [
+        -scores[task][metric] if less else scores[task][metric]
+        for task, (metric, less) in mains.items()
+        if metric in scores.get(task, {})
+    ]
+    return mean(found) if found and all(map(isfinite, found)) else 0.0
 
 
 def read_results(study: Study, plan: Plan) -> list[Result]:

@@ -14,7 +14,7 @@ from regkit.base.errors import RunError, nearest
 from regkit.experiments import storage as storages
 from regkit.experiments.alive import Pulse, Watch
 
-PLAN, ROUND = "plan", "round"  # attributes of a study
+PLAN, ROUND, UNTIL = "plan", "round", "until"  # attributes of a study; the last is the end of the time for it
 CHANGES = "changes"  # attribute of a trial: what its row changes
 ERROR, DEAD, STOPPED, WITHDRAWN = "error", "dead", "stopped", "withdrawn"  # attributes of a trial: why it has failed
 
@@ -124,6 +124,8 @@ class Study:
         dead = [trial for trial in trials if is_running(trial) and self.verdict(trial) == "dead"]
         for trial in dead:
             Claim(self, trial._trial_id).fail(**{DEAD: True})
+            if lock := trial.user_attrs.get("lock"):
+                Path(lock).unlink(missing_ok=True)
         return dead
 
 

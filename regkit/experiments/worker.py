@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,10 +13,11 @@ from regkit.base.errors import RegkitError, RunError, StoppedError
 from regkit.base.failures import last_line
 from regkit.experiments.alive import Pulse
 from regkit.experiments.plan import Cell, Choice, Plan
+from regkit.experiments.progress import Progress
+from regkit.experiments.race import Race
 from regkit.experiments.results import cell_of
 from regkit.experiments.search import SEARCH, Search
-from regkit.experiments.standing import Standing
-from regkit.experiments.study import CHANGES, ERROR, PLAN, ROUND, STOPPED, Claim, Study, is_complete, is_running
+from regkit.experiments.study import CHANGES, ERROR, PLAN, ROUND, STOPPED, UNTIL, Claim, Study, is_complete, is_running
 from regkit.runs.folders import is_run
 
 LOOK = 5.0  # seconds between two looks at cells whose workers may be dead
@@ -27,12 +29,13 @@ class Order(Protocol):
     """Says which run is next."""
 
     def next(
-        self, scores: Mapping[str, Mapping[int, float]], seconds: Mapping[str, float], running: Collection[Cell]
-    ) -> Cell | None:
-        """Choose by the scores so far, by row and seed, and each row's mean seconds; None where nothing is left.
-
-        `running` are cells that are not to be had: they run, or have failed.
-        """
+        self,
+        scores: Mapping[str, Mapping[int, float]],
+        seconds: Mapping[str, float],
+        running: Collection[tuple[str, int]],
+        failed: Collection[tuple[str, int]],
+    ) -> tuple[str, int] | None:
+        """Choose by the scores so far, by row and seed, and each row's mean seconds; None where nothing is left."""
         ...
 
 
@@ -43,11 +46,27 @@ class InOrder:
     cells: Sequence[Cell]
 
     def next(
-        self, scores: Mapping[str, Mapping[int, float]], seconds: Mapping[str, float], running: Collection[Cell]
+        self,
+        scores: Mapping[str, Mapping[int, float]],
+        seconds: Mapping[str, float],
+        running: Collection[tuple[str, int]],
+        failed: Collection[tuple[str, int]],
     ) -> Cell | None:
-        """Choose the first cell that is neither done nor running."""
-        left = (cell for cell in self.cells if cell.seed not in scores.get(cell.row, {}) and cell not in running)
-        return next(left, None)
+        """Choose the first cell that is not done, does not run and has not failed."""
+        left = (cell for cell in self.cells if cell.seed not in scores.get(cell.row, {}))
+        return next((cell for cell in left if cell not in running and cell not in failed), None)
+
+
+def order_of(plan: Plan) -> Order:
+    """Let a plan say which run is next: a race by its scores, or else one row after the other."""
+    return race_of(plan) if plan.racing else InOrder(plan.cells())
+
+
+def race_of(plan: Plan) -> Race:
+    """Make the rules of the race between the rows of a plan."""
+    controls = plan.controls()
+    rows = [name for name in plan.rows if name not in controls]
+    return Race(rows, controls, max_seeds=len(plan.seeds), first=min(plan.seeds))
 
 
 @dataclass
@@ -79,7 +98,8 @@ class Cells:
     def next(self, order: Order) -> Cell | None:
         """Ask which run is next."""
         seconds = {row: sum(each) / len(each) for row, each in self.seconds.items()}
-        return order.next(self.scores, seconds, {*self.running, *self.failed})
+        found = order.next(self.scores, seconds, self.running, self.failed)
+        return Cell(*found) if found else None
 
 
 @dataclass
@@ -88,7 +108,7 @@ class Worker:
 
     study: Study
     runner: Any  # a `cell.Runner`, or what stands for one in a test
-    order: Callable[[Plan], Order] = lambda plan: InOrder(plan.cells())
+    order: Callable[[Plan], Order] = order_of
     say: Callable[[str], None] = lambda line: None
     claim: Claim | None = None  # what it is at
 
@@ -102,6 +122,8 @@ class Worker:
                 attributes = self.study.attributes()
                 round_ = attributes.get(ROUND, 0)
                 choice = self._choose(attributes[PLAN], trials, round_)
+                if _is_over(attributes, trials, choice.cell):
+                    return
                 if choice.cell is not None:
                     self._take(choice.plan, choice.cell, round_, trials, pulse, choice.said)
                 elif choice.later:
@@ -112,7 +134,7 @@ class Worker:
     def _choose(self, asked: Mapping[str, Any], trials: Sequence[Any], round_: int) -> Choice:
         """Choose the next run of an ablation or a search."""
         if SEARCH in asked:
-            return Standing.of(Search.from_values(asked), self.study, trials, round_).choice()
+            return Progress.of(Search.from_values(asked), self.study, trials, round_).choice()
         plan, cells = Plan.from_values(asked), Cells.of(self.study, trials, round_)
         unknown = any(self.study.verdict(trial) == "unknown" for trial in cells.running.values())
         return Choice(plan, cells.next(self.order(plan)), later=unknown)  # it is known soon whether its worker lives
@@ -172,10 +194,12 @@ class Worker:
             claim.fail(**{ERROR: said})
             self.say(f"{name(cell)} failed: {said}")
             return
-        if claim.complete(outcome.value, **outcome.as_attributes()):
+        claim.lost = not claim.complete(outcome.value, **outcome.as_attributes())
+        if not claim.lost:
             self.runner.free(folder)
-            done = sum(is_complete(trial) for trial in self.study.trials() if cell_of(trial) in plan.cells())
-            spent = f"{time.monotonic() - began:.0f} s; {done} of {len(plan.cells())} runs are finished"
+            cells = set(plan.cells())
+            done = sum(is_complete(trial) and cell_of(trial) in cells for trial in self.study.trials())
+            spent = f"{time.monotonic() - began:.0f} s; {done} of {len(cells)} runs are finished"
             self.say(f"{name(cell)}: {_shown(outcome)}, {spent}")
 
     def _folder(self, plan: Plan, cell: Cell, trials: Sequence[Any]) -> Path:
@@ -183,6 +207,13 @@ class Worker:
         own = self.study.folder / RUNS / f"{plan.rows[cell.row].slug}-{cell.seed}"
         begun = (Path(trial.user_attrs.get("folder", own)) for trial in reversed(trials) if cell_of(trial) == cell)
         return own if is_run(own) else next((folder for folder in begun if is_run(folder)), own)
+
+
+def _is_over(attributes: Mapping[str, Any], trials: Sequence[Any], cell: Cell | None) -> bool:
+    """Whether the time that the user gave is over, or would be before the next run is done."""
+    own = (trial for trial in trials if is_complete(trial) and cell and trial.user_attrs.get("row") == cell.row)
+    seconds = [trial.user_attrs.get("seconds", 0.0) for trial in own] or [0.0]
+    return bool(time.time() + sum(seconds) / len(seconds) > (attributes.get(UNTIL) or inf))
 
 
 def _shown(outcome: Any) -> str:

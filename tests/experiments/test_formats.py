@@ -5,12 +5,13 @@ import io
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from regkit.experiments.formats import BY_ENDING, as_csv, as_json, as_latex, as_markdown, as_renderable
+from regkit.experiments.formats import FORMATS, as_csv, as_json, as_latex, as_markdown, as_renderable, save
 from regkit.experiments.formats.cells import number, probability, seconds
 from regkit.experiments.formats.latex import escape
 from regkit.experiments.results import Result
@@ -149,12 +150,21 @@ def test_csv_has_a_line_for_each_row_and_column_and_empty_fields_for_what_is_not
 def test_json_has_the_score_of_every_seed() -> None:
     found = json.loads(as_json(whole()))
     assert found["rows"][1]["entries"][0]["values"] == {str(seed): score for seed, score in enumerate(SCORES["smart"])}
-    assert list(BY_ENDING) == [".md", ".tex", ".csv", ".json"]
+
+
+def test_a_table_is_saved_in_every_format(tmp_path: Path) -> None:
+    table = whole()
+    save(table, tmp_path)
+    found = {path.name: path.read_text(encoding="utf8") for path in tmp_path.iterdir()}
+    assert sorted(found) == ["table.csv", "table.json", "table.md", "table.tex"]
+    assert set(found.values()) == {render(table) for render in FORMATS.values()}
 
 
 def test_numbers_have_the_digits_that_their_column_needs() -> None:
     small = {"plain": [0.91231, 0.91233, 0.91236], "up": [0.91234, 0.91235, 0.91238]}
     assert ".91233 ± .00003" in shown(table_of(ablation(small)), 80)
+    alike = {"plain": [0.9, 0.8, 0.7], "up": [0.90031, 0.80039, 0.70033]}
+    assert ".800 ± .100  +.0003 [.0002, .0004]" in shown(table_of(ablation(alike)), 80)
     large = {"plain": [1234.5, 1250.1, 1241.0], "up": [1230.5, 1251.1, 1241.7]}
     assert "1241.9 ± 7.8" in shown(table_of(ablation(large)), 80)
     assert [number(value, 3) for value in (0.5, -0.0001, 1.0, -1.25, float("inf"))] == [

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from regkit.base.errors import RegkitError
-from regkit.experiments.plan import Cell, Draft, Plan, made, read_draft, read_seeds
+from regkit.experiments.plan import Cell, Draft, Plan, made, read_draft, read_seeds, read_time
 from regkit.experiments.rows import Row, make_rows, parse_set
 from regkit.runs.settings import Settings
 
@@ -152,6 +152,30 @@ def test_a_study_takes_more_rows_and_seeds_but_no_other_settings() -> None:
         plan("smart").joined(other, "s")
     with pytest.raises(RegkitError, match=r"^s has other settings"):
         plan("smart", "dropout=0").joined(made(Draft(), Settings(epochs=4), ["epochs=3"], "2", None, "epochs=3"), "s")
+
+
+def test_a_race_has_controls_without_plugins_and_one_without_dropout() -> None:
+    plan = made(Draft(), Settings(), ["smart", "rdrop"], None, None, None, racing=True)
+    assert (plan.controls(), len(plan.seeds)) == (["plain", "dropout=0"], 20)
+    assert Plan.from_values(plan.as_values()) == plan
+    assert list(made(Draft(), Settings(dropout=0), ["smart"], "9", None, None, racing=True).rows) == ["plain", "smart"]
+    assert made(Draft(), Settings(), ["warmup=0"], None, None, None, racing=True).controls() == ["plain"]
+    for sets, seeds in ((["plain"], None), (["smart"], "0,2")):
+        with pytest.raises(RegkitError, match=r"^a race "):
+            made(Draft(), Settings(dropout=0), sets, seeds, None, None, racing=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("1h", 3600), ("30m", 1800), ("1h30m", 5400), ("1.5 h", 5400), ("9s", 9)]
+)
+def test_a_time_is_read(text: str, seconds: float) -> None:
+    assert read_time(text, "--race") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "1d", "-1h", "1h x", "1h 30", "0m", "1 2h", "h1"])
+def test_a_time_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(RegkitError, match=r"^--race is .* give a time such as 1h, 30m or 1h30m\.$"):
+        read_time(text, "--race")
 
 
 REFUSED = {

@@ -79,12 +79,7 @@ def test_the_winner_is_named_with_its_interval_and_its_time() -> None:
     assert (found.kind, found.row, found.control) == ("use", "up", "plain")
     assert found.standing
     assert found.standing.pairs < 10
-    assert (
-        str(found)
-        == f"use 'up': +.012 [{found.standing.low:.3f}, {found.standing.high:.3f}] over 'plain', 1.1 times the time.".replace(
-            "0.", ".", 2
-        )
-    )
+    assert str(found) == "use 'up': +.012 [.004, .020] over 'plain', 1.1 times the time."
     assert 0 < found.standing.low < 0.012 < found.standing.high
 
 
@@ -136,6 +131,14 @@ def test_a_row_that_is_dropped_never_runs_again_and_a_control_only_while_a_row_n
     assert cells == {("open", 10), ("open", 11), ("plain", 10), ("plain", 11)}
 
 
+def test_a_row_that_one_control_has_beaten_is_not_compared_with_another() -> None:
+    scores = by_seed(
+        plain=BASE, strong=list(np.add(BASE, np.multiply(STEPS, 5))), up=list(np.add(BASE, [0.02, -0.003] * 5))
+    )
+    assert Race(["up"], ["plain"], 20).next(scores, {}) == ("plain", 10)
+    assert Race(["up"], ["plain", "strong"], 20).next(scores, {}) is None
+
+
 def test_looks_are_at_the_same_seeds_in_whatever_order_runs_end() -> None:
     rules = Race(["up"], ["plain"], 10)
     scores = by_seed(plain=BASE, up=list(np.add(BASE, STEPS)))
@@ -151,7 +154,13 @@ def test_a_cell_that_failed_is_not_run_again_and_a_row_that_only_fails_is_droppe
     assert rules.next(once, {}, failed=[("up", 0)]) == ("plain", 1)
     twice = [("up", 0), ("up", 1)]
     assert rules.next(once, {}, failed=twice) is None
-    assert verdict(rules, once, failed=twice).dropped == {"up": "all of its runs failed"}
+    found = verdict(rules, once, failed=twice)
+    assert (found.kind, found.dropped) == ("undecided", {"up": "all of its runs failed"})
+    other = [("dropout=0", 0), ("dropout=0", 1)]
+    better = by_seed(plain=BASE, up=list(np.add(BASE, STEPS)))
+    assert verdict(Race(["up"], ["plain", "dropout=0"], 10), better, failed=other).dropped == {
+        "dropout=0": "all of its runs failed"
+    }
 
 
 def test_a_row_with_the_scores_of_a_control_is_dropped_for_that() -> None:

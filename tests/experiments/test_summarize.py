@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from regkit.base.errors import ConfigError
 from regkit.experiments.results import Result
 from regkit.experiments.statistics import interval, sign_flip
-from regkit.experiments.summarize import summarize
+from regkit.experiments.summarize import mean_scores, summarize
 from regkit.experiments.table import Column, Difference, Table
 from tests.experiments.studies import ablation, answered, result
 
@@ -85,6 +85,7 @@ def test_only_seeds_that_both_rows_have_are_paired() -> None:
     assert smart.failures == {2: "the loss is not finite."}
     assert len(smart.entries[SST].values) == 4
     assert "2 runs are not finished; the table is of those that are." in table.notes
+    assert "'smart' is compared over the 3 of 5 seeds that both have, not by the means shown." in table.notes
 
 
 def test_several_tasks_have_a_mean_in_which_less_loss_is_more() -> None:
@@ -162,7 +163,7 @@ def test_one_seed_says_that_nothing_can_be_told() -> None:
 
 
 def test_rows_whose_runs_are_the_same_are_named() -> None:
-    table = table_of(ablation({"plain": PLAIN, "smart": PLAIN}))
+    table = table_of(ablation({"plain": PLAIN, "smart": PLAIN[:4]}))
     found = difference(table, "smart")
     assert (found.mean, found.low, found.high, found.p, found.told) == (0, 0, 0, 1, False)
     assert any(note.startswith("'smart' has exactly the scores of 'plain'") for note in table.notes)
@@ -182,6 +183,13 @@ def test_the_table_says_what_p_can_be_and_how_many_seeds_would_tell() -> None:
     needed = difference(table, "r3f").needed
     assert needed
     assert f"'r3f': about {needed} seeds would tell a difference of this size (dev sst accuracy)." in table.notes
+
+
+def test_mean_scores_are_those_that_choose_a_checkpoint() -> None:
+    results = [result("plain", 0, 0.7, 1.5), result("plain", 1, 0.8), Result("up", 0, "running", mains={})]
+    assert mean_scores(results) == {"plain": {0: pytest.approx(-0.4), 1: 0.8}}
+    loss = replace(result("up", 3, 0.0, 1.5), mains={"sts": ("loss", True)})
+    assert mean_scores([loss]) == {"up": {3: -1.5}}
 
 
 def test_costs_are_means_and_the_ratio_is_of_paired_seeds() -> None:
@@ -204,6 +212,7 @@ def test_a_score_that_is_not_finite_is_shown_and_not_compared() -> None:
     table = table_of(ablation({"plain": [1.0, 2.0, math.inf], "up": [1.5, 2.0, 3.0]}))
     assert table.rows[0].entries[SST].mean == math.inf
     assert difference(table, "up").pairs == 2
+    assert any("'up' is compared over the 2 of 3 seeds" in note for note in table.notes)
 
 
 def test_an_unfinished_baseline_leaves_nothing_to_compare() -> None:

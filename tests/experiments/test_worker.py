@@ -6,18 +6,23 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from regkit.base.errors import RunError, StoppedError
 from regkit.experiments import alive, worker
-from regkit.experiments.plan import Cell
+from regkit.experiments.cell import Outcome
+from regkit.experiments.plan import Cell, Draft, made
 from regkit.experiments.results import read_results
 from regkit.experiments.study import DEAD, STOPPED, Claim, Study
-from regkit.experiments.worker import InOrder, Worker, read_plan
+from regkit.experiments.worker import Cells, InOrder, Worker, race_of, read_plan
+from regkit.runs.lock import Say
+from regkit.runs.settings import Settings
 from tests.experiments.fakes import FakeRunner, again, begin, plan_of
 from tests.helpers import slow_but
 
@@ -63,15 +68,15 @@ def test_cells_are_taken_with_all_rows_of_a_seed_first() -> None:
     cells = plan_of("smart", seeds=2).cells()
     assert cells == [Cell("plain", 0), Cell("smart", 0), Cell("plain", 1), Cell("smart", 1)]
     order = InOrder(cells)
-    assert order.next({}, {}, {cells[0]}) == cells[1]
-    assert order.next({"plain": {0: 0.5}, "smart": {0: 0.5}}, {}, set()) == cells[2]
-    assert order.next({"plain": {0: 1.0, 1: 1.0}, "smart": {0: 1.0}}, {}, {cells[3]}) is None
+    assert order.next({}, {}, {cells[0]}, ()) == cells[1]
+    assert order.next({"plain": {0: 0.5}, "smart": {0: 0.5}}, {}, (), {cells[2]}) == cells[3]
+    assert order.next({"plain": {0: 1.0, 1: 1.0}, "smart": {0: 1.0}}, {}, {cells[3]}, ()) is None
 
 
 def test_what_is_next_can_be_decided_by_the_scores_so_far(tmp_path: Path) -> None:
     class Smarts:
         def next(
-            self, scores: Mapping[str, Mapping[int, float]], seconds: Mapping[str, float], running: Collection[Cell]
+            self, scores: Mapping[str, Mapping[int, float]], seconds: Mapping[str, float], *others: object
         ) -> Cell | None:
             assert all(each == 1.0 for each in seconds.values())
             return Cell("smart", len(scores.get("smart", {}))) if len(scores.get("smart", {})) < 2 else None
@@ -79,6 +84,32 @@ def test_what_is_next_can_be_decided_by_the_scores_so_far(tmp_path: Path) -> Non
     runner = FakeRunner()
     Worker(begin(tmp_path / "s", plan_of("smart")), runner, order=lambda plan: Smarts()).work()
     assert runner.ran == Counter({("smart", 0): 1, ("smart", 1): 1})
+
+
+def test_in_a_race_a_row_that_is_decided_gets_no_further_runs(tmp_path: Path) -> None:
+    plan = made(Draft(), Settings(dropout=0), ["smart", "rdrop"], "12", None, None, racing=True)
+
+    class Scored(FakeRunner):
+        def run(self, settings: Settings, folder: Path, say: Say) -> Outcome:
+            outcome = super().run(settings, folder, say)
+            better = {"smart": 0.5, "rdrop": 0.0}.get("".join(settings.plugins), 0.1) + settings.seed % 3 / 100
+            return replace(
+                outcome, scores={"dev": {"t": {"accuracy": better + settings.seed / 1000 * len(settings.plugins)}}}
+            )
+
+    study, runner = begin(tmp_path / "s", plan), Scored()
+    Worker(study, runner).work()
+    assert sum(runner.ran.values()) < 36 / 3
+    said = str(race_of(plan).verdict(Cells.of(study, study.trials(), 1).scores, {}))
+    assert said.startswith("use 'smart': +")
+
+
+def test_no_run_begins_that_would_not_be_done_in_the_time(tmp_path: Path) -> None:
+    study = begin(tmp_path / "s", plan_of(seeds=9))
+    study.note(until=time.time() + 0.9)  # a run takes a second, as far as is known after the first
+    runner = FakeRunner()
+    Worker(study, runner).work()
+    assert sum(runner.ran.values()) == 1
 
 
 def test_a_cell_that_fails_is_noted_with_its_sentence_and_the_next_one_is_taken(tmp_path: Path) -> None:

@@ -78,11 +78,16 @@ def _score(entry: Entry, decimals: int) -> str:
 
 
 def _decimals(entries: Sequence[Entry]) -> int:
-    """Choose how many decimals a column has: three below 10, fewer above, and more where rows differ by less."""
+    """Choose how many decimals a column has, by its largest mean and its least spread."""
     largest = max((abs(entry.mean) for entry in entries if isfinite(entry.mean)), default=0.0)
-    usual = 3 if largest < 10 else max(2 - floor(log10(largest)) + 1, 1)
-    spreads = [entry.deviation for entry in entries if isfinite(entry.deviation) and entry.deviation > 0]
-    needed = ceil(-log10(min(spreads))) if spreads else 0
+    spreads = [entry.deviation for entry in entries if isfinite(entry.deviation)]
+    return decimals_for(largest, min(filter(None, spreads), default=0.0))
+
+
+def decimals_for(value: float, spread: float) -> int:
+    """Choose how many decimals to write: three below 10, fewer above, and as many as show the spread."""
+    usual = 3 if abs(value) < 10 else max(3 - floor(log10(abs(value))), 1)
+    needed = ceil(-log10(spread)) if 0 < spread < inf else 0
     return min(max(usual, needed), MOST_DECIMALS)
 
 
@@ -100,10 +105,12 @@ def probability(value: float) -> str:
 
 
 def _difference(difference: Difference, decimals: int) -> str:
-    change = number(difference.mean, decimals, signed=True)
-    if not isfinite(difference.low):
-        return change
-    return f"{change} [{number(difference.low, decimals)}, {number(difference.high, decimals)}]"
+    """Write a difference, with more decimals than the scores where it is known better than they are."""
+    low, mean, high = difference.low, difference.mean, difference.high
+    if not isfinite(low):
+        return number(mean, decimals, signed=True)
+    decimals = max(decimals, decimals_for(mean, (high - low) / 2) if abs(mean) < 10 else 0)
+    return f"{number(mean, decimals, signed=True)} [{number(low, decimals)}, {number(high, decimals)}]"
 
 
 def _time(row: Row, table: Table) -> str:
