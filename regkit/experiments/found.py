@@ -159,4 +159,4 @@ class Found:
         advice = "use it" if self.gain.told and self.gain.mean > 0 else "this cannot be told from nothing"
         if self.gain.told and self.gain.mean < 0:
             advice = "the default is better"
-        return [f"{said}, p = {self.gain.p:.2g}: {advice}"]
+        return [f"{said} over seeds, p = {self.gain.p:.2g}: {advice}"]
