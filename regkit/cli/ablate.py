@@ -57,6 +57,7 @@ def ablate(
     finally:
         results = [result for result in read_results(study, plan) if not (plan.racing and result.state == "waiting")]
         show(place, plan, results, form, Terminal())
+        study.close()
     if jobs and any(result.state != "finished" for result in results):
         raise typer.Exit(1)
 

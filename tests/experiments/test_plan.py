@@ -158,6 +158,8 @@ def test_a_race_has_controls_without_plugins_and_one_without_dropout() -> None:
     plan = made(Draft(), Settings(), ["smart", "rdrop"], None, None, None, racing=True)
     assert (plan.controls(), len(plan.seeds)) == (["plain", "dropout=0"], 20)
     assert Plan.from_values(plan.as_values()) == plan
+    table = made(Draft(), Settings(), ["smart"], "5", None, None)
+    assert (len(plan.joined(table, "s").seeds), len(table.joined(plan, "s").seeds)) == (5, 20)
     assert list(made(Draft(), Settings(dropout=0), ["smart"], "9", None, None, racing=True).rows) == ["plain", "smart"]
     assert made(Draft(), Settings(), ["warmup=0"], None, None, None, racing=True).controls() == ["plain"]
     for sets, seeds in ((["plain"], None), (["smart"], "0,2")):
