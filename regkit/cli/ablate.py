@@ -55,6 +55,8 @@ def ablate(
     finally:
         results = read_results(study, plan)
         show(place, plan, results, form, Terminal())
+        if study:
+            study.close()
     wanted = ("finished",) if plan.race is None else ("finished", "waiting")  # a race need not run all
     if jobs and any(result.state not in wanted for result in results):
         raise typer.Exit(1)

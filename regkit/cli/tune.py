@@ -14,9 +14,9 @@ from regkit.cli.workers import let_work
 from regkit.experiments.cell import Runner
 from regkit.experiments.found import Found
 from regkit.experiments.place import Place
+from regkit.experiments.progress import Progress
 from regkit.experiments.results import read_results
 from regkit.experiments.search import SEARCH, Search
-from regkit.experiments.standing import Standing
 from regkit.experiments.study import PLAN, ROUND, Study
 from regkit.experiments.trials import DEFAULT
 
@@ -77,19 +77,19 @@ def describe(place: Place, search: Search) -> list[str]:
 
 def read_found(study: Study, search: Search) -> Found:
     """Read what the search came to so far."""
-    return Found(Standing.of(search, study, study.trials(), int(study.attributes().get(ROUND, 0))))
+    return Found(Progress.of(search, study, study.trials(), int(study.attributes().get(ROUND, 0))))
 
 
 def write_found(place: Place, found: Found) -> None:
     """Write all trials, and, once the search is over, the config to train with."""
     write(place.folder / RECORD, json.dumps(found.as_json(), indent=2, allow_nan=False))
-    if found.standing.is_searched and not found.default.failed:
+    if found.progress.is_searched and not found.default.failed:
         write(place.folder / BEST, found.toml(str(place.folder)))
 
 
 def compare(place: Place, study: Study, found: Found, console: Console) -> None:
     """Print the table of the winner and the default with fresh seeds."""
-    if found.gain is None or (winner := found.standing.winner) is None:
+    if found.gain is None or (winner := found.progress.winner) is None:
         return
     rows = [found.search.row(trial.number, trial.values) for trial in (found.default, winner)]
     plan = found.search.plan(rows, found.search.fresh)
@@ -99,7 +99,7 @@ def compare(place: Place, study: Study, found: Found, console: Console) -> None:
 def conclude(place: Place, found: Found) -> list[str]:
     """Say what the search found, and how to train with it."""
     lines = found.conclusion()
-    if (place.folder / BEST).is_file() and found.standing.is_searched:
+    if (place.folder / BEST).is_file() and found.progress.is_searched:
         lines.append(
             f"to train with it: {typed('regkit', 'train', place.folder / BEST, *found.search.settings.allowance())}"
         )

@@ -1,5 +1,6 @@
 """The command `regkit work`: a worker of a study, as any scheduler starts it."""
 
+from contextlib import closing
 from functools import partial
 
 from regkit.base.errors import ConfigError, typed
@@ -17,4 +18,5 @@ def work(place: Place, factory: str | None, keep_weights: bool) -> None:
     if (asked := plan.settings.encoder_factory) != factory and asked:
         raise ConfigError(f"study '{study.name}' asks to import {asked}; add {typed('--encoder-factory', asked)}.")
     place.write(plan)
-    Worker(study, Runner(keep_weights=keep_weights), say=partial(print_line, Terminal())).work()
+    with closing(study):
+        Worker(study, Runner(keep_weights=keep_weights), say=partial(print_line, Terminal())).work()

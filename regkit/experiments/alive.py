@@ -4,7 +4,6 @@ On one host, a file that the worker holds locked tells at once: the system unloc
 another host, or on a disk without locks, a counter in the trial's attributes tells, in a minute and a half.
 """
 
-import fcntl
 import os
 import socket
 import threading
@@ -33,7 +32,7 @@ class Pulse:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / f"{self.name}.lock"
         self.held: IO[str] = self.path.open("w")
-        self.locked = _locks(self.held, fcntl.LOCK_EX)
+        self.locked = _locks(self.held)
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._count, daemon=True, name="pulse")
         self.thread.start()
@@ -78,10 +77,12 @@ class Watch:
         return "alive" if moved else "unknown"
 
 
-def _locks(file: IO[str], how: int) -> bool:
+def _locks(file: IO[str]) -> bool:
     """Lock a file, if its disk has locks. Raises BlockingIOError where another process holds it."""
+    import fcntl  # not on Windows, where the rest of regkit can be imported all the same
+
     try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_EX if file.writable() else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
     except OSError:
@@ -93,7 +94,7 @@ def _is_held(path: str | None) -> bool | None:
     """Whether a worker holds its file; None where that cannot be told: it is not seen from here."""
     try:
         with open(path or "") as file:
-            return False if _locks(file, fcntl.LOCK_SH) else None
+            return False if _locks(file) else None
     except BlockingIOError:
         return True
     except OSError:

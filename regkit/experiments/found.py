@@ -8,9 +8,9 @@ from statistics import fmean
 from typing import Any
 
 from regkit.experiments.dimension import point
+from regkit.experiments.progress import Progress
 from regkit.experiments.samplers import importance
 from regkit.experiments.search import Search
-from regkit.experiments.standing import Standing
 from regkit.experiments.statistics import estimate, sign_flip
 from regkit.experiments.trials import DEFAULT, Trial
 from regkit.runs.settings import Settings
@@ -50,29 +50,29 @@ class Gain:
 class Found:
     """What a search came to, as far as it is."""
 
-    standing: Standing
+    progress: Progress
 
     @property
     def search(self) -> Search:
         """What it was asked to do."""
-        return self.standing.search
+        return self.progress.search
 
     @property
     def default(self) -> Trial:
         """The trial of the settings as they were given."""
-        return self.standing.trials.trials[DEFAULT]
+        return self.progress.trials.trials[DEFAULT]
 
     @cached_property
     def gain(self) -> Gain | None:
         """Compare the winner with the default on fresh seeds; None before there is something to compare."""
-        if (winner := self.standing.winner) is None:
+        if (winner := self.progress.winner) is None:
             return None
-        return Gain.of(self.standing.fresh(winner), self.standing.fresh(self.default))
+        return Gain.of(self.progress.fresh(winner), self.progress.fresh(self.default))
 
     @property
     def chosen(self) -> Trial:
         """The trial to use: the winner, unless the default is better with fresh seeds."""
-        winner = self.standing.winner
+        winner = self.progress.winner
         return self.default if winner is None or (self.gain and self.gain.mean <= 0) else winner
 
     def settings(self) -> Settings:
@@ -86,7 +86,7 @@ class Found:
 
     def as_json(self) -> dict[str, Any]:
         """Put all trials, what mattered, the winner and the default into plain values."""
-        trials = self.standing.trials
+        trials = self.progress.trials
         shown = [
             {
                 "number": trial.number,
@@ -98,8 +98,8 @@ class Found:
             }
             for trial in trials.trials
         ]
-        done = [(point, value) for point, value in self.standing.tried if value is not None]
-        best = self._shown(self.standing.trials.best or self.default)
+        done = [(point, value) for point, value in self.progress.tried if value is not None]
+        best = self._shown(self.progress.trials.best or self.default)
         if self.gain:
             gain = {name: None if isnan(value) else value for name, value in asdict(self.gain).items()}
             best |= {"difference": gain}
@@ -111,7 +111,7 @@ class Found:
         }
 
     def _shown(self, trial: Trial) -> dict[str, Any]:
-        fresh = list(self.standing.fresh(trial).values())
+        fresh = list(self.progress.fresh(trial).values())
         return {
             "number": trial.number,
             "value": trial.mean if trial.scores else None,
@@ -121,11 +121,11 @@ class Found:
 
     def summary(self) -> list[str]:
         """Say how many trials there were, and what mattered."""
-        states = [self.standing.trials.state(trial) for trial in self.standing.trials.trials]
+        states = [self.progress.trials.state(trial) for trial in self.progress.trials.trials]
         counts = [f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed", "unfinished")]
         lines = [f"trials: {', '.join(each for each in counts if not each.startswith('0 '))}"]
         lines += [
-            f"trial {trial.number} failed: {trial.failed}" for trial in self.standing.trials.trials if trial.failed
+            f"trial {trial.number} failed: {trial.failed}" for trial in self.progress.trials.trials if trial.failed
         ]
         if shares := self.as_json()["importance"]:
             ordered = sorted(shares.items(), key=lambda each: -each[1])
@@ -136,10 +136,10 @@ class Found:
         """Say what won, and by how much with fresh seeds; never the score that it was chosen by alone."""
         if self.default.failed:
             return [f"the default settings fail, so that there is nothing to compare with: {self.default.failed}"]
-        if not self.standing.is_searched:
+        if not self.progress.is_searched:
             return ["the search is not over yet"]
-        if (winner := self.standing.winner) is None:
-            return [f"nothing beat the default in {len(self.standing.trials.trials)} trials; use it"]
+        if (winner := self.progress.winner) is None:
+            return [f"nothing beat the default in {len(self.progress.trials.trials)} trials; use it"]
         seeds = len(self.search.seeds)
         return [
             f"trial {winner.number} won: {point(winner.values)}",
@@ -151,7 +151,7 @@ class Found:
     def _confirmed(self, winner: Trial) -> Sequence[str]:
         if self.gain is None:
             return ["with fresh seeds nothing was run, so nothing can be told of what it gains"]
-        own, other = (fmean(self.standing.fresh(trial).values()) for trial in (winner, self.default))
+        own, other = (fmean(self.progress.fresh(trial).values()) for trial in (winner, self.default))
         pairs = f"{self.gain.pairs} fresh seeds" if self.gain.pairs > 1 else "one fresh seed"
         said = f"with {pairs}: {own:.4f}, the default {other:.4f}: {self.gain}"
         if self.gain.pairs < 2:
@@ -159,4 +159,4 @@ class Found:
         advice = "use it" if self.gain.told and self.gain.mean > 0 else "this cannot be told from nothing"
         if self.gain.told and self.gain.mean < 0:
             advice = "the default is better"
-        return [f"{said}, p = {self.gain.p:.2g}: {advice}"]
+        return [f"{said} over seeds, p = {self.gain.p:.2g}: {advice}"]

@@ -148,13 +148,15 @@ class Plan:
     def joined(self, other: "Plan", owner: str) -> "Plan":
         """Add another plan's rows and seeds. Raises ConfigError, in the name of the `owner`, where one row differs."""
         for name, row in other.rows.items():
-            ours = self.rows.get(name, row).apply(self.settings)
-            if said := _difference(ours, row.apply(other.settings)):
+            noted = self.rows.get(name, row).apply(self.settings)
+            if said := _difference(noted, row.apply(other.settings)):
                 raise ConfigError(f"{owner} has row '{name}' with {said}; name another --output to begin a new study.")
         for name in self.rows.keys() - other.rows.keys():
             if _difference(self.rows[name].apply(self.settings), self.rows[name].apply(other.settings)):
                 raise ConfigError(f"{owner} has other settings; name another --output to begin a new study.")
-        seeds = [*self.seeds, *(seed for seed in other.seeds if seed not in self.seeds)]
+        was_race = self.race is not None and other.race is None  # whose seeds are only the most that might be run
+        ours = () if was_race else tuple(self.seeds)
+        seeds = [*ours, *(seed for seed in other.seeds if seed not in ours)]
         return replace(other, rows={**self.rows, **other.rows}, seeds=tuple(seeds))
 
     def as_values(self) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from regkit.experiments.against import Standing, compare, reason
 from regkit.experiments.formats.cells import decimals_for, number, times
 from regkit.experiments.looks import boundaries
+from regkit.experiments.standing import Standing, compare, reason
 
 FAILURES = 2  # seeds that fail, with none that ends, after which a row is dropped
 ADVISED = 1000  # more seeds than this are not advised

@@ -13,9 +13,9 @@ from regkit.base.failures import last_line
 from regkit.experiments.alive import Pulse
 from regkit.experiments.contest import Racing, rules
 from regkit.experiments.plan import Cell, Choice, Plan
+from regkit.experiments.progress import Progress
 from regkit.experiments.results import cell_of
 from regkit.experiments.search import SEARCH, Search
-from regkit.experiments.standing import Standing
 from regkit.experiments.study import CHANGES, ERROR, PLAN, ROUND, STOPPED, UNTIL, Claim, Study, is_complete, is_running
 from regkit.runs.folders import is_run
 from regkit.runs.settings import Settings
@@ -129,12 +129,11 @@ class Worker:
         """Choose the next run of an ablation or a search."""
         asked = attributes[PLAN]
         if SEARCH in asked:
-            return Standing.of(Search.from_values(asked), self.study, trials, round_).choice()
+            return Progress.of(Search.from_values(asked), self.study, trials, round_).choice()
         plan, cells = Plan.from_values(asked), Cells.of(self.study, trials, round_)
         unknown = any(self.study.verdict(trial) == "unknown" for trial in cells.running.values())
-        return Choice(
-            plan, cells.next(self.order(plan, attributes)), later=unknown
-        )  # it is known soon whether its worker lives
+        found = cells.next(self.order(plan, attributes))
+        return Choice(plan, found, later=unknown)  # it is known soon whether its worker lives
 
     def _sweep(self) -> None:
         """Free the weights that a worker left which was killed right after it had finished its run."""

@@ -39,7 +39,7 @@ def search(chosen: argparse.Namespace, sampler: str, folder: Path) -> Found:
 
 def fresh(found: Found) -> dict[int, float]:
     """The scores of the winner with fresh seeds, or of the default where nothing beat it."""
-    return found.standing.fresh(found.standing.winner or found.default)
+    return found.progress.fresh(found.progress.winner or found.default)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import pytest
 from regkit.base.errors import ConfigError
 from regkit.experiments import contest
 from regkit.experiments.contest import Racing
-from regkit.experiments.plan import Cell, Draft, Plan
+from regkit.experiments.plan import Cell, Draft, Plan, made
 from regkit.experiments.results import Result
 from regkit.runs.settings import Settings
 
@@ -63,6 +63,12 @@ def test_the_candidates_are_methods_with_a_strength_and_schedulers_where_there_a
     assert {"smart", "rdrop", "sam", "mixout"} <= set(one) <= set(several)
     assert set(several) - set(one) >= {"rrobin", "proportional"}
     assert not {"only", "domain", "freeze", "pcgrad", "tensorboard"} & set(several)
+
+
+def test_a_table_after_a_race_runs_the_seeds_that_it_asks_for() -> None:
+    race, table = plan("smart"), made(Draft(), Settings(), ["smart"], "5", None, None)
+    assert Plan.from_values(race.as_values()) == race
+    assert (len(race.joined(table, "s").seeds), len(table.joined(race, "s").seeds)) == (5, 20)
 
 
 def test_no_run_is_begun_that_would_end_too_late() -> None:

@@ -20,9 +20,9 @@ from regkit.base.errors import ConfigError, RunError, StoppedError
 from regkit.experiments import space
 from regkit.experiments.alive import Watch
 from regkit.experiments.found import Found, Gain
+from regkit.experiments.progress import Progress, score_of
 from regkit.experiments.search import Extent, Search, SearchFile
 from regkit.experiments.space import space_of
-from regkit.experiments.standing import Standing, score_of
 from regkit.experiments.study import PLAN, ROUND, Study
 from regkit.experiments.worker import Worker, read_asked
 from regkit.runs.interrupts import Interrupts
@@ -110,13 +110,13 @@ def work(folder: Path, search: Search, score: Score = hill) -> tuple[Found, Pret
 
 
 def read(study: Study, search: Search) -> Found:
-    return Found(Standing.of(search, study, study.trials(), study.attributes()[ROUND]))
+    return Found(Progress.of(search, study, study.trials(), study.attributes()[ROUND]))
 
 
 def test_the_default_comes_first_and_the_winner_is_run_again_with_it_on_fresh_seeds(tmp_path: Path) -> None:
     found, runner = work(tmp_path, search_of())
     assert runner.ran[:2] == [("default", 0), ("default", 1)]
-    winner = found.standing.winner
+    winner = found.progress.winner
     assert winner is not None
     last = [(row, seed) for seed in (1000, 1001, 1002) for row in ("default", f"trial-{winner.number}")]
     assert runner.ran[-6:] == last
@@ -139,7 +139,7 @@ def test_what_is_reported_is_the_difference_on_fresh_seeds_and_not_the_score_tha
 
     search = search_of(trials=12)
     found, _ = work(tmp_path, search, luck)
-    winner, gain = found.standing.winner, found.gain
+    winner, gain = found.progress.winner, found.gain
     assert winner is not None
     assert gain is not None
     settings = search.row(winner.number, winner.values).apply(SETTINGS)
@@ -155,7 +155,7 @@ def test_a_real_gain_is_told_with_its_interval(tmp_path: Path) -> None:
     found, _ = work(tmp_path, search_of())
     assert found.gain is not None
     assert found.gain.low > 0
-    assert found.chosen is found.standing.winner
+    assert found.chosen is found.progress.winner
     assert found.conclusion()[-1].endswith("use it")
 
 
@@ -165,7 +165,7 @@ def test_where_the_winner_is_worse_with_fresh_seeds_the_default_is_kept(tmp_path
         return 0.5 + (0.1 if good else 0.0) * (1 if settings.seed < 1000 else -1) + noise(settings)
 
     found, _ = work(tmp_path, search_of(), treacherous)
-    assert found.standing.winner is not None
+    assert found.progress.winner is not None
     assert found.chosen is found.default
     assert found.settings() == SETTINGS
     assert found.conclusion()[-1].endswith("the default is better")
@@ -173,18 +173,18 @@ def test_where_the_winner_is_worse_with_fresh_seeds_the_default_is_kept(tmp_path
 
 def test_nothing_better_is_said_and_costs_no_fresh_runs(tmp_path: Path) -> None:
     found, runner = work(tmp_path, search_of(), lambda settings: -abs(settings.learning_rate - 1e-4))
-    assert found.standing.winner is None
+    assert found.progress.winner is None
     assert found.conclusion() == ["nothing beat the default in 8 trials; use it"]
     assert max(seed for _, seed in runner.ran) == 1
 
 
 def test_a_clearly_worse_trial_costs_one_seed(tmp_path: Path) -> None:
     found, runner = work(tmp_path, search_of(trials=12, seeds=3))
-    states = Counter(found.standing.trials.state(trial) for trial in found.standing.trials.trials)
+    states = Counter(found.progress.trials.state(trial) for trial in found.progress.trials.trials)
     assert states["pruned"] > 2
     assert len(runner.ran) < 12 * 3
-    best = min(found.standing.trials.trials, key=lambda trial: abs(math.log10(trial.values["learning_rate"] / 1e-3)))
-    assert found.standing.trials.state(best) == "complete"
+    best = min(found.progress.trials.trials, key=lambda trial: abs(math.log10(trial.values["learning_rate"] / 1e-3)))
+    assert found.progress.trials.state(best) == "complete"
 
 
 def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_dead_workers_trial_is_taken_up_with_its_point_and_its_seeds_that_are_
     with pytest.raises(StoppedError):
         Worker(study, Pretender(hill, stops_after=3)).work()  # it has done seed 0 of trial 1, and was at seed 1
     trial = study.trials()[-1]
-    standing = read(study, search).standing
+    standing = read(study, search).progress
     cell, row = standing.next() or pytest.fail("nothing is next")
     assert (cell.row, cell.seed) == ("trial-1", 1) == (trial.user_attrs["row"], trial.user_attrs["seed"])
     assert row.changes == trial.user_attrs["changes"] == study.trials()[2].user_attrs["changes"]
@@ -218,7 +218,7 @@ def test_the_point_of_a_worker_that_died_at_the_first_seed_is_kept(tmp_path: Pat
     with pytest.raises(StoppedError):
         Worker(study, Pretender(hill, stops_after=2)).work()
     announced = study.trials()[-1].user_attrs
-    cell, row = read(study, search).standing.next() or pytest.fail("nothing is next")
+    cell, row = read(study, search).progress.next() or pytest.fail("nothing is next")
     assert (cell.row, cell.seed, row.changes) == ("trial-1", 0, announced["changes"])
 
 
@@ -230,12 +230,12 @@ def test_of_two_workers_that_announced_one_trial_at_once_the_point_is_that_of_th
     first, second = (study.claim(key, pulse, changes=search.row(1, point).changes) for point in points)  # type: ignore[arg-type]
     assert first is not None
     assert second is None  # withdrawn
-    assert read(study, search).standing.trials.trials[1].values == points[0]
+    assert read(study, search).progress.trials.trials[1].values == points[0]
     first.fail(dead=True)
     again = study.claim(key, pulse, changes=search.row(1, points[1]).changes)  # type: ignore[arg-type]
     assert again is not None
     again.complete(0.5, scores={"dev": {"t": {"accuracy": 0.5}}}, mains={"t": ("accuracy", False)})
-    assert read(study, search).standing.trials.trials[1].values == points[1]
+    assert read(study, search).progress.trials.trials[1].values == points[1]
 
 
 def test_several_workers_do_every_run_once_and_try_different_points(
@@ -262,7 +262,7 @@ def test_several_workers_do_every_run_once_and_try_different_points(
     ran = Counter(cell for runner in runners for cell in runner.ran)
     assert set(ran.values()) == {1}
     found = read(study, search)
-    points = [trial.values for trial in found.standing.trials.trials]
+    points = [trial.values for trial in found.progress.trials.trials]
     assert len(points) == 10
     assert all(point not in points[:number] for number, point in enumerate(points))
     assert found.gain is not None
@@ -276,15 +276,15 @@ def test_a_run_that_fails_ends_its_trial_and_no_other(tmp_path: Path) -> None:
         return hill(settings)
 
     found, _ = work(tmp_path, search_of(), fails_above)
-    failed = [trial for trial in found.standing.trials.trials if trial.failed]
+    failed = [trial for trial in found.progress.trials.trials if trial.failed]
     assert failed
     assert all(trial.failed == "it does not converge." for trial in failed)
-    assert found.standing.winner not in failed
+    assert found.progress.winner not in failed
     values = {each["number"]: each["value"] for each in found.as_json()["trials"]}
-    worst = min(values[trial.number] for trial in found.standing.trials.trials if trial not in failed)
+    worst = min(values[trial.number] for trial in found.progress.trials.trials if trial not in failed)
     told = {
         trial.number: value
-        for trial, (_, value) in zip(found.standing.trials.trials, found.standing.tried, strict=True)
+        for trial, (_, value) in zip(found.progress.trials.trials, found.progress.tried, strict=True)
     }
     assert all(told[trial.number] == worst for trial in failed)
 
@@ -300,7 +300,7 @@ def test_without_a_default_there_is_nothing_to_compare_with(tmp_path: Path) -> N
 
 def test_a_score_that_is_not_finite_is_a_failure(tmp_path: Path) -> None:
     found, _ = work(tmp_path, search_of(), lambda each: math.nan if each.learning_rate > 3e-4 else hill(each))
-    assert {trial.failed for trial in found.standing.trials.trials} == {"", "its score is not finite"}
+    assert {trial.failed for trial in found.progress.trials.trials} == {"", "its score is not finite"}
 
 
 def test_one_seed_runs_and_says_that_nothing_can_be_told(tmp_path: Path) -> None:
@@ -324,8 +324,8 @@ def test_a_space_that_is_exhausted_ends_the_search(tmp_path: Path) -> None:
         SETTINGS, space_of(SETTINGS, {"smart.steps": "1..3"}, ""), Extent(trials=30, seeds=1, fresh_seeds=0)
     )
     found, _ = work(tmp_path, search, lambda settings: noise(settings))
-    assert sorted(trial.values["smart.steps"] for trial in found.standing.trials.trials) == [1, 2, 3]
-    assert found.standing.is_searched
+    assert sorted(trial.values["smart.steps"] for trial in found.progress.trials.trials) == [1, 2, 3]
+    assert found.progress.is_searched
 
 
 def test_the_same_search_goes_on_with_more_trials_and_another_one_is_refused(tmp_path: Path) -> None:

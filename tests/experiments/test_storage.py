@@ -174,3 +174,4 @@ def test_four_workers_on_postgresql_lose_no_run_and_do_none_twice(tmp_path: Path
         assert Counter(cell for each in said for cell in each) == Counter(f"{row}/{seed}" for row, seed in plan.cells())
         assert sum(map(bool, said)) > 1  # they did work together
         assert {result.state for result in read_results(study, plan)} == {"finished"}
+        study.close()

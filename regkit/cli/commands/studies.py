@@ -85,7 +85,8 @@ def ablate(
     ] = None,
     jobs: Jobs = 1,
     rows: Annotated[
-        MakingName | None, typer.Option(help="How rows are made of the sets. Without it, each set is a row.")
+        MakingName | None,
+        typer.Option(metavar="HOW", help="Make rows of the sets: leave-one-out, one-at-a-time or grid."),
     ] = None,
     baseline: Annotated[
         str | None, typer.Option(metavar="NAME", help="The row that others are compared with. Without it, plain.")
@@ -101,7 +102,10 @@ def ablate(
     output: Output = None,
     storage: Storage = None,
     keep_weights: KeepWeights = False,
-    form: Annotated[TableName, typer.Option("--format", help="How the table is written.")] = TableName.TERMINAL,
+    form: Annotated[
+        TableName,
+        typer.Option("--format", metavar="FORM", help="Print the table for terminal, markdown, latex, csv or json."),
+    ] = TableName.TERMINAL,
     dry_run: DryRun = False,
     *,
     settings: dict[str, Any],
