@@ -66,6 +66,12 @@ class Study:
         names = [found.study_name for found in storages.connect(address).get_all_studies()]
         raise RunError(f"storage {shown} has no study '{name}'. {nearest(name, names)}")
 
+    def close(self) -> None:
+        """Close the connections to the storage."""
+        self.storage.remove_session()
+        if engine := getattr(self.storage, "engine", None):  # a journal has none
+            engine.dispose()
+
     @property
     def shown(self) -> str:
         """The storage's address, without a password."""
