@@ -309,7 +309,7 @@ def test_a_plugin_is_explained_option_by_option() -> None:
     assert out.startswith("smart SMART: ")
     for option in catalog.options(catalog.load_class("smart")).values():
         assert f" {option.name} {option.type} {option.default} " in out
-    assert "weight float 1.0 Strength of the term" in out
+    assert "weight float 1.0 0.1 to 10, log Strength of the term" in out
     only = regkit("plugins", "only", cwd=Path.cwd()).out.splitlines()
     assert "task str needed Name of the task to train." in [" ".join(line.split()) for line in only]
 

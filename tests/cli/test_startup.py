@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,23 +28,63 @@ HEAVY = [
     "pyarrow",
 ]
 PROGRAM = f"""
-import json, sys
+import json, os, sys
 from regkit.cli.app import main
-try:
-    main()
-except SystemExit as end:
-    status = end.code
-else:
-    status = 0
-print(json.dumps([status, [name for name in {[*HEAVY, "torch._dynamo", "regkit_plugins"]} if name in sys.modules]]))
+
+def run():
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code or 0
+    else:
+        status = 0
+    return status, [name for name in {[*HEAVY, "torch._dynamo", "regkit_plugins"]} if name in sys.modules]
+"""
+# Starts a process of its own for each command, which has imported nothing but what every command imports.
+FORKS = f"""{PROGRAM}
+while job := sys.stdin.readline():
+    folder, said, sys.argv[1:] = json.loads(job)
+    child = os.fork()
+    if not child:
+        os.chdir(folder)
+        for stream, name in enumerate((os.devnull, os.devnull, said)):
+            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), stream)
+        found = run()
+        sys.stderr.flush()
+        with open(said + ".json", "w") as file:
+            json.dump(found, file)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print("done", flush=True)
 """
 
 
-def imported(place: Path, *words: str) -> tuple[int, list[str], str]:
-    """Run a command in a process of its own: its status, the heavy modules that it imported, and its last line."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *words], cwd=place, capture_output=True, text=True)
-    status, names = json.loads(done.stdout.splitlines()[-1])
-    return status or 0, names, done.stderr
+class Started:
+    """Commands in processes of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.said = folder / "said"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __call__(self, place: Path, *words: str) -> tuple[int, list[str], str]:
+        """Run a command: its status, the heavy modules that it imported, and what it said on standard error."""
+        assert self.process.stdin
+        assert self.process.stdout
+        print(json.dumps([str(place), str(self.said), *[words]]), file=self.process.stdin, flush=True)
+        assert self.process.stdout.readline() == "done\n"
+        status, names = json.loads(self.said.with_suffix(".json").read_text())
+        return status, names, self.said.read_text()
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    started = Started(tmp_path_factory.mktemp("said"))
+    yield started
+    with started.process:
+        assert started.process.stdin
+        started.process.stdin.close()
 
 
 @pytest.fixture(scope="module")
@@ -130,19 +171,19 @@ QUICK = [
     ("words", "status"), QUICK, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
 )
 def test_nothing_heavy_is_imported_for_help_listings_and_the_users_mistakes(
-    place: Path, words: tuple[str, ...], status: int
+    imported: Started, place: Path, words: tuple[str, ...], status: int
 ) -> None:
     found, heavy, said = imported(place, *words)
     assert (found, heavy) == (status, []), said
 
 
-def test_a_value_that_only_the_plugin_can_check_imports_the_plugin(place: Path) -> None:
+def test_a_value_that_only_the_plugin_can_check_imports_the_plugin(imported: Started, place: Path) -> None:
     status, heavy, said = imported(place, "train", "-p", "smart:weight=-1", *RIGHT)
     assert (status, said) == (2, "regkit: 'smart': weight is '-1'; input should be greater than or equal to 0.\n")
     assert "torch" in heavy
 
 
-def test_a_dry_run_imports_neither_torchs_compiler_nor_what_only_scores_need(place: Path) -> None:
+def test_a_dry_run_imports_neither_torchs_compiler_nor_what_only_scores_need(imported: Started, place: Path) -> None:
     for more in ((), ("-p", "smart", "-p", "rrobin")):
         status, heavy, said = imported(place, "train", "--dry-run", *RIGHT, *more)
         assert status == 0, said
@@ -229,7 +270,7 @@ def test_the_shell_completes_commands_options_plugins_and_settings(
         "COMP_WORDS": words,
         "COMP_CWORD": str(len(words.split()) - (not words.endswith(" "))),
     }
-    program = f"import sys; sys.argv[0] = 'regkit'\n{PROGRAM}"
+    program = f"import sys; sys.argv[0] = 'regkit'\n{PROGRAM}\nprint(json.dumps(run()))"
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=tmp_path
     )
