@@ -95,7 +95,7 @@ def test_imports_go_down_and_never_to_a_plugin(path: Path) -> None:
 def test_there_is_no_circle_inside_a_room(name: str) -> None:
     folder = ROOT / "regkit" / name
     arrows = {
-        f"regkit.{name}.{path.stem}": {each for each in imports(path) if room(each) == name}
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): {each for each in imports(path) if room(each) == name}
         for path in folder.rglob("*.py")
         if path.stem != "__init__"
     }

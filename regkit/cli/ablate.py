@@ -13,14 +13,14 @@ from regkit.cli.comparison import show
 from regkit.cli.terminal import Terminal, print_lines
 from regkit.cli.workers import let_work
 from regkit.experiments import contest
-from regkit.experiments.cell import Runner
-from regkit.experiments.formats.cells import seconds
 from regkit.experiments.place import Place
 from regkit.experiments.plan import Cell, Plan
-from regkit.experiments.results import Result, read_results
 from regkit.experiments.rows import Row
-from regkit.experiments.study import PLAN, ROUND, UNTIL, Study
-from regkit.experiments.worker import read_plan
+from regkit.experiments.study.cell import Runner
+from regkit.experiments.study.results import Result, read_results
+from regkit.experiments.study.study import PLAN, ROUND, UNTIL, Study
+from regkit.experiments.study.worker import read_plan
+from regkit.experiments.tables.formats.cells import seconds
 from regkit.runs.experiment import Experiment
 from regkit.runs.shared import Shared
 

@@ -6,12 +6,13 @@ from rich.console import Console
 
 from regkit.base.errors import typed
 from regkit.cli.terminal import print_lines
-from regkit.experiments import contest, formats
+from regkit.experiments import contest
 from regkit.experiments.place import Place
 from regkit.experiments.plan import Plan
-from regkit.experiments.results import Result
-from regkit.experiments.summarize import summarize
-from regkit.experiments.table import Table
+from regkit.experiments.study.results import Result
+from regkit.experiments.tables import formats
+from regkit.experiments.tables.summarize import summarize
+from regkit.experiments.tables.table import Table
 
 
 def show(place: Place, plan: Plan, results: Sequence[Result], form: str, console: Console) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from regkit.base.errors import ConfigError
 from regkit.base.files import replacing
 from regkit.cli.terminal import Terminal, print_line
-from regkit.page import build, page, reading
+from regkit.page import build, page
+from regkit.page.reading import found as reading
 
 KILO = 1000
 
@@ -26,7 +27,7 @@ def report(paths: Sequence[Path], output: Path | None, png: Path | None) -> None
         file.write(text)
     print_line(console, f"{where}: {len(text.encode()) / KILO:.0f} kB")
     if png:
-        from regkit.page import images  # which imports matplotlib
+        from regkit.page.charts import images  # which imports matplotlib
 
         count = images.save(document, png)
         print_line(console, f"{png}: {count} chart{'s' if count != 1 else ''}")

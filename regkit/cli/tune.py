@@ -11,14 +11,14 @@ from regkit.cli.ablate import check_rows
 from regkit.cli.comparison import show
 from regkit.cli.terminal import Terminal, print_lines
 from regkit.cli.workers import let_work
-from regkit.experiments.cell import Runner
-from regkit.experiments.found import Found
 from regkit.experiments.place import Place
-from regkit.experiments.progress import Progress
-from regkit.experiments.results import read_results
-from regkit.experiments.search import SEARCH, Search
-from regkit.experiments.study import PLAN, ROUND, Study
-from regkit.experiments.trials import DEFAULT
+from regkit.experiments.search.found import Found
+from regkit.experiments.search.progress import Progress
+from regkit.experiments.search.search import SEARCH, Search
+from regkit.experiments.search.trials import DEFAULT
+from regkit.experiments.study.cell import Runner
+from regkit.experiments.study.results import read_results
+from regkit.experiments.study.study import PLAN, ROUND, Study
 
 BEST, RECORD = "best.toml", "search.json"  # files of a study: a config to train with, and all trials
 

@@ -5,10 +5,10 @@ from functools import partial
 
 from regkit.base.errors import ConfigError, typed
 from regkit.cli.terminal import Terminal, print_line
-from regkit.experiments.cell import Runner
 from regkit.experiments.place import Place
-from regkit.experiments.study import Study
-from regkit.experiments.worker import Worker, read_asked
+from regkit.experiments.study.cell import Runner
+from regkit.experiments.study.study import Study
+from regkit.experiments.study.worker import Worker, read_asked
 
 
 def work(place: Place, factory: str | None, keep_weights: bool) -> None:

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from regkit.base.errors import StoppedError
 from regkit.cli.terminal import print_line
-from regkit.experiments.cell import Runner
 from regkit.experiments.place import Place, threads
 from regkit.experiments.plan import Plan
-from regkit.experiments.search import Search
-from regkit.experiments.study import Study
-from regkit.experiments.worker import Worker
+from regkit.experiments.search.search import Search
+from regkit.experiments.study.cell import Runner
+from regkit.experiments.study.study import Study
+from regkit.experiments.study.worker import Worker
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.shared import Shared
 

@@ -11,9 +11,9 @@ from regkit.base.errors import ConfigError
 from regkit.data.find import choose, find_tasks
 from regkit.experiments import plan as plans
 from regkit.experiments.plan import Cell, Draft, Plan
-from regkit.experiments.race import Race, Scores, Verdict
-from regkit.experiments.results import Result
 from regkit.experiments.rows import parse_set
+from regkit.experiments.statistics.race import Race, Scores, Verdict
+from regkit.experiments.study.results import Result
 from regkit.hooks import catalog
 from regkit.runs.settings import Settings
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from regkit.base.errors import ConfigError, RunError, nearest, typed
 from regkit.base.files import read_toml, write
-from regkit.experiments import storage as storages
 from regkit.experiments.plan import WITHOUT_RESULT, Plan
-from regkit.experiments.search import Search
+from regkit.experiments.search.search import Search
+from regkit.experiments.study import storage as storages
 from regkit.runs.folders import RUNS, check_free, is_run
 from regkit.runs.settings import Settings
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from regkit.base.errors import RunError
 from regkit.base.files import follow, read_object
 from regkit.base.wording import in_time
-from regkit.page import ablation, overview, predictions, search, studies
-from regkit.page import runs as of_runs
 from regkit.page.document import Document, Note, Section
-from regkit.page.groups import Shown, grouped, shown
-from regkit.page.reading import Found
+from regkit.page.reading import studies
+from regkit.page.reading.found import Found
+from regkit.page.reading.groups import Shown, grouped, shown
+from regkit.page.sections import ablation, overview, predictions, search
+from regkit.page.sections import runs as of_runs
 from regkit.runs.folders import ENVIRONMENT, RUNS, find_run
 from regkit.runs.listing import Run
 
@@ -59,7 +60,7 @@ def _predicted(run: Run, say: Say) -> list[Section]:
             return [Section("Predictions", [Note([f"The predictions are not shown: {error}"])])]
     say(f"reading what {run.folder} predicts")
 
-    from regkit.page import answers  # which imports torch
+    from regkit.page.reading import answers  # which imports torch
 
     return predictions.sections(answers.read(run))
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from regkit.page.figures import Curves, Figure
+from regkit.page.charts.figures import Curves, Figure
 
 
 @dataclass(frozen=True)

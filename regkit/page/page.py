@@ -12,9 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from regkit.page import words
+from regkit.page.charts.figures import Figure
+from regkit.page.charts.svg import draw, sample
 from regkit.page.document import Cell, Document, Grid, Note, Panel
-from regkit.page.figures import Figure
-from regkit.page.svg import draw, sample
 from regkit.page.text import visible
 
 MARK = '<meta name="generator" content="regkit report'  # by which a page of ours is known

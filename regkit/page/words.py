@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from functools import singledispatch
 
+from regkit.page.charts.figures import Bars, Curve, Curves, Dots, Figure, Forest, Matrix
+from regkit.page.charts.scales import number, signed
 from regkit.page.document import Grid
-from regkit.page.figures import Bars, Curve, Curves, Dots, Figure, Forest, Matrix
-from regkit.page.scales import number, signed
 
 MOST = 20  # rows and columns of a matrix that is written out
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from regkit.experiments.race import Race, Verdict
+from regkit.experiments.statistics.race import Race, Verdict
 
 SECONDS = {"plain": 1.0, "dropout=0": 1.0}  # of a run; those of the rows are longer
 

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
-from regkit.experiments.statistics import holm, interval, sign_flip
+from regkit.experiments.statistics.paired import holm, interval, sign_flip
 
 Floats = NDArray[np.float64]
 

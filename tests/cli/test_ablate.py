@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from regkit.experiments.place import find_place, threads
-from regkit.experiments.results import Result, read_results
-from regkit.experiments.study import Study
-from regkit.experiments.worker import read_plan
+from regkit.experiments.study.results import Result, read_results
+from regkit.experiments.study.study import Study
+from regkit.experiments.study.worker import read_plan
 from tests.cli.test_bad_input import is_one_sentence
 from tests.helpers import everything_in, regkit, with_stranger
 

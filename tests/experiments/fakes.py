@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regkit.experiments.cell import Outcome
 from regkit.experiments.plan import Draft, Plan
 from regkit.experiments.rows import parse_set
-from regkit.experiments.study import PLAN, ROUND, Study
+from regkit.experiments.study.cell import Outcome
+from regkit.experiments.study.study import PLAN, ROUND, Study
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.lock import Say
 from regkit.runs.settings import Settings

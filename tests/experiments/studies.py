@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from regkit.experiments.results import Result
+from regkit.experiments.study.results import Result
 from regkit.runs import evidence
 from regkit.runs.evidence import Evidence
 from regkit.tasks.objectives import Binary, Regression

@@ -11,8 +11,8 @@ import torch
 
 from regkit import hookimpl
 from regkit.base.errors import RunError, StoppedError
-from regkit.experiments.cell import Runner
-from regkit.experiments.cost import Clock, begin_peak, peak
+from regkit.experiments.study.cell import Runner
+from regkit.experiments.study.cost import Clock, begin_peak, peak
 from regkit.runs.experiment import Experiment
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.settings import Settings

@@ -8,7 +8,7 @@ from regkit.base.errors import ConfigError
 from regkit.experiments import contest
 from regkit.experiments.contest import Racing
 from regkit.experiments.plan import Cell, Draft, Plan, made
-from regkit.experiments.results import Result
+from regkit.experiments.study.results import Result
 from regkit.runs.settings import Settings
 
 

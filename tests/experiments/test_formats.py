@@ -11,12 +11,12 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from regkit.experiments.formats import FORMATS, as_csv, as_json, as_latex, as_markdown, as_renderable, save
-from regkit.experiments.formats.cells import number, probability, seconds
-from regkit.experiments.formats.latex import escape
-from regkit.experiments.results import Result
-from regkit.experiments.summarize import summarize
-from regkit.experiments.table import Table
+from regkit.experiments.study.results import Result
+from regkit.experiments.tables.formats import FORMATS, as_csv, as_json, as_latex, as_markdown, as_renderable, save
+from regkit.experiments.tables.formats.cells import number, probability, seconds
+from regkit.experiments.tables.formats.latex import escape
+from regkit.experiments.tables.summarize import summarize
+from regkit.experiments.tables.table import Table
 from tests.experiments.studies import ablation, result
 
 LONG = "smart:epsilon=0.1,weight=2+rrobin+learning_rate=1e-4"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from regkit.experiments.looks import boundaries, chance
-from regkit.experiments.race import Race, Verdict
+from regkit.experiments.statistics.looks import boundaries, chance
+from regkit.experiments.statistics.race import Race, Verdict
 from tests.benchmarks.race import races, share
 
 ROWS = [f"row {number}" for number in range(5)]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from regkit.experiments import resampling
-from regkit.experiments.resampling import alike, draws, resample
-from regkit.experiments.scorers import SCORERS
+from regkit.experiments.statistics import resampling
+from regkit.experiments.statistics.resampling import alike, draws, resample
+from regkit.experiments.statistics.scorers import SCORERS
 from regkit.runs.evidence import Evidence
 from regkit.tasks.objectives import (
     KINDS,

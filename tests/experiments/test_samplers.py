@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from regkit.base.bounds import Tuned
-from regkit.experiments.dimension import Dimension, Space
-from regkit.experiments.samplers import SAMPLERS, SamplerName, Tried, importance, propose
+from regkit.experiments.search.dimension import Dimension, Space
+from regkit.experiments.search.samplers import SAMPLERS, SamplerName, Tried, importance, propose
 
 pytest.importorskip("optuna")
 

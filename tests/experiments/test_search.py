@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from regkit.base.errors import ConfigError, RunError, StoppedError
-from regkit.experiments import space
-from regkit.experiments.alive import Watch
-from regkit.experiments.found import Found, Gain
-from regkit.experiments.progress import Progress, score_of
-from regkit.experiments.search import Extent, Search, SearchFile
-from regkit.experiments.space import space_of
-from regkit.experiments.study import PLAN, ROUND, Study
-from regkit.experiments.worker import Worker, read_asked
+from regkit.experiments.search import space
+from regkit.experiments.search.found import Found, Gain
+from regkit.experiments.search.progress import Progress, score_of
+from regkit.experiments.search.search import Extent, Search, SearchFile
+from regkit.experiments.search.space import space_of
+from regkit.experiments.study.alive import Watch
+from regkit.experiments.study.study import PLAN, ROUND, Study
+from regkit.experiments.study.worker import Worker, read_asked
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.settings import Settings
 
@@ -243,7 +243,7 @@ def test_several_workers_do_every_run_once_and_try_different_points(
 ) -> None:
     search = search_of(trials=10)
     study = begin(tmp_path, search)
-    monkeypatch.setattr("regkit.experiments.worker.LOOK", 0.02)
+    monkeypatch.setattr("regkit.experiments.study.worker.LOOK", 0.02)
     monkeypatch.setattr(Search, "from_values", lambda values: search)  # Python 3.11 parses in one thread at a time
     runners, errors = [Pretender(hill) for _ in range(3)], list[BaseException]()
 

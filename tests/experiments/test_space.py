@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from regkit.base.errors import RegkitError
-from regkit.experiments.dimension import Dimension
-from regkit.experiments.space import SEARCHED, changed, space_of
+from regkit.experiments.search.dimension import Dimension
+from regkit.experiments.search.space import SEARCHED, changed, space_of
 from regkit.hooks import catalog
 from regkit.runs.settings import Settings
 from regkit.runs.settings import options as all_settings
@@ -167,7 +167,7 @@ def test_the_declared_ranges_of_settings_lie_within_their_bounds_and_around_thei
 
 def test_a_space_is_read_without_torch_and_optuna() -> None:
     program = (
-        "import sys; from regkit.experiments.space import space_of; from regkit.runs.settings import Settings\n"
+        "import sys; from regkit.experiments.search.space import space_of; from regkit.runs.settings import Settings\n"
         "space_of(Settings(plugins={'smart': {}, 'domain': {'corpus': 'x'}}), None, '')\n"
         "print([name for name in ('torch', 'optuna', 'numpy', 'regkit_plugins') if name in sys.modules])"
     )

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from regkit.base.errors import RegkitError
-from regkit.experiments import storage
-from regkit.experiments.results import read_results
-from regkit.experiments.study import Study
+from regkit.experiments.study import storage
+from regkit.experiments.study.results import read_results
+from regkit.experiments.study.study import Study
 from tests.cli.test_bad_input import is_one_sentence
 from tests.experiments.fakes import begin, plan_of
 from tests.helpers import Ran
@@ -119,8 +119,8 @@ def test_a_study_that_two_processes_begin_is_one(tmp_path: Path) -> None:
 WORKER = """
 import sys
 from pathlib import Path
-from regkit.experiments.study import Study
-from regkit.experiments.worker import Worker
+from regkit.experiments.study.study import Study
+from regkit.experiments.study.worker import Worker
 from tests.experiments.fakes import FakeRunner
 runner = FakeRunner(takes=0.02)
 Worker(Study.open("study", Path(sys.argv[1]), sys.argv[2]), runner).work()

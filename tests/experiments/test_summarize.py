@@ -11,10 +11,10 @@ import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
 from regkit.base.errors import ConfigError
-from regkit.experiments.results import Result
-from regkit.experiments.statistics import interval, sign_flip
-from regkit.experiments.summarize import mean_scores, summarize
-from regkit.experiments.table import Column, Difference, Table
+from regkit.experiments.statistics.paired import interval, sign_flip
+from regkit.experiments.study.results import Result
+from regkit.experiments.tables.summarize import mean_scores, summarize
+from regkit.experiments.tables.table import Column, Difference, Table
 from tests.experiments.studies import ablation, answered, result
 
 PLAIN = [0.80, 0.70, 0.75, 0.72, 0.78]

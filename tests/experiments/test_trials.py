@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from regkit.experiments.trials import FEW, Trial, Trials
+from regkit.experiments.search.trials import FEW, Trial, Trials
 
 SEEDS = (0, 1, 2)
 EASY = {0: 0.2, 1: 0.0, 2: -0.2}  # how much higher any trial scores with a seed: more than trials differ

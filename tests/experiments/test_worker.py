@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from regkit.base.errors import RunError, StoppedError
-from regkit.experiments import alive, worker
 from regkit.experiments.plan import Cell
-from regkit.experiments.results import read_results
-from regkit.experiments.study import DEAD, STOPPED, Claim, Study
-from regkit.experiments.worker import InOrder, Worker, read_plan
+from regkit.experiments.study import alive, worker
+from regkit.experiments.study.results import read_results
+from regkit.experiments.study.study import DEAD, STOPPED, Claim, Study
+from regkit.experiments.study.worker import InOrder, Worker, read_plan
 from tests.experiments.fakes import FakeRunner, again, begin, plan_of
 from tests.helpers import slow_but
 
@@ -150,8 +150,8 @@ def test_weights_that_a_killed_worker_left_are_freed_by_the_next_unless_they_wer
 HOLDER = """
 import sys, time
 from pathlib import Path
-from regkit.experiments.alive import Pulse
-from regkit.experiments.study import Study
+from regkit.experiments.study.alive import Pulse
+from regkit.experiments.study.study import Study
 study = Study.open("study", Path(sys.argv[1]), sys.argv[2])
 with Pulse(study.folder / "workers", lambda count: None) as pulse:
     study.claim({"row": "plain", "seed": 0}, pulse, folder=str(study.folder / "elsewhere"))

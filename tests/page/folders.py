@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regkit.page.groups import Group, grouped, shown
+from regkit.page.reading.groups import Group, grouped, shown
 from regkit.runs.listing import Run
 from regkit.runs.settings import Settings
 

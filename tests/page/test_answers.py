@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from regkit.page import answers, predictions
+from regkit.page.charts.figures import Dots, Matrix
 from regkit.page.document import Cell, Grid, Note, Panel, Section
-from regkit.page.figures import Dots, Matrix
+from regkit.page.reading import answers
+from regkit.page.sections import predictions
 from regkit.runs import evidence
 from regkit.runs.listing import Run
 from regkit.tasks.objectives import Classification, Multilabel, Regression

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from regkit.page.charts.figures import Bars, Curve, Curves, Dot, Dots, Forest, Interval, Matrix
 from regkit.page.document import Document, Panel, Section
-from regkit.page.figures import Bars, Curve, Curves, Dot, Dots, Forest, Interval, Matrix
 
-images = pytest.importorskip("regkit.page.images", exc_type=ImportError)
+images = pytest.importorskip("regkit.page.charts.images", exc_type=ImportError)
 pytest.importorskip("matplotlib")
 
 NAME = "$x^{ <b> _\u202e \U0001f468 " + "y" * 300

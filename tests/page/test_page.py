@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from regkit.page import build, page, reading
+from regkit.page import build, page
+from regkit.page.charts.figures import Curve, Curves
+from regkit.page.charts.svg import STYLES
 from regkit.page.document import Cell, Document, Grid, Note, Panel, Section
-from regkit.page.figures import Curve, Curves
 from regkit.page.page import html
-from regkit.page.svg import STYLES
+from regkit.page.reading import found as reading
 from tests.page.folders import difference, entry, write_run, write_study
 from tests.page.test_svg import NASTY
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from regkit.hooks import stopwatch
-from regkit.page import logs, runs
-from regkit.page.curves import BUDGET, curves
+from regkit.page.charts.figures import Curves, Matrix
 from regkit.page.document import Cell, Grid, Note, Panel, Section
-from regkit.page.figures import Curves, Matrix
-from regkit.page.logs import CORE, read_log, turns
+from regkit.page.reading import logs
+from regkit.page.reading.logs import CORE, read_log, turns
+from regkit.page.sections import runs
+from regkit.page.sections.curves import BUDGET, curves
 from tests.page.folders import groups_of, write_run
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regkit.page.scales import MINUS, Scale, fitted, fixed, labels, number, signed, ticks
+from regkit.page.charts.scales import MINUS, Scale, fitted, fixed, labels, number, signed, ticks
 from tests.helpers import PATIENT
 
 NUMBERS = st.lists(st.floats(), max_size=6)

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from regkit.base.errors import RunError
-from regkit.experiments.table import Column
-from regkit.page import ablation, search, studies
+from regkit.experiments.tables.table import Column
+from regkit.page.charts.figures import Bars, Dots, Forest
 from regkit.page.document import Cell, Grid, Note, Panel, Section
-from regkit.page.figures import Bars, Dots, Forest
+from regkit.page.reading import studies
+from regkit.page.sections import ablation, search
 from tests.page.folders import difference, entry, write_study
 
 ROWS: list[dict[str, Any]] = [

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regkit.page.figures import Bars, Curve, Curves, Dot, Dots, Figure, Forest, Interval, Matrix
-from regkit.page.svg import HEIGHT, NAMED, draw
+from regkit.page.charts.figures import Bars, Curve, Curves, Dot, Dots, Figure, Forest, Interval, Matrix
+from regkit.page.charts.svg import HEIGHT, NAMED, draw
 from tests.helpers import PATIENT
 
 NASTY = (

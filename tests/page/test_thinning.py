@@ -2,7 +2,7 @@
 
 import pytest
 
-from regkit.page.thinning import averaged, spread, thinned
+from regkit.page.charts.thinning import averaged, spread, thinned
 
 
 def test_a_thinned_series_keeps_its_ends_its_lowest_and_its_highest() -> None:

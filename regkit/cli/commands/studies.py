@@ -11,8 +11,8 @@ from regkit.cli.gather import change, check
 from regkit.cli.options import takes_settings
 from regkit.experiments import place as places
 from regkit.experiments import plan as plans
-from regkit.experiments import search as searches
-from regkit.experiments import storage as storages
+from regkit.experiments.search import search as searches
+from regkit.experiments.study import storage as storages
 from regkit.hooks import catalog
 from regkit.runs import folders
 from regkit.runs.settings import GROUPS

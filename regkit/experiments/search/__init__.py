@@ -1,0 +1,1 @@
+"""Search: settings that are found by trial."""

@@ -1,0 +1,1 @@
+"""Statistics: what can be believed of differences between runs."""

@@ -1,0 +1,171 @@
+"""Cell: train or go on with one run of a study, score its best checkpoint, and keep what a table needs of it."""
+
+import gc
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regkit.base.errors import RegkitError
+from regkit.base.files import read_object, write
+from regkit.experiments.study.cost import Clock, begin_peak, peak
+from regkit.experiments.study.results import deciding
+from regkit.runs import disk, evidence, resume
+from regkit.runs.evidence import NAMES, Answers, Evidence
+from regkit.runs.execute import executed
+from regkit.runs.experiment import Experiment
+from regkit.runs.finished import labelled, load_model
+from regkit.runs.folders import CONFIG, FINISHED, is_run
+from regkit.runs.interrupts import Interrupts
+from regkit.runs.listing import Run
+from regkit.runs.lock import Say, claim
+from regkit.runs.recorder import Recorder
+from regkit.runs.resumable import Resumable, newest
+from regkit.runs.settings import Settings
+from regkit.runs.shared import Shared
+from regkit.runs.trial import operations
+from regkit.tasks.task import Split, Task
+from regkit.training.effects import in_words
+from regkit.training.evaluation import Evaluator
+
+SCORED: tuple[Split, ...] = ("dev", "test")
+COST, EFFECTS = "cost.json", "effects.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run came to; its trial has all of it as attributes."""
+
+    scores: Mapping[Split, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)  # by split, task and metric
+    mains: Mapping[str, tuple[str, bool]] = field(default_factory=dict)  # by task: deciding metric, less is better
+    seconds: float = nan  # of training
+    operations: float = nan  # of a step, over those of a plain one
+    memory: float = nan  # bytes, at the peak
+    effects: Sequence[str] = ()  # lines of the effect meter
+
+    def as_attributes(self) -> dict[str, Any]:
+        """Put it into plain values; a number that is not known is left out."""
+        return {
+            name: value for name, value in asdict(self).items() if not (isinstance(value, float) and value != value)
+        }
+
+    @property
+    def value(self) -> float:
+        """What decides: see `deciding`."""
+        return deciding(self.scores, self.mains)
+
+
+@dataclass
+class Runner:
+    """Runs the cells of a study in this process, which load once what they share."""
+
+    interrupts: Interrupts = field(default_factory=Interrupts)
+    shared: Shared = field(default_factory=Shared)
+    keep_weights: bool = False
+    observers: Callable[[], Sequence[Any]] = list  # further observers of a run: context managers
+    counted: dict[str, float] = field(default_factory=dict)  # operations of a step, by settings other than the seed
+
+    def run(self, settings: Settings, folder: Path, say: Say) -> Outcome:
+        """Train a run in this folder, or go on with it as far as it is there, and score it.
+
+        Raises RegkitError, and StoppedError where a signal came: the same call goes on with it.
+        """
+        if not is_run(folder):
+            self._begin(settings, folder, say)
+        else:
+            with claim(folder, say):
+                settings = resume.same(folder, Settings.read(folder / CONFIG), settings)
+                if not (folder / FINISHED).is_file():
+                    self._go_on(newest(folder, say), settings, say)
+                elif not (folder / NAMES).is_file():
+                    self._score(folder, self._build(settings))
+        return replace(read_outcome(folder), operations=self._operations(settings))
+
+    def free(self, folder: Path) -> None:
+        """Free what a finished run holds: the weights too, unless they are to be kept."""
+        with suppress(OSError, RegkitError):  # the run is finished all the same
+            (disk.superfluous(folder) if self.keep_weights else disk.weights(folder)).free()
+
+    def _build(self, settings: Settings) -> Experiment:
+        gc.collect()  # hooks and model hold each other: without this, the run before keeps its memory, on a GPU too
+        return Experiment.build(settings, shared=self.shared)
+
+    def _begin(self, settings: Settings, folder: Path, say: Say) -> None:
+        self._train(self._build(settings), folder, None, say)
+
+    def _go_on(self, resumable: Resumable, settings: Settings, say: Say) -> None:
+        gc.collect()
+        self._train(resume.build(resumable, settings, shared=self.shared), resumable.folder, resumable, say)
+
+    def _train(self, experiment: Experiment, folder: Path, resumable: Resumable | None, say: Say) -> None:
+        device, clock = experiment.trainer.streams.device, Clock()
+        begin_peak(device)
+        observers = [clock, *self.observers()]
+        with executed(
+            experiment, folder, resumable, interrupts=self.interrupts, observers=observers, latest=False, say=say
+        ) as recorder:
+            cost = {"seconds": clock.of(_updates(recorder)), "memory": peak(device)}
+            write(folder / COST, json.dumps({name: value for name, value in cost.items() if value == value}))
+            self._score(folder, experiment)
+
+    def _score(self, folder: Path, experiment: Experiment) -> None:
+        """Save what the run's best checkpoint answers on dev and, where it is labelled, test."""
+        settings = experiment.settings
+        tasks = [task for task in experiment.tasks if task.name in (settings.tasks or ())]
+        evidence.save(folder, answers(folder, tasks, settings))
+
+    def _operations(self, settings: Settings) -> float:
+        """Count the operations of a step, once for all seeds of a row; NaN where a step cannot be tried."""
+        key = settings.model_copy(update={"seed": 0}).model_dump_json()
+        if key not in self.counted:
+            try:
+                self.counted[key] = operations(self._build(settings))
+            except Exception:  # out of memory, or a plugin that fails on few examples: the run is finished all the same
+                self.counted[key] = nan
+        return self.counted[key]
+
+
+def _updates(recorder: Recorder) -> int:
+    """Count the updates of the whole run, by its log."""
+    return sum("losses" in record or "skipped" in record for record in recorder.sink.lines())
+
+
+def answers(folder: Path, tasks: Sequence[Task], settings: Settings) -> Answers:
+    """Ask the run's best checkpoint for the labelled examples of dev and test."""
+    model, evaluator = load_model(folder, tasks, settings), Evaluator()
+    found: dict[Split, dict[str, Evidence]] = {}
+    for split in SCORED:
+        for task in tasks:
+            if split in task.splits and task.splits[split].labels is not None:
+                work = partial(evaluator.outputs, model, task, split)
+                output = evaluator.fit.until_it_fits(work, f"on task '{task.name}'")
+                found.setdefault(split, {})[task.name] = _evidence(task, split, output)
+    return found
+
+
+def _evidence(task: Task, split: Split, output: torch.Tensor) -> Evidence:
+    scored, output = labelled(task, split, output)
+    examples = scored.splits[split]
+    assert examples.labels is not None  # it was asked for
+    return Evidence(task.objective, output, examples.labels, list(examples.ids))
+
+
+def read_outcome(folder: Path) -> Outcome:
+    """Read what a finished run came to, off its folder. Raises RunError if it has no answers."""
+    found = evidence.load(folder)
+    objectives = {task: each.objective for split in found.values() for task, each in split.items()}
+    scores = {
+        split: {task: dict(each.objective.metrics(each.output, each.labels)) for task, each in tasks.items()}
+        for split, tasks in found.items()
+    }
+    mains = {task: (each.metric, each.scores[each.metric].lower_is_better) for task, each in objectives.items()}
+    cost, effects = read_object(folder / COST), read_object(folder / EFFECTS)
+    seconds = cost.get("seconds", Run(folder).seconds or nan)
+    lines = in_words(effects) if "warnings" in effects else []
+    return Outcome(scores, mains, seconds, nan, cost.get("memory", nan), lines)

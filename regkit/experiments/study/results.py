@@ -1,0 +1,91 @@
+"""Results: what one cell of a study came to - a row's run with one seed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite, nan
+from pathlib import Path
+from statistics import mean
+from typing import Any, Literal
+
+from regkit.experiments.plan import Cell, Plan
+from regkit.experiments.study.study import ERROR, Study, is_complete, is_running
+from regkit.tasks.names import Split
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is known of one run, finished or not."""
+
+    row: str
+    seed: int
+    state: Literal["finished", "failed", "running", "waiting"]
+    scores: Mapping[Split, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)  # by split, task and metric
+    mains: Mapping[str, tuple[str, bool]] = field(default_factory=dict)  # by task: deciding metric, less is better
+    seconds: float = nan  # of training
+    operations: float = nan  # of a step, over those of a plain one
+    memory: float = nan  # bytes, at the peak
+    effects: Sequence[str] = ()  # lines of the effect meter
+    error: str = ""  # the sentence of a run that failed
+    folder: Path | None = None  # of the run, if its study knows one
+
+    @property
+    def value(self) -> float:
+        """What decides: see `deciding`."""
+        return deciding(self.scores, self.mains)
+
+
+def deciding(scores: Mapping[Split, Mapping[str, Mapping[str, float]]], mains: Mapping[str, tuple[str, bool]]) -> float:
+    """Average the tasks' deciding scores on dev, higher being better; 0 where there is none, or one is not finite."""
+    found = []
+    for task, own in scores.get("dev", {}).items():
+        metric, less = mains[task]
+        found += [-own[metric] if less else own[metric]] if metric in own else []
+    return mean(found) if found and all(map(isfinite, found)) else 0.0
+
+
+def read_results(study: Study, plan: Plan) -> list[Result]:
+    """Read what is known of each cell of an ablation, in the order of its cells. Raises RunError."""
+    trials: dict[Cell, list[Any]] = {cell: [] for cell in plan.cells()}
+    for trial in study.trials():
+        cell = cell_of(trial)
+        if cell in trials:
+            trials[cell].append(trial)
+    return [_result(cell, found, study) for cell, found in trials.items()]
+
+
+def cell_of(trial: Any) -> Cell | None:
+    """Read which cell a trial is of; None for one of another kind."""
+    row, seed = trial.user_attrs.get("row"), trial.user_attrs.get("seed")
+    return Cell(row, seed) if isinstance(row, str) and isinstance(seed, int) else None
+
+
+def _result(cell: Cell, trials: Sequence[Any], study: Study) -> Result:
+    """Sum up the trials of a cell: the one that is complete, or that runs, or else the last that has failed by itself."""
+    for trial in trials:
+        if is_complete(trial):
+            return _finished(cell, trial.user_attrs)
+    for trial in trials:
+        if is_running(trial) and study.verdict(trial) != "dead":
+            return Result(*cell, "running", folder=_folder(trial.user_attrs))
+    for trial in reversed(trials):
+        if ERROR in trial.user_attrs:
+            return Result(*cell, "failed", error=trial.user_attrs[ERROR], folder=_folder(trial.user_attrs))
+    return Result(*cell, "waiting")
+
+
+def _finished(cell: Cell, attributes: Mapping[str, Any]) -> Result:
+    mains = {task: (str(metric), bool(less)) for task, (metric, less) in attributes.get("mains", {}).items()}
+    known = {name: attributes[name] for name in ("seconds", "operations", "memory") if name in attributes}
+    return Result(
+        *cell,
+        "finished",
+        attributes.get("scores", {}),
+        mains,
+        **known,
+        effects=list(attributes.get("effects", ())),
+        folder=_folder(attributes),
+    )
+
+
+def _folder(attributes: Mapping[str, Any]) -> Path | None:
+    return Path(attributes["folder"]) if "folder" in attributes else None

@@ -1,0 +1,252 @@
+"""Worker: take the cells of a study one after the other, until none is left or it is asked to stop."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from regkit.base.errors import RegkitError, RunError, StoppedError
+from regkit.base.failures import last_line
+from regkit.experiments.contest import Racing, rules
+from regkit.experiments.plan import Cell, Choice, Plan
+from regkit.experiments.search.progress import Progress
+from regkit.experiments.search.search import SEARCH, Search
+from regkit.experiments.study.alive import Pulse
+from regkit.experiments.study.results import cell_of
+from regkit.experiments.study.study import (
+    CHANGES,
+    ERROR,
+    PLAN,
+    ROUND,
+    STOPPED,
+    UNTIL,
+    Claim,
+    Study,
+    is_complete,
+    is_running,
+)
+from regkit.runs.folders import is_run
+from regkit.runs.settings import Settings
+
+LOOK = 5.0  # seconds between two looks at cells whose workers may be dead
+KEEPS = "keep_weights"  # an attribute of a trial
+WORKERS, RUNS = "workers", "runs"  # folders in that of a study
+
+
+class Order(Protocol):
+    """Says which run is next."""
+
+    def next(
+        self,
+        scores: Mapping[str, Mapping[int, float]],
+        seconds: Mapping[str, float],
+        running: Collection[Cell],
+        failed: Collection[Cell],
+    ) -> Cell | None:
+        """Choose by the scores so far, by row and seed, and each row's mean seconds; None where nothing is left.
+
+        Cells that run, or have failed, are not to be had.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """All rows with the first seed, then all with the next."""
+
+    cells: Sequence[Cell]
+
+    def next(
+        self,
+        scores: Mapping[str, Mapping[int, float]],
+        seconds: Mapping[str, float],
+        running: Collection[Cell],
+        failed: Collection[Cell],
+    ) -> Cell | None:
+        """Choose the first cell that is neither done nor running."""
+        taken = {*running, *failed}
+        left = (cell for cell in self.cells if cell.seed not in scores.get(cell.row, {}) and cell not in taken)
+        return next(left, None)
+
+
+def order_of(plan: Plan, attributes: Mapping[str, Any]) -> Order:
+    """Choose the order of an ablation's runs: that of a race has an end."""
+    return InOrder(plan.cells()) if plan.race is None else Racing(rules(plan), attributes.get(UNTIL, 0.0))
+
+
+@dataclass
+class Cells:
+    """Where the cells of an ablation stand, by the trials of the study."""
+
+    scores: dict[str, dict[int, float]] = field(default_factory=dict)  # by row and seed
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # by row
+    running: dict[Cell, Any] = field(default_factory=dict)  # the trials whose workers are not dead
+    failed: set[Cell] = field(default_factory=set)  # in this round
+
+    @classmethod
+    def of(cls, study: Study, trials: Sequence[Any], round_: int) -> "Cells":
+        """Sort the trials of a study."""
+        found = cls()
+        for trial in trials:
+            cell = cell_of(trial)
+            if cell is None:
+                continue
+            if is_complete(trial):
+                found.scores.setdefault(cell.row, {})[cell.seed] = trial.value
+                found.seconds.setdefault(cell.row, []).append(trial.user_attrs.get("seconds", 0.0))
+            elif is_running(trial) and study.verdict(trial) != "dead":
+                found.running[cell] = trial
+            elif ERROR in trial.user_attrs and trial.user_attrs.get(ROUND) == round_:
+                found.failed.add(cell)
+        return found
+
+    def next(self, order: Order) -> Cell | None:
+        """Ask which run is next."""
+        seconds = {row: sum(each) / len(each) for row, each in self.seconds.items()}
+        return order.next(self.scores, seconds, self.running, self.failed)
+
+
+@dataclass
+class Worker:
+    """Takes cells of an ablation. `run` trains one in a folder and returns its outcome, `free` frees the folder."""
+
+    study: Study
+    runner: Any  # a `cell.Runner`, or what stands for one in a test
+    say: Callable[[str], None] = lambda line: None
+    order: Callable[[Plan, Mapping[str, Any]], Order] = order_of  # by the plan and the study's attributes
+    claim: Claim | None = None  # what it is at
+
+    def work(self) -> None:
+        """Take cells until none is left. Raises StoppedError where a signal came; what it was at can be taken up."""
+        with self.runner.interrupts, Pulse(self.study.folder / WORKERS, self._beat) as pulse:
+            self._sweep()
+            while not self._stopped():
+                trials = self.study.trials()
+                self.study.bury(trials)
+                attributes = self.study.attributes()
+                round_ = attributes.get(ROUND, 0)
+                choice = self._choose(attributes, trials, round_)
+                if choice.cell is not None:
+                    self._take(choice.plan, choice.cell, round_, trials, pulse, choice.said)
+                elif choice.later:
+                    time.sleep(LOOK)
+                else:
+                    return
+
+    def _choose(self, attributes: Mapping[str, Any], trials: Sequence[Any], round_: int) -> Choice:
+        """Choose the next run of an ablation or a search."""
+        asked = attributes[PLAN]
+        if SEARCH in asked:
+            return Progress.of(Search.from_values(asked), self.study, trials, round_).choice()
+        plan, cells = Plan.from_values(asked), Cells.of(self.study, trials, round_)
+        unknown = any(self.study.verdict(trial) == "unknown" for trial in cells.running.values())
+        found = cells.next(self.order(plan, attributes))
+        return Choice(plan, found, later=unknown)  # it is known soon whether its worker lives
+
+    def _sweep(self) -> None:
+        """Free the weights that a worker left which was killed right after it had finished its run."""
+        for trial in self.study.trials():
+            folder = Path(trial.user_attrs.get("folder", "nowhere"))
+            if is_complete(trial) and not trial.user_attrs.get(KEEPS) and os.path.lexists(folder / "last"):
+                self.runner.free(folder)
+
+    def _stopped(self) -> bool:
+        """Whether a signal has come; StoppedError says so."""
+        if asked := self.runner.interrupts.asked:
+            raise StoppedError(f"stopped by {asked.name}; the same command goes on", asked)
+        return False
+
+    def _beat(self, count: int) -> None:
+        """Show that the worker lives, and stop the run that another worker has taken up."""
+        try:
+            if (claim := self.claim) and not (claim.lost or claim.set(beat=count) or claim.ended):
+                claim.lost, self.runner.interrupts.asked = True, signal.SIGTERM
+        except RegkitError:
+            return  # the storage is out of reach at this moment
+
+    def _take(self, plan: Plan, cell: Cell, round_: int, trials: Sequence[Any], pulse: Pulse, said: str = "") -> None:
+        """Run one cell, unless another worker has it, and note what it came to."""
+        folder = self._folder(plan, cell, trials)
+        more = {CHANGES: plan.rows[cell.row].changes, ROUND: round_, KEEPS: self.runner.keep_weights}
+        claim = self.study.claim(cell._asdict(), pulse, folder=str(folder.resolve()), **more)
+        if claim is None:
+            return
+        self.claim = claim
+        if said:
+            self.say(said)
+        try:
+            self._run(plan, cell, folder, claim)
+        except BaseException as error:  # Ctrl-C too: whatever ends this worker leaves the run to the next one
+            if not (claim.lost and isinstance(error, StoppedError)):
+                claim.fail(**{STOPPED: True})
+                raise
+        finally:
+            self.claim = None
+        if claim.lost:
+            self.runner.interrupts.asked = None  # it was asked by the pulse
+            self.say(f"{name(cell)}: another worker has taken it up")
+
+    def _run(self, plan: Plan, cell: Cell, folder: Path, claim: Claim) -> None:
+        """Run a cell that is this worker's, and note what it came to, or why it failed."""
+        began = time.monotonic()
+        try:
+            outcome = self.runner.run(
+                self._settings(plan, cell), folder, lambda line: self.say(f"{name(cell)}: {line}")
+            )
+        except StoppedError:
+            raise
+        except Exception as error:
+            said = str(error) if isinstance(error, RegkitError) else last_line(error)
+            claim.fail(**{ERROR: said})
+            self.say(f"{name(cell)} failed: {said}")
+            return
+        claim.lost = not claim.complete(outcome.value, **outcome.as_attributes())
+        if not claim.lost:
+            self.runner.free(folder)
+            cells = set(plan.cells())
+            done = sum(is_complete(trial) and cell_of(trial) in cells for trial in self.study.trials())
+            spent = f"{time.monotonic() - began:.0f} s; {done} of {len(cells)} runs are finished"
+            self.say(f"{name(cell)}: {_shown(outcome)}, {spent}")
+
+    def _settings(self, plan: Plan, cell: Cell) -> Settings:
+        """Build the settings of a run; trackers group the seeds of a row."""
+        settings = plan.settings_of(cell)
+        return settings.model_copy(update={"group": settings.group or f"{self.study.name}/{cell.row}"})
+
+    def _folder(self, plan: Plan, cell: Cell, trials: Sequence[Any]) -> Path:
+        """Find the folder in which a cell was begun, if it can be seen from here, or name a new one."""
+        own = self.study.folder / RUNS / f"{plan.rows[cell.row].slug}-{cell.seed}"
+        begun = (Path(trial.user_attrs.get("folder", own)) for trial in reversed(trials) if cell_of(trial) == cell)
+        return own if is_run(own) else next((folder for folder in begun if is_run(folder)), own)
+
+
+def _shown(outcome: Any) -> str:
+    """Write the deciding scores on dev."""
+    found = [
+        f"{task} {metric} {scores[metric]:.3f}"
+        for task, scores in outcome.scores.get("dev", {}).items()
+        if (metric := outcome.mains[task][0]) in scores
+    ]
+    return ", ".join(found) or "no dev scores"
+
+
+def name(cell: Cell) -> str:
+    """Name a cell in a line that is printed."""
+    return f"{cell.row}, seed {cell.seed}"
+
+
+def read_asked(study: Study) -> Plan | Search:
+    """Read what a study is asked to do. Raises RunError for one that is neither an ablation nor a search."""
+    values = study.attributes().get(PLAN)
+    return Search.from_values(values) if isinstance(values, dict) and SEARCH in values else read_plan(study)
+
+
+def read_plan(study: Study) -> Plan:
+    """Read the plan of a study. Raises RunError for one that is no ablation."""
+    values = study.attributes().get(PLAN)
+    if not isinstance(values, dict) or "rows" not in values:
+        raise RunError(f"study '{study.name}' in {study.shown} is no ablation.")
+    return Plan.from_values(values)

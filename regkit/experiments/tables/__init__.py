@@ -1,0 +1,1 @@
+"""Tables: what an ablation came to, and how it is written."""

@@ -1,0 +1,110 @@
+"""Notes: what whoever reads a table must know before believing it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from regkit.experiments.statistics.drawn import Drawn
+from regkit.experiments.statistics.paired import smallest_p
+from regkit.experiments.tables.table import Column, Difference, Entry, Row, Table
+
+CONVINCING = 0.05  # a p below which a difference is usually reported
+
+
+def notes_of(table: Table, answers: Mapping[Column, Drawn]) -> list[str]:
+    """Write the notes, a sentence each, from what concerns the whole table to what concerns one row."""
+    compared = {row.name: _differences(row) for row in table.rows if row.name != table.baseline}
+    return [
+        *_unfinished(table),
+        *_of_seeds([each for found in compared.values() for each in found.values()]),
+        *_of_rows(compared),
+        *_of_examples(table, compared, answers),
+        *(note for row, found in compared.items() for note in _of_row(row, table, found)),
+    ]
+
+
+def _differences(row: Row) -> dict[Column, Difference]:
+    return {column: entry.difference for column, entry in row.entries.items() if entry.difference}
+
+
+def _unfinished(table: Table) -> Iterator[str]:
+    missing = sum(len(row.missing) for row in table.rows)
+    if missing:
+        yield f"{missing} {'run is' if missing == 1 else 'runs are'} not finished; the table is of those that are."
+    baseline = next(row for row in table.rows if row.name == table.baseline)
+    if not baseline.entries and any(row.entries for row in table.rows):
+        yield f"No run of the baseline '{table.baseline}' is finished, so nothing is compared."
+
+
+def _of_seeds(differences: Sequence[Difference]) -> Iterator[str]:
+    """Say what p can be with so many seeds."""
+    known = sorted({each.pairs for each in differences}, reverse=True)
+    if 1 in known:
+        yield "One seed tells nothing of what others would have given, so it has no interval and a p of 1."
+    several = [f"{smallest_p(pairs):.3g} with {pairs} seeds" for pairs in known if pairs > 1]
+    if several:
+        few = (
+            f"; below {CONVINCING:g} takes {_pairs_for(CONVINCING)} seeds" if smallest_p(known[-1]) > CONVINCING else ""
+        )
+        yield f"p is at least {' and '.join(several)} (exact sign-flip test, two-sided){few}."
+
+
+def _pairs_for(p: float) -> int:
+    return next(pairs for pairs in range(1, 64) if smallest_p(pairs) < p)
+
+
+def _of_rows(compared: Mapping[str, Mapping[Column, Difference]]) -> Iterator[str]:
+    """Say that several rows were compared, and what that costs."""
+    rows = sum(bool(found) for found in compared.values())
+    if rows > 1:
+        yield f"{rows} rows are compared, so Holm's method adjusts p, and what is told from nothing, for {rows} tests."
+
+
+def _of_examples(
+    table: Table, compared: Mapping[str, Mapping[Column, Difference]], answers: Mapping[Column, Drawn]
+) -> Iterator[str]:
+    """Say what the intervals cover, and where answers are missing."""
+    several = [row for row, found in compared.items() if any(each.pairs > 1 for each in found.values())]
+    without = [row for row in several if not all(_answered(table, row, answers[column]) for column in compared[row])]
+    if len(without) < len(several):
+        yield "Intervals are of 95 %, over seeds and examples: both might have been others."
+    if without:
+        names = f" of {', '.join(map(repr, without))}" if len(without) < len(several) else ""
+        yield (
+            f"Intervals{names} are over seeds alone: answers of these runs, or of the baseline's, are not here or are to "
+            "other examples."
+        )
+
+
+def _answered(table: Table, row: str, answers: Drawn) -> bool:
+    """Tell whether there are answers of every run of a row and of those that it is paired with."""
+    seeds = {each.name: {seed for entry in each.entries.values() for seed in entry.values} for each in table.rows}
+    paired = sorted(seeds[row] & seeds[table.baseline])
+    return answers.difference(row, table.baseline, paired) is not None
+
+
+def _of_row(name: str, table: Table, found: Mapping[Column, Difference]) -> Iterator[str]:
+    """Say what is odd about one row, and how many seeds would tell its difference."""
+    if not found:
+        return
+    row = next(row for row in table.rows if row.name == name)
+    baseline = next(row for row in table.rows if row.name == table.baseline)
+    if all(_is_alike(row.entries[column], baseline.entries[column]) for column in found):
+        yield (
+            f"'{name}' has exactly the scores of '{table.baseline}': what it changes did nothing, or nothing that these "
+            "scores show."
+        )
+        return
+    for column, each in found.items():
+        if each.pairs > 1 and each.low != each.low:
+            yield f"'{name}' differs by the same in every seed ({column}), so nothing can be told of the spread."
+    main = next((column for column in found if not column.metric), next(iter(found)))
+    seeds = len(row.entries[main].values.keys() | baseline.entries[main].values.keys())
+    if found[main].pairs < seeds:
+        yield f"'{name}' is compared over the {found[main].pairs} of {seeds} seeds that both have, not by the means shown."
+    needed = found[main].needed
+    if not found[main].told and needed and needed > found[main].pairs:
+        yield f"'{name}': about {needed} seeds would tell a difference of this size ({main})."
+
+
+def _is_alike(row: Entry, baseline: Entry) -> bool:
+    """Tell whether the scores are the same for every seed that both have."""
+    return all(value == baseline.values[seed] for seed, value in row.values.items() if seed in baseline.values)

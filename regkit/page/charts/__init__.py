@@ -1,0 +1,1 @@
+"""Charts: figures as plain numbers, and how they are drawn."""

@@ -1,0 +1,1 @@
+"""Reading: what runs and studies have left in their folders."""

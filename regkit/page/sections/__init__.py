@@ -1,0 +1,1 @@
+"""Sections: the parts of a page."""
