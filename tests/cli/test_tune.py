@@ -32,6 +32,7 @@ TINY = [
 SPACE = ["--space", "smart.epsilon", "--space", "learning_rate=1e-4..1e-2 log"]
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_a_config_to_train_with_and_the_same_command_goes_on(place: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     command = ["tune", *TINY, *SPACE, "--seeds", 1, "--fresh-seeds", 1, "--sampler", "random", "--output", folder]
@@ -110,7 +111,7 @@ def test_what_cannot_be_searched_is_one_sentence(words: list[str], said: str, pl
 def test_an_ablation_is_no_search_and_a_search_no_ablation(place: Path, tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     words = ["--encoder", "encoder", "--data", "data", "--tasks", "mood", "--steps", 1, "--batch-size", 4]
-    words += ["--plugin", "smart", "--seeds", 1, "--output"]
+    words += ["--plugin", "smart", "--seeds", 1, "--jobs", 0, "--output"]
     assert regkit("ablate", *words, one, cwd=place).status == 0
     assert regkit("tune", *words, other, "--trials", 1, cwd=place).status == 0
     ran = regkit("tune", *words, one, cwd=place)

@@ -6,18 +6,24 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from regkit.base.errors import RunError, StoppedError
-from regkit.experiments.plan import Cell
+from regkit.experiments import contest
+from regkit.experiments.plan import Cell, Draft
 from regkit.experiments.study import alive, worker
+from regkit.experiments.study.cell import Outcome
 from regkit.experiments.study.results import read_results
 from regkit.experiments.study.study import DEAD, STOPPED, Claim, Study
 from regkit.experiments.study.worker import InOrder, Worker, read_plan
+from regkit.runs.lock import Say
+from regkit.runs.settings import Settings
 from tests.experiments.fakes import FakeRunner, again, begin, plan_of
 from tests.helpers import slow_but
 
@@ -83,6 +89,26 @@ def test_what_is_next_can_be_decided_by_the_scores_so_far(tmp_path: Path) -> Non
     runner = FakeRunner()
     Worker(begin(tmp_path / "s", plan_of("smart")), runner, order=lambda plan, attributes: Smarts()).work()
     assert runner.ran == Counter({("smart", 0): 1, ("smart", 1): 1})
+
+
+def test_in_a_race_a_row_that_is_decided_gets_no_further_runs_and_none_is_begun_too_late(tmp_path: Path) -> None:
+    plan = contest.made(Draft(), Settings(dropout=0), ["smart", "rdrop"], "12", None, None, 60.0)
+
+    class Scored(FakeRunner):
+        def run(self, settings: Settings, folder: Path, say: Say) -> Outcome:
+            own = {"smart": 0.5, "rdrop": 0.0}.get("".join(settings.plugins), 0.1) + settings.seed % 3 / 100
+            score = own + settings.seed / 1000 * len(settings.plugins)
+            return replace(super().run(settings, folder, say), scores={"dev": {"t": {"accuracy": score}}})
+
+    study, runner = begin(tmp_path / "s", plan), Scored()
+    study.note(until=time.time() + 60)
+    Worker(study, runner).work()
+    assert sum(runner.ran.values()) < 36 / 3
+    assert str(contest.verdict(plan, read_results(study, plan))).startswith("use 'smart': +")
+    late, other = begin(tmp_path / "late", plan), Scored()
+    late.note(until=time.time() + 0.9)  # a run takes a second, as far as is known after the first
+    Worker(late, other).work()
+    assert other.ran == Counter({("plain", 0): 1, ("rdrop", 0): 1, ("smart", 0): 1})  # none of these was known
 
 
 def test_a_cell_that_fails_is_noted_with_its_sentence_and_the_next_one_is_taken(tmp_path: Path) -> None:
@@ -160,6 +186,7 @@ with Pulse(study.folder / "workers", lambda count: None) as pulse:
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_leaves_its_run_to_the_next_and_one_that_lives_keeps_it(tmp_path: Path) -> None:
     plan = plan_of(seeds=2)
     study = begin(tmp_path / "s", plan)
