@@ -55,8 +55,7 @@ def ablate(
     finally:
         results = read_results(study, plan)
         show(place, plan, results, form, Terminal())
-        if study:
-            study.close()
+        study.close()
     wanted = ("finished",) if plan.race is None else ("finished", "waiting")  # a race need not run all
     if jobs and any(result.state not in wanted for result in results):
         raise typer.Exit(1)
@@ -86,12 +85,14 @@ def _after(parts: Sequence[str]) -> str:
 
 
 def fitting(plan: Plan, shared: Shared) -> tuple[Plan, list[str]]:
-    """Leave out the rows whose runs cannot be, and say why."""
+    """Leave out the rows whose runs cannot be, and say why. Raises RegkitError if the baseline is one of them."""
     fits, said = dict(plan.rows), []
     for name in plan.rows:
         try:
             Experiment.build(plan.settings_of(Cell(name, plan.seeds[0])), shared=shared)
         except RegkitError as error:
+            if name == plan.baseline:
+                raise
             del fits[name]
             said.append(f"left out: {name}: {error}")
     return replace(plan, rows=fits), said
