@@ -98,6 +98,16 @@ def test_runs_that_differ_in_their_seed_are_a_group_with_mean_band_and_members(t
     assert "band" in next(block.caption for block in sections_of(*folders)["Losses"].blocks if isinstance(block, Panel))
 
 
+def test_groups_of_a_study_are_named_by_its_rows(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "smart-a1b2-0", group="s/smart:weight=2/3", seed=0)
+    two = write_run(tmp_path / "smart-a1b2-1", group="s/smart:weight=2/3", seed=1)
+    other = write_run(tmp_path / "plain-0", group="s/plain", dropout=0.0)
+    assert [(each.name, len(each.runs)) for each in groups_of(one, two, other)] == [
+        ("smart:weight=2/3", 2),
+        ("plain", 1),
+    ]
+
+
 def test_groups_are_named_by_what_sets_them_apart_where_their_folders_do_not_say_it(tmp_path: Path) -> None:
     one = write_run(tmp_path / "x", plugins={"smart": {"weight": 2.0}})
     other = write_run(tmp_path / "y", plugins={"rdrop": {}, "ema": {}}, warmup=0.2)

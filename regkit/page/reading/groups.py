@@ -15,7 +15,15 @@ from regkit.runs.folders import LOG
 from regkit.runs.listing import Run, flat
 from regkit.tasks.scores import SCORES
 
-APART = {"seed", "device", "keep", "keep_state", "save_steps", "save_minutes"}  # settings that set no group apart
+APART = {
+    "seed",
+    "group",
+    "device",
+    "keep",
+    "keep_state",
+    "save_steps",
+    "save_minutes",
+}  # settings that set no group apart
 LOWER = {name for scores in SCORES.values() for name, metric in scores.items() if metric.lower_is_better}
 SHOWN = 3  # settings in the name of a group
 
@@ -108,11 +116,18 @@ def grouped(runs: Sequence[Shown]) -> list[Group]:
 
 
 def _names(groups: Sequence[Sequence[Shown]]) -> list[str]:
-    """Name groups by the folders of their runs, ROW-SEED, or else by what differs between them."""
-    for names in ([_stem(group) for group in groups], [_described(group, differing(groups)) for group in groups]):
+    """Name groups by the rows of their study, by their folders, ROW-SEED, or else by what differs between them."""
+    ways = ([_row(group) for group in groups], [_stem(group) for group in groups])
+    for names in (*ways, [_described(group, differing(groups)) for group in groups]):
         if all(names) and len(set(names)) == len(names):
             return names
     return [group[0].name for group in groups]
+
+
+def _row(group: Sequence[Shown]) -> str:
+    """Find the row of a study that a group is, by the name that trackers have for it: STUDY/ROW."""
+    found = {str(run.settings.get("group") or "").partition("/")[2] for run in group}
+    return found.pop() if len(found) == 1 else ""
 
 
 def _stem(group: Sequence[Shown]) -> str:
