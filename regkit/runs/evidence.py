@@ -59,5 +59,5 @@ def load(folder: Path) -> Answers:
 def _evidence(entry: Mapping[str, Any], tensors: Mapping[str, Tensor], name: str) -> Evidence:
     output, labels = tensors[f"{name}/output"], tensors[f"{name}/labels"]
     if not len(output) == len(labels) == len(entry["ids"]):
-        raise ValueError(f"{name} has {len(output)} answers and {len(labels)} labels")
+        raise ValueError(f"{name} has {len(output)} answers, {len(labels)} labels and {len(entry['ids'])} ids")
     return Evidence(from_description(entry["objective"]), output, labels, list(entry["ids"]))

@@ -16,7 +16,7 @@ import pytest
 
 from regkit.base.errors import RunError, StoppedError
 from regkit.experiments import contest
-from regkit.experiments.plan import Cell, Draft
+from regkit.experiments.plan import Cell, Draft, made
 from regkit.experiments.study import alive, worker
 from regkit.experiments.study.cell import Outcome
 from regkit.experiments.study.results import read_results
@@ -89,6 +89,21 @@ def test_what_is_next_can_be_decided_by_the_scores_so_far(tmp_path: Path) -> Non
     runner = FakeRunner()
     Worker(begin(tmp_path / "s", plan_of("smart")), runner, order=lambda plan, attributes: Smarts()).work()
     assert runner.ran == Counter({("smart", 0): 1, ("smart", 1): 1})
+
+
+def test_the_seeds_of_a_row_have_one_group_in_trackers_unless_the_user_names_another(tmp_path: Path) -> None:
+    groups: list[str | None] = []
+
+    class Noting(FakeRunner):
+        def run(self, settings: Settings, folder: Path, say: Say) -> Outcome:
+            groups.append(settings.group)
+            return super().run(settings, folder, say)
+
+    Worker(begin(tmp_path / "s", plan_of("smart", seeds=2)), Noting()).work()
+    assert groups == ["study/plain", "study/smart"] * 2
+    own = made(Draft(), Settings(group="mine"), ["smart"], "1", None, None)
+    Worker(begin(tmp_path / "own", own), Noting()).work()
+    assert groups[4:] == ["mine", "mine"]
 
 
 def test_in_a_race_a_row_that_is_decided_gets_no_further_runs_and_none_is_begun_too_late(tmp_path: Path) -> None:

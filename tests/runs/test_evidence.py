@@ -34,6 +34,11 @@ def test_a_run_without_whole_answers_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=f"{tmp_path} has no answers that can be compared"):
         evidence.load(tmp_path)
     evidence.save(tmp_path, answers())
+    whole = (tmp_path / evidence.NAMES).read_text()
+    (tmp_path / evidence.NAMES).write_text(whole.replace('"0", "1"', '"0"'))
+    with pytest.raises(RunError, match="dev/sts has 2 answers, 2 labels and 1 ids"):
+        evidence.load(tmp_path)
+    (tmp_path / evidence.NAMES).write_text(whole)
     (tmp_path / evidence.TENSORS).write_bytes(b"")
     with pytest.raises(RunError, match="no answers that can be compared"):
         evidence.load(tmp_path)
