@@ -56,6 +56,7 @@ class StoppedError(RegkitError):
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
+        self.number = number
         self.status = 128 + number  # as a shell reports it
 
 

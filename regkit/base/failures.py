@@ -24,7 +24,7 @@ SAID = (
 )
 
 
-def ran_out(error: Exception) -> bool:
+def ran_out(error: BaseException) -> bool:
     """Tell whether an error means that memory ran out."""
     if isinstance(error, MemoryError):
         return True

@@ -1,13 +1,12 @@
 """The command `regkit ablate`: run named sets of plugins and settings with several seeds, and compare them."""
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 import typer
 
-from regkit.base.errors import RegkitError
+from regkit.base.errors import ConfigError, RegkitError
 from regkit.cli import plan as plans
 from regkit.cli.comparison import show
 from regkit.cli.terminal import Terminal, print_lines
@@ -15,7 +14,7 @@ from regkit.cli.workers import let_work
 from regkit.experiments import contest
 from regkit.experiments.place import Place
 from regkit.experiments.plan import Cell, Plan
-from regkit.experiments.rows import Row
+from regkit.experiments.rows import naming
 from regkit.experiments.study.cell import Runner
 from regkit.experiments.study.results import Result, read_results
 from regkit.experiments.study.study import PLAN, ROUND, UNTIL, Study
@@ -23,6 +22,7 @@ from regkit.experiments.study.worker import read_plan
 from regkit.experiments.tables.formats.cells import seconds
 from regkit.runs.experiment import Experiment
 from regkit.runs.shared import Shared
+from regkit.tasks.task import scorable
 
 
 def ablate(
@@ -45,9 +45,7 @@ def ablate(
     print_lines(console, check_rows(plan, results, runner.shared))
     if dry_run:
         return
-    place.write(plan)
-    study = study or Study.create(place.name, place.folder, place.address)
-    study.note(**{PLAN: plan.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})
+    study, plan = begin(place, study, plan)
     if plan.race is not None:
         study.note(**{UNTIL: time.time() + plan.race})
     try:
@@ -59,6 +57,17 @@ def ablate(
     wanted = ("finished",) if plan.race is None else ("finished", "waiting")  # a race need not run all
     if jobs and any(result.state not in wanted for result in results):
         raise typer.Exit(1)
+
+
+def begin(place: Place, study: Study | None, plan: Plan) -> tuple[Study, Plan]:
+    """Note what the study runs, joined with what another command has noted in the meantime."""
+    with place.alone():
+        study = study or Study.create(place.name, place.folder, place.address)
+        if PLAN in study.attributes():
+            plan = read_plan(study).joined(plan, f"study '{place.name}'")
+        study.note(**{PLAN: plan.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})
+        place.write(plan)
+    return study, plan
 
 
 def describe(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
@@ -111,17 +120,12 @@ def check_rows(plan: Plan, results: Sequence[Result], shared: Shared) -> list[st
         with naming(plan.rows[name]):
             experiment = Experiment.build(plan.settings_of(Cell(name, plan.seeds[0])), shared=shared)
             said = plans.plan(experiment)
+        if not scorable(experiment.tasks, "dev"):
+            raise ConfigError(f"no task of {_data(plan)} has a dev split with labels, so there is nothing to compare.")
         if name == plan.baseline:
             lines = [f"each run, as that of {name} with seed {plan.seeds[0]}:", *(f"  {line}" for line in said)]
     return lines
 
 
-@contextmanager
-def naming(row: Row) -> Iterator[None]:
-    """Let an error inside name the row, unless it is of the settings that all share."""
-    try:
-        yield
-    except RegkitError as error:
-        if not row.changes:
-            raise
-        raise type(error)(f"row '{row.name}': {error}") from None
+def _data(plan: Plan) -> str:
+    return str(plan.settings.data or "the demo")

@@ -34,9 +34,10 @@ def tune(place: Place, search: Search, jobs: int, keep_weights: bool, dry_run: b
     print_lines(console, check_rows(default, results, runner.shared))
     if dry_run:
         return
-    place.write(search)
-    study = study or Study.create(place.name, place.folder, place.address)
-    study.note(**{PLAN: search.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})
+    with place.alone():
+        study = study or Study.create(place.name, place.folder, place.address)
+        study.note(**{PLAN: search.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})
+        place.write(search)
     try:
         let_work(study, runner, jobs, place, search, console)
     finally:

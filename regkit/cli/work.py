@@ -18,5 +18,9 @@ def work(place: Place, factory: str | None, keep_weights: bool) -> None:
     if (asked := plan.settings.encoder_factory) != factory and asked:
         raise ConfigError(f"study '{study.name}' asks to import {asked}; add {typed('--encoder-factory', asked)}.")
     place.write(plan)
+    say = partial(print_line, Terminal())
     with closing(study):
-        Worker(study, Runner(keep_weights=keep_weights), say=partial(print_line, Terminal())).work()
+        worker = Worker(study, Runner(keep_weights=keep_weights), say=say)
+        worker.work()
+    if not worker.taken:
+        say(f"nothing is left to do in study '{study.name}'")

@@ -56,6 +56,8 @@ def with_controls(plan: Plan) -> Plan:
 
     Raises ConfigError where nothing is to be compared with the plain rows, or where seeds are not counted up.
     """
+    if len(plan.seeds) < 2:
+        raise ConfigError("a race with one seed can tell nothing; leave --seeds out, or give at least 3.")
     if list(plan.seeds) != list(range(plan.seeds[0], plan.seeds[0] + len(plan.seeds))):
         raise ConfigError("a race takes seeds as they come; give a number of them, --seeds 20.")
     rows = dict(plan.rows)

@@ -2,10 +2,14 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from regkit.base.errors import ConfigError, RunError, nearest, typed
+from filelock import FileLock
+
+from regkit.base.errors import ConfigError, RegkitError, RunError, nearest, typed
 from regkit.base.files import read_toml, write
 from regkit.experiments.plan import WITHOUT_RESULT, Plan
 from regkit.experiments.search.search import Search
@@ -13,7 +17,7 @@ from regkit.experiments.study import storage as storages
 from regkit.runs.folders import RUNS, check_free, is_run
 from regkit.runs.settings import Settings
 
-STUDY = "study.toml"
+STUDY, LOCK = "study.toml", "study.lock"
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,21 @@ class Place:
         """The address of the storage, without a password."""
         return storages.without_password(self.address)
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other commands on this machine from the study's folder; one that fails inside leaves no new folder."""
+        new = not self.folder.exists()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / LOCK):
+                yield
+        except RegkitError:
+            if new:
+                (self.folder / LOCK).unlink(missing_ok=True)
+                with suppress(OSError):  # another command has begun there
+                    self.folder.rmdir()
+            raise
+
     def write(self, plan: Plan | Search) -> None:
         """Write `study.toml`: what is run, and where it is noted. A password is left out."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +71,8 @@ def new_place(
 
     So the same command finds its study again. Raises RunError where something else is there.
     """
-    folder = output or RUNS / (config.stem if config else f"{kind}-{_fingerprint(settings)}")
+    own = config.parent if config and config.name == STUDY else None  # the file of a study is where it is
+    folder = output or own or RUNS / (config.stem if config else f"{kind}-{_fingerprint(settings)}")
     if is_run(folder):
         raise RunError(f"{folder} is a run, and no study; name another --output.")
     if not (folder / STUDY).is_file():
@@ -62,7 +82,8 @@ def new_place(
 
 
 def find_place(study: Path, storage: str | None) -> Place:
-    """Find a study by its folder, or by its name in `runs/` or in a storage. Raises RunError."""
+    """Find a study by its folder, its file, or its name in `runs/` or in a storage. Raises RunError."""
+    study = study.parent if study.name == STUDY else study
     for folder in (study, RUNS / study):
         if (folder / STUDY).is_file():
             return Place(folder, storage or _noted(folder))

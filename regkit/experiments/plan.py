@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, get_args
 
 import tomli_w
 
-from regkit.base.errors import ConfigError, nearest
+from regkit.base.errors import ConfigError, nearest, typed
 from regkit.base.files import absolute
 from regkit.experiments.rows import ALL, NONE, PLAIN, Making, Row, make_rows, parse_set
 from regkit.runs.settings import Settings, read_values
@@ -53,6 +53,8 @@ def read_draft(path: Path) -> Draft:
     """
     values, folder = read_values(path), absolute(path).parent
     own = {name: values.pop(name) for name in ("rows", "seeds", "baseline", "make", "of", "storage") if name in values}
+    if "search" in values:
+        raise ConfigError(f"{path} asks for a search, which is for {typed('regkit', 'tune', path)}.")
     if "seed" in values:
         raise ConfigError(f"{path}: a study has several seeds: seeds = 5, or seeds = [0, 1, 2].")
     settings = Settings.checked(values, str(path)).below(folder)

@@ -2,13 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from regkit.base.errors import ConfigError, PluginError, nearest
+from regkit.base.errors import ConfigError, PluginError, RegkitError, nearest
 from regkit.hooks import catalog
 from regkit.runs.settings import Settings
 
@@ -169,3 +170,14 @@ def _joined(sets: Iterable[Row], name: str) -> Row | None:
                 return None
             found |= more
     return Row(name, settings, plugins)
+
+
+@contextmanager
+def naming(row: Row) -> Iterator[None]:
+    """Let an error inside name the row, unless it is of the settings that all share."""
+    try:
+        yield
+    except RegkitError as error:
+        if not row.changes:
+            raise
+        raise type(error)(f"row '{row.name}': {error}") from None

@@ -163,7 +163,7 @@ class Attached:
                 raise PluginError(f"plugin '{self.name}': {error}") from None
             except RegkitError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if ran_out(error):
                     error.add_note(f"{hook} of plugin '{self.name}'")
                     raise

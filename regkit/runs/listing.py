@@ -58,7 +58,7 @@ class Run:
         try:
             first, last = _ends(self.folder / LOG)
             seconds = float(json.loads(last)["time"]) - float(json.loads(first)["time"])
-        except (OSError, ValueError, LookupError, TypeError, OverflowError):
+        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
             return None
         return seconds if math.isfinite(seconds) else None
 

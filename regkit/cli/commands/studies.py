@@ -11,6 +11,7 @@ from regkit.cli.gather import change, check
 from regkit.cli.options import takes_settings
 from regkit.experiments import place as places
 from regkit.experiments import plan as plans
+from regkit.experiments.rows import naming
 from regkit.experiments.search import search as searches
 from regkit.experiments.study import storage as storages
 from regkit.hooks import catalog
@@ -121,8 +122,9 @@ def ablate(
 
         picks = not (plugin or draft.rows or draft.sets)
         plan = contest.made(draft, shared, plugin or [], seeds, making, baseline, contest.read_time(race))
-    for name in plan.rows:
-        check(plan.settings_of(plans.Cell(name, plan.seeds[0])), begins=True)
+    for name, row in plan.rows.items():
+        with naming(row):
+            check(plan.settings_of(plans.Cell(name, plan.seeds[0])), begins=True)
     place = places.new_place(output, file, shared, storage or draft.storage)
     storages.check_installed()
 

@@ -23,7 +23,6 @@ from regkit.runs.experiment import Experiment
 from regkit.runs.finished import labelled, load_model
 from regkit.runs.folders import CONFIG, FINISHED, is_run
 from regkit.runs.interrupts import Interrupts
-from regkit.runs.listing import Run
 from regkit.runs.lock import Say, claim
 from regkit.runs.recorder import Recorder
 from regkit.runs.resumable import Resumable, newest
@@ -166,6 +165,6 @@ def read_outcome(folder: Path) -> Outcome:
     }
     mains = {task: (each.metric, each.scores[each.metric].lower_is_better) for task, each in objectives.items()}
     cost, effects = read_object(folder / COST), read_object(folder / EFFECTS)
-    seconds = cost.get("seconds", Run(folder).seconds or nan)
+    seconds = cost.get("seconds", nan)  # of a run that another command went on with, nobody has counted them
     lines = in_words(effects) if "warnings" in effects else []
     return Outcome(scores, mains, seconds, nan, cost.get("memory", nan), lines)

@@ -8,13 +8,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from regkit.base.errors import ConfigError, RunError
+from regkit.base.errors import ConfigError, RunError, nearest, short
 from regkit.base.failures import last_line
 from regkit.base.files import absolute
 
 DATABASE = "study.db"
 JOURNAL, SQLITE = "journal:", "sqlite:///"
 PAUSES = (0.2, 1.0)  # seconds between two tries to open a database
+SCHEME = re.compile(r"(\w{2,}):")  # a single letter is a disk
+SCHEMES = ("journal", "postgresql", "sqlite")
 WAIT = 60  # seconds that a process waits while another one writes to SQLite
 EXTRA = "pip install 'regkit[experiments]'"
 DRIVERS = {"postgresql": "psycopg", "postgres": "psycopg"}  # where a URL names none: the one that is kept up
@@ -34,6 +36,9 @@ def resolve(address: str | None, folder: Path) -> str:
         return f"{SQLITE}{absolute(Path(address.removeprefix(SQLITE)))}"
     if "://" in address:
         return address
+    scheme = SCHEME.match(address)
+    if scheme and scheme[1] != JOURNAL.rstrip(":"):
+        raise ConfigError(f"--storage is {short(address)}. {nearest(scheme[1], SCHEMES)}")
     return f"{JOURNAL}{absolute(Path(address.removeprefix(JOURNAL)))}"
 
 

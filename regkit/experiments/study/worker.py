@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from regkit.base.errors import RegkitError, RunError, StoppedError
+from regkit.base.errors import RegkitError, RunError, StoppedError, short, typed
 from regkit.base.failures import last_line
 from regkit.experiments.contest import Racing, rules
 from regkit.experiments.plan import Cell, Choice, Plan
@@ -118,6 +118,7 @@ class Worker:
     say: Callable[[str], None] = lambda line: None
     order: Callable[[Plan, Mapping[str, Any]], Order] = order_of  # by the plan and the study's attributes
     claim: Claim | None = None  # what it is at
+    taken: int = 0  # runs so far
 
     def work(self) -> None:
         """Take cells until none is left. Raises StoppedError where a signal came; what it was at can be taken up."""
@@ -174,7 +175,7 @@ class Worker:
         claim = self.study.claim(cell._asdict(), pulse, folder=str(folder.resolve()), **more)
         if claim is None:
             return
-        self.claim = claim
+        self.claim, self.taken = claim, self.taken + 1
         if said:
             self.say(said)
         try:
@@ -196,10 +197,11 @@ class Worker:
             outcome = self.runner.run(
                 self._settings(plan, cell), folder, lambda line: self.say(f"{name(cell)}: {line}")
             )
-        except StoppedError:
-            raise
-        except Exception as error:
-            said = str(error) if isinstance(error, RegkitError) else last_line(error)
+        except StoppedError as error:  # whose remedy is for a run on its own
+            again = typed("regkit", "work", self.study.folder)
+            raise StoppedError(f"{name(cell)} is stopped, and saved; to go on: {again}", error.number) from None
+        except (Exception, SystemExit) as error:  # a plugin may end the program
+            said = str(error) if isinstance(error, RegkitError) else short(last_line(error))
             claim.fail(**{ERROR: said})
             self.say(f"{name(cell)} failed: {said}")
             return

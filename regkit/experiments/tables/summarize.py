@@ -41,7 +41,7 @@ def summarize(name: str, rows: Mapping[str, Mapping[str, Any]], results: Iterabl
             settings=settings,
             entries={column: found[row] for column, found in entries.items() if row in found},
             cost=_cost(finished[row], finished[baseline]),
-            effects=next((result.effects for result in finished[row].values()), ()),
+            effects=next((_of_seed(seed, result.effects) for seed, result in finished[row].items()), ()),
             failures={each.seed: each.error for each in every if each.row == row and each.state == "failed"},
             missing=sorted(each.seed for each in every if each.row == row and each.state in ("running", "waiting")),
         )
@@ -49,6 +49,10 @@ def summarize(name: str, rows: Mapping[str, Mapping[str, Any]], results: Iterabl
     ]
     table = Table(name, columns, made, baseline)
     return replace(table, notes=notes_of(table, answers))
+
+
+def _of_seed(seed: int, lines: Sequence[str]) -> list[str]:
+    return [f"seed {seed}: {line}" for line in lines]
 
 
 def _by_seed(results: Iterable[Result]) -> dict[int, Result]:

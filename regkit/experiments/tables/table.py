@@ -41,8 +41,11 @@ class Difference:
 
     @property
     def told(self) -> bool:
-        """Whether it can be told from nothing: the interval leaves 0 out, and not only as one of many rows."""
-        return (self.low > 0 or self.high < 0) and self.doubt <= DOUBT
+        """Whether it can be told from nothing: the interval leaves 0 out, and not only as one of many rows.
+
+        Two seeds tell nothing: they may agree by chance.
+        """
+        return self.pairs > 2 and (self.low > 0 or self.high < 0) and self.doubt <= DOUBT
 
 
 @dataclass(frozen=True)
