@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,7 +81,7 @@ def test_the_same_command_again_runs_nothing_and_more_seeds_run_those_alone(stud
     before = (studied / "runs" / "plain-0" / "log.jsonl").read_bytes()
     words = ["ablate", *PAIR, "--output", "study", "--subsample", "mood=0.5"]
     ran = regkit(*words, cwd=place)
-    assert (ran.status, ", seed 0: " in ran.out) == (0, False)
+    assert (ran.status, "runs are finished" in ran.out) == (0, False)
     assert "runs: 2 rows x 2 seeds = 4: 4 finished" in ran.out
     ran = regkit(*words[:-2], "--subsample", "mood=0.25", "--seeds", "3", cwd=place)
     is_one_sentence(ran)
@@ -130,6 +132,65 @@ def test_a_run_that_fails_is_shown_with_its_sentence_and_tried_again_by_the_same
         )
     states = [result.state for result in results(place / "failing")]
     assert states == ["finished", "failed"]
+
+
+def test_data_that_changed_since_the_first_runs_is_not_mixed_into_their_table(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "data", tmp_path / "data")
+    shutil.copytree(place / "encoder", tmp_path / "encoder")
+    words = [*RIGHT, "--tasks", "mood", "-p", "plain", "-p", "smart", "--output", "study"]
+    assert regkit("ablate", *words, "--seeds", "1", cwd=tmp_path).status == 0
+    path = tmp_path / "data" / "mood-train.csv"
+    path.write_text("\n".join(path.read_text(encoding="utf8").splitlines()[:-1]) + "\n", encoding="utf8")
+    ran = regkit("ablate", *words, "--seeds", "2", cwd=tmp_path)
+    assert ran.status == 1
+    assert "plain, seed 1 failed: the train split of task 'mood' is no longer what earlier runs" in ran.out
+    assert [each.state for each in results(tmp_path / "study")] == ["finished", "finished", "failed", "failed"]
+
+
+def test_commands_that_begin_a_study_at_the_same_time_lose_no_row(place: Path, tmp_path: Path) -> None:
+    words = [*RIGHT, "--tasks", "mood", "--seeds", "1", "--jobs", "0", "--output", tmp_path / "study", "-p"]
+    started = [start(place, "ablate", *words, row) for row in ("smart", "dropout=0")]
+    for process in started:
+        with process:
+            _, said = process.communicate()
+        assert process.returncode == 0, said
+    assert {each.row for each in results(tmp_path / "study")} == {"plain", "smart", "dropout=0"}
+
+
+def test_what_a_command_that_is_refused_would_have_begun_is_not_there(place: Path, tmp_path: Path) -> None:
+    words = [
+        "ablate",
+        *RIGHT,
+        "--tasks",
+        "mood",
+        "-p",
+        "smart",
+        "--seeds",
+        "1",
+        "--jobs",
+        "0",
+        "--output",
+        tmp_path / "s",
+    ]
+    refused = regkit(*words, "--storage", "/proc/x.log", cwd=place)
+    is_one_sentence(refused)
+    assert not (tmp_path / "s").exists()
+    assert regkit(*words, cwd=place).status == 0
+    worked = regkit("work", tmp_path / "s" / "study.toml", cwd=place)
+    assert (worked.status, "plain, seed 0: " in worked.out) == (0, True)
+    assert "nothing is left to do in study 's'" in regkit("work", tmp_path / "s", cwd=place).out
+    assert f"study: {tmp_path / 's'}" in regkit("ablate", tmp_path / "s" / "study.toml", "--dry-run", cwd=place).out
+
+
+def test_without_a_dev_split_there_is_nothing_to_compare(place: Path, tmp_path: Path) -> None:
+    text = (place / "data" / "tasks.toml").read_text(encoding="utf8")
+    shutil.copytree(place / "data", tmp_path / "data")
+    (tmp_path / "data" / "tasks.toml").write_text(re.sub(r"(?m)^(dev|test) = .*\n", "", text), encoding="utf8")
+    words = ["ablate", *RIGHT, "--encoder", place / "encoder", "--tasks", "mood", "-p", "smart", "--output", "s"]
+    refused = regkit(*words, cwd=tmp_path)
+    is_one_sentence(refused)
+    assert "has a dev split with labels, so there is nothing to compare" in refused.err
+    assert not (tmp_path / "s").exists()
 
 
 def test_the_processor_is_divided_among_workers_unless_the_user_did(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,11 @@ def test_a_row_without_dropout_is_not_added_twice() -> None:
 
 @pytest.mark.parametrize(
     ("sets", "seeds", "said"),
-    [(["dropout=0"], None, "every row is plain"), (["smart"], "0,2", "a race takes seeds as they come")],
+    [
+        (["dropout=0"], None, "every row is plain"),
+        (["smart"], "0,2", "a race takes seeds as they come"),
+        (["smart"], "1", "a race with one seed can tell nothing"),
+    ],
 )
 def test_a_race_that_cannot_be_is_refused(sets: list[str], seeds: str | None, said: str) -> None:
     with pytest.raises(ConfigError, match=said):

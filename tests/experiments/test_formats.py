@@ -67,7 +67,7 @@ def test_a_table_fits_the_terminal_and_shows_every_number_whole(width: int) -> N
     titles = ["dev sst accuracy", "dev sts loss, less is better", "dev mean", "cost of a run"]
     assert [line.strip() for line in text.splitlines() if line.strip() in titles] == titles
     words = " ".join(text.split())
-    assert "smart: 'smart' gives 5 % of the gradient" in words
+    assert "smart, seed 0: 'smart' gives 5 % of the gradient" in words
     assert "smart, seed 5, failed: the loss is not finite." in words
     assert "1024 MiB" in words
 

@@ -168,7 +168,9 @@ def test_where_the_winner_is_worse_with_fresh_seeds_the_default_is_kept(tmp_path
     assert found.progress.winner is not None
     assert found.chosen is found.default
     assert found.settings() == SETTINGS
-    assert found.conclusion()[-1].endswith("the default is better")
+    *_, said, config = found.conclusion()
+    assert said.endswith("the default is better")
+    assert config == "the config is that of the default, which did no worse"
 
 
 def test_nothing_better_is_said_and_costs_no_fresh_runs(tmp_path: Path) -> None:

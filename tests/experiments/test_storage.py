@@ -25,6 +25,12 @@ from tests.helpers import Ran
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.parametrize("address", ["journl:/shared/t.log", "postgres:/h", "nonsense:x"])
+def test_a_storage_of_an_unknown_kind_is_no_file(address: str, tmp_path: Path) -> None:
+    with pytest.raises(RegkitError, match=r"^--storage is .*Available: journal, postgresql, sqlite\.$"):
+        storage.resolve(address, tmp_path)
+
+
 def test_an_address_is_written_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert storage.resolve(None, Path("s")) == f"sqlite:///{tmp_path}/s/study.db"

@@ -106,6 +106,38 @@ def test_the_seeds_of_a_row_have_one_group_in_trackers_unless_the_user_names_ano
     assert groups[4:] == ["mine", "mine"]
 
 
+def test_data_or_an_encoder_that_changed_since_earlier_runs_is_refused_by_name(tmp_path: Path) -> None:
+    study = begin(tmp_path / "s", plan_of(seeds=1))
+    worker = Worker(study, FakeRunner())
+    worker._check_given({"the dev split of task 'sst'|a": "1", "the encoder|e": "2"})
+    worker._check_given({"the dev split of task 'sst'|b": "9"})  # as another row reads it
+    again_ = Worker(again(study), FakeRunner())
+    again_._check_given({"the encoder|e": "2"})
+    with pytest.raises(RunError, match="the dev split of task 'sst' is no longer what earlier runs of this study had"):
+        again_._check_given({"the dev split of task 'sst'|a": "3"})
+
+
+def test_a_plugin_that_ends_the_program_fails_its_own_run_alone(tmp_path: Path) -> None:
+    plan = plan_of("smart", seeds=1)
+    study = begin(tmp_path / "s", plan)
+    worker = Worker(study, FakeRunner(wrong={"plain": SystemExit(3)}))  # type: ignore[dict-item]
+    worker.work()
+    assert [(each.state, each.error) for each in read_results(study, plan)] == [
+        ("failed", "SystemExit: 3 (" + read_results(study, plan)[0].error.partition("(")[2]),
+        ("finished", ""),
+    ]
+    assert worker.taken == 2
+
+
+def test_a_run_that_is_stopped_says_how_the_study_goes_on(tmp_path: Path) -> None:
+    wrong = {"plain": StoppedError("stopped by SIGINT; to go on: regkit train --resume x", signal.SIGINT)}
+    study = begin(tmp_path / "s", plan_of(seeds=1))
+    with pytest.raises(
+        StoppedError, match=f"^plain, seed 0 is stopped, and saved; to go on: regkit work {study.folder}$"
+    ):
+        Worker(study, FakeRunner(wrong=dict(wrong))).work()
+
+
 def test_in_a_race_a_row_that_is_decided_gets_no_further_runs_and_none_is_begun_too_late(tmp_path: Path) -> None:
     plan = contest.made(Draft(), Settings(dropout=0), ["smart", "rdrop"], "12", None, None, 60.0)
 

@@ -146,6 +146,7 @@ class Found:
             f"with the {'seed' if seeds == 1 else f'{seeds} seeds'} of the search, which is too good because it was chosen "
             f"by them: {winner.mean:.4f}, the default {self.default.mean:.4f}",
             *self._confirmed(winner),
+            *(["the config is that of the default, which did no worse"] if self.chosen is self.default else []),
         ]
 
     def _confirmed(self, winner: Trial) -> Sequence[str]:

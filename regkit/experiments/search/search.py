@@ -156,7 +156,9 @@ class Search:
 
 def _range(text: str) -> tuple[str, str | bool]:
     """Read `NAME=RANGE` or `NAME` from the command line."""
-    name, _, value = (part.strip() for part in text.partition("="))
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if equals and not value:
+        raise ConfigError(f"--space {text}: give a range or choices, or {name} alone for its own range.")
     return name, value if value not in ("", "true") else True
 
 

@@ -90,6 +90,8 @@ class _Asked:
         """Read what the user wrote: true, a range or choices."""
         if wanted is True:
             return self.declared()
+        if isinstance(wanted, str) and "..." in wanted:
+            raise ConfigError(f"{self.subject} is {short(repr(wanted))}; a range has two dots, such as 0.1..1.")
         if isinstance(wanted, str) and (found := RANGE.fullmatch(wanted.strip())):
             low, high, log, step = found.groups()
             try:

@@ -15,6 +15,7 @@ import torch
 from regkit.base.errors import RegkitError
 from regkit.base.files import read_object, write
 from regkit.experiments.study.cost import Clock, begin_peak, peak
+from regkit.experiments.study.given import given
 from regkit.experiments.study.results import deciding
 from regkit.runs import disk, evidence, resume
 from regkit.runs.evidence import NAMES, Answers, Evidence
@@ -68,6 +69,7 @@ class Runner:
     shared: Shared = field(default_factory=Shared)
     keep_weights: bool = False
     observers: Callable[[], Sequence[Any]] = list  # further observers of a run: context managers
+    check: Callable[[dict[str, str]], None] = lambda found: None  # of what a run is given, before it begins
     counted: dict[str, float] = field(default_factory=dict)  # operations of a step, by settings other than the seed
 
     def run(self, settings: Settings, folder: Path, say: Say) -> Outcome:
@@ -96,7 +98,9 @@ class Runner:
         return Experiment.build(settings, shared=self.shared)
 
     def _begin(self, settings: Settings, folder: Path, say: Say) -> None:
-        self._train(self._build(settings), folder, None, say)
+        experiment = self._build(settings)
+        self.check(given(experiment))
+        self._train(experiment, folder, None, say)
 
     def _go_on(self, resumable: Resumable, settings: Settings, say: Say) -> None:
         gc.collect()

@@ -15,6 +15,7 @@ from regkit.experiments.study import storage as storages
 from regkit.experiments.study.alive import Pulse, Watch
 
 PLAN, ROUND, UNTIL = "plan", "round", "until"  # attributes of a study; the last is the end of a race
+GIVEN = "given"  # attribute of a study: digests of its data and encoders
 CHANGES = "changes"  # attribute of a trial: what its row changes
 ERROR, DEAD, STOPPED, WITHDRAWN = "error", "dead", "stopped", "withdrawn"  # attributes of a trial: why it has failed
 

@@ -15,10 +15,12 @@ from regkit.experiments.plan import Cell, Choice, Plan
 from regkit.experiments.search.progress import Progress
 from regkit.experiments.search.search import SEARCH, Search
 from regkit.experiments.study.alive import Pulse
+from regkit.experiments.study.given import changed
 from regkit.experiments.study.results import cell_of
 from regkit.experiments.study.study import (
     CHANGES,
     ERROR,
+    GIVEN,
     PLAN,
     ROUND,
     STOPPED,
@@ -122,6 +124,7 @@ class Worker:
 
     def work(self) -> None:
         """Take cells until none is left. Raises StoppedError where a signal came; what it was at can be taken up."""
+        self.runner.check = self._check_given
         with self.runner.interrupts, Pulse(self.study.folder / WORKERS, self._beat) as pulse:
             self._sweep()
             while not self._stopped():
@@ -146,6 +149,16 @@ class Worker:
         unknown = any(self.study.verdict(trial) == "unknown" for trial in cells.running.values())
         found = cells.next(self.order(plan, attributes))
         return Choice(plan, found, later=unknown)  # it is known soon whether its worker lives
+
+    def _check_given(self, found: dict[str, str]) -> None:
+        """Raise RunError where a run would have other data, or another encoder, than earlier ones of the study."""
+        earlier = self.study.attributes().get(GIVEN, {})
+        if other := changed(earlier, found):
+            raise RunError(
+                f"{other} is no longer what earlier runs of this study had; name another --output to begin a new one."
+            )
+        if found.keys() - earlier.keys():
+            self.study.note(**{GIVEN: earlier | found})
 
     def _sweep(self) -> None:
         """Free the weights that a worker left which was killed right after it had finished its run."""

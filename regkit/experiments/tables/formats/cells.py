@@ -150,7 +150,7 @@ def seconds(value: float) -> str:
 
 def remarks(table: Table) -> list[str]:
     """Write the lines below the table: notes, what plugins did, and runs that failed."""
-    effects = [f"{row.name}: {effect}" for row in table.rows for effect in row.effects]
+    effects = [f"{row.name}, {effect}" for row in table.rows for effect in row.effects]
     failures = [
         f"{row.name}, seed {seed}, failed: {error}"
         for row in table.rows
