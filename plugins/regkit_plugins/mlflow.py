@@ -29,17 +29,23 @@ class MLflow:
         check_library("mlflow", "mlflow", "regkit[mlflow]")
 
     @hookimpl
-    def begin_run(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def begin_run(self, folder: Path, settings: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
         from mlflow import MlflowClient
-        from mlflow.entities import Param
 
         self.client, self.bookmark = MlflowClient(self.uri), Bookmark.open(folder, "mlflow")
         if self.bookmark.id:
             self.client.update_run(self.bookmark.id, status="RUNNING")
-            return
+        else:
+            self._create(folder.name, settings)
+        self.logged(records)
+
+    def _create(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Make a run of this name in MLflow, with its settings."""
+        from mlflow.entities import Param
+
         tags = {"group": settings["group"]} if "group" in settings else {}
-        run = self.client.create_run(self._experiment(), run_name=folder.name, tags=tags)
-        parameters = [Param(name, str(value)) for name, value in settings.items()]
+        run = self.client.create_run(self._experiment(), run_name=name, tags=tags)
+        parameters = [Param(key, str(value)) for key, value in settings.items()]
         for start in range(0, len(parameters), PARAMETERS):
             self.client.log_batch(run.info.run_id, params=parameters[start : start + PARAMETERS])
         self.bookmark.id = run.info.run_id

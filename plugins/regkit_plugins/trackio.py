@@ -23,7 +23,7 @@ class Trackio:
         check_library("trackio", "trackio", "regkit[trackio]")
 
     @hookimpl
-    def begin_run(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def begin_run(self, folder: Path, settings: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
         import trackio
 
         self.bookmark = Bookmark.open(folder, "trackio")
@@ -39,6 +39,7 @@ class Trackio:
             embed=False,  # no dashboard inside a notebook
         )
         self.bookmark.move([])
+        self.logged(records)
 
     @hookimpl
     def logged(self, records: Sequence[Mapping[str, Any]]) -> None:

@@ -93,8 +93,10 @@ class Attached:
             if not self.acts_now(hook):
                 return {} if hook in NAMED else None
             given = dict(zip(names, arguments, strict=True))
+            if "records" in given:
+                given["records"] = self._of_its_stages(given["records"])
             with kept(owner, hook, given), self._alone(hook):
-                answer = method(*arguments)
+                answer = method(*given.values())
             check(owner, hook, answer, given)
             if hook == "stages":
                 self.added.update(stage.name for stage in answer)
@@ -112,7 +114,7 @@ class Attached:
             if self.lost and hook == "logged":
                 return
             try:
-                method(*(self._of_its_stages(records) for records in arguments) if hook == "logged" else arguments)
+                method(*arguments)
             except Exception as error:  # whatever a tracker's library raises
                 self.lost = (
                     str(error) if isinstance(error, RegkitError) else f"plugin '{self.name}': {last_line(error)}."

@@ -90,7 +90,8 @@ class FolderSink(Sink):
         else:
             self._begin_anew()
         settings = flatten(self.experiment.settings.model_dump(mode="json", exclude_none=True), ".")
-        self._tell("begin_run", folder=self.folder, settings=settings, updates=self._log.updates)
+        records = self._log.records() if self.resumable else []
+        self._tell("begin_run", folder=self.folder, settings=settings, updates=self._log.updates, records=records)
         self.begun = True
 
     def _begin_anew(self) -> None:

@@ -51,9 +51,10 @@ class Plugin:
             print(json.dumps([hook, told]), file=file)
 
     @hookimpl
-    def begin_run(self, folder, settings, updates):
+    def begin_run(self, folder, settings, updates, records):
         self.file = folder / "told.jsonl"
-        self.tell("begin_run", {"folder": str(folder), "updates": updates, "settings": settings})
+        given = {"folder": str(folder), "updates": updates, "settings": settings, "records": records}
+        self.tell("begin_run", given)
 
     @hookimpl
     def logged(self, records):
@@ -99,6 +100,10 @@ def told(folder: Path) -> list[tuple[str, Any]]:
     return [(hook, given) for hook, given in map(json.loads, (folder / "told.jsonl").read_text().splitlines())]
 
 
+def log(folder: Path) -> list[Any]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
 def test_a_tracker_gets_each_line_of_the_log_between_a_beginning_and_an_end(run: Any, tmp_path: Path) -> None:
     ran = run("run", "-p", "watch", "--group", "mine", "-p", "r3f:weight=2")
     assert ran.status == 0, ran.err
@@ -107,10 +112,10 @@ def test_a_tracker_gets_each_line_of_the_log_between_a_beginning_and_an_end(run:
     expected = {"learning_rate": 0.01, "group": "mine", "plugins.r3f.weight": 2.0, "tasks": "mood"}
     assert began["settings"].items() >= expected.items()
     assert last == ("end_run", "finished")
-    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [record for _, records in middle for record in records] == log
+    lines = log(tmp_path / "run")
+    assert [record for _, records in middle for record in records] == lines
     assert max(len(records) for _, records in middle) >= TOGETHER
-    updates = [record for record in log if "losses" in record]
+    updates = [record for record in lines if "losses" in record]
     assert [record["updates"] for record in updates] == list(range(1, 24))
     assert all(record["gradient_norm"] > 0 for record in updates)
     found = numbers(updates[3])
@@ -181,7 +186,10 @@ def test_the_tracker_of_the_docs_has_each_number_once_where_a_run_fell_and_went_
     again = regkit("train", "--resume", "fell", "--group", "two", cwd=tmp_path)  # which changes no result
     assert again.status == 0, again.err
     same_run(tmp_path / "whole", tmp_path / "fell")
-    assert [given["updates"] for hook, given in told(tmp_path / "fell") if hook == "begin_run"] == [0, 10]
+    began = [given for hook, given in told(tmp_path / "fell") if hook == "begin_run"]
+    assert [given["updates"] for given in began] == [0, 10]
+    assert began[0]["records"] == []
+    assert began[1]["records"] == [record for record in log(tmp_path / "fell") if record["updates"] <= 10]
     rows = {
         name: list(csv.reader((tmp_path / name / "numbers.csv").read_text().splitlines())) for name in ("whole", "fell")
     }
