@@ -16,11 +16,11 @@ from regkit.base.errors import EncoderError, PluginError, RegkitError, nearest
 from regkit.base.failures import gone, last_line, ran_out
 from regkit.base.randomness import Streams
 from regkit.hooks.answers import NAMED, check, check_all, same_tensors
+from regkit.hooks.following import LOG
 from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
 from regkit.tasks.task import FINETUNE, Stage
 
-LOG = ("begin_run", "logged", "end_run")  # hooks of those that follow a run
 TOLERATED = LOG[1:]  # hooks whose failure ends nothing but what the plugin is told
 OF_THE_RUN = ("tasks", "stages", *LOG)  # hooks that belong to no stage
 BEFORE_STEPS = ("tasks", "prepare", "make_optimizer")  # hooks that are given the model or its encoder

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from regkit import hookimpl
 @dataclass
 class Plugin:
     fails: str = ""
+    note: str = ""
     file: Path = field(init=False)
 
     def tell(self, hook, told):
@@ -151,12 +153,35 @@ def test_a_tracker_that_fails_later_is_told_no_more_and_changes_no_number(run: A
     assert weights[0] == weights[1]
 
 
-def test_a_tracker_that_cannot_begin_ends_the_run_in_a_sentence(run: Any) -> None:
+def test_a_tracker_that_cannot_begin_ends_the_run_in_a_sentence_and_leaves_no_folder(run: Any, tmp_path: Path) -> None:
     ran = run("run", "-p", "watch:fails=begin_run")
     assert ran.status == 2
     assert ran.err.count("\n") == 1
     assert "plugin 'watch' failed in begin_run" in ran.err
     assert "the server is away" in ran.err
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "runs" / "latest").is_symlink()
+
+
+def test_a_run_goes_on_with_other_trackers(run: Any, tmp_path: Path) -> None:
+    """With other options, with one more, and without any; a plugin that acts stays as it was."""
+    plugins = ["-p", "falls", "-p", "watch:note=old", "--save-steps", "5"]
+    assert run("run", *plugins).status == 2
+    (tmp_path / "mended").touch()
+    shutil.copytree(tmp_path / "run", tmp_path / "bare", symlinks=True)
+    refused = regkit("train", "--resume", "run", "-p", "falls:at=3", cwd=tmp_path)
+    assert "run has falls:at" in refused.err
+    other = regkit("train", "--resume", "run", "-p", "watch:note=new", "-p", "table", cwd=tmp_path)
+    assert other.status == 0, other.err
+    notes = [
+        given["settings"].get("plugins.watch.note") for hook, given in told(tmp_path / "run") if hook == "begin_run"
+    ]
+    assert notes == ["old", "new"]
+    assert (tmp_path / "run" / "numbers.csv").exists()
+    before = len(told(tmp_path / "bare"))
+    assert run("bare", "--resume", "auto", "-p", "falls").status == 0
+    assert len(told(tmp_path / "bare")) == before
+    same_run(tmp_path / "run", tmp_path / "bare")
 
 
 def test_a_run_whose_trackers_library_is_missing_is_refused_and_leaves_nothing(
