@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from regkit.base.errors import EncoderError, PluginError, RegkitError, nearest
-from regkit.base.failures import gone, last_line, ran_out
+from regkit.base.failures import gone, last_line, ran_out, reason
 from regkit.base.randomness import Streams
 from regkit.hooks.answers import NAMED, check, check_all, same_tensors
 from regkit.hooks.following import LOG
@@ -171,6 +171,11 @@ class Attached:
                     raise
                 if gone(error):
                     raise
+                if hook == "begin_run":  # where a run's records go is the user's choice, and no step is to blame
+                    raise PluginError(
+                        f"'{self.name}' cannot begin to follow the run: {reason(error)}; give it other options, or leave "
+                        f"out -p {self.name}."
+                    ) from error
                 place = ", ".join(str(part) for part in self.streams.place) or "the start"
                 raise PluginError(f"plugin '{self.name}' failed in {hook} at {place}: {last_line(error)}.") from error
 
