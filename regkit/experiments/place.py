@@ -10,10 +10,8 @@ from regkit.base.files import read_toml, write
 from regkit.experiments.plan import WITHOUT_RESULT, Plan
 from regkit.experiments.search.search import Search
 from regkit.experiments.study import storage as storages
-from regkit.runs.folders import RUNS, check_free, is_run
+from regkit.runs.folders import RUNS, STUDY, check_free, is_run
 from regkit.runs.settings import Settings
-
-STUDY = "study.toml"
 
 
 @dataclass(frozen=True)
