@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regkit import Bookmark, check_library, hookimpl, numbers
+from regkit import Bookmark, PluginError, check_library, hookimpl, numbers
 
 METRICS, PARAMETERS = 1000, 100  # most that MLflow takes in one request
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ENDINGS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 
@@ -29,17 +30,24 @@ class MLflow:
         check_library("mlflow", "mlflow", "regkit[mlflow]")
 
     @hookimpl
-    def begin_run(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        from mlflow import MlflowClient
-        from mlflow.entities import Param
+    def begin_run(self, folder: Path, settings: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+        from mlflow import MlflowClient, get_tracking_uri
 
+        _check_database(self.uri or get_tracking_uri())
         self.client, self.bookmark = MlflowClient(self.uri), Bookmark.open(folder, "mlflow")
         if self.bookmark.id:
             self.client.update_run(self.bookmark.id, status="RUNNING")
-            return
+        else:
+            self._create(folder.name, settings)
+        self.logged(records)
+
+    def _create(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Make a run of this name in MLflow, with its settings."""
+        from mlflow.entities import Param
+
         tags = {"group": settings["group"]} if "group" in settings else {}
-        run = self.client.create_run(self._experiment(), run_name=folder.name, tags=tags)
-        parameters = [Param(name, str(value)) for name, value in settings.items()]
+        run = self.client.create_run(self._experiment(), run_name=name, tags=tags)
+        parameters = [Param(key, str(value)) for key, value in settings.items()]
         for start in range(0, len(parameters), PARAMETERS):
             self.client.log_batch(run.info.run_id, params=parameters[start : start + PARAMETERS])
         self.bookmark.id = run.info.run_id
@@ -72,3 +80,19 @@ class MLflow:
     @hookimpl
     def end_run(self, state: str) -> None:
         self.client.set_terminated(self.bookmark.id, ENDINGS[state])
+
+
+def _check_database(uri: str) -> None:
+    """Raise PluginError if a database cannot be opened: MLflow would try for minutes, and not say why."""
+    if not uri.startswith(DATABASES):
+        return
+    from sqlalchemy import create_engine, make_url
+
+    try:
+        create_engine(uri).connect().close()
+    except Exception as error:  # whatever the database's driver raises
+        place = make_url(uri).render_as_string() if "://" in uri else uri  # without the password
+        reason = str(getattr(error, "orig", error)).splitlines()[0]
+        raise PluginError(
+            f"'mlflow' cannot open {place}: {reason}; give it another uri, or leave out -p mlflow."
+        ) from error

@@ -3,13 +3,17 @@
 A run that goes on goes on under the same name, which is told only what it does not have. Needs the extra `trackio`.
 """
 
+import os
 import secrets
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from regkit import Bookmark, check_library, hookimpl, numbers
+
+SENT = {"TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"}  # variables by which numbers are sent elsewhere
 
 
 @dataclass
@@ -23,9 +27,11 @@ class Trackio:
         check_library("trackio", "trackio", "regkit[trackio]")
 
     @hookimpl
-    def begin_run(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def begin_run(self, folder: Path, settings: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
         import trackio
 
+        if not SENT & os.environ.keys():
+            _check_folder()
         self.bookmark = Bookmark.open(folder, "trackio")
         self.bookmark.id = (
             self.bookmark.id or f"{folder.name}-{secrets.token_hex(3)}"
@@ -39,6 +45,7 @@ class Trackio:
             embed=False,  # no dashboard inside a notebook
         )
         self.bookmark.move([])
+        self.logged(records)
 
     @hookimpl
     def logged(self, records: Sequence[Mapping[str, Any]]) -> None:
@@ -49,3 +56,11 @@ class Trackio:
     @hookimpl
     def end_run(self) -> None:
         self.run.finish()
+
+
+def _check_folder() -> None:
+    """Raise OSError if trackio's folder cannot be written: trackio would warn, and drop what it is told."""
+    from trackio.utils import TRACKIO_DIR
+
+    TRACKIO_DIR.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=TRACKIO_DIR).close()

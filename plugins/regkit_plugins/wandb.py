@@ -1,16 +1,19 @@
 """Weights & Biases: record settings, losses and scores as a run of a wandb project.
 
 Without an account it records offline, and never asks for one. A run that goes on goes on under the same id, which is told
-only what it does not have. Needs the extra `wandb`.
+only what it does not have: wandb writes late, so a process that was killed has told it nothing. Needs the extra `wandb`.
 """
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from regkit import Bookmark, check_library, hookimpl, numbers
+
+UNFINISHED = ".unfinished"  # in the folder of an offline part: its process has not ended it
 
 
 @dataclass
@@ -21,19 +24,23 @@ class WandB:
     """User or team that the project belongs to. Without it, the one that wandb knows."""
     run: Any = field(init=False, repr=False)
     bookmark: Bookmark = field(init=False, repr=False)
+    part: Path = field(init=False, repr=False)  # the folder of what this process tells
+    told: Sequence[Mapping[str, Any]] = field(init=False, repr=False, default=())  # the last line
 
     def __post_init__(self) -> None:
         check_library("wandb", "wandb", "regkit[wandb]")
 
     @hookimpl
-    def begin_run(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def begin_run(self, folder: Path, settings: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
         import wandb
 
         self.bookmark = Bookmark.open(folder, "wandb")
+        place = Path(os.environ.get("WANDB_DIR", folder))
+        _remove_unfinished(place, self.bookmark.id)
         self.run = wandb.init(
             project=self.project or os.environ.get("WANDB_PROJECT", "regkit"),
             entity=self.entity,
-            dir=os.environ.get("WANDB_DIR", str(folder)),
+            dir=str(place),
             id=self.bookmark.id or None,
             name=folder.name,
             group=settings.get("group"),
@@ -46,16 +53,31 @@ class WandB:
         )
         self.bookmark.id = self.run.id
         self.bookmark.move([])
+        self.part = Path(self.run.dir).parent
+        if self.run.offline:
+            (self.part / UNFINISHED).touch()
+        self.logged(records)
 
     @hookimpl
     def logged(self, records: Sequence[Mapping[str, Any]]) -> None:
         for record in self.bookmark.new(records):
-            self.run.log(numbers(record), step=record["updates"])
-        self.bookmark.move(records)
+            if (
+                record["updates"] >= self.run.starting_step
+            ):  # or else the server has it, sent before a process was killed
+                self.run.log(numbers(record), step=record["updates"])
+            self.told = [record]
 
     @hookimpl
     def end_run(self, state: str) -> None:
         self.run.finish(exit_code=0 if state == "finished" else 1)
+        self.bookmark.move(self.told)  # now, and not before, all of it is written
+        (self.part / UNFINISHED).unlink(missing_ok=True)
+
+
+def _remove_unfinished(place: Path, run: str) -> None:
+    """Remove offline parts of a run whose process was killed: all that they were told is told again."""
+    for mark in place.glob(f"wandb/offline-run-*-{run}/{UNFINISHED}") if run else ():
+        shutil.rmtree(mark.parent)
 
 
 def _mode() -> Any:

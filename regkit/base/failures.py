@@ -12,6 +12,15 @@ def last_line(error: BaseException) -> str:
     return f"{said} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else said
 
 
+def reason(error: BaseException) -> str:
+    """Say why something failed, for the user: of the system's errors, what and which file; of a bug, where it is."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if type(error).__module__ == "builtins" and not isinstance(error, OSError):
+        return last_line(error)
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 # What is said where the error is none of torch's own: by its allocator on the CPU, by Apple's, by CUDA's libraries, by
 # oneDNN, which has no other words for it, and by C++.
 SAID = (

@@ -18,6 +18,7 @@ from regkit.data.labels import as_number
 from regkit.data.per_task import check_names
 from regkit.hooks import catalog
 from regkit.model.encoders import check_encoder
+from regkit.runs.folders import check_source
 from regkit.runs.settings import PER_TASK, Settings
 
 
@@ -90,6 +91,7 @@ def check(settings: Settings, *, begins: bool) -> None:
         for name in PER_TASK:
             check_names(name, getattr(settings, name), found)
         read_again(choose(found, settings.tasks), settings.labels, settings.pair_mode)
+    check_source(settings.encoder)
     check_encoder(settings.encoder)
 
 

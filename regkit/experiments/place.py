@@ -14,10 +14,10 @@ from regkit.base.files import read_toml, write
 from regkit.experiments.plan import WITHOUT_RESULT, Plan
 from regkit.experiments.search.search import Search
 from regkit.experiments.study import storage as storages
-from regkit.runs.folders import RUNS, check_free, is_run
+from regkit.runs.folders import RUNS, STUDY, check_free, is_run
 from regkit.runs.settings import Settings
 
-STUDY, LOCK = "study.toml", "study.lock"
+LOCK = "study.lock"
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,14 @@ from typing import Any
 from torch import nn
 
 from regkit.base.errors import EncoderError, PluginError, RegkitError, nearest
-from regkit.base.failures import gone, last_line, ran_out
+from regkit.base.failures import gone, last_line, ran_out, reason
 from regkit.base.randomness import Streams
 from regkit.hooks.answers import NAMED, check, check_all, same_tensors
+from regkit.hooks.following import LOG
 from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
 from regkit.tasks.task import FINETUNE, Stage
 
-LOG = ("begin_run", "logged", "end_run")  # hooks of those that follow a run
 TOLERATED = LOG[1:]  # hooks whose failure ends nothing but what the plugin is told
 OF_THE_RUN = ("tasks", "stages", *LOG)  # hooks that belong to no stage
 BEFORE_STEPS = ("tasks", "prepare", "make_optimizer")  # hooks that are given the model or its encoder
@@ -93,8 +93,10 @@ class Attached:
             if not self.acts_now(hook):
                 return {} if hook in NAMED else None
             given = dict(zip(names, arguments, strict=True))
+            if "records" in given:
+                given["records"] = self._of_its_stages(given["records"])
             with kept(owner, hook, given), self._alone(hook):
-                answer = method(*arguments)
+                answer = method(*given.values())
             check(owner, hook, answer, given)
             if hook == "stages":
                 self.added.update(stage.name for stage in answer)
@@ -112,7 +114,7 @@ class Attached:
             if self.lost and hook == "logged":
                 return
             try:
-                method(*(self._of_its_stages(records) for records in arguments) if hook == "logged" else arguments)
+                method(*arguments)
             except Exception as error:  # whatever a tracker's library raises
                 self.lost = (
                     str(error) if isinstance(error, RegkitError) else f"plugin '{self.name}': {last_line(error)}."
@@ -169,6 +171,11 @@ class Attached:
                     raise
                 if gone(error):
                     raise
+                if hook == "begin_run":  # where a run's records go is the user's choice, and no step is to blame
+                    raise PluginError(
+                        f"'{self.name}' cannot begin to follow the run: {reason(error)}; give it other options, or leave "
+                        f"out -p {self.name}."
+                    ) from error
                 place = ", ".join(str(part) for part in self.streams.place) or "the start"
                 raise PluginError(f"plugin '{self.name}' failed in {hook} at {place}: {last_line(error)}.") from error
 

@@ -17,6 +17,7 @@ from regkit.base.described import Option, meanings
 from regkit.base.errors import PluginError, RegkitError, explain, nearest, short
 from regkit.base.failures import last_line
 from regkit.hooks import source
+from regkit.hooks.following import LOG
 
 GROUP = "regkit.plugins"
 STAGES = "stages"  # the option of every plugin: the stages in which it acts
@@ -130,6 +131,26 @@ def acts_in(name: str, given: Mapping[str, Any]) -> list[str] | None:
     """Read the option `stages` of every plugin: the stages in which it acts. None where it is not given."""
     option = Option(STAGES, list[str], None, "")
     return _checked(name, option, given[STAGES]) if STAGES in given else None
+
+
+def only_follows(name: str) -> bool:
+    """Whether a plugin takes no part in training, has no state, and only follows the run's log, as trackers do.
+
+    It is imported only if its source does not tell. Raises PluginError as `load_class` does.
+    """
+    methods = _methods(name)
+    hooks = {method for method, is_hook in methods.items() if is_hook}
+    return bool(hooks) and hooks <= set(LOG) and "state_dict" not in methods
+
+
+def _methods(name: str) -> dict[str, bool]:
+    """List a plugin's methods by name, those of hooks by the hook's, and whether each is a hook implementation."""
+    with suppress(source.UnclearError):
+        if name not in handed() and (found := source.read(_point(name))):
+            return found.methods()
+    methods = inspect.getmembers(load_class(name), inspect.isroutine)
+    marks = {method: getattr(found, "regkit_impl", None) for method, found in methods}
+    return {(mark or {}).get("specname") or method: mark is not None for method, mark in marks.items()}
 
 
 def make(name: str, given: Mapping[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from regkit.base.errors import PluginError
 from regkit.base.files import read_object, write
 
 Plain = str | int | float | bool
+LOG = ("begin_run", "logged", "end_run")  # hooks of those that follow a run
 CLOCK = ("time", "updates", "step")  # entries of a line of the log that say when it was
 
 

@@ -47,6 +47,16 @@ class Source:
                 found[name] = Option(name, self._hint(statement.annotation), default[0], meanings.get(name, ""))
         return found
 
+    def methods(self) -> dict[str, bool]:
+        """List the class's methods, and whether each is a hook implementation. Raises UnclearError as `fields` does."""
+        if self.plugin.bases or not self._is_dataclass():
+            raise UnclearError
+        methods = [each for each in self.plugin.body if isinstance(each, ast.FunctionDef)]
+        marks = {each.name: [ast.unparse(mark) for mark in each.decorator_list] for each in methods}
+        if any("specname" in mark for found in marks.values() for mark in found):
+            raise UnclearError
+        return {name: any(mark.startswith("hookimpl") for mark in found) for name, found in marks.items()}
+
     def _is_dataclass(self) -> bool:
         return [ast.unparse(each) for each in self.plugin.decorator_list] == ["dataclass"]
 

@@ -5,7 +5,7 @@
     for stage in stages:
         prepare(model, stage, tasks)                         # notify; the optimizer is not built yet
         optimizer = make_optimizer(model, stage)             # decide
-        begin_run(folder, settings, updates)                 # notify; once, when nothing can be refused any more
+        begin_run(folder, settings, updates, records)        # notify; once, when nothing can be refused any more
         for step in range(total_steps):                      # epochs x epoch_steps(tasks)     decide
             for task in choose_tasks(tasks, step, total_steps):                              # decide
                 for batch in micro-batches of the task's next batch:
@@ -129,8 +129,16 @@ class Hooks:
         """Make the stage's optimizer. A group's learning rate is its peak: the loop applies the schedule."""
 
     @notify
-    def begin_run(self, folder: Path, settings: Mapping[str, str | int | float | bool], updates: int) -> None:
+    def begin_run(
+        self,
+        folder: Path,
+        settings: Mapping[str, str | int | float | bool],
+        updates: int,
+        records: Sequence[Mapping[str, Any]],
+    ) -> None:
         """Learn that training begins, or goes on after so many `updates`. The run's folder exists.
+
+        `records` are the lines that its log has so far: what was told of them may have been lost with the process.
 
         `settings` are flat: `learning_rate`, `plugins.smart.weight`, and `group` if the user named one. Of several processes,
         the first alone calls this hook, `logged` and `end_run`.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from regkit.base.errors import RunError
 from regkit.base.files import follow, read_json, read_object
 from regkit.model import encoders
 from regkit.runs import checkpoint
-from regkit.runs.folders import CONFIG, TASKS, find_run
+from regkit.runs.folders import CONFIG, TASKS, find_run, unfinished
 from regkit.runs.settings import Settings
 from regkit.tasks.names import ENTRY
 from regkit.training.evaluation import Scores
@@ -72,8 +73,9 @@ def _vocabulary(folder: Path) -> bytes:
 
 
 def doubts(members: Sequence[Member]) -> list[str]:
-    """Say what speaks against the average of runs that can be averaged: other beginnings, and other rows."""
-    return [*_beginnings(members), *_other_rows(members)]
+    """Say what speaks against the average of runs that can be averaged: other beginnings or rows, no end yet."""
+    ends = chain.from_iterable(unfinished(member.folder) for member in members)
+    return [*_beginnings(members), *_other_rows(members), *ends]
 
 
 def _beginnings(members: Sequence[Member]) -> list[str]:
@@ -116,8 +118,8 @@ def _other_rows(members: Sequence[Member]) -> list[str]:
 
 
 def _rows(member: Member) -> Mapping[str, Any]:
-    """Read the digests of what a run was trained on and scored by, by task; nothing of an older run."""
+    """Read the digest of what a run was trained on by task; nothing of an older run."""
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         forms = read_json(member.folder / TASKS).items()
-        return {task: {split: form[2].get(split) for split in ("train", "dev")} for task, form in forms}
+        return {task: form[2].get("train") for task, form in forms}
     return {}

@@ -136,7 +136,7 @@ def _greedy(
 def _write(soup: Averaged, inference: Inference) -> None:
     """Write the folder of a finished run, under another name first, so that it is whole or not there."""
     first, output = soup.members[0], soup.folder
-    check_free(output)
+    check_free(output, resumable=False)
     unfinished = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         place = unfinished / "checkpoints" / CHECKPOINT

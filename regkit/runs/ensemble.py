@@ -13,7 +13,7 @@ from regkit.base.errors import RunError
 from regkit.distributed.processes import ALONE, Processes
 from regkit.runs import evidence
 from regkit.runs.finished import labelled, load_run
-from regkit.runs.folders import best_of, find_folder, find_run
+from regkit.runs.folders import best_of, find_folder, find_run, unfinished
 from regkit.tasks.objectives import Mixable
 from regkit.tasks.task import Examples, Split, Task
 from regkit.training.evaluation import Evaluator, Scores, score
@@ -68,7 +68,7 @@ def answer(
     for task in finished.tasks:
         work = partial(evaluator.outputs, finished.model, task, split)
         outputs[task.name] = evaluator.fit.until_it_fits(work, f"on task '{task.name}'")
-    return Answered(str(folder), finished.tasks, outputs, finished.columns, finished.notes)
+    return Answered(str(folder), finished.tasks, outputs, finished.columns, [*unfinished(folder), *finished.notes])
 
 
 def _has_weights(folder: Path) -> bool:
@@ -126,6 +126,12 @@ def check_alike(one: Answered, other: Answered, split: Split) -> None:
         if kinds[0] != kinds[1]:
             said = [f"{kind} in {each.name}" for kind, each in zip(kinds, (one, other), strict=True)]
             raise RunError(f"task '{name}' is {said[0]}, and {said[1]}; an ensemble needs the same.")
+        rows, others_rows = (len(each.splits[split]) for each in (task, others[name]))
+        if rows != others_rows:
+            raise RunError(
+                f"task '{name}' has {rows} {split} examples in {one.name}, and {others_rows} in {other.name}; name by --data"
+                " a table that neither was trained on."
+            )
         if one.outputs[name].shape != other.outputs[name].shape:
             raise RunError(f"task '{name}' has answers of another form in {other.name} than in {one.name}.")
         if not _same(task, others[name], split):

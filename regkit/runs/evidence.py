@@ -12,10 +12,11 @@ from torch import Tensor
 
 from regkit.base.errors import RunError
 from regkit.base.files import load_tensors, read_json, write
+from regkit.runs.folders import EVIDENCE
 from regkit.tasks.objectives import Objective, described, from_description
 from regkit.tasks.task import Split
 
-TENSORS, NAMES = "evidence.safetensors", "evidence.json"
+TENSORS, NAMES = "evidence.safetensors", EVIDENCE
 
 
 @dataclass(frozen=True)

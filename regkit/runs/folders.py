@@ -21,6 +21,8 @@ ENVIRONMENT = "environment.json"
 TASKS = "tasks.json"
 LOG = "log.jsonl"
 FINISHED = "finished.json"
+EVIDENCE = "evidence.json"  # of a run of a study: the names in its answers, which it keeps instead of weights
+STUDY = "study.toml"  # in the folder of a study, whose runs are in its folder runs/
 CHECKPOINT = re.compile(r"[\w-]+-\d+")  # the name of its folder; anything else beside it is the user's
 AT_START = {LOCK, ENVIRONMENT, TASKS}  # written before config.toml: with that, a run has begun
 LATEST = "latest"
@@ -33,8 +35,11 @@ def size_of(path: Path) -> int:
     return sum(os.lstat(file).st_size for file in files if file.is_file() and not file.is_symlink())
 
 
-def check_free(output: Path | None) -> None:
-    """Raise RunError if a run cannot begin in this folder, or in `runs/` for None."""
+def check_free(output: Path | None, *, resumable: bool = True) -> None:
+    """Raise RunError if a run cannot begin in this folder, or in `runs/` for None.
+
+    The error says how to go on with a run that is there, unless the command cannot (`resumable`).
+    """
     folder = output or RUNS
     try:
         os.lstat(folder)
@@ -46,8 +51,8 @@ def check_free(output: Path | None) -> None:
     if not above.is_dir() and above != output:
         raise RunError(f"{above} is no folder, so no run can begin in {folder}; name another --output.")
     if output and is_run(output):
-        again = typed("--resume", output)
-        raise RunError(f"{output} is a run already; go on with it by {again}, or name another --output.")
+        again = f"go on with it by {typed('--resume', output)}, or " if resumable else ""
+        raise RunError(f"{output} is a run already; {again}name another --output.")
     if output and os.path.lexists(output) and (not output.is_dir() or _in_use(output)):
         raise RunError(f"{output} exists already; name another --output, or remove it.")
     if not os.access(above, os.W_OK | os.X_OK):
@@ -132,6 +137,10 @@ def best_of(folder: Path) -> Path:
     best = follow(folder / "best")
     if best.is_dir():
         return best
+    if (folder / EVIDENCE).is_file() and not os.path.lexists(folder / "best"):
+        raise RunError(
+            f"{folder} has no weights: its study kept scores and answers alone; begin one with --keep-weights."
+        )
     if os.path.lexists(folder / "best") or (folder / FINISHED).is_file():
         raise RunError(f"{folder / 'best'} leads to no checkpoint{other_checkpoint(folder)}.")
     raise RunError(f"{folder} has no checkpoint yet: training has not reached the end of its first epoch.")
@@ -153,9 +162,32 @@ def find_folder(run: Path | None) -> Path:
             raise RunError("there is no run yet: `regkit train` makes one, and runs/latest points to it.")
         others = [path.name for path in run.parent.iterdir() if is_run(path)] if run.parent.is_dir() else []
         raise RunError(f"there is no run {run}. {nearest(run.name, others)}")
+    if (folder / STUDY).is_file() and not is_run(folder):
+        raise RunError(
+            f"{folder} is a study; name one of its runs, {_one_of(folder / 'runs')}, or compare them: "
+            f"`{typed('regkit', 'report', folder)}`."
+        )
     if not is_run(folder):
         raise RunError(f"{folder} is not a run: it has no {CONFIG}.")
     return folder
+
+
+def _one_of(runs: Path) -> Path:
+    """Find a run to name as an example."""
+    found = sorted(path for path in runs.iterdir() if is_run(path)) if runs.is_dir() else []
+    return found[0] if found else runs / "ROW-SEED"
+
+
+def check_source(name: str | None) -> None:
+    """Raise RunError if an encoder is named by the folder of a run without weights, or of a study."""
+    folder = follow(Path(name)) if name else None
+    if folder and any((folder / each).is_file() for each in (CONFIG, STUDY)) and not (folder / "config.json").exists():
+        best_of(find_folder(folder))
+
+
+def unfinished(folder: Path) -> list[str]:
+    """Say that a run is not finished, if it is not: its best checkpoint may yet be another."""
+    return [] if (folder / FINISHED).is_file() else [f"{folder} is not finished: this is its best checkpoint so far"]
 
 
 def to_resume(resume: str | None, output: Path | None) -> Path | None:

@@ -23,7 +23,7 @@ FOUND = {"pooling", "text", "label", "labels"}  # left out, the run finds them, 
 
 
 def same(folder: Path, ran: Settings, given: Settings) -> Settings:
-    """Choose the settings to go on with: the run's, with given ones that change no result.
+    """Choose the settings to go on with: the run's, with given ones that change no result, and the given trackers.
 
     ConfigError names the first of the others that differs.
     """
@@ -37,7 +37,7 @@ def same(folder: Path, ran: Settings, given: Settings) -> Settings:
             "its learning rate falls to 0 at that end" if name in ("epochs", "steps") else "a run goes on as it began"
         )
         raise ConfigError(f"{folder} has {where} = {old}, not {new}: {reason}; leave the option out, or {advice}.")
-    return ran.model_copy(update={name: getattr(given, name) for name in FREE})
+    return ran.model_copy(update={name: getattr(given, name) for name in (*FREE, "plugins")})
 
 
 def check_data(folder: Path, ran: Settings, given: Settings) -> None:
@@ -51,11 +51,16 @@ def check_data(folder: Path, ran: Settings, given: Settings) -> None:
 
 
 def _plain(settings: Settings) -> dict[str, Any]:
-    """Turn settings into values that can be compared: tasks by name, options as the plugins have them."""
+    """Turn settings into values that can be compared: tasks by name, options as the plugins have them.
+
+    Plugins that only follow a run are left out: they change no result.
+    """
     found: dict[str, Any] = settings.model_dump(mode="json")
     found["tasks"] = settings.tasks or list(choose(find_tasks(settings.data, settings.given), None))
     found["plugins"] = [
-        [name, catalog.chosen(name, catalog.make(name, given), given)] for name, given in settings.plugins.items()
+        [name, catalog.chosen(name, catalog.make(name, given), given)]
+        for name, given in settings.plugins.items()
+        if not catalog.only_follows(name)
     ]
     return found
 

@@ -90,8 +90,14 @@ class FolderSink(Sink):
         else:
             self._begin_anew()
         settings = flatten(self.experiment.settings.model_dump(mode="json", exclude_none=True), ".")
-        self._tell("begin_run", folder=self.folder, settings=settings, updates=self._log.updates)
+        records = self._log.records() if self.resumable else []
+        try:
+            self._tell("begin_run", folder=self.folder, settings=settings, updates=self._log.updates, records=records)
+        except BaseException:
+            self._leave_nothing()
+            raise
         self.begun = True
+        self._note_latest()
 
     def _begin_anew(self) -> None:
         folder, lock = new_folder(self.experiment.settings, self.output, self.say)
@@ -103,8 +109,13 @@ class FolderSink(Sink):
         }
         write(folder / TASKS, json.dumps(forms, indent=2))
         write(folder / CONFIG, self.experiment.settings.toml())  # the last: with it, the run has begun
-        self._note_latest(folder)
         self.folder = folder
+
+    def _leave_nothing(self) -> None:
+        """Remove the folder of a run that a plugin has refused before it began; one that goes on stays."""
+        if self.folder and not self.resumable:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder = None
 
     def _go_on(self, resumable: Resumable) -> None:
         folder, records = resumable.folder, resumable.records
@@ -121,11 +132,10 @@ class FolderSink(Sink):
                 self.best(records.keeping.best)
             self.write("scores.json", records.keeping.report())
         cut(folder / LOG, records.log)
-        self._note_latest(folder)
 
-    def _note_latest(self, folder: Path) -> None:
-        if self.latest:
-            note_latest(folder, self.say)
+    def _note_latest(self) -> None:
+        if self.latest and self.folder:
+            note_latest(self.folder, self.say)
 
     def rehearse(self) -> None:
         packing.encode(checkpoint.moment(self.experiment.trainer.state)[1])

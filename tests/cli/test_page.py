@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from tests.cli.test_bad_input import is_one_sentence
-from tests.cli.test_startup import imported
+from tests.cli.test_startup import Started
 from tests.helpers import everything_in, regkit
 from tests.page.folders import difference, entry, write_run, write_study
 
@@ -75,8 +75,10 @@ def test_what_cannot_be_is_one_sentence_and_writes_nothing(place: Path, words: l
     assert everything_in(place) == before
 
 
-def test_runs_without_a_checkpoint_and_studies_need_no_torch(place: Path) -> None:
-    status, heavy, said = imported(place, "report", "study", "runs")
+def test_runs_without_a_checkpoint_and_studies_need_no_torch(place: Path, tmp_path: Path) -> None:
+    started = Started(tmp_path)
+    with started.process:
+        status, heavy, said = started(place, "report", "study", "runs")
     assert (status, heavy) == (0, []), said
 
 

@@ -239,3 +239,11 @@ def test_only_the_plugin_that_is_named_is_imported() -> None:
     program += "print([name for name in catalog.installed() if f'regkit_plugins.{name}' in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['rrobin']"
+
+
+def test_source_and_class_tell_alike_which_plugins_only_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = list(catalog.installed())
+    found = {name for name in names if catalog.only_follows(name)}
+    assert found == {"tensorboard", "mlflow", "wandb", "trackio"}
+    monkeypatch.setattr("regkit.hooks.source.read", lambda point: None)
+    assert {name for name in names if catalog.only_follows(name)} == found

@@ -217,3 +217,21 @@ def test_more_groups_than_colours_leave_the_best_coloured_and_the_others_grey(tm
         "row2",
     ]  # the scores grow with the seed
     assert len({curve.style for curve in chart.curves if not curve.muted}) == 8
+
+
+def test_runs_that_differ_in_their_trackers_alone_are_one_group(tmp_path: Path) -> None:
+    """A plugin that is not installed here may act, and sets a group apart."""
+    folders = [
+        write_run(tmp_path / name, seed=seed, plugins={"smart": {}, **more})
+        for seed, (name, more) in enumerate(
+            {
+                "none": {},
+                "one": {"tensorboard": {"folder": "a"}},
+                "two": {"wandb": {}, "mlflow": {}},
+                "gone": {"x": {}},
+            }.items()
+        )
+    ]
+    groups = groups_of(*folders)
+    assert [[run.name for run in group.runs] for group in groups] == [["none", "one", "two"], ["gone"]]
+    assert [group.name for group in groups] == ["smart", "smart + x"]

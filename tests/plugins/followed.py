@@ -33,13 +33,21 @@ def follow(make: Callable[[], Any], folder: Path, settings: Mapping[str, Any] = 
 
 
 def tell(
-    plugin: Any, folder: Path, first: int, records: Sequence[Any], state: str, settings: Mapping[str, Any] = SETTINGS
+    plugin: Any,
+    folder: Path,
+    first: int,
+    records: Sequence[Any],
+    state: str | None,
+    settings: Mapping[str, Any] = SETTINGS,
 ) -> None:
+    """Tell a tracker of one process's part; without a state at its end, the process is killed."""
     given = {"folder": folder, "settings": settings, "updates": first, "state": state}
+    given["records"] = lines(0, first) if first else []
     _call(plugin.begin_run, given)
     for start in range(0, len(records), 4):
         plugin.logged(records=records[start : start + 4])
-    _call(plugin.end_run, given)
+    if state:
+        _call(plugin.end_run, given)
 
 
 def _call(method: Any, given: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from regkit_plugins.mlflow import MLflow
 
+from regkit import PluginError
 from tests.plugins.followed import LOSS, LOSSES, SCORE, SCORES, SETTINGS, follow, lines, tell
 
 if not importlib.util.find_spec("mlflow"):  # it is imported later: it reads the environment then
@@ -44,3 +45,9 @@ def test_mlflow_takes_many_settings_long_ones_and_names_of_any_form(uri: str, tm
     assert len(run.data.params) == 102
     assert run.info.status == "KILLED"
     assert run.data.metrics["losses/a task/näme___"] == 1.0
+
+
+def test_mlflow_names_a_database_that_it_cannot_open_at_once(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/none/mlflow.db"
+    with pytest.raises(PluginError, match=f"'mlflow' cannot open {uri}: unable to open database file; "):
+        MLflow(uri=uri).begin_run(tmp_path, SETTINGS, [])

@@ -28,3 +28,11 @@ def test_trackio_has_one_run_with_each_number_once_of_a_run_that_went_on(tmp_pat
     config: dict[str, Any] = SQLiteStorage.get_run_config("followed", name)
     assert config.items() >= SETTINGS.items()
     assert config["_Group"] == "study/smart"
+
+
+def test_trackio_refuses_to_begin_where_it_cannot_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("trackio.utils.TRACKIO_DIR", tmp_path / "file" / "trackio")
+    with pytest.raises(NotADirectoryError):
+        Trackio().begin_run(tmp_path, {}, [])
+    assert not (tmp_path / "trackio.json").exists()

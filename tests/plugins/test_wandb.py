@@ -3,7 +3,10 @@
 import importlib.util
 import json
 import os
+import signal
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +15,24 @@ import pytest
 from regkit_plugins.wandb import WandB
 
 from regkit import Bookmark
-from tests.plugins.followed import LOSS, LOSSES, SCORE, SCORES, SETTINGS, follow, lines, tell
+from tests.plugins.followed import CHECKPOINT, LAST, LOSS, LOSSES, SCORE, SCORES, SETTINGS, follow, lines, tell
 
 if not importlib.util.find_spec("wandb"):
     pytest.skip("wandb is not installed", allow_module_level=True)
 pytestmark = pytest.mark.slow  # it starts a process of its own
 
 BLOCK, HEADER = 32768, 7  # bytes of the journal that LevelDB has too: blocks of parts, each with a header
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from regkit_plugins.wandb import WandB
+from tests.plugins.followed import FAILED, lines, tell
+
+tell(WandB(project="followed"), Path(sys.argv[1]), 0, lines(0, FAILED), None)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def records(file: Path) -> Iterator[Any]:
@@ -67,6 +81,21 @@ def test_wandb_has_one_run_with_each_number_once_of_a_run_that_went_on(tmp_path:
     config = {item.key: json.loads(item.value_json) for item in runs[0].config.update}
     assert config.items() >= SETTINGS.items()
     assert [each.exit.exit_code for each in found if each.WhichOneof("record_type") == "exit"] == [1, 0]
+
+
+def test_wandb_has_each_number_once_of_a_run_that_was_killed_and_went_on(tmp_path: Path) -> None:
+    """wandb writes late: nothing that a killed process had told it is on the disk."""
+    import wandb
+
+    assert subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=tmp_path).returncode == -signal.SIGKILL
+    assert Bookmark.open(tmp_path, "wandb").updates == -1
+    tell(WandB(project="followed"), tmp_path, CHECKPOINT, lines(CHECKPOINT, LAST), "finished")
+    wandb.teardown()
+    found = recorded(tmp_path)
+    assert history(found, LOSS) == LOSSES
+    assert history(found, SCORE) == SCORES
+    assert Bookmark.open(tmp_path, "wandb").updates == LAST
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
 
 
 def test_wandb_without_an_account_records_offline_and_asks_for_nothing(

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from regkit import RunError, Settings, load
-from regkit.runs.alike import Member, check_alike
+from regkit.runs.alike import Member, check_alike, doubts, read_member
 from regkit.runs.average import Sums, average
 from tests.helpers import Ran, regkit, write_encoder, write_tasks
 
@@ -150,6 +150,22 @@ def test_runs_of_another_form_are_refused_and_what_changes_no_output_is_not(
         check_alike(one, other)
 
 
+def test_an_average_is_told_of_what_a_run_trained_on_and_of_a_run_without_an_end(place: Path, tmp_path: Path) -> None:
+    """Another dev split alone is no doubt: that of the first run scores all."""
+    for name in ("a", "b"):
+        shutil.copytree(place / name, tmp_path / name, symlinks=True)
+    members = [read_member(tmp_path / name) for name in ("a", "b")]
+    forms = json.loads((tmp_path / "b" / "tasks.json").read_text())
+    forms["mood"][2]["dev"] = "other"
+    (tmp_path / "b" / "tasks.json").write_text(json.dumps(forms))
+    assert not [said for said in doubts(members) if "other rows" in said]
+    forms["mood"][2]["train"] = "other"
+    (tmp_path / "b" / "tasks.json").write_text(json.dumps(forms))
+    (tmp_path / "b" / "finished.json").unlink()
+    assert [said for said in doubts(members) if "of task 'mood'" in said]
+    assert f"{tmp_path / 'b'} is not finished: this is its best checkpoint so far" in doubts(members)
+
+
 def with_heads(config: dict[str, Any], heads: dict[str, Any]) -> dict[str, Any]:
     return config | {"regkit": config["regkit"] | {"heads": heads}}
 
@@ -157,7 +173,9 @@ def with_heads(config: dict[str, Any], heads: dict[str, Any]) -> dict[str, Any]:
 def test_an_output_is_needed_and_must_be_free(place: Path) -> None:
     said = refused(regkit("average", "a", "b", cwd=place))
     assert said == "name the folder to write: `regkit average a b --output DIR`." or "--output DIR" in said
-    assert refused(regkit("average", "a", "b", "--output", "fresh", cwd=place)).startswith("fresh is a run already")
+    assert refused(regkit("average", "a", "b", "--output", "fresh", cwd=place)) == (
+        "fresh is a run already; name another --output."
+    )
 
 
 def test_runs_that_did_not_begin_alike_are_averaged_and_said(place: Path, tmp_path: Path) -> None:

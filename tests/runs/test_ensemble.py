@@ -182,5 +182,14 @@ def test_examples_are_compared_by_name_label_and_text(part: str) -> None:
         ensemble([answered("a", [kept]), answered("b", [other])], "dev")
 
 
+def test_another_number_of_examples_is_said() -> None:
+    task = tiny_tasks()[0]
+    examples = cast(Examples, task.splits["dev"])
+    fewer = replace(task, splits={"dev": examples.only(range(len(examples) - 1))})
+    said = f"task 'classes' has {len(examples)} dev examples in a, and {len(examples) - 1} in b; name by --data"
+    with pytest.raises(RunError, match=said):
+        ensemble([answered("a", [task]), answered("b", [fewer])], "dev")
+
+
 def test_the_mean_is_that_of_each_score() -> None:
     assert mean_of([{"a": {"x": 1.0, "y": 0.0}}, {"a": {"x": 2.0, "y": 0.5}}]) == {"a": {"x": 1.5, "y": 0.25}}

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from regkit.base.errors import RunError
+from regkit.runs.folders import CONFIG, best_of, check_source, find_folder, find_run
 from tests.helpers import Ran, regkit
 
 NAMED_ALIKE = """
@@ -144,3 +146,16 @@ def test_a_folder_that_is_not_writable_is_refused_before_anything_is_read(
     assert ran.err == f"regkit: {said}\n"
     (tmp_path / "runs").mkdir()
     assert train(place, cwd=tmp_path).status == 0
+
+
+def test_a_study_and_a_run_without_weights_are_said_and_not_called_damaged(tmp_path: Path) -> None:
+    run = tmp_path / "study" / "runs" / "plain-0"
+    run.mkdir(parents=True)
+    for file in (run / CONFIG, run / "finished.json", run / "evidence.json", tmp_path / "study" / "study.toml"):
+        file.touch()
+    for find in (best_of, lambda folder: check_source(str(folder)), lambda folder: find_run(folder)):
+        with pytest.raises(RunError, match=r"plain-0 has no weights: .* --keep-weights"):
+            find(run)
+    for find in (find_folder, lambda folder: check_source(str(folder))):
+        with pytest.raises(RunError, match=rf"study is a study; name one of its runs, {run}, .* `regkit report "):
+            find(tmp_path / "study")

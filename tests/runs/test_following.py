@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from regkit import hookimpl
 @dataclass
 class Plugin:
     fails: str = ""
+    note: str = ""
     file: Path = field(init=False)
 
     def tell(self, hook, told):
@@ -51,9 +53,10 @@ class Plugin:
             print(json.dumps([hook, told]), file=file)
 
     @hookimpl
-    def begin_run(self, folder, settings, updates):
+    def begin_run(self, folder, settings, updates, records):
         self.file = folder / "told.jsonl"
-        self.tell("begin_run", {"folder": str(folder), "updates": updates, "settings": settings})
+        given = {"folder": str(folder), "updates": updates, "settings": settings, "records": records}
+        self.tell("begin_run", given)
 
     @hookimpl
     def logged(self, records):
@@ -99,6 +102,10 @@ def told(folder: Path) -> list[tuple[str, Any]]:
     return [(hook, given) for hook, given in map(json.loads, (folder / "told.jsonl").read_text().splitlines())]
 
 
+def log(folder: Path) -> list[Any]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
 def test_a_tracker_gets_each_line_of_the_log_between_a_beginning_and_an_end(run: Any, tmp_path: Path) -> None:
     ran = run("run", "-p", "watch", "--group", "mine", "-p", "r3f:weight=2")
     assert ran.status == 0, ran.err
@@ -107,10 +114,10 @@ def test_a_tracker_gets_each_line_of_the_log_between_a_beginning_and_an_end(run:
     expected = {"learning_rate": 0.01, "group": "mine", "plugins.r3f.weight": 2.0, "tasks": "mood"}
     assert began["settings"].items() >= expected.items()
     assert last == ("end_run", "finished")
-    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [record for _, records in middle for record in records] == log
+    lines = log(tmp_path / "run")
+    assert [record for _, records in middle for record in records] == lines
     assert max(len(records) for _, records in middle) >= TOGETHER
-    updates = [record for record in log if "losses" in record]
+    updates = [record for record in lines if "losses" in record]
     assert [record["updates"] for record in updates] == list(range(1, 24))
     assert all(record["gradient_norm"] > 0 for record in updates)
     found = numbers(updates[3])
@@ -146,12 +153,35 @@ def test_a_tracker_that_fails_later_is_told_no_more_and_changes_no_number(run: A
     assert weights[0] == weights[1]
 
 
-def test_a_tracker_that_cannot_begin_ends_the_run_in_a_sentence(run: Any) -> None:
+def test_a_tracker_that_cannot_begin_ends_the_run_in_a_sentence_and_leaves_no_folder(run: Any, tmp_path: Path) -> None:
     ran = run("run", "-p", "watch:fails=begin_run")
     assert ran.status == 2
     assert ran.err.count("\n") == 1
-    assert "plugin 'watch' failed in begin_run" in ran.err
-    assert "the server is away" in ran.err
+    said = "'watch' cannot begin to follow the run: the server is away; give it other options, or leave out -p watch."
+    assert ran.err == f"regkit: {said}\n"
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "runs" / "latest").is_symlink()
+
+
+def test_a_run_goes_on_with_other_trackers(run: Any, tmp_path: Path) -> None:
+    """With other options, with one more, and without any; a plugin that acts stays as it was."""
+    plugins = ["-p", "falls", "-p", "watch:note=old", "--save-steps", "5"]
+    assert run("run", *plugins).status == 2
+    (tmp_path / "mended").touch()
+    shutil.copytree(tmp_path / "run", tmp_path / "bare", symlinks=True)
+    refused = regkit("train", "--resume", "run", "-p", "falls:at=3", cwd=tmp_path)
+    assert "run has falls:at" in refused.err
+    other = regkit("train", "--resume", "run", "-p", "watch:note=new", "-p", "table", cwd=tmp_path)
+    assert other.status == 0, other.err
+    notes = [
+        given["settings"].get("plugins.watch.note") for hook, given in told(tmp_path / "run") if hook == "begin_run"
+    ]
+    assert notes == ["old", "new"]
+    assert (tmp_path / "run" / "numbers.csv").exists()
+    before = len(told(tmp_path / "bare"))
+    assert run("bare", "--resume", "auto", "-p", "falls").status == 0
+    assert len(told(tmp_path / "bare")) == before
+    same_run(tmp_path / "run", tmp_path / "bare")
 
 
 def test_a_run_whose_trackers_library_is_missing_is_refused_and_leaves_nothing(
@@ -181,7 +211,10 @@ def test_the_tracker_of_the_docs_has_each_number_once_where_a_run_fell_and_went_
     again = regkit("train", "--resume", "fell", "--group", "two", cwd=tmp_path)  # which changes no result
     assert again.status == 0, again.err
     same_run(tmp_path / "whole", tmp_path / "fell")
-    assert [given["updates"] for hook, given in told(tmp_path / "fell") if hook == "begin_run"] == [0, 10]
+    began = [given for hook, given in told(tmp_path / "fell") if hook == "begin_run"]
+    assert [given["updates"] for given in began] == [0, 10]
+    assert began[0]["records"] == []
+    assert began[1]["records"] == [record for record in log(tmp_path / "fell") if record["updates"] <= 10]
     rows = {
         name: list(csv.reader((tmp_path / name / "numbers.csv").read_text().splitlines())) for name in ("whole", "fell")
     }

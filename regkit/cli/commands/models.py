@@ -199,7 +199,7 @@ def average(
     folders.check_several(named, "average")
     if output is None:
         raise ConfigError(f"name the folder to write: {typed('regkit', 'average', *named, '--output', 'DIR')}")
-    folders.check_free(output)
+    folders.check_free(output, resumable=False)
     for run in named:
         Settings.read(folders.find_folder(run) / folders.CONFIG)
     check_factory(encoder_factory)

@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from regkit.base.errors import RegkitError
 from regkit.base.files import follow, read_object
+from regkit.hooks import catalog
 from regkit.page.charts.scales import is_number
 from regkit.page.reading.logs import Log, read_log
 from regkit.runs.folders import LOG
@@ -52,8 +55,11 @@ class Shown:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Its settings by name."""
-        return flat(self.run)
+        """Its settings by name, without plugins that only follow a run: they change nothing of it."""
+        acting = [name for name in self.run.plugins if not _only_follows(name)]
+        trackers = tuple(f"{name}:" for name in self.run.plugins if name not in acting)
+        found = {name: value for name, value in flat(self.run).items() if not name.startswith(trackers)}
+        return found | {"plugins": ", ".join(acting)}
 
     @cached_property
     def scores(self) -> dict[str, dict[str, float]]:
@@ -71,6 +77,14 @@ class Shown:
     def main_scores(self) -> dict[str, tuple[str, float]]:
         """The first score of each task, with its name."""
         return {task: next(iter(scores.items())) for task, scores in self.scores.items() if scores}
+
+
+@cache
+def _only_follows(plugin: str) -> bool:
+    """Whether a plugin only follows a run, as far as it is installed here: the run may be from elsewhere."""
+    with suppress(RegkitError):
+        return catalog.only_follows(plugin)
+    return False
 
 
 @dataclass(frozen=True)
