@@ -17,7 +17,7 @@ from regkit.cli import plugins as listing
 from regkit.cli import train as training
 from tests.cli.says import ANNOUNCE, CASES, PROSE, Case, Content
 from tests.cli.test_cli import shell
-from tests.helpers import Ran, everything_in, install, regkit, write_encoder, write_tasks
+from tests.helpers import Ran, everything_in, install, regkit, slow_but, write_encoder, write_tasks
 
 
 @pytest.fixture(scope="module")
@@ -209,13 +209,13 @@ def test_a_reader_that_does_not_read_is_no_error(place: Path, command: str) -> N
     assert piped(command, "true", place) == (0, "", "")
 
 
-@pytest.mark.parametrize("more", ["", " --json"])
+@pytest.mark.parametrize("more", slow_but(["", " --json"], [""]))
 def test_scores_that_nobody_reads_are_no_error(place: Path, more: str) -> None:
     assert piped(f"eval run --predictions p{more}", "true", place) == (0, "", "")
     assert sorted(path.name for path in (place / "p").iterdir()) == ["mood-dev.csv", "near-dev.csv", "same-dev.csv"]
 
 
-@pytest.mark.parametrize("reader", ["true", "head -3"])
+@pytest.mark.parametrize("reader", slow_but(["true", "head -3"], ["head -3"]))
 def test_a_reader_that_stops_reading_ends_the_printing_and_not_the_training(place: Path, reader: str) -> None:
     words = "train --encoder encoder --data data --epochs 2 --output mine"
     status, read, err = piped(words, reader, place)
@@ -226,6 +226,7 @@ def test_a_reader_that_stops_reading_ends_the_printing_and_not_the_training(plac
     assert "is finished" in regkit("train", "--resume", "mine", cwd=place).out
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_reading_does_not_end_pretraining(place: Path) -> None:
     (place / "c.txt").write_text(PROSE, encoding="utf8")
     words = "pretrain --corpus c.txt --encoder encoder --steps 2 --output mine"

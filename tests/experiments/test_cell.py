@@ -46,6 +46,7 @@ def silent(line: str) -> None:
     return
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_or_not_scored_comes_to_the_same(settings: Settings, tmp_path: Path) -> None:
     whole = Runner(keep_weights=True).run(settings, tmp_path / "whole", silent)
     stopped = Runner()

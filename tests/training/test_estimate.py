@@ -238,6 +238,7 @@ def words(place: Path) -> tuple[object, ...]:
     return ("--data", place / "data", "--encoder", place / "encoder", "--batch-size", 8, "--steps", 4)
 
 
+@pytest.mark.slow
 def test_a_bounded_run_says_and_keeps_its_size_and_the_plan_says_it_beforehand(place: Path, tmp_path: Path) -> None:
     named = (*words(place), "-p", "smart", "--memory", "2MB")
     planned = regkit("train", *named, "--dry-run", cwd=tmp_path)
