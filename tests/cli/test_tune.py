@@ -137,7 +137,7 @@ def test_a_search_that_was_killed_at_random_ends_like_one_that_was_not(place: Pa
     for _ in range(5):
         process = subprocess.Popen([*command, parts], cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            process.wait(draw.uniform(0.4, 0.9) * takes)
+            process.wait(draw.uniform(0.1, 0.4) * takes)  # well before it can end, however busy the machine is
         except subprocess.TimeoutExpired:
             process.kill()
             killed += 1

@@ -339,11 +339,13 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_with_room_it_goes_on(place
 def test_two_processes_never_write_one_folder(place: Path) -> None:
     process = start(place, "--output", "shared")
     until(lambda: (place / "shared" / "config.toml").exists(), process)
+    process.send_signal(signal.SIGSTOP)  # it holds its folder, however long the others take
     for more in (["--resume", "shared"], [*ARGUMENTS, "--output", "shared", "--resume", "auto"]):
         ran = regkit("train", *more, cwd=place)
         is_one_sentence(ran)
         assert f"shared is being written by process {process.pid} on " in ran.err
         assert ran.err.endswith("; wait until it ends.\n")
+    process.send_signal(signal.SIGCONT)
     process.communicate()
     same_run(place / "whole", place / "shared")
 
