@@ -1,9 +1,12 @@
-"""Contest: let the rows of a study race for a time - which of them are plain controls, which run is next, what came of it."""
+"""Contest: let the rows of a study race for a time.
+
+It says which rows are plain controls, which run is next, and what came of it.
+"""
 
 import re
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, replace
 from math import isfinite
 from statistics import fmean
 
@@ -13,6 +16,7 @@ from regkit.experiments import plan as plans
 from regkit.experiments.plan import Cell, Draft, Plan
 from regkit.experiments.rows import parse_set
 from regkit.experiments.statistics.race import Race, Scores, Verdict
+from regkit.experiments.study.order import Cells, Order
 from regkit.experiments.study.results import Result
 from regkit.hooks import catalog
 from regkit.runs.settings import Settings
@@ -83,25 +87,19 @@ def rules(plan: Plan) -> Race:
     return Race(rows, controls, max_seeds=len(plan.seeds), first=plan.seeds[0])
 
 
-@dataclass(frozen=True)
-class Racing:
-    """The order of a race's runs, as long as there is time."""
+def racing(race: Race, until: float) -> Order:
+    """Choose the next run of a race; None where none would change the verdict, or would end in time.
 
-    race: Race
-    until: float  # seconds since the epoch
+    `until` is in seconds since the epoch.
+    """
 
-    def next(
-        self,
-        scores: Mapping[str, Mapping[int, float]],
-        seconds: Mapping[str, float],
-        running: Collection[Cell],
-        failed: Collection[Cell],
-    ) -> Cell | None:
-        """Choose the next run; None where none would change the verdict, or would end in time."""
-        found = self.race.next(scores, seconds, running, failed)
-        if found is None or time.time() + seconds.get(found[0], 0.0) > self.until:
-            return None
-        return Cell(*found)
+    def choose(cells: Cells) -> Cell | None:
+        seconds = cells.mean_seconds
+        found = race.next(cells.scores, seconds, cells.running, cells.failed)
+        late = found is not None and time.time() + seconds.get(found[0], 0.0) > until
+        return None if found is None or late else Cell(*found)
+
+    return choose
 
 
 def verdict(plan: Plan, results: Iterable[Result]) -> Verdict:

@@ -6,8 +6,9 @@ import pytest
 
 from regkit.base.errors import ConfigError
 from regkit.experiments import contest
-from regkit.experiments.contest import Racing
+from regkit.experiments.contest import racing
 from regkit.experiments.plan import Cell, Draft, Plan, made
+from regkit.experiments.study.order import Cells
 from regkit.experiments.study.results import Result
 from regkit.runs.settings import Settings
 
@@ -77,10 +78,10 @@ def test_a_table_after_a_race_runs_the_seeds_that_it_asks_for() -> None:
 
 def test_no_run_is_begun_that_would_end_too_late() -> None:
     rules = contest.rules(plan("smart"))
-    soon = Racing(rules, time.time() + 10)
-    assert soon.next({}, {}, set(), set()) == Cell("plain", 0)
-    assert soon.next({}, {"plain": 60.0, "dropout=0": 60.0, "smart": 60.0}, set(), set()) is None
-    assert Racing(rules, time.time() - 1).next({}, {}, set(), set()) is None
+    slow = Cells(seconds={"plain": [60.0], "dropout=0": [60.0], "smart": [60.0]})
+    assert racing(rules, time.time() + 10)(Cells()) == Cell("plain", 0)
+    assert racing(rules, time.time() + 10)(slow) is None
+    assert racing(rules, time.time() - 1)(Cells()) is None
 
 
 def test_a_race_goes_by_the_mean_of_the_scores_that_decide_and_by_what_failed() -> None:

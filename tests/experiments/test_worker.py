@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from regkit.experiments import contest
 from regkit.experiments.plan import Cell, Draft, made
 from regkit.experiments.study import alive, worker
 from regkit.experiments.study.cell import Outcome
+from regkit.experiments.study.order import Cells, in_order
 from regkit.experiments.study.results import read_results
 from regkit.experiments.study.study import DEAD, STOPPED, Claim, Study
-from regkit.experiments.study.worker import InOrder, Worker, read_plan
+from regkit.experiments.study.worker import Worker, read_plan
 from regkit.runs.lock import Say
 from regkit.runs.settings import Settings
 from tests.experiments.fakes import FakeRunner, again, begin, plan_of
@@ -68,26 +69,20 @@ def test_of_several_workers_each_cell_is_done_by_one(name: str, tmp_path: Path) 
 def test_cells_are_taken_with_all_rows_of_a_seed_first() -> None:
     cells = plan_of("smart", seeds=2).cells()
     assert cells == [Cell("plain", 0), Cell("smart", 0), Cell("plain", 1), Cell("smart", 1)]
-    order = InOrder(cells)
-    assert order.next({}, {}, {cells[0]}, set()) == cells[1]
-    assert order.next({"plain": {0: 0.5}, "smart": {0: 0.5}}, {}, set(), set()) == cells[2]
-    assert order.next({"plain": {0: 1.0, 1: 1.0}, "smart": {0: 1.0}}, {}, set(), {cells[3]}) is None
+    order = in_order(cells)
+    assert order(Cells(running={cells[0]: None})) == cells[1]
+    assert order(Cells({"plain": {0: 0.5}, "smart": {0: 0.5}})) == cells[2]
+    assert order(Cells({"plain": {0: 1.0, 1: 1.0}, "smart": {0: 1.0}}, failed={cells[3]})) is None
 
 
 def test_what_is_next_can_be_decided_by_the_scores_so_far(tmp_path: Path) -> None:
-    class Smarts:
-        def next(
-            self,
-            scores: Mapping[str, Mapping[int, float]],
-            seconds: Mapping[str, float],
-            running: Collection[Cell],
-            failed: Collection[Cell],
-        ) -> Cell | None:
-            assert all(each == 1.0 for each in seconds.values())
-            return Cell("smart", len(scores.get("smart", {}))) if len(scores.get("smart", {})) < 2 else None
+    def smarts(cells: Cells) -> Cell | None:
+        assert all(each == 1.0 for each in cells.mean_seconds.values())
+        done = len(cells.scores.get("smart", {}))
+        return Cell("smart", done) if done < 2 else None
 
     runner = FakeRunner()
-    Worker(begin(tmp_path / "s", plan_of("smart")), runner, order=lambda plan, attributes: Smarts()).work()
+    Worker(begin(tmp_path / "s", plan_of("smart")), runner, order=lambda plan, attributes: smarts).work()
     assert runner.ran == Counter({("smart", 0): 1, ("smart", 1): 1})
 
 

@@ -1,4 +1,6 @@
-"""Looks: test a mean again and again while values come in, and pay for every look (Jennison & Turnbull, 2000, chapters 4, 9).
+"""Looks: test a mean while values come in, and pay for every look (Jennison & Turnbull, 2000).
+
+Chapters 4 and 9 of *Group Sequential Methods*.
 
 The values are paired differences, one a seed, normal with unknown variance. Their t statistics at all looks have a joint
 distribution without any unknown, so what to ask of each look is simulated once.

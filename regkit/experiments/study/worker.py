@@ -3,19 +3,20 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from regkit.base.errors import RegkitError, RunError, StoppedError, short, typed
 from regkit.base.failures import last_line
-from regkit.experiments.contest import Racing, rules
+from regkit.experiments.contest import racing, rules
 from regkit.experiments.plan import Cell, Choice, Plan
 from regkit.experiments.search.progress import Progress
 from regkit.experiments.search.search import SEARCH, Search
 from regkit.experiments.study.alive import Pulse
 from regkit.experiments.study.given import changed
+from regkit.experiments.study.order import Cells, Order, in_order
 from regkit.experiments.study.results import cell_of
 from regkit.experiments.study.study import (
     CHANGES,
@@ -28,7 +29,6 @@ from regkit.experiments.study.study import (
     Claim,
     Study,
     is_complete,
-    is_running,
 )
 from regkit.runs.folders import is_run
 from regkit.runs.settings import Settings
@@ -38,77 +38,9 @@ KEEPS = "keep_weights"  # an attribute of a trial
 WORKERS, RUNS = "workers", "runs"  # folders in that of a study
 
 
-class Order(Protocol):
-    """Says which run is next."""
-
-    def next(
-        self,
-        scores: Mapping[str, Mapping[int, float]],
-        seconds: Mapping[str, float],
-        running: Collection[Cell],
-        failed: Collection[Cell],
-    ) -> Cell | None:
-        """Choose by the scores so far, by row and seed, and each row's mean seconds; None where nothing is left.
-
-        Cells that run, or have failed, are not to be had.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class InOrder:
-    """All rows with the first seed, then all with the next."""
-
-    cells: Sequence[Cell]
-
-    def next(
-        self,
-        scores: Mapping[str, Mapping[int, float]],
-        seconds: Mapping[str, float],
-        running: Collection[Cell],
-        failed: Collection[Cell],
-    ) -> Cell | None:
-        """Choose the first cell that is neither done nor running."""
-        taken = {*running, *failed}
-        left = (cell for cell in self.cells if cell.seed not in scores.get(cell.row, {}) and cell not in taken)
-        return next(left, None)
-
-
 def order_of(plan: Plan, attributes: Mapping[str, Any]) -> Order:
     """Choose the order of an ablation's runs: that of a race has an end."""
-    return InOrder(plan.cells()) if plan.race is None else Racing(rules(plan), attributes.get(UNTIL, 0.0))
-
-
-@dataclass
-class Cells:
-    """Where the cells of an ablation stand, by the trials of the study."""
-
-    scores: dict[str, dict[int, float]] = field(default_factory=dict)  # by row and seed
-    seconds: dict[str, list[float]] = field(default_factory=dict)  # by row
-    running: dict[Cell, Any] = field(default_factory=dict)  # the trials whose workers are not dead
-    failed: set[Cell] = field(default_factory=set)  # in this round
-
-    @classmethod
-    def of(cls, study: Study, trials: Sequence[Any], round_: int) -> "Cells":
-        """Sort the trials of a study."""
-        found = cls()
-        for trial in trials:
-            cell = cell_of(trial)
-            if cell is None:
-                continue
-            if is_complete(trial):
-                found.scores.setdefault(cell.row, {})[cell.seed] = trial.value
-                found.seconds.setdefault(cell.row, []).append(trial.user_attrs.get("seconds", 0.0))
-            elif is_running(trial) and study.verdict(trial) != "dead":
-                found.running[cell] = trial
-            elif ERROR in trial.user_attrs and trial.user_attrs.get(ROUND) == round_:
-                found.failed.add(cell)
-        return found
-
-    def next(self, order: Order) -> Cell | None:
-        """Ask which run is next."""
-        seconds = {row: sum(each) / len(each) for row, each in self.seconds.items()}
-        return order.next(self.scores, seconds, self.running, self.failed)
+    return in_order(plan.cells()) if plan.race is None else racing(rules(plan), attributes.get(UNTIL, 0.0))
 
 
 @dataclass
@@ -147,7 +79,7 @@ class Worker:
             return Progress.of(Search.from_values(asked), self.study, trials, round_).choice()
         plan, cells = Plan.from_values(asked), Cells.of(self.study, trials, round_)
         unknown = any(self.study.verdict(trial) == "unknown" for trial in cells.running.values())
-        found = cells.next(self.order(plan, attributes))
+        found = self.order(plan, attributes)(cells)
         return Choice(plan, found, later=unknown)  # it is known soon whether its worker lives
 
     def _check_given(self, found: dict[str, str]) -> None:
