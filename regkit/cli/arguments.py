@@ -31,6 +31,13 @@ Output = Annotated[
     typer.Option(metavar="PATH", help="The folder to write. Without it, a new one in runs/.", rich_help_panel="Saving"),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", metavar="", help="Check everything, print the plan, train nothing.")]
+Device = Annotated[
+    str, typer.Option(metavar="NAME", help="cuda, mps or cpu. auto takes the first that this machine has.")
+]
+EncoderFactory = Annotated[
+    str | None, typer.Option(metavar="MODULE:FUNCTION", help="What builds the encoder, if it is one of your own.")
+]
+ScoresAsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print the scores as JSON, and nothing else.")]
 
 
 def check_factory(encoder_factory: str | None) -> None:

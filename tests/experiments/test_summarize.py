@@ -11,9 +11,10 @@ import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
 from regkit.base.errors import ConfigError
+from regkit.experiments.contest import scores_of
 from regkit.experiments.statistics.paired import interval, sign_flip
 from regkit.experiments.study.results import Result
-from regkit.experiments.tables.summarize import mean_scores, summarize
+from regkit.experiments.tables.summarize import summarize
 from regkit.experiments.tables.table import Column, Difference, Table
 from tests.experiments.studies import ablation, answered, result
 
@@ -187,9 +188,9 @@ def test_the_table_says_what_p_can_be_and_how_many_seeds_would_tell() -> None:
 
 def test_mean_scores_are_those_that_choose_a_checkpoint() -> None:
     results = [result("plain", 0, 0.7, 1.5), result("plain", 1, 0.8), Result("up", 0, "running", mains={})]
-    assert mean_scores(results) == {"plain": {0: pytest.approx(-0.4), 1: 0.8}}
+    assert scores_of(results) == {"plain": {0: pytest.approx(-0.4), 1: 0.8}}
     loss = replace(result("up", 3, 0.0, 1.5), mains={"sts": ("loss", True)})
-    assert mean_scores([loss]) == {"up": {3: -1.5}}
+    assert scores_of([loss]) == {"up": {3: -1.5}}
 
 
 def test_costs_are_means_and_the_ratio_is_of_paired_seeds() -> None:

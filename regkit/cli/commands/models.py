@@ -8,7 +8,7 @@ import typer
 
 from regkit.base.errors import ConfigError, typed
 from regkit.cli import request as requests
-from regkit.cli.arguments import check_factory
+from regkit.cli.arguments import Device, EncoderFactory, ScoresAsJson, check_factory
 from regkit.data.find import find_tasks, is_table
 from regkit.data.stream import open_stream
 from regkit.runs import folders
@@ -50,16 +50,9 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Write a CSV file of predictions for each task to this folder.")
     ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="NAME", help="cuda, mps or cpu. auto takes the first that this machine has.")
-    ] = "auto",
-    encoder_factory: Annotated[
-        str | None,
-        typer.Option(metavar="MODULE:FUNCTION", help="What builds the run's encoder, if it is one of your own."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="Print the scores as JSON, and nothing else.")
-    ] = False,
+    device: Device = "auto",
+    encoder_factory: EncoderFactory = None,
+    as_json: ScoresAsJson = False,
     report: Annotated[
         bool,
         typer.Option("--report", metavar="", help="Add intervals, confusion, calibration and the worst errors."),
@@ -112,19 +105,14 @@ def predict(
         Path | None, typer.Option(metavar="FILE", help="Where to write: .csv or .jsonl. Without it, standard output.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Write JSON lines, not CSV.")] = False,
-    device: Annotated[
-        str, typer.Option(metavar="NAME", help="cuda, mps or cpu. auto takes the first that this machine has.")
-    ] = "auto",
+    device: Device = "auto",
     precision: Annotated[
         PrecisionName, typer.Option(help="Number format. fp32 gives what eval scores; bf16 is faster on CUDA.")
     ] = PrecisionName.FP32,
     micro_batch_tokens: Annotated[
         int, typer.Option(metavar="N", min=1, help="Most tokens to compute at once. Answers do not depend on it.")
     ] = 16384,
-    encoder_factory: Annotated[
-        str | None,
-        typer.Option(metavar="MODULE:FUNCTION", help="What builds the run's encoder, if it is one of your own."),
-    ] = None,
+    encoder_factory: EncoderFactory = None,
 ) -> None:
     """Answer for new texts with a run's best checkpoint."""
     where, texts = requests.which(run, file)
@@ -183,16 +171,9 @@ def average(
         bool,
         typer.Option("--greedy", metavar="", help="Keep a run only if the dev score of the average does not fall."),
     ] = False,
-    device: Annotated[
-        str, typer.Option(metavar="NAME", help="cuda, mps or cpu. auto takes the first that this machine has.")
-    ] = "auto",
-    encoder_factory: Annotated[
-        str | None,
-        typer.Option(metavar="MODULE:FUNCTION", help="What builds the runs' encoder, if it is one of your own."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="Print the scores as JSON, and nothing else.")
-    ] = False,
+    device: Device = "auto",
+    encoder_factory: EncoderFactory = None,
+    as_json: ScoresAsJson = False,
 ) -> None:
     """Average the weights of several runs into one model."""
     named = runs or []

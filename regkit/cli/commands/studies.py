@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regkit.cli.arguments import DryRun, Output, Plugins, check_factory, plugin_names
+from regkit.cli.arguments import DryRun, EncoderFactory, Output, Plugins, check_factory, plugin_names
 from regkit.cli.gather import change, check
 from regkit.cli.options import takes_settings
 from regkit.experiments import place as places
@@ -182,10 +182,7 @@ def work(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study's folder, or its name.")],
     storage: Storage = None,
     keep_weights: KeepWeights = False,
-    encoder_factory: Annotated[
-        str | None,
-        typer.Option(metavar="MODULE:FUNCTION", help="What builds the study's encoder, if it is one of your own."),
-    ] = None,
+    encoder_factory: EncoderFactory = None,
 ) -> None:
     """Work on a study until no run is left; any number of workers may do so at the same time."""
     place = places.find_place(study, storage)

@@ -36,10 +36,9 @@ class Result:
 
 def deciding(scores: Mapping[Split, Mapping[str, Mapping[str, float]]], mains: Mapping[str, tuple[str, bool]]) -> float:
     """Average the tasks' deciding scores on dev, higher being better; 0 where there is none, or one is not finite."""
-    found = []
-    for task, own in scores.get("dev", {}).items():
-        metric, less = mains[task]
-        found += [-own[metric] if less else own[metric]] if metric in own else []
+    dev = scores.get("dev", {})
+    known = [(dev[task][metric], less) for task, (metric, less) in mains.items() if metric in dev.get(task, {})]
+    found = [-value if less else value for value, less in known]
     return mean(found) if found and all(map(isfinite, found)) else 0.0
 
 

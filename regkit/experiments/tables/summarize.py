@@ -95,20 +95,6 @@ def _drawn(finished: Finished, columns: Sequence[Column], baseline: str) -> dict
     return found | {column: drawn.mean({part: found[part] for part in _parts(column, columns)}) for column in means}
 
 
-def mean_scores(results: Iterable[Result]) -> dict[str, dict[int, float]]:
-    """Compute the mean dev score of each finished run, by row and seed: more is better, as where a checkpoint is chosen."""
-    found: dict[str, dict[int, float]] = {}
-    for result in results:
-        signed = [
-            -value if less else value
-            for task, (metric, less) in result.mains.items()
-            if isfinite(value := score(result, Column("dev", task, metric)))
-        ]
-        if result.state == "finished" and signed:
-            found.setdefault(result.row, {})[result.seed] = float(np.mean(signed))
-    return found
-
-
 def _entries(finished: Finished, parts: Sequence[Column], baseline: str, answers: Drawn) -> dict[str, Entry]:
     """Fill a column that is a task's, or the mean of several: a cell for each row that has such a score."""
     values = {row: _scores(runs, parts) for row, runs in finished.items()}
