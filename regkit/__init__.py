@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from regkit.base.bounds import Count, NonNegative, Positive, Share, Tuned
     from regkit.base.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
     from regkit.base.randomness import Streams, derive
-    from regkit.hooks.following import Bookmark, check_library, numbers
+    from regkit.hooks.following import Bookmark, check_library, check_server, numbers
     from regkit.hooks.spec import Losses, Predict, TaskLoss, hookimpl
     from regkit.model import Bert, BertConfig, Encoder, MultitaskModel, load_encoder
     from regkit.model.dropout import Dropout, dropout
@@ -40,7 +40,7 @@ else:  # the same names, each imported when it is first used: a test compares
                 "ConfigError", "DataError", "EncoderError", "PluginError", "RegkitError", "RunError", "nearest",
             ],
             "regkit.base.randomness": ["Streams", "derive"],
-            "regkit.hooks.following": ["Bookmark", "check_library", "numbers"],
+            "regkit.hooks.following": ["Bookmark", "check_library", "check_server", "numbers"],
             "regkit.hooks.spec": ["Losses", "Predict", "TaskLoss", "hookimpl"],
             "regkit.model": ["Bert", "BertConfig", "Encoder", "MultitaskModel", "load_encoder"],
             "regkit.model.dropout": ["Dropout", "dropout"],
@@ -104,6 +104,7 @@ __all__ = [
     "Tuned",
     "apportion",
     "check_library",
+    "check_server",
     "derive",
     "dropout",
     "hookimpl",

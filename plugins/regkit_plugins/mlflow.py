@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regkit import Bookmark, PluginError, check_library, hookimpl, numbers
+from regkit import Bookmark, PluginError, check_library, check_server, hookimpl, numbers
 
 METRICS, PARAMETERS = 1000, 100  # most that MLflow takes in one request
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -33,7 +33,7 @@ class MLflow:
     def begin_run(self, folder: Path, settings: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
         from mlflow import MlflowClient, get_tracking_uri
 
-        _check_database(self.uri or get_tracking_uri())
+        _check_place(self.uri or get_tracking_uri())
         self.client, self.bookmark = MlflowClient(self.uri), Bookmark.open(folder, "mlflow")
         if self.bookmark.id:
             self.client.update_run(self.bookmark.id, status="RUNNING")
@@ -82,8 +82,10 @@ class MLflow:
         self.client.set_terminated(self.bookmark.id, ENDINGS[state])
 
 
-def _check_database(uri: str) -> None:
-    """Raise PluginError if a database cannot be opened: MLflow would try for minutes, and not say why."""
+def _check_place(uri: str) -> None:
+    """Check that server or database can be reached: MLflow would try for minutes. Raises OSError or PluginError."""
+    if uri.startswith(("http:", "https:")):
+        check_server(uri)
     if not uri.startswith(DATABASES):
         return
     from sqlalchemy import create_engine, make_url

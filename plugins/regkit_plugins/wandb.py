@@ -1,7 +1,8 @@
 """Weights & Biases: record settings, losses and scores as a run of a wandb project.
 
-Without an account it records offline, and never asks for one. A run that goes on goes on under the same id, which is told
-only what it does not have: wandb writes late, so a process that was killed has told it nothing. Needs the extra `wandb`.
+Without an account, or where the server cannot be reached, it records offline, and never asks for one. A run that goes on
+goes on under the same id, which is told only what it does not have: wandb writes late, so a process that was killed has told
+it nothing. Needs the extra `wandb`.
 """
 
 import os
@@ -11,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regkit import Bookmark, check_library, hookimpl, numbers
+from regkit import Bookmark, check_library, check_server, hookimpl, numbers
 
 UNFINISHED = ".unfinished"  # in the folder of an offline part: its process has not ended it
+SENDING = 120  # seconds for what is left to send at the end; wandb itself would wait for a server for ever
 
 
 @dataclass
@@ -49,7 +51,11 @@ class WandB:
             resume="allow",
             reinit="create_new",  # or else a run that the user's program has open would get these numbers
             mode=_mode(),
-            settings=wandb.Settings(console="off"),  # not each redrawn line of the progress
+            settings=wandb.Settings(
+                console="off",  # not each redrawn line of the progress
+                finish_timeout=wandb.setup().settings.finish_timeout or SENDING,
+                finish_timeout_raises=True,
+            ),
         )
         self.bookmark.id = self.run.id
         self.bookmark.move([])
@@ -81,8 +87,23 @@ def _remove_unfinished(place: Path, run: str) -> None:
 
 
 def _mode() -> Any:
-    """Choose `offline` where wandb would ask for an account; what the user has chosen stays."""
+    """Choose `offline` where wandb would ask for an account, or wait for a server; what the user has chosen stays.
+
+    Raises OSError if the user has chosen `online` by $WANDB_MODE, and the server cannot be reached.
+    """
     import wandb
 
-    chosen = "WANDB_MODE" in os.environ or wandb.setup().settings.mode != "online"
-    return None if chosen or wandb.login(prompt=False, verify=False) else "offline"
+    settings = wandb.setup().settings
+    if settings.mode != "online":
+        return None
+    chosen = "WANDB_MODE" in os.environ
+    if not (chosen or wandb.login(prompt=False, verify=False)):
+        return "offline"
+    try:
+        check_server(settings.base_url)  # wandb itself would try for almost two minutes, and give up then
+    except OSError as error:
+        if chosen:
+            raise
+        wandb.termwarn(f"{error}; the run is recorded offline.")
+        return "offline"
+    return None

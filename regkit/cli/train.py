@@ -1,5 +1,6 @@
 """Train: build the run that `regkit train` or `regkit pretrain` asks for, print its plan, train it."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -34,15 +35,18 @@ def train(
     output: Path | None,
     dry_run: bool,
     quiet: bool = False,
+    said: Sequence[str] = (),
 ) -> Path | None:
-    """Train into a new run folder, or go on with `run`. `base` is the file that the settings come from.
+    """Train into a new run folder, or go on with `run`.
 
-    Returns the folder, but for a dry run, and in the first of several processes only.
+    `base` is the file that the settings come from, and `said` is what the user must know of them. Returns the folder, but
+    for a dry run, and in the first of several processes only.
     """
     with joined(find_device(settings.device)) as processes:
         console = Terminal(quiet=quiet or not processes.first)
         if base and settings.plugins:
             print_lines(console, [f"importing, as {base} asks: {resuming.sources(settings)}"])
+        print_lines(console, said)
         if run is None:
             folders.check_free(output)
             return _train(console, Experiment.build(settings, processes), output, None, dry_run)

@@ -21,7 +21,6 @@ from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
 from regkit.tasks.task import FINETUNE, Stage
 
-TOLERATED = LOG[1:]  # hooks whose failure ends nothing but what the plugin is told
 OF_THE_RUN = ("tasks", "stages", *LOG)  # hooks that belong to no stage
 BEFORE_STEPS = ("tasks", "prepare", "make_optimizer")  # hooks that are given the model or its encoder
 Method = Callable[..., Any]
@@ -39,7 +38,9 @@ class Attached:
     owners: dict[str, str]  # of the terms of the loss given so far: the plugin's name; shared by all plugins of the run
     named: Sequence[str] | None = None  # the stages that the user wants it in
     added: set[str] = field(default_factory=set)  # the stages that it has added
+    tolerated: bool = True  # whether its failure ends nothing but what it is told
     lost: str = ""  # why it is no longer told what is logged
+    lost_in: str = ""  # the hook that failed
 
     def acts(self, stage: str) -> bool:
         """Whether the plugin acts in a stage: one that the user named, else fine-tuning and those it adds."""
@@ -83,7 +84,7 @@ class Attached:
         if is_wrapper(method):
             return self._around(hook, method)
         plain = self._plain(hook, method)
-        return self._following(hook, plain) if hook in TOLERATED else plain
+        return self._following(hook, plain) if hook in LOG else plain
 
     def _plain(self, hook: str, method: Method) -> Method:
         owner, names = f"plugin '{self.name}': {hook}", list(inspect.signature(method).parameters)
@@ -111,13 +112,16 @@ class Attached:
 
         @wraps(method)
         def call(*arguments: Any) -> None:
-            if self.lost and hook == "logged":
+            if self.lost and (hook == "logged" or self.lost_in == "begin_run"):
                 return
             try:
                 method(*arguments)
             except Exception as error:  # whatever a tracker's library raises
-                self.lost = (
-                    str(error) if isinstance(error, RegkitError) else f"plugin '{self.name}': {last_line(error)}."
+                if not self.tolerated:
+                    raise
+                self.lost_in, self.lost = (
+                    hook,
+                    (str(error) if isinstance(error, RegkitError) else f"plugin '{self.name}': {last_line(error)}."),
                 )
 
         return call

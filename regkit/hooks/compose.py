@@ -83,9 +83,14 @@ class Composition:
         """List the plugins that answer a hook without wrapping others; of a deciding hook, at most one."""
         return [name for name, each in self.attached.items() if hook in each.hooks and not each.wraps(hook)]
 
-    def tell(self, hook: str, **given: Any) -> list[str]:
-        """Tell those that follow the run. Returns a sentence for each plugin that failed, and will be told no more."""
+    def tell(self, hook: str, *, goes_on: bool, **given: Any) -> list[str]:
+        """Tell those that follow the run. Returns a sentence for each plugin that failed, and will be told no more.
+
+        A run that `goes_on` does so without those that fail; one that has not begun is refused: nothing is lost yet.
+        """
         before = {name for name, each in self.attached.items() if each.lost}
+        for each in self.attached.values():
+            each.tolerated = goes_on and (each.only_follows or hook != "begin_run")
         getattr(self.hook, hook)(**given)
         return [each.lost for name, each in self.attached.items() if each.lost and name not in before]
 

@@ -12,6 +12,7 @@ from regkit.base.files import read_object, write
 
 Plain = str | int | float | bool
 LOG = ("begin_run", "logged", "end_run")  # hooks of those that follow a run
+PATIENCE = 10  # seconds in which a server answers
 CLOCK = ("time", "updates", "step")  # entries of a line of the log that say when it was
 
 
@@ -74,6 +75,28 @@ class Bookmark:
 
 def _place(record: Mapping[str, Any]) -> tuple[int, bool]:
     return record["updates"], "scores" in record
+
+
+def check_server(url: str) -> None:
+    """Raise OSError if a server does not answer within 10 seconds: libraries of trackers try for minutes.
+
+    Whatever it answers will do, and so will a certificate that Python does not know: the library may be told of others.
+    """
+    from http.client import HTTPException  # these three take a tenth of a second, and whoever lists plugins is here too
+    from ssl import SSLError
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    scheme, _, place = url.partition("://")
+    shown = f"{scheme}://{place.rpartition('@')[2]}"  # without a password
+    try:
+        urlopen(shown, timeout=PATIENCE).close()
+    except HTTPError:
+        return
+    except (OSError, HTTPException, ValueError) as error:
+        cause = getattr(error, "reason", error)
+        if not isinstance(cause, SSLError):
+            raise OSError(f"{shown} cannot be reached: {getattr(cause, 'strerror', None) or cause}") from error
 
 
 def check_library(plugin: str, module: str, package: str) -> None:

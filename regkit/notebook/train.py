@@ -13,6 +13,7 @@ from regkit.hooks.handed import Handed, take
 from regkit.notebook.memory import write_tables
 from regkit.runs import folders
 from regkit.runs.settings import Settings
+from regkit.runs.trackers import leave_out_missing
 from regkit.runs.trained import Trained, checked_path, load
 
 
@@ -60,9 +61,12 @@ def _train(given: dict[str, Any], handed: Handed, output: Path | None, resume: s
     run = folders.to_resume(resume, output)
     base = run / folders.CONFIG if run else None
     chosen = gather(base, given, list(handed.options.items()), owner="regkit.train")
+    said = list[str]()
     if run is None:
         folders.check_free(output)
+    else:
+        chosen, said = leave_out_missing(run, chosen, named=handed.options)
     check(chosen, begins=run is None)
-    folder = training.train(chosen, base, run, output, dry_run=False, quiet=quiet)
+    folder = training.train(chosen, base, run, output, dry_run=False, quiet=quiet, said=said)
     assert folder is not None  # it is no dry run
     return folder

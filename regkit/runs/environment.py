@@ -12,6 +12,7 @@ import torch
 
 from regkit.base.files import read_json
 from regkit.hooks import catalog
+from regkit.runs.trackers import TRACKERS
 
 COMPARED = ("python", "device", "threads", "packages", "plugins")  # what may show in the last digits
 
@@ -19,7 +20,8 @@ COMPARED = ("python", "device", "threads", "packages", "plugins")  # what may sh
 def present(device: torch.device, plugins: Mapping[str, Any]) -> dict[str, Any]:
     """Collect the versions, the device and the plugins of this process."""
     points = catalog.installed()
-    sources = {name: points[name].dist for name in plugins if name in points}
+    trackers = [name for name in plugins if catalog.only_follows(name)]
+    sources = {name: points[name].dist for name in plugins if name in points and name not in trackers}
     return {
         "command": sys.argv,
         "python": platform.python_version(),
@@ -28,6 +30,7 @@ def present(device: torch.device, plugins: Mapping[str, Any]) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "packages": {name: version(name) for name in ("regkit", "torch", "numpy", "tokenizers", "pluggy")},
         "plugins": {name: f"{dist.name} {dist.version}" for name, dist in sources.items() if dist},
+        TRACKERS: trackers,
     }
 
 

@@ -14,6 +14,7 @@ from regkit.runs.experiment import Experiment
 from regkit.runs.resumable import Resumable
 from regkit.runs.settings import Settings
 from regkit.runs.shared import Shared
+from regkit.runs.trackers import is_tracker
 from regkit.tasks.objectives import KINDS, Objective, described
 from regkit.tasks.task import Task
 
@@ -27,7 +28,7 @@ def same(folder: Path, ran: Settings, given: Settings) -> Settings:
 
     ConfigError names the first of the others that differs.
     """
-    theirs, ours = _plain(ran), _plain(given)
+    theirs, ours = (_plain(each, folder) for each in (ran, given))
     for name in theirs:
         if name in FREE or theirs[name] == ours[name] or (name in FOUND and not ours[name]):
             continue
@@ -50,7 +51,7 @@ def check_data(folder: Path, ran: Settings, given: Settings) -> None:
         )
 
 
-def _plain(settings: Settings) -> dict[str, Any]:
+def _plain(settings: Settings, run: Path) -> dict[str, Any]:
     """Turn settings into values that can be compared: tasks by name, options as the plugins have them.
 
     Plugins that only follow a run are left out: they change no result.
@@ -60,7 +61,7 @@ def _plain(settings: Settings) -> dict[str, Any]:
     found["plugins"] = [
         [name, catalog.chosen(name, catalog.make(name, given), given)]
         for name, given in settings.plugins.items()
-        if not catalog.only_follows(name)
+        if not is_tracker(name, run)
     ]
     return found
 

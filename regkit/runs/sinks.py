@@ -91,8 +91,9 @@ class FolderSink(Sink):
             self._begin_anew()
         settings = flatten(self.experiment.settings.model_dump(mode="json", exclude_none=True), ".")
         records = self._log.records() if self.resumable else []
+        told = {"folder": self.folder, "settings": settings, "updates": self._log.updates, "records": records}
         try:
-            self._tell("begin_run", folder=self.folder, settings=settings, updates=self._log.updates, records=records)
+            self._tell("begin_run", goes_on=self.resumable is not None, **told)
         except BaseException:
             self._leave_nothing()
             raise
@@ -183,9 +184,9 @@ class FolderSink(Sink):
             while self.held:
                 self.held.pop().close()
 
-    def _tell(self, hook: str, **given: Any) -> None:
+    def _tell(self, hook: str, *, goes_on: bool = True, **given: Any) -> None:
         """Tell plugins that follow the run, and say which of them failed: a run is worth more than what follows it."""
-        for sentence in self.experiment.composition.tell(hook, **given):
+        for sentence in self.experiment.composition.tell(hook, goes_on=goes_on, **given):
             self.say(f"{sentence} Training goes on, and this plugin is told no more of it.")
 
     def _inside(self, name: str) -> Path:

@@ -47,6 +47,11 @@ def test_mlflow_takes_many_settings_long_ones_and_names_of_any_form(uri: str, tm
     assert run.data.metrics["losses/a task/näme___"] == 1.0
 
 
+def test_mlflow_names_a_server_that_it_cannot_reach_at_once(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"^http://127\.0\.0\.1:9 cannot be reached: Connection refused$"):
+        MLflow(uri="http://me:secret@127.0.0.1:9").begin_run(tmp_path, SETTINGS, [])
+
+
 def test_mlflow_names_a_database_that_it_cannot_open_at_once(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/none/mlflow.db"
     with pytest.raises(PluginError, match=f"'mlflow' cannot open {uri}: unable to open database file; "):

@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,29 @@ def test_wandb_has_each_number_once_of_a_run_that_was_killed_and_went_on(tmp_pat
     assert history(found, SCORE) == SCORES
     assert Bookmark.open(tmp_path, "wandb").updates == LAST
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
+
+
+def test_wandb_without_a_network_records_offline_at_once_unless_the_user_wants_it_online(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import wandb
+
+    for name, value in (("MODE", None), ("API_KEY", "a" * 40), ("BASE_URL", "http://127.0.0.1:9"), ("SILENT", None)):
+        monkeypatch.setenv(f"WANDB_{name}", value) if value else monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    wandb.teardown()
+    began = time.monotonic()
+    try:
+        tell(WandB(), tmp_path, 0, lines(0, 3), "finished")
+        took = time.monotonic() - began
+        wandb.teardown()
+        monkeypatch.setenv("WANDB_MODE", "online")
+        with pytest.raises(OSError, match=r"http://127\.0\.0\.1:9 cannot be reached: Connection refused"):
+            tell(WandB(), tmp_path, 0, lines(0, 3), "finished")
+    finally:
+        wandb.teardown()
+    assert took < 30
+    assert "cannot be reached: Connection refused; the run is recorded offline" in capfd.readouterr().err
+    assert [step for step, _ in history(recorded(tmp_path), LOSS)] == [1, 2, 3]
 
 
 def test_wandb_without_an_account_records_offline_and_asks_for_nothing(

@@ -5,12 +5,15 @@ import json
 import re
 import shutil
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
-from regkit import Bookmark, PluginError, check_library, numbers
+from regkit import Bookmark, PluginError, check_library, check_server, numbers
+from regkit.hooks import catalog
 from regkit.hooks.following import flatten
 from regkit.runs.log import TOGETHER
 from tests.helpers import Ran, regkit, with_stranger
@@ -102,6 +105,11 @@ def told(folder: Path) -> list[tuple[str, Any]]:
     return [(hook, given) for hook, given in map(json.loads, (folder / "told.jsonl").read_text().splitlines())]
 
 
+def uninstall(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    points = [point for point in catalog.installed().values() if point.name != name]
+    monkeypatch.setattr(catalog, "entry_points", lambda group: points)
+
+
 def log(folder: Path) -> list[Any]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
@@ -184,6 +192,39 @@ def test_a_run_goes_on_with_other_trackers(run: Any, tmp_path: Path) -> None:
     same_run(tmp_path / "run", tmp_path / "bare")
 
 
+def test_a_run_goes_on_without_a_tracker_whose_server_is_gone(run: Any, tmp_path: Path) -> None:
+    """The other trackers are told all the same, and the next command tries it again."""
+    assert run("run", "-p", "falls", "-p", "watch", "-p", "table", "--save-steps", "5").status == 2
+    (tmp_path / "mended").touch()
+    before = told(tmp_path / "run")
+    again = regkit("train", "--resume", "run", "-p", "watch:fails=begin_run", cwd=tmp_path)
+    assert again.status == 0, again.err
+    (said,) = (line for line in again.out.splitlines() if "away" in line)
+    assert said.startswith("'watch' cannot begin to follow the run: the server is away")
+    assert said.endswith("Training goes on, and this plugin is told no more of it.")
+    assert told(tmp_path / "run") == before
+    assert "23" in {row.split(",")[1] for row in (tmp_path / "run" / "numbers.csv").read_text().splitlines()}
+    assert "watch" in (tmp_path / "run" / "config.toml").read_text()
+
+
+def test_a_run_goes_on_without_a_tracker_that_is_no_longer_installed(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the command names, and a plugin that acts, must be there."""
+    assert run("run", "-p", "falls", "-p", "watch", "--save-steps", "5").status == 2
+    (tmp_path / "mended").touch()
+    uninstall(monkeypatch, "watch")
+    named = regkit("train", "--resume", "run", "-p", "watch", cwd=tmp_path)
+    assert (named.status, named.err.split(".")[0]) == (2, "regkit: there is no plugin 'watch'")
+    again = regkit("train", "--resume", "run", cwd=tmp_path)
+    assert again.status == 0, again.err
+    assert "the run goes on without its tracker: there is no plugin 'watch'." in again.out
+    assert "no longer as when the run began" not in again.out
+    uninstall(monkeypatch, "falls")
+    gone = regkit("train", "--resume", "run", cwd=tmp_path)
+    assert (gone.status, gone.err.split(".")[0]) == (2, "regkit: there is no plugin 'falls'")
+
+
 def test_a_run_whose_trackers_library_is_missing_is_refused_and_leaves_nothing(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +232,23 @@ def test_a_run_whose_trackers_library_is_missing_is_refused_and_leaves_nothing(
     ran = run("run", "-p", "mlflow")
     assert (ran.status, ran.err) == (2, "regkit: 'mlflow' needs its library: pip install 'regkit[mlflow]'.\n")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_server_that_answers_is_reached_whatever_it_says_and_one_that_does_not_is_named_without_a_password() -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(403)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        check_server(f"http://127.0.0.1:{server.server_port}")
+    with pytest.raises(OSError, match=r"^http://127\.0\.0\.1:9/x cannot be reached: Connection refused$"):
+        check_server("http://me:secret@127.0.0.1:9/x")
+    with pytest.raises(OSError, match=r"^http://no host cannot be reached: "):
+        check_server("http://no host")
 
 
 def test_a_folder_of_the_librarys_name_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

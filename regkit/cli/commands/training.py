@@ -12,6 +12,7 @@ from regkit.hooks import catalog
 from regkit.runs import folders
 from regkit.runs.settings import GROUPS
 from regkit.runs.settings import options as known_settings
+from regkit.runs.trackers import leave_out_missing
 
 DOMAIN = "domain"  # the plugin behind `regkit pretrain`: the one that the command line knows by name
 
@@ -58,14 +59,17 @@ def train(
     """Train a multitask model and leave a run folder behind."""
     run = folders.to_resume(resume, output)
     base = run / folders.CONFIG if run and resume != folders.AUTO and not config else config
-    chosen = gather(base, settings, [catalog.parse(text) for text in plugin or []])
+    plugins = [catalog.parse(text) for text in plugin or []]
+    chosen, said = gather(base, settings, plugins), list[str]()
     if run is None:
         folders.check_free(output)
+    else:
+        chosen, said = leave_out_missing(run, chosen, named=dict(plugins))
     check(chosen, begins=run is None)
 
     from regkit.cli import train as training
 
-    training.train(chosen, base, run, output, dry_run)
+    training.train(chosen, base, run, output, dry_run, said=said)
 
 
 @takes_settings(

@@ -29,6 +29,7 @@ from regkit.runs.recorder import Recorder
 from regkit.runs.resumable import Resumable, newest
 from regkit.runs.settings import Settings
 from regkit.runs.shared import Shared
+from regkit.runs.trackers import leave_out_missing
 from regkit.runs.trial import operations
 from regkit.tasks.task import Split, Task
 from regkit.training.effects import in_words
@@ -81,6 +82,9 @@ class Runner:
             self._begin(settings, folder, say)
         else:
             with claim(folder, say):
+                settings, said = leave_out_missing(folder, settings)
+                for line in said:
+                    say(line)
                 settings = resume.same(folder, Settings.read(folder / CONFIG), settings)
                 if not (folder / FINISHED).is_file():
                     self._go_on(newest(folder, say), settings, say)
