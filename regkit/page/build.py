@@ -16,22 +16,27 @@ from regkit.runs.folders import ENVIRONMENT, RUNS, find_run
 from regkit.runs.listing import Run
 
 Say = Callable[[str], None]
+UNREAD = "What cannot be read"  # the title of a section
 
 
 def document(found: Found, say: Say = lambda line: None) -> Document:
-    """Make the page of runs and studies. Raises RunError if a file of a study is not what a study writes."""
+    """Make the page of runs and studies. What cannot be read is said; RunError if there is nothing else to show."""
+    read = {folder: studies.read(folder) for folder in found.studies}
+    troubles = [said for study in read.values() for said in study.troubles]
     several = len(found.studies) + bool(found.others) > 1
     sections, titles = list[Section](), list[str]()
-    for folder in found.studies:
-        study = studies.read(folder)
+    for folder, study in read.items():
         before = study.name if several else ""
         sections += ablation.sections(study.table, before) if study.table else []
         sections += search.sections(study.search, before) if study.search else []
         sections += _named(_of_runs(found.runs_of(folder), say), before)
         titles.append(study.name)
     sections += _named(_of_runs(found.others, say), "runs" if several else "")
+    if troubles and not sections:
+        raise RunError(troubles[0])
+    sections = [Section(UNREAD, [Note(troubles, warning=True)]), *sections] if troubles else sections
     titles += [run.name for run in shown(found.others)] if len(found.others) <= 2 else [f"{len(found.others)} runs"]
-    return Document(" and ".join(titles), _lead(found), sections)
+    return Document(" and ".join(titles), _lead(found, list(read.values())), sections)
 
 
 def _named(sections: Sequence[Section], before: str) -> list[Section]:
@@ -65,11 +70,11 @@ def _predicted(run: Run, say: Say) -> list[Section]:
     return predictions.sections(answers.read(run))
 
 
-def _lead(found: Found) -> list[str]:
+def _lead(found: Found, read: Sequence[studies.Study]) -> list[str]:
     """Say in a line or two what the page is about."""
     if len(found.runs) == 1 and not found.studies:
         return _of_one(shown(found.runs)[0])
-    lines = [_of_study(studies.read(folder), len(found.studies) > 1) for folder in found.studies]
+    lines = [_of_study(study, len(read) > 1) for study in read]
     if found.runs:
         kinds = len(grouped(shown(found.runs)))
         settings = f"{kinds} different settings" if kinds > 1 else "the same settings"
@@ -80,7 +85,7 @@ def _lead(found: Found) -> list[str]:
 def _of_study(study: studies.Study, several: bool) -> str:
     parts = [f"{len(study.table.rows)} rows against {study.table.baseline}"] if study.table else []
     parts += [f"a search of {len(study.search.trials)} trials"] if study.search else []
-    said = ", ".join(parts) or "no tables yet"
+    said = ", ".join(parts) or ("no tables that can be read" if study.troubles else "no tables yet")
     return f"{study.name}: {said}" if several else said
 
 

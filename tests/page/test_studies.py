@@ -9,11 +9,13 @@ import pytest
 
 from regkit.base.errors import RunError
 from regkit.experiments.tables.table import Column
+from regkit.page import build
 from regkit.page.charts.figures import Bars, Dots, Forest
 from regkit.page.document import Cell, Grid, Note, Panel, Section
 from regkit.page.reading import studies
+from regkit.page.reading.found import find
 from regkit.page.sections import ablation, search
-from tests.page.folders import difference, entry, write_study
+from tests.page.folders import difference, entry, write_run, write_study
 
 ROWS: list[dict[str, Any]] = [
     {"name": "plain", "entries": [entry([0.5, 0.6])]},
@@ -128,10 +130,32 @@ def test_failed_and_missing_runs_are_said(study: Path) -> None:
     "text", ["{}", "[]", '{"rows": [{"name": 1}]}', "nothing", '{"rows": 3, "name": "x", "baseline": "y"}']
 )
 @pytest.mark.parametrize("name", ["table.json", "search.json"])
-def test_a_file_that_a_study_did_not_write_is_refused_by_its_name(tmp_path: Path, name: str, text: str) -> None:
+def test_a_file_that_a_study_did_not_write_is_said_by_its_name(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text, encoding="utf8")
-    with pytest.raises(RunError, match=rf"^[^\n]*{re.escape(name)}[^\n]*\.$"):
-        studies.read(tmp_path)
+    (said,) = studies.read(tmp_path).troubles
+    assert re.fullmatch(rf"[^\n]*{re.escape(name)}[^\n]*\.", said)
+
+
+def test_a_page_shows_the_rest_of_a_study_of_which_a_file_cannot_be_read(study: Path, tmp_path: Path) -> None:
+    """The other file of the study, the other studies, and the runs."""
+    (study / "search.json").write_text("3", encoding="utf8")
+    other = tmp_path / "other"
+    write_run(other / "runs" / "plain-0")
+    (other / "table.json").write_text("{}", encoding="utf8")
+    (other / "runs" / "plain-0" / "scores.json").write_text("{", encoding="utf8")
+    page = build.document(find([study, other]))
+    first, *rest = page.sections
+    (note,) = first.blocks
+    assert isinstance(note, Note)
+    assert (first.title, note.warning, len(note.lines)) == ("What cannot be read", True, 2)
+    assert "study: Scores by row" in (titles := [section.title for section in rest])
+    assert "other: Losses" in titles
+    assert "other: no tables that can be read" in page.lead
+    warnings = next(section for section in rest if section.title == "other: Warnings")
+    assert "scores.json cannot be read, so the best scores are not shown" in str(warnings.blocks)
+    (other / "runs").rename(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match=r"table\.json"):  # nothing else is there to show
+        build.document(find([other]))
 
 
 TRIALS = [

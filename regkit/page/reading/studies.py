@@ -1,7 +1,7 @@
 """Studies: read what an ablation or a search has left in its folder."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -53,6 +53,7 @@ class Study:
     name: str
     table: Table | None
     search: Search | None
+    troubles: Sequence[str] = ()  # a sentence for each file that cannot be read
 
 
 def is_study(folder: Path) -> bool:
@@ -61,8 +62,19 @@ def is_study(folder: Path) -> bool:
 
 
 def read(folder: Path) -> Study:
-    """Read a study. Raises RunError, which names the file, if one is not what a study writes."""
-    return Study(folder.resolve().name, _read(folder / TABLE, table_from), _read(folder / SEARCH, search_from))
+    """Read a study. What cannot be read of it is left out, and said."""
+    troubles = list[str]()
+    table = _tried(folder / TABLE, table_from, troubles)
+    search = _tried(folder / SEARCH, search_from, troubles)
+    return Study(folder.resolve().name, table, search, troubles)
+
+
+def _tried(path: Path, make: Callable[[Any], T], troubles: list[str]) -> T | None:
+    try:
+        return _read(path, make)
+    except RunError as error:
+        troubles.append(str(error))
+        return None
 
 
 def _read(path: Path, make: Callable[[Any], T]) -> T | None:

@@ -1,9 +1,11 @@
 """Overview: list runs with their state and scores, and collect what whoever reads on must know."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
+from regkit.base.files import read_object
 from regkit.base.wording import in_time
 from regkit.page.charts.scales import DASH, fixed
 from regkit.page.document import Block, Grid, Note
@@ -12,6 +14,7 @@ from regkit.page.reading.groups import Group, Shown, all_runs, brief
 FOLDED = 12  # rows of a table that is folded where it has more
 LISTED = 20  # skipped steps
 WORDS = frozenset({0, 1})  # columns of words
+FILES = {"scores.json": "the best scores are", "effects.json": "what plugins did is"}
 
 
 def state(run: Shown) -> str:
@@ -79,12 +82,18 @@ def _of_files(run: Shown) -> list[str]:
     """Say what of a run's files cannot be shown, and where its batches were cut smaller."""
     log = run.log
     lines = [] if run.run.settings else ["config.toml cannot be read, so the settings are not shown"]
+    lines += [f"{name} cannot be read, so {what} not shown" for name, what in FILES.items() if _is_damaged(run, name)]
     lines += [f"{_count(log.broken, 'line')} of the log cannot be read"] if log.broken else []
     lines += [f"{_count(log.infinite, 'number')} in the log not finite, and not drawn"] if log.infinite else []
     fits = "to fit in memory"
     return lines + [
         f"from step {at + 1:.0f} on, micro-batches have at most {most} tokens, {fits}" for at, most in log.smaller
     ]
+
+
+def _is_damaged(run: Shown, name: str) -> bool:
+    """Whether a file is there, and holds no JSON object."""
+    return os.path.lexists(run.folder / name) and not read_object(run.folder / name)
 
 
 def _count(number: int, what: str) -> str:
