@@ -12,37 +12,49 @@ from regkit.cli.comparison import show
 from regkit.cli.terminal import Terminal, print_lines
 from regkit.cli.workers import let_work
 from regkit.experiments import contest
+from regkit.experiments.asked import is_done, read_plan
 from regkit.experiments.place import Place
 from regkit.experiments.plan import Cell, Plan
 from regkit.experiments.rows import naming
 from regkit.experiments.study.cell import Runner
 from regkit.experiments.study.results import Result, read_results
 from regkit.experiments.study.study import PLAN, ROUND, UNTIL, Study
-from regkit.experiments.study.worker import read_plan
 from regkit.experiments.tables.formats.cells import seconds
+from regkit.model.encoders import check_encoder
 from regkit.runs.experiment import Experiment
+from regkit.runs.settings import Settings
 from regkit.runs.shared import Shared
 from regkit.tasks.task import scorable
 
 
 def ablate(
-    place: Place, plan: Plan, jobs: int, keep_weights: bool, form: str, dry_run: bool, picks: bool = False
+    place: Place,
+    plan: Plan,
+    jobs: int,
+    keep_weights: bool,
+    form: str,
+    dry_run: bool,
+    picks: bool = False,
+    missing: RegkitError | None = None,
 ) -> None:
     """Run what is missing of the study, and show the table. The same call again goes on where it was.
 
-    `picks` leaves out rows that do not fit: they were picked from all that is installed.
+    `picks` leaves out rows that do not fit: they were picked from all that is installed. `missing` says what runs would
+    lack; it is raised if there are any to run.
     """
     console = Terminal(stderr=form != "terminal")  # standard output is the table's
     study = Study.find(place.name, place.folder, place.address)
-    begun = study and PLAN in study.attributes()
+    noted = read_plan(study) if study and PLAN in study.attributes() else None
     runner = Runner(keep_weights=keep_weights)
-    if picks:
+    if picks and not missing:
         plan, left_out = fitting(plan, runner.shared)
         print_lines(console, left_out)
-    plan = read_plan(study).joined(plan, f"study '{place.name}'") if study and begun else plan
+    plan = noted.joined(plan, f"study '{place.name}'") if noted else plan
     results = read_results(study, plan) if study else [Result(*cell, "waiting") for cell in plan.cells()]
     print_lines(console, describe(place, plan, results))
-    print_lines(console, check_rows(plan, results, runner.shared))
+    if not (study and noted and is_done(plan, study)):
+        check_given(plan.settings, missing)
+        print_lines(console, check_rows(plan, results, runner.shared))
     if dry_run:
         return
     study, plan = begin(place, study, plan)
@@ -57,6 +69,13 @@ def ablate(
     wanted = ("finished",) if plan.race is None else ("finished", "waiting")  # a race need not run all
     if jobs and any(result.state not in wanted for result in results):
         raise typer.Exit(1)
+
+
+def check_given(settings: Settings, missing: RegkitError | None) -> None:
+    """Raise what was found to be missing, or an error for an encoder that a study has noted and that is gone."""
+    if missing:
+        raise missing
+    check_encoder(settings.encoder)
 
 
 def begin(place: Place, study: Study | None, plan: Plan) -> tuple[Study, Plan]:
@@ -121,11 +140,8 @@ def check_rows(plan: Plan, results: Sequence[Result], shared: Shared) -> list[st
             experiment = Experiment.build(plan.settings_of(Cell(name, plan.seeds[0])), shared=shared)
             said = plans.plan(experiment)
         if not scorable(experiment.tasks, "dev"):
-            raise ConfigError(f"no task of {_data(plan)} has a dev split with labels, so there is nothing to compare.")
+            data = experiment.settings.data or "the demo"
+            raise ConfigError(f"no task of {data} has a dev split with labels, so there is nothing to compare.")
         if name == plan.baseline:
             lines = [f"each run, as that of {name} with seed {plan.seeds[0]}:", *(f"  {line}" for line in said)]
     return lines
-
-
-def _data(plan: Plan) -> str:
-    return str(plan.settings.data or "the demo")

@@ -5,12 +5,13 @@ import json
 import typer
 from rich.console import Console
 
-from regkit.base.errors import ConfigError, typed
+from regkit.base.errors import ConfigError, RegkitError, typed
 from regkit.base.files import write
-from regkit.cli.ablate import check_rows
+from regkit.cli.ablate import check_given, check_rows
 from regkit.cli.comparison import show
 from regkit.cli.terminal import Terminal, print_lines
 from regkit.cli.workers import let_work
+from regkit.experiments.asked import is_done
 from regkit.experiments.place import Place
 from regkit.experiments.search.found import Found
 from regkit.experiments.search.progress import Progress
@@ -23,15 +24,22 @@ from regkit.experiments.study.study import PLAN, ROUND, Study
 BEST, RECORD = "best.toml", "search.json"  # files of a study: a config to train with, and all trials
 
 
-def tune(place: Place, search: Search, jobs: int, keep_weights: bool, dry_run: bool) -> None:
-    """Run what is missing of the search, and say what it found. The same call again goes on where it was."""
+def tune(
+    place: Place, search: Search, jobs: int, keep_weights: bool, dry_run: bool, missing: RegkitError | None = None
+) -> None:
+    """Run what is missing of the search, and say what it found. The same call again goes on where it was.
+
+    `missing` says what runs would lack; it is raised if there are any to run.
+    """
     console, runner = Terminal(), Runner(keep_weights=keep_weights)
     study = Study.find(place.name, place.folder, place.address)
     search = _joined(search, study, place)
     print_lines(console, describe(place, search))
     default = search.plan([search.row(DEFAULT, {})], search.seeds)
     results = read_results(study, default) if study else []
-    print_lines(console, check_rows(default, results, runner.shared))
+    if not (study and is_done(search, study)):
+        check_given(search.settings, missing)
+        print_lines(console, check_rows(default, results, runner.shared))
     if dry_run:
         return
     with place.alone():

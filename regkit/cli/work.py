@@ -5,10 +5,11 @@ from functools import partial
 
 from regkit.base.errors import ConfigError, typed
 from regkit.cli.terminal import Terminal, print_line
+from regkit.experiments.asked import read_asked
 from regkit.experiments.place import Place
 from regkit.experiments.study.cell import Runner
 from regkit.experiments.study.study import Study
-from regkit.experiments.study.worker import Worker, read_asked
+from regkit.experiments.study.worker import Worker
 
 
 def work(place: Place, factory: str | None, keep_weights: bool) -> None:

@@ -42,6 +42,12 @@ class Place:
         """The address of the storage, without a password."""
         return storages.without_password(self.address)
 
+    def excuse(self, error: RegkitError) -> RegkitError:
+        """Return an error that a study which has nothing left to run can do with; raise it if none has begun here."""
+        if not (self.folder / STUDY).is_file():
+            raise error
+        return error
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Keep other commands on this machine from the study's folder; one that fails inside leaves no new folder."""

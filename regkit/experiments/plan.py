@@ -149,6 +149,7 @@ class Plan:
 
     def joined(self, other: "Plan", owner: str) -> "Plan":
         """Add another plan's rows and seeds. Raises ConfigError, in the name of the `owner`, where one row differs."""
+        other = other._named_like(self)
         for name, row in other.rows.items():
             noted = self.rows.get(name, row).apply(self.settings)
             if said := _difference(noted, row.apply(other.settings)):
@@ -160,6 +161,16 @@ class Plan:
         ours = () if was_race else tuple(self.seeds)
         seeds = [*ours, *(seed for seed in other.seeds if seed not in ours)]
         return replace(other, rows={**self.rows, **other.rows}, seeds=tuple(seeds))
+
+    def _named_like(self, noted: "Plan") -> "Plan":
+        """Name encoders that are gone as another plan does."""
+        rows = dict(self.rows)
+        for name in rows.keys() & noted.rows.keys():
+            ours, theirs = (each.rows[name].settings.get("encoder") for each in (self, noted))
+            if isinstance(ours, str):
+                rows[name] = replace(rows[name], settings={**rows[name].settings, "encoder": noted_name(ours, theirs)})
+        encoder = noted_name(self.settings.encoder, noted.settings.encoder)
+        return replace(self, rows=rows, settings=self.settings.model_copy(update={"encoder": encoder}))
 
     def as_values(self) -> dict[str, Any]:
         """Put the plan into plain values, in the form of a file."""
@@ -181,6 +192,11 @@ class Plan:
             name: Row.checked(name, changes, f"row '{name}'", Path("/")) for name, changes in values["rows"].items()
         }
         return cls(settings, rows, tuple(values["seeds"]), values["baseline"], values.get("race"))
+
+
+def noted_name(encoder: str | None, noted: str | None) -> str | None:
+    """Name an encoder as a study has noted it, if both are one folder: a path is absolute only while the folder is there."""
+    return noted if encoder and noted and str(absolute(Path(encoder))) == noted else encoder
 
 
 def made(

@@ -13,11 +13,11 @@ import tempfile
 from pathlib import Path
 
 from regkit.cli.tune import read_found
+from regkit.experiments.asked import read_asked
 from regkit.experiments.place import Place
 from regkit.experiments.search.found import Found, Gain
 from regkit.experiments.search.search import Search
 from regkit.experiments.study.study import Study
-from regkit.experiments.study.worker import read_asked
 
 SPACE = ["smart.epsilon", "smart.weight", "learning_rate=1e-5..1e-3 log"]
 

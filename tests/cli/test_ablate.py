@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from regkit.experiments.asked import read_plan
 from regkit.experiments.place import find_place, threads
 from regkit.experiments.study.results import Result, read_results
 from regkit.experiments.study.study import Study
-from regkit.experiments.study.worker import read_plan
 from tests.cli.test_bad_input import is_one_sentence
 from tests.helpers import everything_in, regkit, with_stranger
 
@@ -93,6 +93,22 @@ def test_the_same_command_again_runs_nothing_and_more_seeds_run_those_alone(stud
     ]
     assert (studied / "runs" / "plain-0" / "log.jsonl").read_bytes() == before
     assert regkit("eval", studied / "runs" / "dropout=0.3-1", cwd=place).status == 0  # --keep-weights
+
+
+def test_a_study_that_is_finished_shows_its_table_without_its_encoder_and_its_data(studied: Path, place: Path) -> None:
+    words = ["ablate", *PAIR, "--output", "study", "--subsample", "mood=0.5"]
+    for name, said in (("encoder", "there is no encoder folder"), ("data", "data does not exist")):
+        (place / name).rename(place / "away")
+        try:
+            ran = regkit(*words, cwd=place)
+            more = regkit(*words, "--seeds", "9", "--dry-run", cwd=place)
+            new = regkit(*words[:-4], "--output", "new", cwd=place)
+        finally:
+            (place / "away").rename(place / name)
+        assert (ran.status, ran.err) == (0, "")
+        assert "dev mood accuracy" in ran.out
+        assert (more.status, said in more.err) == (2, True)
+        assert (new.status, (place / "new").exists()) == (2, False)
 
 
 def test_a_dry_run_prints_the_plan_and_leaves_nothing(place: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import random
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -82,6 +84,23 @@ def test_a_worker_works_on_a_search(place: Path, tmp_path: Path) -> None:
     assert worked.status == 0, worked.err
     assert "default, seed 0: " in worked.out
     assert "nothing beat the default" in regkit(*command, cwd=place).out
+    (place / "encoder").rename(place / "away")
+    try:
+        again, more = (regkit(*command, *words, cwd=place) for words in ([], ["--trials", "2"]))
+    finally:
+        (place / "away").rename(place / "encoder")
+    assert (again.status, "nothing beat the default" in again.out) == (0, True), again.err
+    assert (more.status, "there is no encoder folder" in more.err) == (2, True)
+
+
+def test_data_without_a_dev_split_is_refused_before_anything_is_trained(place: Path, tmp_path: Path) -> None:
+    text = (place / "data" / "tasks.toml").read_text(encoding="utf8")
+    shutil.copytree(place / "data", tmp_path / "data")
+    (tmp_path / "data" / "tasks.toml").write_text(re.sub(r"(?m)^(dev|test) = .*\n", "", text), encoding="utf8")
+    ran = regkit("tune", *TINY, "--data", tmp_path / "data", "--output", tmp_path / "study", cwd=place)
+    assert (ran.status, ran.err.count("\n")) == (2, 1)
+    assert "has a dev split with labels, so there is nothing to compare" in ran.err
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize(

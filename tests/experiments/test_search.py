@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from regkit.base.errors import ConfigError, RunError, StoppedError
+from regkit.experiments.asked import read_asked
 from regkit.experiments.search import space
 from regkit.experiments.search.found import Found, Gain
 from regkit.experiments.search.progress import Progress, score_of
@@ -24,7 +25,7 @@ from regkit.experiments.search.search import Extent, Search, SearchFile
 from regkit.experiments.search.space import space_of
 from regkit.experiments.study.alive import Watch
 from regkit.experiments.study.study import PLAN, ROUND, Study
-from regkit.experiments.study.worker import Worker, read_asked
+from regkit.experiments.study.worker import Worker
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.settings import Settings
 

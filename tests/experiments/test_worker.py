@@ -16,13 +16,14 @@ import pytest
 
 from regkit.base.errors import RunError, StoppedError
 from regkit.experiments import contest
+from regkit.experiments.asked import read_plan
 from regkit.experiments.plan import Cell, Draft, made
 from regkit.experiments.study import alive, worker
 from regkit.experiments.study.cell import Outcome
 from regkit.experiments.study.order import Cells, in_order
 from regkit.experiments.study.results import read_results
 from regkit.experiments.study.study import DEAD, STOPPED, Claim, Study
-from regkit.experiments.study.worker import Worker, read_plan
+from regkit.experiments.study.worker import Worker
 from regkit.runs.lock import Say
 from regkit.runs.settings import Settings
 from tests.experiments.fakes import FakeRunner, again, begin, plan_of
@@ -82,7 +83,7 @@ def test_what_is_next_can_be_decided_by_the_scores_so_far(tmp_path: Path) -> Non
         return Cell("smart", done) if done < 2 else None
 
     runner = FakeRunner()
-    Worker(begin(tmp_path / "s", plan_of("smart")), runner, order=lambda plan, attributes: smarts).work()
+    Worker(begin(tmp_path / "s", plan_of("smart")), runner, order=lambda plan, until: smarts).work()
     assert runner.ran == Counter({("smart", 0): 1, ("smart", 1): 1})
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from regkit.base.errors import RegkitError
 from regkit.cli.arguments import DryRun, EncoderFactory, Output, Plugins, check_factory, plugin_names
 from regkit.cli.gather import change, check
 from regkit.cli.options import takes_settings
@@ -122,15 +123,19 @@ def ablate(
 
         picks = not (plugin or draft.rows or draft.sets)
         plan = contest.made(draft, shared, plugin or [], seeds, making, baseline, contest.read_time(race))
-    for name, row in plan.rows.items():
-        with naming(row):
-            check(plan.settings_of(plans.Cell(name, plan.seeds[0])), begins=True)
     place = places.new_place(output, file, shared, storage or draft.storage)
+    missing = None
+    try:
+        for name, row in plan.rows.items():
+            with naming(row):
+                check(plan.settings_of(plans.Cell(name, plan.seeds[0])), begins=True)
+    except RegkitError as error:
+        missing = place.excuse(error)
     storages.check_installed()
 
     from regkit.cli import ablate as comparing
 
-    comparing.ablate(place, plan, jobs, keep_weights, form.value, dry_run, picks)
+    comparing.ablate(place, plan, jobs, keep_weights, form.value, dry_run, picks, missing)
 
 
 @takes_settings([name for names in GROUPS.values() for name in names])
@@ -168,14 +173,18 @@ def tune(
     asked = searches.SearchFile.read(file) if file else searches.SearchFile()
     chosen = change(asked.settings, file, settings, [catalog.parse(text) for text in plugin or []])
     search = asked.search(chosen, {name: each for name, each in given.items() if each is not None}, space)
-    check(chosen, begins=True)
     own = output or (folders.RUNS / f"{file.stem}-tune" if file else None)
     place = places.new_place(own, file, chosen, storage or asked.storage, "search")
+    missing = None
+    try:
+        check(chosen, begins=True)
+    except RegkitError as error:
+        missing = place.excuse(error)
     storages.check_installed()
 
     from regkit.cli import tune as tuning
 
-    tuning.tune(place, search, jobs, keep_weights, dry_run)
+    tuning.tune(place, search, jobs, keep_weights, dry_run, missing)
 
 
 def work(

@@ -3,29 +3,25 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from regkit.base.errors import RegkitError, RunError, StoppedError, short, typed
 from regkit.base.failures import last_line
-from regkit.experiments.contest import racing, rules
-from regkit.experiments.plan import Cell, Choice, Plan
-from regkit.experiments.search.progress import Progress
-from regkit.experiments.search.search import SEARCH, Search
+from regkit.experiments.asked import choose, order_of, read_asked
+from regkit.experiments.plan import Cell, Plan
 from regkit.experiments.study.alive import Pulse
 from regkit.experiments.study.given import changed
-from regkit.experiments.study.order import Cells, Order, in_order
+from regkit.experiments.study.order import Order
 from regkit.experiments.study.results import cell_of
 from regkit.experiments.study.study import (
     CHANGES,
     ERROR,
     GIVEN,
-    PLAN,
     ROUND,
     STOPPED,
-    UNTIL,
     Claim,
     Study,
     is_complete,
@@ -38,11 +34,6 @@ KEEPS = "keep_weights"  # an attribute of a trial
 WORKERS, RUNS = "workers", "runs"  # folders in that of a study
 
 
-def order_of(plan: Plan, attributes: Mapping[str, Any]) -> Order:
-    """Choose the order of an ablation's runs: that of a race has an end."""
-    return in_order(plan.cells()) if plan.race is None else racing(rules(plan), attributes.get(UNTIL, 0.0))
-
-
 @dataclass
 class Worker:
     """Takes cells of an ablation. `run` trains one in a folder and returns its outcome, `free` frees the folder."""
@@ -50,7 +41,7 @@ class Worker:
     study: Study
     runner: Any  # a `cell.Runner`, or what stands for one in a test
     say: Callable[[str], None] = lambda line: None
-    order: Callable[[Plan, Mapping[str, Any]], Order] = order_of  # by the plan and the study's attributes
+    order: Callable[[Plan, float], Order] = order_of  # of an ablation's runs
     claim: Claim | None = None  # what it is at
     taken: int = 0  # runs so far
 
@@ -63,24 +54,13 @@ class Worker:
                 trials = self.study.trials()
                 self.study.bury(trials)
                 attributes = self.study.attributes()
-                round_ = attributes.get(ROUND, 0)
-                choice = self._choose(attributes, trials, round_)
+                choice = choose(read_asked(self.study), self.study, trials, attributes, self.order)
                 if choice.cell is not None:
-                    self._take(choice.plan, choice.cell, round_, trials, pulse, choice.said)
+                    self._take(choice.plan, choice.cell, attributes.get(ROUND, 0), trials, pulse, choice.said)
                 elif choice.later:
                     time.sleep(LOOK)
                 else:
                     return
-
-    def _choose(self, attributes: Mapping[str, Any], trials: Sequence[Any], round_: int) -> Choice:
-        """Choose the next run of an ablation or a search."""
-        asked = attributes[PLAN]
-        if SEARCH in asked:
-            return Progress.of(Search.from_values(asked), self.study, trials, round_).choice()
-        plan, cells = Plan.from_values(asked), Cells.of(self.study, trials, round_)
-        unknown = any(self.study.verdict(trial) == "unknown" for trial in cells.running.values())
-        found = self.order(plan, attributes)(cells)
-        return Choice(plan, found, later=unknown)  # it is known soon whether its worker lives
 
     def _check_given(self, found: dict[str, str]) -> None:
         """Raise RunError where a run would have other data, or another encoder, than earlier ones of the study."""
@@ -183,17 +163,3 @@ def _shown(outcome: Any) -> str:
 def name(cell: Cell) -> str:
     """Name a cell in a line that is printed."""
     return f"{cell.row}, seed {cell.seed}"
-
-
-def read_asked(study: Study) -> Plan | Search:
-    """Read what a study is asked to do. Raises RunError for one that is neither an ablation nor a search."""
-    values = study.attributes().get(PLAN)
-    return Search.from_values(values) if isinstance(values, dict) and SEARCH in values else read_plan(study)
-
-
-def read_plan(study: Study) -> Plan:
-    """Read the plan of a study. Raises RunError for one that is no ablation."""
-    values = study.attributes().get(PLAN)
-    if not isinstance(values, dict) or "rows" not in values:
-        raise RunError(f"study '{study.name}' in {study.shown} is no ablation.")
-    return Plan.from_values(values)
