@@ -9,8 +9,8 @@ import typer
 
 from regkit.base.errors import LostError, RegkitError, nearest
 from regkit.base.wording import printable
-from regkit.cli.elsewhere import no_option
 from regkit.cli.terminal import silence
+from regkit.runs.elsewhere import no_option
 
 LONG = 2000  # characters of a message: what a file or a library says may be of any length
 USAGE: Any = typer.BadParameter.__base__  # typer's own UsageError, or click's: which one depends on typer's version

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,11 @@ from regkit.data.labels import as_number
 from regkit.data.per_task import check_names
 from regkit.hooks import catalog
 from regkit.model.encoders import check_encoder
+from regkit.runs.elsewhere import setting_called
 from regkit.runs.folders import check_source
 from regkit.runs.settings import PER_TASK, Settings
+
+SETTING = re.compile(r"\s*(\w+)(?:\.(\w+))?\s*=\s*([^=]*)")  # NAME=VALUE, or NAME.KEY=VALUE
 
 
 def gather(
@@ -64,6 +68,17 @@ def change(
         values["encoder"] = str(absolute(Path(values["encoder"])))
     called = {name: name if owner else flag(name) for name in given}
     return Settings.checked(values, owner or "the command line", called)
+
+
+def parse(texts: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Read what `--plugin` was given. Raises ConfigError for a setting, with the option that sets it, or PluginError."""
+    for text in texts:
+        name, key, value = found.groups() if (found := SETTING.fullmatch(text)) else ("", None, "")
+        setting = setting_called(name)
+        if setting in Settings.model_fields and name not in catalog.installed():
+            option = typed(flag(setting), f"{key}={value}" if key else value)
+            raise ConfigError(f"--plugin {text}: {setting} is a setting, and no plugin; give {option}.")
+    return [catalog.parse(text) for text in texts]
 
 
 def _absolute(value: Any, share: bool = False) -> Any:

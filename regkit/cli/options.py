@@ -10,10 +10,10 @@ import typer
 
 from regkit.base.described import Option
 from regkit.base.errors import ConfigError
+from regkit.runs.elsewhere import OTHER_NAMES
 from regkit.runs.settings import GROUPS
 from regkit.runs.settings import options as all_settings
 
-OTHER_NAMES = {"learning_rate": "--lr"}
 OFF = "no_"  # before the name of a switch
 KINDS: dict[object, str] = {int: "N", float: "X", str: "NAME", Path: "PATH", list: "A,B"}  # what is shown for a value
 SHOWN = {

@@ -7,8 +7,9 @@ from rich.text import Text
 
 from regkit.base.described import Option
 from regkit.base.errors import ConfigError, nearest
-from regkit.cli.options import OFF, OTHER_NAMES, flag, in_short
+from regkit.cli.options import OFF, flag, in_short
 from regkit.cli.terminal import Terminal
+from regkit.runs.elsewhere import OTHER_NAMES
 from regkit.runs.settings import GROUPS, options
 
 PAGE = "regkit settings --markdown > docs/settings.md"

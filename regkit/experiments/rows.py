@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from regkit.base.errors import ConfigError, PluginError, RegkitError, nearest
 from regkit.hooks import catalog
+from regkit.runs.elsewhere import setting_called
 from regkit.runs.settings import Settings
 
 NONE = "none"  # a setting that is left out, in a set and in a file: neither has another word for it
@@ -96,7 +97,10 @@ def parse_set(text: str) -> Row:
     plugins: dict[str, dict[str, Any]] = {}
     for part in map(str.strip, OPTION.split(text)):
         name, equals, value = (piece.strip() for piece in part.partition("="))
-        if ":" in name or not equals:
+        above, dot, below = name.partition(".")
+        if dot and above in Settings.model_fields:
+            raise ConfigError(f"-p {text}: {above} is a setting; write {above}={below}={value}.")
+        if ":" in name or not equals or dot:
             name, options = catalog.parse(part)
             _once(name, plugins, text)
             if name != PLAIN:
@@ -121,7 +125,7 @@ def _check_setting(name: str, owner: str) -> None:
         raise ConfigError(f"{owner}: --encoder-factory is one for all rows.")
     known = set(Settings.model_fields) - {"seed", "encoder_factory"}
     if name not in known:
-        raise ConfigError(f"{owner}: there is no setting '{name}'. {nearest(name, known)}")
+        raise ConfigError(f"{owner}: there is no setting '{name}'. {nearest(setting_called(name), known)}")
 
 
 def make_rows(sets: Sequence[Row], making: Making | None) -> list[Row]:

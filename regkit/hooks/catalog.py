@@ -20,6 +20,7 @@ from regkit.hooks import source
 from regkit.hooks.following import LOG
 
 GROUP = "regkit.plugins"
+DOTTED = re.compile(r"\s*(\w+)\.(\w+)(?:\.(\w+))?\s*=\s*(.*)", re.DOTALL)  # an option as TOML writes it
 STAGES = "stages"  # the option of every plugin: the stages in which it acts
 
 _handed: ContextVar[Mapping[str, type]] = ContextVar(
@@ -232,6 +233,7 @@ def needs_whole_batches(plugin: object) -> bool:
 def parse(text: str) -> tuple[str, dict[str, Any]]:
     """Read `name:key=value,key=value` from the command line; a value may be a JSON list or object."""
     name, _, rest = text.partition(":")
+    _check_no_dot(text)
     given: dict[str, Any] = {}
     for part in re.split(r",(?=\s*\w+\s*=)", rest) if rest else []:
         key, equals, value = (piece.strip() for piece in part.partition("="))
@@ -241,6 +243,18 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
             raise PluginError(f"--plugin {text}: {key} is given twice.")
         given[key] = _value(value)
     return name.strip(), given
+
+
+def _check_no_dot(text: str) -> None:
+    """Raise PluginError, with the form that works, for an option that is written as TOML and spaces write it."""
+    found = DOTTED.fullmatch(text)
+    if found is None:
+        return
+    name, option, key, value = found.groups()
+    if name not in handed():
+        _point(name)  # a plugin that there is not
+    given = f'{option}={{"{key}": {value}}}' if key else f"{option}={value}"
+    raise PluginError(f"--plugin {text}: an option follows a colon; write {name}:{given}.")
 
 
 def _value(text: str) -> Any:

@@ -6,12 +6,12 @@ from typing import Any
 
 from regkit.base.errors import ConfigError, nearest
 from regkit.cli import train as training
-from regkit.cli.elsewhere import setting_called
 from regkit.cli.gather import check, gather
 from regkit.hooks import catalog
 from regkit.hooks.handed import Handed, take
 from regkit.notebook.memory import write_tables
 from regkit.runs import folders
+from regkit.runs.elsewhere import setting_called
 from regkit.runs.settings import Settings
 from regkit.runs.trackers import leave_out_missing
 from regkit.runs.trained import Trained, checked_path, load

@@ -10,12 +10,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from regkit.base.bounds import Count, NonNegative, Positive, Tuned
 from regkit.base.described import Option, meanings
-from regkit.base.errors import ConfigError, explain
+from regkit.base.errors import ConfigError, explain, nearest
 from regkit.base.files import TextPath, absolute, follow, read_toml
 from regkit.data.bare import Given
 from regkit.data.declare import DevSplit, PairModes, below
 from regkit.data.subsample import Subsample
 from regkit.data.target import Kind
+from regkit.runs.elsewhere import setting_called
 from regkit.tasks.names import Pooling
 
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a share that may not be all
@@ -179,6 +180,9 @@ class Settings(BaseModel):
     @classmethod
     def checked(cls, values: dict[str, Any], owner: str, called: Mapping[str, str] | None = None) -> "Settings":
         """Check plain values. ConfigError names the `owner`, or what the user called the setting: `--warmup`."""
+        known = cls.model_fields
+        if unknown := next((name for name in values if name not in known), None):
+            raise ConfigError(f"{owner} has no option '{unknown}'. {nearest(setting_called(unknown), known)}")
         try:
             return cls.model_validate(values)
         except ValidationError as error:

@@ -36,6 +36,10 @@ def train(name: str, *more: object, says: str | tuple[str, ...], **files: Any) -
     return Case(name, ("train", "--encoder", "encoder", "--data", "data", "--steps", 2, *more), says, **files)
 
 
+def ablate(name: str, *more: object, says: str | tuple[str, ...]) -> Case:
+    return Case(name, ("ablate", "--encoder", "encoder", "--data", "data", *more), says)
+
+
 def config(name: str, text: Content, says: str | tuple[str, ...]) -> Case:
     command = ("train", "c.toml", "--encoder", "encoder", "--data", "data", "--tasks", "mood", "--dry-run")
     return Case(name, command, ("c.toml", says) if isinstance(says, str) else says, {"c.toml": text})
@@ -136,6 +140,14 @@ PLUGINS = [
     train("unknown plugin", "-p", "smrt", says=("there is no plugin 'smrt'. Did you mean 'smart'? Available: ", "smart")),
     train("plugin without a name", "-p", ":weight=3", says="there is no plugin ''. "),
     train("empty plugin", "-p", "", says="there is no plugin ''. "),
+    train("a plugin's option as TOML has it", "-p", "rrobin.stop=shortest", says="--plugin rrobin.stop=shortest: an option follows a colon; write rrobin:stop=shortest."),
+    train("an entry of a plugin's option as TOML has it", "-p", "fixed_weights.weights.mood=2", says='write fixed_weights:weights={"mood": 2}.'),
+    train("an option as TOML has it, of an unknown plugin", "-p", "smrt.weight=2", says="there is no plugin 'smrt'. Did you mean 'smart'?"),
+    train("a setting for a plugin", "-p", "lr=1e-3", says="--plugin lr=1e-3: learning_rate is a setting, and no plugin; give --learning-rate 1e-3."),
+    train("an entry of a setting for a plugin", "-p", "subsample.mood=9", says="give --subsample mood=9."),
+    ablate("an option in a set as TOML has it", "-p", "rrobin.stop=shortest", says="an option follows a colon; write rrobin:stop=shortest."),
+    ablate("an entry of a setting in a set as TOML has it", "-p", "subsample.mood=9", says="-p subsample.mood=9: subsample is a setting; write subsample=mood=9."),
+    ablate("a short name of a setting in a set", "-p", "lr=1e-3", says="there is no setting 'lr'. Did you mean 'learning_rate'?"),
     train("unknown plugin option", "-p", "smart:wieght=3", says=f"'smart' has no option 'wieght'. Did you mean 'weight'? {OPTIONS}"),
     train("option of the wrong type", "-p", "smart:weight=abc", says=("'smart': weight is 'abc'; input should be a valid number",)),
     train("option that is a list", "-p", "smart:weight=[1]", says="'smart': weight is [1]; input should be a valid number"),
@@ -184,6 +196,7 @@ CONFIGS = [
     Case("config: a folder", ("train", "data"), "data cannot be read: Is a directory."),
     config("config: not TOML", "epochs = ", "cannot be read: "),
     config("config: binary", b"\xff\xfe", "cannot be read: "),
+    config("config: a setting's name elsewhere", "lr = 1e-3", "has no option 'lr'. Did you mean 'learning_rate'? "),
     config("config: unknown key", "epcohs = 3", "has no option 'epcohs'. Did you mean 'epochs'? Available: batch_size, "),
     config("config: wrong type", 'epochs = "three"', "epochs is 'three'; input should be a valid integer"),
     Case("config: no task", ("train", "c.toml", "--encoder", "encoder", "--data", "data"), "tasks is []; name at least one, or leave it out to train all. Available: mood, near, same.", {"c.toml": "tasks = []"}),

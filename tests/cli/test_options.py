@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from regkit.cli.commands.training import DOMAIN, DOMAINS_OWN
-from regkit.cli.elsewhere import HINTS, no_option
 from regkit.cli.options import flag
 from regkit.hooks import catalog
+from regkit.runs.elsewhere import HINTS, no_option
 from regkit.runs.settings import Settings, options
 from tests.helpers import regkit
 

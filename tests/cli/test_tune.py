@@ -107,6 +107,7 @@ def test_data_without_a_dev_split_is_refused_before_anything_is_trained(place: P
     ("words", "said"),
     [
         (["--space", "smart.wieght"], "--space: there is no option 'smart.wieght'. Did you mean 'smart.weight'?"),
+        (["--space", "lr=1e-5..1e-3"], "--space: there is no option 'lr'. Did you mean 'learning_rate'?"),
         (["--space", "smart.weight=-1..1"], "--space: smart.weight: the low end of -1 to 1 is -1.0; input should be"),
         (["--space", "learning_rate=1..0.1"], "its low end, 1, is not below its high end, 0.1"),
         (["--space", "warmup=0..0.2 log"], "a log scale begins above 0"),

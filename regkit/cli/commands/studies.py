@@ -8,14 +8,13 @@ import typer
 
 from regkit.base.errors import RegkitError
 from regkit.cli.arguments import DryRun, EncoderFactory, Output, Plugins, check_factory, plugin_names
-from regkit.cli.gather import change, check
+from regkit.cli.gather import change, check, parse
 from regkit.cli.options import takes_settings
 from regkit.experiments import place as places
 from regkit.experiments import plan as plans
 from regkit.experiments.rows import naming
 from regkit.experiments.search import search as searches
 from regkit.experiments.study import storage as storages
-from regkit.hooks import catalog
 from regkit.runs import folders
 from regkit.runs.settings import GROUPS
 
@@ -171,7 +170,7 @@ def tune(
     """Search for better settings, and compare the winner with the default on fresh seeds."""
     given = {"trials": trials, "sampler": sampler, "seeds": seeds, "fresh_seeds": fresh_seeds}
     asked = searches.SearchFile.read(file) if file else searches.SearchFile()
-    chosen = change(asked.settings, file, settings, [catalog.parse(text) for text in plugin or []])
+    chosen = change(asked.settings, file, settings, parse(plugin or []))
     search = asked.search(chosen, {name: each for name, each in given.items() if each is not None}, space)
     own = output or (folders.RUNS / f"{file.stem}-tune" if file else None)
     place = places.new_place(own, file, chosen, storage or asked.storage, "search")

@@ -14,6 +14,7 @@ from regkit.base.described import Option
 from regkit.base.errors import ConfigError, explain, nearest, short
 from regkit.experiments.search.dimension import Dimension, Space, written
 from regkit.hooks import catalog
+from regkit.runs.elsewhere import setting_called
 from regkit.runs.settings import Settings
 from regkit.runs.settings import options as all_settings
 
@@ -187,7 +188,7 @@ def _setting(settings: Settings, name: str, owner: str) -> Option:
     if name in known:
         raise ConfigError(f"{owner}: {name} is the same in all trials. Searched can be: {', '.join(SEARCHED)}.")
     others = [f"{plugin}.{each}" for plugin in settings.plugins for each in _options(plugin)]
-    raise ConfigError(f"{owner}: there is no option '{name}'. {nearest(name, [*SEARCHED, *others])}")
+    raise ConfigError(f"{owner}: there is no option '{name}'. {nearest(setting_called(name), [*SEARCHED, *others])}")
 
 
 def _options(plugin: str) -> Mapping[str, Option]:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable
 
 from regkit.base.errors import nearest
-from regkit.cli.options import OTHER_NAMES
 
+OTHER_NAMES = {"learning_rate": "--lr"}  # short options of settings
 OTHERS = {
     "gradient-accumulation gradient-accumulation-steps grad-accum accumulation-steps accumulate-grad-batches": (
         "--micro-batch-tokens does that: a batch is computed in parts of so many tokens, with the same result"
