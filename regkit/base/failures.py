@@ -1,15 +1,48 @@
 """Failures: tell what another library's exception means: out of memory, or a process has ended."""
 
+import re
 import traceback
+from itertools import pairwise
+
+MOST = 300  # characters of a message of several lines; its first is shown whole
+NOISE = re.compile(r"[\W_]*|For (further|more) .*|Stack trace.*", re.IGNORECASE)  # lines that say nothing
 
 
 def last_line(error: BaseException) -> str:
-    """Sum up an exception: the last line of its traceback, and the line of code that it points to."""
-    frames = traceback.extract_tb(error.__traceback__)
-    said = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    """Sum up an exception: its type, what it says, and the line of code that it points to."""
     if isinstance(error, SyntaxError) and error.filename:
+        said = traceback.format_exception_only(error)[-1].strip()
         return f"{said} ({error.filename}, line {error.lineno})"
+    kind, frames = type(error), traceback.extract_tb(error.__traceback__)
+    name = (
+        kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    said = ": ".join(filter(None, [name, in_one_line(error)]))
     return f"{said} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else said
+
+
+def in_one_line(error: BaseException) -> str:
+    """Write what an exception says in one line; of several lines, those that tell, as far as there is room.
+
+    The first line alone may only count what is wrong, as pydantic's does, and the last may only point, as those of YAML do.
+    """
+    try:
+        lines = [line.expandtabs() for line in str(error).strip().splitlines()]
+    except Exception:  # of a stranger's class, which cannot even say what it is
+        return ""
+    pointed = {place - 1 for place, line in enumerate(lines) if line.strip() and not line.strip(" ^~")}  # code
+    told = [line for place, line in enumerate(lines) if place not in pointed and not NOISE.fullmatch(line.strip())]
+    said = told[0].strip() if told else ""
+    for before, line in pairwise(told):
+        joint = " " if said.endswith((":", ",", ";")) else ": " if _indent(line) > _indent(before) else "; "
+        if len(said) + len(line) > MOST:
+            break
+        said += joint + line.strip()
+    return said.rstrip(":,; ")
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def reason(error: BaseException) -> str:
@@ -18,7 +51,7 @@ def reason(error: BaseException) -> str:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     if type(error).__module__ == "builtins" and not isinstance(error, OSError):
         return last_line(error)
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return (in_one_line(error) or type(error).__name__).rstrip(".")
 
 
 # What is said where the error is none of torch's own: by its allocator on the CPU, by Apple's, by CUDA's libraries, by

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from regkit.base.described import Option, meanings
 from regkit.base.errors import PluginError, RegkitError, explain, nearest, short
-from regkit.base.failures import last_line
+from regkit.base.failures import in_one_line, last_line
 from regkit.hooks import source
 from regkit.hooks.following import LOG
 
@@ -186,7 +186,7 @@ def _construct(name: str, kind: type[Any], options: Mapping[str, Any]) -> Any:
     try:
         return kind(**options)
     except ValueError as error:  # a check of the plugin's own, in __post_init__
-        raise PluginError(f"'{name}': {error}.") from None
+        raise PluginError(f"'{name}': {in_one_line(error).rstrip('.')}.") from None
     except RegkitError:
         raise
     except Exception as error:
