@@ -1,6 +1,8 @@
 """Wording: write numbers and the texts of others as people read them."""
 
-UNITS = {"GB": 10**9, "MB": 10**6, "kB": 10**3}
+from collections.abc import Sequence
+
+UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "kB": 10**3}
 
 
 def percent(share: float) -> str:
@@ -10,7 +12,14 @@ def percent(share: float) -> str:
 
 def in_bytes(size: float) -> str:
     """Write a number of bytes in the largest unit that it fills."""
-    return next((f"{size / count:.3g} {unit}" for unit, count in UNITS.items() if size >= count), f"{size:.0f} bytes")
+    unit, count = next(((unit, count) for unit, count in UNITS.items() if size >= 0.9995 * count), ("bytes", 1))
+    return f"{size:.0f} bytes" if unit == "bytes" else f"{size / count:.3g} {unit}"
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Write names one after the other: `a`, `a and b`, `a, b and c`."""
+    *before, last = names
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def in_time(seconds: float) -> str:

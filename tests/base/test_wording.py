@@ -2,7 +2,7 @@
 
 import pytest
 
-from regkit.base.wording import percent, printable
+from regkit.base.wording import in_bytes, percent, printable
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,14 @@ from regkit.base.wording import percent, printable
 )
 def test_a_share_is_never_written_with_an_exponent(share: float, said: str) -> None:
     assert percent(share) == said
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1e3, "1 kB"), (999_600, "1 MB"), (2**30, "1.07 GB"), (1.5e12, "1.5 TB")],
+)
+def test_bytes_have_decimal_units_and_three_digits(size: float, said: str) -> None:
+    assert in_bytes(size) == said
 
 
 def test_what_commands_a_terminal_is_written_out_and_letters_stay() -> None:

@@ -42,13 +42,13 @@ def write_corpus(path: Path, tokenizer: Tokenizer, megabytes: float) -> None:
 
 
 def run(program: str) -> tuple[float, float]:
-    """Seconds and peak MiB of a Python program in a process of its own."""
+    """Seconds and peak MB of a Python program in a process of its own."""
     begun = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-c", program])
     _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit("the program failed")
-    return time.perf_counter() - begun, used.ru_maxrss / 1024
+    return time.perf_counter() - begun, used.ru_maxrss * 1024 / 1e6
 
 
 def timed(work: Callable[[], Result]) -> tuple[Result, float]:
@@ -62,12 +62,12 @@ def measure(folder: Path, encoder: Path, megabytes: float, call: float) -> None:
     tokenizer = Tokenizer.load(encoder)
     write_corpus(text, tokenizer, megabytes)
     base, memory = run(STARTED)
-    print(f"importing regkit: {base:.1f} s, {memory:.0f} MiB", flush=True)
+    print(f"importing regkit: {base:.1f} s, {memory:.0f} MB", flush=True)
     load = LOAD.format(str(text), str(encoder), str(root))
     seconds, peak = run(load)
     cache, again = timed(lambda: load_corpus(Corpus(str(text)), tokenizer, root=root))
     print(f"{text.stat().st_size / 1e6:.0f} MB: {len(cache)} documents, {cache.passages} passages, {cache.size} tokens")
-    print(f"building: {seconds - base:.1f} s, {peak:.0f} MiB, {cache.size / (seconds - base):.0f} tokens/s", flush=True)
+    print(f"building: {seconds - base:.1f} s, {peak:.0f} MB, {cache.size / (seconds - base):.0f} tokens/s", flush=True)
     print(f"second start: {again:.2f} s", flush=True)
     first = folder / "first.txt"
     write_corpus(first, tokenizer, call)

@@ -29,7 +29,7 @@ class Ran:
 
     scores: dict[str, float]  # by task
     seconds: float
-    memory: float  # peak, in MiB
+    memory: float  # peak, in MB
     effects: dict[str, dict[str, float]]
 
 
@@ -62,7 +62,7 @@ def train(encoder: Path, data: Path, output: Path, plugins: Sequence[str], extra
     scores = [line["scores"]["dev"] for line in log if "scores" in line][-1]
     found = {task: next(iter(values.values())) for task, values in scores.items()}
     effects = json.loads((output / "effects.json").read_text()) if (output / "effects.json").exists() else {}
-    return Ran(found, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, effects)
+    return Ran(found, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6, effects)
 
 
 def runs(chosen: argparse.Namespace) -> Iterator[tuple[int, str, Ran]]:

@@ -115,7 +115,7 @@ def compare(chosen: argparse.Namespace) -> None:
         loaded, most, tokens = sizes[name]
         print(
             f"{name}: {statistics.median(taken_[2:]) * 1000:.0f} ms, {ratio:.2f} of transformers; "
-            f"loaded {loaded / 2**20:.0f} MiB, peak {most / 2**20:.0f} MiB, {most / bound:.2f}, "
+            f"loaded {loaded / 1e6:.0f} MB, peak {most / 1e6:.0f} MB, {most / bound:.2f}, "
             f"beyond what was loaded {(most - loaded) / (bound - sizes['transformers, padded'][0]):.2f}; "
             f"micro-batches of at most {tokens} tokens"
         )

@@ -24,7 +24,7 @@ from regkit import Trained
 from regkit.data.declare import find_tasks
 
 Answer = Callable[[], list[str]]
-MIB = 1024  # KiB, in which Linux counts
+KIB = 1024  # in which Linux counts
 
 
 def train(encoder: Path, data: Path, task: str, run: Path) -> Trained:
@@ -85,7 +85,7 @@ def peak(run: Path, texts: Sequence[str], count: int, folder: Path) -> None:
     child = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     assert status == 0, command
-    print(f"{count} lines: {usage.ru_maxrss / MIB:.0f} MiB at most, {time.perf_counter() - began:.0f} s")
+    print(f"{count} lines: {usage.ru_maxrss * KIB / 1e6:.0f} MB at most, {time.perf_counter() - began:.0f} s")
 
 
 def main() -> None:

@@ -27,15 +27,15 @@ def step_of_all_tasks(encoder: Path, data: Path, plugin: str | None, precision: 
 
 
 def peak(encoder: Path, data: Path, plugin: str | None, precision: str, threads: int) -> float:
-    """MiB: of the GPU where there is one, or else of the process."""
+    """MB: of the GPU where there is one, or else of the process."""
     torch.set_num_threads(threads)
     step = step_of_all_tasks(encoder, data, plugin, precision)
     for number in range(3):
         step(number)
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
+        return torch.cuda.max_memory_allocated() / 1e6
     status = Path("/proc/self/status").read_text()  # not getrusage, which begins with the peak of the parent
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
         taken, base = times[name][2:], times[None][2:]  # two rounds to warm up
         ratio = statistics.median(one / other for one, other in zip(taken, base, strict=True))
         said = f"{statistics.median(taken) * 1000:.0f} ms, {ratio:.3f} of the plain sum"
-        print(f"{name or 'plain sum'}: {said}; peak {sizes[name]:.0f} MiB, {sizes[name] / sizes[None]:.2f}")
+        print(f"{name or 'plain sum'}: {said}; peak {sizes[name]:.0f} MB, {sizes[name] / sizes[None]:.2f}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from regkit.experiments.study.results import Result
 from regkit.experiments.tables.formats import FORMATS, as_csv, as_json, as_latex, as_markdown, as_renderable, save
-from regkit.experiments.tables.formats.cells import number, probability, seconds
+from regkit.experiments.tables.formats.cells import number, probability, remarks, seconds
 from regkit.experiments.tables.formats.latex import escape
 from regkit.experiments.tables.summarize import summarize
 from regkit.experiments.tables.table import Table
@@ -67,9 +67,22 @@ def test_a_table_fits_the_terminal_and_shows_every_number_whole(width: int) -> N
     titles = ["dev sst accuracy", "dev sts loss, less is better", "dev mean", "cost of a run"]
     assert [line.strip() for line in text.splitlines() if line.strip() in titles] == titles
     words = " ".join(text.split())
-    assert "smart, seed 0: 'smart' gives 5 % of the gradient" in words
+    assert words.count("'smart' gives 5 % of the gradient") == 1
+    assert "all rows, seed 0: 'smart' gives 5 % of the gradient" in words
     assert "smart, seed 5, failed: the loss is not finite." in words
-    assert "1024 MiB" in words
+    assert "1.07 GB" in words
+
+
+def test_what_holds_for_several_rows_or_seeds_is_said_once() -> None:
+    rows = {name: [0.5, 0.5] for name in ("plain", "a", "b", "c")}
+    failed = [Result(row, seed, "failed", error="it falls.") for row in ("a", "b") for seed in (2, 3)]
+    table = table_of([*ablation(rows), *failed, Result("c", 2, "failed", error="it falls.")])
+    assert remarks(table)[-3:] == [
+        "'a', 'b' and 'c' have exactly the scores of 'plain': what they change did nothing, or nothing that these scores "
+        "show.",
+        "a and b, seeds 2 and 3, failed: it falls.",
+        "c, seed 2, failed: it falls.",
+    ]
 
 
 def test_what_cannot_be_told_from_nothing_is_grey_and_nothing_is_starred() -> None:

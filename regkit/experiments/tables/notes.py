@@ -1,7 +1,8 @@
 """Notes: what whoever reads a table must know before believing it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from regkit.base.wording import enumerated
 from regkit.experiments.statistics.drawn import Drawn
 from regkit.experiments.statistics.paired import smallest_p
 from regkit.experiments.tables.table import Column, Difference, Entry, Row, Table
@@ -17,6 +18,7 @@ def notes_of(table: Table, answers: Mapping[Column, Drawn]) -> list[str]:
         *_of_seeds([each for found in compared.values() for each in found.values()]),
         *_of_rows(compared),
         *_of_examples(table, compared, answers),
+        *_without_effect(table, compared),
         *(note for row, found in compared.items() for note in _of_row(row, table, found)),
     ]
 
@@ -81,17 +83,30 @@ def _answered(table: Table, row: str, answers: Drawn) -> bool:
     return answers.difference(row, table.baseline, paired) is not None
 
 
+def _without_effect(table: Table, compared: Mapping[str, Mapping[Column, Difference]]) -> Iterator[str]:
+    """Name the rows whose scores are the baseline's."""
+    rows = {row.name: row for row in table.rows}
+    baseline = rows[table.baseline]
+    alike = [f"'{row}'" for row, found in compared.items() if found and _did_nothing(rows[row], baseline, found)]
+    if alike:
+        have, change = ("has", "it changes") if len(alike) == 1 else ("have", "they change")
+        yield (
+            f"{enumerated(alike)} {have} exactly the scores of '{table.baseline}': what {change} did nothing, or nothing "
+            "that these scores show."
+        )
+
+
+def _did_nothing(row: Row, baseline: Row, columns: Iterable[Column]) -> bool:
+    return all(_is_alike(row.entries[column], baseline.entries[column]) for column in columns)
+
+
 def _of_row(name: str, table: Table, found: Mapping[Column, Difference]) -> Iterator[str]:
     """Say what is odd about one row, and how many seeds would tell its difference."""
     if not found:
         return
     row = next(row for row in table.rows if row.name == name)
     baseline = next(row for row in table.rows if row.name == table.baseline)
-    if all(_is_alike(row.entries[column], baseline.entries[column]) for column in found):
-        yield (
-            f"'{name}' has exactly the scores of '{table.baseline}': what it changes did nothing, or nothing that these "
-            "scores show."
-        )
+    if _did_nothing(row, baseline, found):
         return
     for column, each in found.items():
         if each.pairs > 1 and each.low != each.low:

@@ -1,10 +1,10 @@
 """Cells: write a table's numbers as all formats show them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, inf, isfinite, log10
 
-from regkit.base.wording import printable
+from regkit.base.wording import enumerated, in_bytes, printable
 from regkit.experiments.tables.table import Column, Cost, Difference, Entry, Row, Table
 
 NOTHING = "-"  # where there is no such value
@@ -135,7 +135,7 @@ def costs(table: Table) -> list[tuple[str, ...]]:
 
 
 def _cost(cost: Cost) -> tuple[str, str, str, str]:
-    memory = f"{cost.memory / 2**20:.0f} MiB" if isfinite(cost.memory) else NOTHING
+    memory = in_bytes(cost.memory) if isfinite(cost.memory) else NOTHING
     return seconds(cost.seconds), times(cost.seconds_ratio), memory, times(cost.operations)
 
 
@@ -150,10 +150,26 @@ def seconds(value: float) -> str:
 
 def remarks(table: Table) -> list[str]:
     """Write the lines below the table: notes, what plugins did, and runs that failed."""
-    effects = [f"{row.name}, {effect}" for row in table.rows for effect in row.effects]
-    failures = [
-        f"{row.name}, seed {seed}, failed: {error}"
-        for row in table.rows
-        for seed, error in sorted(row.failures.items())
-    ]
+    effects = _by_rows(table, [(row.name, effect) for row in table.rows for effect in row.effects])
+    failures = _by_rows(table, [(row.name, said) for row in table.rows for said in _failures(row)])
     return [printable(each) for each in (*table.notes, *effects, *failures)]
+
+
+def _failures(row: Row) -> list[str]:
+    """Write each error of a row's runs once, with its seeds."""
+    seeds: dict[str, list[str]] = {}
+    for seed, error in sorted(row.failures.items()):
+        seeds.setdefault(error, []).append(str(seed))
+    return [f"seed{'s' * (len(found) > 1)} {enumerated(found)}, failed: {error}" for error, found in seeds.items()]
+
+
+def _by_rows(table: Table, said: Iterable[tuple[str, str]]) -> list[str]:
+    """Write each sentence once, behind the rows that it holds for."""
+    rows: dict[str, list[str]] = {}
+    for name, sentence in said:
+        rows.setdefault(sentence, []).append(name)
+    whole = len(table.rows)
+    return [
+        f"{'all rows' if 1 < whole == len(names) else enumerated(names)}, {sentence}"
+        for sentence, names in rows.items()
+    ]
