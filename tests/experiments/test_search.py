@@ -373,6 +373,7 @@ def test_the_record_has_every_trial_the_shares_the_winner_and_the_default(tmp_pa
     assert [each["number"] for each in record["trials"]] == [*range(14)]
     assert all(set(each) == {"number", "state", "value", "params", "seconds", "error"} for each in record["trials"])
     assert set(record["importance"]) == set(RANGES)
+    assert set(record["logarithmic"]) == set(RANGES)
     assert max(record["importance"], key=record["importance"].get) == "learning_rate"
     assert record["best"]["difference"]["mean"] == pytest.approx(record["best"]["fresh"] - record["default"]["fresh"])
 

@@ -206,6 +206,15 @@ def test_notes_tables_and_folded_parts_are_written() -> None:
     assert [each.get("class") for each in tree.all("td")] == ["strong"]
 
 
+def test_a_folded_table_can_be_opened_by_keyboard_and_is_printed_by_every_browser() -> None:
+    """What is in a closed <details> is not printed by most: the table stands behind it, and is hidden on a screen alone."""
+    text = html(Document("t", [], [Section("part", [Grid("c", ["a"], [["x"]], folded=True)])]))
+    assert re.search(r'<details class="folded">\s*<summary>c</summary>\s*</details>\s*<div class="scroll"', text)
+    hidden = ".folded:not([open]) + .scroll { display: none; }"
+    assert f"@media not print {{ {hidden} }}" in text
+    assert text.count(hidden) == 1
+
+
 def test_texts_that_are_long_are_cut_and_say_how_long_they_are() -> None:
     from regkit.page.text import excerpt, visible
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from regkit.base.errors import RunError
 from regkit.experiments.tables.table import Column
 from regkit.page import build
+from regkit.page.charts import svg
 from regkit.page.charts.figures import Bars, Dots, Forest
 from regkit.page.document import Cell, Grid, Note, Panel, Section
 from regkit.page.reading import studies
@@ -232,6 +234,19 @@ def test_the_best_stands_beside_the_default_and_failures_say_why(found: Section)
         "With fresh seeds, the best is +0.010 above the default, [−0.010, +0.030].",
     ]
     assert [cell.text for cell in cells(found, 1)[3]] == ["3", "failed: out of memory", "–", "–", "", ""]
+
+
+def test_what_is_searched_on_a_logarithmic_scale_is_drawn_on_one_however_close_the_trials_are(tmp_path: Path) -> None:
+    trials = [
+        {"number": place, "state": "complete", "value": 0.5, "params": {"smart.weight": value, "warmup": value}}
+        for place, value in enumerate((0.1, 0.2, 0.4))
+    ]
+    values = {"trials": trials, "logarithmic": ["smart.weight"]}
+    (section,) = search.sections(studies.search_from(values))
+    drawn = {figure.title: figure for figure in figures(section)[1:]}
+    assert {name: figure.logarithmic for name, figure in drawn.items()} == {"smart.weight": True, "warmup": False}
+    places = [float(each.get("cx", 0)) for each in ET.fromstring(svg.draw(drawn["smart.weight"], "c")).iter("circle")]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.2)
 
 
 def test_a_search_without_a_trial_says_so(tmp_path: Path) -> None:

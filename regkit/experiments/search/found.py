@@ -105,6 +105,7 @@ class Found:
             best |= {"difference": gain}
         return {
             "trials": shown,
+            "logarithmic": [name for name, each in self.search.space.items() if each.range.log],
             "importance": importance(self.search.space, done),
             "best": best,
             "default": self._shown(self.default),

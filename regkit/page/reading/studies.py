@@ -44,6 +44,7 @@ class Search:
     best: dict[str, Any] = field(default_factory=dict)
     default: dict[str, Any] = field(default_factory=dict)
     minimize: bool = False
+    logarithmic: list[str] = field(default_factory=list)  # parameters that are searched on a logarithmic scale
 
 
 @dataclass(frozen=True)

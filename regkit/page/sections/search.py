@@ -14,7 +14,7 @@ from regkit.page.reading.studies import Search, Trial
 from regkit.page.words import interval
 
 FOLDED = 15  # rows of a table that is folded where it has more
-WIDE = 30  # from the lowest to the highest value, by which a parameter is drawn on a logarithmic axis
+WIDE = 30  # from the lowest to the highest value, by which choices among numbers are drawn on a logarithmic axis
 CHOICES = 12  # names on an axis
 VALUES = {"value": "value", "fresh": "value with fresh seeds"}  # what the search file says of a trial
 STATES = {"pruned": "cut short", "fail": "failed", "waiting": "not begun"}  # where optuna has another word
@@ -96,10 +96,13 @@ def _slices(search: Search) -> list[Figure]:
     found = [trial for trial in search.trials if _finite(trial)]
     names = dict.fromkeys(name for trial in found for name in trial.params)
     ranked = sorted(names, key=lambda name: -search.importance.get(name, 0.0))
-    return [_slice(name, [trial for trial in found if name in trial.params]) for name in ranked]
+    return [
+        _slice(name, [trial for trial in found if name in trial.params], name in search.logarithmic) for name in ranked
+    ]
 
 
-def _slice(name: str, trials: Sequence[Trial]) -> Dots:
+def _slice(name: str, trials: Sequence[Trial], logarithmic: bool) -> Dots:
+    """Draw the value against a parameter, on the scale that is searched."""
     values = [trial.params[name] for trial in trials]
     numeric = all(is_number(value) and not isinstance(value, bool) for value in values)
     choices = [] if numeric else list(dict.fromkeys(map(brief, values)))
@@ -108,7 +111,7 @@ def _slice(name: str, trials: Sequence[Trial]) -> Dots:
         Dot(place, float(trial.value or 0), hollow=not trial.counts)
         for place, trial in zip(places, trials, strict=True)
     ]
-    wide = numeric and min(places) > 0 and max(places) >= WIDE * min(places)
+    wide = numeric and min(places) > 0 and (logarithmic or max(places) >= WIDE * min(places))
     return Dots(name, dots, name, "value", logarithmic=wide, names=choices[:CHOICES])
 
 
