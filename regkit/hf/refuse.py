@@ -40,6 +40,11 @@ def check_plugins(plugins: Mapping[str, Any]) -> None:
                     f"'{name}' {what}, and a Trainer has one task, one stage and its own schedule; "
                     f"leave '{name}' out, or train with regkit."
                 )
+        if "build" in found:
+            raise PluginError(
+                f"'{name}' puts modules into the model, and a Trainer's checkpoints would be read without them; "
+                f"leave '{name}' out, or train with regkit."
+            )
         if found.keys() & set(LOG):
             raise PluginError(
                 f"'{name}' follows regkit's own log, and a Trainer has another; leave '{name}' out, or see what "

@@ -10,13 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regkit.base.errors import ConfigError, DataError, RunError, nearest, short, typed
+from regkit.base.errors import ConfigError, DataError, RunError, nearest, short
 from regkit.base.files import follow, read_object
-from regkit.base.randomness import Streams
 from regkit.distributed.launch import find_device
-from regkit.model import MultitaskModel, encoders
-from regkit.model.pooling import made_for
-from regkit.runs import checkpoint, manifest
+from regkit.runs import manifest, models
 from regkit.runs.described import descriptions, find_checkpoint, run_of
 from regkit.runs.folders import CONFIG, other_checkpoint
 from regkit.runs.settings import Settings
@@ -57,11 +54,8 @@ def load(
         raise RunError(f"{folder} is damaged: {trouble}{other_checkpoint(owner) if owner else ''}.")
     tasks = _tasks(folder)
     where = find_device(device)
-    read = encoders.load(folder, factory)
-    if read.weights is None:  # or else its weights would be new ones
-        raise RunError(f"{folder} has no encoder of your own; leave out {typed('--encoder-factory', factory)}.")
-    model = MultitaskModel(read.encoder, list(tasks.values()), Streams(0), pooling=made_for(folder)).to(where)
-    checkpoint.load_heads(folder, model.heads)
+    read = models.read(folder, factory)
+    model = models.assemble(folder, read.encoder, list(tasks.values()), where)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     inference = Inference(model, read.tokenizer, Fit(micro_batch_tokens), dtype)
     return Trained(inference, tasks, _scores(folder), _settings(folder), folder)

@@ -47,4 +47,5 @@ def _fill(source: Source, form: str, folder: Path) -> None:
         onnx.write(source, folder)
         return
     (task,) = source.tasks
+    source.check_plain(task, form)
     {"hf": hf.write, "sentence-transformers": sentence.write}[form](source, task, folder)
