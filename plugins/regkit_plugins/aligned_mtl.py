@@ -38,4 +38,5 @@ def factors(products: Tensor, scale: str, rounding: float) -> Tensor:
     if not kept.any():
         return torch.ones_like(values)
     values, vectors = values[kept], vectors[:, kept]
-    return vectors @ ((SCALES[scale](values) / values).sqrt() * vectors.sum(0))
+    found: Tensor = vectors @ ((SCALES[scale](values) / values).sqrt() * vectors.sum(0))
+    return found

@@ -4,7 +4,7 @@ Section 4 of arXiv 2106.09685: a layer with weight W computes W x + (alpha / ran
 normal, B at 0, so that training begins with the function of the encoder. A has the standard deviation of the authors' code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -59,18 +59,20 @@ class LoRA:
         if any((task.pooling or model.pooling) == "pooler" for task in tasks):
             model.encoder.pooler.requires_grad_()  # as the heads, it is above the layers that were pretrained
 
-    def chosen(self, layers: Sequence[str]) -> list[str]:
+    def chosen(self, layers: Iterable[str]) -> list[str]:
         """Choose the layers by the last part of their names. Raises PluginError for one that there is not."""
         known = {name.rpartition(".")[2] for name in layers}
         for name in self.matrices or [""]:
             if name not in known:
-                raise PluginError(f"'lora' finds no linear layer '{name}' in the encoder. {nearest(name, sorted(known))}")
+                raise PluginError(
+                    f"'lora' finds no linear layer '{name}' in the encoder. {nearest(name, sorted(known))}"
+                )
         return [name for name in layers if name.rpartition(".")[2] in self.matrices]
 
     @hookimpl
     def prepare(self, stage: Stage) -> None:
         if stage.trainable == "heads":
             raise PluginError(
-                f"'lora' trains additions to the encoder, but the encoder is frozen in stage '{stage.name}'; leave one of the "
-                "two plugins out, or name by lora:stages those in which it is not."
+                f"'lora' trains additions to the encoder, but the encoder is frozen in stage '{stage.name}'; leave one of "
+                "the two out, or name by lora:stages those in which it is not."
             )

@@ -28,8 +28,8 @@ class NashMTL:
 def factors(products: Tensor) -> Tensor:
     """Compute each row's factor in the combined gradient, `[tasks]`, from inner products `[tasks, tasks]`.
 
-    The bargaining does not depend on the length of a row, and its solution is as long for all gradients. So it is scaled by the
-    root mean square of the rows' lengths: orthogonal rows of one length are summed. A row of zeros has no part in it.
+    The bargaining does not depend on the length of a row, and its solution has the same length for all gradients. So it is
+    scaled by the root mean square of the rows' lengths: orthogonal rows of one length are summed. A row of zeros has no part.
     """
     lengths = products.diagonal().clamp(min=0).sqrt()
     there = lengths > 0

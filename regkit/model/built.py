@@ -81,8 +81,17 @@ def _settle(module: nn.Module) -> None:
             module.register_buffer(name, value)
 
 
-def is_plain(merged: "MultitaskModel", part: str) -> bool:
-    """Whether a part of a merged model, `encoder` or `heads.sst`, has the form that it had before plugins."""
+def without_plugins(model: "MultitaskModel") -> "MultitaskModel":
+    """Make a model that needs no plugins and computes the same; if modules cannot be merged, return the model itself."""
+    merged = merge(model) if model.built else model
+    if merged is model or not is_plain(merged):
+        return model
+    merged.built = None
+    return merged
+
+
+def is_plain(merged: "MultitaskModel", part: str = "") -> bool:
+    """Whether a merged model, or its part `encoder` or `heads.sst`, has the form that it had before plugins."""
     built = merged.built
     if built is None:
         return True
@@ -136,4 +145,5 @@ def _hooked(model: nn.Module) -> set[str]:
 
 
 def _inside(found: Mapping[str, Any], part: str) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name == part or name.startswith(f"{part}.")}
+    """Select what is in a part of a model; all if none is named."""
+    return {name: value for name, value in found.items() if not part or name == part or name.startswith(f"{part}.")}

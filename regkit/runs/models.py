@@ -90,7 +90,8 @@ def _make(folder: Path, name: str, options: Mapping[str, Any]) -> Any:
     owner = f"{folder} has modules that plugin '{name}' put in"
     if name not in {**catalog.installed(), **catalog.handed()}:
         raise RunError(
-            f"{owner}, and no plugin of that name is installed: install its package, or hand its class to regkit.load."
+            f"{owner}, and no plugin of that name is installed: install its package, or hand its class to regkit.load by "
+            "plugins=[...]."
         )
     try:
         return catalog.make(name, options)

@@ -13,6 +13,8 @@ from torch import Tensor
 from regkit.base.errors import ConfigError, DataError, RunError, nearest, short
 from regkit.base.files import follow, read_object
 from regkit.distributed.launch import find_device
+from regkit.hooks import catalog
+from regkit.hooks.handed import take
 from regkit.runs import manifest, models
 from regkit.runs.described import descriptions, find_checkpoint, run_of
 from regkit.runs.folders import CONFIG, other_checkpoint
@@ -38,13 +40,15 @@ def load(
     factory: str | None = None,
     precision: Precision = "fp32",
     micro_batch_tokens: int = Fit.micro_batch_tokens,
+    plugins: Iterable[object] = (),
 ) -> "Trained":
     """Load a trained model: the best of a run, or a checkpoint's folder.
 
     Without a name, that of the latest run.
 
     The data that it was trained on is not needed. `factory`, MODULE:FUNCTION, builds its encoder if that is one of your
-    own. In float32, answers are those that `regkit eval` scores. Raises RunError, EncoderError or ConfigError.
+    own. `plugins` are classes of plugins that put modules into the model and are not installed. In float32, answers are those
+    that `regkit eval` scores. Raises RunError, EncoderError, PluginError or ConfigError.
     """
     if precision not in get_args(Precision):
         raise ConfigError(f"precision is {short(repr(precision))}; {' or '.join(get_args(Precision))} is needed.")
@@ -55,7 +59,8 @@ def load(
     tasks = _tasks(folder)
     where = find_device(device)
     read = models.read(folder, factory)
-    model = models.assemble(folder, read.encoder, list(tasks.values()), where)
+    with catalog.handing(take(plugins).classes):
+        model = models.assemble(folder, read.encoder, list(tasks.values()), where)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     inference = Inference(model, read.tokenizer, Fit(micro_batch_tokens), dtype)
     return Trained(inference, tasks, _scores(folder), _settings(folder), folder)

@@ -5,27 +5,28 @@ The plugins are a stranger's: a bottleneck (Houlsby et al., 2019), a LoRA, a hea
 
 import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+import transformers
 
 import regkit as library
-from regkit import ConfigError, EncoderError, PluginError, RunError
+from regkit import Batch, EncoderError, RunError, Settings, load_encoder
 from regkit.base.files import follow
-from regkit.model import load_encoder
-from regkit.runs import checkpoint, models
-from regkit.runs.finished import load_run
+from regkit.hooks import catalog
+from regkit.runs import resume
+from regkit.runs.average import average
 from regkit.runs.manifest import digest, seal
-from tests.helpers import regkit, with_stranger, write_encoder, write_tasks
-from tests.runs.test_resume import STEPS, go, settings
+from regkit.runs.resumable import newest
+from tests.cli.test_bad_input import is_one_sentence
+from tests.helpers import regkit, slow_but, with_stranger, write_encoder, write_tasks
+from tests.runs.test_resume import go, settings
 
-HOUSLBY = '''
+HOULSBY = """
 from dataclasses import dataclass
 import torch
 from torch import nn
@@ -37,8 +38,8 @@ class Bottleneck(nn.Module):
         self.layer, self.down, self.up = layer, nn.Linear(width, rank), nn.Linear(rank, width)
         nn.init.zeros_(self.up.weight)
 
-    def forward(self, *inputs):
-        hidden = self.layer(*inputs)
+    def forward(self, values):
+        hidden = self.layer(values)
         return hidden + self.up(torch.relu(self.down(hidden)))
 
 @dataclass
@@ -48,11 +49,11 @@ class Plugin:
     def build(self, model):
         model.encoder.requires_grad_(False)
         for layer in model.encoder.layers:
-            for name in ("attention", "down"):
-                setattr(layer, name, Bottleneck(getattr(layer, name), model.encoder.width, self.rank))
-'''
+            for owner, name in ((layer.attention, "out"), (layer, "down")):
+                setattr(owner, name, Bottleneck(getattr(owner, name), model.encoder.width, self.rank))
+"""
 
-LORA = '''
+LORA = """
 from dataclasses import dataclass
 import torch
 from torch import nn
@@ -76,9 +77,9 @@ class Plugin:
         for layer in model.encoder.layers:
             for each in (layer.attention.query, layer.attention.value):
                 register_parametrization(each, "weight", LowRank(each.weight, self.rank))
-'''
+"""
 
-HEAD = '''
+HEAD = """
 from dataclasses import dataclass
 from torch import nn
 from regkit import hookimpl
@@ -92,9 +93,9 @@ class Plugin:
             if hasattr(head, "linear"):
                 width, outputs = head.linear.in_features, head.linear.out_features
                 head.linear = nn.Sequential(nn.Linear(width, 8), nn.ReLU(), nn.Linear(8, outputs))
-'''
+"""
 
-FUNCTION = '''
+FUNCTION = """
 from dataclasses import dataclass
 from torch import nn
 from regkit import hookimpl
@@ -105,55 +106,169 @@ class Plugin:
     def build(self, model):
         for layer in model.encoder.layers:
             layer.activation = nn.Tanh()
-'''
+"""
 
-PLUGINS = {"bottleneck": HOUSLBY, "small_lora": LORA, "two_layers": HEAD, "tanh": FUNCTION}
-MERGED = ["small_lora", "two_layers"]  # whose encoder any program can read
-WORDS = ["the soup is good", "the film is bad"]
-
-
-@pytest.fixture
-def strangers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with_stranger(monkeypatch, tmp_path / "strangers", **PLUGINS)
+PLUGINS = {"bottleneck": HOULSBY, "small_lora": LORA, "two_layers": HEAD, "tanh": FUNCTION}
+UNMERGED = ["bottleneck", "tanh"]  # whose encoder no other program can read
+TEXTS = ["the soup is good", "the film is bad"]
 
 
-def states(folder: Path) -> dict[str, str]:
+@pytest.fixture(scope="module", autouse=True)
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The plugins are installed while the tests of this module run."""
+    with pytest.MonkeyPatch.context() as patch:
+        with_stranger(patch, tmp_path_factory.mktemp("strangers"), **PLUGINS)
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    write_encoder(folder / "encoder")
+    write_tasks(folder / "data")
+    return folder
+
+
+def trained(place: Path, name: str, seed: int = 0) -> Path:
+    """A run with one of the plugins, made once."""
+    folder = place / f"{name}-{seed}"
+    if not folder.exists():
+        assert go(folder, settings(place, {name: {}}, seed=seed))
+    return folder
+
+
+def copied(place: Path, name: str, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The best checkpoint of a run, with another record of plugins in its config.json."""
+    shutil.copytree(follow(trained(place, name) / "best"), folder)
+    (folder / "manifest.json").unlink()
+    config = json.loads((folder / "config.json").read_text(encoding="utf8"))
+    change(config["regkit"]["plugins"])
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf8")
+    seal(folder, None)
+    return folder
+
+
+def tensors(folder: Path) -> dict[str, str]:
     """The digest of every tensor file of a run's newest checkpoint."""
     return {file.name: digest(file) for file in sorted(follow(folder / "last").glob("*.safetensors"))}
 
 
-def outputs(folder: Path) -> dict[str, Any]:
-    """What the best model of a run gives for some texts, by task."""
-    model = library.load(folder, device="cpu")
-    pairs = [(text, WORDS[0]) for text in WORDS]
-    return {name: model.predict(name, pairs if task.pair_mode else WORDS) for name, task in model.tasks.items()}
+def answers(model: library.Trained) -> dict[str, list[Any]]:
+    """What a model answers for some texts, by task."""
+    pairs = [(text, TEXTS[0]) for text in TEXTS]
+    return {name: model.predict(name, pairs if task.pair_mode else TEXTS) for name, task in model.tasks.items()}
 
 
-def trained(place: Path, folder: Path, name: str, **more: Any) -> Path:
-    """A run with one of the plugins."""
-    assert go(folder, settings(place, {name: {}}, **more))
-    return folder
+QUICK, NAMES = "bottleneck", list(PLUGINS)
 
 
-@pytest.mark.usefixtures("strangers")
-@pytest.mark.parametrize("name", ["bottleneck", *(pytest.param(each, marks=pytest.mark.slow) for each in PLUGINS if each != "bottleneck")])
-def test_a_run_with_modules_of_a_plugin_that_is_killed_goes_on_bit_for_bit(place: Path, tmp_path: Path, name: str) -> None:
-    whole, parts = trained(place, tmp_path / "whole", name), tmp_path / "parts"
+@pytest.mark.parametrize("name", slow_but(NAMES, [QUICK]))
+def test_a_run_that_is_killed_goes_on_bit_for_bit(place: Path, tmp_path: Path, name: str) -> None:
+    parts = tmp_path / "parts"
     assert not go(parts, settings(place, {name: {}}), stop=4)
-    shutil.rmtree(tmp_path / "strangers" / "__pycache__", ignore_errors=True)
     assert go(parts, settings(place, {name: {}}))
-    assert states(parts) == states(whole)
-    assert outputs(parts) == outputs(whole)
+    assert tensors(parts) == tensors(trained(place, name))
+
+
+@pytest.mark.parametrize("name", slow_but(NAMES, [QUICK]))
+def test_an_evaluation_gives_the_scores_of_the_training(place: Path, tmp_path: Path, name: str) -> None:
+    folder = trained(place, name)
+    ran = regkit("eval", folder, "--json", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert json.loads(ran.out)["dev"] == json.loads((folder / "scores.json").read_text(encoding="utf8"))["dev"]
+    ran = regkit("eval", folder, "--split", "test", "--predictions", tmp_path, cwd=tmp_path)
+    assert ran.status == 0, ran.err  # of one of the tasks: modules are those of the whole run
+
+
+@pytest.mark.parametrize("name", slow_but(NAMES, []))
+def test_a_model_that_is_loaded_again_answers_as_the_one_in_training(place: Path, name: str) -> None:
+    """Without the run's folder around it, and with weights that are not those of the encoder alone."""
+    folder = trained(place, name)
+    model = library.load(follow(folder / "last"), device="cpu").inference.model
+    experiment = resume.build(newest(folder, print), Settings.read(folder / "config.toml"))
+    for key, tensor in experiment.model.state_dict().items():
+        assert torch.equal(model.state_dict()[key], tensor), key
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("strangers")
-@pytest.mark.parametrize("name", PLUGINS)
-def test_an_evaluation_gives_the_scores_of_the_training(place: Path, tmp_path: Path, name: str) -> None:
-    folder = trained(place, tmp_path / "run", name)
-    ran = regkit("eval", folder, "--json", cwd=tmp_path)
+@pytest.mark.parametrize("name", NAMES)
+def test_an_encoder_is_read_with_the_modules_merged_or_not_at_all(place: Path, tmp_path: Path, name: str) -> None:
+    best = follow(trained(place, name) / "best")
+    model = library.load(best, device="cpu").inference.model.eval()
+    batch = Batch.pack([np.arange(5), np.arange(8)], [np.zeros(5), np.zeros(8)])
+    words = ["--encoder", best, "--data", place / "data", "--dry-run"]
+    ran = regkit("train", *words, cwd=tmp_path)
+    if name in UNMERGED:
+        with pytest.raises(EncoderError, match=f"has modules that '{name}' put in, and they cannot be merged"):
+            load_encoder(best)
+        assert ran.status == 2
+        is_one_sentence(ran)
+        with pytest.raises(ValueError, match="regkit"):
+            transformers.AutoModel.from_pretrained(best)
+        return
+    encoder = load_encoder(best).eval()  # type: ignore[attr-defined]
+    wanted = model.encoder.encode(model.encoder.embed(batch), batch)
+    torch.testing.assert_close(encoder.encode(encoder.embed(batch), batch), wanted)
     assert ran.status == 0, ran.err
-    noted = json.loads((folder / "scores.json").read_text(encoding="utf8"))["dev"]
-    assert json.loads(ran.out)["dev"] == noted
-    ran = regkit("eval", folder, "--split", "test", "--predictions", tmp_path / "answers", cwd=tmp_path)
-    assert ran.status == 0, ran.err  # of one of the tasks: the modules are those for all
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", ["hf", "sentence-transformers", "onnx"])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_export_gives_the_outputs_of_the_training_or_names_the_plugin(
+    place: Path, tmp_path: Path, name: str, form: str
+) -> None:
+    ran = regkit("export", trained(place, name), "--task", "same", "--format", form, "--output", "out", cwd=tmp_path)
+    if form == "onnx" or name == "small_lora":  # every difference is an error of the command
+        assert ran.status == 0, ran.err
+        return
+    assert ran.status == 2
+    is_one_sentence(ran)
+    assert f"has modules of '{name}' in" in ran.err
+
+
+@pytest.mark.slow
+def test_an_average_is_that_of_merged_weights(place: Path, tmp_path: Path) -> None:
+    """The mean of products is not the product of means; bottlenecks are averaged as they are."""
+    runs = [trained(place, "small_lora", seed) for seed in (0, 1)]
+    made = average(runs, tmp_path / "lora").folder
+    found = library.load(made, device="cpu").inference.model
+    assert found.built is None
+    each = [library.load(run, device="cpu").inference.model.encoder for run in runs]
+    mean = sum(encoder.layers[0].attention.query.weight for encoder in each) / 2
+    torch.testing.assert_close(found.encoder.layers[0].attention.query.weight, mean)
+    made = average([trained(place, "bottleneck", seed) for seed in (0, 1)], tmp_path / "bottleneck").folder
+    assert library.load(made, device="cpu").inference.model.built is not None
+    with pytest.raises(RunError):
+        average([trained(place, "bottleneck"), trained(place, "tanh")], tmp_path / "both")
+
+
+def test_a_plugin_that_is_gone_or_of_another_form_is_one_sentence(place: Path, tmp_path: Path) -> None:
+    cases: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
+        (
+            lambda plugins: plugins.update(gone=plugins.pop("bottleneck")),
+            "modules that plugin 'gone' put in, and no plugin",
+        ),
+        (
+            lambda plugins: plugins["bottleneck"].update(rank=3),
+            r"is \[4, 16\] float32 instead of \[3, 16\] float32; maybe",
+        ),
+        (
+            lambda plugins: plugins["bottleneck"].update(other=3),
+            "cannot be built again: 'bottleneck' has no option 'other'",
+        ),
+        (lambda plugins: plugins.update(tanh=3), "the plugins of regkit are"),
+    ]
+    for number, (change, says) in enumerate(cases):
+        with pytest.raises(RunError, match=says):
+            library.load(copied(place, "bottleneck", tmp_path / str(number), change), device="cpu")
+
+
+def test_a_class_that_is_not_installed_can_be_handed_in(place: Path, tmp_path: Path) -> None:
+    folder = copied(
+        place, "bottleneck", tmp_path / "run", lambda plugins: plugins.update(mine=plugins.pop("bottleneck"))
+    )
+    mine = type("Mine", (catalog.load_class("bottleneck"),), {})
+    found = answers(library.load(folder, device="cpu", plugins=[mine]))
+    assert found == answers(library.load(trained(place, "bottleneck"), device="cpu"))

@@ -15,6 +15,7 @@ from regkit.model import MultitaskModel
 from regkit.model.built import is_plain, merge
 from regkit.model.modes import mode
 from regkit.model.own import factory_of
+from regkit.model.padded import runs_padded
 from regkit.model.pooling import text_vectors
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import models
@@ -69,15 +70,20 @@ class Source:
         with torch.no_grad(), mode(model, training=False):
             return text_vectors(model.encoder, model.embed(batch), batch, self.pooling(task)).float()
 
-    def check_plain(self, task: Task, form: str) -> None:
-        """Raise ConfigError if the model of a task has modules of plugins, which only a graph of ONNX can hold."""
-        parts = ("encoder", f"heads.{task.name}")
-        if changed := [part for part in parts if not is_plain(self.model, part)]:
+    def check_form(self, task: Task, form: str) -> None:
+        """Raise ConfigError, which names the plugins, if a form cannot hold the modules that they put in.
+
+        A graph of ONNX holds all but other layers and other attention.
+        """
+        parts = {"encoder": "the encoder", f"heads.{task.name}": "its head"}
+        changed = [said for part, said in parts.items() if not is_plain(self.model, part)]
+        graph = runs_padded(self.model.encoder)
+        if changed and not (form == "onnx" and graph):
             names = " and ".join(f"'{name}'" for name in (self.model.built.plugins if self.model.built else ()))
-            part = "the encoder" if changed[0] == "encoder" else "its head"
+            remedy = "take --format onnx" if graph else "no format has their layers or attention"
             raise ConfigError(
-                f"task '{task.name}' has modules of {names} in {part} that cannot be merged into its weights, so that "
-                f"{form} cannot hold it; take --format onnx."
+                f"task '{task.name}' has modules of {names} in {changed[0]} that cannot be merged into its weights, so that "
+                f"{form} cannot hold it; {remedy}."
             )
 
     def whole(self, task: Task, pairs: Texts) -> list[tuple[str, str]]:
