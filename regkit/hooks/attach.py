@@ -21,7 +21,7 @@ from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
 from regkit.tasks.task import FINETUNE, Stage
 
-OF_THE_RUN = ("tasks", "stages", *LOG)  # hooks that belong to no stage
+OF_THE_RUN = ("tasks", "build", "stages", *LOG)  # hooks that belong to no stage
 BEFORE_STEPS = ("tasks", "prepare", "make_optimizer")  # hooks that are given the model or its encoder
 Method = Callable[..., Any]
 Answers = Sequence[Sequence[Stage]]  # to the hook `stages`: of each plugin
