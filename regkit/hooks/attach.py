@@ -19,6 +19,7 @@ from regkit.hooks.answers import NAMED, check, check_all, same_tensors
 from regkit.hooks.following import LOG
 from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
+from regkit.hooks.watch import Watch
 from regkit.tasks.task import FINETUNE, Stage
 
 TOLERATED = LOG[1:]  # hooks whose failure ends nothing but what the plugin is told
@@ -36,6 +37,7 @@ class Attached:
     plugin: object
     streams: Streams
     stopwatch: Stopwatch
+    watch: Watch
     owners: dict[str, str]  # of the terms of the loss given so far: the plugin's name; shared by all plugins of the run
     named: Sequence[str] | None = None  # the stages that the user wants it in
     added: set[str] = field(default_factory=set)  # the stages that it has added
@@ -95,7 +97,7 @@ class Attached:
             given = dict(zip(names, arguments, strict=True))
             if "records" in given:
                 given["records"] = self._of_its_stages(given["records"])
-            with kept(owner, hook, given), self._alone(hook):
+            with kept(owner, hook, given), self._alone(owner, hook, given):
                 answer = method(*given.values())
             check(owner, hook, answer, given)
             if hook == "stages":
@@ -135,11 +137,11 @@ class Attached:
                 return (yield)
             given = dict(zip(names, arguments, strict=True))
             with kept(owner, hook, given), closing(method(*arguments)) as inner:  # closed at once
-                with self._alone(hook, "before"):
+                with self._alone(owner, hook, given, "before"):
                     if next(inner, inner) is inner:
                         raise PluginError(f"{owner} does not yield.")
                 answer = yield
-                with self._alone(hook, "after"):
+                with self._alone(owner, hook, given, "after"):
                     try:
                         inner.send(self._own(answer) if hook == "stages" else answer)
                     except StopIteration as stop:
@@ -152,13 +154,17 @@ class Attached:
         return wrapper
 
     @contextmanager
-    def _alone(self, hook: str, *when: str) -> Iterator[None]:
+    def _alone(self, owner: str, hook: str, given: Mapping[str, Any], *when: str) -> Iterator[None]:
         """Run a hook on the plugin's own time, from its own random stream, and name the plugin in any error.
 
         Running out of memory is nobody's fault, and the loop has a remedy: that error passes as it is, with a note. Nor is
         it a plugin's fault that another process is gone.
         """
-        with self.stopwatch.on(self.name), self.streams.seeded(self.name, hook, *when):
+        with (
+            self.streams.seeded(self.name, hook, *when),
+            self._watched(owner, hook, given),
+            self.stopwatch.on(self.name),
+        ):
             try:
                 yield
             except EncoderError as error:  # of an encoder without what the plugin asks of it
@@ -178,6 +184,12 @@ class Attached:
                     ) from error
                 place = ", ".join(str(part) for part in self.streams.place) or "the start"
                 raise PluginError(f"plugin '{self.name}' failed in {hook} at {place}: {last_line(error)}.") from error
+
+    def _watched(self, owner: str, hook: str, given: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Watch a hook in some of the steps; what only follows the run changes nothing in it."""
+        if hook in LOG or not self.watch.on:
+            return nullcontext()
+        return self.watch.over(self.plugin, owner, hook, given)
 
     def _own(self, answers: Answers) -> Answers:
         """Select the stages in which the plugin acts; a wrapper sees and changes no others."""
