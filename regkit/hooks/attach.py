@@ -15,13 +15,14 @@ from torch import nn
 from regkit.base.errors import EncoderError, PluginError, RegkitError, nearest
 from regkit.base.failures import gone, last_line, ran_out, reason
 from regkit.base.randomness import Streams
-from regkit.hooks.answers import NAMED, check, check_all, same_tensors
+from regkit.hooks.answers import NAMED, check, check_all, check_gradient, same_tensors
 from regkit.hooks.following import LOG
 from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
 from regkit.hooks.watch import Watch
 from regkit.tasks.task import FINETUNE, Stage
 
+HOOKS = tuple(name for name in vars(Hooks) if not name.startswith("_"))
 TOLERATED = LOG[1:]  # hooks whose failure ends nothing but what the plugin is told
 OF_THE_RUN = ("tasks", "stages", *LOG)  # hooks that belong to no stage
 BEFORE_STEPS = ("tasks", "prepare", "make_optimizer")  # hooks that are given the model or its encoder
@@ -70,6 +71,13 @@ class Attached:
     def methods(self) -> SimpleNamespace:
         """Wrap the plugin's hook implementations for pluggy. Raises PluginError for one that fits no hook."""
         found = implementations(self.plugin)
+        if unmarked := [
+            hook for hook in HOOKS if hook not in found and inspect.isroutine(getattr(self.plugin, hook, None))
+        ]:
+            raise PluginError(
+                f"plugin '{self.name}' has a method {unmarked[0]} without @hookimpl, so it would never be called as a "
+                "hook; mark it, or give it another name."
+            )
         if not found:
             raise PluginError(f"plugin '{self.name}' attaches to no hook; mark its methods with @hookimpl.")
         have = [name for name in ("state_dict", "load_state_dict") if hasattr(self.plugin, name)]
@@ -100,6 +108,7 @@ class Attached:
             with kept(owner, hook, given), self._alone(owner, hook, given):
                 answer = method(*given.values())
             check(owner, hook, answer, given)
+            check_gradient(owner, hook, answer, given.values())
             if hook == "stages":
                 self.added.update(stage.name for stage in answer)
             if hook == "extra_losses":
@@ -146,6 +155,7 @@ class Attached:
                         inner.send(self._own(answer) if hook == "stages" else answer)
                     except StopIteration as stop:
                         check_all(owner, hook, stop.value, given)
+                        check_gradient(owner, hook, stop.value, [answer])
                         if hook == "extra_losses":
                             self._claim(sorted(chain(*stop.value)), chain(*answer))
                         return self._put_back(answer, stop.value) if hook == "stages" else stop.value
@@ -242,9 +252,8 @@ def is_wrapper(method: Any) -> bool:
 
 
 def _check_signature(name: str, hook: str, method: Any) -> None:
-    hooks = [known for known in vars(Hooks) if not known.startswith("_")]
-    if hook not in hooks:
-        raise PluginError(f"plugin '{name}' implements '{hook}', which is no hook. {nearest(hook, hooks)}")
+    if hook not in HOOKS:
+        raise PluginError(f"plugin '{name}' implements '{hook}', which is no hook. {nearest(hook, HOOKS)}")
     if hook in DECIDE and method.regkit_impl["trylast"] and not is_wrapper(method):
         raise PluginError(f"plugin '{name}': {hook} is marked trylast, so the default would answer before it.")
     if method.regkit_impl["hookwrapper"]:

@@ -174,7 +174,7 @@ def tiny_run(
     composition = compose(plugins, Defaults(tasks, stage), streams, stages)
     tasks = composition.tasks(tasks, tiny_tokenizer(), encoder)
     model = MultitaskModel(encoder, tasks, streams, dropout=dropout)
-    passes = Passes(model, composition.hook, streams)
+    passes = Passes(model, composition.hook, streams, plugins=composition.in_steps())
     state = State(model, composition.hook, streams, plugins, composition.acts)
     return Trainer(passes, state, tasks, Fit(micro_batch_tokens), processes), composition
 
