@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
@@ -86,6 +86,7 @@ ROWS: Mapping[str, tuple[str, str, Callable[[Any], int]]] = {
 }
 
 COLLECT = ("tasks", "stages", *NAMED)
+FORWARD = ("embed", "encode", "predict", "task_loss")  # hooks whose answers are on the way from the weights to the loss
 
 
 def check(owner: str, hook: str, answer: Any, given: Mapping[str, Any]) -> None:
@@ -122,14 +123,35 @@ def _check_named(owner: str, hook: str, answer: object) -> None:
     holds, needed = NAMED[hook]
     if not isinstance(answer, Mapping):
         raise PluginError(f"{owner} returns {_described(answer)}; it needs {{name: {needed}}}{_end(answer)}")
+    if hook == "extra_losses" and TASK in answer:
+        raise PluginError(f"{owner} calls a term '{TASK}', as the clean loss is called; give it another name.")
     for name, value in answer.items():
         if not (isinstance(name, str) and name and name.isprintable()):
             said = "a name is printable text"
             raise PluginError(f"{owner} returns a dictionary with {short(repr(name))} as a name; {said}.")
         if not holds(value):
             raise PluginError(f"{owner} gives '{short(name)}' as {_described(value)}; it needs to be {needed}.")
-    if hook == "extra_losses" and TASK in answer:
-        raise PluginError(f"{owner} calls a term '{TASK}', as the clean loss is called; give it another name.")
+        if hook == "extra_losses" and _detached(value):
+            raise PluginError(
+                f"{owner} gives '{short(name)}' without a gradient, so it trains nothing; compute it from output, "
+                "embeddings or predict, without detach(), item() and no_grad()."
+            )
+
+
+def _detached(term: Tensor) -> bool:
+    """Whether a term has no gradient and is not 0, as one is that has nothing to say of a batch."""
+    return torch.is_grad_enabled() and not term.requires_grad and bool(term)
+
+
+def check_gradient(owner: str, hook: str, answer: Any, sources: Iterable[object]) -> None:
+    """Raise PluginError if an answer of the forward pass has lost the gradient that one of its sources has."""
+    if hook not in FORWARD or not torch.is_grad_enabled() or answer.requires_grad:
+        return
+    if any(isinstance(source, Tensor) and source.requires_grad for source in sources):
+        raise PluginError(
+            f"{owner} returns a tensor without a gradient, so nothing before it is trained; leave out detach(), item() and "
+            "no_grad(), or multiply by 0 what shall not be trained."
+        )
 
 
 def _described(value: object) -> str:
@@ -137,6 +159,8 @@ def _described(value: object) -> str:
         return "nothing"
     if isinstance(value, Batch):
         return f"a Batch of {len(value)} examples"
+    if isinstance(value, Task | Stage):
+        return f"the {type(value).__name__.lower()} '{short(value.name)}'"
     if isinstance(value, Tensor):
         kind = "" if value.is_floating_point() and not value.is_meta else f"{value.dtype} ".removeprefix("torch.")
         return f"a {kind}tensor of shape {list(value.shape)}{' on meta' if value.is_meta else ''}"

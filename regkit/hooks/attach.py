@@ -15,12 +15,14 @@ from torch import nn
 from regkit.base.errors import EncoderError, PluginError, RegkitError, nearest
 from regkit.base.failures import gone, last_line, ran_out, reason
 from regkit.base.randomness import Streams
-from regkit.hooks.answers import NAMED, check, check_all, same_tensors
+from regkit.hooks.answers import NAMED, check, check_all, check_gradient, same_tensors
 from regkit.hooks.following import LOG
 from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
+from regkit.hooks.watch import Watch
 from regkit.tasks.task import FINETUNE, Stage
 
+HOOKS = tuple(name for name in vars(Hooks) if not name.startswith("_"))
 OF_THE_RUN = ("tasks", "build", "stages", *LOG)  # hooks that belong to no stage
 BEFORE_STEPS = ("tasks", "prepare", "make_optimizer")  # hooks that are given the model or its encoder
 Method = Callable[..., Any]
@@ -35,6 +37,7 @@ class Attached:
     plugin: object
     streams: Streams
     stopwatch: Stopwatch
+    watch: Watch
     owners: dict[str, str]  # of the terms of the loss given so far: the plugin's name; shared by all plugins of the run
     named: Sequence[str] | None = None  # the stages that the user wants it in
     added: set[str] = field(default_factory=set)  # the stages that it has added
@@ -69,6 +72,13 @@ class Attached:
     def methods(self) -> SimpleNamespace:
         """Wrap the plugin's hook implementations for pluggy. Raises PluginError for one that fits no hook."""
         found = implementations(self.plugin)
+        if unmarked := [
+            hook for hook in HOOKS if hook not in found and inspect.isroutine(getattr(self.plugin, hook, None))
+        ]:
+            raise PluginError(
+                f"plugin '{self.name}' has a method {unmarked[0]} without @hookimpl, so it would never be called as a "
+                "hook; mark it, or give it another name."
+            )
         if not found:
             raise PluginError(f"plugin '{self.name}' attaches to no hook; mark its methods with @hookimpl.")
         have = [name for name in ("state_dict", "load_state_dict") if hasattr(self.plugin, name)]
@@ -96,9 +106,10 @@ class Attached:
             given = dict(zip(names, arguments, strict=True))
             if "records" in given:
                 given["records"] = self._of_its_stages(given["records"])
-            with kept(owner, hook, given), self._alone(hook):
+            with kept(owner, hook, given), self._alone(owner, hook, given):
                 answer = method(*given.values())
             check(owner, hook, answer, given)
+            check_gradient(owner, hook, answer, given.values())
             if hook == "stages":
                 self.added.update(stage.name for stage in answer)
             if hook == "extra_losses":
@@ -139,15 +150,16 @@ class Attached:
                 return (yield)
             given = dict(zip(names, arguments, strict=True))
             with kept(owner, hook, given), closing(method(*arguments)) as inner:  # closed at once
-                with self._alone(hook, "before"):
+                with self._alone(owner, hook, given, "before"):
                     if next(inner, inner) is inner:
                         raise PluginError(f"{owner} does not yield.")
                 answer = yield
-                with self._alone(hook, "after"):
+                with self._alone(owner, hook, given, "after"):
                     try:
                         inner.send(self._own(answer) if hook == "stages" else answer)
                     except StopIteration as stop:
                         check_all(owner, hook, stop.value, given)
+                        check_gradient(owner, hook, stop.value, [answer])
                         if hook == "extra_losses":
                             self._claim(sorted(chain(*stop.value)), chain(*answer))
                         return self._put_back(answer, stop.value) if hook == "stages" else stop.value
@@ -156,13 +168,17 @@ class Attached:
         return wrapper
 
     @contextmanager
-    def _alone(self, hook: str, *when: str) -> Iterator[None]:
+    def _alone(self, owner: str, hook: str, given: Mapping[str, Any], *when: str) -> Iterator[None]:
         """Run a hook on the plugin's own time, from its own random stream, and name the plugin in any error.
 
         Running out of memory is nobody's fault, and the loop has a remedy: that error passes as it is, with a note. Nor is
         it a plugin's fault that another process is gone.
         """
-        with self.stopwatch.on(self.name), self.streams.seeded(self.name, hook, *when):
+        with (
+            self.streams.seeded(self.name, hook, *when),
+            self._watched(owner, hook, given),
+            self.stopwatch.on(self.name),
+        ):
             try:
                 yield
             except EncoderError as error:  # of an encoder without what the plugin asks of it
@@ -182,6 +198,12 @@ class Attached:
                     ) from error
                 place = ", ".join(str(part) for part in self.streams.place) or "the start"
                 raise PluginError(f"plugin '{self.name}' failed in {hook} at {place}: {last_line(error)}.") from error
+
+    def _watched(self, owner: str, hook: str, given: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Watch a hook in some of the steps; what only follows the run changes nothing in it."""
+        if hook in LOG or not self.watch.on:
+            return nullcontext()
+        return self.watch.over(self.plugin, owner, hook, given)
 
     def _own(self, answers: Answers) -> Answers:
         """Select the stages in which the plugin acts; a wrapper sees and changes no others."""
@@ -234,9 +256,8 @@ def is_wrapper(method: Any) -> bool:
 
 
 def _check_signature(name: str, hook: str, method: Any) -> None:
-    hooks = [known for known in vars(Hooks) if not known.startswith("_")]
-    if hook not in hooks:
-        raise PluginError(f"plugin '{name}' implements '{hook}', which is no hook. {nearest(hook, hooks)}")
+    if hook not in HOOKS:
+        raise PluginError(f"plugin '{name}' implements '{hook}', which is no hook. {nearest(hook, HOOKS)}")
     if hook in DECIDE and method.regkit_impl["trylast"] and not is_wrapper(method):
         raise PluginError(f"plugin '{name}': {hook} is marked trylast, so the default would answer before it.")
     if method.regkit_impl["hookwrapper"]:

@@ -13,6 +13,7 @@ from regkit.hooks import catalog
 from regkit.hooks.attach import Attached
 from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
+from regkit.hooks.watch import Watch
 from regkit.model import Encoder, MultitaskModel
 from regkit.model.built import build
 from regkit.model.tokenizer import Tokenizer
@@ -26,6 +27,7 @@ class Composition:
     manager: pluggy.PluginManager
     plugins: Mapping[str, Any]  # by name, in the order of the command line
     stopwatch: Stopwatch  # stands still until somebody starts it
+    watch: Watch  # notices what plugins do beside their answers
     owners: dict[str, str] = field(default_factory=dict)  # of the terms of the loss given so far: the plugin's name
     attached: dict[str, Attached] = field(default_factory=dict)  # by name, in the same order
 
@@ -127,9 +129,12 @@ def compose(
     manager = pluggy.PluginManager("regkit")
     manager.add_hookspecs(Hooks)
     manager.register(defaults, "defaults")
-    found = Composition(manager, plugins, Stopwatch(streams.device))
+    found = Composition(manager, plugins, Stopwatch(streams.device), Watch(streams, plugins))
+    found.observe(found.watch)
     for name, plugin in plugins.items():
-        found.attached[name] = Attached(name, plugin, streams, found.stopwatch, found.owners, named.get(name))
+        found.attached[name] = Attached(
+            name, plugin, streams, found.stopwatch, found.watch, found.owners, named.get(name)
+        )
     for name in reversed(list(plugins)):  # pluggy calls the last registered first
         manager.register(found.attached[name].methods(), name)
     manager.check_pending()

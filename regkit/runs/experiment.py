@@ -83,6 +83,7 @@ class Experiment:
         tasks = [drawn(whole, draws.get(name)) for name, whole in read.items()]
         own, stage = (tasks, _stage(settings, tasks)) if settings.finetune else ([], None)
         composition = compose(plugins, Defaults(own, stage), streams, named)
+        composition.watch.every = settings.measure_every
         tasks = composition.tasks(tasks, tokenizer, encoder)
         rate = 0.1 if settings.dropout is None else settings.dropout
         pooling = settings.pooling or (made_for(weights) if weights else usual(encoder))
@@ -94,7 +95,7 @@ class Experiment:
             composition.build(model, tasks)
         model.to(streams.device)
         trainer = Trainer(
-            Passes(model, composition.hook, streams, _precision(settings, streams.device)),
+            Passes(model, composition.hook, streams, _precision(settings, streams.device), composition.in_steps()),
             State(model, composition.hook, streams, plugins, composition.acts),
             tasks,
             Fit(settings.micro_batch_tokens, settings.memory),

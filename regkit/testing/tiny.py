@@ -175,7 +175,7 @@ def tiny_run(
     tasks = composition.tasks(tasks, tiny_tokenizer(), encoder)
     model = MultitaskModel(encoder, tasks, streams, dropout=dropout)
     composition.build(model, tasks)
-    passes = Passes(model, composition.hook, streams)
+    passes = Passes(model, composition.hook, streams, plugins=composition.in_steps())
     state = State(model, composition.hook, streams, plugins, composition.acts)
     return Trainer(passes, state, tasks, Fit(micro_batch_tokens), processes), composition
 

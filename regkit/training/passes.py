@@ -1,6 +1,6 @@
 """Passes: run the forward passes of one micro-batch and compute the terms of its loss."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -43,6 +43,7 @@ class Passes:
     hook: Any  # pluggy's relay: one callable a hook
     streams: Streams
     precision: torch.dtype = torch.float32
+    plugins: Sequence[str] = ()  # those that take part in a step
 
     def losses(self, task: Task, batch: Batch) -> dict[str, Tensor]:
         """Compute every term of the loss of a micro-batch, by name."""

@@ -1,6 +1,7 @@
 """Update: the gradient of one optimizer update, from one batch of each chosen task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,11 @@ from regkit.tasks.task import Task
 from regkit.training.passes import Passes
 from regkit.training.rows import give_gradient, room_for_gradients, take_gradient
 
+# What torch says of a graph that cannot be gone back through, and what a hook did then.
+SPOILT = {
+    "a second time": "calls backward(), or keeps a tensor of an earlier step without detach()",
+    "modified by an inplace operation": "changes in place what the pass still needs",
+}
 Chosen = Sequence[tuple[Task, Sequence[Batch]]]  # the tasks of an update, each with its batch in micro-batches
 
 
@@ -72,9 +78,24 @@ class Update:
                     f"the loss of task '{task.name}' has no gradient: a hook that answers or wraps embed, encode, predict "
                     "or task_loss detached it from the weights."
                 )
-            torch.autograd.backward(whole)
+            with self._explained(task):
+                torch.autograd.backward(whole)
             totals = {name: term.detach() + totals.get(name, 0) for name, term in terms.items()}
         return totals
+
+    @contextmanager
+    def _explained(self, task: Task) -> Iterator[None]:
+        """Say what the hooks may have done where torch cannot go back through the graph that they left."""
+        try:
+            yield
+        except RuntimeError as error:
+            done = next((done for said, done in SPOILT.items() if said in str(error)), "")
+            if not done:
+                raise
+            plugins = " or ".join(f"'{name}'" for name in self.passes.plugins)
+            raise PluginError(
+                f"the loss of task '{task.name}' has no gradient any more: a hook of {plugins} {done}."
+            ) from error
 
     @torch.no_grad()
     def reevaluate(self) -> dict[str, Tensor]:

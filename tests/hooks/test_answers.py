@@ -85,7 +85,7 @@ def test_a_wrapper_without_return_is_named(hook: str) -> None:
         ("epoch_steps", None, "returns nothing; it needs a whole number"),
         ("choose_tasks", [], "returns a list of nothing; it needs a list of one or more tasks, each of them once."),
         ("choose_tasks", ["sst"], "returns a list of 1 str; it needs a list of one or more tasks"),
-        ("choose_tasks", tiny_task("x", Binary()), "of type Task; it needs a list of one or more tasks"),
+        ("choose_tasks", tiny_task("x", Binary()), "returns the task 'x'; it needs a list of one or more tasks"),
         (
             "choose_tasks",
             [tiny_task("x", Binary())] * 2,
@@ -109,7 +109,7 @@ def test_a_wrapper_without_return_is_named(hook: str) -> None:
         ("make_optimizer", torch.optim.LBFGS([nn.Parameter(torch.ones(1))]), "it needs a torch optimizer whose step"),
         ("task_loss", 1.5, "returns 1.5, of type float; it needs a scalar tensor"),
         ("embed", torch.ones(3), "returns a tensor of shape [3]; it needs a tensor of real numbers, [tokens, width]."),
-        ("stages", Stage("x", []), "of type Stage; it needs a list of stages."),
+        ("stages", Stage("x", []), "returns the stage 'x'; it needs a list of stages."),
         ("tasks", [1], "returns a list of 1 int; it needs a list of tasks."),
         ("stages", None, "returns nothing; it needs a list of stages; is a `return` missing?"),
         ("tasks", None, "returns nothing; it needs a list of tasks; is a `return` missing?"),
@@ -119,6 +119,11 @@ def test_a_wrapper_without_return_is_named(hook: str) -> None:
         ("extra_losses", torch.ones(()), "returns a tensor of shape []; it needs {name: a scalar tensor"),
         ("extra_losses", {"x": 1.5}, "gives 'x' as 1.5, of type float; it needs to be a scalar tensor, such as a mean"),
         ("extra_losses", {"x": torch.ones(2)}, "gives 'x' as a tensor of shape [2]; it needs to be a scalar tensor"),
+        (
+            "extra_losses",
+            {"x": torch.ones(())},
+            "gives 'x' without a gradient, so it trains nothing; compute it from output",
+        ),
         ("extra_losses", {3: torch.ones(())}, "returns a dictionary with 3 as a name; a name is printable text."),
         ("extra_losses", {"task": torch.ones(())}, "calls a term 'task', as the clean loss is called; give it another"),
     ],
@@ -386,11 +391,33 @@ def test_an_optimizer_without_weights_of_the_model_is_refused() -> None:
     assert found == "the optimizer of stage 'finetune' has none of the model's weights; make_optimizer gives them."
 
 
-@pytest.mark.parametrize("hook", ["task_loss", "predict", "encode"])
-def test_a_loss_without_gradient_names_the_task(hook: str) -> None:
+@pytest.mark.parametrize("hook", ["embed", "task_loss", "predict", "encode"])
+def test_a_wrapper_that_detaches_the_loss_is_named(hook: str) -> None:
     found = said(wrapped(hook, lambda value: value.detach()))
-    assert re.match(
-        r"the loss of task '\w+' has no gradient: a hook that answers or wraps embed, encode, predict or", found
+    assert found.startswith(f"plugin 'a': the wrapper {hook} returns a tensor without a gradient, so nothing before it")
+
+
+def test_a_decider_that_detaches_the_loss_is_named() -> None:
+    found = said(plugin(task_loss=lambda self, output: output.detach().float().mean()))
+    assert found.startswith(
+        "plugin 'a': task_loss returns a tensor without a gradient, so nothing before it is trained"
+    )
+
+
+def test_a_loss_without_gradient_names_the_task_where_it_cannot_name_a_plugin() -> None:
+    found = said(plugin(task_loss=lambda self: torch.ones(())))
+    assert re.match(r"the loss of task '\w+' has no gradient: a hook that answers or wraps embed, encode, predict", found)
+
+
+def test_a_term_that_has_nothing_to_say_of_a_batch_may_be_a_plain_zero() -> None:
+    tiny_trainer({"a": plugin(extra_losses=lambda self: {"x": torch.zeros(())})}, steps=1).train()
+
+
+def test_a_method_with_a_hooks_name_and_no_mark_is_refused() -> None:
+    unmarked = type("Plugin", (), {"prepare": hookimpl(lambda self: None), "extra_losses": lambda self: {}})()
+    assert said(unmarked) == (
+        "plugin 'a' has a method extra_losses without @hookimpl, so it would never be called as a hook; mark it, or give "
+        "it another name."
     )
 
 

@@ -1,0 +1,145 @@
+"""Rules: what may not change while a plugin's hook runs, and the sentence for each."""
+
+import random
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from regkit.hooks.following import LOG
+from regkit.hooks.marks import GENERATORS, mark, of_numpy, parts, state_of
+from regkit.hooks.spec import Hooks
+
+ALL = tuple(name for name in vars(Hooks) if not name.startswith("_") and name not in LOG)
+FORWARD = ("augment", "embed", "encode", "predict", "task_loss", "extra_losses", "measure")  # before the backward pass
+BEGIN = ("build", "prepare", "make_optimizer")  # hooks before the first step of a stage
+STEPS = tuple(hook for hook in ALL if hook not in BEGIN)
+SETTLED = tuple(hook for hook in STEPS if hook != "after_step")  # hooks that leave the weights as they are
+CHANGEABLE = ("model", "optimizer", "encoder", "tokenizer", "gradients")  # arguments that a hook may change
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a plugin's hook, or one half of a wrapper's."""
+
+    plugin: object
+    owner: str  # begins the sentence: `plugin 'smart': extra_losses`
+    hook: str
+    given: Mapping[str, Any]  # the arguments
+    weights: Mapping[str, nn.Parameter] = field(default_factory=dict)  # of the model in training, by name
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+    first: bool = True  # whether it is in one of the first steps of a stage, or before them
+
+
+class Rule(NamedTuple):
+    """What may not change while some of the hooks run."""
+
+    look: Callable[[Call], Mapping[str, object]]  # what is compared, by name
+    hooks: Container[str]
+    says: str  # the end of the sentence, with a place for the name of what has changed
+    refused: bool = True  # or else it is said once
+    certain: bool = True  # or else it is refused when it is seen a second time
+
+    def broken(self, before: Mapping[str, object], call: Call) -> str:
+        """Name what is not as it was `before` the call; nothing if all is."""
+        after = self.look(call)
+        return next((name for name in {**before, **after} if before.get(name) != after.get(name)), "")
+
+
+def settings(call: Call) -> Mapping[str, object]:
+    """Look at torch's settings for all of the process."""
+    return {"the recording of gradients": torch.is_grad_enabled(), "the default dtype": torch.get_default_dtype()}
+
+
+def gradients(call: Call) -> Mapping[str, object]:
+    """Look at the gradient of each weight."""
+    return {name: mark(weight.grad) for name, weight in call.weights.items()}
+
+
+def weights(call: Call) -> Mapping[str, object]:
+    """Look at torch's count of the changes of each weight."""
+    return {name: mark(weight) for name, weight in call.weights.items()}
+
+
+def values(call: Call) -> Mapping[str, object]:
+    """Look at the norm of each weight in the first steps: torch does not count changes by `.data`."""
+    if not (call.first and call.weights):
+        return {}
+    norms = [weight.detach().norm().float() for weight in call.weights.values()]
+    return dict(zip(call.weights, map(str, torch.stack(norms).tolist()), strict=True))  # as text, NaN equals itself
+
+
+def trained(call: Call) -> Mapping[str, object]:
+    """Look at which weights are trained."""
+    return {name: weight.requires_grad for name, weight in call.weights.items()}
+
+
+def modes(call: Call) -> Mapping[str, object]:
+    """Look at the mode of each module."""
+    return {name or "the model": module.training for name, module in call.modules.items()}
+
+
+def generators(call: Call) -> Mapping[str, object]:
+    """Look at the generators that no seed of a run sets."""
+    return {"Python's random": hash(random.getstate()), "numpy's global generator": of_numpy(np.random.get_state())}
+
+
+def arguments(call: Call) -> Mapping[str, object]:
+    """Look at the arguments that are given to others too."""
+    return {name: mark(value) for name, value in call.given.items() if name not in CHANGEABLE}
+
+
+def unkept(call: Call) -> Mapping[str, object]:
+    """Look at the attributes of a plugin that keeps nothing in a checkpoint."""
+    return {name: mark(part) for name, part in _unkept(call).items()}
+
+
+def own_generators(call: Call) -> Mapping[str, object]:
+    """Look at the generators of a plugin that keeps nothing in a checkpoint."""
+    return {name: state_of(part) for name, part in _unkept(call).items() if isinstance(part, tuple(GENERATORS))}
+
+
+def _unkept(call: Call) -> Mapping[str, object]:
+    """List a plugin's attributes, without the model in training, unless a checkpoint keeps some of them."""
+    own = {} if hasattr(call.plugin, "state_dict") else parts(call.plugin)
+    model = call.modules.get("")
+    return {name: part for name, part in own.items() if part is not model}
+
+
+RULES = (
+    Rule(settings, ALL, "leaves {} changed for all that follows; put it back, and before a `yield` too"),
+    Rule(
+        gradients,
+        FORWARD,
+        "changes the gradient of {}, as backward() and zero_grad() do; take gradients by torch.autograd.grad, which "
+        "leaves no trace",
+    ),
+    Rule(weights, FORWARD, "changes the weight {} in place; change weights in after_step or prepare"),
+    Rule(values, SETTLED, "leaves the weight {} changed; put it back, or change it in after_step or prepare"),
+    Rule(trained, FORWARD, "leaves requires_grad of {} changed; put it back"),
+    Rule(modes, STEPS, "leaves the mode of {} changed; put it back, or ask predict(..., dropout='off')"),
+    Rule(
+        generators,
+        ALL,
+        "draws from {}, which no seed of the run sets; draw with torch's default generators, as torch.rand does",
+        certain=False,  # a thread, such as that of a tracker, may have drawn meanwhile
+    ),
+    Rule(arguments, ALL, "changes `{}` in place, which others are given too; change a copy"),
+    Rule(
+        own_generators,
+        STEPS,
+        "draws from `{}`, whose state no checkpoint keeps, so a resumed run draws other numbers; draw with torch's "
+        "default generators, as torch.rand does",
+        refused=False,
+    ),
+    Rule(
+        unkept,
+        ("after_step", "evaluated"),
+        "changes `{}`, which no checkpoint keeps, so a resumed run begins without it; give the plugin state_dict and "
+        "load_state_dict",
+        refused=False,
+    ),
+)
