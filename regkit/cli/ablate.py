@@ -41,7 +41,7 @@ def ablate(
         print_lines(console, left_out)
     plan = read_plan(study).joined(plan, f"study '{place.name}'") if study and begun else plan
     results = read_results(study, plan) if study else [Result(*cell, "waiting") for cell in plan.cells()]
-    print_lines(console, describe(place, plan, results))
+    print_lines(console, [*plans.code_run(), *describe(place, plan, results)])
     print_lines(console, check_rows(plan, results, runner.shared))
     if dry_run:
         return

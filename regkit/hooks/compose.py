@@ -9,6 +9,7 @@ import pluggy
 
 from regkit.base.errors import PluginError, nearest
 from regkit.base.randomness import Streams
+from regkit.hooks import contract
 from regkit.hooks.attach import Attached
 from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
@@ -115,6 +116,7 @@ def compose(
     manager.register(defaults, "defaults")
     found = Composition(manager, plugins, Stopwatch(streams.device))
     for name, plugin in plugins.items():
+        contract.check(name, getattr(plugin, contract.ATTRIBUTE, None))
         found.attached[name] = Attached(name, plugin, streams, found.stopwatch, found.owners, named.get(name))
     for name in reversed(list(plugins)):  # pluggy calls the last registered first
         manager.register(found.attached[name].methods(), name)

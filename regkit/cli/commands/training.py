@@ -5,10 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from regkit.cli.arguments import DryRun, Output, Plugins
+from regkit.cli.arguments import DryRun, Output, Plugins, read_plugins
 from regkit.cli.gather import check, gather
 from regkit.cli.options import takes_settings
-from regkit.hooks import catalog
 from regkit.runs import folders
 from regkit.runs.settings import GROUPS
 from regkit.runs.settings import options as known_settings
@@ -58,7 +57,7 @@ def train(
     """Train a multitask model and leave a run folder behind."""
     run = folders.to_resume(resume, output)
     base = run / folders.CONFIG if run and resume != folders.AUTO and not config else config
-    chosen = gather(base, settings, [catalog.parse(text) for text in plugin or []])
+    chosen = gather(base, settings, read_plugins(plugin))
     if run is None:
         folders.check_free(output)
     check(chosen, begins=run is None)
@@ -96,7 +95,7 @@ def pretrain(
 
     More options: --plugin domain:length=256,whole_words=true. It goes on like every run: regkit train --resume FOLDER.
     """
-    chosen = gather(None, {"data": None, **settings, "finetune": False}, [catalog.parse(text) for text in plugin or []])
+    chosen = gather(None, {"data": None, **settings, "finetune": False}, read_plugins(plugin))
     given = {name: getattr(chosen, name) for name in DOMAINS_OWN if name in settings}
     domain = {"corpus": corpus, **given, **chosen.plugins.get(DOMAIN, {})}
     defaults = {name: option.default for name, option in known_settings().items() if name in given}
