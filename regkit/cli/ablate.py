@@ -51,7 +51,7 @@ def ablate(
         print_lines(console, left_out)
     plan = noted.joined(plan, f"study '{place.name}'") if noted else plan
     results = read_results(study, plan) if study else [Result(*cell, "waiting") for cell in plan.cells()]
-    print_lines(console, describe(place, plan, results))
+    print_lines(console, [*plans.code_run(), *describe(place, plan, results)])
     if not (study and noted and is_done(plan, study)):
         check_given(plan.settings, missing)
         print_lines(console, check_rows(plan, results, runner.shared))

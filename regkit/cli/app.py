@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Callable
+from contextvars import copy_context
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -77,7 +78,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
     try:
-        if status := app(standalone_mode=False):
+        if status := copy_context().run(app, standalone_mode=False):  # what a command may run ends with it
             raise KeyboardInterrupt if status == INTERRUPTED else SystemExit(status)
     except SystemExit as end:  # rich's status 1 for `regkit train --help | head` is no error
         sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)

@@ -1,11 +1,12 @@
 """Arguments: options that several commands have."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from regkit.cli.gather import make_importable
+from regkit.cli.gather import make_importable, parse
 from regkit.cli.options import flag
 from regkit.hooks import catalog
 from regkit.runs.settings import Settings
@@ -22,7 +23,7 @@ Plugins = Annotated[
         "--plugin",
         "-p",
         metavar="NAME[:key=value,...]",
-        help="Attach a plugin; the first is the outermost.",
+        help="Attach a plugin, or ./FILE.py with one; the first is the outermost.",
         autocompletion=plugin_names,
     ),
 ]
@@ -38,6 +39,24 @@ EncoderFactory = Annotated[
     str | None, typer.Option(metavar="MODULE:FUNCTION", help="What builds the encoder, if it is one of your own.")
 ]
 ScoresAsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print the scores as JSON, and nothing else.")]
+
+
+def allowed(text: str) -> str:
+    """Let the command run the code of a file that is named as a plugin, and name it as if it were installed.
+
+    Of `./mine.py:Mine:weight=2` that is `mine:weight=2`; any other text stays as it is. Nothing is run yet. Raises
+    PluginError.
+    """
+    if found := catalog.read_file(text):
+        file, text = found
+        catalog.allow(file)
+    return text
+
+
+def read_plugins(texts: Iterable[str] | None) -> list[tuple[str, dict[str, Any]]]:
+    """Read --plugin: names with their options, and with the code of those in files. Raises ConfigError or PluginError."""
+    parsed = parse([allowed(text) for text in texts or []])
+    return [(name, catalog.noted(name, options)) for name, options in parsed]
 
 
 def check_factory(encoder_factory: str | None) -> None:

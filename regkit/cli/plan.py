@@ -7,6 +7,7 @@ import torch
 
 from regkit.base.errors import PluginError
 from regkit.base.wording import percent
+from regkit.hooks import catalog
 from regkit.hooks.catalog import needs_whole_batches
 from regkit.model.adapter import Adapter
 from regkit.model.own import Own
@@ -15,6 +16,14 @@ from regkit.tasks.task import Stage, Task, scorable
 from regkit.training.caveats import left_out, undefined
 from regkit.training.loop import Trainer
 from regkit.training.stages import check_surgery, check_weights, collect_stages, measure_length, surgeons
+
+
+def code_run() -> list[str]:
+    """Say which files the user lets this command run the code of."""
+    return [
+        f"plugin {name}: running the code of {file.path}, class {file.attr}, sha256 {file.sha256[:12]}"
+        for name, file in catalog.files().items()
+    ]
 
 
 def plan(experiment: Experiment) -> list[str]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from regkit.base.errors import typed
 from regkit.base.files import follow
 from regkit.cli.display import Display, print_effects, print_scores
-from regkit.cli.plan import plan
+from regkit.cli.plan import code_run, plan
 from regkit.cli.terminal import Terminal, print_line, print_lines
 from regkit.cli.trial import details
 from regkit.distributed.launch import find_device, joined
@@ -44,9 +44,9 @@ def train(
     """
     with joined(find_device(settings.device)) as processes:
         console = Terminal(quiet=quiet or not processes.first)
-        if base and settings.plugins:
-            print_lines(console, [f"importing, as {base} asks: {resuming.sources(settings)}"])
-        print_lines(console, said)
+        if base and (asked := resuming.sources(settings)):
+            print_lines(console, [f"importing, as {base} asks: {asked}"])
+        print_lines(console, [*code_run(), *said])
         if run is None:
             folders.check_free(output)
             return _train(console, Experiment.build(settings, processes), output, None, dry_run)

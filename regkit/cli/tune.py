@@ -9,6 +9,7 @@ from regkit.base.errors import ConfigError, RegkitError, typed
 from regkit.base.files import write
 from regkit.cli.ablate import check_given, check_rows
 from regkit.cli.comparison import show
+from regkit.cli.plan import code_run
 from regkit.cli.terminal import Terminal, print_lines
 from regkit.cli.workers import let_work
 from regkit.experiments.asked import is_done
@@ -34,7 +35,7 @@ def tune(
     console, runner = Terminal(), Runner(keep_weights=keep_weights)
     study = Study.find(place.name, place.folder, place.address)
     search = _joined(search, study, place)
-    print_lines(console, describe(place, search))
+    print_lines(console, [*code_run(), *describe(place, search)])
     default = search.plan([search.row(DEFAULT, {})], search.seeds)
     results = read_results(study, default) if study else []
     if not (study and is_done(search, study)):
@@ -109,7 +110,7 @@ def conclude(place: Place, found: Found) -> list[str]:
     """Say what the search found, and how to train with it."""
     lines = found.conclusion()
     if (place.folder / BEST).is_file() and found.progress.is_searched:
-        lines.append(
-            f"to train with it: {typed('regkit', 'train', place.folder / BEST, *found.search.settings.allowance())}"
-        )
+        settings = found.search.settings
+        allowance = [*settings.allowance(), *settings.code()]
+        lines.append(f"to train with it: {typed('regkit', 'train', place.folder / BEST, *allowance)}")
     return lines

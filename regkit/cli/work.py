@@ -4,6 +4,7 @@ from contextlib import closing
 from functools import partial
 
 from regkit.base.errors import ConfigError, typed
+from regkit.cli.plan import code_run
 from regkit.cli.terminal import Terminal, print_line
 from regkit.experiments.asked import read_asked
 from regkit.experiments.place import Place
@@ -20,6 +21,8 @@ def work(place: Place, factory: str | None, keep_weights: bool) -> None:
         raise ConfigError(f"study '{study.name}' asks to import {asked}; add {typed('--encoder-factory', asked)}.")
     place.write(plan)
     say = partial(print_line, Terminal())
+    for line in code_run():
+        say(line)
     with closing(study):
         worker = Worker(study, Runner(keep_weights=keep_weights), say=say)
         worker.work()

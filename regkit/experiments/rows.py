@@ -17,7 +17,7 @@ from regkit.runs.settings import Settings
 NONE = "none"  # a setting that is left out, in a set and in a file: neither has another word for it
 PLAIN, ALL = "plain", "all"  # names of rows: the shared settings alone, and every set together
 Making = Literal["leave-one-out", "one-at-a-time", "grid"]
-OPTION = re.compile(r"\s*\+\s*(?=[^\W\d])")  # between two parts of a set, and not within 1e+5
+OPTION = re.compile(r"\s*\+\s*(?=[^\W\d]|[./~\\])")  # between two parts of a set, and not within 1e+5
 MOST = 512  # rows of a grid
 
 
@@ -47,7 +47,7 @@ class Row:
                 raise ConfigError(
                     f"{owner}: {plugin} is {options!r}; give its options, plugins.smart = {{weight = 2}}, or false."
                 )
-        return cls(name, found, plugins)
+        return cls(name, found, _noted(plugins))
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -83,9 +83,19 @@ class Row:
         return plain if plain == self.name else f"{plain}-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}"
 
 
+def _noted(plugins: Mapping[str, Any]) -> dict[str, Any]:
+    """Note with the options of plugins in files which code it is."""
+    return {name: options if options is False else catalog.noted(name, options) for name, options in plugins.items()}
+
+
 def _set_text(name: str, options: Mapping[str, Any]) -> str:
-    given = ",".join(f"{key}={value}" for key, value in options.items())
+    given = ",".join(f"{key}={value}" for key, value in options.items() if key != catalog.CODE)
     return f"{name}:{given}" if given else name
+
+
+def parts(text: str) -> list[str]:
+    """Part a set into its plugins and settings: `smart:epsilon=0.1,weight=2+dropout=0` at the `+`."""
+    return [part.strip() for part in OPTION.split(text)]
 
 
 def parse_set(text: str) -> Row:
@@ -95,7 +105,7 @@ def parse_set(text: str) -> Row:
     """
     settings: dict[str, Any] = {}
     plugins: dict[str, dict[str, Any]] = {}
-    for part in map(str.strip, OPTION.split(text)):
+    for part in parts(text):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         above, dot, below = name.partition(".")
         if dot and above in Settings.model_fields:

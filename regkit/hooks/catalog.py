@@ -17,22 +17,25 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from regkit.base.described import Option, meanings
 from regkit.base.errors import PluginError, RegkitError, explain, nearest, short
 from regkit.base.failures import in_one_line, last_line
-from regkit.hooks import source
+from regkit.hooks import contract, source
+from regkit.hooks.files import PluginFile, check_record, named
 from regkit.hooks.following import LOG
 
 GROUP = "regkit.plugins"
 DOTTED = re.compile(r"\s*(\w+)\.(\w+)(?:\.(\w+))?\s*=\s*(.*)", re.DOTALL)  # an option as TOML writes it
 STAGES = "stages"  # the option of every plugin: the stages in which it acts
+CODE = "code"  # beside the options of a plugin in a file: what a run notes of it
+OF_ALL = (STAGES, CODE)  # what is no field of a plugin
 
-_handed: ContextVar[Mapping[str, type]] = ContextVar(
+_handed: ContextVar[Mapping[str, type | PluginFile]] = ContextVar(
     "handed", default=MappingProxyType({})
-)  # classes beside the installed ones
+)  # plugins beside the installed ones
 
 
 @contextmanager
-def handing(classes: Mapping[str, type]) -> Iterator[None]:
-    """Know these classes by name inside the block, as if they were installed: those of a notebook's cells."""
-    token = _handed.set({**_handed.get(), **classes})
+def handing(plugins: Mapping[str, type | PluginFile]) -> Iterator[None]:
+    """Know these by name inside the block, as if they were installed: classes of a notebook's cells, and files."""
+    token = _handed.set({**_handed.get(), **plugins})
     try:
         yield
     finally:
@@ -41,7 +44,43 @@ def handing(classes: Mapping[str, type]) -> Iterator[None]:
 
 def handed() -> Mapping[str, type]:
     """List the classes beside the installed ones by name."""
-    return _handed.get()
+    return {name: plugin for name, plugin in _handed.get().items() if isinstance(plugin, type)}
+
+
+def files() -> Mapping[str, PluginFile]:
+    """List the plugins in files that the user named by name; no other code in a file is run."""
+    return {name: plugin for name, plugin in _handed.get().items() if isinstance(plugin, PluginFile)}
+
+
+def allow(file: PluginFile) -> None:
+    """Let the code of a file be run, until the present context ends. Raises PluginError if another has its name."""
+    other = files().get(file.name, file)
+    if other.value != file.value:
+        raise PluginError(
+            f"two files offer a plugin '{file.name}': {other.value} and {file.value}; call one class by another name."
+        )
+    _handed.set({**_handed.get(), file.name: file})
+
+
+def read_file(text: str) -> tuple[PluginFile, str] | None:
+    """Read a plugin in a file. Of `./mine.py:Mine:weight=2` the rest is `mine:weight=2`, as if it were installed.
+
+    None for any other plugin. Raises PluginError for a file without such a plugin, and for one whose name is taken.
+    """
+    found = named(text)
+    if found is None:
+        return None
+    file = PluginFile.read(found.path, found.kind)
+    if file.name in installed():
+        raise PluginError(
+            f"{found.path}: {file.attr} would be plugin '{file.name}', which is installed: call the class by another name."
+        )
+    return file, f"{file.name}:{found.options}".rstrip(":")
+
+
+def noted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Note beside the options of a plugin in a file which code it is, unless that is noted already."""
+    return ({CODE: files()[name].record} if name in files() else {}) | dict(options)
 
 
 def installed() -> dict[str, EntryPoint]:
@@ -60,8 +99,9 @@ def load_class(name: str) -> type:
     found, where = (own, own.__qualname__) if own else _load(name)
     if not (isinstance(found, type) and is_dataclass(found)):
         raise PluginError(f"plugin '{name}': {where} is not a dataclass.")
-    if STAGES in (field.name for field in fields(found)):
-        raise PluginError(f"plugin '{name}': every plugin has an option '{STAGES}'; call its own by another name.")
+    for option in OF_ALL:
+        if option in (field.name for field in fields(found)):
+            raise PluginError(f"plugin '{name}': every plugin has an option '{option}'; call its own by another name.")
     return found
 
 
@@ -74,11 +114,13 @@ def _load(name: str) -> tuple[Any, str]:
         raise PluginError(f"plugin '{name}' ({point.value}) cannot be imported: {last_line(error)}.") from error
 
 
-def _point(name: str) -> EntryPoint:
-    points = installed()
-    if name not in points:
-        raise PluginError(f"there is no plugin '{name}'. {nearest(name, [*points, *handed()])}")
-    return points[name]
+def _point(name: str) -> source.Point:
+    points: Mapping[str, source.Point] = {**installed(), **files()}
+    if name in points:
+        return points[name]
+    if named(name):
+        raise PluginError(f"{name} is code in a file, which only the command line may name: --plugin {name}.")
+    raise PluginError(f"there is no plugin '{name}'. {nearest(name, [*points, *handed()])}")
 
 
 def options(plugin: type) -> dict[str, Option]:
@@ -102,7 +144,7 @@ def shown_options(name: str) -> Mapping[str, Option]:
     return options(load_class(name))
 
 
-def summary(name: str, point: EntryPoint | None = None) -> tuple[str, str]:
+def summary(name: str, point: source.Point | None = None) -> tuple[str, str]:
     """Split the docstring of the plugin's module, or else of its class, into its first line and the rest.
 
     Whoever lists all plugins has each one's entry point already, and hands it in: to find it takes 10 milliseconds.
@@ -116,12 +158,14 @@ def summary(name: str, point: EntryPoint | None = None) -> tuple[str, str]:
 
 
 def check_names(name: str, given: Mapping[str, Any]) -> None:
-    """Check that a plugin is installed, has the given options, and gets those it needs.
+    """Check that a plugin is there, built for this contract, has the given options, and gets those it needs.
 
     Nothing is checked here that only the imported plugin tells: `make` checks that, and the values. Raises PluginError.
     """
+    _check_code(name, given)
     try:
         found = None if name in handed() else source.read(_point(name))
+        contract.check(name, found and found.constant(contract.ATTRIBUTE))
         known = found.fields() if found else None
     except source.UnclearError:
         return
@@ -141,26 +185,33 @@ def only_follows(name: str) -> bool:
     It is imported only if its source does not tell. Raises PluginError as `load_class` does.
     """
     methods = _methods(name)
-    hooks = {method for method, is_hook in methods.items() if is_hook}
+    hooks = {method for method, role in methods.items() if role}
     return bool(hooks) and hooks <= set(LOG) and "state_dict" not in methods
 
 
-def _methods(name: str) -> dict[str, bool]:
-    """List a plugin's methods by name, those of hooks by the hook's, and whether each is a hook implementation."""
+def _methods(name: str) -> Mapping[str, str]:
+    """List a plugin's methods by name, those of hooks by the hook's, each with its role as `Source.methods` has it."""
     with suppress(source.UnclearError):
         if name not in handed() and (found := source.read(_point(name))):
             return found.methods()
     methods = inspect.getmembers(load_class(name), inspect.isroutine)
     marks = {method: getattr(found, "regkit_impl", None) for method, found in methods}
-    return {(mark or {}).get("specname") or method: mark is not None for method, mark in marks.items()}
+    return {(mark or {}).get("specname") or method: _role(mark) for method, mark in marks.items()}
+
+
+def _role(mark: Mapping[str, Any] | None) -> str:
+    if mark is None:
+        return ""
+    return "wrapper" if mark["wrapper"] else "answer"
 
 
 def make(name: str, given: Mapping[str, Any]) -> Any:
     """Make the plugin's one instance for a run. Pydantic checks each option and converts text."""
+    _check_code(name, given)
     plugin = load_class(name)
     known = options(plugin)
     _check_names(name, known, given)
-    checked = {key: _checked(name, known[key], value) for key, value in given.items() if key != STAGES}
+    checked = {key: _checked(name, known[key], value) for key, value in given.items() if key not in OF_ALL}
     made = _construct(name, plugin, checked)
     if any(getattr(made, key) != value for key, value in checked.items()):
         check_remade(name, made, checked)
@@ -201,9 +252,15 @@ def check_options(name: str, plugin: Any) -> None:
             _checked(name, option, getattr(plugin, option.name))
 
 
+def _check_code(name: str, given: Mapping[str, Any]) -> None:
+    """Raise PluginError if the options note code that the user has not named, or that has changed since."""
+    if CODE in given:
+        check_record(name, given[CODE], files().get(name))
+
+
 def _check_names(name: str, known: Mapping[str, Option], given: Mapping[str, Any]) -> None:
     for option in given:
-        if option not in known and option != STAGES:
+        if option not in known and option not in OF_ALL:
             raise PluginError(f"'{name}' has no option '{option}'. {nearest(option, [*known, STAGES])}")
     for needed in known.values():
         if needed.default is MISSING and needed.name not in given:
@@ -211,8 +268,10 @@ def _check_names(name: str, known: Mapping[str, Option], given: Mapping[str, Any
 
 
 def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Read back the options that were given, as the plugin holds them: numbers, not text."""
-    return {key: acts_in(name, given) if key == STAGES else getattr(plugin, key) for key in given}
+    """Read back the options that were given, as the plugin holds them: numbers, not text; with the code it runs."""
+    held = {key: getattr(plugin, key) for key in given if key not in OF_ALL}
+    stages = {STAGES: acts_in(name, given)} if STAGES in given else {}
+    return noted(name, held | stages)
 
 
 def held(name: str, plugin: Any) -> dict[str, Any]:

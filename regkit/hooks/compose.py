@@ -9,7 +9,7 @@ import pluggy
 
 from regkit.base.errors import PluginError, nearest
 from regkit.base.randomness import Streams
-from regkit.hooks import catalog
+from regkit.hooks import catalog, contract
 from regkit.hooks.attach import Attached
 from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
@@ -132,6 +132,7 @@ def compose(
     found = Composition(manager, plugins, Stopwatch(streams.device), Watch(streams, plugins))
     found.observe(found.watch)
     for name, plugin in plugins.items():
+        contract.check(name, getattr(plugin, contract.ATTRIBUTE, None))
         found.attached[name] = Attached(
             name, plugin, streams, found.stopwatch, found.watch, found.owners, named.get(name)
         )

@@ -1,6 +1,5 @@
 """Handed: take plugins from Python, as names, classes or objects."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
@@ -11,16 +10,17 @@ from regkit.base.errors import PluginError, RegkitError, short
 from regkit.base.failures import last_line
 from regkit.hooks import catalog
 from regkit.hooks.attach import implementations
+from regkit.hooks.files import PluginFile, in_small_letters
 
-FORMS = "a plugin is a name such as 'smart:weight=3', a class, or an object of one"
+FORMS = "a plugin is a name such as 'smart:weight=3', a file such as './mine.py', a class, or an object of one"
 
 
 @dataclass
 class Handed:
-    """The options of each plugin by its name, in their order, and the classes that are not installed."""
+    """The options of each plugin by its name, in their order, and those that are not installed."""
 
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
-    classes: dict[str, type] = field(default_factory=dict)
+    plugins: dict[str, type | PluginFile] = field(default_factory=dict)
 
 
 def take(plugins: Iterable[object]) -> Handed:
@@ -32,13 +32,24 @@ def take(plugins: Iterable[object]) -> Handed:
     """
     found = Handed()
     for given in _listed(plugins):
-        name, options = catalog.parse(given) if isinstance(given, str) else _described(given)
+        name, options, own = _taken(given)
         if name in found.options:
             raise PluginError(f"plugin '{name}' is given twice; one plugin has one instance a run.")
         found.options[name] = options
-        if not isinstance(given, str) and name not in catalog.installed():
-            found.classes[name] = given if isinstance(given, type) else type(given)
+        if own and name not in catalog.installed():
+            found.plugins[name] = own
     return found
+
+
+def _taken(given: object) -> tuple[str, dict[str, Any], type | PluginFile | None]:
+    """Read one plugin: its name, its options, and what stands for it if no package does."""
+    if not isinstance(given, str):
+        return *_described(given), given if isinstance(given, type) else type(given)
+    if found := catalog.read_file(given):
+        file, text = found
+        name, options = catalog.parse(text)
+        return name, {catalog.CODE: file.record} | options, file
+    return *catalog.parse(given), None
 
 
 def _listed(plugins: object) -> Iterable[object]:
@@ -88,7 +99,7 @@ def _name(kind: type) -> str:
     """Name a class as its package does, or else by its own name in small letters."""
     here = f"{kind.__module__}:{kind.__qualname__}"
     points: Mapping[str, Any] = catalog.installed()
-    own = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind.__name__).lower()
+    own = in_small_letters(kind.__name__)
     name = next((name for name, point in points.items() if point.value == here), own)
     if name in points and points[name].value != here:
         raise PluginError(
@@ -127,8 +138,9 @@ def make(plugins: Iterable[object]) -> Made:
 def _made(given: object) -> tuple[str, Any, Sequence[str] | None]:
     """Make one plugin: its name, the object, and the stages that were asked for."""
     if isinstance(given, str):
-        name, options = catalog.parse(given)
-        return name, catalog.make(name, options), catalog.acts_in(name, options)
+        name, options, file = _taken(given)
+        with catalog.handing({name: file} if file else {}):
+            return name, catalog.make(name, options), catalog.acts_in(name, options)
     kind = given if isinstance(given, type) else type(given)
     if not implementations(kind):
         raise PluginError(f"plugins has {short(repr(given))}, which attaches to no hook; {FORMS}.")

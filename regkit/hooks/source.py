@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass
 from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint
@@ -14,12 +15,14 @@ from pydantic import Field
 
 from regkit.base import bounds
 from regkit.base.described import Option, meanings_in
+from regkit.hooks.files import PluginFile
 
 PLAIN = {kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)}
 BOUNDS = {"gt", "ge", "lt", "le", "multiple_of"}  # what pydantic.Field says about a number
 
 
 UNREADABLE = (ImportError, OSError, SyntaxError, ValueError)
+Point = EntryPoint | PluginFile  # where a plugin stands
 
 
 class UnclearError(Exception):
@@ -47,15 +50,24 @@ class Source:
                 found[name] = Option(name, self._hint(statement.annotation), default[0], meanings.get(name, ""))
         return found
 
-    def methods(self) -> dict[str, bool]:
-        """List the class's methods, and whether each is a hook implementation. Raises UnclearError as `fields` does."""
+    def constant(self, name: str) -> Any:
+        """Read the value of an attribute of the class. None where there is none, or it is not written out."""
+        for statement in self.plugin.body:
+            targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+            if name in [ast.unparse(each) for each in targets if isinstance(each, ast.Name)]:
+                with suppress(UnclearError):
+                    return _literal(getattr(statement, "value", None) or ast.Constant(None))
+        return None
+
+    def methods(self) -> dict[str, Literal["", "answer", "wrapper"]]:
+        """List the class's methods: whether each answers a hook, wraps it, or neither. UnclearError as `fields` does."""
         if self.plugin.bases or not self._is_dataclass():
             raise UnclearError
         methods = [each for each in self.plugin.body if isinstance(each, ast.FunctionDef)]
         marks = {each.name: [ast.unparse(mark) for mark in each.decorator_list] for each in methods}
         if any("specname" in mark for found in marks.values() for mark in found):
             raise UnclearError
-        return {name: any(mark.startswith("hookimpl") for mark in found) for name, found in marks.items()}
+        return {name: _role(found) for name, found in marks.items()}
 
     def _is_dataclass(self) -> bool:
         return [ast.unparse(each) for each in self.plugin.decorator_list] == ["dataclass"]
@@ -112,6 +124,11 @@ class Source:
         raise UnclearError
 
 
+def _role(marks: Sequence[str]) -> Literal["", "answer", "wrapper"]:
+    mark = next((mark for mark in marks if mark.startswith("hookimpl")), "")
+    return "wrapper" if "wrapper=True" in mark else "answer" if mark else ""
+
+
 def _words(parts: Sequence[ast.expr]) -> list[str]:
     words = [_literal(part) for part in parts]
     if not all(isinstance(word, str) for word in words):
@@ -144,10 +161,10 @@ def _default(value: ast.expr | None) -> tuple[Any] | None:
     return (makers[maker],)
 
 
-def docstring(point: EntryPoint) -> str | None:
-    """Read the docstring of an entry point's module. None where the source does not tell."""
+def docstring(point: Point) -> str | None:
+    """Read the docstring of a plugin's module. None where the source does not tell."""
     try:
-        text = _text(point.module)
+        text = _text(point)
     except UNREADABLE:
         return None
     if not re.search(rf"^class {point.attr}\b", text, re.MULTILINE):
@@ -159,10 +176,10 @@ def docstring(point: EntryPoint) -> str | None:
         return None  # such a line stands in the docstring itself
 
 
-def read(point: EntryPoint) -> Source | None:
-    """Parse an entry point's module, importing nothing. None where its class is not found there."""
+def read(point: Point) -> Source | None:
+    """Parse a plugin's module, importing nothing. None where its class is not found there."""
     try:
-        module = ast.parse(_text(point.module))
+        module = ast.parse(_text(point))
     except UNREADABLE:
         return None
     for statement in module.body:
@@ -171,8 +188,11 @@ def read(point: EntryPoint) -> Source | None:
     return None
 
 
-def _text(module: str) -> str:
+def _text(point: Point) -> str:
     """Read a module's source. Its package is not imported either, as `find_spec` of the whole name would."""
+    if isinstance(point, PluginFile):
+        return point.text
+    module = point.module
     root, *rest = module.split(".")
     spec = importlib.util.find_spec(root)
     for number in range(len(rest)):

@@ -44,7 +44,7 @@ def train(
         given["data"] = data if isinstance(data, str | Path) else write_tables(data)
     begin, go_on = checked_path("output", output), checked_path("resume", resume)
     handed = take(plugins)
-    with catalog.handing(handed.classes):
+    with catalog.handing(handed.plugins):
         folder = _train(given, handed, begin, str(go_on) if go_on else None, quiet)
         return load(folder, device=given.get("device", "auto"), factory=given.get("encoder_factory"))
 

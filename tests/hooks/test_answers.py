@@ -406,7 +406,9 @@ def test_a_decider_that_detaches_the_loss_is_named() -> None:
 
 def test_a_loss_without_gradient_names_the_task_where_it_cannot_name_a_plugin() -> None:
     found = said(plugin(task_loss=lambda self: torch.ones(())))
-    assert re.match(r"the loss of task '\w+' has no gradient: a hook that answers or wraps embed, encode, predict", found)
+    assert re.match(
+        r"the loss of task '\w+' has no gradient: a hook that answers or wraps embed, encode, predict", found
+    )
 
 
 def test_a_term_that_has_nothing_to_say_of_a_batch_may_be_a_plain_zero() -> None:

@@ -7,12 +7,21 @@ from typing import Annotated, Any
 import typer
 
 from regkit.base.errors import RegkitError
-from regkit.cli.arguments import DryRun, EncoderFactory, Output, Plugins, check_factory, plugin_names
-from regkit.cli.gather import change, check, parse
+from regkit.cli.arguments import (
+    DryRun,
+    EncoderFactory,
+    Output,
+    Plugins,
+    allowed,
+    check_factory,
+    plugin_names,
+    read_plugins,
+)
+from regkit.cli.gather import change, check
 from regkit.cli.options import takes_settings
 from regkit.experiments import place as places
 from regkit.experiments import plan as plans
-from regkit.experiments.rows import naming
+from regkit.experiments.rows import naming, parts
 from regkit.experiments.search import search as searches
 from regkit.experiments.study import storage as storages
 from regkit.runs import folders
@@ -59,6 +68,10 @@ Storage = Annotated[
 
 Jobs = Annotated[
     int, typer.Option(metavar="N", min=0, help="Processes that work at the same time. 0 leaves that to regkit work.")
+]
+PluginCode = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", "-p", metavar="FILE.py:CLASS", help="A file whose code the study's runs may use."),
 ]
 KeepWeights = Annotated[
     bool,
@@ -114,14 +127,15 @@ def ablate(
     """Compare sets of plugins and settings over several seeds; the same command again goes on."""
     draft = plans.read_draft(file) if file else plans.Draft()
     shared = change(draft.settings, file, settings)
+    sets = ["+".join(map(allowed, parts(each))) for each in plugin or []]
     making, picks = rows.value if rows else None, False
     if race is None:
-        plan = plans.made(draft, shared, plugin or [], seeds, making, baseline)
+        plan = plans.made(draft, shared, sets, seeds, making, baseline)
     else:
         from regkit.experiments import contest
 
         picks = not (plugin or draft.rows or draft.sets)
-        plan = contest.made(draft, shared, plugin or [], seeds, making, baseline, contest.read_time(race))
+        plan = contest.made(draft, shared, sets, seeds, making, baseline, contest.read_time(race))
     place = places.new_place(output, file, shared, storage or draft.storage)
     missing = None
     try:
@@ -170,7 +184,7 @@ def tune(
     """Search for better settings, and compare the winner with the default on fresh seeds."""
     given = {"trials": trials, "sampler": sampler, "seeds": seeds, "fresh_seeds": fresh_seeds}
     asked = searches.SearchFile.read(file) if file else searches.SearchFile()
-    chosen = change(asked.settings, file, settings, parse(plugin or []))
+    chosen = change(asked.settings, file, settings, read_plugins(plugin))
     search = asked.search(chosen, {name: each for name, each in given.items() if each is not None}, space)
     own = output or (folders.RUNS / f"{file.stem}-tune" if file else None)
     place = places.new_place(own, file, chosen, storage or asked.storage, "search")
@@ -191,10 +205,12 @@ def work(
     storage: Storage = None,
     keep_weights: KeepWeights = False,
     encoder_factory: EncoderFactory = None,
+    plugin: PluginCode = None,
 ) -> None:
     """Work on a study until no run is left; any number of workers may do so at the same time."""
     place = places.find_place(study, storage)
     check_factory(encoder_factory)
+    read_plugins(plugin)
     storages.check_installed()
 
     from regkit.cli import work as working

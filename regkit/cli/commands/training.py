@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from regkit.cli.arguments import DryRun, Output, Plugins
-from regkit.cli.gather import check, gather, parse
+from regkit.cli.arguments import DryRun, Output, Plugins, read_plugins
+from regkit.cli.gather import check, gather
 from regkit.cli.options import takes_settings
 from regkit.runs import folders
 from regkit.runs.settings import GROUPS
@@ -58,7 +58,7 @@ def train(
     """Train a multitask model and leave a run folder behind."""
     run = folders.to_resume(resume, output)
     base = run / folders.CONFIG if run and resume != folders.AUTO and not config else config
-    plugins = parse(plugin or [])
+    plugins = read_plugins(plugin)
     chosen, said = gather(base, settings, plugins), list[str]()
     if run is None:
         folders.check_free(output)
@@ -99,7 +99,7 @@ def pretrain(
 
     More options: --plugin domain:length=256,whole_words=true. It goes on like every run: regkit train --resume FOLDER.
     """
-    chosen = gather(None, {"data": None, **settings, "finetune": False}, parse(plugin or []))
+    chosen = gather(None, {"data": None, **settings, "finetune": False}, read_plugins(plugin))
     given = {name: getattr(chosen, name) for name in DOMAINS_OWN if name in settings}
     domain = {"corpus": corpus, **given, **chosen.plugins.get(DOMAIN, {})}
     defaults = {name: option.default for name, option in known_settings().items() if name in given}
