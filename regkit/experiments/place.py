@@ -42,11 +42,10 @@ class Place:
         """The address of the storage, without a password."""
         return storages.without_password(self.address)
 
-    def excuse(self, error: RegkitError) -> RegkitError:
-        """Return an error if a study has begun here: it may have nothing left to run. Raise it otherwise."""
-        if not (self.folder / STUDY).is_file():
-            raise error
-        return error
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a study."""
+        return (self.folder / STUDY).is_file()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -85,7 +84,7 @@ def new_place(
     folder = output or own or RUNS / (config.stem if config else f"{kind}-{_fingerprint(settings)}")
     if is_run(folder):
         raise RunError(f"{folder} is a run, and no study; name another --output.")
-    if not (folder / STUDY).is_file():
+    if not Place(folder).has_begun:
         check_free(folder)
         return Place(folder, storage)
     return Place(folder, storage or _noted(folder))
