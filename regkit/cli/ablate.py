@@ -1,4 +1,4 @@
-"""The command `regkit ablate`: run named sets of plugins and settings with several seeds, and compare them."""
+"""The command `regkit ablate`: compare named sets of plugins and settings over several seeds."""
 
 import time
 from collections.abc import Sequence
@@ -72,7 +72,7 @@ def ablate(
 
 
 def check_given(settings: Settings, missing: RegkitError | None) -> None:
-    """Raise what was found to be missing, or an error for an encoder that a study has noted and that is gone."""
+    """Raise what was found to be missing, or an error for a study's encoder that is gone."""
     if missing:
         raise missing
     check_encoder(settings.encoder)
@@ -113,7 +113,10 @@ def _after(parts: Sequence[str]) -> str:
 
 
 def fitting(plan: Plan, shared: Shared) -> tuple[Plan, list[str]]:
-    """Leave out the rows whose runs cannot be, and say why. Raises RegkitError if the baseline is one of them."""
+    """Leave out the rows whose runs cannot be, and say why.
+
+    Raises RegkitError if the baseline is one of them.
+    """
     fits, said = dict(plan.rows), []
     for name in plan.rows:
         try:
@@ -127,7 +130,7 @@ def fitting(plan: Plan, shared: Shared) -> tuple[Plan, list[str]]:
 
 
 def check_rows(plan: Plan, results: Sequence[Result], shared: Shared) -> list[str]:
-    """Build each row that has not begun once, so that what does not fit is said before anything is trained.
+    """Build each row that has not begun once, so that what does not fit is said before training.
 
     Returns the plan of the baseline's runs. Raises RegkitError, which names the row.
     """

@@ -60,7 +60,7 @@ def read_plugins(texts: Iterable[str] | None) -> list[tuple[str, dict[str, Any]]
 
 
 def check_factory(encoder_factory: str | None) -> None:
-    """Check the words by which the user lets regkit import what builds an encoder, and make them importable."""
+    """Check what the user lets regkit import to build an encoder, and make it importable."""
     named = {"encoder_factory": encoder_factory}
     Settings.checked(named, "the command line", {name: flag(name) for name in named})
     make_importable(encoder_factory)

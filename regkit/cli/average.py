@@ -1,4 +1,4 @@
-"""The command `regkit average`: join the weights of runs in one model, and print its scores beside theirs."""
+"""The command `regkit average`: join the weights of runs, and print the scores beside theirs."""
 
 import json
 from collections.abc import Sequence

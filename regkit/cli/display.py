@@ -175,7 +175,10 @@ def print_scores(console: Console, scores: Scores, title: str) -> None:
 
 
 def print_runs(console: Console, scores: Mapping[str, Scores], split: str) -> None:
-    """Print the scores of several runs beside each other: a table for each task on a terminal, lines in a pipe."""
+    """Print the scores of several runs beside each other.
+
+    A terminal gets a table for each task, a pipe gets lines.
+    """
     if not (console.is_terminal or console.is_jupyter):
         for name, each in scores.items():
             print_scores(console, each, f"{name}: {split}")

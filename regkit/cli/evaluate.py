@@ -1,4 +1,4 @@
-"""The command `regkit eval`: score the best checkpoints of runs, or their ensemble, and write predictions."""
+"""The command `regkit eval`: score runs, or their ensemble, and write predictions."""
 
 import csv
 import io
@@ -46,7 +46,10 @@ class Scored:
 
 
 def evaluate(runs: Sequence[Path | None], wanted: Wanted, together: bool) -> None:
-    """Score the best checkpoints of runs on a split, or their ensemble; report and write predictions where asked."""
+    """Score the best checkpoints of runs, or their ensemble, on a split.
+
+    Report and write predictions where asked.
+    """
     with joined(find_device(wanted.device)) as processes:
         members = [
             answer(

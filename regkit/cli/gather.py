@@ -71,7 +71,10 @@ def change(
 
 
 def parse(texts: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
-    """Read what `--plugin` was given. Raises ConfigError for a setting, with the option that sets it, or PluginError."""
+    """Read what `--plugin` was given.
+
+    Raises ConfigError for a setting, with the option that sets it, or PluginError.
+    """
     for text in texts:
         name, key, value = found.groups() if (found := SETTING.fullmatch(text)) else ("", None, "")
         setting = setting_called(name)

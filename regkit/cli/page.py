@@ -34,7 +34,7 @@ def report(paths: Sequence[Path], output: Path | None, png: Path | None) -> None
 
 
 def _check(where: Path) -> None:
-    """Raise ConfigError if a page cannot be written there, or if that would replace what is no page of ours."""
+    """Refuse to write where no page can be, or where something else is. Raises ConfigError."""
     if where.is_dir():
         raise ConfigError(f"--output is {where}, which is a folder; name a file.")
     if not where.parent.is_dir():

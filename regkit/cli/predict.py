@@ -123,7 +123,10 @@ def _answers(task: Task, output: Tensor) -> Answers:
 
 
 def csv_writer(file: IO[str], shown: Sequence[str], tasks: Sequence[Task]) -> Write:
-    """Write the header of a CSV file, and make what writes blocks: a column for each label and probability."""
+    """Write the header of a CSV file, and make what writes blocks.
+
+    It has a column for each label and probability.
+    """
     rows = csv.writer(file, lineterminator="\n")
     header = [*shown]
     for task in tasks:

@@ -37,9 +37,9 @@ class Request:
 
 
 def which(first: Path | None, second: Path | None) -> tuple[Path | None, Path | None]:
-    """Tell run and file apart, of which either may be left out; None for the latest run, and for standard input.
+    """Tell run and file apart, of which either may be left out.
 
-    Raises ConfigError where nothing is piped in.
+    None stands for the latest run, and for standard input. Raises ConfigError where nothing is piped in.
     """
     run, file = (None, first) if second is None and _is_file(first) else (first, second)
     if file is None and (sys.stdin is None or sys.stdin.isatty()):
@@ -76,9 +76,10 @@ def check_output(output: Path | None, as_json: bool, file: Path | None) -> bool:
 
 
 def choose(known: Mapping[str, Description], names: Sequence[str], text: Sequence[str]) -> dict[str, Description]:
-    """Choose the tasks to ask: those named, or all; with columns of the text named, those that read as many.
+    """Choose the tasks to ask: those named, or all.
 
-    Raises RunError for a run without tasks, and ConfigError for a name or a number of columns that no task has.
+    With columns of the text named, they are those that read as many. Raises RunError for a run without tasks, and ConfigError
+    for a name or a number of columns that no task has.
     """
     if not known:
         raise RunError("the run was pretrained, and has no task to ask; fine-tune it: regkit train --encoder RUN.")

@@ -1,4 +1,4 @@
-"""The command `regkit tune`: search for better settings, and compare the winner with the default on fresh seeds."""
+"""The command `regkit tune`: search for better settings, and compare them with the default."""
 
 import json
 
@@ -60,7 +60,10 @@ def tune(
 
 
 def _joined(search: Search, study: Study | None, place: Place) -> Search:
-    """Go on with the search that the study has, if it has one. Raises ConfigError for one of other settings."""
+    """Go on with the search that the study has, if any.
+
+    Raises ConfigError for one of other settings.
+    """
     noted = study.attributes().get(PLAN) if study else None
     if noted is None:
         return search

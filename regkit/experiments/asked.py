@@ -50,7 +50,10 @@ def choose(
 
 
 def is_done(asked: Plan | Search, study: Study) -> bool:
-    """Whether the next command has nothing to run, however long it may take; what has failed, it would try again."""
+    """Whether the next command has nothing to run.
+
+    A race counts as if its time were endless, and what has failed would be tried again.
+    """
     round_ = int(study.attributes().get(ROUND, 0)) + 1
     choice = choose(asked, study, study.trials(), {ROUND: round_, UNTIL: inf})
     return choice.cell is None and not choice.later

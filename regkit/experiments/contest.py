@@ -45,9 +45,9 @@ def made(
     baseline: str | None,
     seconds: float,
 ) -> Plan:
-    """Make the plan of a race, as `plan.made` does that of a table; without any rows, with those of the candidates.
+    """Make the plan of a race, as `plan.made` does that of a table.
 
-    Raises ConfigError or PluginError.
+    Without any rows, it has those of the candidates. Raises ConfigError or PluginError.
     """
     if not (sets or draft.rows or draft.sets):
         sets = candidates(len(choose(find_tasks(shared.data, shared.given), shared.tasks)))

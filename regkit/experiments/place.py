@@ -42,15 +42,17 @@ class Place:
         """The address of the storage, without a password."""
         return storages.without_password(self.address)
 
-    def excuse(self, error: RegkitError) -> RegkitError:
-        """Return an error that a study which has nothing left to run can do with; raise it if none has begun here."""
-        if not (self.folder / STUDY).is_file():
-            raise error
-        return error
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a study."""
+        return (self.folder / STUDY).is_file()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other commands on this machine from the study's folder; one that fails inside leaves no new folder."""
+        """Keep other commands on this machine from the study's folder.
+
+        One that fails inside leaves no new folder.
+        """
         new = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -73,15 +75,16 @@ class Place:
 def new_place(
     output: Path | None, config: Path | None, settings: Settings, storage: str | None, kind: str = "ablation"
 ) -> Place:
-    """Choose the folder of a study: `output`, or one in runs/ called after the file, or else after the settings.
+    """Choose the folder of a study.
 
-    So the same command finds its study again. Raises RunError where something else is there.
+    It is `output`, or one in runs/ called after the file, or else after the settings. So the same command finds its
+    study again. Raises RunError where something else is there.
     """
     own = config.parent if config and config.name == STUDY else None  # the file of a study is where it is
     folder = output or own or RUNS / (config.stem if config else f"{kind}-{_fingerprint(settings)}")
     if is_run(folder):
         raise RunError(f"{folder} is a run, and no study; name another --output.")
-    if not (folder / STUDY).is_file():
+    if not Place(folder).has_begun:
         check_free(folder)
         return Place(folder, storage)
     return Place(folder, storage or _noted(folder))

@@ -47,9 +47,10 @@ class Draft:
 
 
 def read_draft(path: Path) -> Draft:
-    """Read a study from a TOML file: settings as in a config, `seeds`, `baseline`, and tables `[rows.NAME]`.
+    """Read a study from a TOML file.
 
-    `make = "grid"`, or another way, makes rows of the sets that `of = ["smart", "rrobin"]` lists. Raises ConfigError.
+    It has settings as in a config, `seeds`, `baseline`, and tables `[rows.NAME]`. `make = "grid"`, or another way,
+    makes rows of the sets that `of = ["smart", "rrobin"]` lists. Raises ConfigError.
     """
     values, folder = read_values(path), absolute(path).parent
     own = {name: values.pop(name) for name in ("rows", "seeds", "baseline", "make", "of", "storage") if name in values}
@@ -90,7 +91,10 @@ def read_making(value: object, owner: str) -> Making | None:
 
 
 def read_seeds(value: object, owner: str) -> tuple[int, ...]:
-    """Read seeds: a number of them, or a list. Raises ConfigError for none, one that is twice there, or another value."""
+    """Read seeds: a number of them, or a list.
+
+    Raises ConfigError for none, one that is twice there, or another value.
+    """
     given: object = value
     if isinstance(value, str):
         parts = [part.strip() for part in value.split(",")]
@@ -148,7 +152,10 @@ class Plan:
         return self.rows[cell.row].apply(self.settings).model_copy(update={"seed": cell.seed})
 
     def joined(self, other: "Plan", owner: str) -> "Plan":
-        """Add another plan's rows and seeds. Raises ConfigError, in the name of the `owner`, where one row differs."""
+        """Add another plan's rows and seeds.
+
+        Raises ConfigError, in the name of the `owner`, where one row differs.
+        """
         other = other._named_like(self)
         for name, row in other.rows.items():
             noted = self.rows.get(name, row).apply(self.settings)
@@ -195,14 +202,20 @@ class Plan:
 
 
 def noted_name(encoder: str | None, noted: str | None) -> str | None:
-    """Name an encoder as a study has noted it, if both are one folder: a path is absolute only while the folder is there."""
+    """Name an encoder as a study has noted it, if both are one folder.
+
+    A path is made absolute only while the folder is there.
+    """
     return noted if encoder and noted and str(absolute(Path(encoder))) == noted else encoder
 
 
 def made(
     draft: Draft, shared: Settings, sets: Sequence[str], seeds: str | None, making: str | None, baseline: str | None
 ) -> Plan:
-    """Make the plan of what a file describes and a command line changes. Raises ConfigError or PluginError."""
+    """Make the plan of what a file describes and a command line changes.
+
+    Raises ConfigError or PluginError.
+    """
     way = read_making(making, "--rows") or draft.making
     given = [parse_set(each) for each in sets]
     if not (given or draft.rows or draft.sets):
@@ -224,7 +237,10 @@ def _without_none(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_rows(shared: Settings, rows: Iterable[Row]) -> None:
-    """Raise ConfigError for two rows whose runs would be the same, and for one that has nothing to compare."""
+    """Refuse two rows whose runs would be the same, and one that has nothing to compare.
+
+    Raises ConfigError.
+    """
     seen: dict[str, str] = {}
     for row in rows:
         settings = row.apply(shared)

@@ -78,7 +78,10 @@ class Row:
 
     @property
     def slug(self) -> str:
-        """Name the row as a part of a folder's name; one that has to be changed for that gets a hash of its own."""
+        """Name the row as a part of a folder's name.
+
+        One that has to be changed for that gets a hash of its own.
+        """
         plain = re.sub(r"[^a-z0-9_.=+-]+", "-", self.name.lower())[:60].strip("-.")
         return plain if plain == self.name else f"{plain}-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}"
 
@@ -99,9 +102,10 @@ def parts(text: str) -> list[str]:
 
 
 def parse_set(text: str) -> Row:
-    """Read `plain`, `smart`, `smart:epsilon=0.1,weight=2+rrobin` or `dropout=0`: plugins and settings joined by `+`.
+    """Read a set: plugins and settings joined by `+`.
 
-    Raises PluginError or ConfigError for what is twice there, or is neither.
+    Examples are `plain`, `smart`, `smart:epsilon=0.1,weight=2+rrobin` or `dropout=0`. Raises PluginError or ConfigError for
+    what is twice there, or is neither.
     """
     settings: dict[str, Any] = {}
     plugins: dict[str, dict[str, Any]] = {}

@@ -20,7 +20,10 @@ UNREAD = "What cannot be read"  # the title of a section
 
 
 def document(found: Found, say: Say = lambda line: None) -> Document:
-    """Make the page of runs and studies. What cannot be read is said; RunError if there is nothing else to show."""
+    """Make the page of runs and studies.
+
+    What cannot be read is said. Raises RunError if there is nothing else to show.
+    """
     read = {folder: studies.read(folder) for folder in found.studies}
     troubles = [said for study in read.values() for said in study.troubles]
     several = len(found.studies) + bool(found.others) > 1

@@ -84,7 +84,10 @@ def _environment() -> Environment:
 
 @cache
 def _style() -> str:
-    """Read the style sheet, without its comments and line ends: a browser compares its digest to the last byte."""
+    """Read the style sheet, without its comments and line ends.
+
+    A browser compares its digest to the last byte.
+    """
     environment = _environment()
     assert environment.loader is not None
     source, _, _ = environment.loader.get_source(environment, "page.css")

@@ -8,9 +8,9 @@ LONG = 600  # characters of a text that are shown
 
 
 def visible(text: str) -> str:
-    """Write control characters, and those that turn the direction of the text, by their numbers: `[U+202E]`.
+    """Write control characters by their numbers: `[U+202E]`.
 
-    What only joins others, as in an emoji of several persons, stays.
+    So are those that turn the direction of the text. What only joins others, as in an emoji of several persons, stays.
     """
     if text.isascii() and text.isprintable():
         return text

@@ -1,5 +1,6 @@
 """Studies: the commands that make many runs, `regkit ablate`, `regkit tune` and `regkit work`."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,11 +22,11 @@ from regkit.cli.gather import change, check
 from regkit.cli.options import takes_settings
 from regkit.experiments import place as places
 from regkit.experiments import plan as plans
-from regkit.experiments.rows import naming, parts
+from regkit.experiments.rows import PLAIN, Row, naming, parts
 from regkit.experiments.search import search as searches
 from regkit.experiments.study import storage as storages
 from regkit.runs import folders
-from regkit.runs.settings import GROUPS
+from regkit.runs.settings import GROUPS, Settings
 
 
 class MakingName(StrEnum):
@@ -79,47 +80,54 @@ KeepWeights = Annotated[
 ]
 
 
+StudyFile = Annotated[
+    Path | None, typer.Argument(metavar="FILE.toml", help="Rows and settings; the options below change them.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        "-p",
+        metavar="SET",
+        help="A row: plugins and settings joined by +, such as smart:weight=2+dropout=0, or plain.",
+        autocompletion=plugin_names,
+    ),
+]
+Seeds = Annotated[str | None, typer.Option(metavar="N|LIST", help="Runs of each row: 5, or 0,1,2. Without it, 5.")]
+Making = Annotated[
+    MakingName | None,
+    typer.Option(metavar="HOW", help="Make rows of the sets: leave-one-out, one-at-a-time or grid."),
+]
+Baseline = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The row that others are compared with. Without it, plain.")
+]
+RaceTime = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Drop rows that are decided, end after a time such as 1h, and say which row to use. Without rows, "
+        "the methods that fit the tasks.",
+    ),
+]
+Form = Annotated[
+    TableName,
+    typer.Option("--format", metavar="FORM", help="Print the table for terminal, markdown, latex, csv or json."),
+]
+
+
 @takes_settings([name for names in GROUPS.values() for name in names if name != "seed"])
 def ablate(
-    file: Annotated[
-        Path | None, typer.Argument(metavar="FILE.toml", help="Rows and settings; the options below change them.")
-    ] = None,
-    plugin: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--plugin",
-            "-p",
-            metavar="SET",
-            help="A row: plugins and settings joined by +, such as smart:weight=2+dropout=0, or plain.",
-            autocompletion=plugin_names,
-        ),
-    ] = None,
-    seeds: Annotated[
-        str | None, typer.Option(metavar="N|LIST", help="Runs of each row: 5, or 0,1,2. Without it, 5.")
-    ] = None,
+    file: StudyFile = None,
+    plugin: Sets = None,
+    seeds: Seeds = None,
     jobs: Jobs = 1,
-    rows: Annotated[
-        MakingName | None,
-        typer.Option(metavar="HOW", help="Make rows of the sets: leave-one-out, one-at-a-time or grid."),
-    ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The row that others are compared with. Without it, plain.")
-    ] = None,
-    race: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Drop rows that are decided, end after a time such as 1h, and say which row to use. Without rows, "
-            "the methods that fit the tasks.",
-        ),
-    ] = None,
+    rows: Making = None,
+    baseline: Baseline = None,
+    race: RaceTime = None,
     output: Output = None,
     storage: Storage = None,
     keep_weights: KeepWeights = False,
-    form: Annotated[
-        TableName,
-        typer.Option("--format", metavar="FORM", help="Print the table for terminal, markdown, latex, csv or json."),
-    ] = TableName.TERMINAL,
+    form: Form = TableName.TERMINAL,
     dry_run: DryRun = False,
     *,
     settings: dict[str, Any],
@@ -128,27 +136,38 @@ def ablate(
     draft = plans.read_draft(file) if file else plans.Draft()
     shared = change(draft.settings, file, settings)
     sets = ["+".join(map(allowed, parts(each))) for each in plugin or []]
-    making, picks = rows.value if rows else None, False
+    given = (draft, shared, sets, seeds, rows.value if rows else None, baseline)
     if race is None:
-        plan = plans.made(draft, shared, sets, seeds, making, baseline)
+        plan = plans.made(*given)
     else:
         from regkit.experiments import contest
 
-        picks = not (plugin or draft.rows or draft.sets)
-        plan = contest.made(draft, shared, sets, seeds, making, baseline, contest.read_time(race))
+        plan = contest.made(*given, contest.read_time(race))
     place = places.new_place(output, file, shared, storage or draft.storage)
-    missing = None
-    try:
-        for name, row in plan.rows.items():
-            with naming(row):
-                check(plan.settings_of(plans.Cell(name, plan.seeds[0])), begins=True)
-    except RegkitError as error:
-        missing = place.excuse(error)
+    first = [(row, plan.settings_of(plans.Cell(name, plan.seeds[0]))) for name, row in plan.rows.items()]
+    missing = _missing(place, first)
     storages.check_installed()
 
     from regkit.cli import ablate as comparing
 
+    picks = race is not None and not (plugin or draft.rows or draft.sets)
     comparing.ablate(place, plan, jobs, keep_weights, form.value, dry_run, picks, missing)
+
+
+def _missing(place: places.Place, runs: Iterable[tuple[Row, Settings]]) -> RegkitError | None:
+    """Find what runs would lack, by name and without torch: a plugin, data, or an encoder.
+
+    A study that has begun may have nothing left to run, and no need of it. Otherwise the error is raised.
+    """
+    try:
+        for row, settings in runs:
+            with naming(row):
+                check(settings, begins=True)
+    except RegkitError as error:
+        if not place.has_begun:
+            raise
+        return error
+    return None
 
 
 @takes_settings([name for names in GROUPS.values() for name in names])
@@ -188,11 +207,7 @@ def tune(
     search = asked.search(chosen, {name: each for name, each in given.items() if each is not None}, space)
     own = output or (folders.RUNS / f"{file.stem}-tune" if file else None)
     place = places.new_place(own, file, chosen, storage or asked.storage, "search")
-    missing = None
-    try:
-        check(chosen, begins=True)
-    except RegkitError as error:
-        missing = place.excuse(error)
+    missing = _missing(place, [(Row(PLAIN), chosen)])
     storages.check_installed()
 
     from regkit.cli import tune as tuning

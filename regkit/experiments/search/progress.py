@@ -1,4 +1,7 @@
-"""Progress: which run of a search is next - the default first, then proposals, then fresh seeds for what has won."""
+"""Progress: choose the next run of a search.
+
+The default is first, then proposals, then fresh seeds for what has won.
+"""
 
 import random
 from collections.abc import Collection, Mapping, Sequence
@@ -34,7 +37,10 @@ class Progress:
 
     @classmethod
     def of(cls, search: Search, study: Study, trials: Sequence[Any], round_: int = 0) -> "Progress":
-        """Read where it stands off the trials of the study; a run that failed in an earlier round is to be tried again."""
+        """Read where a search stands off the trials of its study.
+
+        A run that failed in an earlier round is to be tried again.
+        """
         noted = [(key, trial) for trial in trials if (key := _key(trial))]
         done = {key: score_of(trial.user_attrs, search.settings.monitor) for key, trial in noted if is_complete(trial)}
         scores = {key: score for key, score in done.items() if isfinite(score)}
@@ -104,7 +110,10 @@ class Progress:
 
     @property
     def tried(self) -> list[Tried]:
-        """List points and values for a sampler. A trial that failed counts as the worst: its surroundings are avoided."""
+        """List points and values for a sampler.
+
+        A trial that failed counts as the worst: its surroundings are avoided.
+        """
         values = {
             trial.number: self.trials.value(trial)
             for trial in self.trials.trials
@@ -145,9 +154,10 @@ class Progress:
 
 
 def _points(search: Search, noted: Sequence[tuple[Key, Any]]) -> dict[int, Mapping[str, Any]]:
-    """Read the point of each trial, in order: that of a run that is done, or runs, or else the first that was announced.
+    """Read the point of each trial, in order.
 
-    So the point of a worker that has died stays, and of two that announced one trial at once, it is that of the run.
+    It is that of a run that is done, or runs, or else the first that was announced. So the point of a worker that has
+    died stays, and of two that announced one trial at once, it is that of the run.
     """
     found: dict[int, Mapping[str, Any]] = {DEFAULT: search.default}
     for (number, _), trial in sorted(noted, key=lambda each: (not is_complete(each[1]), not is_running(each[1]))):
@@ -178,9 +188,9 @@ def values_of(space: Space, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def score_of(attributes: Mapping[str, Any], monitor: str) -> float:
-    """Look up the monitored score of a finished run on dev, higher being better; `mean` is that over tasks.
+    """Look up the monitored score of a finished run on dev, higher being better.
 
-    One that is not finite, or not there, is negative infinity.
+    `mean` is that over tasks. One that is not finite, or not there, is negative infinity.
     """
     scores, mains = attributes.get("scores", {}).get("dev", {}), attributes.get("mains", {})
     task, _, metric = monitor.rpartition(".")

@@ -1,4 +1,7 @@
-"""Samplers: propose the next point of a space from what was tried, by a Gaussian process, TPE or at random."""
+"""Samplers: propose the next point of a space from what was tried.
+
+It is proposed by a Gaussian process, by TPE or at random.
+"""
 
 import math
 import random
@@ -38,9 +41,9 @@ def propose(space: Space, tried: Sequence[Tried], sampler: SamplerName, seed: in
 
 
 def importance(space: Space, tried: Sequence[Tried]) -> dict[str, float]:
-    """Estimate which share of the variance of the values each option explains (fANOVA, Hutter et al., ICML 2014).
+    """Estimate which share of the variance of the values each option explains.
 
-    Nothing for fewer than ten values, or if all are equal.
+    The method is fANOVA (Hutter et al., ICML 2014). Nothing for fewer than ten values, or if all are equal.
     """
     done = [(point, value) for point, value in tried if value is not None and _within(space, point)]
     if len(done) < TOLD or len({value for _, value in done}) == 1:

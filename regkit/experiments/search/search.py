@@ -59,7 +59,10 @@ class SearchFile:
 
     @classmethod
     def read(cls, path: Path) -> "SearchFile":
-        """Read a TOML file: settings as in a config, a table [search], and what `Extent` has. Raises ConfigError."""
+        """Read a search from a TOML file. Raises ConfigError.
+
+        It has settings as in a config, a table [search], and what `Extent` has.
+        """
         values = read_values(path)
         extent = {name: values.pop(name) for name in Extent.model_fields if name in values}
         ranges, storage = values.pop(SEARCH, None), values.pop("storage", None)

@@ -1,4 +1,7 @@
-"""Space: read what a search shall vary, from a file or the command line, and check it against the options."""
+"""Space: read what a search shall vary, and check it against the options.
+
+It is given by a file or the command line.
+"""
 
 import math
 import re

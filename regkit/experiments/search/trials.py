@@ -31,7 +31,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Trials:
-    """All trials of a search, which share their seeds: with one seed, two trials see the same data and dropout."""
+    """All trials of a search, which share their seeds.
+
+    With one seed, two trials see the same data and dropout.
+    """
 
     trials: Sequence[Trial]
     seeds: Sequence[int]
@@ -47,7 +50,10 @@ class Trials:
         return max(self.complete, key=lambda trial: (trial.mean, -trial.number), default=None)
 
     def state(self, trial: Trial) -> State:
-        """Say how far a trial is; pruned is one that needs no more seeds, because it is clearly worse than the best."""
+        """Say how far a trial is.
+
+        Pruned is one that needs no more seeds, because it is clearly worse than the best.
+        """
         if trial.failed:
             return "failed"
         if all(seed in trial.scores for seed in self.seeds):
@@ -64,9 +70,10 @@ class Trials:
         return fmean(score - effects.get(seed, 0.0) for seed, score in trial.scores.items())
 
     def _is_worse(self, trial: Trial) -> bool:
-        """Whether a trial is behind the best by more than chance explains, by its differences with the same seeds.
+        """Whether a trial is behind the best by more than chance explains.
 
-        The noise is pooled over all complete trials, because one trial has too few seeds to tell its own.
+        Its differences with the same seeds tell. The noise is pooled over all complete trials, because one trial has
+        too few seeds to tell its own.
         """
         best = self.best
         if best is None or not trial.scores or len(self.complete) <= FEW:

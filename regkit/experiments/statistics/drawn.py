@@ -1,4 +1,7 @@
-"""Drawn: the scores of a study's runs on drawn examples, from the answers that the runs left in their folders."""
+"""Drawn: score the runs of a study on drawn examples.
+
+The answers are those that the runs left in their folders.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +36,10 @@ class Drawn:
 
 
 def draw(runs: Sequence[Result], columns: Sequence[Column]) -> dict[Column, Drawn]:
-    """Score the runs on drawn examples, for each column of a task. The first run says which examples there are."""
+    """Score the runs on drawn examples, for each column of a task.
+
+    The first run says which examples there are.
+    """
     answers = {(run.row, run.seed): _answers(run) for run in runs}
     return {column: _draw(answers, column) for column in columns}
 

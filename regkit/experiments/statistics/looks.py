@@ -58,10 +58,11 @@ def _least(most: int) -> Floats:
 
 
 def chance(mean: float, spread: float, values: int, boundary: float, total: int) -> float:
-    """Compute how probable it is that the mean will be told above 0 after `total` values, as far as `values` of them say.
+    """Compute how probable it is that the mean will be told above 0 after `total` values.
 
-    It is the predictive power under a flat prior (Jennison & Turnbull, 2000, section 10.3): the mean of those to come is
-    expected about the present one, by as much as both vary. The spread is taken to stay.
+    `values` are the first of them. It is the predictive power under a flat prior (Jennison & Turnbull,
+    2000, section 10.3): the mean of those to come is expected about the present one, by as much as both vary. The
+    spread is taken to stay.
     """
     more = total - values
     reach = more / total * spread * sqrt(1 / values + 1 / more)

@@ -1,7 +1,7 @@
-"""Paired: what differences between paired runs tell - tests, intervals, and how many seeds would tell more.
+"""Paired: test the differences between paired runs.
 
-Every function takes arrays and knows no runs. A difference is the score of a row minus that of the baseline for the same
-seed.
+Their intervals, and how many seeds would tell more, are here too. Every function takes arrays and knows no runs. A
+difference is the score of a row minus that of the baseline for the same seed.
 """
 
 from collections.abc import Callable
@@ -54,14 +54,18 @@ def _drawn_sums(values: Floats) -> Floats:
 
 
 def smallest_p(pairs: int) -> float:
-    """Compute the least p that the sign-flip test can give: both flips without a mirror, of 2^pairs; 1/16 for five."""
+    """Compute the least p that the sign-flip test can give.
+
+    Two of 2^pairs flips are at least as extreme; for five pairs that is 1/16.
+    """
     return 2.0 ** (1 - max(pairs, 1)) if pairs <= EXACT else 1 / (DRAWN + 1)
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Adjust p-values, so that one that is true of nothing falls below a level as seldom as a single one (Holm, 1979).
+    """Adjust p-values for their number (Holm, 1979).
 
-    `[tests]`, in the order given. A value that is NaN is no test, and stays.
+    So one that is true of nothing falls below a level as seldom as a single one. `[tests]`, in the order given. A value
+    that is NaN is no test, and stays.
     """
     given = _flat(p_values)
     adjusted = given.copy()
@@ -124,7 +128,10 @@ def estimate(differences: ArrayLike, resampled: ArrayLike | None = None, example
 def interval(
     differences: ArrayLike, resampled: ArrayLike | None = None, level: float = LEVEL, examples: float = inf
 ) -> tuple[float, float]:
-    """Compute the interval of the mean difference over seeds and examples; see `estimate`. NaN ends for one seed."""
+    """Compute the interval of the mean difference over seeds and examples; see `estimate`.
+
+    Its ends are NaN for one seed.
+    """
     return estimate(differences, resampled, examples).interval(level)
 
 

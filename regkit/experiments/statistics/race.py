@@ -56,7 +56,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Race:
-    """The rules of a race. It keeps no state: what is to be run and what is decided follow from the scores."""
+    """The rules of a race, which keeps no state.
+
+    What is to be run and what is decided follow from the scores.
+    """
 
     rows: Sequence[str]
     controls: Sequence[str]  # plain rows, all of which a row has to beat
@@ -71,7 +74,10 @@ class Race:
 
     @property
     def _boundary(self) -> NDArray[np.float64]:
-        """The boundary of each comparison, by number of pairs: the rows share the level, and the controls do not."""
+        """The boundary of each comparison, by number of pairs.
+
+        The rows share the level, and the controls do not.
+        """
         return boundaries(self.max_seeds, self.alpha / len(self.rows))
 
     def next(
@@ -190,7 +196,10 @@ def _is_dead(name: str, scores: Scores, failed: Collection[Cell]) -> bool:
 
 
 def _lead(scores: Scores, row: str, other: str) -> float:
-    """Compute how far a row is above another over the seeds that both have; infinitely, where there are none."""
+    """Compute how far a row is above another over the seeds that both have.
+
+    It is infinite where there are none.
+    """
     both = scores.get(row, {}).keys() & scores.get(other, {}).keys()
     return fmean(scores[row][seed] - scores[other][seed] for seed in both) if both else inf
 

@@ -1,4 +1,4 @@
-"""Resampling: what the scores of runs would be on other examples, the same others for every run (Efron, 1979).
+"""Resampling: draw other examples, the same for every run (Efron, 1979).
 
 The draws depend on the size of a split and on nothing else. So rows and seeds share them, and what is hard for every run
 cancels out of their differences.

@@ -66,7 +66,10 @@ def _perplexity(masked: Floats, loss: Floats, found: Floats) -> Floats:
 
 
 def _pearson(evidence: Evidence) -> Scorer:
-    """Correlate labels and predictions, by their moments; predictions that are all alike correlate with nothing."""
+    """Correlate labels and predictions, by their moments.
+
+    Predictions that are all alike correlate with nothing.
+    """
     truth, guess = evidence.labels.double().numpy(), evidence.output.double().numpy()
     x, y = truth - truth.mean(), guess - guess.mean()
     moments = np.stack([x, y, x * x, y * y, x * y], axis=1)
@@ -114,7 +117,10 @@ def _differ(values: Floats) -> Callable[[Floats], NDArray[np.bool_]]:
 
 
 def _ranks(values: Floats) -> Callable[[Floats], Floats]:
-    """Rank the examples within a draw, `[draws, examples]`; those that are alike share the mean of their ranks."""
+    """Rank the examples within a draw: `[draws, examples]`.
+
+    Those that are alike share the mean of their ranks.
+    """
     known, places = np.unique(values, return_inverse=True)
     order = np.argsort(places, kind="stable")
     starts = np.searchsorted(places[order], np.arange(len(known)))

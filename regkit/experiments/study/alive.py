@@ -21,7 +21,10 @@ Verdict = Literal["alive", "dead", "unknown"]
 
 @dataclass
 class Pulse:
-    """Shows that this worker lives while the block is open: a locked file, and a counter that `beat` writes."""
+    """Shows that this worker lives while the block is open.
+
+    It locks a file, and `beat` writes a counter.
+    """
 
     folder: Path
     beat: Callable[[int], None]  # writes the count; called from a thread

@@ -1,4 +1,7 @@
-"""Cell: train or go on with one run of a study, score its best checkpoint, and keep what a table needs of it."""
+"""Cell: train one run of a study, or go on with it, and score it.
+
+What a table needs of its best checkpoint is kept.
+"""
 
 import gc
 import json

@@ -19,9 +19,10 @@ RESET_PEAK = "5"  # proc_pid_clear_refs(5): the peak of the memory becomes what 
 
 @dataclass
 class Clock:
-    """Observes a run and counts seconds and updates of this process, from its first update to the end of training.
+    """Observes a run and counts seconds and updates of this process.
 
-    What comes before is left out: in the first run of a process, libraries are imported there.
+    It counts from the first update to the end of training. What comes before is left out: in the first run of a process,
+    libraries are imported there.
     """
 
     seconds: float = 0.0
@@ -49,7 +50,10 @@ class Clock:
         self.updates += 1
 
     def of(self, updates: int) -> float:
-        """Tell the seconds of a whole run of so many updates, of which this process may have made the last ones only."""
+        """Tell the seconds of a whole run of so many updates.
+
+        This process may have made the last ones only.
+        """
         return self.seconds * updates / self.updates if self.updates else nan
 
 

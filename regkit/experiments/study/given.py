@@ -12,9 +12,9 @@ APART = "|"  # between what is named and how it is read
 
 
 def given(experiment: Experiment) -> dict[str, str]:
-    """Compute a digest of each split, as the run reads it, and of the encoder's weights, by what they are called.
+    """Compute a digest of each split and of the encoder's weights, by what they are called.
 
-    Training sets that the seed draws are left out: they differ from run to run.
+    Splits are as the run reads them. Training sets that the seed draws are left out: they differ from run to run.
     """
     settings, found = experiment.settings, dict[str, str]()
     for task in experiment.tasks:

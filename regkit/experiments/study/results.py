@@ -35,7 +35,10 @@ class Result:
 
 
 def deciding(scores: Mapping[Split, Mapping[str, Mapping[str, float]]], mains: Mapping[str, tuple[str, bool]]) -> float:
-    """Average the tasks' deciding scores on dev, higher being better; 0 where there is none, or one is not finite."""
+    """Average the tasks' deciding scores on dev, higher being better.
+
+    It is 0 where there is none, or one is not finite.
+    """
     dev = scores.get("dev", {})
     known = [(dev[task][metric], less) for task, (metric, less) in mains.items() if metric in dev.get(task, {})]
     found = [-value if less else value for value, less in known]
@@ -59,7 +62,10 @@ def cell_of(trial: Any) -> Cell | None:
 
 
 def _result(cell: Cell, trials: Sequence[Any], study: Study) -> Result:
-    """Sum up the trials of a cell: the one that is complete, or that runs, or else the last that has failed by itself."""
+    """Sum up the trials of a cell.
+
+    What counts is the one that is complete, or that runs, or else the last that has failed by itself.
+    """
     for trial in trials:
         if is_complete(trial):
             return _finished(cell, trial.user_attrs)

@@ -29,7 +29,10 @@ def check_installed() -> None:
 
 
 def resolve(address: str | None, folder: Path) -> str:
-    """Write the address of a study's storage in full: SQLite in its folder for None; a path stands for a journal."""
+    """Write the address of a study's storage in full.
+
+    It is SQLite in its folder for None; a path stands for a journal.
+    """
     if address is None:
         return f"{SQLITE}{absolute(folder) / DATABASE}"
     if address.startswith(SQLITE):

@@ -36,7 +36,10 @@ WORKERS, RUNS = "workers", "runs"  # folders in that of a study
 
 @dataclass
 class Worker:
-    """Takes cells of an ablation. `run` trains one in a folder and returns its outcome, `free` frees the folder."""
+    """Takes the runs of a study, one after the other.
+
+    The runner's `run` trains one in a folder and returns its outcome, and `free` frees the folder.
+    """
 
     study: Study
     runner: Any  # a `cell.Runner`, or what stands for one in a test
@@ -46,7 +49,10 @@ class Worker:
     taken: int = 0  # runs so far
 
     def work(self) -> None:
-        """Take cells until none is left. Raises StoppedError where a signal came; what it was at can be taken up."""
+        """Take cells until none is left.
+
+        Raises StoppedError where a signal came; what it was at can be taken up.
+        """
         self.runner.check = self._check_given
         with self.runner.interrupts, Pulse(self.study.folder / WORKERS, self._beat) as pulse:
             self._sweep()
@@ -63,7 +69,7 @@ class Worker:
                     return
 
     def _check_given(self, found: dict[str, str]) -> None:
-        """Raise RunError where a run would have other data, or another encoder, than earlier ones of the study."""
+        """Refuse a run that would have other data, or another encoder, than earlier ones. Raises RunError."""
         earlier = self.study.attributes().get(GIVEN, {})
         if other := changed(earlier, found):
             raise RunError(

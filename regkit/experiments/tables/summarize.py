@@ -81,7 +81,10 @@ def score(result: Result, column: Column) -> float:
 
 
 def _parts(column: Column, columns: Sequence[Column]) -> list[Column]:
-    """List the tasks' columns of which a column is made: itself, or those of its split that it is the mean of."""
+    """List the tasks' columns of which a column is made.
+
+    That is itself, or those of its split that it is the mean of.
+    """
     if column.task != MEAN or column.metric:
         return [column]
     return [each for each in columns if each.split == column.split and each is not column]
@@ -104,7 +107,10 @@ def _entries(finished: Finished, parts: Sequence[Column], baseline: str, answers
 
 
 def _scores(runs: Mapping[int, Result], parts: Sequence[Column]) -> dict[int, float]:
-    """Look up the score of each seed that has one; in a mean, one of which less is better has its sign turned."""
+    """Look up the score of each seed that has one.
+
+    In a mean, one of which less is better has its sign turned.
+    """
     signs = [-1.0 if part.lower_is_better and len(parts) > 1 else 1.0 for part in parts]
     found = {
         seed: float(np.mean([sign * score(run, part) for sign, part in zip(signs, parts, strict=True)]))

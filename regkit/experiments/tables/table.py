@@ -1,4 +1,7 @@
-"""Table: what many runs say together - of each row its scores, its difference from the baseline, its cost."""
+"""Table: hold what many runs say together.
+
+Of each row these are its scores, its difference from the baseline, and its cost.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass

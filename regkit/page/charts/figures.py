@@ -9,7 +9,10 @@ Points = Sequence[Point]
 
 @dataclass(frozen=True)
 class Curve:
-    """A line over steps, with what it stands for: a band from lowest to highest, and each member as a thin line."""
+    """A line over steps, with what it stands for.
+
+    That is a band from lowest to highest, and each member as a thin line.
+    """
 
     name: str
     points: Points

@@ -16,7 +16,10 @@ LETTER = 5.9  # the width of one, at the size of the labels
 
 
 def element(name: str, content: str = "", **attributes: object) -> Markup:
-    """Write an element; what is not markup is escaped. `class_` is `class`, and `_` inside a name is a hyphen."""
+    """Write an element; what is not markup is escaped.
+
+    `class_` is `class`, and `_` inside a name is a hyphen.
+    """
     given = [
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _plain(value))
         for key, value in attributes.items()

@@ -11,7 +11,10 @@ MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"  # the second stands where there i
 
 @dataclass(frozen=True)
 class Scale:
-    """Map numbers from `low` to `high` onto pixels from `start` to `end`; logarithmic, they are all above 0."""
+    """Map numbers from `low` to `high` onto pixels from `start` to `end`.
+
+    On a logarithmic scale, they are all above 0.
+    """
 
     low: float
     high: float
@@ -49,7 +52,10 @@ def fitted(
     about: int = 4,
     logarithmic: bool = False,
 ) -> Scale:
-    """Make a scale that holds all these numbers and ends at round ones; `bounds` are numbers that it holds as well."""
+    """Make a scale that holds all these numbers and ends at round ones.
+
+    `bounds` are numbers that it holds as well.
+    """
     found = [min(max(value, -MOST), MOST) for value in [*values, *(bounds or ())] if math.isfinite(value)]
     low, high = min(found, default=0.0), max(found, default=1.0)
     if logarithmic:
@@ -72,7 +78,10 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 
 def _step(low: float, high: float, about: int) -> float:
-    """Find the step of 1, 2, 2.5 or 5 times a power of ten that cuts a span into about so many; 0 if there is none."""
+    """Find the round step that cuts a span into about so many; 0 if there is none.
+
+    It is 1, 2, 2.5 or 5 times a power of ten.
+    """
     rough = (high / about) - (low / about)
     if not 0 < rough < math.inf or abs(high - low) < 1e-12 * max(abs(low), abs(high)):
         return 0.0

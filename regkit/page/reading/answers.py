@@ -1,4 +1,7 @@
-"""Answers: what a run predicts for the dev split of each task, from its folder or from its best checkpoint."""
+"""Answers: read or compute what a run predicts for the dev split of each task.
+
+They are in its folder, or its best checkpoint gives them.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -142,7 +145,10 @@ def answered(task: Task, output: Tensor) -> Answered:
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[tuple[float, float, int]]:
-    """Compute mean confidence, accuracy and size of each bin that is not empty (Guo et al., 2017, section 2)."""
+    """Compute mean confidence, accuracy and size of each bin that is not empty.
+
+    The bins are those of Guo et al. (2017, section 2).
+    """
     edges = np.linspace(0, 1, BINS + 1)[1:-1]
     bins = np.digitize(confidence, edges, right=True)  # as the expected calibration error has them
     return [

@@ -33,7 +33,7 @@ def _is_in(run: Run, study: Path) -> bool:
 
 
 def find(paths: Sequence[Path]) -> Found:
-    """Find the runs and studies that these paths are, or that are in these folders; without paths, in `runs/`.
+    """Find the runs and studies that these paths are or contain; without paths, those in `runs/`.
 
     Raises RunError for a path that is neither, and if there is nothing to show.
     """

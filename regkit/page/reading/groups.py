@@ -130,7 +130,10 @@ def grouped(runs: Sequence[Shown]) -> list[Group]:
 
 
 def _names(groups: Sequence[Sequence[Shown]]) -> list[str]:
-    """Name groups by the rows of their study, by their folders, ROW-SEED, or else by what differs between them."""
+    """Name groups by the rows of their study, by their folders, or by what differs between them.
+
+    Folders are called ROW-SEED.
+    """
     ways = ([_row(group) for group in groups], [_stem(group) for group in groups])
     for names in (*ways, [_described(group, differing(groups)) for group in groups]):
         if all(names) and len(set(names)) == len(names):

@@ -110,7 +110,10 @@ def _suspect(found: Mapping[str, Any]) -> str:
 
 
 def read_log(path: Path) -> Log:
-    """Read a run's log. What cannot be read is counted and left out: a run that goes on may just write a line."""
+    """Read a run's log.
+
+    What cannot be read is counted and left out: a run that goes on may just write a line.
+    """
     log = Log()
     for line in _lines(path):
         try:
@@ -128,7 +131,10 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def turns(log: Log, windows: int = 24) -> dict[str, list[Point]]:
-    """Compute each task's share of the updates over windows of the run, in which all tasks can have their turns."""
+    """Compute each task's share of the updates over windows of the run.
+
+    In each window all tasks can have their turns.
+    """
     turn = 4 * max(1, len(log.updates))
     width = turn * max(1, math.ceil(log.end / windows / turn))
     counts = {task: Counter(int(at - 1) // width for at in steps) for task, steps in log.updates.items()}

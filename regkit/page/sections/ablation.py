@@ -14,7 +14,10 @@ FOLDED = 24  # rows of a table that is folded where it has more
 
 
 def sections(table: Table, title: str = "") -> list[Section]:
-    """Make the sections of a table. `title` is put before their headings, where a page shows several studies."""
+    """Make the sections of a table.
+
+    `title` is put before their headings, where a page shows several studies.
+    """
     before = f"{title}: " if title else ""
     made = [
         Section(f"{before}Scores by row", _scores(table)),

@@ -1,4 +1,7 @@
-"""Chosen: list the settings of runs - those that differ, those that are not the default, and the others."""
+"""Chosen: list the settings of runs.
+
+Those that differ come first, then those that are not the default, then the others.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +16,10 @@ WORDS = frozenset({0, 1, 2})  # columns of words
 
 
 def settings(groups: Sequence[Group]) -> list[Block]:
-    """List settings: of several groups those that differ, then those that are not the default, then all others."""
+    """List settings, those that tell most first.
+
+    Of several groups those that differ, then those that are not the default, then all others.
+    """
     known = [run for run in all_runs(groups) if run.run.settings]
     if not known:
         return []

@@ -60,7 +60,7 @@ def _history(search: Search) -> Dots:
 
 
 def _best(search: Search) -> list[Block]:
-    """List the best settings beside the defaults, what they came to, and how far apart they are with fresh seeds."""
+    """List the best settings beside the defaults, and how far apart they are with fresh seeds."""
     if not search.best:
         return []
     best, default = _params(search.best), _params(search.default)

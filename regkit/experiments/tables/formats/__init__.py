@@ -22,6 +22,9 @@ ENDINGS = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json"}
 
 
 def save(table: Table, folder: Path) -> None:
-    """Write a table into a folder in every format: `table.md` and so on. Raises OSError where the disk is full."""
+    """Write a table into a folder in every format: `table.md` and so on.
+
+    Raises OSError where the disk is full.
+    """
     for name, render in FORMATS.items():
         write(folder / f"table{ENDINGS[name]}", render(table))

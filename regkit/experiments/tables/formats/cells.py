@@ -31,7 +31,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Layout:
-    """A table column by column, one below the other, so that it fits any width however many tasks there are."""
+    """A table column by column, one below the other.
+
+    So it fits any width however many tasks there are.
+    """
 
     head: Sequence[str]
     sections: Sequence[Section]

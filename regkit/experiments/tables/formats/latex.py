@@ -1,4 +1,7 @@
-"""LaTeX: write a table for a paper, with booktabs; a difference that cannot be told from nothing is grey."""
+"""LaTeX: write a table for a paper, with booktabs.
+
+A difference that cannot be told from nothing is grey.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
