@@ -57,7 +57,7 @@ def micro_batches_do_not_show(factory: Factory, tasks: Tasks = tiny_tasks) -> No
         return
     for task in tasks():
         whole, parts = (_cut_gradients(factory, tasks, task, tokens) for tokens in (10_000, 12))
-        small = 1e-7 * max(float(gradient.abs().max()) for gradient in whole.values())
+        small = 1e-6 * max(float(gradient.abs().max()) for gradient in whole.values())
         for name, gradient in whole.items():
             said = f"{task.name}, {name}: {{}}".format
             torch.testing.assert_close(parts[name], gradient, rtol=1e-5, atol=small, msg=said)

@@ -224,7 +224,7 @@ def test_modules_that_no_checkpoint_could_hold_are_refused_before_the_first_step
     found = said(swapping(change))
     assert found.startswith("plugin 'a': prepare changes the model so that ")
     assert says in found
-    assert "no checkpoint of it could be read back" in found
+    assert "no checkpoint of it could be read back; change its modules in the hook `build`" in found
 
 
 def test_a_module_with_the_same_parameters_may_be_put_in() -> None:
