@@ -17,6 +17,8 @@ from regkit.training.caveats import left_out, undefined
 from regkit.training.loop import Trainer
 from regkit.training.stages import check_surgery, check_weights, collect_stages, measure_length, surgeons
 
+LEARN = {"after_step", "evaluated"}  # hooks in which a scheduler learns, and then may choose other tasks
+
 
 def code_run() -> list[str]:
     """Say which files the user lets this command run the code of."""
@@ -114,7 +116,9 @@ def _epoch(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> list[
     check_surgery(trainer.state, stage)
     if max(map(len, steps)) == 1 and (found := surgeons(trainer.state, stage)):
         raise PluginError(_alone(found[0], schedulers, len(tasks)))
-    lines = [f"  {_seen(task, batches[task.name], len(steps))}" for task in tasks]
+    learning = [name for name in schedulers if LEARN & set(composition.hooks_of(name))]
+    known = f", as known now: '{learning[0]}' learns" if learning else ""
+    lines = [f"  {_seen(task, batches[task.name], len(steps), known)}" for task in tasks]
     if len(tasks) == 1 and schedulers:
         lines.append(f"  there is one task only: '{schedulers[0]}' has nothing to choose from")
     return lines
@@ -139,7 +143,7 @@ def first_epoch(trainer: Trainer, stage: Stage, tasks: Sequence[Task]) -> list[l
     return steps
 
 
-def _seen(task: Task, batches: int, steps: int) -> str:
+def _seen(task: Task, batches: int, steps: int, known: str) -> str:
     share = batches / task.batches
     if not batches:
         seen = "scored, but not trained in this epoch"
@@ -147,7 +151,7 @@ def _seen(task: Task, batches: int, steps: int) -> str:
         seen = f"{100 * share:.3g} % of its examples, the others left out"
     else:
         seen = "every example once" if share == 1 else f"every example {share:.3g} times"
-    return f"{task.name}: in {batches} of the first {steps} updates; {seen}"
+    return f"{task.name}: in {batches} of the first {steps} updates{known}; {seen}"
 
 
 def _task(task: Task) -> list[str]:

@@ -63,6 +63,6 @@ def _formula(terms: Mapping[str, Tensor], composition: Composition) -> str:
     return " + ".join(name if factor is None else f"{factor:g} x {name}" for name, factor in factors.items())
 
 
-def _passes(passes: Mapping[str, int]) -> str:
-    extra = [f", {count} by {name}" for name, count in passes.items() if name != CORE]
-    return f"forward passes: {passes[CORE]} clean{''.join(extra)}"
+def _passes(passes: Mapping[str, float]) -> str:
+    extra = [f", {count:.3g} by {name}" for name, count in passes.items() if name != CORE]
+    return f"forward passes: {passes[CORE]:g} clean{''.join(extra)}"

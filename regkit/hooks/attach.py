@@ -17,6 +17,7 @@ from regkit.base.failures import gone, last_line, ran_out, reason
 from regkit.base.randomness import Streams
 from regkit.hooks.answers import NAMED, check, check_all, check_gradient, same_tensors
 from regkit.hooks.following import LOG
+from regkit.hooks.rules import Call
 from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
 from regkit.hooks.watch import Watch
@@ -106,10 +107,13 @@ class Attached:
             given = dict(zip(names, arguments, strict=True))
             if "records" in given:
                 given["records"] = self._of_its_stages(given["records"])
-            with kept(owner, hook, given), self._alone(owner, hook, given):
+            called = Call(self.plugin, owner, hook, given)
+            with kept(owner, hook, given), self._alone(called):
                 answer = method(*given.values())
             check(owner, hook, answer, given)
             check_gradient(owner, hook, answer, given.values())
+            if hook == "task_loss":
+                self.watch.check_mean(called, answer)
             if hook == "stages":
                 self.added.update(stage.name for stage in answer)
             if hook == "extra_losses":
@@ -149,17 +153,20 @@ class Attached:
             if not self.acts_now(hook):
                 return (yield)
             given = dict(zip(names, arguments, strict=True))
+            called = Call(self.plugin, owner, hook, given)
             with kept(owner, hook, given), closing(method(*arguments)) as inner:  # closed at once
-                with self._alone(owner, hook, given, "before"):
+                with self._alone(called, "before"):
                     if next(inner, inner) is inner:
                         raise PluginError(f"{owner} does not yield.")
                 answer = yield
-                with self._alone(owner, hook, given, "after"):
+                with self._alone(called, "after"):
                     try:
                         inner.send(self._own(answer) if hook == "stages" else answer)
                     except StopIteration as stop:
                         check_all(owner, hook, stop.value, given)
                         check_gradient(owner, hook, stop.value, [answer])
+                        if hook == "task_loss":
+                            self.watch.check_mean(called, stop.value, wrapped=answer)
                         if hook == "extra_losses":
                             self._claim(sorted(chain(*stop.value)), chain(*answer))
                         return self._put_back(answer, stop.value) if hook == "stages" else stop.value
@@ -168,17 +175,14 @@ class Attached:
         return wrapper
 
     @contextmanager
-    def _alone(self, owner: str, hook: str, given: Mapping[str, Any], *when: str) -> Iterator[None]:
+    def _alone(self, call: Call, *when: str) -> Iterator[None]:
         """Run a hook on the plugin's own time, from its own random stream, and name the plugin in any error.
 
         Running out of memory is nobody's fault, and the loop has a remedy: that error passes as it is, with a note. Nor is
         it a plugin's fault that another process is gone.
         """
-        with (
-            self.streams.seeded(self.name, hook, *when),
-            self._watched(owner, hook, given),
-            self.stopwatch.on(self.name),
-        ):
+        hook = call.hook
+        with self.streams.seeded(self.name, hook, *when), self.watch.over(call), self.stopwatch.on(self.name):
             try:
                 yield
             except EncoderError as error:  # of an encoder without what the plugin asks of it
@@ -198,12 +202,6 @@ class Attached:
                     ) from error
                 place = ", ".join(str(part) for part in self.streams.place) or "the start"
                 raise PluginError(f"plugin '{self.name}' failed in {hook} at {place}: {last_line(error)}.") from error
-
-    def _watched(self, owner: str, hook: str, given: Mapping[str, Any]) -> AbstractContextManager[None]:
-        """Watch a hook in some of the steps; what only follows the run changes nothing in it."""
-        if hook in LOG or not self.watch.on:
-            return nullcontext()
-        return self.watch.over(self.plugin, owner, hook, given)
 
     def _own(self, answers: Answers) -> Answers:
         """Select the stages in which the plugin acts; a wrapper sees and changes no others."""

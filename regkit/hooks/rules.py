@@ -21,91 +21,96 @@ SETTLED = tuple(hook for hook in STEPS if hook != "after_step")  # hooks that le
 CHANGEABLE = ("model", "optimizer", "encoder", "tokenizer", "gradients")  # arguments that a hook may change
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call of a plugin's hook, or one half of a wrapper's."""
 
     plugin: object
     owner: str  # begins the sentence: `plugin 'smart': extra_losses`
     hook: str
     given: Mapping[str, Any]  # the arguments
-    weights: Mapping[str, nn.Parameter] = field(default_factory=dict)  # of the model in training, by name
+
+
+@dataclass(frozen=True)
+class Sight:
+    """The parts of the model in training, by name; none before it is prepared."""
+
+    weights: Mapping[str, nn.Parameter] = field(default_factory=dict)
     modules: Mapping[str, nn.Module] = field(default_factory=dict)
-    first: bool = True  # whether it is in one of the first steps of a stage, or before them
+    first: bool = True  # whether this is one of the first steps of a stage, or before them
 
 
 class Rule(NamedTuple):
     """What may not change while some of the hooks run."""
 
-    look: Callable[[Call], Mapping[str, object]]  # what is compared, by name
+    look: Callable[[Call, Sight], Mapping[str, object]]  # what is compared, by name
     hooks: Container[str]
     says: str  # the end of the sentence, with a place for the name of what has changed
     refused: bool = True  # or else it is said once
     certain: bool = True  # or else it is refused when it is seen a second time
 
-    def broken(self, before: Mapping[str, object], call: Call) -> str:
+    def broken(self, before: Mapping[str, object], call: Call, sight: Sight) -> str:
         """Name what is not as it was `before` the call; nothing if all is."""
-        after = self.look(call)
+        after = self.look(call, sight)
         return next((name for name in {**before, **after} if before.get(name) != after.get(name)), "")
 
 
-def settings(call: Call) -> Mapping[str, object]:
+def settings(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at torch's settings for all of the process."""
     return {"the recording of gradients": torch.is_grad_enabled(), "the default dtype": torch.get_default_dtype()}
 
 
-def gradients(call: Call) -> Mapping[str, object]:
+def gradients(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at the gradient of each weight."""
-    return {name: mark(weight.grad) for name, weight in call.weights.items()}
+    return {name: mark(weight.grad) for name, weight in sight.weights.items()}
 
 
-def weights(call: Call) -> Mapping[str, object]:
+def weights(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at torch's count of the changes of each weight."""
-    return {name: mark(weight) for name, weight in call.weights.items()}
+    return {name: mark(weight) for name, weight in sight.weights.items()}
 
 
-def values(call: Call) -> Mapping[str, object]:
+def values(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at the norm of each weight in the first steps: torch does not count changes by `.data`."""
-    if not (call.first and call.weights):
+    if not (sight.first and sight.weights):
         return {}
-    norms = [weight.detach().norm().float() for weight in call.weights.values()]
-    return dict(zip(call.weights, map(str, torch.stack(norms).tolist()), strict=True))  # as text, NaN equals itself
+    norms = [weight.detach().norm().float() for weight in sight.weights.values()]
+    return dict(zip(sight.weights, map(str, torch.stack(norms).tolist()), strict=True))  # as text, NaN equals itself
 
 
-def trained(call: Call) -> Mapping[str, object]:
+def trained(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at which weights are trained."""
-    return {name: weight.requires_grad for name, weight in call.weights.items()}
+    return {name: weight.requires_grad for name, weight in sight.weights.items()}
 
 
-def modes(call: Call) -> Mapping[str, object]:
+def modes(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at the mode of each module."""
-    return {name or "the model": module.training for name, module in call.modules.items()}
+    return {name or "the model": module.training for name, module in sight.modules.items()}
 
 
-def generators(call: Call) -> Mapping[str, object]:
+def generators(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at the generators that no seed of a run sets."""
     return {"Python's random": hash(random.getstate()), "numpy's global generator": of_numpy(np.random.get_state())}
 
 
-def arguments(call: Call) -> Mapping[str, object]:
+def arguments(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at the arguments that are given to others too."""
     return {name: mark(value) for name, value in call.given.items() if name not in CHANGEABLE}
 
 
-def unkept(call: Call) -> Mapping[str, object]:
+def unkept(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at the attributes of a plugin that keeps nothing in a checkpoint."""
-    return {name: mark(part) for name, part in _unkept(call).items()}
+    return {name: mark(part) for name, part in _unkept(call, sight).items()}
 
 
-def own_generators(call: Call) -> Mapping[str, object]:
+def own_generators(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at the generators of a plugin that keeps nothing in a checkpoint."""
-    return {name: state_of(part) for name, part in _unkept(call).items() if isinstance(part, tuple(GENERATORS))}
+    return {name: state_of(part) for name, part in _unkept(call, sight).items() if isinstance(part, tuple(GENERATORS))}
 
 
-def _unkept(call: Call) -> Mapping[str, object]:
+def _unkept(call: Call, sight: Sight) -> Mapping[str, object]:
     """List a plugin's attributes, without the model in training, unless a checkpoint keeps some of them."""
     own = {} if hasattr(call.plugin, "state_dict") else parts(call.plugin)
-    model = call.modules.get("")
+    model = sight.modules.get("")
     return {name: part for name, part in own.items() if part is not model}
 
 

@@ -2,35 +2,58 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from regkit.base.errors import EncoderError
+from regkit.model import Encoder
 
 CORE = "regkit"  # whose time it is when no plugin works
 
 
 class Stopwatch:
-    """Seconds and forward passes by plugin, counted while it runs."""
+    """Seconds and forward passes by plugin, counted while it runs.
+
+    A plugin's pass is one by the hook `predict`, or one that it makes itself through the encoder or a copy of it.
+    """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.running = False
         self.seconds: dict[str, float] = defaultdict(float)
-        self.passes: Counter[str] = Counter()
+        self.predicted: Counter[str] = Counter()  # passes by the hook `predict`
+        self.entered: Counter[str] = Counter()  # layers that were run without it
+        self.layers: Sequence[nn.Module] = ()  # of the encoder
+        self.inside = 0  # calls of `predict` that are being made now
         self.owners = [CORE]
         self.since = 0.0
 
     @contextmanager
     def on(self, owner: str) -> Iterator[None]:
-        """Charge the time inside to this owner."""
+        """Charge the time inside to this owner, and the layers that it runs past `predict`."""
         self.lap()
         self.owners.append(owner)
+        counting = register_module_forward_pre_hook(self._enter) if self._counts_layers else None
         try:
             yield
         finally:
+            if counting:
+                counting.remove()
             self.lap()
             self.owners.pop()
+
+    @property
+    def _counts_layers(self) -> bool:
+        """Whether layers have to be counted from here on: the outermost plugin at work counts for all inside."""
+        return self.running and bool(self.layers) and len(self.owners) == 2
+
+    def _enter(self, module: nn.Module, arguments: object) -> None:
+        if self.running and not self.inside and isinstance(module, tuple(map(type, self.layers))):
+            self.entered[self.owners[-1]] += 1
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -43,9 +66,13 @@ class Stopwatch:
             self.running = found
             self.since = self.now() if found else 0.0
 
-    def start(self) -> None:
-        """Start counting from zero."""
-        self.seconds, self.passes = defaultdict(float), Counter()
+    def start(self, encoder: Encoder | None = None) -> None:
+        """Start counting from zero; passes that go past `predict` are counted by the layers of the encoder."""
+        self.seconds, self.predicted, self.entered = defaultdict(float), Counter(), Counter()
+        try:
+            self.layers = list(encoder.layers) if encoder else ()
+        except EncoderError:  # it has no list of them
+            self.layers = ()
         self.running, self.since = True, self.now()
 
     def stop(self) -> None:
@@ -53,10 +80,22 @@ class Stopwatch:
         self.lap()
         self.running = False
 
-    def count(self) -> None:
-        """Count a forward pass of the present owner."""
+    @contextmanager
+    def predicting(self) -> Iterator[None]:
+        """Count a forward pass of the present owner, which is made inside."""
         if self.running:
-            self.passes[self.owners[-1]] += 1
+            self.predicted[self.owners[-1]] += 1
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+    @property
+    def passes(self) -> dict[str, float]:
+        """Forward passes by owner; half of the encoder's layers are half a pass."""
+        past = {owner: layers / len(self.layers) for owner, layers in self.entered.items()}
+        return {**self.predicted, **{owner: self.predicted[owner] + more for owner, more in past.items()}}
 
     def lap(self) -> None:
         """Charge the time since the last lap to the present owner."""

@@ -5,6 +5,7 @@ batches are cut, or costs time for nothing, is said once. Looking changes nothin
 made without.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from regkit.base.errors import PluginError
 from regkit.base.randomness import Streams, states_of
 from regkit.hooks.catalog import needs_whole_batches
+from regkit.hooks.following import LOG
 from regkit.hooks.marks import copies_in, parts
-from regkit.hooks.rules import BEGIN, RULES, Call, Rule
+from regkit.hooks.rules import BEGIN, RULES, Call, Rule, Sight
 from regkit.hooks.spec import hookimpl
 
 FIRST = 3  # steps of a stage that are watched
@@ -35,9 +37,8 @@ class Watch:
     said: list[str] = field(default_factory=list)  # what was noticed and not refused
     model: nn.Module | None = None  # in training, once it is prepared
     suspected: Counter[tuple[str, str]] = field(default_factory=Counter)  # by owner, what it seems to have changed
-    parts_of: tuple[object, ...] = ()  # stage and step for which the model's parts were listed
-    weights: Mapping[str, nn.Parameter] = field(default_factory=dict)
-    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+    sight: Sight = field(default_factory=Sight)  # the model's parts
+    seen_at: tuple[object, ...] = ()  # stage and step in which they were listed
 
     @hookimpl(tryfirst=True)
     def prepare(self, model: nn.Module) -> None:
@@ -71,24 +72,42 @@ class Watch:
         return place[1] if len(place) > 1 and isinstance(place[1], int) else 0
 
     @contextmanager
-    def over(self, plugin: object, owner: str, hook: str, given: Mapping[str, object]) -> Iterator[None]:
-        """Compare before and after a hook.
+    def over(self, call: Call) -> Iterator[None]:
+        """Compare before and after a hook, unless this step is not watched, or the hook only follows the run.
 
         Raises PluginError for a change that makes the numbers of the run wrong.
         """
-        self._list_parts()
-        call = Call(plugin, owner, hook, given, self.weights, self.modules, self._step < FIRST)
-        looked = [(rule, rule.look(call)) for rule in RULES if hook in rule.hooks]
+        if call.hook in LOG or not self.on:
+            yield
+            return
+        sight = self._sight()
+        looked = [(rule, rule.look(call, sight)) for rule in RULES if call.hook in rule.hooks]
         drawn = states_of(self.streams.device)
         yield
-        if hook in CUT and not needs_whole_batches(plugin) and self._drew(drawn):
+        if call.hook in CUT and not needs_whole_batches(call.plugin) and self._drew(drawn):
             self.say(
-                f"{owner} draws numbers by itself for each micro-batch, so they depend on how memory and processes cut a "
-                "batch; draw them by batch.noise, or set whole_batches."
+                f"{call.owner} draws numbers by itself for each micro-batch, so they depend on how memory and processes cut "
+                "a batch; draw them by batch.noise, or set whole_batches."
             )
         for rule, before in looked:
-            if name := rule.broken(before, call):
+            if name := rule.broken(before, call, sight):
                 self._judge(rule, call, name)
+
+    def check_mean(self, call: Call, loss: Tensor, wrapped: Tensor | None = None) -> None:
+        """Say that a task's loss seems to be a sum: so many times the usual one as its batch has predictions.
+
+        The usual one is what is `wrapped`, or else the objective's.
+        """
+        given = call.given
+        if not self.on or not given.keys() >= ({"batch"} if wrapped is not None else {"task", "batch", "output"}):
+            return
+        usual = wrapped if wrapped is not None else given["task"].objective.loss(given["output"], given["batch"].labels)
+        count, ratio = given["batch"].predictions, float(loss.detach() / usual.detach())
+        if count > 1 and math.isclose(ratio, count, rel_tol=1e-4):
+            self.say(
+                f"{call.owner} returns as many times the usual loss as a batch has examples: if it is a sum over them, "
+                "return their mean, or the loss depends on how batches are cut."
+            )
 
     def say(self, sentence: str) -> None:
         """Note what the user should know, once."""
@@ -104,12 +123,14 @@ class Watch:
         if rule.certain or self.suspected[call.owner, name] > 1 or call.hook in BEGIN:
             raise PluginError(sentence)
 
-    def _list_parts(self) -> None:
-        """List the model's parts once a step: plugins may put modules in."""
+    def _sight(self) -> Sight:
+        """List the model's parts, once a step: plugins may put modules in."""
         place = self.streams.place[:2]
-        if self.model is not None and self.parts_of != place:
-            self.parts_of = place
-            self.weights, self.modules = dict(self.model.named_parameters()), dict(self.model.named_modules())
+        if self.model is not None and self.seen_at != place:
+            first = self._step < FIRST
+            self.sight = Sight(dict(self.model.named_parameters()), dict(self.model.named_modules()), first)
+            self.seen_at = place
+        return self.sight
 
     def _drew(self, before: list[Tensor]) -> bool:
         """Whether more was drawn than the numbers that `predict` takes for fresh dropout."""

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from regkit.base.errors import PluginError, RunError, short
@@ -88,6 +88,18 @@ def encode(training: Any) -> tuple[str, dict[str, Tensor]]:
             f"{MOST} and {TEXT >> 10} at most; a plugin that keeps long lists should keep them as tensors."
         )
     return text, tensors
+
+
+def try_out(training: Any) -> None:
+    """Encode training state and read it back, in memory.
+
+    Raises PluginError or RunError for what could not be kept, and RunError for what comes back as something else.
+    """
+    text, tensors = encode(training)
+    copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+    back = unpack(json.loads(text), load(save(copies)))
+    if encode(back)[0] != text:
+        raise RunError(f"the training state is not read back from a checkpoint as it was saved; {KEPT}.")
 
 
 def pack(value: Any, tensors: dict[str, Tensor]) -> Any:

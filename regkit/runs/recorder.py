@@ -40,6 +40,7 @@ class Recorder:
     keeping: Keeping = field(default_factory=Keeping)
     stage: str = ""
     rate: float = 0.0
+    told: int = 0  # sentences about plugins that were said
     micro_batch_tokens: int | None = None  # as it was last said
     saved: tuple[str, int] = ("", 0)  # stage and step of the newest checkpoint
     saved_at: float = field(default_factory=time.monotonic)
@@ -82,6 +83,9 @@ class Recorder:
         record |= {"gradient_norm": self.trainer.gradient_norm, "losses": losses}
         effects = self.meter.finish()
         self.sink.log_update(record | ({"effects": effects} if effects else {}))
+        self._tell_noticed()
+        if not step:
+            self.sink.rehearse()  # once more: some keep nothing before they have learned something
         self._stop_if_asked()
 
     @hookimpl(wrapper=True)
@@ -117,6 +121,7 @@ class Recorder:
             if better:
                 self.sink.best(name)
                 self.sink.write("scores.json", self.keeping.report())
+            self._tell_noticed()
             self.sink.write("effects.json", self.effects())
         self._stop_if_asked()
 
@@ -175,7 +180,8 @@ class Recorder:
         """Sum up what the plugins did and took over the whole log, with warnings."""
         records = self.sink.lines()
         found = summary([record["effects"] for record in records if "effects" in record])
-        said = warnings(found, self.experiment.composition) + self.keeping.caveats
+        said = warnings(found, self.experiment.composition) + self.experiment.composition.watch.said
+        said += self.keeping.caveats
         if skipped := sum("skipped" in record for record in records):
             said.append(f"{skipped} steps were skipped: a number was not finite; log.jsonl names tasks and rows.")
         return {**found, "warnings": said + self._untrained(records)}
@@ -220,6 +226,13 @@ class Recorder:
             self.sink.log({"stage": self.stage, "step": step, "micro_batch_tokens": tokens})
             self.say(f"from step {step + 1} on, micro-batches have at most {tokens} tokens, to fit in memory")
         self.micro_batch_tokens = tokens
+
+    def _tell_noticed(self) -> None:
+        """Say, once, what was noticed of plugins and is no reason to stop."""
+        said = self.experiment.composition.watch.said
+        for sentence in said[self.told :]:
+            self.say(f"warning: {sentence}")
+        self.told = len(said)
 
     def _stop_if_asked(self) -> None:
         """Save and stop all processes after the same step, where a signal came to one of them."""

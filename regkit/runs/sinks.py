@@ -35,7 +35,7 @@ class Sink:
         return
 
     def rehearse(self) -> None:
-        """Try in memory what `save` will write: state that cannot be kept is refused before the first update."""
+        """Try in memory what `save` will write, and read it back: what cannot be kept is refused early."""
         return
 
     def log(self, record: Mapping[str, Any]) -> None:
@@ -139,7 +139,7 @@ class FolderSink(Sink):
             note_latest(self.folder, self.say)
 
     def rehearse(self) -> None:
-        packing.encode(checkpoint.moment(self.experiment.trainer.state)[1])
+        packing.try_out(checkpoint.moment(self.experiment.trainer.state)[1])
 
     def log(self, record: Mapping[str, Any]) -> None:
         self._log.write(record)

@@ -122,7 +122,7 @@ class Trial:
 
     composition: Composition
     terms: Mapping[str, Tensor] = field(default_factory=dict)
-    passes: Mapping[str, int] = field(default_factory=dict)
+    passes: Mapping[str, float] = field(default_factory=dict)
     operations: float = 0.0  # multiplications and additions in matrix products, backward passes included
 
     @classmethod
@@ -135,7 +135,7 @@ class Trial:
         chosen = [(task, [task.splits["train"].batch(rows, keys=rows)])]
         update = Update(replace(trainer.passes, hook=composition.hook), optimizer, chosen)
         composition.observe(trial)
-        composition.stopwatch.start()
+        composition.stopwatch.start(trainer.model.encoder)
         with trainer.streams.at(stage.name, 0), mode(trainer.model, training=True), Operations() as operations:
             update.compute()
             composition.hook.before_step(model=trainer.model, optimizer=optimizer, recompute=update.compute)
@@ -147,5 +147,5 @@ class Trial:
     @hookimpl(wrapper=True)
     def predict(self) -> Generator[None, Tensor, Tensor]:
         """Count a forward pass."""
-        self.composition.stopwatch.count()
-        return (yield)
+        with self.composition.stopwatch.predicting():
+            return (yield)

@@ -4,7 +4,7 @@ A measured batch costs one more backward pass for each term of the loss, and wha
 first micro-batch stands for all. Measuring changes nothing: the step is the one that would have been made without.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -59,7 +59,7 @@ class Meter:
         if self.every:  # the second batch is the first to be measured: by then a teacher is no mere copy
             self._begin({task.name for task in chosen if seen.get(task.name, 0) % self.every == 1 % self.every})
         if self.due:
-            self.composition.stopwatch.start()
+            self.composition.stopwatch.start(self.state.model.encoder)
         return chosen
 
     def _begin(self, due: set[str]) -> None:
@@ -69,8 +69,8 @@ class Meter:
     @hookimpl(wrapper=True)
     def predict(self) -> Generator[None, Tensor, Tensor]:
         """Count a forward pass."""
-        self.composition.stopwatch.count()
-        return (yield)
+        with self.composition.stopwatch.predicting():
+            return (yield)
 
     @hookimpl(wrapper=True)
     def extra_losses(
@@ -140,13 +140,13 @@ class Meter:
         for plugin, seconds in self.backward.items():  # spent by the core, for the sake of the plugin's terms
             stopwatch.seconds[plugin] += seconds
             stopwatch.seconds[CORE] -= seconds
-        return self.record | {"seconds": dict(stopwatch.seconds), "passes": dict(stopwatch.passes)}
+        return self.record | {"seconds": dict(stopwatch.seconds), "passes": stopwatch.passes}
 
 
 def summary(records: Sequence[Record]) -> dict[str, dict[str, dict[str, float]]]:
     """Average the records of a run: `terms`, `measures`, `plugins` and `cosines`, each by name."""
     terms, measures, cosines = defaultdict(list), defaultdict(list), defaultdict(list)
-    seconds, passes = defaultdict[str, float](float), Counter[str]()
+    seconds, passes = defaultdict[str, float](float), defaultdict[str, float](float)
     for record in records:
         for found in record["terms"].values():
             whole = sum(term.get("gradient", 0.0) for term in found.values())
@@ -160,7 +160,8 @@ def summary(records: Sequence[Record]) -> dict[str, dict[str, dict[str, float]]]
         for pair, value in record["cosines"].items():
             cosines[pair, "cosine of the gradients"].append(value)
             cosines[pair, "share of conflicts"].append(float(value < 0))
-        passes.update(record["passes"])
+        for plugin, count in record["passes"].items():
+            passes[plugin] += count
         for plugin, value in record["seconds"].items():
             seconds[plugin] += value
     whole = sum(seconds.values())
@@ -187,10 +188,14 @@ def warnings(found: Mapping[str, Mapping[str, Mapping[str, float]]], composition
         if owner is None or LITTLE <= share <= MUCH:
             continue
         plugin = composition.plugins[owner]
+        if not share:  # raised by a weight, nothing stays nothing
+            said.append(f"'{term}' gives no gradient at all: it does nothing, whatever the options of '{owner}'.")
+            continue
         options = " or ".join(f"{name} (now {getattr(plugin, name):g})" for name in strengths(plugin))
         verdict, remedy = ("does next to nothing", "raise") if share < LITTLE else ("dominates the gradient", "lower")
         change = f"{remedy} {options} of '{owner}'" if options else f"see the options of '{owner}'"
-        said.append(f"'{term}' gives {percent(share)} % of the gradient: it {verdict}; {change}.")
+        more = "" if share < LITTLE else ", unless the term is a sum over examples and should be their mean"
+        said.append(f"'{term}' gives {percent(share)} % of the gradient: it {verdict}; {change}{more}.")
     return said
 
 

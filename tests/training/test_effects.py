@@ -1,6 +1,8 @@
 """The effect meter: it changes nothing, and what it reports is what an obvious computation gives."""
 
+import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,13 @@ from regkit_plugins.bregman import Bregman
 from regkit_plugins.rdrop import RDrop
 from regkit_plugins.sam import SAM
 from regkit_plugins.smart import Smart
+from torch import Tensor
 
 from regkit.data.order import Feed
+from regkit.hooks.spec import hookimpl
 from regkit.hooks.stopwatch import CORE, Stopwatch
+from regkit.model import MultitaskModel
+from regkit.tasks.batch import Batch
 from regkit.testing import measured, tiny_trainer
 from regkit.training.effects import summary, warnings
 from regkit.training.stages import prepare
@@ -87,7 +93,7 @@ def test_a_term_that_does_nothing_or_dominates_the_gradient_earns_a_warning_with
     assert "does next to nothing; raise weight (now 1) or epsilon (now 1e-06) of 'smart'." in sentence
     _, composition, records = measured({"smart": Smart(weight=1e9)})
     (sentence,) = warnings(summary(records), composition)
-    assert "dominates the gradient; lower weight (now 1e+09) or epsilon (now 0.01) of 'smart'." in sentence
+    assert "dominates the gradient; lower weight (now 1e+09) or epsilon (now 0.01) of 'smart', unless" in sentence
 
 
 def test_a_term_of_good_size_earns_none() -> None:
@@ -145,3 +151,34 @@ def test_a_run_logs_its_effects_and_ends_with_their_table(tmp_path: Path) -> Non
     effects = json.loads((tmp_path / "run" / "effects.json").read_text())
     assert set(effects) == {"terms", "measures", "plugins", "cosines", "warnings"}
     assert set(effects["plugins"]) == {"smart", "rrobin", "bregman"}
+
+
+def test_passes_that_go_past_predict_are_counted_as_the_plugins() -> None:
+    class Past:
+        """Runs the encoder by itself, a copy of it, and one of its two layers."""
+
+        @hookimpl
+        def prepare(self, model: MultitaskModel) -> None:
+            self.teacher = copy.deepcopy(model).requires_grad_(False)
+
+        @hookimpl
+        def extra_losses(self, model: MultitaskModel, batch: Batch, embeddings: Tensor) -> Mapping[str, Tensor]:
+            hidden = model.encoder.encode(embeddings, batch) + self.teacher.encoder.encode(embeddings, batch)
+            return {"past": 1e-3 * model.encoder.layers[0](hidden, batch).mean()}
+
+    _, _, records = measured({"past": Past(), "smart": Smart()})
+    assert all(record["passes"] == {CORE: 1, "past": 2.5, "smart": 2} for record in records)
+
+
+def test_a_term_without_any_gradient_is_not_told_to_be_raised() -> None:
+    class Nothing:
+        weight = 1.0
+
+        @hookimpl
+        def extra_losses(self, output: Tensor) -> Mapping[str, Tensor]:
+            return {"nothing": self.weight * (output - output).mean()}
+
+    _, composition, records = measured({"nothing": Nothing()})
+    assert warnings(summary(records), composition) == [
+        "'nothing' gives no gradient at all: it does nothing, whatever the options of 'nothing'."
+    ]
