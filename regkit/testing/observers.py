@@ -10,7 +10,7 @@ from torch import Tensor
 from regkit.data.order import Feed
 from regkit.hooks.spec import hookimpl
 from regkit.tasks.batch import Batch
-from regkit.tasks.task import Task
+from regkit.tasks.task import Stage, Task
 from regkit.training.loop import Trainer
 from regkit.training.stages import collect_stages, make_optimizer, prepare
 from regkit.training.update import Update
@@ -60,10 +60,16 @@ def same_weights(one: Trainer, other: Trainer) -> None:
         assert torch.equal(parameter, theirs[name]), f"{name} differs"
 
 
-def gradients_of(trainer: Trainer, task: Task, micro_batch_tokens: int) -> dict[str, Tensor]:
-    """Compute the gradients of the task's second batch, cut into micro-batches, as a step would."""
+def prepared(trainer: Trainer) -> tuple[Stage, list[Task]]:
+    """Prepare the plugins for the last stage of a run. Returns it with its tasks."""
     *_, (stage, tasks) = collect_stages(trainer.hook, trainer.tasks)
     prepare(trainer.hook, trainer.model, stage, tasks)
+    return stage, tasks
+
+
+def gradients_of(trainer: Trainer, task: Task, micro_batch_tokens: int) -> dict[str, Tensor]:
+    """Compute the gradients of the task's second batch, cut into micro-batches, as a step would."""
+    stage, _ = prepared(trainer)
     optimizer = make_optimizer(trainer.hook, trainer.model, stage)
     chosen = [(task, Feed(task, 0, stage.name).micro_batches(1, micro_batch_tokens, trainer.processes.count))]
     trainer.model.train()

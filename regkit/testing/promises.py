@@ -1,7 +1,9 @@
 """Promises: checks that take what makes a run's plugins, and raise AssertionError on a difference."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from functools import partial
 from types import SimpleNamespace
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -10,14 +12,17 @@ from regkit.base.errors import PluginError
 from regkit.hooks.catalog import needs_whole_batches, strengths
 from regkit.hooks.spec import DECIDE, hookimpl
 from regkit.tasks.task import Task
-from regkit.testing.observers import Probe, Snapshot, exactly, gradients_of, same_weights
+from regkit.testing import causes
+from regkit.testing.causes import different, unlike
+from regkit.testing.contract import watched
+from regkit.testing.observers import Probe, Snapshot, exactly, gradients_of, prepared
 from regkit.testing.tiny import STEPS, Plugins, measured, tiny_run, tiny_tasks, tiny_trainer, unscored
+from regkit.testing.verdicts import Factory, NotApplicableError, Tasks
+from regkit.testing.watch import Kind
 from regkit.training.effects import SHARE, summary
 from regkit.training.loop import Trainer
-from regkit.training.stages import collect_stages, prepare
 
-Factory = Callable[[], Plugins]
-Tasks = Callable[[], Sequence[Task]]
+CUT = 12  # most tokens of a micro-batch: no batch of the tiny tasks fits into one
 
 
 def resume_is_exact(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
@@ -32,7 +37,9 @@ def resume_is_exact(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     second.model.load_state_dict(stop.model)
     second.state.load(stop.training)
     second.train()
-    same_weights(second, whole)
+    if name := unlike(second, whole):
+        cause = causes.of_a_resumed_run(factory, tasks, STEPS // 2)
+        raise AssertionError(f"a resumed run has other weights than one that never stopped ({name}): {cause}")
 
 
 def draws_are_its_own(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
@@ -53,14 +60,15 @@ def micro_batches_do_not_show(factory: Factory, tasks: Tasks = tiny_tasks) -> No
     In float64, where rounding is not taken for a difference; but a plugin may hold a copy of the model in float32. A plugin
     that needs whole batches gets no others.
     """
-    if any(needs_whole_batches(plugin) for plugin in factory().values()):
-        return
+    if whole := [name for name, plugin in factory().items() if needs_whole_batches(plugin)]:
+        raise NotApplicableError(f"batches are never cut, because '{whole[0]}' says whole_batches")
     for task in tasks():
-        whole, parts = (_cut_gradients(factory, tasks, task, tokens) for tokens in (10_000, 12))
-        small = 1e-6 * max(float(gradient.abs().max()) for gradient in whole.values())
-        for name, gradient in whole.items():
-            said = f"{task.name}, {name}: {{}}".format
-            torch.testing.assert_close(parts[name], gradient, rtol=1e-5, atol=small, msg=said)
+        uncut, parts = (_cut_gradients(factory, tasks, task, tokens) for tokens in (10_000, CUT))
+        small = 1e-6 * max(float(gradient.abs().max()) for gradient in uncut.values())
+        for name, gradient in uncut.items():
+            if name not in parts or not torch.allclose(parts[name], gradient, rtol=1e-5, atol=small):
+                cause = causes.of_a_cut(factory, tasks, task, CUT)
+                raise AssertionError(f"micro-batches change the gradient of task '{task.name}' ({name}): {cause}")
 
 
 def _cut_gradients(factory: Factory, tasks: Tasks, task: Task, tokens: int) -> dict[str, Tensor]:
@@ -74,18 +82,25 @@ def extra_passes_leave_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) -> 
     """Check promise 6: before the backward pass, losses change no gradient, mode or random state."""
     trainer = tiny_trainer(factory(), tasks=tasks())
     trainer.model.train()
-    *_, (stage, prepared) = collect_stages(trainer.hook, trainer.tasks)
-    prepare(trainer.hook, trainer.model, stage, prepared)
+    prepared(trainer)
     modes = [module.training for module in trainer.model.modules()]
     weights = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
     for task in tasks():
         state = torch.get_rng_state()
         trainer.passes.losses(task, task.splits["train"].batch([0, 1, 2], keys=[7, 8, 9]))
-        assert torch.equal(torch.get_rng_state(), state), "the random state differs"
-        assert [module.training for module in trainer.model.modules()] == modes, "a module's mode differs"
+        if not torch.equal(torch.get_rng_state(), state):
+            _fail("computing the loss changes the random state", factory, tasks, "seed")
+        if [module.training for module in trainer.model.modules()] != modes:
+            _fail("computing the loss changes a module's mode", factory, tasks, "mode")
         for name, parameter in trainer.model.named_parameters():
-            assert parameter.grad is None, f"{name} has a gradient"
-            assert torch.equal(parameter, weights[name]), f"{name} differs"
+            if parameter.grad is not None:
+                _fail(f"computing the loss leaves a gradient in {name}", factory, tasks, "gradient")
+            if not torch.equal(parameter, weights[name]):
+                _fail(f"computing the loss changes the weight {name}", factory, tasks, "weight")
+
+
+def _fail(what: str, factory: Factory, tasks: Tasks, kind: Kind) -> NoReturn:
+    raise AssertionError(f"{what}{causes.of_a_trace(factory, tasks, kind)}")
 
 
 def strength_zero_is_no_plugin(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
@@ -95,25 +110,46 @@ def strength_zero_is_no_plugin(factory: Factory, tasks: Tasks = tiny_tasks) -> N
     without one, `weight` at 0. Plugins that have neither, such as schedulers, are left out.
     """
     plugins = {name: plugin for name, plugin in factory().items() if strengths(plugin)}
+    if not plugins:
+        raise NotApplicableError("it has no option `weight`, and no class attribute `neutral`")
     for chosen in range(max((len(strengths(plugin)) for plugin in plugins.values()), default=0)):
-        quiet = {name: factory()[name] for name in plugins}
-        for plugin in quiet.values():
-            values = list(strengths(plugin).items())
-            setattr(plugin, *values[chosen % len(values)])
+        quiet = _quiet(factory, plugins, chosen)
         one, other = (tiny_trainer(each, tasks=unscored(tasks())) for each in (quiet, {}))
         one.train()
         other.train()
-        same_weights(one, other)
+        if name := different(one.model, other.model):
+            calls = watched(partial(_quiet, factory, plugins, chosen), tasks).calls
+            still = ", ".join(dict.fromkeys(hook for _, hook in calls))
+            raise AssertionError(
+                f"a run with {_zeros(quiet, chosen)} has other weights than one without the plugin ({name}): at that "
+                f"value return nothing, or the answer as it came, in {still}"
+            )
+
+
+def _quiet(factory: Factory, names: Iterable[str], chosen: int) -> Plugins:
+    """Make these plugins, one strength of each, by its number, at the value at which it does nothing."""
+    made = factory()
+    quiet = {name: made[name] for name in names}
+    for plugin in quiet.values():
+        values = list(strengths(plugin).items())
+        setattr(plugin, *values[chosen % len(values)])
+    return quiet
+
+
+def _zeros(plugins: Plugins, chosen: int) -> str:
+    values = [list(strengths(plugin).items()) for plugin in plugins.values()]
+    return " and ".join("{}={:g}".format(*each[chosen % len(each)]) for each in values)
 
 
 def contradictions_do_not_start(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Check promise 7: a second plugin that decides the same is refused, and both are named."""
     composition = tiny_run(factory(), tasks())[1]
-    for name in composition.plugins:
-        for hook in composition.hooks_of(name):
-            if hook in DECIDE and not composition.wraps(name, hook):
-                said = refusal(factory(), hook, tasks())
-                assert f"'{name}' and 'rival' both decide {hook}" in said, f"two may decide {hook}"
+    decided = {hook: name for hook in DECIDE for name in composition.deciders(hook)}
+    if not decided:
+        raise NotApplicableError("it decides no hook")
+    for hook, name in decided.items():
+        said = refusal(factory(), hook, tasks())
+        assert f"'{name}' and 'rival' both decide {hook}" in said, f"two may decide {hook}"
 
 
 def refusal(plugins: Plugins, hook: str, tasks: Sequence[Task]) -> str:
@@ -131,7 +167,11 @@ def a_skipped_step_leaves_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) 
     spoiler = Spoiler(at=STEPS // 2)
     spoiler.trainer = trainer = tiny_trainer(factory(), tasks=unscored(tasks()), observers=[spoiler])
     trainer.train()
-    assert spoiler.before == spoiler.after, "a step that was skipped changed the state of training"
+    changed = [part for part, text in spoiler.before.items() if spoiler.after.get(part) != text]
+    assert not changed, (
+        f"an update that was skipped has changed {changed[0]}: keep in after_step what is learned from an update; nothing "
+        "that a hook before it notes is taken back"
+    )
     assert trainer.state.position.step == STEPS, "training did not go on"
     for name, parameter in trainer.model.named_parameters():
         assert parameter.isfinite().all(), f"{name} is not finite"
@@ -139,26 +179,16 @@ def a_skipped_step_leaves_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) 
 
 def effects_are_measured(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Check promise 8: a plugin's time, passes and terms are reported; measuring changes no weight."""
-    watched, composition, records = measured(factory(), tasks=unscored(tasks()))
-    unwatched = tiny_trainer(factory(), tasks=unscored(tasks()))
-    unwatched.train()
-    same_weights(watched, unwatched)
+    measured_run, composition, records = measured(factory(), tasks=unscored(tasks()))
+    plain = tiny_trainer(factory(), tasks=unscored(tasks()))
+    plain.train()
+    if name := different(measured_run.model, plain.model):
+        cause = causes.of_two_runs(factory, tasks) or "`measure` changes what it is given"
+        raise AssertionError(f"a run that is measured has other weights than one that is not ({name}): {cause}")
     found = summary(records)
-    assert found["plugins"].keys() == set(composition.in_steps())
-    assert found["terms"].keys() == {"task"} | composition.owners.keys()
-    assert sum(term[SHARE] for term in found["terms"].values()) > 0.99
-
-
-PROMISES: tuple[Callable[..., None], ...] = (
-    resume_is_exact,
-    draws_are_its_own,
-    micro_batches_do_not_show,
-    extra_passes_leave_no_trace,
-    strength_zero_is_no_plugin,
-    contradictions_do_not_start,
-    a_skipped_step_leaves_no_trace,
-    effects_are_measured,
-)
+    assert found["plugins"].keys() == set(composition.in_steps()), "the plugin's time and passes are not reported"
+    assert found["terms"].keys() == {"task"} | composition.owners.keys(), "a term of its loss is not reported"
+    assert sum(term[SHARE] for term in found["terms"].values()) > 0.99, "the shares of the gradient are not a whole"
 
 
 class Spoiler:
@@ -169,7 +199,8 @@ class Spoiler:
     def __init__(self, at: int) -> None:
         self.at = at
         self.now = False
-        self.before, self.after = "before", "never"
+        self.before: dict[str, str] = {}  # by what it is of
+        self.after: dict[str, str] = {}
 
     @hookimpl(wrapper=True)
     def choose_tasks(self, step: int) -> Generator[None, Sequence[Task], Sequence[Task]]:
@@ -187,8 +218,11 @@ class Spoiler:
     def skipped(self) -> None:
         self.after = self._state()
 
-    def _state(self) -> str:
-        """Write the training state as text, without the learning rate, which belongs to the step."""
-        state = self.trainer.state.capture() | {"model": self.trainer.model.state_dict()}
+    def _state(self) -> dict[str, str]:
+        """Write the parts of the training state as text, without the learning rate, which belongs to the step."""
+        state = self.trainer.state.capture()
         groups = [{**group, "lr": 0} for group in state["optimizer"]["param_groups"]]
-        return exactly(state | {"position": None, "optimizer": state["optimizer"] | {"param_groups": groups}})
+        parts = {f"the state of plugin '{name}'": value for name, value in state["plugins"].items()}
+        parts |= {"the optimizer": state["optimizer"] | {"param_groups": groups}}
+        parts |= {"a weight": self.trainer.model.state_dict(), "the model beside the evaluated one": state.get("model")}
+        return {name: exactly(value) for name, value in parts.items()}

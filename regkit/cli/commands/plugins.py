@@ -37,3 +37,17 @@ def show(
     from regkit.cli import plugins as listing
 
     listing.plugins(name)
+
+
+@app.command("check")
+def check(
+    plugin: Annotated[
+        str,
+        typer.Argument(metavar="NAME[:key=value,...]", help="The plugin, with options.", autocompletion=plugin_names),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, and nothing else.")] = False,
+) -> None:
+    """Check that a plugin keeps regkit's promises. Exit status: 0, 1 if it does not, 5 if nothing was checked."""
+    from regkit.cli import check as checking
+
+    raise typer.Exit(checking.check(plugin, as_json))

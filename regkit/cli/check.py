@@ -1,0 +1,42 @@
+"""The command `regkit plugins check`: check an installed plugin for every promise."""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from regkit.cli.terminal import Terminal, print_line
+from regkit.hooks import catalog
+
+if TYPE_CHECKING:
+    from regkit.testing import Finding
+
+
+def check(text: str, as_json: bool) -> int:
+    """Make every check of a plugin, `name:key=value,...`, and print what each came to.
+
+    Returns an exit status: 0 if none has failed and some were passed, 1 if one has failed, 5 if none was made. Raises
+    PluginError for a plugin or an option that is not there, before torch is imported.
+    """
+    catalog.check_names(*catalog.parse(text))
+    import torch
+
+    from regkit.testing.kit import Kit, counts, factory_of, in_words, status
+
+    torch.set_num_threads(1)  # several times faster on tensors as small as these
+    console = Terminal()
+    kit = Kit(factory_of(text))
+    found = list(kit if as_json else _printed(console, kit))
+    if as_json:
+        checks = [each._asdict() for each in found]
+        said = {"plugin": text, "counts": counts(found), "checks": checks}
+        console.out(json.dumps(said, indent=2), highlight=False)
+    else:
+        print_line(console, f"{text}: {in_words(counts(found))}")
+    return status(found)
+
+
+def _printed(console: Terminal, findings: Iterable["Finding"]) -> Iterator["Finding"]:
+    """Print each finding as it comes."""
+    for each in findings:
+        print_line(console, f"{each.outcome:14}  {each.check}{f': {each.reason}' if each.reason else ''}")
+        yield each

@@ -1,0 +1,70 @@
+"""Kinds: the promise that a plugin takes every kind of task, or refuses it by name before the first step."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from regkit.base.errors import RegkitError
+from regkit.tasks.task import Task
+from regkit.testing.observers import prepared
+from regkit.testing.tiny import tiny_kinds, tiny_tasks, tiny_trainer, unscored
+from regkit.testing.verdicts import Factory, NotApplicableError, Tasks
+
+
+def every_kind_is_taken_or_refused(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
+    """Check that a task of each objective and pair mode trains, or is refused by name before the first step."""
+    every = unscored([*tiny_tasks(), *tiny_kinds()])
+    said = {task.name: _trained(factory, task) for task in every}
+    if all(said.values()):
+        raise NotApplicableError(f"it refuses each kind of task alone: {next(iter(said.values()))}")
+
+
+def _trained(factory: Factory, task: Task) -> str:
+    """Train two steps on one task. Returns the sentence by which it is refused; nothing if it is taken."""
+    if refused := refusal(factory, [task]):
+        assert task.name in refused, (
+            f"it refuses {described(task)} without a name: {refused} Name the task in the sentence"
+        )
+        return refused
+    try:
+        tiny_trainer(factory(), tasks=[task], steps=2).train()
+    except RegkitError as error:
+        raise AssertionError(
+            f"{described(task)} ends in a failure: {error} Compute it for this kind too, or refuse it in `prepare` by a "
+            "PluginError that names the task"
+        ) from error
+    return ""
+
+
+def refusal(factory: Factory, tasks: Sequence[Task]) -> str:
+    """Return the sentence by which a run on these tasks is refused before it begins; nothing if it would begin.
+
+    Raises AssertionError if a hook fails in place of refusing.
+    """
+    try:
+        prepared(tiny_trainer(factory(), tasks=tasks))
+    except RegkitError as error:
+        if error.__cause__:
+            raise AssertionError(f"{error} Refuse by a PluginError what the plugin cannot handle") from error
+        return str(error)
+    return ""
+
+
+def _refuses(factory: Factory, task: Task) -> bool:
+    with suppress(AssertionError):  # that it fails is found by the check
+        return bool(refusal(factory, [task]))
+    return False
+
+
+def taken(factory: Factory) -> Tasks:
+    """Choose those of the tiny tasks that the plugin takes; all, if it takes them together."""
+    with suppress(AssertionError):
+        if not refusal(factory, tiny_tasks()):
+            return tiny_tasks
+    names = {task.name for task in tiny_tasks() if not _refuses(factory, task)}
+    return lambda: [task for task in tiny_tasks() if task.name in names]
+
+
+def described(task: Task) -> str:
+    """Describe a task by its objective and the way in which it reads a pair."""
+    pairs = f" of pairs ({task.pair_mode})" if task.pair_mode else ""
+    return f"task '{task.name}', {type(task.objective).__name__}{pairs},"

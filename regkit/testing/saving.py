@@ -1,0 +1,55 @@
+"""Saving: the promise that a run goes on from a checkpoint's files as if it had never stopped."""
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+from torch import nn
+
+from regkit.hooks.spec import hookimpl
+from regkit.model import load_encoder
+from regkit.runs import checkpoint
+from regkit.tasks.task import FINETUNE, Task
+from regkit.testing.causes import unlike
+from regkit.testing.promises import resume_is_exact
+from regkit.testing.tiny import STEPS, tiny_tasks, tiny_tokenizer, tiny_trainer, unscored
+from regkit.testing.verdicts import Factory, Tasks
+from regkit.training.loop import Trainer
+
+
+def a_checkpoint_is_exact(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
+    """Check that a plugin's state goes through the files of a checkpoint: what is read back is what was written."""
+    with TemporaryDirectory() as place:
+        saver = Saver(Path(place) / "checkpoint", at=STEPS // 2)
+        saver.trainer = whole = tiny_trainer(factory(), tasks=unscored(tasks()), observers=[saver])
+        whole.train()
+        second = tiny_trainer(factory(), tasks=unscored(tasks()))
+        encoder, read = (cast(nn.Module, each) for each in (second.model.encoder, load_encoder(saver.folder)))
+        encoder.load_state_dict(read.state_dict())
+        checkpoint.load_heads(saver.folder, second.model.heads)
+        second.state.load(checkpoint.load_training(saver.folder))
+    second.train()
+    if name := unlike(second, whole):
+        resume_is_exact(factory, tasks)  # whose sentence is the better one, if no file is needed to see the difference
+        raise AssertionError(
+            f"a run that goes on from the files of a checkpoint has other weights ({name}): load_state_dict has to take what "
+            "a file gives back, where a tuple is a list, and a tensor is on the CPU"
+        )
+
+
+class Saver:
+    """An observer that writes a checkpoint before one of the updates of fine-tuning."""
+
+    trainer: Trainer
+
+    def __init__(self, folder: Path, at: int) -> None:
+        self.folder, self.at = folder, at
+
+    @hookimpl(wrapper=True)
+    def choose_tasks(self, step: int) -> Generator[None, Sequence[Task], Sequence[Task]]:
+        """Write the checkpoint where nothing of the update is done."""
+        if step == self.at and self.trainer.state.entered[-1] == FINETUNE:
+            model, training = checkpoint.moment(self.trainer.state)
+            checkpoint.save(self.folder, model, tiny_tokenizer(), training)
+        return (yield)

@@ -1,0 +1,178 @@
+"""The kit: what it says of plugins that are wrong, of those that do nothing, and of checks that are added."""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regkit.base.errors import PluginError
+from regkit.hooks import catalog
+from regkit.testing import PROMISES, SLOW_PROMISES, Finding, Kit, NotApplicableError, SkippedError, checks, kit
+from regkit.testing.kit import Check, counts, factory_of, status
+from tests.helpers import slow_but, with_stranger
+from tests.testing.faults import FAULTS, RIGHT, ActsNowhere, BatchStatistic, OtherLoss
+
+BY_NAME: dict[str, Check] = {promise.__name__: promise for promise in (*PROMISES, *SLOW_PROMISES)}
+QUICK = ["FloatTerm", "SetInState", "DetachedTerm"]
+
+
+def found(kind: type, *names: str) -> list[Finding]:
+    return list(Kit(lambda: {"mine": kind()}, {name: BY_NAME[name] for name in names or BY_NAME}))
+
+
+@pytest.mark.parametrize("name", slow_but([kind.__name__ for kind in FAULTS], QUICK))
+def test_what_is_wrong_is_said_in_a_sentence_with_its_cause(name: str) -> None:
+    kind, (check, words) = next((kind, said) for kind, said in FAULTS.items() if kind.__name__ == name)
+    (finding,) = found(kind, check)
+    assert finding.outcome == "failed"
+    assert words in finding.reason
+    assert "\n" not in finding.reason
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", RIGHT)
+def test_nothing_is_said_against_a_plugin_that_is_right(kind: type) -> None:
+    said = found(kind, *(promise.__name__ for promise in PROMISES))
+    assert not [each for each in said if each.outcome == "failed"]
+    assert counts(said)["passed"] > 8
+
+
+def test_a_plugin_that_does_nothing_on_the_tiny_tasks_has_kept_no_promise() -> None:
+    said = found(ActsNowhere)
+    assert {each.outcome for each in said} == {"not applicable"}
+    assert "changes nothing in a run on the tiny tasks (hooks called: extra_losses)" in said[-1].reason
+    assert status(said) == 5
+
+
+def test_where_no_run_comes_to_its_end_other_checks_are_skipped_and_say_so() -> None:
+    first, second = found(next(iter(FAULTS)), "it_acts", "resume_is_exact")
+    assert (first.outcome, second.outcome) == ("failed", "skipped")
+    assert "see it_acts" in second.reason
+    assert status([first, second]) == 1
+
+
+def outcome(outcome: Any) -> Finding:
+    return Finding("a", outcome)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        (["passed", "not applicable", "skipped"], 0),
+        (["passed", "failed"], 1),
+        (["failed"], 1),
+        (["not applicable", "skipped"], 5),
+        ([], 5),
+    ],
+)
+def test_the_exit_status_is_0_only_where_a_check_was_passed_and_none_failed(outcomes: list[str], expected: int) -> None:
+    assert status([outcome(each) for each in outcomes]) == expected
+
+
+def of_a_family(factory: Any, tasks: Any) -> None:
+    raise NotApplicableError("it is of another family")
+
+
+def of_another_machine(factory: Any, tasks: Any) -> None:
+    raise SkippedError("there is no such machine here")
+
+
+def broken(factory: Any, tasks: Any) -> None:
+    raise ZeroDivisionError
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, **names: str) -> None:
+    points = [EntryPoint(name, f"{__name__}:{function}", kit.GROUP) for name, function in names.items()]
+    monkeypatch.setattr(kit, "entry_points", lambda group: points)
+
+
+def test_an_installed_package_adds_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, family="of_a_family", machine="of_another_machine", wrong="broken")
+    mine = {name: check for name, check in checks().items() if name not in BY_NAME}
+    said = list(Kit(lambda: {"mine": OtherLoss()}, mine))
+    assert said[:2] == [
+        Finding("family", "not applicable", "it is of another family"),
+        Finding("machine", "skipped", "there is no such machine here"),
+    ]
+    assert said[2].outcome == "failed"
+    assert said[2].reason.startswith("ZeroDivisionError")
+
+
+def test_a_check_that_is_there_already_or_cannot_be_imported_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, it_acts="of_a_family")
+    with pytest.raises(PluginError, match=r"a check called 'it_acts' .* is there already"):
+        checks()
+    installed(monkeypatch, other="nowhere")
+    with pytest.raises(PluginError, match=r"check 'other' .* cannot be imported"):
+        checks()
+
+
+def test_one_that_combines_gradients_has_several_tasks_a_step() -> None:
+    assert [*factory_of("pcgrad")()] == ["pcgrad", "several"]
+    assert [*factory_of("smart:weight=3")()] == ["smart"]
+    assert factory_of("smart:weight=3")()["smart"].weight == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "outcome"), [(OtherLoss, "passed"), (BatchStatistic, "failed")])
+def test_two_processes_are_started_and_compared_with_one(kind: type, outcome: str) -> None:
+    (said,) = found(kind, "two_processes_are_one")
+    assert said.outcome == outcome
+    assert outcome == "passed" or "two processes change the gradient of a batch" in said.reason
+
+
+def test_a_plugin_that_no_other_process_can_read_is_skipped_there() -> None:
+    class Local(OtherLoss):
+        pass
+
+    (said,) = found(Local, "two_processes_are_one")
+    assert said.outcome == "skipped"
+    assert said.reason.startswith("the plugin cannot be sent to another process")
+
+
+WITH = [] if "regkit" in entry_points(group="pytest11").names else ["-p", "regkit.testing.pytest_plugin"]
+
+
+def pytest_with(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *WITH, *words]
+    return subprocess.run(command, cwd=place, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_pytest_checks_a_plugin_beside_the_tests_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text("def test_mine(): pass\n", encoding="utf8")
+    some = ("-k", "mine or it_acts or decides or strength_zero or cost")
+    done = pytest_with(tmp_path, "--regkit-plugin", "rrobin", *some)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed, 2 skipped" in done.stdout
+    assert "regkit: rrobin: 1 passed, 0 failed, 2 not applicable, 0 skipped" in done.stdout
+    assert re.search(r"rrobin: strength_zero_is_no_plugin: not applicable: it has no option `weight`", done.stdout)
+
+
+@pytest.mark.slow
+def test_pytest_does_not_end_green_where_nothing_was_checked(tmp_path: Path) -> None:
+    done = pytest_with(tmp_path, "--regkit-plugin", "rrobin", "-k", "cost_is_as_declared")
+    assert done.returncode == 5, done.stdout
+    assert "0 passed, 0 failed, 1 not applicable" in done.stdout
+    done = pytest_with(tmp_path, "--regkit-plugin", "rorbin")
+    assert done.returncode == 4
+    assert "there is no plugin 'rorbin'. Did you mean 'rrobin'?" in done.stderr
+
+
+def test_pytest_starts_without_torch() -> None:
+    program = "import regkit.testing.pytest_plugin, sys; print([n for n in ('torch', 'numpy') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_strangers_plugin_is_checked_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = "from tests.testing.faults import FloatTerm\nfrom dataclasses import dataclass\n\n"
+    with_stranger(monkeypatch, tmp_path, stranger=f"{source}@dataclass\nclass Plugin(FloatTerm):\n    pass\n")
+    assert "stranger" in catalog.installed()
+    said = Kit(factory_of("stranger"), {"it_acts": BY_NAME["it_acts"]}).acts
+    assert said.outcome == "failed"
+    assert said.reason.startswith("plugin 'stranger': extra_losses gives 'mine' as")
