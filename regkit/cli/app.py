@@ -5,11 +5,12 @@ import sys
 from collections.abc import Callable
 from contextvars import copy_context
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from regkit.cli.commands import lists, models, studies, training
+from regkit.cli.commands import lists, models, plugins, studies, training
 from regkit.cli.endings import end_by, stop
 
 INTERRUPTED = 130
@@ -27,12 +28,23 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "runs": lists.runs,
     "report": lists.report,
     "clean": lists.clean,
-    "plugins": lists.plugins,
     "settings": lists.show_settings,
 }
 
+GROUPS = {"plugins": plugins.app}  # of commands
+
+
+class InOrder(TyperGroup):
+    """Lists commands before groups of commands; typer does it the other way round."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """List the names of the commands in the order of the help."""
+        return [*COMMANDS, *GROUPS]
+
+
 app = typer.Typer(
     name="regkit",
+    cls=InOrder,
     help="Fine-tune a BERT-sized encoder on several tasks at once, with methods as plugins.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -42,6 +54,8 @@ app = typer.Typer(
 for name, command in COMMANDS.items():
     as_they_are = {"ignore_unknown_options": name == "settings"}  # `--lr` is a setting's name, too
     app.command(name, context_settings=as_they_are)(command)
+for name, group in GROUPS.items():
+    app.add_typer(group, name=name)
 
 
 def _version(wanted: bool) -> None:

@@ -1,11 +1,10 @@
-"""Lists: the commands that look at runs, data, plugins and settings."""
+"""Lists: the commands that look at runs, data and settings."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from regkit.cli.arguments import plugin_names
 from regkit.data.bare import Given
 from regkit.runs.settings import options as known_settings
 
@@ -74,18 +73,6 @@ def clean(
     from regkit.cli import runs as listing
 
     listing.clean(paths or [], yes, as_json)
-
-
-def plugins(
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="NAME", help="One plugin, with its options.", autocompletion=plugin_names),
-    ] = None,
-) -> None:
-    """List the installed plugins, or explain one."""
-    from regkit.cli import plugins as listing
-
-    listing.plugins(name)
 
 
 def show_settings(

@@ -1,0 +1,55 @@
+"""Plugins: the commands that list, explain and begin plugins."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from regkit.cli.arguments import allowed, plugin_names
+from regkit.cli.scaffold import KindName
+
+SHOW = "show"  # the command that is meant where none is named
+
+
+class PluginsGroup(TyperGroup):
+    """A group of commands whose first word may also be the name of a plugin, to be explained."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Add the command that is left out: `plugins smart` is `plugins show smart`."""
+        known = args and (args[0] in self.commands or args[0].startswith("-"))
+        return super().parse_args(ctx, args if known else [SHOW, *args])
+
+
+app = typer.Typer(
+    cls=PluginsGroup,
+    help="List the installed plugins by kind, explain one, or begin a new one.",
+    subcommand_metavar="[NAME] | COMMAND [ARGS]...",
+)
+
+
+@app.command(SHOW)
+def show(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="One plugin, or ./FILE.py with one.", autocompletion=plugin_names),
+    ] = None,
+) -> None:
+    """List the installed plugins by kind, or explain one. The word `show` may be left out."""
+    from regkit.cli import plugins as listing
+
+    listing.plugins(name if name is None else allowed(name))
+
+
+@app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What --plugin will call it, such as my_method.")],
+    kind: Annotated[KindName, typer.Option(help="What it is; each begins as a small method that works.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder to write. Without it, regkit-NAME.")
+    ] = None,
+) -> None:
+    """Write a project for a plugin of your own, which installs, passes its tests, and trains at once."""
+    from regkit.cli import scaffold
+
+    scaffold.new(name, kind, output)
