@@ -65,6 +65,7 @@ class Mixout:
     layers: dict[str, MixedLinear] = field(init=False, repr=False, default_factory=dict)
     draw: int = field(init=False, repr=False, default=0)  # seed of this update's masks
 
+    kind: ClassVar[str] = "regularizers"
     neutral: ClassVar[Mapping[str, float]] = {"p": 0.0}
 
     @hookimpl(trylast=True)  # others may change the weights while they prepare

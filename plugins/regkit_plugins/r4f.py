@@ -20,6 +20,7 @@ class R4F:
     bound: Annotated[Positive, Tuned(0.3, 10, log=True)] = 1.0
     """Largest spectral norm of a head's weight."""
 
+    kind: ClassVar[str] = "regularizers"
     neutral: ClassVar[Mapping[str, float]] = {"bound": math.inf}
 
     @hookimpl

@@ -2,28 +2,27 @@
 
 from dataclasses import MISSING
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from regkit.base.errors import PluginError
 from regkit.cli.terminal import Terminal
 from regkit.hooks import catalog
+from regkit.hooks.kinds import KINDS
 from regkit.tasks.names import FINETUNE
+
+BROKEN = "cannot be imported"  # in place of a kind
 
 
 def plugins(name: str | None) -> None:
-    """List the installed plugins with the first line of their modules, or explain one of them.
+    """List the installed plugins by kind, with the first line of their modules, or explain one of them.
 
     Both are read from the source: a module is imported only where its source does not tell.
     """
     console = Terminal()
     if name is None:
-        for each, point in catalog.installed().items():
-            try:
-                first = catalog.summary(each, point)[0]
-            except PluginError as error:  # one that cannot be imported does not hide the others
-                first = str(error)
-            console.print(Text.assemble((each, "bold"), f"  {first}"), soft_wrap=True)
+        _list(console)
         return
     first, rest = catalog.summary(name)
     console.print(Text.assemble((name, "bold"), f"  {first}"), soft_wrap=True)
@@ -36,3 +35,17 @@ def plugins(name: str | None) -> None:
     table.add_row(catalog.STAGES, "list", FINETUNE, "", "The stages in which it acts.")
     console.print()
     console.print(table)
+
+
+def _list(console: Console) -> None:
+    found: dict[str, list[Text]] = {}
+    for name, point in catalog.installed().items():
+        try:
+            kind, first = catalog.kind(name, point), catalog.summary(name, point)[0]
+        except PluginError as error:  # one that cannot be imported does not hide the others
+            kind, first = BROKEN, str(error)
+        found.setdefault(kind, []).append(Text.assemble("  ", (name, "bold"), f"  {first}"))
+    for kind in (kind for kind in (*KINDS, BROKEN) if kind in found):
+        console.print(Text(kind))
+        for line in found[kind]:
+            console.print(line, soft_wrap=True)

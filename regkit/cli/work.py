@@ -1,16 +1,21 @@
 """The command `regkit work`: a worker of a study, as any scheduler starts it."""
 
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from functools import partial
+from typing import Any
 
 from regkit.base.errors import ConfigError, typed
 from regkit.cli.plan import code_run
 from regkit.cli.terminal import Terminal, print_line
 from regkit.experiments.asked import read_asked
 from regkit.experiments.place import Place
+from regkit.experiments.plan import Plan
+from regkit.experiments.search.search import Search
 from regkit.experiments.study.cell import Runner
 from regkit.experiments.study.study import Study
 from regkit.experiments.study.worker import Worker
+from regkit.hooks import catalog
 
 
 def work(place: Place, factory: str | None, keep_weights: bool) -> None:
@@ -19,6 +24,8 @@ def work(place: Place, factory: str | None, keep_weights: bool) -> None:
     plan = read_asked(study)
     if (asked := plan.settings.encoder_factory) != factory and asked:
         raise ConfigError(f"study '{study.name}' asks to import {asked}; add {typed('--encoder-factory', asked)}.")
+    for name, options in _plugins(plan):
+        catalog.check_code(name, options)
     place.write(plan)
     say = partial(print_line, Terminal())
     for line in code_run():
@@ -28,3 +35,10 @@ def work(place: Place, factory: str | None, keep_weights: bool) -> None:
         worker.work()
     if not worker.taken:
         say(f"nothing is left to do in study '{study.name}'")
+
+
+def _plugins(plan: Plan | Search) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the plugins of a study's runs with their options: those that all share, and those of its rows."""
+    yield from plan.settings.plugins.items()
+    for row in plan.rows.values() if isinstance(plan, Plan) else ():
+        yield from ((name, options) for name, options in row.plugins.items() if options is not False)

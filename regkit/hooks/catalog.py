@@ -17,7 +17,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from regkit.base.described import Option, meanings
 from regkit.base.errors import PluginError, RegkitError, explain, nearest, short
 from regkit.base.failures import in_one_line, last_line
-from regkit.hooks import contract, source
+from regkit.hooks import contract, kinds, source
 from regkit.hooks.files import PluginFile, check_record, named
 from regkit.hooks.following import LOG
 
@@ -60,6 +60,11 @@ def allow(file: PluginFile) -> None:
             f"two files offer a plugin '{file.name}': {other.value} and {file.value}; call one class by another name."
         )
     _handed.set({**_handed.get(), file.name: file})
+
+
+def allowance() -> list[str]:
+    """List the words by which another command may run the code that this one may run."""
+    return [word for file in files().values() for word in ("-p", file.value)]
 
 
 def read_file(text: str) -> tuple[PluginFile, str] | None:
@@ -162,7 +167,7 @@ def check_names(name: str, given: Mapping[str, Any]) -> None:
 
     Nothing is checked here that only the imported plugin tells: `make` checks that, and the values. Raises PluginError.
     """
-    _check_code(name, given)
+    check_code(name, given)
     try:
         found = None if name in handed() else source.read(_point(name))
         contract.check(name, found and found.constant(contract.ATTRIBUTE))
@@ -185,8 +190,23 @@ def only_follows(name: str) -> bool:
     It is imported only if its source does not tell. Raises PluginError as `load_class` does.
     """
     methods = _methods(name)
-    hooks = {method for method, role in methods.items() if role}
-    return bool(hooks) and hooks <= set(LOG) and "state_dict" not in methods
+    hooks = _hooks(methods)
+    return bool(hooks) and hooks.keys() <= set(LOG) and "state_dict" not in methods
+
+
+def kind(name: str, point: source.Point | None = None) -> str:
+    """Tell what a plugin is for, by the hooks that it answers. It is imported only if its source does not tell.
+
+    Whoever lists all plugins hands in the entry point, as to `summary`. Raises PluginError as `load_class` does.
+    """
+    with suppress(source.UnclearError):
+        if name not in handed() and (found := source.read(point or _point(name))):
+            return kinds.kind_of(_hooks(found.methods()), found.constant(kinds.ATTRIBUTE))
+    return kinds.kind_of(_hooks(_methods(name)), getattr(load_class(name), kinds.ATTRIBUTE, None))
+
+
+def _hooks(methods: Mapping[str, str]) -> dict[str, str]:
+    return {method: role for method, role in methods.items() if role}
 
 
 def _methods(name: str) -> Mapping[str, str]:
@@ -207,7 +227,7 @@ def _role(mark: Mapping[str, Any] | None) -> str:
 
 def make(name: str, given: Mapping[str, Any]) -> Any:
     """Make the plugin's one instance for a run. Pydantic checks each option and converts text."""
-    _check_code(name, given)
+    check_code(name, given)
     plugin = load_class(name)
     known = options(plugin)
     _check_names(name, known, given)
@@ -252,7 +272,7 @@ def check_options(name: str, plugin: Any) -> None:
             _checked(name, option, getattr(plugin, option.name))
 
 
-def _check_code(name: str, given: Mapping[str, Any]) -> None:
+def check_code(name: str, given: Mapping[str, Any]) -> None:
     """Raise PluginError if the options note code that the user has not named, or that has changed since."""
     if CODE in given:
         check_record(name, given[CODE], files().get(name))

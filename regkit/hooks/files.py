@@ -132,12 +132,6 @@ def check_record(name: str, record: object, file: PluginFile | None) -> None:
         )
 
 
-def words(plugins: Sequence[object]) -> list[str]:
-    """List the words of a command by which the user lets regkit run the code of these plugins' options."""
-    records = [options["code"] for options in plugins if isinstance(options, dict) and "code" in options]
-    return [word for each in records if isinstance(each, dict) for word in ("-p", f"{each['file']}:{each['class']}")]
-
-
 def in_small_letters(kind: str) -> str:
     """Name a class as plugins are named: `MyPlugin` is `my_plugin`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind).lower()

@@ -16,7 +16,6 @@ from regkit.data.bare import Given
 from regkit.data.declare import DevSplit, PairModes, below
 from regkit.data.subsample import Subsample
 from regkit.data.target import Kind
-from regkit.hooks.files import words
 from regkit.runs.elsewhere import setting_called
 from regkit.tasks.names import Pooling
 
@@ -208,10 +207,6 @@ class Settings(BaseModel):
     def allowance(self) -> list[str]:
         """List the words of a command by which the user lets regkit import what builds the encoder."""
         return ["--encoder-factory", self.encoder_factory] if self.encoder_factory else []
-
-    def code(self) -> list[str]:
-        """List the words of a command by which the user lets regkit run the code of plugins in files."""
-        return words(list(self.plugins.values()))
 
     def toml(self) -> str:
         """Write a TOML file that gives these settings again."""

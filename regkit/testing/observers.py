@@ -28,7 +28,7 @@ class Snapshot:
 
     @hookimpl(trylast=True)
     def after_step(self, step: int) -> None:
-        if step + 1 == self.after:
+        if step + 1 == self.after and not self.model:  # of several stages, the first that comes so far
             self.model = {name: tensor.clone() for name, tensor in self.trainer.model.state_dict().items()}
             self.training = copy.deepcopy(self.trainer.state.capture())
             self.trainer.state.position.ended = self.ends

@@ -1,13 +1,15 @@
-"""Plugins: the commands that list, explain and check plugins."""
+"""Plugins: the commands that list, explain, check and begin plugins."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from regkit.cli.arguments import plugin_names
+from regkit.cli.arguments import allowed, plugin_names
+from regkit.cli.scaffold import KindName
 
-SHOW = "show"
+SHOW = "show"  # the command that is meant where none is named
 
 
 class PluginsGroup(TyperGroup):
@@ -21,7 +23,7 @@ class PluginsGroup(TyperGroup):
 
 app = typer.Typer(
     cls=PluginsGroup,
-    help="List the installed plugins, explain one, or check one.",
+    help="List the installed plugins by kind, explain one, check one, or begin a new one.",
     subcommand_metavar="[NAME] | COMMAND [ARGS]...",
 )
 
@@ -30,24 +32,40 @@ app = typer.Typer(
 def show(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="One plugin, with its options.", autocompletion=plugin_names),
+        typer.Argument(metavar="NAME", help="One plugin, or ./FILE.py with one.", autocompletion=plugin_names),
     ] = None,
 ) -> None:
-    """List the installed plugins, or explain one. The word `show` may be left out."""
+    """List the installed plugins by kind, or explain one. The word `show` may be left out."""
     from regkit.cli import plugins as listing
 
-    listing.plugins(name)
+    listing.plugins(name if name is None else allowed(name))
 
 
 @app.command("check")
 def check(
     plugin: Annotated[
         str,
-        typer.Argument(metavar="NAME[:key=value,...]", help="The plugin, with options.", autocompletion=plugin_names),
+        typer.Argument(
+            metavar="NAME[:key=value,...]", help="The plugin, or ./FILE.py with one.", autocompletion=plugin_names
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, and nothing else.")] = False,
 ) -> None:
     """Check that a plugin keeps regkit's promises. Exit status: 0, 1 if it does not, 5 if nothing was checked."""
     from regkit.cli import check as checking
 
-    raise typer.Exit(checking.check(plugin, as_json))
+    raise typer.Exit(checking.check(allowed(plugin), as_json))
+
+
+@app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What --plugin will call it, such as my_method.")],
+    kind: Annotated[KindName, typer.Option(help="What it is; each begins as a small method that works.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder to write. Without it, regkit-NAME.")
+    ] = None,
+) -> None:
+    """Write a project for a plugin of your own, which installs, passes its tests, and trains at once."""
+    from regkit.cli import scaffold
+
+    scaffold.new(name, kind, output)
