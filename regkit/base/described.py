@@ -3,7 +3,9 @@
 import ast
 import inspect
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -45,7 +47,8 @@ def in_words(hint: Any) -> str:
     return getattr(origin or hint, "__name__", str(hint))
 
 
-def meanings(owner: type) -> dict[str, str]:
+@cache  # a class keeps its source, which takes milliseconds to find and to parse
+def meanings(owner: type) -> Mapping[str, str]:
     """Read the string below each field of a class. Python itself forgets it, so the source is read."""
     try:
         (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
