@@ -30,12 +30,16 @@ def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @pytest.mark.usefixtures("somewhere")
-@pytest.mark.parametrize("page", slow_but(PAGES, [page for page in PAGES if page.name in QUICK]), ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", slow_but(PAGES, [page for page in PAGES if page.name in QUICK]), ids=lambda page: page.name
+)
 def test_the_snippets_of_a_page_run_one_after_the_other(page: Path) -> None:
     """In one test a page, since the names of a snippet are there for the next."""
     for example in SNIPPETS.parse(page).examples():
         try:
             example.evaluate()
         except Exception as error:  # pytest would look for Python in the page's text, for minutes
-            places = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(page)]
+            places = [
+                frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(page)
+            ]
             pytest.fail(f"{page}:{[example.line, *places][-1]}: {type(error).__name__}: {error}", pytrace=False)

@@ -72,7 +72,9 @@ def lines() -> Iterator[Line]:
         text = code.strip()
         if text.startswith(("for ", "if ", "else")):
             yield from (Line(len(depths), name, name) for name in found)
-            yield Line(len(depths), re.sub(rf"\b({'|'.join(found)})\(.*?\)", "its choice", text) if found else text, None)
+            yield Line(
+                len(depths), re.sub(rf"\b({'|'.join(found)})\(.*?\)", "its choice", text) if found else text, None
+            )
             depths.append(indent)
         elif found:
             yield from (Line(len(depths), name, name) for name in found)
