@@ -11,7 +11,7 @@ OTHERS = {
         "--micro-batch-tokens does that: a batch is computed in parts of so many tokens, with the same result"
     ),
     "scheduler task-scheduler sampler sampling": "--plugin chooses the tasks of each update, such as --plugin rrobin",
-    "lr-scheduler lr-scheduler-type": "--warmup says how long the learning rate rises; then it falls to 0",
+    "lr-scheduler lr-scheduler-type": "--warmup is the rise; after it, -p cosine, constant or one_cycle, or else a fall to 0",
     "num-train-epochs num-epochs max-epochs n-epochs": "--epochs is its name here",
     "max-steps num-steps num-train-steps max-train-steps total-steps": "--steps is its name here",
     "per-device-train-batch-size per-gpu-train-batch-size train-batch-size bs": (

@@ -38,9 +38,18 @@ class TrainerDefaults:
         return model.embed(batch)
 
     @hookimpl(trylast=True)
-    def predict(self, model: TransformersModel, task: Task, batch: PaddedBatch, embeddings: Tensor) -> Tensor:
+    def augment(self, batch: Batch) -> Batch:
+        return batch
+
+    @hookimpl(trylast=True)
+    def encode(self, embeddings: Tensor) -> Tensor:
+        """Hand the word embeddings on: a Trainer's model is run as a whole, by `predict`."""
+        return embeddings
+
+    @hookimpl(trylast=True)
+    def predict(self, model: TransformersModel, task: Task, batch: PaddedBatch, vectors: Tensor) -> Tensor:
         part, self.part = self.part, None
-        with model.fed(batch, embeddings):
+        with model.fed(batch, vectors):
             return self.own.clean(model, part, task) if part else self.own.again(model, batch, task)
 
     @hookimpl(trylast=True)

@@ -1,5 +1,6 @@
 """Refuse: say at once which plugins, settings and models cannot work inside a Trainer."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from regkit.tasks.task import Task
 NO_PLACE = {
     "choose_tasks": "chooses among tasks",
     "epoch_steps": "decides how long an epoch is",
+    "schedule": "chooses the learning rates",
     "combine_gradients": "looks at the gradients of several tasks",
     "tasks": "adds tasks",
     "stages": "adds or changes stages of training",
@@ -40,6 +42,10 @@ def check_plugins(plugins: Mapping[str, Any]) -> None:
                     f"'{name}' {what}, and a Trainer has one task, one stage and its own schedule; "
                     f"leave '{name}' out, or train with regkit."
                 )
+        if said := _needs_parts(found):
+            raise PluginError(
+                f"'{name}' {said}, and a Trainer's model is run as a whole; leave '{name}' out, or train with regkit."
+            )
         if found.keys() & set(LOG):
             raise PluginError(
                 f"'{name}' follows regkit's own log, and a Trainer has another; leave '{name}' out, or see what "
@@ -47,6 +53,16 @@ def check_plugins(plugins: Mapping[str, Any]) -> None:
             )
         if found.keys() <= {"measure"}:
             raise PluginError(f"'{name}' only measures, and a Trainer does not ask for that; leave it out.")
+
+
+def _needs_parts(found: Mapping[str, Any]) -> str:
+    """Say what a plugin needs of the pass that only regkit's own model has; nothing if it needs no such thing."""
+    if "augment" in found:
+        return "changes the tokens of a batch"
+    asks = "extra_losses" in found and "vectors" in inspect.signature(found["extra_losses"]).parameters
+    if asks or "encode" in found or ("predict" in found and not is_wrapper(found["predict"])):
+        return "works on the text vectors that heads read"
+    return ""
 
 
 def check_settings(trainer: Any, plugins: Mapping[str, Any]) -> None:

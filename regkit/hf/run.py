@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from regkit.base.errors import ConfigError, EncoderError, RunError
 from regkit.base.randomness import derive
@@ -16,14 +17,13 @@ from regkit.hf.defaults import TrainerDefaults
 from regkit.hf.loss import OwnLoss, Part
 from regkit.hf.model import NAME, TransformersModel, objective_of
 from regkit.hf.streams import TrainerStreams
-from regkit.hf.update import Update
+from regkit.hf.update import OwnLabels, Update
 from regkit.hooks.compose import compose
 from regkit.hooks.handed import Made
 from regkit.hooks.spec import Losses
 from regkit.runs import checkpoint
 from regkit.runs.manifest import STATE
 from regkit.tasks.task import FINETUNE, Stage, Task
-from regkit.training.passes import Passes
 from regkit.training.state import State
 
 
@@ -49,9 +49,10 @@ class Run:
         composition.check_stages([FINETUNE])
         self.hook, self.model = composition.hook, TransformersModel(model, self.task)
         precision = torch.bfloat16 if trainer.accelerator.mixed_precision == "bf16" else torch.float32
-        self.passes = Passes(self.model, self.hook, self.streams, precision)
+        self.passes = OwnLabels(self.model, self.hook, self.streams, precision)
         self.state = State(self.model, self.hook, self.streams, given.plugins, composition.acts, entered=[FINETUNE])
         self.update: Update | None = None  # the one whose micro-batches are coming in
+        self.norm = torch.zeros(())  # of the last update's gradient, before it was clipped
         self.checked = False  # on a first batch
         self.choosing = False  # whether plugins choose the weights that are scored and kept
 
@@ -83,7 +84,15 @@ class Run:
         if last:
             with self.streams.at(*self._place):
                 self.hook.before_step(model=self.model, optimizer=self.trainer.optimizer, recompute=update.recompute)
+            if self.hook.clipped.get_hookimpls():
+                self.norm = get_total_norm([each.grad for each in self.model.parameters() if each.grad is not None])
         return loss
+
+    def clipped(self) -> None:
+        """Let plugins change the gradient that the Trainer's optimizer is about to step with."""
+        if self.hook.clipped.get_hookimpls():
+            with self.streams.at(*self._place):
+                self.hook.clipped(model=self.model, optimizer=self.trainer.optimizer, norm=self.norm)
 
     def stepped(self) -> Losses:
         """Tell plugins that the optimizer has made its step. Returns the losses of the update."""

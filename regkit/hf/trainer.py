@@ -45,7 +45,7 @@ class RegularizedTrainer(Trainer):  # type: ignore[misc]  # mypy does not read t
         if self._given.plugins:
             refuse.check_settings(self, self._given.plugins)
             self._run = self._new_run()
-            self.add_callback(AfterStep(self))
+            self.add_callback(AroundStep(self))
 
     def _new_run(self) -> Run:
         return Run(self, self._given, super().create_optimizer)
@@ -75,6 +75,11 @@ class RegularizedTrainer(Trainer):  # type: ignore[misc]  # mypy does not read t
             to_training()
         inputs = self._prepare_inputs(inputs)
         return self._run.micro_batch(inputs, num_items_in_batch, last=self.accelerator.sync_gradients)
+
+    def clipped(self) -> None:
+        """Tell plugins that the gradient is clipped, and the optimizer about to make its step."""
+        if self._run:
+            self._run.clipped()
 
     def stepped(self) -> None:
         """Tell plugins that the optimizer has made its step, and note the terms of the loss."""
@@ -137,11 +142,15 @@ class RegularizedTrainer(Trainer):  # type: ignore[misc]  # mypy does not read t
             self._run.choosing = False  # the model now is the one that was scored best
 
 
-class AfterStep(TrainerCallback):  # type: ignore[misc]  # mypy does not read transformers
-    """Tells a trainer that its optimizer has made a step."""
+class AroundStep(TrainerCallback):  # type: ignore[misc]  # mypy does not read transformers
+    """Tells a trainer that its optimizer is about to make a step, and that it has made one."""
 
     def __init__(self, trainer: RegularizedTrainer) -> None:
         self.trainer = trainer
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Pass it on."""
+        self.trainer.clipped()
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Pass it on."""

@@ -11,11 +11,30 @@ from regkit.base.errors import PluginError
 from regkit.hf.defaults import TrainerDefaults
 from regkit.hf.loss import Part
 from regkit.hooks.answers import TASK
-from regkit.hooks.spec import Losses
+from regkit.hooks.spec import Losses, TaskLoss
+from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
 from regkit.training.passes import Passes
 
 Terms = Mapping[str, Tensor]
+
+
+class OwnLabels(Passes):
+    """Passes whose losses a Trainer computes, from the labels that it has itself."""
+
+    def task_loss_of(self, task: Task, batch: Batch) -> TaskLoss:
+        """Make the `task_loss` that plugins are handed; it raises PluginError for other labels."""
+        known = super().task_loss_of(task, batch)
+
+        def task_loss(output: Tensor, targets: Tensor | None = None) -> Tensor:
+            if targets is not None:
+                raise PluginError(
+                    "a plugin asks for the loss of other labels, and a Trainer computes losses from its own labels alone; "
+                    "leave the plugin out, or train with regkit."
+                )
+            return known(output)
+
+        return task_loss
 
 
 @dataclass
@@ -62,7 +81,7 @@ class Update:
         found = []
         for part in self.parts:
             with self.passes.streams.at(*part.place):
-                _, _, loss = self.passes.clean(self.task, part.batch)
+                loss = self.passes.clean(self.task, part.batch).loss
             found.append({self.task.name: loss})
         return self._mean(found)
 
@@ -73,8 +92,8 @@ class Update:
         share = self._share(part, terms)
         if not share.requires_grad:
             raise PluginError(
-                "the loss has no gradient: a hook that answers or wraps embed, predict or task_loss detached it from the "
-                "weights."
+                "the loss has no gradient: a hook that answers or wraps embed, encode, predict or task_loss detached it from "
+                "the weights."
             )
         self.backward(share)
         part.clean = None  # to free its graph

@@ -1,6 +1,7 @@
 """Answers: check what a plugin's hook returns, and say what the hook needs instead."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from regkit.base.errors import PluginError, short
 from regkit.model import MultitaskModel
+from regkit.tasks.batch import Batch
 from regkit.tasks.task import Stage, Task
 
 Check = Callable[[Any], bool]
@@ -27,6 +29,10 @@ def _once(answer: Any) -> bool:
 
 def _count(answer: Any) -> bool:
     return isinstance(answer, Integral) and int(answer) > 0
+
+
+def _factor(answer: Any) -> bool:
+    return isinstance(answer, Real) and 0 <= float(answer) < math.inf
 
 
 def _number(answer: Any) -> bool:
@@ -54,7 +60,10 @@ VALUES: Mapping[str, tuple[Check, str]] = {
     "make_optimizer": (_optimizer, "a torch optimizer whose step needs no closure"),
     "epoch_steps": (_count, "a whole number of updates, 1 or more"),
     "choose_tasks": (_once, "a list of one or more tasks, each of them once"),
+    "schedule": (_factor, "a finite number, 0 or more"),
+    "augment": (lambda answer: isinstance(answer, Batch), "a Batch of the same examples"),
     "embed": (_tensor(2), "a tensor of real numbers, [tokens, width]"),
+    "encode": (_tensor(2), "a tensor of real numbers, [texts, width]"),
     "predict": (_tensor(1, 2), "a tensor of real numbers, [examples, width] or [examples]"),
     "task_loss": (_tensor(0), "a scalar tensor of a real number, the mean over the batch's examples"),
     "combine_gradients": (_tensor(1), "a tensor of real numbers, [parameters]"),
@@ -69,7 +78,9 @@ NAMED: Mapping[str, tuple[Check, str]] = {
 
 # Of each hook that returns rows: what each is for, the argument that tells how many, and how.
 ROWS: Mapping[str, tuple[str, str, Callable[[Any], int]]] = {
+    "augment": ("example", "batch", len),
     "embed": ("token", "batch", lambda batch: len(batch.tokens)),
+    "encode": ("text", "batch", lambda batch: len(batch.lengths) if batch.targets is None else len(batch.targets)),
     "predict": ("prediction", "batch", lambda batch: batch.predictions),
     "combine_gradients": ("parameter", "gradients", lambda gradients: gradients.shape[1]),
 }
@@ -124,6 +135,8 @@ def _check_named(owner: str, hook: str, answer: object) -> None:
 def _described(value: object) -> str:
     if value is None:
         return "nothing"
+    if isinstance(value, Batch):
+        return f"a Batch of {len(value)} examples"
     if isinstance(value, Tensor):
         kind = "" if value.is_floating_point() and not value.is_meta else f"{value.dtype} ".removeprefix("torch.")
         return f"a {kind}tensor of shape {list(value.shape)}{' on meta' if value.is_meta else ''}"

@@ -48,12 +48,27 @@ class Defaults:
         return [tasks[order[step % len(order)]]]
 
     @hookimpl(trylast=True)
+    def schedule(self, stage: Stage, step: int, total_steps: int) -> float:
+        """Rise in a straight line while warming up, then fall to 0 in another."""
+        warmup = stage.warmup * total_steps
+        return min(stage.warming(step, total_steps), (total_steps - step) / max(total_steps - warmup, 1))
+
+    @hookimpl(trylast=True)
+    def augment(self, batch: Batch) -> Batch:
+        return batch
+
+    @hookimpl(trylast=True)
     def embed(self, model: MultitaskModel, batch: Batch) -> Tensor:
         return model.embed(batch)
 
     @hookimpl(trylast=True)
-    def predict(self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
-        return model.predict(task, batch, embeddings)
+    def encode(self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
+        return model.encode(task, batch, embeddings)
+
+    @hookimpl(trylast=True)
+    def predict(self, model: MultitaskModel, task: Task, vectors: Tensor) -> Tensor:
+        output: Tensor = model.heads[task.name](vectors)
+        return output
 
     @hookimpl(trylast=True)
     def task_loss(self, task: Task, batch: Batch, output: Tensor) -> Tensor:

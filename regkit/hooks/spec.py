@@ -7,12 +7,16 @@
         optimizer = make_optimizer(model, stage)             # decide
         begin_run(folder, settings, updates, records)        # notify; once, when nothing can be refused any more
         for step in range(total_steps):                      # epochs x epoch_steps(tasks)     decide
-            for task in choose_tasks(tasks, step, total_steps):                              # decide
+            chosen = choose_tasks(tasks, step, total_steps)  # decide
+            learning rate = peak x schedule(stage, step, total_steps)                        # decide
+            for task in chosen:
                 for batch in micro-batches of the task's next batch:
+                    batch = augment(task, batch)             # decide, may be wrapped
                     embeddings = embed(model, batch)         # decide, may be wrapped
-                    output = predict(model, task, batch, embeddings)                         # decide, may be wrapped
+                    vectors = encode(model, task, batch, embeddings)                         # decide, may be wrapped
+                    output = predict(model, task, batch, vectors)                            # decide, may be wrapped
                     loss = task_loss(task, batch, output)    # decide, may be wrapped
-                         + extra_losses(model, task, batch, embeddings, output, loss, predict, task_loss)   # collect
+                       + extra_losses(model, task, batch, embeddings, vectors, output, loss, predict, task_loss)  # collect
                     measure(model, task, batch, embeddings, output, predict)                 # collect; now and then
                     backward
             gradient = combine_gradients(tasks, gradients, losses)   # decide; one row per task, shared parameters only
@@ -21,9 +25,11 @@
                 skipped(model, step, recompute)              # notify; no update is done
             else:
                 clip the gradient
+                clipped(model, optimizer, norm)              # notify
                 optimizer.step()
                 after_step(model, step, total_steps, losses, reevaluate)                     # notify
-        model_to_evaluate(model)                             # decide; before the first step, after each epoch, at the end
+        # before the first step, after each epoch, and at the end
+        model_to_evaluate(model)                             # decide, may be wrapped
         evaluated(stage, step, scores)                       # notify
         logged(records)                                      # notify; now and then: the new lines of the run's log
     end_run(state)                                           # notify
@@ -70,7 +76,7 @@ notify = pluggy.HookspecMarker("regkit")
 
 
 class Predict(Protocol):
-    """Runs the forward pass again, for the same task and batch, from other embeddings."""
+    """Runs the forward pass again, for the same task and batch, from other embeddings: `encode`, then `predict`."""
 
     def __call__(
         self,
@@ -97,8 +103,12 @@ class TaskLoss(Protocol):
     Wrappers apply: the loss is weighted, smoothed, and so on.
     """
 
-    def __call__(self, output: Tensor) -> Tensor:
-        """Compute a scalar, the mean over the batch's examples."""
+    def __call__(self, output: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Compute a scalar, the mean over the batch's examples.
+
+        targets: labels in place of the batch's, such as mixed ones. Each is a number, or for kinds with classes a
+            distribution, in the form of `objective.smoothed(labels, 0)`; None stands for the batch's own labels.
+        """
         ...
 
 
@@ -126,7 +136,7 @@ class Hooks:
 
     @decide
     def make_optimizer(self, model: MultitaskModel, stage: Stage) -> torch.optim.Optimizer:
-        """Make the stage's optimizer. A group's learning rate is its peak: the loop applies the schedule."""
+        """Make the stage's optimizer. A group's learning rate is its peak: `schedule` gives the factor on it."""
 
     @notify
     def begin_run(
@@ -153,11 +163,23 @@ class Hooks:
         """Choose the tasks of this update; each gives its next batch. `step` counts from 0 in the stage."""
 
     @decide
+    def schedule(self, stage: Stage, step: int, total_steps: int) -> float:
+        """Choose the factor on the peak learning rates, 0 or more. By default it rises, then falls to 0, linearly."""
+
+    @decide
+    def augment(self, task: Task, batch: Batch) -> Batch:
+        """Change the tokens of a training batch: the same examples in another form. By default it stays as it is."""
+
+    @decide
     def embed(self, model: MultitaskModel, batch: Batch) -> Tensor:
         """Compute the word embeddings of the batch, `[tokens, width]`. A wrapper may add to them."""
 
     @decide
-    def predict(self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
+    def encode(self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
+        """Compute the vectors that the task's head reads, `[texts, width]`; a pair read apart has two, side by side."""
+
+    @decide
+    def predict(self, model: MultitaskModel, task: Task, batch: Batch, vectors: Tensor) -> Tensor:
         """Compute the task's output, `[examples, width]`, or `[examples]` if the objective's width is 1."""
 
     @decide
@@ -171,6 +193,7 @@ class Hooks:
         task: Task,
         batch: Batch,
         embeddings: Tensor,
+        vectors: Tensor,
         output: Tensor,
         loss: Tensor,
         predict: Predict,
@@ -178,7 +201,8 @@ class Hooks:
     ) -> Mapping[str, Tensor]:
         """Give terms to add to the loss: name to weighted scalar, each a mean over the batch's examples.
 
-        `loss` is the clean loss, and `task_loss(other_output)` what it would be for another output.
+        `loss` is the clean loss, `task_loss(other_output)` what it would be for another output, and
+        `task_loss(other_output, targets)` also for other labels.
         """
 
     @collect
@@ -205,6 +229,10 @@ class Hooks:
     @notify
     def skipped(self, model: MultitaskModel, step: int, recompute: Callable[[], None]) -> None:
         """Learn that an update was skipped: a number was not finite. `recompute()` computes it again."""
+
+    @notify
+    def clipped(self, model: MultitaskModel, optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
+        """Change the gradient that the optimizer steps with. `norm`, a scalar, is what it was before clipping."""
 
     @notify
     def after_step(

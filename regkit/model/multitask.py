@@ -51,16 +51,21 @@ class MultitaskModel(nn.Module):
         """Look up the word embeddings, `[tokens, width]`."""
         return self.encoder.embed(batch)
 
+    def encode(self, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
+        """Compute the vectors that the task's head reads, from word embeddings, `[tokens, width]`.
+
+        They are those of the texts, `[texts, width]`, or of the words to predict, `[predictions, width]`.
+        """
+        if batch.targets is None:
+            return text_vectors(self.encoder, embeddings, batch, task.pooling or self.pooling)
+        return self.encoder.encode(embeddings, batch, batch.targets)
+
     def predict(self, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
         """Compute the task's output from word embeddings, `[tokens, width]`.
 
         It is `[predictions, objective.width]`, or `[predictions]` if that width is 1.
         """
-        if batch.targets is None:
-            read = text_vectors(self.encoder, embeddings, batch, task.pooling or self.pooling)
-        else:
-            read = self.encoder.encode(embeddings, batch, batch.targets)
-        output: Tensor = self.heads[task.name](read)
+        output: Tensor = self.heads[task.name](self.encode(task, batch, embeddings))
         return output
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:

@@ -160,9 +160,13 @@ class Stage:
     epochs: int = 3
     steps: int | None = None  # optimizer updates; None trains for whole epochs
     learning_rate: float = 5e-5  # at the peak of the schedule
-    warmup: float = 0.1  # share of the steps in which the learning rate rises; then it falls to 0, both linearly
+    warmup: float = 0.1  # share of the steps in which the learning rate rises to its peak
     weight_decay: float = 0.01  # not on biases and layer norms
     trainable: Literal["all", "heads"] = "all"
+
+    def warming(self, step: int, total_steps: int) -> float:
+        """Compute the factor of the warm-up on the learning rate: it rises in a straight line to 1."""
+        return min((step + 1) / max(self.warmup * total_steps, 1), 1.0)
 
 
 def scorable(tasks: Iterable[Task], split: Split) -> list[tuple[Task, Tensor]]:

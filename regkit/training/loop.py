@@ -23,7 +23,7 @@ from regkit.training.stages import (
     make_optimizer,
     measure_length,
     prepare,
-    schedule,
+    set_rates,
 )
 from regkit.training.state import State
 from regkit.training.update import Update, finite, parameters_of
@@ -97,7 +97,7 @@ class Trainer:
         """Compute the gradient of one update. All of it can be done again: nothing is kept of a first try."""
         chosen = self.hook.choose_tasks(tasks=span.tasks, step=step, total_steps=span.length.total)
         batches = [self.fit.batches(span.feed(task), self.processes.count) for task in chosen]
-        schedule(span.optimizer, span.stage, step, span.length.total)
+        set_rates(self.hook, span.optimizer, span.stage, step, span.length.total)
         update = Update(self.passes, span.optimizer, list(zip(chosen, batches, strict=True)), self.processes)
         update.compute()
         self.hook.before_step(model=self.model, optimizer=span.optimizer, recompute=update.compute)
@@ -112,6 +112,7 @@ class Trainer:
             return {}
         if self.clip:
             clip_grads_with_norm_(parameters, self.clip, norm)
+        self.hook.clipped(model=self.model, optimizer=update.optimizer, norm=norm)
         update.optimizer.step()
         return update.losses
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from regkit.base.errors import PluginError
 from regkit.base.randomness import Streams
 from regkit.hooks.answers import TASK
-from regkit.hooks.spec import Predict
+from regkit.hooks.spec import Predict, TaskLoss
 from regkit.model import MultitaskModel
 from regkit.model.modes import autocast, mode
 from regkit.tasks.batch import Batch
@@ -25,6 +25,16 @@ def terms(loss: Tensor, answers: Iterable[Mapping[str, Tensor]]) -> dict[str, Te
     return {TASK: loss, **{name: term for answer in answers for name, term in answer.items()}}
 
 
+class Clean(NamedTuple):
+    """The clean pass of a micro-batch: what every hook after it is given."""
+
+    batch: Batch  # as augmented
+    embeddings: Tensor  # [tokens, width]
+    vectors: Tensor  # [texts, width]
+    output: Tensor
+    loss: Tensor  # of the task alone: a scalar
+
+
 @dataclass
 class Passes:
     """Runs the model as the plugins behind `hook` say. Only forward passes are in `precision`."""
@@ -36,25 +46,38 @@ class Passes:
 
     def losses(self, task: Task, batch: Batch) -> dict[str, Tensor]:
         """Compute every term of the loss of a micro-batch, by name."""
-        embeddings, output, loss = self.clean(task, batch)
+        clean = self.clean(task, batch)
         answers = self.hook.extra_losses(
             model=self.model,
             task=task,
-            batch=batch,
-            embeddings=embeddings,
-            output=output,
-            loss=loss,
-            predict=self.predict_again(task, batch, embeddings, output),
-            task_loss=lambda other: self.hook.task_loss(task=task, batch=batch, output=other),
+            **clean._asdict(),
+            predict=self.predict_again(task, clean.batch, clean.embeddings, clean.output),
+            task_loss=self.task_loss_of(task, clean.batch),
         )
-        return terms(loss, answers)
+        return terms(clean.loss, answers)
 
-    def clean(self, task: Task, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Make the clean pass: embeddings, output and loss."""
+    def clean(self, task: Task, batch: Batch) -> Clean:
+        """Make the clean pass, from the augmentation of the batch to the loss."""
+        batch = self.hook.augment(task=task, batch=batch)
         embeddings = self.hook.embed(model=self.model, batch=batch)
         with self.streams.seeded("dropout"), autocast(embeddings.device, self.precision):
-            output = self.hook.predict(model=self.model, task=task, batch=batch, embeddings=embeddings)
-        return embeddings, output, self.hook.task_loss(task=task, batch=batch, output=output)
+            vectors, output = self.forward(self.model, task, batch, embeddings)
+        return Clean(batch, embeddings, vectors, output, self.hook.task_loss(task=task, batch=batch, output=output))
+
+    def forward(self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the text vectors and the output of a model from word embeddings, `[tokens, width]`."""
+        vectors = self.hook.encode(model=model, task=task, batch=batch, embeddings=embeddings)
+        return vectors, self.hook.predict(model=model, task=task, batch=batch, vectors=vectors)
+
+    def task_loss_of(self, task: Task, batch: Batch) -> TaskLoss:
+        """Make the `task_loss` that plugins are handed, for a batch; see `spec.TaskLoss`."""
+
+        def task_loss(output: Tensor, targets: Tensor | None = None) -> Tensor:
+            asked = batch if targets is None else replace(batch, labels=targets)
+            found: Tensor = self.hook.task_loss(task=task, batch=asked, output=output)
+            return found
+
+        return task_loss
 
     def predict_again(self, task: Task, batch: Batch, clean: Tensor, output: Tensor) -> Predict:
         """Make the `predict` that plugins are handed, for a clean pass; see `spec.Predict`."""
@@ -78,7 +101,6 @@ class Passes:
             quiet = mode(asked, training=False) if dropout == "off" else nullcontext()
             carried = autocast(embeddings.device, precision)
             with self.streams.at(*place), self.streams.seeded("dropout"), quiet, carried:
-                found: Tensor = self.hook.predict(model=asked, task=task, batch=batch, embeddings=embeddings)
-            return found
+                return self.forward(asked, task, batch, embeddings)[1]
 
         return predict

@@ -137,9 +137,8 @@ def make_optimizer(hook: Any, model: MultitaskModel, stage: Stage) -> torch.opti
     return optimizer
 
 
-def schedule(optimizer: torch.optim.Optimizer, stage: Stage, step: int, total_steps: int) -> None:
-    """Set this step's learning rate: up in a straight line while warming up, then down to 0 in another."""
-    warmup = stage.warmup * total_steps
-    factor = min((step + 1) / max(warmup, 1), (total_steps - step) / max(total_steps - warmup, 1))
+def set_rates(hook: Any, optimizer: torch.optim.Optimizer, stage: Stage, step: int, total_steps: int) -> None:
+    """Set the learning rates of this step: the peak of each parameter group times what `schedule` answers."""
+    factor = hook.schedule(stage=stage, step=step, total_steps=total_steps)
     for group in optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * min(factor, 1.0)
+        group["lr"] = group["initial_lr"] * factor

@@ -69,8 +69,8 @@ class Update:
             whole = torch.stack(list(terms.values())).sum()
             if not whole.requires_grad:
                 raise PluginError(
-                    f"the loss of task '{task.name}' has no gradient: a hook that answers or wraps embed, predict or "
-                    "task_loss detached it from the weights."
+                    f"the loss of task '{task.name}' has no gradient: a hook that answers or wraps embed, encode, predict "
+                    "or task_loss detached it from the weights."
                 )
             torch.autograd.backward(whole)
             totals = {name: term.detach() + totals.get(name, 0) for name, term in terms.items()}
@@ -84,7 +84,7 @@ class Update:
             total = torch.zeros((), device=self._device)
             for part, batch, counts in self.processes.own(batches):
                 with self.passes.streams.within(task.name, part):
-                    _, _, loss = self.passes.clean(task, batch.to(self._device))
+                    loss = self.passes.clean(task, batch.to(self._device)).loss
                 total = total + loss * (share(batch, batches) if counts else 0.0)
             found[task.name] = self.processes.sum(total)
         return found

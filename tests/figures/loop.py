@@ -35,7 +35,7 @@ class Line:
     @property
     def opens(self) -> bool:
         """Whether it begins a block."""
-        return self.text.startswith(("for ", "if ", "else"))
+        return self.text.endswith(":")
 
 
 def hooks() -> list[str]:
@@ -53,33 +53,29 @@ def kind(hook: str) -> str:
 def meaning(hook: str) -> str:
     """Return the first sentence of a hook's docstring, as plain text."""
     text = " ".join((inspect.getdoc(getattr(Hooks, hook)) or "").split())
-    return re.split(r"(?<=[.:]) ", text)[0].rstrip(".:").replace("`", "")
+    return re.split(r"(?<=[.:;]) ", text)[0].rstrip(".:;").replace("`", "")
 
 
 def lines() -> Iterator[Line]:
-    """Read the pseudocode of the contract. A line that calls two hooks, a loop over chosen tasks say, is one for each."""
+    """Read the pseudocode of the contract. A line that calls two hooks is a line for each of them."""
     text = inspect.getdoc(spec) or ""
     block = re.search(r"\n\n((?:    .*\n)+)", text)
     assert block is not None
-    depths: list[int] = []  # indents of the blocks that are open
+    open_blocks: list[int] = []  # their indents
     for raw in block[1].splitlines():
         code, _, comment = raw.partition("  #")
+        if not code.strip():
+            continue
         indent = len(code) - len(code.lstrip())
-        while depths and indent <= depths[-1]:
-            depths.pop()
-        called = re.findall(r"(\w+)\(", code) + re.findall(r"(\w+)\(", comment)
-        found = [name for name in called if name in hooks()]
-        text = code.strip()
-        if text.startswith(("for ", "if ", "else")):
-            yield from (Line(len(depths), name, name) for name in found)
-            yield Line(
-                len(depths), re.sub(rf"\b({'|'.join(found)})\(.*?\)", "its choice", text) if found else text, None
-            )
-            depths.append(indent)
-        elif found:
-            yield from (Line(len(depths), name, name) for name in found)
-        else:
-            yield Line(len(depths), text, None)
+        while open_blocks and indent <= open_blocks[-1]:
+            open_blocks.pop()
+        depth = len(open_blocks)
+        called = [name for name in re.findall(r"(\w+)\(", code + comment) if name in hooks()]
+        yield from (Line(depth, name, name) for name in called)
+        if code.rstrip().endswith(":"):
+            open_blocks.append(indent)
+        if code.rstrip().endswith(":") or not called:
+            yield Line(depth, code.strip(), None)
 
 
 def draw() -> str:
@@ -93,7 +89,7 @@ def draw() -> str:
         around = sum(first <= number and last == end for first, last in blocks)  # those that end here, itself included
         parts.append(block(rows[number].depth, tops[number], tops[end] - GAP * around))
     parts += [part for row, top in zip(rows, tops, strict=False) for part in words(row, top + ROW / 2)]
-    parts += legend(tops[-1] + ROW / 2)
+    parts += legend(tops[-1] + ROW / 2 + 4)
     title = "A run as nested blocks, from top to bottom, with the hooks of each: " + ", ".join(hooks())
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}">\n'

@@ -386,16 +386,20 @@ def test_an_optimizer_without_weights_of_the_model_is_refused() -> None:
     assert found == "the optimizer of stage 'finetune' has none of the model's weights; make_optimizer gives them."
 
 
-@pytest.mark.parametrize("hook", ["task_loss", "predict"])
+@pytest.mark.parametrize("hook", ["task_loss", "predict", "encode"])
 def test_a_loss_without_gradient_names_the_task(hook: str) -> None:
     found = said(wrapped(hook, lambda value: value.detach()))
-    assert re.match(r"the loss of task '\w+' has no gradient: a hook that answers or wraps embed, predict or", found)
+    assert re.match(
+        r"the loss of task '\w+' has no gradient: a hook that answers or wraps embed, encode, predict or", found
+    )
 
 
 @pytest.mark.parametrize(
     ("hook", "says"),
     [
         ("embed", r"returns a tensor of shape \[\d+, 16\]; it needs \d+ rows, one for each token."),
+        ("augment", r"returns a Batch of 2 examples; it needs \d+ rows, one for each example."),
+        ("encode", r"returns a tensor of shape \[\d+, 16\]; it needs \d+ rows, one for each text."),
         ("predict", r"returns a tensor of shape \[\d+(, 3)?\]; it needs \d+ rows, one for each prediction."),
         ("combine_gradients", r"returns a tensor of shape \[\d+\]; it needs \d+ rows, one for each parameter."),
     ],
@@ -408,8 +412,18 @@ def test_an_answer_of_another_length_is_said_with_the_length_that_is_needed(hook
     def embed(self: object, model: MultitaskModel, batch: Batch) -> Tensor:
         return model.embed(batch)[1:]
 
-    def predict(self: object, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
-        return model.predict(task, batch, embeddings)[1:]
+    def augment(self: object, task: Task, batch: Batch) -> Batch:
+        return task.splits["train"].batch([0, 1])
+
+    def encode(self: object, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
+        return model.encode(task, batch, embeddings)[1:]
+
+    def predict(self: object, model: MultitaskModel, task: Task, batch: Batch, vectors: Tensor) -> Tensor:
+        return model.heads[task.name](vectors)[1:]
+
+    def anew(self: object, task: Task, batch: Batch) -> Generator[None, Any, Any]:
+        yield
+        return task.splits["train"].batch([0, 1])
 
     def batchwise(self: object, batch: Batch) -> Generator[None, Any, Any]:
         return (yield)[1:]
@@ -417,8 +431,10 @@ def test_an_answer_of_another_length_is_said_with_the_length_that_is_needed(hook
     def rowwise(self: object, gradients: Tensor) -> Generator[None, Any, Any]:
         return (yield)[1:]
 
-    plain = {"embed": embed, "predict": predict, "combine_gradients": shorter}[hook]
-    wrapping = rowwise if hook == "combine_gradients" else batchwise
+    plain = {"augment": augment, "embed": embed, "encode": encode, "predict": predict, "combine_gradients": shorter}[
+        hook
+    ]
+    wrapping = {"combine_gradients": rowwise, "augment": anew}.get(hook, batchwise)
     method = hookimpl(wrapper=True)(wrapping) if around else hookimpl(plain)
     together = plugin(choose_tasks=choose_all, epoch_steps=lambda self: 4)
     found = said(type("Plugin", (), {hook: method})(), together, *([Plain()] if around else []))

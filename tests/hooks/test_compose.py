@@ -14,7 +14,7 @@ from regkit.tasks.objectives import Binary
 from regkit.tasks.task import Stage, Task
 from regkit.testing import tiny_task
 
-ARGUMENTS = ("model", "task", "batch", "embeddings", "output", "loss", "predict", "task_loss")
+ARGUMENTS = ("model", "task", "batch", "embeddings", "vectors", "output", "loss", "predict", "task_loss")
 CALL = dict.fromkeys(ARGUMENTS)
 
 
@@ -162,8 +162,8 @@ def test_two_plugins_that_decide_the_same_do_not_start(hook: str) -> None:
 
 
 def test_the_decide_hooks_are_those_that_the_contract_calls_so() -> None:
-    wanted = {"make_optimizer", "epoch_steps", "choose_tasks", "embed", "predict", "task_loss", "combine_gradients"}
-    assert set(DECIDE) == wanted | {"model_to_evaluate"} < set(vars(Hooks))
+    wanted = {"make_optimizer", "epoch_steps", "choose_tasks", "schedule", "augment", "embed", "encode", "predict"}
+    assert set(DECIDE) == wanted | {"task_loss", "combine_gradients", "model_to_evaluate"} < set(vars(Hooks))
 
 
 def test_a_decider_that_the_default_would_answer_before_does_not_start() -> None:

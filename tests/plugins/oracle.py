@@ -138,10 +138,10 @@ class InputDropout:
     inputs: list[Tensor] = field(default_factory=list, init=False)  # the same, before the mask
 
     @hookimpl
-    def predict(self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
+    def encode(self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
         self.masks.append((torch.rand_like(embeddings) >= self.rate) / (1 - self.rate))
         self.inputs.append(embeddings)
-        return model.predict(task, batch, embeddings * self.masks[-1])
+        return model.encode(task, batch, embeddings * self.masks[-1])
 
 
 @dataclass

@@ -108,11 +108,15 @@ class Watch:
     passes: list[SimpleNamespace] = field(default_factory=list, init=False)
 
     @hookimpl(wrapper=True)
-    def predict(self, model: MultitaskModel, embeddings: Tensor) -> Tensor:
-        output = yield
+    def encode(self, model: MultitaskModel, embeddings: Tensor) -> Tensor:
         modes = {module.training for module in model.modules()}
-        self.passes.append(SimpleNamespace(model=model, modes=modes, embeddings=embeddings, output=output))
-        return output
+        self.passes.append(SimpleNamespace(model=model, modes=modes, embeddings=embeddings))
+        return (yield)
+
+    @hookimpl(wrapper=True)
+    def predict(self) -> Tensor:
+        self.passes[-1].output = yield
+        return self.passes[-1].output
 
 
 @TASKS

@@ -82,7 +82,7 @@ class Watch:
         return embeddings
 
     @hookimpl(wrapper=True)
-    def predict(self, model: MultitaskModel, embeddings: Tensor) -> Generator[None, Tensor, Tensor]:
+    def encode(self, model: MultitaskModel, embeddings: Tensor) -> Generator[None, Tensor, Tensor]:
         self.predicted.append((model, embeddings.detach().clone()))
         return (yield)
 

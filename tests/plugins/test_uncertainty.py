@@ -15,7 +15,7 @@ from regkit.tasks.objectives import Classification, Regression
 from regkit.tasks.task import Task
 from regkit.testing import tiny_task, tiny_tasks, tiny_trainer
 from regkit.testing.tiny import unscored
-from regkit.training.loop import schedule
+from regkit.training.stages import set_rates
 from tests.helpers import Both, stages_of
 from tests.plugins.cases import table
 from tests.plugins.updates import CUT, WHOLE, Raw, compute, gradients, prepared, resumed, two
@@ -65,7 +65,7 @@ def test_levels_are_in_the_optimizer_without_weight_decay_and_follow_the_schedul
     stage = stages_of(trainer)[0][0]
     rates = []
     for step in range(20):
-        schedule(trainer.state.optimizer, stage, step, 20)
+        set_rates(trainer.hook, trainer.state.optimizer, stage, step, 20)
         rates.append([each["lr"] for each in trainer.state.optimizer.param_groups])
     assert max(rate[-1] for rate in rates) == pytest.approx(0.3)
     for first, _, last in rates:

@@ -17,7 +17,7 @@ from regkit.hooks.spec import Predict
 from regkit.tasks.task import Stage, Task
 from regkit.testing import resume_is_exact, same_weights, tiny_tasks, tiny_trainer
 from regkit.training.rows import give_gradient, room_for_gradients, take_gradient
-from regkit.training.stages import schedule
+from regkit.training.stages import set_rates
 from tests.helpers import Both
 
 
@@ -58,9 +58,9 @@ def test_without_plugins_the_weights_after_20_steps_are_those_of_a_hand_written_
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_nearly_0() -> None:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     optimizer.param_groups[0]["initial_lr"] = 4.0
-    rates = []
+    hook, rates = tiny_trainer({}).hook, []
     for step in range(20):
-        schedule(optimizer, Stage("s", [], warmup=0.25), step, 20)
+        set_rates(hook, optimizer, Stage("s", [], warmup=0.25), step, 20)
         rates.append(optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([4.0 * linear_schedule(step, 20, warmup=5) for step in range(20)])
     assert max(rates) == pytest.approx(4.0)

@@ -11,7 +11,16 @@ from regkit.tasks.objectives.classification import Classification
 from regkit.tasks.objectives.kinds import KINDS, class_names, described, from_description
 from regkit.tasks.objectives.masked_words import MaskedWords
 from regkit.tasks.objectives.multilabel import Multilabel
-from regkit.tasks.objectives.objective import Label, Mixable, Objective, Probabilistic, Scores, defined, differ
+from regkit.tasks.objectives.objective import (
+    Distributional,
+    Label,
+    Mixable,
+    Objective,
+    Probabilistic,
+    Scores,
+    defined,
+    differ,
+)
 from regkit.tasks.objectives.ordinal import Ordinal
 from regkit.tasks.objectives.regression import SCALE, Regression
 from regkit.tasks.objectives.soft import SoftLabels
@@ -24,6 +33,7 @@ __all__ = [
     "SCALE",
     "Binary",
     "Classification",
+    "Distributional",
     "Label",
     "MaskedWords",
     "Metric",

@@ -52,6 +52,10 @@ class Binary:
         """Compute KL(p, q) + KL(q, p) of two Bernoulli distributions: (p - q)(logit p - logit q)."""
         return numbers.yes_kl_both_ways(output, other).mean()
 
+    def log_probabilities(self, output: Tensor) -> Tensor:
+        """Compute the log-probability of no and yes, `[examples, 2]`."""
+        return numbers.log_no_and_yes(output)
+
     def probabilities(self, output: Tensor) -> Tensor:
         """Compute the probabilities of no and yes, `[examples, 2]`."""
         output = numbers.wide(output)

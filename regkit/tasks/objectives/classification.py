@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from regkit.tasks import labels as texts
 from regkit.tasks.batch import Batch
@@ -45,10 +44,14 @@ class Classification:
 
     def smoothed(self, labels: Tensor, share: float) -> Tensor:
         """Spread a share of each label over all classes: `[examples, classes]`, which `loss` takes as labels."""
-        return numbers.smoothed(F.one_hot(labels, self.classes), share, self.classes)
+        return numbers.smoothed(numbers.distributions(labels, self.classes), share, self.classes)
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
         return numbers.kl_both_ways(output, other).sum(-1).mean()
+
+    def log_probabilities(self, output: Tensor) -> Tensor:
+        """Compute the log-probability of each class, `[examples, classes]`."""
+        return numbers.wide(output).log_softmax(-1)
 
     def probabilities(self, output: Tensor) -> Tensor:
         """Compute the probability of each class, `[examples, classes]`."""

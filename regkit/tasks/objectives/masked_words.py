@@ -43,6 +43,10 @@ class MaskedWords:
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
         return kl_both_ways(output, other).sum() / max(len(output), 1)
 
+    def log_probabilities(self, output: Tensor) -> Tensor:
+        """Compute the log-probability of each word, `[masked words, words]`."""
+        return wide(output).log_softmax(-1)
+
     def prediction(self, output: Tensor) -> Tensor:
         return output.argmax(-1)
 

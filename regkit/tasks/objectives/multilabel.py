@@ -54,6 +54,10 @@ class Multilabel:
         """Compute KL(p, q) + KL(q, p) of the Bernoulli distributions of each label; the mean over labels too."""
         return numbers.yes_kl_both_ways(output, other).mean()
 
+    def log_probabilities(self, output: Tensor) -> Tensor:
+        """Compute the log-probability of no and yes for each label, `[examples, labels, 2]`."""
+        return numbers.log_no_and_yes(output)
+
     def probabilities(self, output: Tensor) -> Tensor:
         """Compute the probability that each label holds, `[examples, labels]`."""
         return numbers.wide(output).sigmoid()

@@ -74,6 +74,17 @@ def mixed_yes(outputs: Tensor) -> Tensor:
     return F.logsigmoid(wide).logsumexp(0) - F.logsigmoid(-wide).logsumexp(0)
 
 
+def log_no_and_yes(output: Tensor) -> Tensor:
+    """Compute the log-probabilities of no and yes from logits of yes: `[...]` to `[..., 2]`."""
+    output = wide(output)
+    return F.logsigmoid(torch.stack([-output, output], dim=-1))
+
+
+def distributions(labels: Tensor, classes: int) -> Tensor:
+    """Write classes, `[examples]`, as distributions, `[examples, classes]`; those that are such already stay."""
+    return labels if labels.is_floating_point() else F.one_hot(labels, classes)
+
+
 def smoothed(targets: Tensor, share: float, classes: int) -> Tensor:
     """Spread a share of each target, a chance in float32, evenly over so many classes."""
     return targets.float() * (1 - share) + share / classes

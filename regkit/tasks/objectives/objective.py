@@ -81,6 +81,15 @@ class Probabilistic(Objective, Protocol):
 
 
 @runtime_checkable
+class Distributional(Objective, Protocol):
+    """An objective whose output is a distribution of outcomes for each prediction."""
+
+    def log_probabilities(self, output: Tensor) -> Tensor:
+        """Compute the log-probability of each outcome, in the last dimension: `[examples, ..., outcomes]`."""
+        ...
+
+
+@runtime_checkable
 class Mixable(Objective, Protocol):
     """An objective of which several models' outputs for the same examples have a mean."""
 

@@ -53,7 +53,7 @@ class Ordinal:
 
     def smoothed(self, labels: Tensor, share: float) -> Tensor:
         """Spread a share of each label over all classes: `[examples, classes]`, which `loss` takes as labels."""
-        return numbers.smoothed(F.one_hot(labels, self.classes), share, self.classes)
+        return numbers.smoothed(numbers.distributions(labels, self.classes), share, self.classes)
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
         """Compute KL(p, q) + KL(q, p) of the distributions of classes: a scalar, the mean over examples."""

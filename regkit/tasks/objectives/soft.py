@@ -51,6 +51,10 @@ class SoftLabels:
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:
         return numbers.kl_both_ways(output, other).sum(-1).mean()
 
+    def log_probabilities(self, output: Tensor) -> Tensor:
+        """Compute the log-probability of each class, `[examples, classes]`."""
+        return numbers.wide(output).log_softmax(-1)
+
     def probabilities(self, output: Tensor) -> Tensor:
         """Compute the probability of each class, `[examples, classes]`."""
         return numbers.wide(output).softmax(-1)
