@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from regkit.base.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
     from regkit.base.randomness import Streams, derive
     from regkit.hooks.following import Bookmark, check_library, numbers
+    from regkit.hooks.selection import check_tasks
     from regkit.hooks.spec import Losses, Predict, TaskLoss, hookimpl
     from regkit.model import Bert, BertConfig, Encoder, MultitaskModel, load_encoder
     from regkit.model.dropout import Dropout, dropout
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from regkit.tasks.objectives import (
         Binary,
         Classification,
+        Distributional,
         MaskedWords,
         Metric,
         Multilabel,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         Ordinal,
         Regression,
         SoftLabels,
+        balanced,
     )
     from regkit.tasks.sampling import apportion, turn
     from regkit.tasks.task import Dataset, Examples, Split, Stage, Task
@@ -41,6 +44,7 @@ else:  # the same names, each imported when it is first used: a test compares
             ],
             "regkit.base.randomness": ["Streams", "derive"],
             "regkit.hooks.following": ["Bookmark", "check_library", "numbers"],
+            "regkit.hooks.selection": ["check_tasks"],
             "regkit.hooks.spec": ["Losses", "Predict", "TaskLoss", "hookimpl"],
             "regkit.model": ["Bert", "BertConfig", "Encoder", "MultitaskModel", "load_encoder"],
             "regkit.model.dropout": ["Dropout", "dropout"],
@@ -51,8 +55,8 @@ else:  # the same names, each imported when it is first used: a test compares
             "regkit.runs.trained": ["Trained", "load"],
             "regkit.tasks.batch": ["Batch"],
             "regkit.tasks.objectives": [
-                "Binary", "Classification", "MaskedWords", "Metric", "Multilabel", "Objective", "Ordinal", "Regression",
-                "SoftLabels",
+                "Binary", "Classification", "Distributional", "MaskedWords", "Metric", "Multilabel", "Objective",
+                "Ordinal", "Regression", "SoftLabels", "balanced",
             ],
             "regkit.tasks.sampling": ["apportion", "turn"],
             "regkit.tasks.task": ["Dataset", "Examples", "Split", "Stage", "Task"],
@@ -72,6 +76,7 @@ __all__ = [
     "Count",
     "DataError",
     "Dataset",
+    "Distributional",
     "Dropout",
     "Encoder",
     "EncoderError",
@@ -103,7 +108,9 @@ __all__ = [
     "Trained",
     "Tuned",
     "apportion",
+    "balanced",
     "check_library",
+    "check_tasks",
     "derive",
     "dropout",
     "hookimpl",

@@ -26,12 +26,18 @@ NEEDED = {
     "only": {"task": "binary"},
     "domain": {"corpus": "tasks", "steps": 3},
     "label_smoothing": {"tasks": ["classes", "binary", "features"]},
+    "focal": {"tasks": ["classes", "binary", "features"]},
+    "class_weights": {"tasks": ["classes", "binary", "features"]},
+    "supcon": {"tasks": ["classes", "binary"]},
     "weighted": {"weights": {"classes": 1, "binary": 2, "score": 0, "cosine": 1, "features": 0.5}},
     "fixed_weights": {"weights": {"classes": 2, "score": 0.5}},
 }
 NEEDED_BY_KINDS = {
     "only": {"task": "labels"},
     "domain": {"corpus": "tasks", "steps": 3},
+    "focal": {"tasks": ["labels", "grades", "ranks", "rare", "spam"]},
+    "class_weights": {"tasks": ["labels", "grades"]},
+    "supcon": {"tasks": ["grades", "rare", "spam"]},
     "weighted": {"weights": {"labels": 1, "grades": 2, "ranks": 1, "shares": 1, "rare": 0, "spam": 0.5}},
     "fixed_weights": {"weights": {"labels": 2, "shares": 0.5}},
 }
@@ -44,7 +50,7 @@ TOGETHER = ["pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "uncertainty",
 NO_COSINE = {"freeze", "r4f"}
 
 # They look at gradients of the encoder, or change its layers, and refuse a frozen one.
-NO_FROZEN = {"pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo", "reinit_top", "layerwise_lr"}
+NO_FROZEN = {"pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo", "reinit_top", "layerwise_lr", "child_tuning"}
 
 
 def factory(*names: str) -> Factory:

@@ -24,7 +24,7 @@ from regkit.tasks.objectives.objective import (
 from regkit.tasks.objectives.ordinal import Ordinal
 from regkit.tasks.objectives.regression import SCALE, Regression
 from regkit.tasks.objectives.soft import SoftLabels
-from regkit.tasks.objectives.weights import OfWeights, weighted
+from regkit.tasks.objectives.weights import OfWeights, balanced, weighted
 from regkit.tasks.scores import LOSS, Metric
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Regression",
     "Scores",
     "SoftLabels",
+    "balanced",
     "class_names",
     "defined",
     "described",

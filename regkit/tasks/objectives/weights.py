@@ -21,8 +21,21 @@ def weighted(objective: OfWeights, labels: Tensor, given: Literal["balanced"] | 
     `balanced` makes all classes count the same together, whatever their numbers of examples; a class without any counts as
     if it had one. Otherwise a weight is `given` for each class, or for yes against no for each label of a multilabel task.
     """
+    if given == "balanced":
+        return balanced(objective, labels)
+    return _scaled(objective, labels, _chosen(objective, given))
+
+
+def balanced(objective: OfWeights, labels: Tensor, power: float = 1.0) -> OfWeights:
+    """Give each class the weight n^-power of its n examples, scaled to a mean of 1 over the examples with these labels.
+
+    A power of 1 makes all classes count the same together, 0 all examples. A class without any counts as if it had one.
+    """
+    return _scaled(objective, labels, _count(objective, labels).double().clamp(min=1) ** -power)
+
+
+def _scaled(objective: OfWeights, labels: Tensor, weights: Tensor) -> OfWeights:
     counts = _count(objective, labels).double()
-    weights = 1 / counts.clamp(min=1) if given == "balanced" else _chosen(objective, given)
     weights = weights * counts.sum(-1, keepdim=True) / (weights * counts).sum(-1, keepdim=True)
     if isinstance(objective, Multilabel):
         return replace(objective, weights=tuple((no, yes) for no, yes in weights.tolist()))
