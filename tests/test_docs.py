@@ -17,6 +17,7 @@ from regkit.hooks import catalog
 from regkit.hooks.spec import Hooks
 from regkit.runs import settings
 from regkit.runs.settings import Settings
+from tests.figures import loop
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -66,16 +67,17 @@ def test_every_card_belongs_to_a_plugin_and_is_in_the_index_and_the_readme() -> 
         assert f"plugins/{name}.md" in (ROOT / "README.md").read_text()
 
 
-def test_the_tutorial_is_the_example_project() -> None:
-    text = (DOCS / "writing-a-plugin.md").read_text()
-    blocks = re.findall(r"<!-- (\S+) -->\n```\w+\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 3
+@pytest.mark.parametrize(("page", "files"), [("writing-a-plugin.md", 3), ("encoders.md", 1), ("library.md", 1)])
+def test_the_programs_of_a_page_are_those_of_the_examples(page: str, files: int) -> None:
+    blocks = re.findall(r"<!-- (examples/\S+) -->\n```\w+\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    assert len(blocks) == files
     for path, block in blocks:
         assert block == (ROOT / path).read_text(), path
 
 
 def test_the_readmes_plugin_is_that_of_the_example() -> None:
-    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (snippet,) = [snippet for snippet in snippets if "@hookimpl" in snippet]
     source = (ROOT / "examples/regkit-cutoff/regkit_cutoff.py").read_text()
     for line in ("erased = ", "again = predict(", "return {", "weight: float = ", "share: float = ", "class Cutoff:"):
         (in_readme,) = [each.strip() for each in snippet.splitlines() if line in each]
@@ -89,10 +91,29 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_the_site_holds_every_page_and_all_that_pages_show_or_link_to() -> None:
+    listed = re.findall(r"^ *- .*: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    pages = [page for page in PAGES if DOCS in page.parents]
+    missing = {str(page.relative_to(DOCS)) for page in pages} - set(listed)
+    assert not missing, f"mkdocs.yml lacks {missing}"
+    assert len(listed) == len(pages)
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            if not target.startswith("http"):
+                assert DOCS in (page.parent / target).resolve().parents, f"{page.name}: {target} is not on the site"
+
+
+def test_the_picture_of_the_loop_shows_the_contract_as_it_is() -> None:
+    drawn = (DOCS / "figures" / "loop.svg").read_text()
+    assert drawn == loop.draw(), "draw it again: python -m tests.figures loop"
+    for name in loop.hooks():
+        assert f">{name}</text>" in drawn
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_snippets_are_valid(page: Path) -> None:
     for language, snippet in re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL):
-        if language == "python":
+        if language == "python" and not snippet.startswith(">>>"):
             compile(snippet, str(page), "exec")
         if language == "toml":
             tomllib.loads(snippet)
