@@ -5,10 +5,14 @@ import json
 import re
 import shutil
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from socketserver import TCPServer
+from ssl import SSLError
 from threading import Thread
 from typing import Any
+from unittest.mock import patch
+from urllib.error import URLError
 
 import pytest
 
@@ -242,13 +246,16 @@ def test_a_server_that_answers_is_reached_whatever_it_says_and_one_that_does_not
         def log_message(self, *_: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+    with TCPServer(("127.0.0.1", 0), Refusing) as server:
         Thread(target=server.handle_request, daemon=True).start()
-        check_server(f"http://127.0.0.1:{server.server_port}")
+        check_server(f"http://127.0.0.1:{server.server_address[1]}")
     with pytest.raises(OSError, match=r"^http://127\.0\.0\.1:9/x cannot be reached: Connection refused$"):
         check_server("http://me:secret@127.0.0.1:9/x")
     with pytest.raises(OSError, match=r"^http://no host cannot be reached: "):
         check_server("http://no host")
+    odd = URLError(SSLError("self-signed certificate"))
+    with patch("urllib.request.urlopen", side_effect=odd):  # the tracker's library may be told of it
+        check_server("https://127.0.0.1:9")
 
 
 def test_a_folder_of_the_librarys_name_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
