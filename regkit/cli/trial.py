@@ -22,7 +22,7 @@ def details(experiment: Experiment) -> list[str]:
     for tried in try_stages(experiment):
         lines += _micro_batches(experiment, tried) + _steps(experiment.composition, tried)
         packing.check(checkpoint.moment(experiment.trainer.state)[1])  # as before the first update of a run
-    return lines
+    return lines + [f"warning: {sentence}" for sentence in experiment.composition.watch.said]
 
 
 def _steps(composition: Composition, tried: StageTrial) -> list[str]:

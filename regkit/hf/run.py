@@ -1,5 +1,6 @@
 """Run: what plugins do in one call of a Trainer's `train`, from the first hook to the last step."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,7 @@ class Run:
         composition = compose(given.plugins, self.defaults, self.streams, given.stages)
         composition.check_stages([FINETUNE])
         self.hook, self.model = composition.hook, TransformersModel(model, self.task)
+        self.watch, self.told = composition.watch, 0  # sentences of it that were logged
         precision = torch.bfloat16 if trainer.accelerator.mixed_precision == "bf16" else torch.float32
         self.passes = OwnLabels(self.model, self.hook, self.streams, precision)
         self.state = State(self.model, self.hook, self.streams, given.plugins, composition.acts, entered=[FINETUNE])
@@ -108,7 +110,14 @@ class Run:
                 losses=update.losses,
                 reevaluate=update.reevaluate,
             )
+        self._tell_noticed()
         return update.losses
+
+    def _tell_noticed(self) -> None:
+        """Log, once, what was noticed of plugins and is no reason to stop."""
+        for sentence in self.watch.said[self.told :]:
+            logging.getLogger(__name__).warning(sentence)
+        self.told = len(self.watch.said)
 
     @contextmanager
     def evaluated(self) -> Iterator[None]:

@@ -149,6 +149,15 @@ def epoch_lines(lines: Sequence[str]) -> list[str]:
             ],
         ),
         (
+            {"adaptive": {}},
+            "33 updates, 11 an epoch",
+            [
+                "mood: in 4 of the first 11 updates, as known now: 'adaptive' learns; 66.7 % of its examples, the others left out",
+                "same: in 4 of the first 11 updates, as known now: 'adaptive' learns; every example 2 times",
+                "near: in 3 of the first 11 updates, as known now: 'adaptive' learns; every example once",
+            ],
+        ),
+        (
             {"only": {"task": "near"}},
             "9 updates, 3 an epoch",
             [
@@ -158,7 +167,7 @@ def epoch_lines(lines: Sequence[str]) -> list[str]:
             ],
         ),
     ],
-    ids=["nothing", "rrobin", "shortest", "weighted", "only"],
+    ids=["nothing", "rrobin", "shortest", "weighted", "adaptive", "only"],
 )
 def test_the_plan_says_how_often_each_task_is_seen(
     uneven: Path, plugins: dict[str, dict[str, Any]], stage: str, said: list[str]
