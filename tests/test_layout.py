@@ -38,8 +38,8 @@ FACE = {"__init__", "__main__"}  # what stands in no room: the public names, and
 
 
 def room(module: str) -> str:
-    """`regkit.data.tables` lives in `data`."""
-    return module.split(".")[1]
+    """`regkit.data.tables` lives in `data`; `regkit` itself stands in none."""
+    return module.partition(".")[2].partition(".")[0]
 
 
 def imports(path: Path) -> set[str]:

@@ -18,23 +18,23 @@ CORE = "regkit"  # whose time it is when no plugin works
 class Stopwatch:
     """Seconds and forward passes by plugin, counted while it runs.
 
-    A plugin's pass is one by the hook `predict`, or one that it makes itself through the encoder or a copy of it.
+    A plugin's pass is one by the hook `encode`, or one that it makes itself through the encoder or a copy of it.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.running = False
         self.seconds: dict[str, float] = defaultdict(float)
-        self.predicted: Counter[str] = Counter()  # passes by the hook `predict`
+        self.encoded: Counter[str] = Counter()  # passes by the hook `encode`
         self.entered: Counter[str] = Counter()  # layers that were run without it
         self.layers: Sequence[nn.Module] = ()  # of the encoder
-        self.inside = 0  # calls of `predict` that are being made now
+        self.inside = 0  # calls of `encode` that are being made now
         self.owners = [CORE]
         self.since = 0.0
 
     @contextmanager
     def on(self, owner: str) -> Iterator[None]:
-        """Charge the time inside to this owner, and the layers that it runs past `predict`."""
+        """Charge the time inside to this owner, and the layers that it runs past `encode`."""
         self.lap()
         self.owners.append(owner)
         counting = register_module_forward_pre_hook(self._enter) if self._counts_layers else None
@@ -67,8 +67,8 @@ class Stopwatch:
             self.since = self.now() if found else 0.0
 
     def start(self, encoder: Encoder | None = None) -> None:
-        """Start counting from zero; passes that go past `predict` are counted by the layers of the encoder."""
-        self.seconds, self.predicted, self.entered = defaultdict(float), Counter(), Counter()
+        """Start counting from zero; passes that go past `encode` are counted by the layers of the encoder."""
+        self.seconds, self.encoded, self.entered = defaultdict(float), Counter(), Counter()
         try:
             self.layers = list(encoder.layers) if encoder else ()
         except EncoderError:  # it has no list of them
@@ -81,10 +81,10 @@ class Stopwatch:
         self.running = False
 
     @contextmanager
-    def predicting(self) -> Iterator[None]:
+    def encoding(self) -> Iterator[None]:
         """Count a forward pass of the present owner, which is made inside."""
         if self.running:
-            self.predicted[self.owners[-1]] += 1
+            self.encoded[self.owners[-1]] += 1
         self.inside += 1
         try:
             yield
@@ -95,7 +95,7 @@ class Stopwatch:
     def passes(self) -> dict[str, float]:
         """Forward passes by owner; half of the encoder's layers are half a pass."""
         past = {owner: layers / len(self.layers) for owner, layers in self.entered.items()}
-        return {**self.predicted, **{owner: self.predicted[owner] + more for owner, more in past.items()}}
+        return {**self.encoded, **{owner: self.encoded[owner] + more for owner, more in past.items()}}
 
     def lap(self) -> None:
         """Charge the time since the last lap to the present owner."""

@@ -145,7 +145,7 @@ class Trial:
         return trial
 
     @hookimpl(wrapper=True)
-    def predict(self) -> Generator[None, Tensor, Tensor]:
+    def encode(self) -> Generator[None, Tensor, Tensor]:
         """Count a forward pass."""
-        with self.composition.stopwatch.predicting():
+        with self.composition.stopwatch.encoding():
             return (yield)

@@ -67,9 +67,9 @@ class Meter:
         self.backward = dict.fromkeys(self.composition.in_steps(), 0.0)
 
     @hookimpl(wrapper=True)
-    def predict(self) -> Generator[None, Tensor, Tensor]:
+    def encode(self) -> Generator[None, Tensor, Tensor]:
         """Count a forward pass."""
-        with self.composition.stopwatch.predicting():
+        with self.composition.stopwatch.encoding():
             return (yield)
 
     @hookimpl(wrapper=True)

@@ -20,7 +20,18 @@ from regkit.tasks.objectives import Binary
 from regkit.tasks.task import Stage, Task
 from regkit.testing import tiny_task, tiny_tasks, tiny_trainer
 
-NOTIFY = {"build", "prepare", "begin_run", "before_step", "skipped", "after_step", "evaluated", "logged", "end_run"}
+NOTIFY = {
+    "build",
+    "prepare",
+    "begin_run",
+    "before_step",
+    "clipped",
+    "skipped",
+    "after_step",
+    "evaluated",
+    "logged",
+    "end_run",
+}
 HOOKS = {name for name in vars(Hooks) if not name.startswith("_")}
 
 

@@ -13,6 +13,7 @@ from tests.helpers import Both
 NAMES = [name for name in vars(Hooks) if not name.startswith("_")]
 ELSEWHERE = {
     "tasks",
+    "build",
     "measure",
     "skipped",
     "begin_run",

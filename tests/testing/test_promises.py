@@ -66,6 +66,9 @@ NEEDED_BY_KINDS = {
     "fixed_weights": {"weights": {"labels": 2, "shares": 0.5}},
 }
 
+# The promises of these take a second each: the slow run has them.
+SLOWER = {"child_tuning", "class_weights", "constant", "cosine", "focal", "one_cycle", "supcon", "vat"}
+
 TRACKERS = ["tensorboard", "mlflow", "wandb", "trackio"]  # they take no part in a step
 
 SURGERY = ["pcgrad", "gradvac", "cagrad", "torchjd", "aligned_mtl", "nash_mtl", "gradnorm", "famo"]
@@ -103,7 +106,7 @@ def acting() -> list[str]:
 
 def busy() -> list[str]:
     """Those of which the quick run tries each promise."""
-    return [name for name in acting() if name not in IDLE]
+    return [name for name in acting() if name not in (*IDLE, *SLOWER)]
 
 
 def tasks_for(*names: str) -> Tasks:
