@@ -9,6 +9,7 @@ from torch import Tensor
 from regkit.base.errors import PluginError
 from regkit.hooks.catalog import strengths
 from regkit.hooks.spec import DECIDE, hookimpl
+from regkit.model.built import merge
 from regkit.tasks.task import Task
 from regkit.testing.observers import Probe, Snapshot, exactly, gradients_of, same_weights
 from regkit.testing.tiny import STEPS, Plugins, measured, tiny_run, tiny_tasks, tiny_trainer, unscored
@@ -134,6 +135,19 @@ def a_skipped_step_leaves_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) 
         assert parameter.isfinite().all(), f"{name} is not finite"
 
 
+def merging_changes_no_output(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
+    """Check that modules which are merged into the weights, for other programs, compute the same as before."""
+    trainer = tiny_trainer(factory(), tasks=unscored(tasks()))
+    if trainer.model.built is None:
+        return
+    trainer.train()
+    model, merged = trainer.model.eval(), merge(trainer.model)
+    for task in tasks():
+        batch = task.splits["train"].batch([0, 1, 2])
+        found, wanted = (each.predict(task, batch, each.embed(batch)) for each in (merged, model))
+        torch.testing.assert_close(found, wanted, msg=f"{task.name}: merged, its output differs: {{}}".format)
+
+
 def effects_are_measured(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Check promise 8: a plugin's time, passes and terms are reported; measuring changes no weight."""
     watched, composition, records = measured(factory(), tasks=unscored(tasks()))
@@ -154,6 +168,7 @@ PROMISES: tuple[Callable[..., None], ...] = (
     strength_zero_is_no_plugin,
     contradictions_do_not_start,
     a_skipped_step_leaves_no_trace,
+    merging_changes_no_output,
     effects_are_measured,
 )
 
