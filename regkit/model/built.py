@@ -4,13 +4,17 @@ A plain model has an encoder and heads as regkit makes them, which is the form t
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from regkit.base.errors import PluginError
+from regkit.base.failures import last_line, ran_out
 
 if TYPE_CHECKING:
     from regkit.model.multitask import MultitaskModel
@@ -51,17 +55,32 @@ def merge(model: "MultitaskModel") -> "MultitaskModel":
     """Make a copy in evaluation mode, with plugins' modules merged into the weights below them if they can be.
 
     Two kinds can be: parametrizations of torch, and modules whose method `merged` returns the plain module that computes the
-    same. All other tensors are those of the model itself, so the copy takes little memory.
+    same. All other tensors are those of the model itself, so the copy takes little memory. Raises PluginError for a module
+    that cannot be copied or merged.
     """
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    found = copy.deepcopy(model, shared).eval()
-    for module in list(found.modules()):
+    with _blamed("a copy of the model"):
+        found = copy.deepcopy(model, shared).eval()
+    for name, module in list(found.named_modules()):
         if parametrize.is_parametrized(module):
-            _settle(module)
+            with _blamed(f"the parametrization of '{name}'"):
+                _settle(module)
     for name, module in list(found.named_modules()):
         if callable(merged := getattr(module, "merged", None)):
-            found.set_submodule(name, merged().eval())
+            with _blamed(f"merged of the module '{name}'"):
+                found.set_submodule(name, merged().eval())
     return found
+
+
+@contextmanager
+def _blamed(what: str) -> Iterator[None]:
+    """Turn any error of a plugin's module into a PluginError; running out of memory is no fault."""
+    try:
+        yield
+    except Exception as error:
+        if ran_out(error):
+            raise
+        raise PluginError(f"{what} failed, so that no checkpoint can be written: {last_line(error)}.") from error
 
 
 def _settle(module: nn.Module) -> None:

@@ -103,10 +103,6 @@ def _of_plugins(model: MultitaskModel, plain: Mapping[str, Tensor]) -> dict[str,
     homes = model.built.homes if model.built else {}
     found = {}
     for name, tensor in model.state_dict().items():
-        if not isinstance(tensor, Tensor):
-            raise PluginError(
-                f"'{name}' in the model's state is no tensor; of plugins' modules, only tensors can be kept."
-            )
         other = plain.get(homes.get(name, ""))
         if other is None or other.dtype != tensor.dtype or not torch.equal(other.to(tensor.device), tensor):
             found[name] = tensor.contiguous()
@@ -142,6 +138,10 @@ def moment(state: State) -> tuple[MultitaskModel, dict[str, Any]]:
     """
     model, training = state.evaluated_model(), state.capture()
     state.check_form()
+    if other := next((name for name, value in model.state_dict().items() if not isinstance(value, Tensor)), None):
+        raise PluginError(
+            f"'{other}' in the model's state is no tensor; of plugins' modules, only tensors can be kept."
+        )
     packing.check(training)
     if trouble := not_finite(model.state_dict(), training):
         raise RunError(f"{trouble} is not finite at step {state.position.step}; no checkpoint was written.")

@@ -11,6 +11,7 @@ from torch import Tensor
 from regkit.base.errors import PluginError
 from regkit.hooks.catalog import needs_whole_batches, strengths
 from regkit.hooks.spec import DECIDE, hookimpl
+from regkit.model.built import merge
 from regkit.tasks.task import Task
 from regkit.testing import causes
 from regkit.testing.causes import different, unlike
@@ -175,6 +176,19 @@ def a_skipped_step_leaves_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) 
     assert trainer.state.position.step == STEPS, "training did not go on"
     for name, parameter in trainer.model.named_parameters():
         assert parameter.isfinite().all(), f"{name} is not finite"
+
+
+def merging_changes_no_output(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
+    """Check that modules which are merged into the weights, for other programs, compute the same as before."""
+    trainer = tiny_trainer(factory(), tasks=unscored(tasks()))
+    if trainer.model.built is None:
+        raise NotApplicableError("it puts no modules into the model")
+    trainer.train()
+    model, merged = trainer.model.eval(), merge(trainer.model)
+    for task in tasks():
+        batch = task.splits["train"].batch([0, 1, 2])
+        found, wanted = (each.predict(task, batch, each.embed(batch)) for each in (merged, model))
+        torch.testing.assert_close(found, wanted, msg=f"{task.name}: merged, its output differs: {{}}".format)
 
 
 def effects_are_measured(factory: Factory, tasks: Tasks = tiny_tasks) -> None:

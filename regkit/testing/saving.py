@@ -3,12 +3,8 @@
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
-
-from torch import nn
 
 from regkit.hooks.spec import hookimpl
-from regkit.model import load_encoder
 from regkit.runs import checkpoint
 from regkit.tasks.task import FINETUNE, Task
 from regkit.testing.causes import unlike
@@ -24,10 +20,7 @@ def a_checkpoint_is_exact(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
         saver = Saver(Path(place) / "checkpoint", at=STEPS // 2)
         saver.trainer = whole = tiny_trainer(factory(), tasks=unscored(tasks()), observers=[saver])
         whole.train()
-        second = tiny_trainer(factory(), tasks=unscored(tasks()))
-        encoder, read = (cast(nn.Module, each) for each in (second.model.encoder, load_encoder(saver.folder)))
-        encoder.load_state_dict(read.state_dict())
-        checkpoint.load_heads(saver.folder, second.model.heads)
+        second = tiny_trainer(factory(), tasks=unscored(tasks()), begun=saver.folder)
         second.state.load(checkpoint.load_training(saver.folder))
     second.train()
     if name := unlike(second, whole):

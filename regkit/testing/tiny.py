@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import BertPreTokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from regkit.base.randomness import Streams
 from regkit.distributed.processes import ALONE, Processes
@@ -18,6 +20,7 @@ from regkit.hooks.defaults import Defaults
 from regkit.hooks.spec import hookimpl
 from regkit.model import Bert, BertConfig, MultitaskModel
 from regkit.model.tokenizer import Tokenizer
+from regkit.runs import models
 from regkit.tasks.objectives import (
     SCALE,
     Binary,
@@ -132,12 +135,14 @@ def tiny_trainer(
     observers: Sequence[object] = (),
     stages: Mapping[str, Sequence[str]] | None = None,
     processes: Processes = ALONE,
+    begun: Path | None = None,
 ) -> Trainer:
     """Make a trainer of a fresh tiny model on tiny tasks; `trainer.train()` takes a moment.
 
-    `stages` says where some of the plugins act, as their option of that name does.
+    `stages` says where some of the plugins act, as their option of that name does. The weights of the checkpoint `begun` take
+    the place of fresh ones.
     """
-    trainer, composition = tiny_run(plugins, tasks, steps, seed, dropout, micro_batch_tokens, stages, processes)
+    trainer, composition = tiny_run(plugins, tasks, steps, seed, dropout, micro_batch_tokens, stages, processes, begun)
     for observer in observers:
         composition.observe(observer)
     return trainer
@@ -165,16 +170,23 @@ def tiny_run(
     micro_batch_tokens: int = 10_000,
     stages: Mapping[str, Sequence[str]] | None = None,
     processes: Processes = ALONE,
+    begun: Path | None = None,
 ) -> tuple[Trainer, Composition]:
     tasks = tiny_tasks() if tasks is None else tasks
     streams = Streams(seed)
     with streams.seeded("encoder"):
         encoder = Bert(replace(TINY, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout))
+    if begun:
+        encoder.load_state_dict(cast(nn.Module, models.read(begun).encoder).state_dict())
     stage = Stage(FINETUNE, [task.name for task in tasks], steps=steps, learning_rate=1e-2)
     composition = compose(plugins, Defaults(tasks, stage), streams, stages)
     tasks = composition.tasks(tasks, tiny_tokenizer(), encoder)
     model = MultitaskModel(encoder, tasks, streams, dropout=dropout)
-    composition.build(model, tasks)
+    build = partial(composition.build, model, tasks)
+    if begun:
+        models.fill(begun, model, build)
+    else:
+        build()
     passes = Passes(model, composition.hook, streams, plugins=composition.in_steps())
     state = State(model, composition.hook, streams, plugins, composition.acts)
     return Trainer(passes, state, tasks, Fit(micro_batch_tokens), processes), composition

@@ -5,6 +5,7 @@ The plugins are a stranger's: a bottleneck (Houlsby et al., 2019), a LoRA, a hea
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ import torch
 import transformers
 
 import regkit as library
-from regkit import Batch, EncoderError, RunError, Settings, load_encoder
+from regkit import Batch, EncoderError, RunError, Settings, Tokenizer, load_encoder
 from regkit.base.files import follow
+from regkit.cli.app import main
 from regkit.hooks import catalog
 from regkit.runs import resume
 from regkit.runs.average import average
 from regkit.runs.manifest import digest, seal
 from regkit.runs.resumable import newest
 from tests.cli.test_bad_input import is_one_sentence
-from tests.helpers import regkit, slow_but, with_stranger, write_encoder, write_tasks
+from tests.distributed.test_processes import ends, start
+from tests.helpers import SHAPE, VOCABULARY, regkit, slow_but, with_stranger, write_encoder, write_tasks
 from tests.runs.test_resume import go, settings
 
 HOULSBY = """
@@ -108,6 +111,20 @@ class Plugin:
             layer.activation = nn.Tanh()
 """
 
+DEEP = """
+from dataclasses import dataclass
+from torch import nn
+from regkit import hookimpl
+
+@dataclass
+class Plugin:
+    @hookimpl
+    def build(self, model):
+        for layer in model.encoder.layers:
+            layer.mlp = nn.Sequential(layer.mlp, nn.Linear(model.encoder.width, model.encoder.width))
+"""
+
+OTHERS = {"deep": DEEP}
 PLUGINS = {"bottleneck": HOULSBY, "small_lora": LORA, "two_layers": HEAD, "tanh": FUNCTION}
 UNMERGED = ["bottleneck", "tanh"]  # whose encoder no other program can read
 TEXTS = ["the soup is good", "the film is bad"]
@@ -117,7 +134,7 @@ TEXTS = ["the soup is good", "the film is bad"]
 def strangers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The plugins are installed while the tests of this module run."""
     with pytest.MonkeyPatch.context() as patch:
-        with_stranger(patch, tmp_path_factory.mktemp("strangers"), **PLUGINS)
+        with_stranger(patch, tmp_path_factory.mktemp("strangers"), **PLUGINS, **OTHERS)
         yield
 
 
@@ -280,3 +297,57 @@ def test_a_class_that_is_not_installed_can_be_handed_in(place: Path, tmp_path: P
     mine = type("Mine", (catalog.load_class("bottleneck"),), {})
     found = answers(library.load(folder, device="cpu", plugins=[mine]))
     assert found == answers(library.load(trained(place, "bottleneck"), device="cpu"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("teacher", ["ema", "bregman"])
+def test_a_copy_of_the_model_has_the_modules_and_resumes_bit_for_bit(place: Path, tmp_path: Path, teacher: str) -> None:
+    wanted = settings(place, {"small_lora": {}, "bottleneck": {}, teacher: {}}, save_steps=2)
+    assert go(tmp_path / "whole", wanted)
+    assert not go(tmp_path / "parts", wanted, stop=3)
+    assert go(tmp_path / "parts", wanted)
+    assert tensors(tmp_path / "parts") == tensors(tmp_path / "whole")
+    assert regkit("eval", tmp_path / "whole", cwd=tmp_path).status == 0
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_modules_and_one_reads_them(place: Path) -> None:
+    """The processes compare their weights at each evaluation; the strangers' packages are on the path of both."""
+    words = ["-m", "tests.runs.test_models", "train", "--data", "data", "--encoder", "encoder", "--tasks", "mood,same"]
+    words += ["-p", "bottleneck", "-p", "small_lora", "--steps", "4", "--batch-size", "8", "--device", "cpu"]
+    ended = ends(start([*words, "--output", "two"], 2, place))
+    assert [status for status, _ in ended] == [0, 0], ended
+    ran = regkit("eval", place / "two", "--json", cwd=place)
+    noted = json.loads((place / "two" / "scores.json").read_text(encoding="utf8"))["dev"]
+    assert json.loads(ran.out)["dev"] == approx(noted)
+
+
+def approx(scores: dict[str, dict[str, float]]) -> dict[str, Any]:
+    return {task: pytest.approx(each) for task, each in scores.items()}
+
+
+@pytest.mark.slow
+def test_an_encoder_of_transformers_keeps_the_modules_too(place: Path, tmp_path: Path) -> None:
+    """ModernBERT has no matrices of ours: what is replaced is its feed-forward layer and, merged, its attention."""
+    torch.manual_seed(0)
+    shape: dict[str, Any] = {**SHAPE, "vocab_size": len(VOCABULARY), "max_position_embeddings": 64, "pad_token_id": 0}
+    more = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+    transformers.ModernBertModel(transformers.ModernBertConfig(**shape, **more)).save_pretrained(tmp_path / "modern")
+    Tokenizer.load(place / "encoder").save(tmp_path / "modern")
+    lora = {"matrices": ["Wqkv"], "rank": 2}
+    for name, plugins in {"merged": {"lora": lora}, "hidden": {"lora": lora, "deep": {}}}.items():
+        wanted = settings(place, plugins, encoder=str(tmp_path / "modern"), pooling="mean")
+        assert go(tmp_path / name, wanted)
+        assert not go(tmp_path / f"{name}-parts", wanted, stop=3)
+        assert go(tmp_path / f"{name}-parts", wanted)
+        assert tensors(tmp_path / f"{name}-parts") == tensors(tmp_path / name)
+        assert regkit("eval", tmp_path / name, cwd=tmp_path).status == 0
+    load_encoder(follow(tmp_path / "merged" / "best"))
+    with pytest.raises(EncoderError, match="has modules that 'lora' and 'deep' put in"):
+        load_encoder(follow(tmp_path / "hidden" / "best"))
+
+
+if __name__ == "__main__":
+    with pytest.MonkeyPatch.context() as patched, tempfile.TemporaryDirectory() as packages:
+        with_stranger(patched, Path(packages), **PLUGINS)
+        main()
