@@ -22,10 +22,10 @@ def every_kind_is_taken_or_refused(factory: Factory, tasks: Tasks = tiny_tasks) 
     if not failed:
         raise NotApplicableError(f"it refuses each kind of task alone: {refused[every[0].name]}")
     for task in every:
-        if said := failed.get(task.name):
-            assert not all(failed.values()), said
+        if failure := failed.get(task.name):
+            assert not all(failed.values()), failure
             raise AssertionError(
-                f"{described(task)} cannot be trained: {said} Compute it for this kind too, or refuse the task in "
+                f"{described(task)} cannot be trained: {failure} Compute it for this kind too, or refuse the task in "
                 "`prepare` by a PluginError that names it"
             )
 
