@@ -32,7 +32,7 @@ ROOMS = [
     "cli",
     "notebook",
 ]
-APART = {("tasks", "distributed"), ("distributed", "tasks"), ("data", "hooks"), ("hooks", "data"), ("testing", "runs")}
+APART = {("tasks", "distributed"), ("distributed", "tasks"), ("data", "hooks"), ("hooks", "data")}
 APART |= {("hf", "testing"), ("cli", "hf"), ("notebook", "hf"), ("experiments", "hf"), ("page", "hf")}
 FACE = {"__init__", "__main__"}  # what stands in no room: the public names, and `python -m regkit`
 

@@ -61,6 +61,11 @@ class FreeLB:
         return {"rise": losses[-1].detach() - still, "rise at random": random - still, "at the edge": edge}
 
     @property
+    def cost(self) -> float:
+        """Operations of a step, in those of a plain one, which is three passes' worth."""
+        return (4 * self.steps + 2) / 3 if self.weight else 1.0
+
+    @property
     def _radius(self) -> float:
         return self.epsilon if self.unit == "norm" else 0.0  # too fine for bf16, so the pass is made in float32
 

@@ -36,6 +36,11 @@ class R3F:
         nudge = self._size(batch, embeddings.detach()) * batch.noise(embeddings, "r3f", self.noise)
         return {"r3f": self.weight * task.objective.divergence(predict(embeddings + nudge), predict(embeddings))}
 
+    @property
+    def cost(self) -> float:
+        """Operations of a step, in those of a plain one: it has one more pass, forward and backward."""
+        return 2.0 if self.weight and self.sigma else 1.0
+
     def _size(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """Compute the size of the noise for each token: `[tokens, 1]`."""
         unit = batch.rms(embeddings) if self.unit == "rms" else torch.ones_like(embeddings[:, :1])

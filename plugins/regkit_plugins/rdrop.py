@@ -33,6 +33,11 @@ class RDrop:
         apart = task.objective.divergence(again, output)
         return {"rdrop": self.weight * self._examples(task) * apart / 2, "rdrop second": (task_loss(again) - loss) / 2}
 
+    @property
+    def cost(self) -> float:
+        """Operations of a step, in those of a plain one: it has one more pass, forward and backward."""
+        return 2.0 if self.weight else 1.0
+
     def _examples(self, task: Task) -> int:
         """Count the examples that the divergence is summed over: the task's batch, not a micro-batch."""
         return task.batch_size if self.reduction == "sum" and not isinstance(task.objective, Regression) else 1

@@ -22,6 +22,11 @@ class SAM:
 
     neutral: ClassVar[Mapping[str, float]] = {"rho": 0.0}
 
+    @property
+    def cost(self) -> float:
+        """Operations of a step, in those of a plain one: its gradient is computed twice."""
+        return 2.0 if self.rho else 1.0
+
     @hookimpl
     def before_step(self, model: MultitaskModel, recompute: Callable[[], None]) -> None:
         if not self.rho:

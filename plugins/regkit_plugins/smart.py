@@ -80,6 +80,11 @@ class Smart:
         return nudge
 
     @property
+    def cost(self) -> float:
+        """Operations of a step, in those of a plain one: of eight passes' worth, each ascent step takes two."""
+        return (6 + 2 * self.steps) / 3 if self.weight and self.epsilon else 1.0
+
+    @property
     def _radius(self) -> float:
         return self.epsilon if self.unit == "rms" else 0.0  # too fine for bf16, so the pass is made in float32
 

@@ -1,5 +1,6 @@
 """Following: the promise that a plugin which follows a run's log can be told of a run."""
 
+from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -41,7 +42,7 @@ def a_log_is_followed(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     composition = tiny_run(factory(), tasks())[1]
     if not any(set(composition.hooks_of(name)) & set(LOG) for name in composition.plugins):
         raise NotApplicableError("it does not follow the run's log")
-    with TemporaryDirectory() as place:
+    with TemporaryDirectory() as place, chdir(place):  # a tracker may write where it is, as mlflow.db
         settings = {"seed": 0, "learning_rate": 0.01}
         for updates, known in ((0, RECORDS[:0]), (1, RECORDS[:1])):
             composition.hook.begin_run(folder=Path(place), settings=settings, updates=updates, records=known)

@@ -124,7 +124,7 @@ class Kit:
         if name == it_acts.__name__:
             return self.acts
         check = self.checks[name]
-        if self.acts.outcome == "failed":
+        if self.acts.outcome == "failed" and check is not every_kind_is_taken_or_refused:
             return Finding(name, "skipped", "no run with it comes to its end: see it_acts")
         if self.acts.outcome == "not applicable" and check is not a_log_is_followed:
             return Finding(name, "not applicable", self.acts.reason)

@@ -28,19 +28,11 @@ from regkit.data.order import Feed, cut
 from regkit.distributed.launch import joined
 from regkit.distributed.processes import ALONE, Processes, _buckets
 from regkit.hooks import catalog
-from regkit.model import MultitaskModel
-from regkit.testing import gradients_of, tiny_tasks, tiny_trainer
+from regkit.testing import tiny_tasks, tiny_trainer
+from regkit.testing.processes import same_as_alone
 from tests.cli.test_bad_input import is_one_sentence
 from tests.helpers import Ran, reevaluate, regkit, write_encoder, write_tasks
-from tests.testing.test_promises import SURGERY, acting, decides, factory, tasks_for
-
-
-class Descent:
-    """Plain gradient descent: Adam's first steps depend on a gradient's sign alone, even that of a rounding error."""
-
-    @hookimpl
-    def make_optimizer(self, model: MultitaskModel) -> torch.optim.Optimizer:
-        return torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=0.05)
+from tests.testing.test_promises import SURGERY, acting, factory, tasks_for
 
 
 def compare(names: Sequence[str], processes: Processes) -> None:
@@ -49,28 +41,9 @@ def compare(names: Sequence[str], processes: Processes) -> None:
     tasks = tasks_for(*names)
 
     def plugins() -> dict[str, object]:
-        made = factory(*names)() | {name: catalog.make(name, given) for name, given in options.items()}
-        return made if any("make_optimizer" in decides(name) for name in names) else made | {"descent": Descent()}
+        return {**factory(*names)(), **{name: catalog.make(name, given) for name, given in options.items()}}
 
-    if len(names) == 1:
-        for task in tasks():
-            found = [
-                gradients_of(tiny_trainer(plugins(), tasks=tasks(), dropout=0.0, processes=each), task, 10_000)
-                for each in (ALONE, processes)
-            ]
-            close(f"{names}, {task.name}: gradient", *found)
-    runs = [tiny_trainer(plugins(), tasks=tasks(), dropout=0.0, processes=each) for each in (ALONE, processes)]
-    for run in runs:
-        run.train()
-    loose = 1e-3 if "layerwise_lr" in names else 1e-5
-    close(f"{names}: weights", *(dict(run.model.named_parameters()) for run in runs), least=loose)
-
-
-def close(what: str, ones: dict[str, torch.Tensor], others: dict[str, torch.Tensor], least: float = 1e-6) -> None:
-    small = least * max(float(one.detach().abs().max()) for one in ones.values())
-    assert ones.keys() == others.keys(), what
-    for name, one in ones.items():
-        torch.testing.assert_close(others[name], one, rtol=1e-4, atol=small, msg=f"{what}: {name}: {{}}".format)
+    same_as_alone(plugins, tasks, processes, gradients=len(names) == 1)
 
 
 def start(command: Sequence[str], count: int, folder: Path | None = None) -> list[subprocess.Popen[str]]:

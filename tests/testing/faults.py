@@ -316,7 +316,7 @@ FAULTS: Mapping[type, tuple[str, str]] = {
     ClockInTheLoss: ("resume_is_exact", "two runs with one seed differ already"),
     LoadsNothing: ("resume_is_exact", "forgets `average`"),
     ChangesItsOption: ("resume_is_exact", "forgets `weight`"),
-    OneKindOnly: ("it_acts", "failed in extra_losses"),
+    OneKindOnly: ("every_kind_is_taken_or_refused", "the task 'binary' (Binary, cross_encoder) cannot be trained"),
     LearnsTooEarly: ("a_skipped_step_leaves_no_trace", "keep in after_step what is learned"),
     ZeroIsNotZero: ("strength_zero_is_no_plugin", "weight=0"),
     LostInBf16: ("bf16_is_no_trouble", "measures rounding"),

@@ -111,6 +111,11 @@ def test_a_check_that_is_there_already_or_cannot_be_imported_is_refused(monkeypa
         checks()
 
 
+def test_the_page_lists_every_check_in_its_order() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "checking.md").read_text(encoding="utf8")
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(BY_NAME)
+
+
 def test_one_that_combines_gradients_has_several_tasks_a_step() -> None:
     assert [*factory_of("pcgrad")()] == ["pcgrad", "several"]
     assert [*factory_of("smart:weight=3")()] == ["smart"]
