@@ -237,4 +237,5 @@ class Recorder:
             factory = f", encoder_factory={settings.encoder_factory!r}" if settings.encoder_factory else ""
             plugins = f"plugins=[{', '.join(own)}]{factory}"
             return f"to go on, hand in the plugins again: regkit.train(resume={str(self.sink.folder)!r}, {plugins})"
-        return f"to go on: {typed('regkit', 'train', '--resume', self.sink.folder, *settings.allowance(), *catalog.allowance())}"
+        allowance = [*settings.allowance(), *catalog.allowance()]
+        return f"to go on: {typed('regkit', 'train', '--resume', self.sink.folder, *allowance)}"
