@@ -28,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "runs": lists.runs,
     "report": lists.report,
     "clean": lists.clean,
+    "explain": training.explain,
     "settings": lists.show_settings,
 }
 GROUPS = {"plugins": plugins.app}  # of commands, which come last in the help

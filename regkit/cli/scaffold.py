@@ -1,11 +1,11 @@
 """Scaffold: write the project of a new plugin from the templates beside this module."""
 
+import builtins
 import keyword
 import re
 from enum import StrEnum
 from pathlib import Path
 
-import regkit
 from regkit.base.errors import PluginError, typed
 from regkit.cli.terminal import Terminal, print_lines
 from regkit.hooks import catalog
@@ -86,9 +86,9 @@ def _owner(name: str) -> str:
 def class_name(name: str) -> str:
     """Name the class of a plugin: `my_method` is `MyMethod`, and one that a template uses gets `Plugin` behind it."""
     found = "".join(part.capitalize() for part in name.split("_"))
-    used = {*regkit.__all__, *dir(__builtins__), "Annotated", "Any", "Callable", "ClassVar", "Field", "Generator"}
-    used |= {"Mapping", "Path", "RoundRobin", "Sequence", "Snapshot", "Tensor"}
-    return f"{found}Plugin" if found in used or keyword.iskeyword(found) else found
+    texts = [path.read_text(encoding="utf8") for path in TEMPLATES.glob("*.py.jinja")]
+    used = {word for text in texts for word in re.findall(r"\w+", text)}
+    return f"{found}Plugin" if found in used or found in dir(builtins) or keyword.iskeyword(found) else found
 
 
 def render(name: str, kind: KindName) -> dict[str, str]:

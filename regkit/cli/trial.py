@@ -20,12 +20,12 @@ def details(experiment: Experiment) -> list[str]:
     """
     lines = _answers(experiment.composition)
     for tried in try_stages(experiment):
-        lines += _micro_batches(experiment, tried) + _steps(experiment.composition, tried)
+        lines += _micro_batches(experiment, tried) + steps(experiment.composition, tried)
         packing.check(checkpoint.moment(experiment.trainer.state)[1])  # as before the first update of a run
     return lines + [f"warning: {sentence}" for sentence in experiment.composition.watch.said]
 
 
-def _steps(composition: Composition, tried: StageTrial) -> list[str]:
+def steps(composition: Composition, tried: StageTrial) -> list[str]:
     """Describe a step of each task, in one line for all tasks whose steps are alike."""
     if not tried.steps:
         names = ", ".join(task.name for task in tried.tasks)

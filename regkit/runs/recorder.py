@@ -250,5 +250,5 @@ class Recorder:
             factory = f", encoder_factory={settings.encoder_factory!r}" if settings.encoder_factory else ""
             plugins = f"plugins=[{', '.join(own)}]{factory}"
             return f"to go on, hand in the plugins again: regkit.train(resume={str(self.sink.folder)!r}, {plugins})"
-        allowances = (*settings.allowance(), *catalog.allowance())
-        return f"to go on: {typed('regkit', 'train', '--resume', self.sink.folder, *allowances)}"
+        allowance = [*settings.allowance(), *catalog.allowance()]
+        return f"to go on: {typed('regkit', 'train', '--resume', self.sink.folder, *allowance)}"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from regkit.hooks import catalog
+from regkit.hooks.kinds import KINDS
 from tests.helpers import TASKS, Ran, everything_in, install, regkit, sentence, write_csv, write_tasks
 
 
@@ -286,12 +287,16 @@ def test_a_task_without_a_dev_split_trains_all_the_same(place: Path, tmp_path: P
     assert (tmp_path / "run" / "best" / "model.safetensors").is_file()
 
 
-def test_plugins_are_listed_with_the_first_line_of_their_modules() -> None:
+def test_plugins_are_listed_by_kind_with_the_first_line_of_their_modules() -> None:
     lines = regkit("plugins", cwd=Path.cwd()).out.splitlines()
-    assert len(lines) == len(catalog.installed())
-    for line, (name, point) in zip(lines, catalog.installed().items(), strict=True):
-        first = (importlib.import_module(point.module).__doc__ or "").strip().splitlines()[0]
-        assert line == f"{name}  {first}"
+    expected = []
+    for kind in KINDS:
+        expected.append(kind)
+        for name, point in catalog.installed().items():
+            if catalog.kind(name, point) == kind:
+                first = (importlib.import_module(point.module).__doc__ or "").strip().splitlines()[0]
+                expected.append(f"  {name}  {first}")
+    assert lines == expected
 
 
 @pytest.mark.parametrize("name", ["--lr", "--learning-rate", "learning_rate", "learning-rate"])
@@ -334,7 +339,9 @@ class Plugin:
 
 def test_brackets_in_a_strangers_words_are_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, tmp_path, fake=FAKE)
-    assert regkit("plugins", cwd=tmp_path).out == "fake  Fake: averages [CLS] and [/b] (Nobody, 2020).\n"
+    assert (
+        regkit("plugins", cwd=tmp_path).out == "optimization\n  fake  Fake: averages [CLS] and [/b] (Nobody, 2020).\n"
+    )
     explained = regkit("plugins", "fake", cwd=tmp_path)
     assert explained.status == 0
     assert "Then [red]more[/red]." in explained.out

@@ -93,12 +93,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_encoder(folder / "encoder")
     write_tasks(folder / "data")
     (folder / "c.toml").write_text("epochs =", encoding="utf8")
+    (folder / "mine.py").write_text(MINE, encoding="utf8")
     (folder / "metric.toml").write_text(
         (folder / "data" / "tasks.toml").read_text() + 'metric = "peerson"\n', encoding="utf8"
     )
     return folder
 
 
+MINE = (
+    '"""Mine: does nothing."""\n\n'
+    + "@dataclass\nclass Mine:\n    weight: float = 1.0\n\n    @hookimpl\n    def after_step(self): ...\n"
+)
 RIGHT = ("--encoder", "encoder", "--data", "data")
 QUICK = [
     ((), 2),
@@ -119,6 +124,11 @@ QUICK = [
     (("plugins", "check", "-h"), 0),
     (("plugins", "check", "smrt"), 2),
     (("plugins", "check", "smart:wieght=3"), 2),
+    (("plugins", "./nowhere.py"), 2),
+    (("plugins", "mine.py"), 0),
+    (("plugins", "new", "--help"), 0),
+    (("plugins", "new", "smart", "--kind", "task"), 2),
+    (("plugins", "new", "mine", "--kind", "schedular"), 2),
     (("settings",), 0),
     (("settings", "warmup"), 0),
     (("settings", "wramup"), 2),
@@ -131,6 +141,9 @@ QUICK = [
     (("train", "-p", "smrt", *RIGHT), 2),
     (("train", "-p", "smart:wieght=3", *RIGHT), 2),
     (("train", "-p", "only", *RIGHT), 2),
+    (("train", "-p", "mine.py:wieght=2", *RIGHT), 2),
+    (("train", "-p", "mine.py:Mien", *RIGHT), 2),
+    (("explain", "-p", "smrt", *RIGHT), 2),
     (("train", "nowhere.toml"), 2),
     (("train", "c.toml"), 2),
     (("train", "--data", "nowhere", "--encoder", "encoder"), 2),

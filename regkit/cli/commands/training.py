@@ -71,6 +71,25 @@ def train(
     training.train(chosen, base, run, output, dry_run, said=said)
 
 
+@takes_settings([name for group, names in GROUPS.items() for name in names if group != "Saving"])
+def explain(
+    config: ConfigFile = None,
+    plugin: Plugins = None,
+    trace: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Train N steps, and print each hook call: by whom, and how long.")
+    ] = 0,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Say what plugins do together: who answers which hook, the loss, what a step costs; train nothing."""
+    chosen = gather(config, settings, read_plugins(plugin))
+    check(chosen, begins=True)
+
+    from regkit.cli import explain as explaining
+
+    explaining.explain(chosen, trace)
+
+
 @takes_settings(
     [name for names in GROUPS.values() for name in names if name not in FINETUNING],
     {

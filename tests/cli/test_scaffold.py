@@ -1,0 +1,101 @@
+"""`regkit plugins new`: each kind begins as a project that installs, passes its tests, and trains."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from regkit.cli.scaffold import KindName, checked_name, class_name, render
+from regkit.hooks.contract import CONTRACT
+from regkit.hooks.files import PluginFile
+from regkit.hooks.kinds import KINDS
+from tests.helpers import regkit, write_encoder, write_tasks
+
+LONG = "a_name_of_thirty_letters_or_so"
+GROUPS = dict(zip(("regularizer", "stage", "-", "scheduler", "surgery", "weighting", "reporter"), KINDS, strict=True))
+
+
+def write(folder: Path, name: str, kind: KindName) -> Path:
+    for path, text in render(name, kind).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf8")
+    return folder
+
+
+def run(*words: object, cwd: Path) -> str:
+    done = subprocess.run([*map(str, words)], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_ruff_has_no_complaint_about_any_kind_whatever_the_length_of_the_name(tmp_path: Path) -> None:
+    for kind in KindName:
+        write(tmp_path / f"short-{kind.value}", "x", kind)
+        write(tmp_path / f"long-{kind.value}", LONG, kind)
+    ruff = Path(sys.executable).with_name("ruff")
+    run(ruff, "check", "--no-cache", ".", cwd=tmp_path)
+    run(ruff, "format", "--no-cache", "--check", ".", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("kind", list(KindName))
+def test_the_command_writes_a_plugin_of_the_kind(kind: KindName, tmp_path: Path) -> None:
+    ran = regkit("plugins", "new", "regkit-My-Own", "--kind", kind.value, cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    project = tmp_path / "regkit-my-own"
+    found = sorted(str(path.relative_to(project)) for path in project.rglob("*") if path.is_file())
+    assert found == ["README.md", "pyproject.toml", "regkit_my_own.py", "tests/test_my_own.py"]
+    file = PluginFile.read(str(project / "regkit_my_own.py"))
+    assert (file.name, file.load().contract) == ("my_own", CONTRACT)
+    shown = regkit("plugins", project / "regkit_my_own.py", cwd=tmp_path).out
+    assert shown.startswith("my_own  My own: ")
+    options = [line for line in shown.splitlines() if line.startswith(("weight", "decay", "block", "epochs", "name"))]
+    assert all(len(line.split()) > 4 for line in options)  # each has a meaning
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("2fast", "cannot be called '2fast'"),
+        ("my method", "cannot be called"),
+        ("naïve", "cannot be called"),
+        ("x" * 31, "up to 30 letters"),
+        ("Smart", "the name 'smart' is taken by the installed plugin of regkit_plugins.smart:Smart"),
+        ("new", "the name 'new' is taken by regkit plugins new"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused(name: str, said: str, tmp_path: Path) -> None:
+    ran = regkit("plugins", "new", name, "--kind", "task", cwd=tmp_path)
+    assert ran.status == 2
+    assert said in ran.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    assert regkit("plugins", "new", "own", "--kind", "task", "--output", "mine", cwd=tmp_path).status == 0
+    ran = regkit("plugins", "new", "own", "--kind", "stage", "--output", "mine", cwd=tmp_path)
+    assert (ran.status, ran.err) == (2, "regkit: mine exists already; name another --output.\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("batch", "BatchPlugin"), ("splits", "Splits"), ("none", "NonePlugin"), ("my_2nd", "My2nd")]
+)
+def test_a_class_does_not_hide_what_its_module_uses(name: str, kind: str) -> None:
+    assert class_name(checked_name(name)) == kind
+
+
+@pytest.mark.slow
+def test_a_new_project_installs_passes_its_tests_and_trains(tmp_path: Path) -> None:
+    project = write(tmp_path / "project", "my_own", KindName.REGULARIZER)
+    write_encoder(tmp_path / "encoder")
+    write_tasks(tmp_path / "data")
+    run(sys.executable, "-m", "venv", "--without-pip", "venv", cwd=tmp_path)
+    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    (site / "base.pth").write_text("\n".join(path for path in sys.path if path), encoding="utf8")
+    python = tmp_path / "venv" / "bin" / "python"
+    install = ("install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
+    run(python, "-m", "pip", *install, project, cwd=tmp_path)
+    run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=project)
+    given = ("--data", "data", "--encoder", "encoder", "--steps", 2, "--output", "run")
+    assert "effect of my_own" in run(python, "-m", "regkit", "train", "-p", "my_own", *given, cwd=tmp_path)
