@@ -120,6 +120,7 @@ def check_reevaluating(processes: Processes) -> None:
 SURGERY = [f"rrobin+{name}" for name in ("pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo", "uncertainty")]
 
 
+@pytest.mark.slow
 def test_two_processes_come_to_what_one_does() -> None:
     compared(2, "rrobin+pcgrad+rdrop")
 
