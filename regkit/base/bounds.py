@@ -1,4 +1,4 @@
-"""Bounds: types of options and settings that say which numbers are allowed, and which are worth trying."""
+"""Bounds: types of options and settings that say which numbers are allowed, and which worth trying."""
 
 from dataclasses import dataclass
 from math import isnan, nan

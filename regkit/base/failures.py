@@ -46,7 +46,10 @@ def _indent(line: str) -> int:
 
 
 def reason(error: BaseException) -> str:
-    """Say why something failed, for the user: of the system's errors, what and which file; of a bug, where it is."""
+    """Say why something failed, for the user.
+
+    Of the system's errors, that is what and which file; of a bug, where it is.
+    """
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     if type(error).__module__ == "builtins" and not isinstance(error, OSError):

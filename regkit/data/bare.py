@@ -114,7 +114,10 @@ def declare_table(files: Files, given: Given) -> TaskSpec:
 
 
 def split_table(data: Path) -> Files:
-    """Find the splits of one table: a file, a pattern, a folder that `datasets` saved, or a data set of the Hub."""
+    """Find the splits of one table.
+
+    It is a file, a pattern, a folder that `datasets` saved, or a data set of the Hub.
+    """
     if on_hub(data):
         names = hub_splits(data)
     elif is_saved(data):
@@ -204,7 +207,7 @@ def _folder_name(path: Path) -> str:
 
 
 def _join_tests(found: dict[str, dict[Split, list[Path]]]) -> None:
-    """Let files of a test split alone, `sst-test-student.csv`, belong to the task whose name begins theirs."""
+    """Let files of only a test split, `sst-test-student.csv`, join the task whose name begins theirs."""
     for name in [name for name, splits in found.items() if set(splits) == {"test"}]:
         owners = [other for other in found if "train" in found[other] and name.startswith(other)]
         if len(owners) == 1 and "test" not in found[owners[0]]:

@@ -7,10 +7,11 @@ from collections.abc import Hashable, Sequence
 
 
 def hold_out(share: float, classes: Sequence[str], groups: Sequence[Hashable]) -> list[int]:
-    """Choose rows, so that each class has its share of them and no group is divided: the rows' numbers, in order.
+    """Choose rows, so that each class has its share of them and no group is divided.
 
-    `classes` and `groups` have an entry a row. The choice depends on the groups alone, by their hash, and neither on a seed
-    nor on the order of the rows. Of no class all rows are chosen. At least one row is, but where no group can be.
+    Returns the rows' numbers, in order. `classes` and `groups` have an entry a row. The choice depends on the groups
+    alone, by their hash, and neither on a seed nor on the order of the rows. Of no class all rows are chosen. At
+    least one row is, but where no group can be.
     """
     left = Counter(classes)
     wanted = _wanted(share, left)

@@ -21,7 +21,10 @@ def as_number(text: str) -> float | None:
 
 
 def read_kind(values: Iterable[str]) -> str:
-    """Tell the kind of a task by its labels: whole numbers of few values are classes, other numbers are scores."""
+    """Tell the kind of a task by its labels.
+
+    Whole numbers of few values are classes, other numbers are scores.
+    """
     numbers = [as_number(each) for each in set(values)]
     if any(number is None for number in numbers):
         return "classification"
@@ -32,7 +35,7 @@ def read_kind(values: Iterable[str]) -> str:
 
 
 def read_classes(owner: str, column: str, values: Sequence[str]) -> int | tuple[str, ...]:
-    """Read the classes off labels: their number if they are 0, 1, 2 and so on, or else their names in order.
+    """Read the classes off labels: their number if they are 0, 1, 2 and so on, or their names in order.
 
     Spellings that differ in case only are one class, under the name that is more frequent. Raises DataError for one class,
     and for so many that they cannot be classes.

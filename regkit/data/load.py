@@ -227,7 +227,10 @@ def _unknown(split: Split, examples: Examples, tokenizer: Tokenizer, together: i
 
 
 def _labels(spec: TaskSpec, table: Table, split: Split) -> tuple[Tensor, list[int]]:
-    """Read the labels, and the rows of a test split that have none; there, another label stands in its place."""
+    """Read the labels, and list the rows of a test split that have none.
+
+    There, another label stands in its place.
+    """
     objective, name, values = spec.objective, short(spec.label_name), list[Label]()
     texts = [spec.label_of(row) for row in table.rows]
     may_be_empty = split != "test" or spec.kind == "multilabel"

@@ -74,7 +74,10 @@ def declaration(found: Iterable[Seen], folder: Path) -> str:
 
 
 def _tasks(places: Sequence[Path]) -> dict[str, Files]:
-    """Sort the places into tasks: a saved data set and one of the Hub are one, files of a task belong together."""
+    """Sort the places into tasks.
+
+    A saved data set and one of the Hub are one task; files of a task belong together.
+    """
     found: dict[str, Files] = {}
     files: list[Path] = []
     for place in places:

@@ -54,7 +54,10 @@ def _texts(wanted: Value | Sequence[Value]) -> list[str]:
 
 
 def is_placeholder(labels: Sequence[str]) -> str | None:
-    """Tell which placeholder stands for every label of a test split: nothing, -1 or 0; None if they are labels."""
+    """Tell which placeholder stands for every label of a test split; None if they are labels.
+
+    It is nothing, -1 or 0.
+    """
     found = set(labels)
     if len(found) != 1 or (len(labels) < 2 and found != {""}):
         return None

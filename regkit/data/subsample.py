@@ -15,7 +15,7 @@ FORM = "TASK=NUMBER or TASK=SHARE, such as sst=500"
 
 
 def _amount(value: object) -> int | float:
-    """Read how much is drawn: a number of examples, or a share of them. Raises ValueError for anything else."""
+    """Read how much is drawn: a number of examples, or a share; ValueError for anything else."""
     number = as_number(value) if isinstance(value, str) else value
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise ValueError(NEEDED)

@@ -133,7 +133,10 @@ class Target(BaseModel):
         return ", ".join(self.label_columns)
 
     def label_of(self, row: Mapping[str, str]) -> str:
-        """Read a row's label as its table writes it: of several columns a JSON list, and nothing if all are empty."""
+        """Read a row's label as its table writes it.
+
+        Of several columns it is a JSON list, and nothing if all are empty.
+        """
         cells = [row.get(column, "").strip() for column in self.label_columns]
         return cells[0] if len(cells) == 1 else json.dumps(cells, ensure_ascii=False) if any(cells) else ""
 

@@ -24,7 +24,7 @@ class PaddedBatch(Batch):
         return padded.flatten(0, 1).index_select(0, self.places)
 
     def put_into(self, padded: Tensor, packed: Tensor) -> Tensor:
-        """Replace what `[examples, longest, width]` has for the tokens by `[tokens, width]`; its padding stays."""
+        """Replace what `[examples, longest, width]` has for tokens by `[tokens, width]`; padding stays."""
         if padded.shape[:2] != self.inputs["input_ids"].shape:
             raise EncoderError("it looks up word embeddings for other tokens than those of input_ids.")
         return padded.flatten(0, 1).index_copy(0, self.places, packed.to(padded.dtype)).view_as(padded)

@@ -55,11 +55,11 @@ class OwnLoss:
             self.divides = not torch.equal(once, twice)
 
     def items(self, batch: PaddedBatch) -> Any:
-        """Count the labels of a micro-batch, as the Trainer does; None where its loss does not ask for the number."""
+        """Count the labels of a micro-batch, as the Trainer does; None where its loss does not ask for it."""
         return self.trainer._get_num_items_in_batch([batch.inputs], self.trainer.args.device)
 
     def weight(self, part: Part) -> Any:
-        """Compute what the mean of a micro-batch counts in the update's loss: every term of it counts the same."""
+        """Compute what a micro-batch's mean counts in the update's loss: all of its terms count the same."""
         if not self._scaled(part):
             return 1 / part.micro_batches
         if part.items is None or not self.divides:
@@ -103,7 +103,10 @@ class OwnLoss:
         return self._compute(Answer(loss, logits), batch, self.items(batch))[0]
 
     def _compute(self, model: nn.Module, batch: PaddedBatch, items: Any) -> tuple[Tensor, Any]:
-        """Compute loss and outputs as the Trainer does; it may take the labels out of the inputs, so it gets a copy."""
+        """Compute loss and outputs as the Trainer does.
+
+        It may take the labels out of the inputs, so it gets a copy.
+        """
         with self.trainer.compute_loss_context_manager():
             found: tuple[Tensor, Any] = self.trainer.compute_loss(
                 model, dict(batch.inputs), return_outputs=True, num_items_in_batch=items
@@ -111,7 +114,7 @@ class OwnLoss:
         return found
 
     def _scaled(self, part: Part) -> bool:
-        """Whether the loss is already scaled for an update of several micro-batches, by the rule of the Trainer."""
+        """Tell whether the loss is scaled for an update of several micro-batches, as the Trainer decides."""
         said: bool | None = getattr(self.trainer, "loss_is_scaled_for_ga", None)
         if said is not None:
             return said

@@ -143,9 +143,10 @@ def check_model(model: Any) -> None:
 
 
 def check_batch(model: TransformersModel, task: Task, batch: PaddedBatch, own: OwnLoss) -> None:
-    """Try the model on the first batch, without dropout: from ids and from their embeddings it must give the same.
+    """Try the model on the first batch, without dropout.
 
-    Learns, on the way, how the Trainer scales its loss. Raises ConfigError, which names the model.
+    From ids and from their embeddings it must give the same. Learns, on the way, how the Trainer scales its loss.
+    Raises ConfigError, which names the model.
     """
     try:
         with torch.no_grad(), mode(model, training=False), unchanged(batch.tokens.device):

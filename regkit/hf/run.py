@@ -164,7 +164,7 @@ class Run:
         return self.update
 
     def _keys(self, update: Update, count: int) -> Sequence[int]:
-        """Derive a key for each example from its place in the update: how that is cut does not show in the noise."""
+        """Derive a key for each example from its place in the update: no cut of that shows in the noise."""
         first = sum(len(part) for part in update.parts)
         return [derive(self.streams.seed, "examples", *self._place, first + row) for row in range(count)]
 

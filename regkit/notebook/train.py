@@ -50,7 +50,7 @@ def train(
 
 
 def _check_names(settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError for the first name that is no setting, with what it means: `lr` is `learning_rate`."""
+    """Raise ConfigError for the first unknown setting, with the one it means: `learning_rate` for `lr`."""
     known = Settings.model_fields
     for name in settings:
         if name not in known:

@@ -41,7 +41,7 @@ def read_member(run: Path) -> Member:
 
 
 def check_alike(one: Member, other: Member) -> None:
-    """Raise RunError for two runs of other tasks, architectures or vocabularies: their weights have no mean."""
+    """Raise RunError for two runs of other tasks, architectures or vocabularies, which have no mean."""
     for name, mine, theirs in _differences(one.checkpoint, other.checkpoint):
         raise RunError(
             f"{name} is {mine} in {one.folder}, and {theirs} in {other.folder}; an average needs the same in all runs."
@@ -53,7 +53,7 @@ def check_alike(one: Member, other: Member) -> None:
 
 
 def _differences(one: Path, other: Path) -> Iterator[tuple[str, Any, Any]]:
-    """Find what differs between two checkpoints in what their heads mean, and in the form of their encoders."""
+    """Find what differs between two checkpoints: their heads' meaning, and their encoders' form."""
     heads, theirs = (checkpoint.saved_forms(folder) for folder in (one, other))
     if heads.keys() != theirs.keys():
         yield "the list of tasks", ", ".join(sorted(heads)), ", ".join(sorted(theirs))
@@ -73,13 +73,16 @@ def _vocabulary(folder: Path) -> bytes:
 
 
 def doubts(members: Sequence[Member]) -> list[str]:
-    """Say what speaks against the average of runs that can be averaged: other beginnings or rows, no end yet."""
+    """Say what speaks against averaging runs that can be: other beginnings or rows, no end yet."""
     ends = chain.from_iterable(unfinished(member.folder) for member in members)
     return [*_beginnings(members), *_other_rows(members), *ends]
 
 
 def _beginnings(members: Sequence[Member]) -> list[str]:
-    """Say where the runs did not begin from the same weights: what lies between such weights was never trained."""
+    """Say where the runs did not begin from the same weights.
+
+    What lies between such weights was never trained.
+    """
     first = members[0]
     for member in members[1:]:
         if member.settings.encoder != first.settings.encoder:

@@ -64,7 +64,10 @@ class Sums:
         return Sums(self.first, totals, self.count + 1)
 
     def mean(self) -> Weights:
-        """Compute the mean in the types of the weights. Whole numbers, such as positions, are those of the first."""
+        """Compute the mean in the types of the weights.
+
+        Whole numbers, such as positions, are those of the first.
+        """
         means = {name: (total / self.count).to(self.first[name].dtype) for name, total in self.totals.items()}
         return {**self.first, **means}
 
@@ -76,9 +79,10 @@ def _shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
 def average(
     runs: Sequence[Path], output: Path, *, greedy: bool = False, device: str = "auto", factory: str | None = None
 ) -> Averaged:
-    """Average the weights of the runs' best checkpoints, score them on dev, and write the folder of a finished run.
+    """Average the weights of the runs' best checkpoints, score them, and write a finished run's folder.
 
-    Raises RunError where tasks, architectures or vocabularies differ, and ConfigError for a greedy average without scores.
+    They are scored on dev. Raises RunError where tasks, architectures or vocabularies differ, and ConfigError for a
+    greedy average without scores.
     """
     members = [read_member(run) for run in runs]
     first = members[0]
@@ -125,7 +129,7 @@ def _check_plugins(one: Member, model: MultitaskModel, other: Member, others: Mu
 
 
 def _judge(inference: Inference, first: Member, factory: str | None) -> Judge:
-    """Make what puts weights into the model, and scores it on the dev split of the first run, if there is one."""
+    """Make what puts weights into the model, and scores it on the first run's dev split, if there is one."""
     tasks = load_run(first.folder, "dev", device="cpu", factory=factory).tasks if was_scored(first.folder) else []
     stage, evaluator = Stage(FINETUNE, [task.name for task in tasks]), Evaluator()
 

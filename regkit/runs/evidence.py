@@ -1,4 +1,4 @@
-"""Evidence: keep what a run answered for each example, so that scores can be compared without its model."""
+"""Evidence: keep a run's answer for each example, so that scores can be compared without its model."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ Answers = Mapping[Split, Mapping[str, Evidence]]  # by split and task
 
 
 def save(folder: Path, answers: Answers) -> None:
-    """Write the answers of a run into its folder, the tensors first. Raises OSError where the disk is full."""
+    """Write a run's answers into its folder, the tensors first; OSError where the disk is full."""
     tensors, names = {}, dict[str, dict[str, dict[str, object]]]()
     for split, tasks in answers.items():
         for task, found in tasks.items():

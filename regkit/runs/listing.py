@@ -128,7 +128,7 @@ def differing(one: Run, other: Run) -> dict[str, tuple[Any, Any]]:
 
 
 def flat(run: Run) -> dict[str, Any]:
-    """List a run's settings by name, with options of plugins as `plugin:option`; none if they cannot be read."""
+    """List a run's settings by name, plugins' options as `plugin:option`; none if they cannot be read."""
     values: dict[str, Any] = run.settings.model_dump(mode="json") if run.settings else {}
     plugins = values.pop("plugins", {})
     options = {f"{name}:{option}": value for name, given in plugins.items() for option, value in given.items()}

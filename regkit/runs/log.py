@@ -69,7 +69,10 @@ class Log:
 
 
 def cut(path: Path, size: int) -> None:
-    """Truncate a log to so many bytes: what a killed process wrote after its checkpoint may end within a line."""
+    """Truncate a log to so many bytes.
+
+    What a killed process wrote after its checkpoint may end within a line.
+    """
     with naming(path), path.open("ab") as file:
         file.truncate(min(size, file.tell()))
 

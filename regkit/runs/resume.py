@@ -23,9 +23,10 @@ FOUND = {"pooling", "text", "label", "labels"}  # left out, the run finds them, 
 
 
 def same(folder: Path, ran: Settings, given: Settings) -> Settings:
-    """Choose the settings to go on with: the run's, with given ones that change no result, and the given trackers.
+    """Choose the settings to go on with.
 
-    ConfigError names the first of the others that differs.
+    They are the run's, with given ones that change no result, and the given trackers. ConfigError names the first of
+    the others that differs.
     """
     theirs, ours = (_plain(each, folder) for each in (ran, given))
     for name in theirs:
@@ -41,7 +42,7 @@ def same(folder: Path, ran: Settings, given: Settings) -> Settings:
 
 
 def check_data(folder: Path, ran: Settings, given: Settings) -> None:
-    """Raise RunError if a finished run is given other data than it was trained on: none of that would be read."""
+    """Raise RunError if a finished run is given other data than its own, which would not be read."""
     ours, theirs = given.data, ran.data
     if ours is not None and ours != theirs and (theirs is None or ours.resolve() != theirs.resolve()):
         raise RunError(
@@ -114,7 +115,7 @@ def _fingerprint(task: Task) -> str:
 
 
 def _whole(objective: Objective) -> object:
-    """Describe an objective with what its head does not depend on: class weights, and the score that decides."""
+    """Describe an objective, and what its head does not depend on: class weights, the deciding score."""
     return described(objective) if type(objective) in KINDS.values() else objective
 
 

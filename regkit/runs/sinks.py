@@ -44,7 +44,7 @@ class Sink:
         return
 
     def log_update(self, record: Mapping[str, Any]) -> None:
-        """Append the line of an update to the log, later and together with others: its tensors may be on a GPU."""
+        """Append the line of an update to the log, later and with others: its tensors may be on a GPU."""
         return
 
     def save(self, name: str, records: FolderState) -> None:
@@ -189,7 +189,10 @@ class FolderSink(Sink):
                 self.held.pop().close()
 
     def _tell(self, hook: str, *, goes_on: bool = True, **given: Any) -> None:
-        """Tell plugins that follow the run, and say which of them failed: a run is worth more than what follows it."""
+        """Tell plugins that follow the run, and say which of them failed.
+
+        A run is worth more than what follows it.
+        """
         for sentence in self.experiment.composition.tell(hook, goes_on=goes_on, **given):
             self.say(f"{sentence} Training goes on, and this plugin is told no more of it.")
 

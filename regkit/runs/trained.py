@@ -134,7 +134,7 @@ class Trained:
         return np.asarray(objective.probabilities(self._output(chosen, sides)))
 
     def classes(self, task: str | None = None) -> tuple[str, ...]:
-        """List a task's classes as the data writes them, in the order of `predict_proba`; none for a regression."""
+        """List a task's classes as its data writes them, in `predict_proba`'s order; none for a regression."""
         return tuple(class_names(self._task(task).objective))
 
     def embed(self, texts: Iterable[str], pooling: Pooling | None = None) -> np.ndarray:
@@ -185,7 +185,7 @@ class Trained:
 
 
 def labels(objective: Objective, output: Tensor) -> list[Label]:
-    """Turn outputs into labels as the data writes them: names of classes as text, everything else as numbers."""
+    """Turn outputs into labels as the data writes them: classes by their names, the rest as numbers."""
     texts = [objective.text(value) for value in objective.prediction(output).tolist()]
     if getattr(objective, "names", ()):
         return list(texts)

@@ -55,7 +55,7 @@ class Description(BaseModel):
 
 
 def describe(task: "Task", pooling: Pooling) -> Description | None:
-    """Describe a task whose model reads texts by `pooling`; None for an objective that data cannot declare."""
+    """Describe a task whose model reads texts by `pooling`; None if data cannot declare its objective."""
     from regkit.tasks.objectives import KINDS, MaskedWords, described
 
     objective = task.objective

@@ -22,7 +22,10 @@ class Dataset(Protocol):
 
     @property
     def labels(self) -> Tensor | None:
-        """The labels, `[examples]` or `[examples, classes]`; None for a split without labels, which cannot be scored."""
+        """Return the labels, `[examples]` or `[examples, classes]`; None for a split without labels.
+
+        Such a split cannot be scored.
+        """
         ...
 
     @property

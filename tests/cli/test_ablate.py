@@ -163,6 +163,7 @@ def test_data_that_changed_since_the_first_runs_is_not_mixed_into_their_table(pl
     assert [each.state for each in results(tmp_path / "study")] == ["finished", "finished", "failed", "failed"]
 
 
+@pytest.mark.slow
 def test_commands_that_begin_a_study_at_the_same_time_lose_no_row(place: Path, tmp_path: Path) -> None:
     words = [*RIGHT, "--tasks", "mood", "--seeds", "1", "--jobs", "0", "--output", tmp_path / "study", "-p"]
     started = [start(place, "ablate", *words, row) for row in ("smart", "dropout=0")]

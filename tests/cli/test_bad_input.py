@@ -202,14 +202,16 @@ def piped(command: str, reader: str, place: Path) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize(
-    "command", ["train --help", "plugins", "plugins smart", "settings", "settings seed", "settings --markdown"]
-)
+PRINTING = ["train --help", "plugins", "plugins smart", "settings", "settings seed", "settings --markdown"]
+
+
+@pytest.mark.parametrize("command", slow_but(PRINTING, ["train --help", "plugins"]))
 def test_a_reader_that_does_not_read_is_no_error(place: Path, command: str) -> None:
     assert piped(command, "true", place) == (0, "", "")
 
 
-@pytest.mark.parametrize("more", slow_but(["", " --json"], [""]))
+@pytest.mark.slow
+@pytest.mark.parametrize("more", ["", " --json"])
 def test_scores_that_nobody_reads_are_no_error(place: Path, more: str) -> None:
     assert piped(f"eval run --predictions p{more}", "true", place) == (0, "", "")
     assert sorted(path.name for path in (place / "p").iterdir()) == ["mood-dev.csv", "near-dev.csv", "same-dev.csv"]

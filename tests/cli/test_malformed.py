@@ -215,7 +215,8 @@ def forks() -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-@pytest.mark.parametrize("given", some([each for each in CORPUS if each.worst], 7))
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [each for each in CORPUS if each.worst], ids=str)
 def test_the_worst_end_within_ten_seconds_and_two_gigabytes(
     given: Input, place: Path, forks: subprocess.Popen[str]
 ) -> None:

@@ -93,6 +93,7 @@ def check_reevaluating(processes: Processes) -> None:
 TOGETHER = [f"rrobin+{name}" for name in (*SURGERY, "uncertainty")]
 
 
+@pytest.mark.slow
 def test_two_processes_come_to_what_one_does() -> None:
     compared(2, "rrobin+pcgrad+rdrop")
 

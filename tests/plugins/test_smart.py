@@ -156,6 +156,7 @@ def test_a_radius_too_fine_for_bf16_is_worked_on_in_float32(unit: str, radius: f
     torch.testing.assert_close(rounded, exact, rtol=1e-4, atol=0)
 
 
+@pytest.mark.slow
 def test_the_adversary_beats_a_random_point_of_the_same_radius(course, bert_tiny) -> None:
     from tests.benchmarks.adversary import ratio
 

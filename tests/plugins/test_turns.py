@@ -65,6 +65,7 @@ def test_without_options_an_epoch_is_as_counted_by_hand(name: str, expected: Cou
     assert all(len(step) == 1 for step in epoch)
 
 
+@pytest.mark.slow
 def test_another_process_agrees_on_the_task_at_every_step() -> None:
     """Python's hashes, and the random states of torch, NumPy and Python, are others there."""
     code = (

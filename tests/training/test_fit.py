@@ -128,7 +128,7 @@ def test_a_step_that_does_not_fit_is_done_again_with_the_same_result(
         named = {name: catalog.make(name, options.get(name, {})) for name in ("sam", *plugins)}
         named["plain"] = Plain()
         trainer = tiny_trainer(
-            named, steps=4, dropout=0.0, micro_batch_tokens=budget, observers=[scarce] if scarce else []
+            named, steps=2, dropout=0.0, micro_batch_tokens=budget, observers=[scarce] if scarce else []
         )
         trainer.train()
         return trainer

@@ -97,7 +97,7 @@ class Delimited:
 
 
 def find_delimiter(text: Text, names: Sequence[str] = (), quoting: bool = True) -> str:
-    """Find what parts the fields: the delimiter in the header by which most rows have as many fields as it."""
+    """Find the delimiter in the header by which most rows have as many fields as the header."""
     fits = {each: share for each in DELIMITERS if (share := _share(text, each, names, quoting)) is not None}
     alone = "\t" if ".tsv" in [ending.lower() for ending in text.path.suffixes] else ","
     return max(fits, key=lambda each: fits[each], default=alone)
@@ -128,7 +128,10 @@ def _reader(
 
 
 def _getter(places: Sequence[int]) -> Callable[[Sequence[str]], Sequence[str]]:
-    """Make a function that takes the fields at these places; `itemgetter` gives a tuple for two and more only."""
+    """Make a function that takes the fields at these places.
+
+    `itemgetter` gives a tuple for two and more only.
+    """
     if len(places) > 1:
         return itemgetter(*places)
     return lambda fields: [fields[place] for place in places]
@@ -147,7 +150,10 @@ def _without_header(header: Sequence[str], delimiter: str) -> str:
 
 
 def _undivided(header: Sequence[str]) -> str:
-    """Say that a first line is one field only, if it is and does not look like one name, and what may part fields."""
+    """Say that a first line is one field only, and what may part fields.
+
+    Nothing is said of more fields, or of one that looks like a name.
+    """
     odd = len(header) == 1 and re.search(r"[^\w\s.-]", header[0])
     return f"its first line is one field, {short(header[0])!r}; {PARTED}" if odd else ""
 

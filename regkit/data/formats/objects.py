@@ -106,7 +106,10 @@ def looks_like_objects(text: Text) -> bool:
 
 
 def _is_whole_table(record: Mapping[str, Any]) -> bool:
-    """Tell whether one object holds all rows: in a list, or as columns with an entry a row, as pandas writes them."""
+    """Tell whether one object holds all rows.
+
+    They are in a list, or as columns with an entry a row, as pandas writes them.
+    """
     values = list(record.values())
     if len(values) == 1 and isinstance(values[0], list):
         return True

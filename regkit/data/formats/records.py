@@ -77,7 +77,7 @@ def has_column(known: Iterable[str], column: str) -> bool:
 
 
 def missing(name: str, known: Iterable[str], columns: Iterable[str], hint: str = "") -> str:
-    """Say which of these columns a file lacks, and the nearest one or the hint; nothing if it has them all."""
+    """Say which of these columns a file lacks, and the nearest one or the hint; nothing if it has all."""
     named = {each for each in known if each}
     absent = next((column for column in columns if not has_column(named, column)), None)
     if absent is None:

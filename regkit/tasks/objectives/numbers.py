@@ -29,7 +29,10 @@ def kl_both_ways(output: Tensor, other: Tensor) -> Tensor:
 
 
 def yes_kl_both_ways(output: Tensor, other: Tensor) -> Tensor:
-    """Compute KL(p, q) + KL(q, p) of Bernoulli distributions from logits of yes: (p - q)(logit p - logit q)."""
+    """Compute KL(p, q) + KL(q, p) of Bernoulli distributions from logits of yes.
+
+    It is (p - q)(logit p - logit q).
+    """
     same_shape(output, other)
     output, other = wide(output), wide(other)
     return (output.sigmoid() - other.sigmoid()) * (output - other)
@@ -69,7 +72,10 @@ def mixed(outputs: Tensor) -> Tensor:
 
 
 def mixed_yes(outputs: Tensor) -> Tensor:
-    """Compute the logit of the mean of several chances of yes, from their logits, `[models, ...]`; it is always finite."""
+    """Compute the logit of the mean of several chances of yes, from their logits, `[models, ...]`.
+
+    It is always finite.
+    """
     wide = outputs.double()
     return F.logsigmoid(wide).logsumexp(0) - F.logsigmoid(-wide).logsumexp(0)
 

@@ -94,7 +94,7 @@ class Mixable(Objective, Protocol):
     """An objective of which several models' outputs for the same examples have a mean."""
 
     def mixture(self, outputs: Tensor) -> Tensor:
-        """Compute the output that stands for the mean of several models' answers, from `[models, examples, ...]`.
+        """Compute the output for the mean of several models' answers, from `[models, examples, ...]`.
 
         Of classes it has the mean of their probabilities, and of scores their mean.
         """

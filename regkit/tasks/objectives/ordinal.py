@@ -79,7 +79,7 @@ class Ordinal:
         return self.log_probabilities(output).exp()
 
     def prediction(self, output: Tensor) -> Tensor:
-        """Choose the class between whose thresholds the score is, `[examples]`: the median of its distribution."""
+        """Choose the class between whose thresholds the score is, `[examples]`: its distribution's median."""
         return (self.above(output) > 0).sum(-1)
 
     def mixture(self, outputs: Tensor) -> Tensor:

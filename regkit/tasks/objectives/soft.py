@@ -45,7 +45,7 @@ class SoftLabels:
         return numbers.cross_entropy(output, labels)
 
     def smoothed(self, labels: Tensor, share: float) -> Tensor:
-        """Spread a share of each distribution over all classes: `[examples, classes]`, which `loss` takes as labels."""
+        """Spread a share of each distribution over all classes: labels for `loss`, `[examples, classes]`."""
         return numbers.smoothed(labels, share, self.classes)
 
     def divergence(self, output: Tensor, other: Tensor) -> Tensor:

@@ -139,7 +139,10 @@ def read_documents(corpus: Corpus) -> Iterator[list[str]]:
 
 
 def guess_layout(files: Sequence[File]) -> Layout:
-    """Guess what forms a document from samples: tags, else blank lines, else files if most are small, else lines."""
+    """Guess what forms a document from samples.
+
+    It is tags, else blank lines, else files if most are small, else lines.
+    """
     chosen = files[:: -(-len(files) // SAMPLED_FILES)]
     samples = [_sample(file) for file in chosen]
     if all(sample.lstrip().startswith(TAG.encode()) for sample in samples):
