@@ -31,7 +31,19 @@ from tests.hf.tiny import (
 )
 
 ACTING = ["bregman", "ema", "fixed_weights", "freelb", "l2sp", "label_smoothing", "layerwise_lr", "mixout"]
-ACTING += ["neftune", "r3f", "r4f", "rdrop", "reinit_top", "sam", "smart", "uncertainty"]
+ACTING += [
+    "neftune",
+    "r3f",
+    "r4f",
+    "rdrop",
+    "reinit_top",
+    "sam",
+    "smart",
+    "uncertainty",
+    "focal",
+    "child_tuning",
+    "vat",
+]
 
 
 def neutral(family: str = "distilbert") -> list[Any]:
@@ -41,6 +53,7 @@ def neutral(family: str = "distilbert") -> list[Any]:
     for name in (name for name in ACTING if name not in by_layer):
         if name not in (
             "fixed_weights",
+            "focal",
             "label_smoothing",
             "uncertainty",
         ):  # these compute another loss, or have no strength

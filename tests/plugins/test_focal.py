@@ -10,7 +10,7 @@ from torch import Tensor
 from regkit import Batch, Binary, Multilabel, Ordinal, PluginError, Task
 from regkit.testing import tiny_kinds, tiny_tasks, tiny_trainer
 from regkit.training.stages import prepare
-from tests.helpers import stages_of
+from tests.helpers import slow_but, stages_of
 from tests.plugins.oracle import chances_by_hand
 
 TASKS = {task.name: task for task in [*tiny_tasks(), *tiny_kinds()]}
@@ -69,7 +69,7 @@ def test_a_gamma_of_0_is_the_tasks_own_loss_and_another_is_less(name: str) -> No
     assert loss_of(Focal(2.0), task, output) < own
 
 
-@pytest.mark.parametrize("gamma", [0.3, 1.0, 5.0])
+@pytest.mark.parametrize("gamma", slow_but([0.3, 1.0, 5.0], [0.3]))
 @pytest.mark.parametrize("name", ABLE)
 def test_gradients_are_finite_where_a_label_is_certain(name: str, gamma: float) -> None:
     task = TASKS[name]

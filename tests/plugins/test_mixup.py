@@ -71,6 +71,7 @@ def number_or_distribution(task: Task, label: Tensor) -> Tensor:
     return torch.eye(classes)[label] if of_one_class else label.float()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.2, 4.0])
 def test_the_proportions_have_the_variance_of_the_beta_distribution(alpha: float) -> None:
     found = torch.tensor([drawn_anew(alpha) for _ in range(400)])
