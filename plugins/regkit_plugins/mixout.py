@@ -50,6 +50,12 @@ class MixedLinear(nn.Linear):
             return self.anchor + dropout(moved, self.mixout.p)
 
 
+def _is_alone(module: nn.Module) -> bool:
+    """Whether this is a linear layer of a weight and a bias: one that a plugin has put in may hold more."""
+    names = {name for name, _ in module.named_parameters()}
+    return isinstance(module, nn.Linear) and names <= {"weight", "bias"}
+
+
 @dataclass
 class Mixout:
     p: Annotated[float, Field(ge=0, lt=1), Tuned(0, 0.9)] = 0.7
@@ -65,7 +71,7 @@ class Mixout:
     def prepare(self, model: MultitaskModel) -> None:
         if not self.p:
             return
-        found = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+        found = {name: module for name, module in model.named_modules() if _is_alone(module)}
         for name, layer in found.items():
             weight = layer.weight.detach()
             anchor = torch.zeros_like(weight) if name.startswith("heads.") else weight.clone()

@@ -46,6 +46,11 @@ def check_plugins(plugins: Mapping[str, Any]) -> None:
             raise PluginError(
                 f"'{name}' {said}, and a Trainer's model is run as a whole; leave '{name}' out, or train with regkit."
             )
+        if "build" in found:
+            raise PluginError(
+                f"'{name}' puts modules into the model, and a Trainer's checkpoints would be read without them; "
+                f"leave '{name}' out, or train with regkit."
+            )
         if found.keys() & set(LOG):
             raise PluginError(
                 f"'{name}' follows regkit's own log, and a Trainer has another; leave '{name}' out, or see what "

@@ -160,8 +160,8 @@ def same_tensors(owner: str, model: nn.Module) -> Iterator[None]:
 
 
 UNREADABLE = (
-    "no checkpoint of it could be read back; keep the names, shapes and types in its state_dict: "
-    "a module that is put in must hold the same parameters"
+    "no checkpoint of it could be read back; change its modules in the hook `build`, which is called wherever a model "
+    "is made, or keep the names, shapes and types in its state_dict"
 )
 Form = Mapping[str, str]
 

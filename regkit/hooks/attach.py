@@ -22,7 +22,7 @@ from regkit.hooks.stopwatch import Stopwatch
 from regkit.tasks.task import FINETUNE, Stage
 
 TOLERATED = LOG[1:]  # hooks whose failure ends nothing but what the plugin is told
-OF_THE_RUN = ("tasks", "stages", *LOG)  # hooks that belong to no stage
+OF_THE_RUN = ("tasks", "build", "stages", *LOG)  # hooks that belong to no stage
 BEFORE_STEPS = ("tasks", "prepare", "make_optimizer")  # hooks that are given the model or its encoder
 Method = Callable[..., Any]
 Answers = Sequence[Sequence[Stage]]  # to the hook `stages`: of each plugin

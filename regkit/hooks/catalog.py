@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, get_origin, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from regkit.base.described import Option, meanings
 from regkit.base.errors import PluginError, RegkitError, explain, nearest, short
@@ -211,6 +212,17 @@ def _check_names(name: str, known: Mapping[str, Option], given: Mapping[str, Any
 def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any]:
     """Read back the options that were given, as the plugin holds them: numbers, not text."""
     return {key: acts_in(name, given) if key == STAGES else getattr(plugin, key) for key in given}
+
+
+def held(name: str, plugin: Any) -> dict[str, Any]:
+    """Read all options that a plugin holds, in a form that JSON has. Raises PluginError for one that has none."""
+    known = fields(plugin) if is_dataclass(plugin) else ()  # a plugin without options need not be one inside a test
+    options = {each.name: getattr(plugin, each.name) for each in known if each.init}
+    try:
+        found: dict[str, Any] = to_jsonable_python(options, inf_nan_mode="strings")
+    except PydanticSerializationError as error:
+        raise PluginError(f"'{name}' has an option that no checkpoint can record: {last_line(error)}.") from None
+    return found
 
 
 def strengths(plugin: object) -> Mapping[str, float]:

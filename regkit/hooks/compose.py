@@ -9,10 +9,12 @@ import pluggy
 
 from regkit.base.errors import PluginError, nearest
 from regkit.base.randomness import Streams
+from regkit.hooks import catalog
 from regkit.hooks.attach import Attached
 from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
-from regkit.model import Encoder
+from regkit.model import Encoder, MultitaskModel
+from regkit.model.built import build
 from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.task import FINETUNE, Task
 
@@ -44,6 +46,13 @@ class Composition:
             if [task.name for task in tasks].count(name) > 1:
                 raise PluginError(f"two tasks are called '{name}'; choose another name for one of them.")
         return tasks
+
+    def build(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
+        """Let plugins put modules into a model that was just made; the model notes which of them did."""
+        builders = [name for name in self.attached if "build" in self.hooks_of(name)]
+        if builders:
+            options = {name: catalog.held(name, self.plugins[name]) for name in builders}
+            build(model, options, lambda: self.hook.build(model=model, tasks=tasks))
 
     def check_stages(self, stages: Sequence[str]) -> None:
         """Check the plugins against the run's stages, now that plugins have added theirs.

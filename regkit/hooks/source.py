@@ -135,6 +135,8 @@ def _default(value: ast.expr | None) -> tuple[Any] | None:
     words = {word.arg: word.value for word in value.keywords}
     if "init" in words and _literal(words["init"]) is False:
         return None
+    if isinstance(made := words.get("default_factory"), ast.Lambda):
+        return (_literal(made.body),)
     makers: dict[str, Any] = {"dict": {}, "list": []}
     maker = ast.unparse(words["default_factory"]) if "default_factory" in words else ""
     if maker not in makers:

@@ -1,6 +1,7 @@
 """The contract: the training loop in pseudocode, and the hooks that plugins attach to, in its order.
 
     tasks(given, tokenizer, encoder)                         # collect
+    build(model, tasks)                                      # notify; wherever the model is made, also to evaluate it
     stages(tasks)                                            # collect
     for stage in stages:
         prepare(model, stage, tasks)                         # notify; the optimizer is not built yet
@@ -123,15 +124,22 @@ class Hooks:
     def tasks(self, given: Sequence[Task], tokenizer: Tokenizer, encoder: Encoder) -> Sequence[Task]:
         """Add tasks to those `given` by the run's data, for stages that the plugin adds."""
 
+    @notify
+    def build(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
+        """Put modules into the model, or freeze weights of it. The result is what checkpoints hold.
+
+        Called wherever a model is made: for training and, before its weights are read, for resuming, evaluating and all else.
+        """
+
     @collect
     def stages(self, tasks: Sequence[Task]) -> Sequence[Stage]:
         """Add spans of training before fine-tuning, in order. A wrapper may change those it acts in."""
 
     @notify
     def prepare(self, model: MultitaskModel, stage: Stage, tasks: Sequence[Task]) -> None:
-        """Begin a stage. The optimizer is not built yet, so modules may be swapped; refuse a composition here.
+        """Begin a stage, before the optimizer is built: set up what the plugin keeps, or refuse a composition.
 
-        The names and shapes of the model's state stay as they were.
+        The names and shapes of the model's state stay as they were: modules that hold others are put in by `build`.
         """
 
     @decide

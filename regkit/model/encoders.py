@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from regkit.base.errors import ConfigError, EncoderError
-from regkit.base.files import follow, read_json
+from regkit.base.files import follow, read_json, read_object
+from regkit.tasks.names import ENTRY, HIDDEN, PLUGINS
 
 if TYPE_CHECKING:
     from regkit.model import Encoder
@@ -39,7 +40,20 @@ def find_encoder(name: str | None) -> Path:
 
 def check_encoder(name: str | None) -> None:
     """Check that an encoder's folder exists, if it is one. EncoderError where it does not."""
-    _demo() if name is None else _here(name)
+    if folder := _demo() if name is None else _here(name):
+        check_whole(folder)
+
+
+def check_whole(folder: Path) -> None:
+    """Check that an encoder can be read without modules that plugins put in. Raises EncoderError."""
+    found = read_object(folder / "config.json").get(ENTRY)
+    if isinstance(found, dict) and HIDDEN in found:
+        plugins = found.get(PLUGINS)
+        names = " and ".join(f"'{name}'" for name in plugins) if isinstance(plugins, dict) else "a plugin"
+        raise EncoderError(
+            f"the encoder in {folder} has modules that {names} put in, and they cannot be merged into its weights, so that "
+            "nothing can be built on it; the run itself can be evaluated, asked and resumed."
+        )
 
 
 def _here(name: str) -> Path | None:
@@ -89,10 +103,11 @@ class Loaded:
     weights: Path | None  # the folder that they are from; None for a new encoder of the user's own
 
 
-def load(folder: Path, factory: str | None = None, *, dropout: float | None = None) -> Loaded:
+def load(folder: Path, factory: str | None = None, *, dropout: float | None = None, bare: bool = False) -> Loaded:
     """Load the tokenizer and the encoder of a folder.
 
-    `factory`, MODULE:FUNCTION, builds one of the user's own.
+    `factory`, MODULE:FUNCTION, builds one of the user's own. `bare` takes one that has modules of plugins without them: the
+    caller puts them in.
 
     If the folder has no encoder of the user's own, it gives the tokenizer alone, and the encoder is new. Raises EncoderError,
     or ConfigError if the tokenizer has more words than the encoder.
@@ -101,9 +116,11 @@ def load(folder: Path, factory: str | None = None, *, dropout: float | None = No
     from regkit.model.own import factory_of, load_own
     from regkit.model.tokenizer import Tokenizer
 
+    if not bare:
+        check_whole(folder)
     tokenizer = Tokenizer.load(folder)
     if factory is None:
-        encoder = load_encoder(folder, dropout=dropout)
+        encoder = load_encoder(folder, dropout=dropout, bare=bare)
         _check_vocabulary(folder, tokenizer, encoder)
         return Loaded(encoder, tokenizer, folder)
     entries = None

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from regkit.base.errors import EncoderError, short
 from regkit.base.failures import ran_out
-from regkit.base.files import load_tensors
+from regkit.base.files import load_tensors, read_object
 from regkit.model.adapter import POOLER, Adapter, attend_packed
 from regkit.model.bert import initialise
 from regkit.model.modes import mode
 from regkit.tasks.batch import Batch
+from regkit.tasks.names import ENTRY, HIDDEN
 
 ATTENTION = "regkit"  # the name of our attention function in transformers
 CLOSE = 1e-4  # how far hidden states may be from those of one text at a time, in units of the largest
@@ -72,7 +73,12 @@ def _read(transformers: Any, folder: Path, dropout: float | None) -> tuple[Any, 
     Raises EncoderError for an encoder-decoder.
     """
     here = {"trust_remote_code": False, "local_files_only": True}
-    config = transformers.AutoConfig.from_pretrained(folder, **here)
+    values = read_object(folder / "config.json")
+    if shown(values) == values:
+        config = transformers.AutoConfig.from_pretrained(folder, **here)
+    else:
+        values = shown(values)
+        config = transformers.CONFIG_MAPPING[values["model_type"]].from_dict(values)
     if config.is_encoder_decoder:
         raise EncoderError("it has an encoder and a decoder; an encoder alone is needed.")
     if (getattr(config, "num_hidden_layers", None) or 0) > MOST_LAYERS:
@@ -86,6 +92,12 @@ def _read(transformers: Any, folder: Path, dropout: float | None) -> tuple[Any, 
     for part in (*model.modules(), *model.parameters(), *model.buffers()):
         vars(part).pop("_is_hf_initialized", None)  # or else `reset` would keep the weights that were read
     return model, said
+
+
+def shown(values: Any) -> Any:
+    """Put the family back into what config.json holds, where it was hidden from other programs."""
+    entry = values.get(ENTRY) if isinstance(values, dict) else None
+    return values | {"model_type": entry[HIDDEN]} if isinstance(entry, dict) and HIDDEN in entry else values
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from regkit.base.errors import ConfigError
 from regkit.base.randomness import Streams
 from regkit.model.bert import Encoder
+from regkit.model.built import Built
 from regkit.model.heads import head_for
 from regkit.model.pooling import text_vectors
 from regkit.tasks.batch import Batch
@@ -20,6 +21,8 @@ class MultitaskModel(nn.Module):
     """An encoder and a head for each task. The encoder's parameters are the shared ones."""
 
     encoder: Encoder
+    built: Built | None = None  # what plugins made of it, if any answers the hook `build`
+    frozen: frozenset[str] = frozenset()  # names of the weights that no stage trains
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from regkit.base.errors import EncoderError
 from regkit.model.adapter import Adapter
-from regkit.model.attention import attend
+from regkit.model.attention import SelfAttention, attend
 from regkit.model.bert import Bert, Encoder, Layer
 from regkit.tasks.names import Pooling
 
@@ -28,6 +28,17 @@ def padded_states(encoder: Encoder, ids: Tensor, mask: Tensor, segments: Tensor)
     more = {"token_type_ids": segments.clamp(max=max(known - 1, 0))} if encoder.has_segments else {}
     hidden: Tensor = encoder.model(input_ids=ids, attention_mask=mask, **more).last_hidden_state
     return hidden
+
+
+def runs_padded(encoder: Encoder) -> bool:
+    """Whether an encoder can be run on padded texts: one of transformers, or minBERT with its own layers and attention.
+
+    What these call may have been replaced.
+    """
+    if isinstance(encoder, Bert):
+        layers: list[Layer] = list(encoder.layers)  # type: ignore[arg-type]
+        return all(type(each) is Layer and type(each.attention) is SelfAttention for each in layers)
+    return isinstance(encoder, Adapter)
 
 
 def padded_vectors(encoder: Encoder, hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:

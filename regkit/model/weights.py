@@ -17,20 +17,24 @@ from regkit.base.errors import EncoderError, explain, nearest, typed
 from regkit.base.files import read_json
 from regkit.model.adapter import Adapter
 from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
+from regkit.model.encoders import check_whole
 from regkit.model.families import FAMILIES, MODULES, ClassifierNames, Family, Names
-from regkit.model.foreign import load_adapter
+from regkit.model.foreign import load_adapter, shown
 from regkit.model.own import Own, factory_of
 from regkit.model.weight_files import Tensors, find_weights, read_files
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # weights without any scaling
 
 
-def load_encoder(folder: Path, *, dropout: float | None = None) -> Encoder:
+def load_encoder(folder: Path, *, dropout: float | None = None, bare: bool = False) -> Encoder:
     """Build an encoder with a checkpoint's weights: minBERT, or an adapter for other families.
 
     `dropout` overrides all dropout rates of its config.json. A missing pooler gets fresh weights from torch's default
-    generator. Raises EncoderError, which names the file or tensor.
+    generator. `bare` takes an encoder that has modules of plugins without them: the caller puts them in. Raises EncoderError,
+    which names the file or tensor.
     """
+    if not bare:
+        check_whole(folder)
     values = _read_entries(folder)
     if factory := factory_of(values):
         raise EncoderError(
@@ -101,7 +105,7 @@ def _read_entries(folder: Path) -> Any:
     """Read the folder's config.json. Raises EncoderError."""
     path = folder / "config.json"
     try:
-        return read_json(path)
+        return shown(read_json(path))
     except FileNotFoundError:
         raise EncoderError(f"{folder} is not an encoder folder: it has no config.json.") from None
     except (OSError, ValueError) as error:

@@ -45,7 +45,7 @@ def train(
     handed = take(plugins)
     with catalog.handing(handed.classes):
         folder = _train(given, handed, begin, str(go_on) if go_on else None, quiet)
-    return load(folder, device=given.get("device", "auto"), factory=given.get("encoder_factory"))
+        return load(folder, device=given.get("device", "auto"), factory=given.get("encoder_factory"))
 
 
 def _check_names(settings: Mapping[str, Any]) -> None:

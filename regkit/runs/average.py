@@ -13,8 +13,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from regkit.base.errors import ConfigError, RunError
+from regkit.base.errors import ConfigError, RunError, short
 from regkit.base.files import point, write
+from regkit.model import MultitaskModel
+from regkit.model.built import without_plugins
 from regkit.runs import checkpoint, trained
 from regkit.runs.alike import Member, check_alike, doubts, read_member
 from regkit.runs.finished import load_run, was_scored
@@ -85,10 +87,18 @@ def average(
     if greedy and not was_scored(first.folder):
         raise ConfigError(f"{first.folder} has no dev scores, by which a greedy average chooses; leave out --greedy.")
 
-    def weights_of(member: Member) -> Weights:
-        return trained.load(member.folder, device="cpu", factory=factory).inference.model.state_dict()
+    def inference_of(member: Member, device: str) -> Inference:
+        found = trained.load(member.folder, device=device, factory=factory).inference
+        return replace(
+            found, model=without_plugins(found.model)
+        )  # the mean of two products is not that of their factors
 
-    inference = trained.load(first.folder, device=device, factory=factory).inference
+    def weights_of(member: Member) -> Weights:
+        found = inference_of(member, "cpu").model
+        _check_plugins(first, inference.model, member, found)
+        return found.state_dict()
+
+    inference = inference_of(first, device)
     judge, sums, scored = _judge(inference, first, factory), Sums(weights_of(first)), list[Member]()
     for member in members:
         weights = weights_of(member)
@@ -102,6 +112,16 @@ def average(
     soup = Averaged(output, scored, kept, scores, caveats, doubts(members))
     _write(soup, inference)
     return soup
+
+
+def _check_plugins(one: Member, model: MultitaskModel, other: Member, others: MultitaskModel) -> None:
+    """Raise RunError if modules of plugins that cannot be merged are not the same in two runs."""
+    mine, theirs = (each.built.plugins if each.built else {} for each in (model, others))
+    if mine != theirs:
+        raise RunError(
+            f"plugins put {short(repr(mine))} into the model of {one.folder}, and {short(repr(theirs))} into that of "
+            f"{other.folder}; an average needs the same in all runs."
+        )
 
 
 def _judge(inference: Inference, first: Member, factory: str | None) -> Judge:

@@ -16,18 +16,21 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from regkit.base.errors import RegkitError, RunError
+from regkit.base.errors import PluginError, RegkitError, RunError
 from regkit.base.files import load_tensors, read_json
 from regkit.model import MultitaskModel, save_encoder
+from regkit.model.built import is_plain, merge, plain_state
 from regkit.model.classifiers import OURS
+from regkit.model.encoders import check_whole
 from regkit.model.pooling import made_for
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import packing
 from regkit.runs.manifest import flush, seal
-from regkit.tasks.names import ENTRY
+from regkit.tasks.names import ENTRY, HIDDEN, PLUGINS
 from regkit.training.state import State
 
 ENCODER, HEADS = "encoder.", "heads."  # how the names of a model's tensors begin
+BUILT = "built.safetensors"  # the tensors of plugins' modules, by their names in the model
 # Other programs do not know our heads, and would answer with random ones of theirs. With no labels in config.json, and an
 # architecture that says so, transformers and the cross-encoders of sentence-transformers have nothing to answer with.
 OWN_HEADS = {"num_labels": 0}
@@ -47,7 +50,7 @@ def save(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        _fill(unfinished, model, tokenizer, training, model.state_dict())
+        _fill(unfinished, model, tokenizer, training)
     except RegkitError:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -67,9 +70,10 @@ def _fill(
     model: MultitaskModel,
     tokenizer: Tokenizer,
     training: Mapping[str, Any] | None,
-    weights: Mapping[str, Tensor],
 ) -> None:
-    config, tensors = save_encoder(model.encoder, _inside(weights, ENCODER))
+    merged = merge(model) if model.built else model
+    weights = plain_state(model, merged)
+    config, tensors = save_encoder(merged.encoder, _inside(weights, ENCODER))
     tensors |= {HEADS + name: tensor.contiguous() for name, tensor in _inside(weights, HEADS).items()}
     if model.head_names:
         ending = "ForPreTraining" if len(model.head_names) > 1 else "ForMaskedLM"
@@ -78,6 +82,11 @@ def _fill(
         tensors |= {theirs: weights[f"{HEADS}{name}.{ours}"].clone() for ours, theirs in names.items()}
     tasks = {name: description.model_dump(mode="json") for name, description in model.descriptions.items()}
     config[ENTRY] = config.get(ENTRY, {}) | {"pooling": model.pooling, "heads": model.forms, "tasks": tasks}
+    if model.built:
+        config[ENTRY][PLUGINS] = model.built.plugins
+        if not is_plain(merged, "encoder"):
+            config[ENTRY][HIDDEN], config["model_type"] = config["model_type"], ENTRY  # which no other program reads
+        save_file(_apart(_of_plugins(model, weights)), unfinished / BUILT)
     if model.heads.keys() - model.head_names.keys():
         config |= OWN_HEADS | {"architectures": [OURS, *config.get("architectures", [])]}
         (unfinished / "modules.json").write_text(json.dumps(MODULES), encoding="utf8")
@@ -87,6 +96,23 @@ def _fill(
     if training is not None:
         save_training(unfinished, training)
     seal(unfinished, training.get("position") if isinstance(training, Mapping) else None)
+
+
+def _of_plugins(model: MultitaskModel, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Select the tensors that are not found among those of the plain model, which are kept beside them."""
+    homes = model.built.homes if model.built else {}
+    found = {}
+    for name, tensor in model.state_dict().items():
+        other = plain.get(homes.get(name, ""))
+        if other is None or other.dtype != tensor.dtype or not torch.equal(other.to(tensor.device), tensor):
+            found[name] = tensor.contiguous()
+    return found
+
+
+def plain_tensors(folder: Path, model: MultitaskModel) -> dict[str, Tensor]:
+    """Collect the tensors of the plain model: those of an encoder that was read already, and the heads in the file."""
+    encoder = {name: tensor.clone() for name, tensor in model.state_dict().items() if name.startswith(ENCODER)}
+    return encoder | {name: tensor for name, tensor in _tensors(folder).items() if name.startswith(HEADS)}
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -112,6 +138,10 @@ def moment(state: State) -> tuple[MultitaskModel, dict[str, Any]]:
     """
     model, training = state.evaluated_model(), state.capture()
     state.check_form()
+    if other := next((name for name, value in model.state_dict().items() if not isinstance(value, Tensor)), None):
+        raise PluginError(
+            f"'{other}' in the model's state is no tensor; of plugins' modules, only tensors can be kept."
+        )
     packing.check(training)
     if trouble := not_finite(model.state_dict(), training):
         raise RunError(f"{trouble} is not finite at step {state.position.step}; no checkpoint was written.")
@@ -148,6 +178,7 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
 
     config.json comes last: before it is there, the folder is no encoder.
     """
+    check_whole(checkpoint)
     tensors = load_tensors(checkpoint / "model.safetensors")
     unfinished = folder / f".export.{os.getpid()}"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -159,7 +190,7 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
             shutil.copyfile(checkpoint / name, unfinished / name)
         config = {key: value for key, value in read_json(checkpoint / "config.json").items() if key not in OWN_HEADS}
         config["architectures"] = [name for name in config.get("architectures", []) if name != OURS]
-        kept = {key: value for key, value in config.get(ENTRY, {}).items() if key not in ("heads", "tasks")}
+        kept = {key: value for key, value in config.get(ENTRY, {}).items() if key not in ("heads", "tasks", PLUGINS)}
         config[ENTRY] = kept | {"pooling": made_for(checkpoint)}
         (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
         for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"):
@@ -182,10 +213,7 @@ def saved_forms(folder: Path) -> dict[str, list[str | None]]:
 
 def load_heads(folder: Path, heads: nn.ModuleDict) -> None:
     """Fill the heads from a checkpoint. Raises RunError naming a task whose head is missing or differs."""
-    try:
-        tensors = load_tensors(folder / "model.safetensors")
-    except (OSError, ValueError) as error:
-        raise RunError(f"{folder / 'model.safetensors'} cannot be read: {error}.") from None
+    tensors = _tensors(folder)
     for name, head in heads.items():
         found = _inside(tensors, f"{HEADS}{name}.")
         if _kinds(found) != _kinds(head.state_dict()):
@@ -193,6 +221,14 @@ def load_heads(folder: Path, heads: nn.ModuleDict) -> None:
         if not all(tensor.isfinite().all() for tensor in found.values()):
             raise RunError(f"{folder}: the head of task '{name}' has numbers that are not finite.")
         head.load_state_dict(found)
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    path = folder / "model.safetensors"
+    try:
+        return load_tensors(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}.") from None
 
 
 def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:

@@ -24,6 +24,7 @@ from regkit.hooks.defaults import Defaults
 from regkit.model import MultitaskModel
 from regkit.model.pooling import made_for, usual
 from regkit.model.tokenizer import Tokenizer
+from regkit.runs import models
 from regkit.runs.heads import take_over
 from regkit.runs.keeping import check_monitor
 from regkit.runs.settings import PER_TASK, Settings
@@ -51,11 +52,17 @@ class Experiment:
     weights: Path | None = None  # the folder of the encoder's weights; None for a new encoder of the user's own
 
     @classmethod
-    def build(cls, settings: Settings, processes: Processes = ALONE, shared: Shared | None = None) -> "Experiment":
+    def build(
+        cls,
+        settings: Settings,
+        processes: Processes = ALONE,
+        shared: Shared | None = None,
+        begun: Path | None = None,
+    ) -> "Experiment":
         """Load the encoder and the data, and attach the plugins, in each of the processes of a run.
 
-        What `shared` has loaded for another run is not loaded again. Raises RegkitError for whatever does not fit, before
-        any training.
+        What `shared` has loaded for another run is not loaded again. `begun` is the checkpoint that the run goes on from,
+        whose folder is the encoder's. Raises RegkitError for whatever does not fit, before any training.
         """
         shared = shared or Shared(keeps=False)
         streams = Streams(settings.seed, find_device(settings.device))
@@ -68,7 +75,7 @@ class Experiment:
         specs = read_again(choose(found, settings.tasks), settings.labels, settings.pair_mode)
         left_out = [name for name in found if name not in specs and settings.tasks is None]
         draws = draws_of(settings.subsample, settings.seed)
-        loaded = shared.encoder(settings, streams)
+        loaded = shared.encoder(settings, streams, bare=begun is not None)
         tokenizer, encoder, weights = loaded.tokenizer, loaded.encoder, loaded.weights
         longest = min(settings.max_length or encoder.longest, encoder.longest)
         size = settings.batch_size
@@ -81,6 +88,10 @@ class Experiment:
         pooling = settings.pooling or (made_for(weights) if weights else usual(encoder))
         model = MultitaskModel(encoder, tasks, streams, dropout=rate, pooling=pooling)
         heads = take_over(weights, model, own, fresh=settings.fresh_heads) if weights else {}
+        if begun:
+            models.fill(begun, model, lambda: composition.build(model, tasks))
+        else:
+            composition.build(model, tasks)
         model.to(streams.device)
         trainer = Trainer(
             Passes(model, composition.hook, streams, _precision(settings, streams.device)),

@@ -7,20 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from regkit.base.errors import ConfigError, RegkitError, RunError, typed
+from regkit.base.errors import ConfigError, RegkitError, RunError
 from regkit.base.files import follow, read_json
-from regkit.base.randomness import Streams
 from regkit.data.declare import TaskSpec, read_again
 from regkit.data.find import choose, find_tasks, is_table
 from regkit.data.load import load_task
 from regkit.data.subsample import Draw, draws
 from regkit.distributed.launch import find_device
-from regkit.model import Encoder, MultitaskModel, encoders
-from regkit.model.pooling import made_for
-from regkit.runs import checkpoint
+from regkit.model import MultitaskModel
+from regkit.runs import checkpoint, models
 from regkit.runs.described import descriptions, spec_of
 from regkit.runs.folders import CONFIG, best_of
 from regkit.runs.resume import fingerprints
@@ -80,9 +77,7 @@ def load_run(
     specs = read_again(own_tasks, settings.labels, settings.pair_mode)
     if not specs:
         raise ConfigError(f"{data or settings.data} has none of the run's tasks: {', '.join(trained)}.")
-    read = encoders.load(best, factory)
-    if read.weights is None:  # or else its weights would be new ones
-        raise RunError(f"{folder} has no encoder of your own; leave out {typed('--encoder-factory', factory)}.")
+    read = models.read(best, factory)
     tokenizer, encoder = read.tokenizer, read.encoder
     longest = min(settings.max_length or encoder.longest, encoder.longest)
     whole = partial(load_task, tokenizer=tokenizer, longest=longest, batch_size=settings.batch_size)
@@ -97,7 +92,7 @@ def load_run(
     tasks = [task for task in loaded.values() if split in task.splits]
     if not tasks:
         raise ConfigError(f"none of the tasks {', '.join(specs)} has a {split} split; name another --split, or --data.")
-    model = _model(best, encoder, tasks, settings, where)
+    model = models.assemble(best, encoder, tasks, where, settings.pooling)
     _check_declared(folder, tasks)
     notes += [] if data else _changed(folder, tasks, split)
     columns = {name: (spec.id or "row", *spec.label_columns) for name, spec in specs.items()}
@@ -107,16 +102,8 @@ def load_run(
 def load_model(folder: Path, tasks: Sequence[Task], settings: Settings) -> MultitaskModel:
     """Load the run's best model for tasks that are at hand: those that it was trained on. Raises RunError."""
     best = best_of(folder)
-    encoder = encoders.load(best, settings.encoder_factory).encoder
-    return _model(best, encoder, tasks, settings, find_device(settings.device))
-
-
-def _model(
-    best: Path, encoder: Encoder, tasks: Sequence[Task], settings: Settings, device: torch.device
-) -> MultitaskModel:
-    model = MultitaskModel(encoder, tasks, Streams(0), pooling=settings.pooling or made_for(best)).to(device)
-    checkpoint.load_heads(best, model.heads)
-    return model
+    encoder = models.read(best, settings.encoder_factory).encoder
+    return models.assemble(best, encoder, tasks, find_device(settings.device), settings.pooling)
 
 
 def labelled(task: Task, split: Split, outputs: Tensor) -> tuple[Task, Tensor]:

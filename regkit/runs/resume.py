@@ -9,7 +9,6 @@ from regkit.base.errors import ConfigError, RunError, typed
 from regkit.data.find import choose, find_tasks
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks import catalog
-from regkit.runs import checkpoint
 from regkit.runs.experiment import Experiment
 from regkit.runs.resumable import Resumable
 from regkit.runs.settings import Settings
@@ -87,8 +86,7 @@ def build(
     if resumable.checkpoint is None:
         return Experiment.build(settings, processes, shared)
     settings = settings.model_copy(update={"encoder": str(resumable.checkpoint.resolve())})
-    experiment = Experiment.build(settings, processes)
-    checkpoint.load_heads(resumable.checkpoint, experiment.model.heads)
+    experiment = Experiment.build(settings, processes, begun=resumable.checkpoint)
     experiment.heads = {}
     experiment.trainer.state.load(resumable.training)
     if settings.memory != resumable.records.memory:

@@ -40,11 +40,11 @@ class Shared:
             self.tasks[key] = found
         return found
 
-    def encoder(self, settings: Settings, streams: Streams) -> Loaded:
-        """Load the encoder that a run begins with. Raises EncoderError or ConfigError.
+    def encoder(self, settings: Settings, streams: Streams, *, bare: bool = False) -> Loaded:
+        """Load the encoder that a run begins with, or goes on with: then it is `bare` of plugins' modules.
 
-        What its checkpoint lacks, a pooler or all of it, is drawn by the run's seed. One that the user's own code builds
-        is loaded for each run: what that code keeps is not known.
+        What its checkpoint lacks, a pooler or all of it, is drawn by the run's seed. One that the user's own code builds is
+        loaded for each run: what that code keeps is not known. Raises EncoderError or ConfigError.
         """
         folder, factory = encoders.find_encoder(settings.encoder), settings.encoder_factory
         for key in ((folder, settings.dropout), (folder, settings.dropout, settings.seed)):
@@ -52,7 +52,7 @@ class Shared:
                 return replace(found, encoder=copy.deepcopy(found.encoder))
         with streams.seeded("encoder"):
             before = torch.get_rng_state()
-            loaded = encoders.load(folder, factory, dropout=settings.dropout)
+            loaded = encoders.load(folder, factory, dropout=settings.dropout, bare=bare)
             drew = not torch.equal(torch.get_rng_state(), before)
         if not self.keeps:
             return loaded

@@ -12,6 +12,7 @@ from typing import IO, Any
 from regkit.base.files import point, write
 from regkit.hooks.following import flatten
 from regkit.hooks.spec import Ending
+from regkit.model.built import merge
 from regkit.runs import checkpoint, environment, manifest, packing
 from regkit.runs.disk import older_states
 from regkit.runs.experiment import Experiment
@@ -138,7 +139,10 @@ class FolderSink(Sink):
             note_latest(self.folder, self.say)
 
     def rehearse(self) -> None:
-        packing.encode(checkpoint.moment(self.experiment.trainer.state)[1])
+        model, training = checkpoint.moment(self.experiment.trainer.state)
+        packing.encode(training)
+        if model.built:
+            merge(model)
 
     def log(self, record: Mapping[str, Any]) -> None:
         self._log.write(record)

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regkit.base.errors import ConfigError, DataError, RunError, nearest, short, typed
+from regkit.base.errors import ConfigError, DataError, RunError, nearest, short
 from regkit.base.files import follow, read_object
-from regkit.base.randomness import Streams
 from regkit.distributed.launch import find_device
-from regkit.model import MultitaskModel, encoders
-from regkit.model.pooling import made_for
-from regkit.runs import checkpoint, manifest
+from regkit.hooks import catalog
+from regkit.hooks.handed import take
+from regkit.runs import manifest, models
 from regkit.runs.described import descriptions, find_checkpoint, run_of
 from regkit.runs.folders import CONFIG, other_checkpoint
 from regkit.runs.settings import Settings
@@ -41,13 +40,15 @@ def load(
     factory: str | None = None,
     precision: Precision = "fp32",
     micro_batch_tokens: int = Fit.micro_batch_tokens,
+    plugins: Iterable[object] = (),
 ) -> "Trained":
     """Load a trained model: the best of a run, or a checkpoint's folder.
 
     Without a name, that of the latest run.
 
     The data that it was trained on is not needed. `factory`, MODULE:FUNCTION, builds its encoder if that is one of your
-    own. In float32, answers are those that `regkit eval` scores. Raises RunError, EncoderError or ConfigError.
+    own. `plugins` are classes of plugins that put modules into the model and are not installed. In float32, answers are those
+    that `regkit eval` scores. Raises RunError, EncoderError, PluginError or ConfigError.
     """
     if precision not in get_args(Precision):
         raise ConfigError(f"precision is {short(repr(precision))}; {' or '.join(get_args(Precision))} is needed.")
@@ -57,11 +58,9 @@ def load(
         raise RunError(f"{folder} is damaged: {trouble}{other_checkpoint(owner) if owner else ''}.")
     tasks = _tasks(folder)
     where = find_device(device)
-    read = encoders.load(folder, factory)
-    if read.weights is None:  # or else its weights would be new ones
-        raise RunError(f"{folder} has no encoder of your own; leave out {typed('--encoder-factory', factory)}.")
-    model = MultitaskModel(read.encoder, list(tasks.values()), Streams(0), pooling=made_for(folder)).to(where)
-    checkpoint.load_heads(folder, model.heads)
+    read = models.read(folder, factory)
+    with catalog.handing(take(plugins).classes):
+        model = models.assemble(folder, read.encoder, list(tasks.values()), where)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     inference = Inference(model, read.tokenizer, Fit(micro_batch_tokens), dtype)
     return Trained(inference, tasks, _scores(folder), _settings(folder), folder)

@@ -3,6 +3,8 @@
 from typing import Literal
 
 ENTRY = "regkit"  # of the config.json that regkit writes: what others need not know
+PLUGINS = "plugins"  # in that entry: those that have put modules into the model, with their options
+HIDDEN = "model_type"  # in that entry: the encoder's family, where nobody may read it without plugins' modules
 MOST_CLASSES = 1 << 16  # of a task: each has a row in the head's weights, whatever the data
 FINETUNE = "finetune"  # the stage that every run ends with, on the run's own tasks
 

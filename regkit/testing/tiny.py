@@ -174,6 +174,7 @@ def tiny_run(
     composition = compose(plugins, Defaults(tasks, stage), streams, stages)
     tasks = composition.tasks(tasks, tiny_tokenizer(), encoder)
     model = MultitaskModel(encoder, tasks, streams, dropout=dropout)
+    composition.build(model, tasks)
     passes = Passes(model, composition.hook, streams)
     state = State(model, composition.hook, streams, plugins, composition.acts)
     return Trainer(passes, state, tasks, Fit(micro_batch_tokens), processes), composition

@@ -91,10 +91,12 @@ def measure_length(hook: Any, streams: Streams, stage: Stage, tasks: Sequence[Ta
 def prepare(hook: Any, model: MultitaskModel, stage: Stage, tasks: Sequence[Task]) -> None:
     """Freeze or unfreeze the encoder for this stage, then call the `prepare` hook.
 
-    Raises ConfigError if a task would have no trainable weights.
+    What a plugin froze in `build` stays frozen. Raises ConfigError if a task would have no trainable weights.
     """
     check_weights(model, stage, tasks)
-    model.encoder.requires_grad_(stage.trainable == "all")
+    for name, weight in model.named_parameters():
+        if name.startswith("encoder."):
+            weight.requires_grad_(stage.trainable == "all" and name not in model.frozen)
     hook.prepare(model=model, stage=stage, tasks=tasks)
 
 

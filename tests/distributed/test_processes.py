@@ -32,7 +32,7 @@ from regkit.model import MultitaskModel
 from regkit.testing import gradients_of, tiny_tasks, tiny_trainer
 from tests.cli.test_bad_input import is_one_sentence
 from tests.helpers import Ran, reevaluate, regkit, write_encoder, write_tasks
-from tests.testing.test_promises import acting, decides, factory, tasks_for
+from tests.testing.test_promises import SURGERY, acting, decides, factory, tasks_for
 
 
 class Descent:
@@ -117,7 +117,7 @@ def check_reevaluating(processes: Processes) -> None:
         torch.testing.assert_close(*losses)
 
 
-SURGERY = [f"rrobin+{name}" for name in ("pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo", "uncertainty")]
+TOGETHER = [f"rrobin+{name}" for name in (*SURGERY, "uncertainty")]
 
 
 def test_two_processes_come_to_what_one_does() -> None:
@@ -132,7 +132,7 @@ def test_more_processes_than_examples_in_a_batch() -> None:
 
 @pytest.mark.slow
 def test_every_plugin_comes_to_the_same_with_two_processes() -> None:
-    compared(2, *acting(), *SURGERY)
+    compared(2, *acting(), *TOGETHER, "ema+lora", "bregman+lora")
 
 
 def test_a_plugin_is_not_blamed_for_a_process_that_is_gone() -> None:

@@ -26,13 +26,19 @@ SHORT = {"max_steps": 3, "max_grad_norm": 0.0}  # clipped gradients of any size 
 SCHEDULERS = ["adaptive", "annealed", "only", "proportional", "rrobin", "temperature", "weighted"]
 REFUSED = dict.fromkeys(SCHEDULERS, "chooses among tasks")
 REFUSED |= dict.fromkeys(
-    ["cagrad", "famo", "gradnorm", "gradvac", "pcgrad", "torchjd"], "looks at the gradients of several tasks"
+    ["aligned_mtl", "cagrad", "famo", "gradnorm", "gradvac", "nash_mtl", "pcgrad", "torchjd"],
+    "looks at the gradients of several tasks",
 )
 REFUSED |= dict.fromkeys(TRACKERS, "follows regkit's own log")
 REFUSED |= dict.fromkeys(["constant", "cosine", "one_cycle"], "chooses the learning rates")
 REFUSED |= dict.fromkeys(["mixup", "supcon"], "works on the text vectors that heads read")
 LATER = {"class_weights": "finds no training labels"}  # when training begins
-REFUSED |= {"domain": "adds tasks", "freeze": "adds or changes stages", "dwa": "compares the scores of tasks"}
+REFUSED |= {
+    "lora": "puts modules into the model",
+    "domain": "adds tasks",
+    "freeze": "adds or changes stages",
+    "dwa": "compares the scores of tasks",
+}
 
 
 def is_one_sentence(text: str) -> bool:

@@ -20,7 +20,7 @@ from regkit.tasks.objectives import Binary
 from regkit.tasks.task import Stage, Task
 from regkit.testing import tiny_task, tiny_tasks, tiny_trainer
 
-NOTIFY = {"prepare", "begin_run", "before_step", "skipped", "after_step", "evaluated", "logged", "end_run"}
+NOTIFY = {"build", "prepare", "begin_run", "before_step", "skipped", "after_step", "evaluated", "logged", "end_run"}
 HOOKS = {name for name in vars(Hooks) if not name.startswith("_")}
 
 
@@ -219,7 +219,7 @@ def test_modules_that_no_checkpoint_could_hold_are_refused_before_the_first_step
     found = said(swapping(change))
     assert found.startswith("plugin 'a': prepare changes the model so that ")
     assert says in found
-    assert "no checkpoint of it could be read back" in found
+    assert "no checkpoint of it could be read back; change its modules in the hook `build`" in found
 
 
 def test_a_module_with_the_same_parameters_may_be_put_in() -> None:

@@ -24,7 +24,7 @@ from regkit.runs.resumable import newest
 from regkit.runs.sinks import FolderSink
 from regkit.training.effects import Meter
 from tests.helpers import PATIENT, regkit, slow_but, with_stranger, write_encoder, write_tasks
-from tests.testing.test_promises import acting, apart, decides, ours
+from tests.testing.test_promises import SURGERY, acting, apart, decides, ours
 
 STEPS = 11  # updates of nine an epoch: scored after 0, 9 and 11
 
@@ -40,7 +40,6 @@ ACTING: dict[str, dict[str, Any]] = {
     "gradvac": {"beta": 0.3},
     "dwa": {"T": 0.1},
 }
-SURGERY = ["pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo"]
 NO_COSINE = {"freeze", "r4f"}  # they refuse a head without weights
 
 

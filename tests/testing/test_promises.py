@@ -47,13 +47,15 @@ SLOWER = {"child_tuning", "class_weights", "constant", "cosine", "focal", "one_c
 
 TRACKERS = ["tensorboard", "mlflow", "wandb", "trackio"]  # they take no part in a step
 
-TOGETHER = ["pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "uncertainty", "dwa", "famo", "sam"]
+SURGERY = ["pcgrad", "gradvac", "cagrad", "torchjd", "aligned_mtl", "nash_mtl", "gradnorm", "famo"]
+TOGETHER = [*SURGERY, "uncertainty", "dwa", "sam"]
+IDLE = ["aligned_mtl", "nash_mtl"]  # in steps of one task they do nothing, as the others that combine gradients
 
 # Heads without weights: a frozen encoder leaves nothing to train, and there is nothing to constrain.
 NO_COSINE = {"freeze", "r4f"}
 
 # They look at gradients of the encoder, or change its layers, and refuse a frozen one.
-NO_FROZEN = {"pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo", "reinit_top", "layerwise_lr", "child_tuning"}
+NO_FROZEN = {*SURGERY, "reinit_top", "layerwise_lr", "child_tuning", "lora"}
 
 
 def factory(*names: str) -> Factory:
@@ -79,7 +81,8 @@ def acting() -> list[str]:
 
 
 def quick() -> list[str]:
-    return [name for name in acting() if name not in SLOWER]
+    """Those of which the quick run tries each promise."""
+    return [name for name in acting() if name not in SLOWER and name not in IDLE]
 
 
 def tasks_for(*names: str) -> Tasks:

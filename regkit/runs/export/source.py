@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regkit.base.errors import RunError
+from regkit.base.errors import ConfigError, RunError
 from regkit.base.files import follow, read_object
-from regkit.base.randomness import Streams
 from regkit.data.load import tokenized
-from regkit.model import MultitaskModel, encoders
+from regkit.model import MultitaskModel
+from regkit.model.built import is_plain, merge
 from regkit.model.modes import mode
 from regkit.model.own import factory_of
-from regkit.model.pooling import made_for, text_vectors
+from regkit.model.padded import runs_padded
+from regkit.model.pooling import text_vectors
 from regkit.model.tokenizer import Tokenizer
-from regkit.runs import checkpoint
+from regkit.runs import models
 from regkit.runs.described import descriptions
 from regkit.runs.settings import Settings
 from regkit.tasks.batch import Batch
@@ -33,7 +34,8 @@ class Source:
     folder: Path  # of the run
     settings: Settings
     tokenizer: Tokenizer
-    model: MultitaskModel
+    model: MultitaskModel  # with plugins' modules merged into its weights where that can be done
+    trained: MultitaskModel  # as it was trained, in whose outputs an export is compared
     tasks: Sequence[Task]
     longest: int  # tokens of the longest text; the rest is cut off
 
@@ -58,14 +60,31 @@ class Source:
     def outputs(self, task: Task, pairs: Texts) -> Tensor:
         """Compute regkit's own outputs for these pairs."""
         batch = self._batch(task, pairs)
-        with torch.no_grad(), mode(self.model, training=False):
-            return self.model.predict(task, batch, self.model.embed(batch)).float()
+        with torch.no_grad(), mode(self.trained, training=False):
+            return self.trained.predict(task, batch, self.trained.embed(batch)).float()
 
     def vectors(self, task: Task, pairs: Texts) -> Tensor:
         """Compute the vectors that the task's head reads, `[sequences, width]`, the sides of a pair adjacent."""
         batch = self._batch(task, pairs)
-        with torch.no_grad(), mode(self.model, training=False):
-            return text_vectors(self.model.encoder, self.model.embed(batch), batch, self.pooling(task)).float()
+        model = self.trained
+        with torch.no_grad(), mode(model, training=False):
+            return text_vectors(model.encoder, model.embed(batch), batch, self.pooling(task)).float()
+
+    def check_form(self, task: Task, form: str) -> None:
+        """Raise ConfigError, which names the plugins, if a form cannot hold the modules that they put in.
+
+        A graph of ONNX holds all but other layers and other attention.
+        """
+        parts = {"encoder": "the encoder", f"heads.{task.name}": "its head"}
+        changed = [said for part, said in parts.items() if not is_plain(self.model, part)]
+        graph = runs_padded(self.model.encoder)
+        if changed and not (form == "onnx" and graph):
+            names = " and ".join(f"'{name}'" for name in (self.model.built.plugins if self.model.built else ()))
+            remedy = "take --format onnx" if graph else "no format has their layers or attention"
+            raise ConfigError(
+                f"task '{task.name}' has modules of {names} in {changed[0]} that cannot be merged into its weights, so that "
+                f"{form} cannot hold it; {remedy}."
+            )
 
     def whole(self, task: Task, pairs: Texts) -> list[tuple[str, str]]:
         """Select the pairs that are read without being cut."""
@@ -90,11 +109,10 @@ def read_source(folder: Path, settings: Settings, names: Sequence[str]) -> Sourc
         raise RunError(
             f"{folder} has an encoder that {factory} builds, which other programs cannot; no format holds it."
         )
-    read = encoders.load(best)
+    read = models.read(best)
     tokenizer, encoder = read.tokenizer, read.encoder
     known = descriptions(best)
     tasks = [known[name].task(name) for name in names]
-    model = MultitaskModel(encoder, tasks, Streams(0), pooling=settings.pooling or made_for(best))
-    checkpoint.load_heads(best, model.heads)
+    trained = models.assemble(best, encoder, tasks, torch.device("cpu"), settings.pooling).requires_grad_(False)
     longest = min(settings.max_length or encoder.longest, encoder.longest)
-    return Source(folder, settings, tokenizer, model.requires_grad_(False), tasks, longest)
+    return Source(folder, settings, tokenizer, merge(trained) if trained.built else trained, trained, tasks, longest)

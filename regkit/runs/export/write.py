@@ -43,6 +43,8 @@ def export(source: Source, form: str, folder: Path) -> dict[str, float]:
 
 
 def _fill(source: Source, form: str, folder: Path) -> None:
+    for task in source.tasks:
+        source.check_form(task, form)
     if form == "onnx":
         onnx.write(source, folder)
         return
