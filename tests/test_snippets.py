@@ -46,7 +46,6 @@ def test_the_snippets_of_a_page_run_one_after_the_other(page: Path) -> None:
         try:
             example.evaluate()
         except Exception as error:  # pytest would look for Python in the page's text, for minutes
-            places = [
-                frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(page)
-            ]
-            pytest.fail(f"{page}:{[example.line, *places][-1]}: {type(error).__name__}: {error}", pytrace=False)
+            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(page)]
+            line = frames[0].lineno if frames else example.line
+            pytest.fail(f"{page}:{line}: {type(error).__name__}: {error}", pytrace=False)

@@ -36,8 +36,7 @@ def draw(arguments: Sequence[str]) -> str:
     command = ["regkit", "train", *arguments]
     arranged = patch.object(sys, "argv", command), patch.object(train, "Terminal", Recording)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), arranged[0], arranged[1]:
-        with contextlib.suppress(SystemExit):
-            app.main()
+        app.main()
         text = Recording.recorded.export_text(styles=True)
     screen = Terminal(record=True, file=io.StringIO(), width=WIDTH)
     screen.print(Text("$ " + " ".join(command), "bold"), Text.from_ansi(text.rstrip()), sep="\n", highlight=False)
