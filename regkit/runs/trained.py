@@ -59,7 +59,7 @@ def load(
     tasks = _tasks(folder)
     where = find_device(device)
     read = models.read(folder, factory)
-    with catalog.handing(take(plugins).classes):
+    with catalog.handing(take(plugins).plugins):
         model = models.assemble(folder, read.encoder, list(tasks.values()), where)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     inference = Inference(model, read.tokenizer, Fit(micro_batch_tokens), dtype)

@@ -46,6 +46,6 @@ def a_log_is_followed(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
         settings = {"seed": 0, "learning_rate": 0.01}
         for updates, known in ((0, RECORDS[:0]), (1, RECORDS[:1])):
             composition.hook.begin_run(folder=Path(place), settings=settings, updates=updates, records=known)
-            said = composition.tell("logged", records=RECORDS[updates:])
-            said += composition.tell("end_run", state="finished" if updates else "stopped")
+            said = composition.tell("logged", goes_on=True, records=RECORDS[updates:])
+            said += composition.tell("end_run", goes_on=True, state="finished" if updates else "stopped")
             assert not said, said[0]
