@@ -14,9 +14,9 @@ from regkit.hooks.spec import hookimpl
 from regkit.tasks.task import Task
 from regkit.testing.contract import in_words, watched
 from regkit.testing.observers import Snapshot, exactly, prepared
-from regkit.testing.tiny import tiny_trainer, unscored
-from regkit.testing.verdicts import Factory, Tasks
-from regkit.testing.watch import Deed, Kind, Watch
+from regkit.testing.tiny import tiny_trainer
+from regkit.testing.verdicts import Factory, Tasks, lean
+from regkit.testing.watch import Deed, Kind, Watch, attributes
 from regkit.training.loop import Trainer
 from regkit.training.update import share
 
@@ -39,7 +39,7 @@ def of_two_runs(factory: Factory, tasks: Tasks) -> str:
     """Say why two runs with one seed differ; nothing if they do not."""
     if foreign := watched(factory, tasks).found("foreign noise"):
         return f"it draws from {where(foreign)}, which no seed of the run reaches; draw by torch or batch.noise"
-    one, other = (tiny_trainer(factory(), tasks=unscored(tasks())) for _ in range(2))
+    one, other = (tiny_trainer(factory(), tasks=lean(factory, tasks)) for _ in range(2))
     one.train()
     other.train()
     differ = "two runs with one seed differ already: it draws from what no seed reaches, or reads the clock"
@@ -66,8 +66,8 @@ def _forgotten(factory: Factory, tasks: Tasks, steps: int) -> tuple[str, str] | 
     second.model.load_state_dict(stop.model)
     second.state.load(stop.training)
     second.train()
-    for plugin, attributes in kept.last.items():
-        for name, value in attributes.items():
+    for plugin, before in kept.last.items():
+        for name, value in before.items():
             if loaded.first[plugin].get(name) != value:
                 return plugin, name
     return None
@@ -99,7 +99,7 @@ class Memory:
 
 def held(plugin: object) -> dict[str, str]:
     """Write what each attribute of a plugin holds as text, those alone whose text says it all."""
-    found = {name: _text(value) for name, value in vars(plugin).items()}
+    found = {name: _text(value) for name, value in attributes(plugin).items()}
     return {name: text for name, text in found.items() if " at 0x" not in text}
 
 

@@ -12,8 +12,8 @@ from regkit.hooks import catalog
 from regkit.hooks.attach import implementations
 from regkit.hooks.following import LOG
 from regkit.testing.tiny import Plugins, Several, measured, tiny_run, tiny_tasks, unscored
-from regkit.testing.verdicts import Factory, NotApplicableError, Tasks
-from regkit.testing.watch import Deed, Kind, Watch
+from regkit.testing.verdicts import Factory, NotApplicableError, Tasks, lean
+from regkit.testing.watch import Deed, Kind, Watch, attributes
 from regkit.training.loop import Trainer
 from regkit.training.update import parameters_of
 
@@ -39,7 +39,7 @@ def it_acts(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     if all(set(implementations(plugin)) <= set(LOG) for plugin in plugins.values()):
         raise NotApplicableError("it takes no part in a step: it only follows the run's log")
     watch = Watch()
-    there, _ = tiny_run(watch.over(plugins), unscored(tasks()))
+    there, _ = tiny_run(watch.over(plugins), lean(factory, tasks))
     before = {name: tensor.clone() for name, tensor in there.model.named_parameters()}
     _train(there, watch)
     moved = any(not torch.equal(tensor, before[name]) for name, tensor in there.model.named_parameters())
@@ -71,7 +71,7 @@ def _told_only(plugins: Plugins, watch: Watch) -> bool:
 def _measures(factory: Factory, tasks: Tasks) -> bool:
     if not any("measure" in implementations(plugin) for plugin in factory().values()):
         return False
-    return any(record["measures"] for record in measured(factory(), tasks=unscored(tasks()))[2])
+    return any(record["measures"] for record in measured(factory(), tasks=lean(factory, tasks))[2])
 
 
 def _is_plain(trained: Trainer, plugins: Plugins, tasks: Tasks) -> bool:
@@ -100,13 +100,13 @@ def in_words(misdeeds: Iterable[Deed]) -> str:
 def watched(factory: Factory, tasks: Tasks) -> Watch:
     """Train with watched plugins. Returns what they did."""
     watch = Watch()
-    watch.train(tiny_run(watch.over(factory()), unscored(tasks()))[0])
+    watch.train(tiny_run(watch.over(factory()), lean(factory, tasks))[0])
     return watch
 
 
 def terms_have_names_of_their_own(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Check that no term of the loss is called as another installed plugin, whose own term has that name."""
-    trainer, composition = tiny_run(factory(), unscored(tasks()))
+    trainer, composition = tiny_run(factory(), lean(factory, tasks))
     trainer.train()
     if not composition.owners:
         raise NotApplicableError("it gives no term of the loss")
@@ -119,7 +119,7 @@ def terms_have_names_of_their_own(factory: Factory, tasks: Tasks = tiny_tasks) -
 def a_teacher_gets_no_gradient(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Check that no gradient gathers in a model that a plugin keeps beside the one in training."""
     watch = Watch()
-    trainer, composition = tiny_run(watch.over(factory()), unscored(tasks()))
+    trainer, composition = tiny_run(watch.over(factory()), lean(factory, tasks))
     watch.train(trainer)
     trained = {id(each) for each in parameters_of(trainer.model, trainer.state.optimizer)}
     kept = [(name, *each) for name, plugin in composition.plugins.items() for each in _models(name, plugin, watch)]
@@ -135,7 +135,7 @@ def a_teacher_gets_no_gradient(factory: Factory, tasks: Tasks = tiny_tasks) -> N
 
 def _models(name: str, plugin: Any, watch: Watch) -> Iterator[tuple[str, nn.Module]]:
     """Find the models that a watched plugin keeps, or has asked."""
-    for field, value in vars(plugin.plugin).items():
+    for field, value in attributes(plugin.plugin).items():
         if isinstance(value, nn.Module):
             yield f"`{field}`", value
     yield from (("the model that it gives to predict", model) for model in watch.asked.get(name, ()))

@@ -6,14 +6,14 @@ from contextlib import suppress
 from regkit.base.errors import RegkitError
 from regkit.tasks.task import Task
 from regkit.testing.observers import prepared
-from regkit.testing.tiny import tiny_kinds, tiny_tasks, tiny_trainer, unscored
-from regkit.testing.verdicts import Factory, NotApplicableError, Tasks
+from regkit.testing.tiny import tiny_kinds, tiny_tasks, tiny_trainer
+from regkit.testing.verdicts import Factory, NotApplicableError, Tasks, lean
 from regkit.training.stages import measure_length
 
 
 def every_kind_is_taken_or_refused(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Check that a task of each objective and pair mode trains, or is refused by name before the first step."""
-    every = unscored([*tiny_tasks(), *tiny_kinds()])
+    every = lean(factory, lambda: [*tiny_tasks(), *tiny_kinds()])
     refused = {task.name: refusal(factory, [task]) for task in every}
     for task in every:
         said = refused[task.name]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import torch
 
 from regkit.testing.observers import prepared
-from regkit.testing.tiny import tiny_tasks, tiny_trainer, unscored
-from regkit.testing.verdicts import Factory, Tasks
+from regkit.testing.tiny import tiny_tasks, tiny_trainer
+from regkit.testing.verdicts import Factory, Tasks, lean
 from regkit.training.loop import Trainer
 
 APART = 4.0  # a term that is so many times its size in float32, or a part of it as small, is made of rounding
@@ -42,6 +42,6 @@ def _terms(factory: Factory, tasks: Tasks, precision: torch.dtype) -> Mapping[st
 
 
 def _trainer(factory: Factory, tasks: Tasks, precision: torch.dtype) -> Trainer:
-    trainer = tiny_trainer(factory(), tasks=unscored(tasks()))
+    trainer = tiny_trainer(factory(), tasks=lean(factory, tasks))
     trainer.passes.precision = precision
     return trainer

@@ -17,8 +17,8 @@ from regkit.testing import causes
 from regkit.testing.causes import different, unlike
 from regkit.testing.contract import watched
 from regkit.testing.observers import Probe, Snapshot, exactly, gradients_of, prepared
-from regkit.testing.tiny import STEPS, Plugins, measured, tiny_run, tiny_tasks, tiny_trainer, unscored
-from regkit.testing.verdicts import Factory, NotApplicableError, Tasks
+from regkit.testing.tiny import STEPS, Plugins, measured, tiny_run, tiny_tasks, tiny_trainer
+from regkit.testing.verdicts import Factory, NotApplicableError, Tasks, lean
 from regkit.testing.watch import Kind
 from regkit.training.effects import SHARE, summary
 from regkit.training.loop import Trainer
@@ -46,8 +46,8 @@ def resume_is_exact(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
 def draws_are_its_own(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Check promise 1: the plugin changes neither what others draw nor the order of the data."""
     alone, beside = Probe(), Probe()
-    tiny_trainer({"probe": alone}, tasks=unscored(tasks())).train()
-    tiny_trainer({"probe": beside, **factory()}, tasks=unscored(tasks())).train()
+    tiny_trainer({"probe": alone}, tasks=lean(factory, tasks)).train()
+    tiny_trainer({"probe": beside, **factory()}, tasks=lean(factory, tasks)).train()
     for place in alone.drawn.keys() & beside.drawn.keys():  # a scheduler may choose another task
         assert alone.drawn[place] == beside.drawn[place], f"another plugin draws other numbers at {place}"
     for task in alone.rows.keys() & beside.rows.keys():
@@ -115,7 +115,7 @@ def strength_zero_is_no_plugin(factory: Factory, tasks: Tasks = tiny_tasks) -> N
         raise NotApplicableError("it has no option `weight`, and no class attribute `neutral`")
     for chosen in range(max((len(strengths(plugin)) for plugin in plugins.values()), default=0)):
         quiet = _quiet(factory, plugins, chosen)
-        one, other = (tiny_trainer(each, tasks=unscored(tasks())) for each in (quiet, {}))
+        one, other = (tiny_trainer(each, tasks=lean(factory, tasks)) for each in (quiet, {}))
         one.train()
         other.train()
         if name := different(one.model, other.model):
@@ -166,7 +166,7 @@ def refusal(plugins: Plugins, hook: str, tasks: Sequence[Task]) -> str:
 def a_skipped_step_leaves_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Check promise 9: a skipped step changes no weight, no optimizer and no plugin state."""
     spoiler = Spoiler(at=STEPS // 2)
-    spoiler.trainer = trainer = tiny_trainer(factory(), tasks=unscored(tasks()), observers=[spoiler])
+    spoiler.trainer = trainer = tiny_trainer(factory(), tasks=lean(factory, tasks), observers=[spoiler])
     trainer.train()
     changed = [part for part, text in spoiler.before.items() if spoiler.after.get(part) != text]
     assert not changed, (
@@ -193,8 +193,8 @@ def merging_changes_no_output(factory: Factory, tasks: Tasks = tiny_tasks) -> No
 
 def effects_are_measured(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Check promise 8: a plugin's time, passes and terms are reported; measuring changes no weight."""
-    measured_run, composition, records = measured(factory(), tasks=unscored(tasks()))
-    plain = tiny_trainer(factory(), tasks=unscored(tasks()))
+    measured_run, composition, records = measured(factory(), tasks=lean(factory, tasks))
+    plain = tiny_trainer(factory(), tasks=lean(factory, tasks))
     plain.train()
     if name := different(measured_run.model, plain.model):
         cause = causes.of_two_runs(factory, tasks) or "`measure` changes what it is given"

@@ -9,8 +9,8 @@ from regkit.runs import checkpoint
 from regkit.tasks.task import FINETUNE, Task
 from regkit.testing.causes import unlike
 from regkit.testing.promises import resume_is_exact
-from regkit.testing.tiny import STEPS, tiny_tasks, tiny_tokenizer, tiny_trainer, unscored
-from regkit.testing.verdicts import Factory, Tasks
+from regkit.testing.tiny import STEPS, tiny_tasks, tiny_tokenizer, tiny_trainer
+from regkit.testing.verdicts import Factory, Tasks, lean
 from regkit.training.loop import Trainer
 
 
@@ -18,9 +18,9 @@ def a_checkpoint_is_exact(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Check that a plugin's state goes through the files of a checkpoint: what is read back is what was written."""
     with TemporaryDirectory() as place:
         saver = Saver(Path(place) / "checkpoint", at=STEPS // 2)
-        saver.trainer = whole = tiny_trainer(factory(), tasks=unscored(tasks()), observers=[saver])
+        saver.trainer = whole = tiny_trainer(factory(), tasks=lean(factory, tasks), observers=[saver])
         whole.train()
-        second = tiny_trainer(factory(), tasks=unscored(tasks()), begun=saver.folder)
+        second = tiny_trainer(factory(), tasks=lean(factory, tasks), begun=saver.folder)
         second.state.load(checkpoint.load_training(saver.folder))
     second.train()
     if name := unlike(second, whole):

@@ -8,7 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import wraps
 from typing import Any, Literal, NamedTuple
 
@@ -187,6 +187,13 @@ class Watch:
         for name, term in answer.items() if isinstance(answer, Mapping) else ():
             if isinstance(term, Tensor) and not term.requires_grad and bool((term != 0).any()):
                 self.note("constant", str(name))
+
+
+def attributes(plugin: object) -> dict[str, Any]:
+    """List what a plugin holds by name, its slots too."""
+    slots = [each.name for each in fields(plugin)] if is_dataclass(plugin) else []
+    names = dict.fromkeys([*getattr(plugin, "__dict__", ()), *slots])
+    return {name: getattr(plugin, name) for name in names if hasattr(plugin, name)}
 
 
 class Watched:

@@ -38,7 +38,7 @@ def test_what_is_wrong_is_said_in_a_sentence_with_its_cause(name: str) -> None:
 def test_nothing_is_said_against_a_plugin_that_is_right(kind: type) -> None:
     said = found(kind, *(promise.__name__ for promise in PROMISES))
     assert not [each for each in said if each.outcome == "failed"]
-    assert counts(said)["passed"] > 8
+    assert counts(said)["passed"] > 6
 
 
 def test_a_plugin_that_does_nothing_on_the_tiny_tasks_has_kept_no_promise() -> None:
