@@ -38,6 +38,10 @@ Device = Annotated[
 EncoderFactory = Annotated[
     str | None, typer.Option(metavar="MODULE:FUNCTION", help="What builds the encoder, if it is one of your own.")
 ]
+PluginCode = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", "-p", metavar="FILE.py[:CLASS]", help="A plugin in a file, whose code may be run."),
+]
 ScoresAsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print the scores as JSON, and nothing else.")]
 
 
