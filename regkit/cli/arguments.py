@@ -46,7 +46,7 @@ ScoresAsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print th
 
 
 def allowed(text: str) -> str:
-    """Let the command run the code of a file that is named as a plugin, and name it as if it were installed.
+    """Let the command run a file that is named as a plugin, and name it as if it were installed.
 
     Of `./mine.py:Mine:weight=2` that is `mine:weight=2`; any other text stays as it is. Nothing is run yet. Raises
     PluginError.

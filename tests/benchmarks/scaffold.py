@@ -1,4 +1,4 @@
-"""Scaffold: how long a new plugin of each kind takes to install, to pass its tests and checks, and to train.
+"""Scaffold: how long a new plugin of each kind takes to install, to pass its tests, and to train.
 
     python -m tests.benchmarks.scaffold FOLDER [KIND...]
 
@@ -45,7 +45,7 @@ def new_environment(folder: Path) -> Path:
 
 
 def steps(kind: KindName) -> dict[str, Sequence[str]]:
-    """List what is done with a project, in its order: the arguments of Python, where `project` is the folder beside it."""
+    """List what is done with a project, in its order: the arguments of Python, beside the project."""
     more = ("-p", "rrobin:per_step=3") if kind is KindName.SURGERY else ()
     return {
         "install": ("pip", "install", "--quiet", "--no-deps", "./project"),
@@ -61,7 +61,6 @@ def steps(kind: KindName) -> dict[str, Sequence[str]]:
             "project",
         ),
         "ruff": ("ruff", "check", "--no-cache", "project"),
-        "mypy": ("mypy", "--config-file", "project/pyproject.toml", f"project/regkit_{NAME}.py"),
         "train": ("regkit", "train", "-p", NAME, *more, *TRAIN),
     }
 
