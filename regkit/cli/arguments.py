@@ -38,11 +38,15 @@ Device = Annotated[
 EncoderFactory = Annotated[
     str | None, typer.Option(metavar="MODULE:FUNCTION", help="What builds the encoder, if it is one of your own.")
 ]
+PluginCode = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", "-p", metavar="FILE.py[:CLASS]", help="A plugin in a file, whose code may be run."),
+]
 ScoresAsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print the scores as JSON, and nothing else.")]
 
 
 def allowed(text: str) -> str:
-    """Let the command run the code of a file that is named as a plugin, and name it as if it were installed.
+    """Let the command run a file that is named as a plugin, and name it as if it were installed.
 
     Of `./mine.py:Mine:weight=2` that is `mine:weight=2`; any other text stays as it is. Nothing is run yet. Raises
     PluginError.

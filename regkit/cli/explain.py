@@ -103,6 +103,6 @@ def trace(experiment: Experiment, most: int) -> list[str]:
 
 
 def _unscored(trainer: Trainer) -> Trainer:
-    """Take the model as scored already: to score it before the first step would take longer than the steps."""
+    """Skip the scores before the first step, which would take longer than the steps."""
     trainer.state.position.evaluated = trainer.state.position.step
     return trainer

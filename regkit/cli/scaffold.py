@@ -84,7 +84,10 @@ def _owner(name: str) -> str:
 
 
 def class_name(name: str) -> str:
-    """Name the class of a plugin: `my_method` is `MyMethod`, and one that a template uses gets `Plugin` behind it."""
+    """Name the class of a plugin: `my_method` is `MyMethod`.
+
+    A name that a template or Python uses gets `Plugin` behind it.
+    """
     found = "".join(part.capitalize() for part in name.split("_"))
     texts = [path.read_text(encoding="utf8") for path in TEMPLATES.glob("*.py.jinja")]
     used = {word for text in texts for word in re.findall(r"\w+", text)}

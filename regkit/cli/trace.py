@@ -1,4 +1,4 @@
-"""Trace: watch the hook calls of a run - who answers each, how long it takes, who draws random numbers."""
+"""Trace: watch the hook calls of a run - who answers, how long it takes, who draws random numbers."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ DEFAULTS = "defaults"  # the name under which regkit's own answers are registere
 
 @dataclass(frozen=True)
 class Answerers:
-    """Who answers a hook: the wrappers, the outermost first, and those that they wrap, in the order of the calls."""
+    """Who answers a hook: the wrappers, outermost first, and those inside, in the order of the calls."""
 
     around: Sequence[str]
     inside: Sequence[str]
@@ -29,7 +29,10 @@ class Answerers:
 
 
 def answerers(composition: Composition, hook: str) -> Answerers:
-    """Find who answers a hook. Of one that decides, the first answer is taken, and the others are not asked."""
+    """Find who answers a hook.
+
+    Of one that decides, the first answer is taken, and the others are not asked.
+    """
     names = {DEFAULTS: CORE} | {name: name for name in composition.plugins}
     calls = [each for each in reversed(getattr(composition.hook, hook).get_hookimpls()) if each.plugin_name in names]
     inside = [names[each.plugin_name] for each in calls if not each.wrapper]

@@ -34,7 +34,10 @@ _handed: ContextVar[Mapping[str, type | PluginFile]] = ContextVar(
 
 @contextmanager
 def handing(plugins: Mapping[str, type | PluginFile]) -> Iterator[None]:
-    """Know these by name inside the block, as if they were installed: classes of a notebook's cells, and files."""
+    """Know these by name inside the block, as if they were installed.
+
+    They are classes of a notebook's cells, and files.
+    """
     token = _handed.set({**_handed.get(), **plugins})
     try:
         yield
@@ -53,7 +56,10 @@ def files() -> Mapping[str, PluginFile]:
 
 
 def allow(file: PluginFile) -> None:
-    """Let the code of a file be run, until the present context ends. Raises PluginError if another has its name."""
+    """Let the code of a file be run, until the present context ends.
+
+    Raises PluginError if another file has a plugin of its name.
+    """
     other = files().get(file.name, file)
     if other.value != file.value:
         raise PluginError(
@@ -68,9 +74,10 @@ def allowance() -> list[str]:
 
 
 def read_file(text: str) -> tuple[PluginFile, str] | None:
-    """Read a plugin in a file. Of `./mine.py:Mine:weight=2` the rest is `mine:weight=2`, as if it were installed.
+    """Read a plugin in a file, and what names it as if it were installed.
 
-    None for any other plugin. Raises PluginError for a file without such a plugin, and for one whose name is taken.
+    Of `./mine.py:Mine:weight=2` that is `mine:weight=2`. None for any other plugin. Raises PluginError for a file without
+    such a plugin, and for one whose name is taken.
     """
     found = named(text)
     if found is None:
@@ -163,7 +170,7 @@ def summary(name: str, point: source.Point | None = None) -> tuple[str, str]:
 
 
 def check_names(name: str, given: Mapping[str, Any]) -> None:
-    """Check that a plugin is there, built for this contract, has the given options, and gets those it needs.
+    """Check that a plugin is there, fits this contract, has the given options, and gets those it needs.
 
     Nothing is checked here that only the imported plugin tells: `make` checks that, and the values. Raises PluginError.
     """
@@ -195,9 +202,10 @@ def only_follows(name: str) -> bool:
 
 
 def kind(name: str, point: source.Point | None = None) -> str:
-    """Tell what a plugin is for, by the hooks that it answers. It is imported only if its source does not tell.
+    """Tell what a plugin is for, by the hooks that it answers.
 
-    Whoever lists all plugins hands in the entry point, as to `summary`. Raises PluginError as `load_class` does.
+    It is imported only if its source does not tell. Whoever lists all plugins hands in the entry point, as to `summary`.
+    Raises PluginError as `load_class` does.
     """
     with suppress(source.UnclearError):
         if name not in handed() and (found := source.read(point or _point(name))):
@@ -210,7 +218,7 @@ def _hooks(methods: Mapping[str, str]) -> dict[str, str]:
 
 
 def _methods(name: str) -> Mapping[str, str]:
-    """List a plugin's methods by name, those of hooks by the hook's, each with its role as `Source.methods` has it."""
+    """List a plugin's methods by name, those of hooks by the hook's, with roles as in `Source.methods`."""
     with suppress(source.UnclearError):
         if name not in handed() and (found := source.read(_point(name))):
             return found.methods()
@@ -288,7 +296,10 @@ def _check_names(name: str, known: Mapping[str, Option], given: Mapping[str, Any
 
 
 def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Read back the options that were given, as the plugin holds them: numbers, not text; with the code it runs."""
+    """Read back the options that were given, as the plugin holds them: numbers, not text.
+
+    Of a plugin in a file, its code is noted with them.
+    """
     held = {key: getattr(plugin, key) for key in given if key not in OF_ALL}
     stages = {STAGES: acts_in(name, given)} if STAGES in given else {}
     return noted(name, held | stages)

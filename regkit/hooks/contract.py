@@ -13,7 +13,10 @@ ATTRIBUTE = "contract"  # of a plugin's class: the version that it was built for
 
 
 def check(name: str, built_for: object) -> None:
-    """Raise PluginError if a plugin was built for a contract that this regkit does not keep; None says nothing."""
+    """Raise PluginError if a plugin was built for a contract that this regkit does not keep.
+
+    None says nothing, and passes.
+    """
     if built_for is None:
         return
     if not (isinstance(built_for, str) and re.fullmatch(r"[0-9]+\.[0-9]+", built_for)):

@@ -38,7 +38,7 @@ def named(text: str) -> Named | None:
 
 @dataclass(frozen=True)
 class PluginFile:
-    """A plugin in a file: its class, and the code as it was when it was read. It stands in for an entry point."""
+    """A plugin in a file: its class, and the code as it was read. It stands in for an entry point."""
 
     path: Path
     attr: str  # the name of the class
@@ -106,7 +106,10 @@ class PluginFile:
 
 @dataclass(frozen=True)
 class _Loader(ExecutionLoader):
-    """Run text that is in memory: Python's own loader would read the file again, and leave its bytecode beside it."""
+    """Run text that is in memory.
+
+    Python's own loader would read the file again, and leave its bytecode beside it.
+    """
 
     file: PluginFile
 

@@ -60,7 +60,10 @@ class Source:
         return None
 
     def methods(self) -> dict[str, Literal["", "answer", "wrapper"]]:
-        """List the class's methods: whether each answers a hook, wraps it, or neither. UnclearError as `fields` does."""
+        """List the class's methods: whether each answers a hook, wraps it, or neither.
+
+        Raises UnclearError as `fields` does.
+        """
         if self.plugin.bases or not self._is_dataclass():
             raise UnclearError
         methods = [each for each in self.plugin.body if isinstance(each, ast.FunctionDef)]

@@ -1,38 +1,23 @@
 """`regkit plugins new`: each kind begins as a project that installs, passes its tests, and trains."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from regkit.cli.scaffold import KindName, checked_name, class_name, render
+from regkit.cli.scaffold import KindName, checked_name, class_name
 from regkit.hooks.contract import CONTRACT
 from regkit.hooks.files import PluginFile
-from regkit.hooks.kinds import KINDS
-from tests.helpers import regkit, write_encoder, write_tasks
+from tests.benchmarks.scaffold import run, try_kind, write_project
+from tests.helpers import regkit
 
 LONG = "a_name_of_thirty_letters_or_so"
-GROUPS = dict(zip(("regularizer", "stage", "-", "scheduler", "surgery", "weighting", "reporter"), KINDS, strict=True))
-
-
-def write(folder: Path, name: str, kind: KindName) -> Path:
-    for path, text in render(name, kind).items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text, encoding="utf8")
-    return folder
-
-
-def run(*words: object, cwd: Path) -> str:
-    done = subprocess.run([*map(str, words)], cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_ruff_has_no_complaint_about_any_kind_whatever_the_length_of_the_name(tmp_path: Path) -> None:
     for kind in KindName:
-        write(tmp_path / f"short-{kind.value}", "x", kind)
-        write(tmp_path / f"long-{kind.value}", LONG, kind)
+        write_project(tmp_path / f"short-{kind.value}", kind, "x")
+        write_project(tmp_path / f"long-{kind.value}", kind, LONG)
     ruff = Path(sys.executable).with_name("ruff")
     run(ruff, "check", "--no-cache", ".", cwd=tmp_path)
     run(ruff, "format", "--no-cache", "--check", ".", cwd=tmp_path)
@@ -87,15 +72,6 @@ def test_a_class_does_not_hide_what_its_module_uses(name: str, kind: str) -> Non
 
 @pytest.mark.slow
 def test_a_new_project_installs_passes_its_tests_and_trains(tmp_path: Path) -> None:
-    project = write(tmp_path / "project", "my_own", KindName.REGULARIZER)
-    write_encoder(tmp_path / "encoder")
-    write_tasks(tmp_path / "data")
-    run(sys.executable, "-m", "venv", "--without-pip", "venv", cwd=tmp_path)
-    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
-    (site / "base.pth").write_text("\n".join(path for path in sys.path if path), encoding="utf8")
-    python = tmp_path / "venv" / "bin" / "python"
-    install = ("install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
-    run(python, "-m", "pip", *install, project, cwd=tmp_path)
-    run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=project)
-    given = ("--data", "data", "--encoder", "encoder", "--steps", 2, "--output", "run")
-    assert "effect of my_own" in run(python, "-m", "regkit", "train", "-p", "my_own", *given, cwd=tmp_path)
+    took = try_kind(tmp_path / "kind", KindName.REGULARIZER, ["install", "tests", "train"])
+    assert list(took) == ["install", "tests", "train"]
+    assert "my_own" in (tmp_path / "kind" / "run" / "effects.json").read_text()

@@ -8,7 +8,7 @@ import typer
 
 from regkit.base.errors import ConfigError, typed
 from regkit.cli import request as requests
-from regkit.cli.arguments import Device, EncoderFactory, ScoresAsJson, check_factory
+from regkit.cli.arguments import Device, EncoderFactory, PluginCode, ScoresAsJson, check_factory, read_plugins
 from regkit.data.find import find_tasks, is_table
 from regkit.data.stream import open_stream
 from regkit.runs import folders
@@ -52,6 +52,7 @@ def evaluate(
     ] = None,
     device: Device = "auto",
     encoder_factory: EncoderFactory = None,
+    plugin: PluginCode = None,
     as_json: ScoresAsJson = False,
     report: Annotated[
         bool,
@@ -75,6 +76,7 @@ def evaluate(
     for folder in found:
         Settings.read(folder / folders.CONFIG)
     check_factory(encoder_factory)
+    read_plugins(plugin)
 
     from regkit.cli import evaluate as evaluating
 
@@ -113,6 +115,7 @@ def predict(
         int, typer.Option(metavar="N", min=1, help="Most tokens to compute at once. Answers do not depend on it.")
     ] = 16384,
     encoder_factory: EncoderFactory = None,
+    plugin: PluginCode = None,
 ) -> None:
     """Answer for new texts with a run's best checkpoint."""
     where, texts = requests.which(run, file)
@@ -120,6 +123,7 @@ def predict(
     if lines and text:
         raise ConfigError("--lines reads one text a line, which has no columns; leave out --text.")
     check_factory(encoder_factory)
+    read_plugins(plugin)
     checkpoint = find_checkpoint(where)
     tasks = requests.choose(descriptions(checkpoint), task or [], text or [])
     readable = [tuple(text or each.columns) for each in tasks.values()]
@@ -147,11 +151,13 @@ def export(
         FormatName,
         typer.Option("--format", help="Who reads it: transformers, onnxruntime or sentence-transformers."),
     ] = FormatName.HF,
+    plugin: PluginCode = None,
 ) -> None:
     """Write a run's best model in a form that other programs read."""
     folder = folders.find_folder(run)
     if output is None:
         raise ConfigError(f"name the folder to write: {typed('regkit', 'export', run or folder, '--output', 'DIR')}")
+    read_plugins(plugin)
     settings = Settings.read(folder / folders.CONFIG)
     names = formats.choose_tasks(folder, settings, form.value, task or [])
     formats.check_output(output)

@@ -12,6 +12,7 @@ from regkit.cli.arguments import (
     DryRun,
     EncoderFactory,
     Output,
+    PluginCode,
     Plugins,
     allowed,
     check_factory,
@@ -69,10 +70,6 @@ Storage = Annotated[
 
 Jobs = Annotated[
     int, typer.Option(metavar="N", min=0, help="Processes that work at the same time. 0 leaves that to regkit work.")
-]
-PluginCode = Annotated[
-    list[str] | None,
-    typer.Option("--plugin", "-p", metavar="FILE.py:CLASS", help="A file whose code the study's runs may use."),
 ]
 KeepWeights = Annotated[
     bool,
