@@ -48,7 +48,8 @@ def test_every_plugin_has_a_card_with_each_option_and_its_default(name: str) -> 
     assert card.startswith(f"# {name}\n")
     assert "**Cost.**" in card
     assert re.search(r"\*\*When (not )?to use it\.\*\*", card)
-    rows = dict(re.findall(r"^\| `(\w+)` \| (\S[^|]*?) \|", card, re.MULTILINE))
+    (table,) = re.findall(r"^\| option \|.*\n((?:\|.*\n)+)", card, re.MULTILINE) or [""]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", table, re.MULTILINE))
     options = catalog.options(catalog.load_class(name))
     defaults = {
         key: "needed" if option.default is dataclasses.MISSING else str(option.default)
