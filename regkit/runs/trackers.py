@@ -26,7 +26,7 @@ def leave_out_missing(run: Path, settings: Settings, named: Collection[str] = ()
     """
     plugins, said = dict(settings.plugins), list[str]()
     for name, options in settings.plugins.items():
-        if name in named or not is_tracker(name, run):
+        if name in named or catalog.CODE in options or not is_tracker(name, run):
             continue
         try:
             catalog.make(name, options)

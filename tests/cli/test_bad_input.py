@@ -243,7 +243,7 @@ RIGHT = ("--encoder", "encoder", "--data", "data")
 def test_an_interruption_is_one_sentence_and_status_130(
     place: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    def interrupt(*arguments: object) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     module = {"train": training, "evaluate": evaluating, "plugins": listing}[command]

@@ -59,13 +59,20 @@ def test_a_trace_has_each_hook_call_of_the_first_steps_with_who_answered(place: 
     assert [lines[number] for number in begins] == ["step 0, and what comes before it", "step 1"]
     second = [re.sub(r" [\d.e-]+ m?s", "", line.rstrip()) for line in lines[begins[1] + 1 :]]
     batch = [
+        "  augment of TASK: regkit",
         "  embed of TASK: regkit",
+        "  encode of TASK: regkit",
         "  predict of TASK: regkit",
         "  task_loss of TASK: dwa around fixed_weights around regkit",
         "  extra_losses of TASK: smart",
-        "    predict of TASK: regkit",
-        "    predict of TASK: regkit",
+        *("    encode of TASK: regkit", "    predict of TASK: regkit") * 2,
     ]
     tasks = [line.replace("TASK", task) for task in ("near", "mood") for line in batch]
-    assert second == ["  choose_tasks: rrobin", *tasks, "  combine_gradients: pcgrad", "  after_step: dwa"]
+    assert second == [
+        "  choose_tasks: rrobin",
+        "  schedule: regkit",
+        *tasks,
+        "  combine_gradients: pcgrad",
+        "  after_step: dwa",
+    ]
     assert all(re.search(r"[\d.]+ m?s$", line) for line in lines if line.startswith("  "))

@@ -322,7 +322,7 @@ FAULTS: Mapping[type, tuple[str, str]] = {
     TeacherWithGradients: ("a_teacher_gets_no_gradient", "lets gradients gather in `teacher`"),
     ModeLeftInEval: ("hooks_keep_to_their_part", "in another mode"),
     AnothersName: ("terms_have_names_of_their_own", "calls a term 'smart', as plugin 'smart' does"),
-    DetachedTerm: ("it_acts", "gives the term 'mine' without a gradient"),
+    DetachedTerm: ("it_acts", "gives 'mine' without a gradient"),
     SeedsItself: ("hooks_keep_to_their_part", "calls torch.manual_seed; leave that out"),
     ClockInTheLoss: ("resume_is_exact", "two runs with one seed differ already"),
     LoadsNothing: ("resume_is_exact", "forgets `average`"),
