@@ -1,4 +1,4 @@
-"""Child-Tuning: update only a part of the encoder's weights, the rest as if their gradient were 0 (Xu et al., 2021).
+"""Child-Tuning: update only a part of the encoder's weights in each step (Xu et al., EMNLP 2021).
 
 Sections 2.2 and 2.3 of arXiv 2109.05687. The child network is drawn anew for each update, and what is left of the gradient is
 divided by its share (task_free); or it is the weights with the largest Fisher information, chosen once at the start
@@ -23,7 +23,7 @@ class ChildTuning:
     share: Annotated[float, Field(gt=0, le=1), Tuned(0.1, 0.5)] = 0.3
     """Share of the encoder's weights that are in it (p_F or p_D)."""
     examples: Count = 1024
-    """Training examples of each task from which the Fisher information is estimated; each costs a small step."""
+    """Training examples of each task that the Fisher information is estimated from."""
     masks: dict[str, Tensor] = field(init=False, repr=False, default_factory=dict)  # of each weight, for task_driven
 
     neutral: ClassVar[Mapping[str, float]] = {"share": 1.0}
@@ -50,7 +50,10 @@ class ChildTuning:
                 parameter.grad.mul_(torch.rand_like(parameter.grad) < self.share).div_(self.share)
 
     def _information(self, model: MultitaskModel, tasks: Sequence[Task]) -> dict[str, Tensor]:
-        """Estimate the diagonal of the Fisher information: squared gradients, averaged over examples and then tasks."""
+        """Estimate the diagonal of the Fisher information, by the name of the weight.
+
+        It is the squared gradient of an example's loss: the mean over the examples of each task, and then over tasks.
+        """
         found = {name: torch.zeros_like(parameter) for name, parameter in shared(model)}
         modes = {module: module.training for module in model.modules()}
         model.eval()
@@ -65,7 +68,7 @@ class ChildTuning:
         return found
 
     def _gradients(self, model: MultitaskModel, task: Task) -> Iterable[tuple[Sequence[Tensor], int]]:
-        """Compute the gradient of each chosen example's loss, without dropout; also returns how many examples there are."""
+        """Compute the gradient of each chosen example's loss; also returns how many examples there are."""
         if "train" not in task.splits:
             raise PluginError(
                 f"'child_tuning' finds no training examples of task '{task.name}' for network=task_driven; use task_free."

@@ -1,4 +1,4 @@
-"""Class weights: let every class count the same in the loss, however few examples it has (King and Zeng, 2001).
+"""Class weights: let rare classes count as much as common ones in the loss (King and Zeng, 2001).
 
 Section 4 of *Logistic Regression in Rare Events Data*, with scikit-learn's `balanced` weights: n / (k n_c) for each of k
 classes, of n training examples of which n_c are of that class. The loss is the sum of weighted losses over the number of

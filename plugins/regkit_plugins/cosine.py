@@ -1,4 +1,4 @@
-"""Cosine: after the warm-up, lower the learning rate along half a cosine (Loshchilov and Hutter, ICLR 2017).
+"""Cosine: lower the learning rate along half a cosine after the warm-up (Loshchilov, Hutter, 2017).
 
 Equation 5 of arXiv 1608.03983, for one period without a restart: the rate falls slowly at first, fastest in the middle, and
 slowly at the end. The warm-up is that of the stage.

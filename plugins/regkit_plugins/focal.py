@@ -53,7 +53,10 @@ class Focal:
 
 
 def focal_loss(objective: OfClasses, output: Tensor, labels: Tensor, gamma: float) -> Tensor:
-    """Compute the focal loss: a scalar, the mean over examples. Labels may be distributions, in which it is linear."""
+    """Compute the focal loss: a scalar, the mean over examples.
+
+    Labels may be distributions, of which it is the mixture of losses.
+    """
     log_p = objective.log_probabilities(output)  # [examples, classes], or [examples, labels, 2]
     targets = objective.smoothed(labels, 0.0)
     if targets.dim() < log_p.dim():  # chances of yes

@@ -38,7 +38,7 @@ class Mixup:
     alpha: Annotated[Positive, Tuned(0.1, 2, log=True)] = 1.0
     """Of the Beta distribution: the smaller, the nearer mixtures are to one of the two texts."""
     weight: Annotated[Share, Tuned(0.1, 1)] = 1.0
-    """Share of the clean loss that the loss of the mixtures replaces: 1 replaces all of it, as in the papers."""
+    """Share of the clean loss that the loss of mixtures replaces: 1 is all of it, as in the papers."""
     tasks: list[str] = field(default_factory=list)
     """Tasks whose texts are mixed, A,B; without names, all."""
 
@@ -69,7 +69,10 @@ def as_numbers(task: Task, labels: Tensor) -> Tensor:
 
 
 def mixed(values: Tensor, partners: Tensor, share: float, sides: int = 1) -> Tensor:
-    """Mix each example's rows, as many as it has sides, with its partner's: `share` of its own. In float32 or wider."""
+    """Mix each example's rows, as many as it has sides, with its partner's: `share` of its own.
+
+    The rows are `[sides * examples, ...]`; the mixtures are in float32 or wider.
+    """
     values = values.to(torch.promote_types(values.dtype, torch.float32))
     of_partners = values.reshape(-1, sides, *values.shape[1:])[partners].flatten(0, 1)
     return share * values + (1 - share) * of_partners

@@ -1,4 +1,4 @@
-"""One cycle: raise the learning rate to a high peak, then lower it to far below its start (Smith and Topin, 2019).
+"""One cycle: raise the learning rate to a peak, then lower it below its start (Smith and Topin, 2019).
 
 Section 3 of arXiv 1708.07120, in the form of torch's OneCycleLR: both halves run along a cosine. The rate rises in the
 stage's warm-up, for which 0.3 is usual. The momentum stays as it is: AdamW's is not cycled.

@@ -1,4 +1,4 @@
-"""SupCon: pull together texts of one class, and push apart those of others (Khosla et al., NeurIPS 2020).
+"""SupCon: pull together texts of one class, and push apart those of others (Khosla et al., 2020).
 
 The loss L_out of section 3.2 of arXiv 2004.11362, on the vectors that the head reads, as Gunel et al. (ICLR 2021, arXiv
 2011.01403, section 2) fine-tune with it: no projection, no second view. It compares the examples of a batch, which is
@@ -56,7 +56,10 @@ def _has_one_vector_and_class(task: Task) -> bool:
 
 
 def contrast(vectors: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Compute the supervised contrastive loss of vectors, `[examples, width]`: a scalar, the mean over examples."""
+    """Compute the supervised contrastive loss: a scalar, the mean over examples.
+
+    Vectors are `[examples, width]`, and need not have length 1; labels are `[examples]`.
+    """
     vectors = F.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=1)
     oneself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     alike = (labels[:, None] == labels) & ~oneself

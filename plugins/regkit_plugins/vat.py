@@ -1,4 +1,4 @@
-"""VAT: keep predictions where a small step changes them most (Miyato et al., ICLR 2016 and TPAMI 2019).
+"""VAT: keep predictions where a small step changes them most (Miyato et al., TPAMI 2019).
 
 Virtual adversarial training, section 3.2 and algorithm 1 of arXiv 1704.03976, on word embeddings as Miyato et al. (ICLR 2017,
 arXiv 1605.07725) have it: one perturbation for all words of an example, of a given L2 norm, in the direction that power
@@ -71,7 +71,7 @@ class VAT:
             return {"over random": distance(clean + size * found) / distance(clean + size * random).clamp(min=1e-30)}
 
     def direction(self, batch: Batch, embeddings: Tensor, distance: Callable[[Tensor], Tensor]) -> Tensor:
-        """Find the direction, `[tokens, width]` and of norm 1 an example, in which the prediction changes most."""
+        """Find the direction in which the prediction changes most: `[tokens, width]`, of norm 1 an example."""
         found, size = _unit(batch, batch.noise(embeddings, "vat")), self.xi * _norm(batch, embeddings)
         for _ in range(self.steps):
             moved = (embeddings + size * found).requires_grad_()
@@ -80,7 +80,7 @@ class VAT:
         return found
 
     def _distance(self, task: Task, embeddings: Tensor, predict: Predict) -> Callable[[Tensor], Tensor]:
-        """Make the function from word embeddings to how far their prediction is from the clean one, which is fixed."""
+        """Make the function that tells how far embeddings move the prediction from the clean one."""
         predict = partial(predict, radius=min(self.xi, self.epsilon))
         with torch.no_grad():
             target = predict(embeddings).detach()

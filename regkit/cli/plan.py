@@ -49,7 +49,10 @@ def plan(experiment: Experiment) -> list[str]:
         )
         here = [name for name in composition.plugins if composition.acts(name, stage.name)]
         if whole := [name for name in here if needs_whole_batches(composition.plugins[name])]:
-            lines.append(f"  batches are not cut into micro-batches: {' and '.join(whole)} needs them whole")
+            lines.append(
+                f"  batches are not cut into micro-batches: {' and '.join(whole)} need{'s' if len(whole) == 1 else ''} "
+                "them whole"
+            )
         lines += _epoch(experiment, stage, tasks) + _without_scores(tasks)
         if settings.monitor.rpartition(".")[0] not in stage.tasks:
             lines += _not_counted(tasks)

@@ -61,7 +61,7 @@ def check_plugins(plugins: Mapping[str, Any]) -> None:
 
 
 def _needs_parts(found: Mapping[str, Any]) -> str:
-    """Say what a plugin needs of the pass that only regkit's own model has; nothing if it needs no such thing."""
+    """Say what a plugin needs that only the passes of regkit's own model have; nothing if it fits."""
     if "augment" in found:
         return "changes the tokens of a batch"
     asks = "extra_losses" in found and "vectors" in inspect.signature(found["extra_losses"]).parameters

@@ -1,6 +1,7 @@
 """Selection: check which tasks a plugin acts on, for plugins that not every kind of task fits."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from regkit.base.errors import PluginError, nearest
 from regkit.model import MultitaskModel
@@ -27,7 +28,7 @@ def check_tasks(
     for task in tasks:
         if (task.name in named or not named) and task.name not in able:
             remedy = f"Name those it is for: {plugin}:tasks={','.join(able)}" if able else f"Leave '{plugin}' out"
-            apart = " whose pairs are read apart" if task.pair_mode == "bi_encoder" else ""
+            apart = " whose pairs are read apart" if fits(replace(task, pair_mode="cross_encoder")) else ""
             raise PluginError(
                 f"'{plugin}' is not for task '{task.name}', {a_task(task.objective.kind)}{apart}. {remedy}."
             )

@@ -77,7 +77,7 @@ notify = pluggy.HookspecMarker("regkit")
 
 
 class Predict(Protocol):
-    """Runs the forward pass again, for the same task and batch, from other embeddings: `encode`, then `predict`."""
+    """Runs `encode` and `predict` again, for the same task and batch, from other embeddings."""
 
     def __call__(
         self,
@@ -144,7 +144,7 @@ class Hooks:
 
     @decide
     def make_optimizer(self, model: MultitaskModel, stage: Stage) -> torch.optim.Optimizer:
-        """Make the stage's optimizer. A group's learning rate is its peak: `schedule` gives the factor on it."""
+        """Make the stage's optimizer. A group's learning rate is its peak, which `schedule` scales."""
 
     @notify
     def begin_run(
@@ -172,11 +172,14 @@ class Hooks:
 
     @decide
     def schedule(self, stage: Stage, step: int, total_steps: int) -> float:
-        """Choose the factor on the peak learning rates, 0 or more. By default it rises, then falls to 0, linearly."""
+        """Choose the factor on the peak learning rates of this step: a number, 0 or more.
+
+        By default it rises in a straight line in the warm-up, then falls to 0 in another.
+        """
 
     @decide
     def augment(self, task: Task, batch: Batch) -> Batch:
-        """Change the tokens of a training batch: the same examples in another form. By default it stays as it is."""
+        """Change the tokens of a training batch: return the same examples in another form."""
 
     @decide
     def embed(self, model: MultitaskModel, batch: Batch) -> Tensor:
@@ -184,7 +187,10 @@ class Hooks:
 
     @decide
     def encode(self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
-        """Compute the vectors that the task's head reads, `[texts, width]`; a pair read apart has two, side by side."""
+        """Compute the vectors that the task's head reads: `[texts, width]`.
+
+        A pair read apart has two, side by side. Where words are predicted, there is one for each.
+        """
 
     @decide
     def predict(self, model: MultitaskModel, task: Task, batch: Batch, vectors: Tensor) -> Tensor:
@@ -240,7 +246,7 @@ class Hooks:
 
     @notify
     def clipped(self, model: MultitaskModel, optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
-        """Change the gradient that the optimizer steps with. `norm`, a scalar, is what it was before clipping."""
+        """Change the clipped gradient, before the optimizer's step. `norm` is that before clipping."""
 
     @notify
     def after_step(

@@ -20,7 +20,18 @@ from regkit.tasks.objectives import Binary
 from regkit.tasks.task import Stage, Task
 from regkit.testing import tiny_task, tiny_tasks, tiny_trainer
 
-NOTIFY = {"build", "prepare", "begin_run", "before_step", "skipped", "after_step", "evaluated", "logged", "end_run"}
+NOTIFY = {
+    "build",
+    "prepare",
+    "begin_run",
+    "before_step",
+    "skipped",
+    "clipped",
+    "after_step",
+    "evaluated",
+    "logged",
+    "end_run",
+}
 HOOKS = {name for name in vars(Hooks) if not name.startswith("_")}
 
 
@@ -108,6 +119,11 @@ def test_a_wrapper_without_return_is_named(hook: str) -> None:
         ("extra_losses", {"a\nb": torch.ones(())}, "as a name; a name is printable text."),
         ("make_optimizer", torch.optim.LBFGS([nn.Parameter(torch.ones(1))]), "it needs a torch optimizer whose step"),
         ("task_loss", 1.5, "returns 1.5, of type float; it needs a scalar tensor"),
+        ("schedule", -0.5, "returns -0.5, of type float; it needs a finite number, 0 or more."),
+        ("schedule", float("nan"), "returns nan, of type float; it needs a finite number, 0 or more."),
+        ("schedule", torch.ones(()), "returns a tensor of shape []; it needs a finite number, 0 or more."),
+        ("augment", torch.ones(3), "returns a tensor of shape [3]; it needs a Batch of the same examples."),
+        ("encode", torch.ones(3), "returns a tensor of shape [3]; it needs a tensor of real numbers, [texts, width]."),
         ("embed", torch.ones(3), "returns a tensor of shape [3]; it needs a tensor of real numbers, [tokens, width]."),
         ("stages", Stage("x", []), "of type Stage; it needs a list of stages."),
         ("tasks", [1], "returns a list of 1 int; it needs a list of tasks."),

@@ -82,7 +82,7 @@ def test_tasks_without_a_class_and_a_vector_for_each_example_are_refused_by_name
         prepare(trainer.hook, trainer.model, stage, found)
     assert f"'supcon' is not for task '{name}'" in str(caught.value)
     assert str(caught.value).endswith("Name those it is for: supcon:tasks=classes.")
-    assert ("whose pairs are read apart" in str(caught.value)) == (TASKS[name].pair_mode == "bi_encoder")
+    assert ("whose pairs are read apart" in str(caught.value)) == (name in ("features", "ranks"))
 
 
 def test_equal_vectors_give_the_logarithm_of_the_number_of_others() -> None:

@@ -27,9 +27,10 @@ def weighted(objective: OfWeights, labels: Tensor, given: Literal["balanced"] | 
 
 
 def balanced(objective: OfWeights, labels: Tensor, power: float = 1.0) -> OfWeights:
-    """Give each class the weight n^-power of its n examples, scaled to a mean of 1 over the examples with these labels.
+    """Give each class the weight n^-power of its n examples, scaled to a mean of 1 over examples.
 
-    A power of 1 makes all classes count the same together, 0 all examples. A class without any counts as if it had one.
+    They are those with these labels. A power of 1 makes all classes count the same together, 0 all examples. A class
+    without any counts as if it had one.
     """
     return _scaled(objective, labels, _count(objective, labels).double().clamp(min=1) ** -power)
 
