@@ -28,7 +28,7 @@ def plan(experiment: Experiment) -> list[str]:
     if isinstance(adapter := experiment.model.encoder, Adapter):
         way = "on packed tokens" if adapter.packed else "with padding inside"
         lines.append(f"  {adapter.family}, run by transformers {way}")
-    lines += _apart(experiment)
+    lines += _apart(experiment) + _built(experiment)
     lines += [f"  its head of {name}: {said}" for name, said in experiment.heads.items()]
     if trainer.processes.count > 1:
         lines.append(f"processes: {trainer.processes.count}, each with its share of every batch")
@@ -77,6 +77,17 @@ POOLED["max"] = "the largest of its hidden states"
 
 def _pooled(experiment: Experiment) -> str:
     return f"a text is {POOLED[experiment.model.pooling]}"
+
+
+def _built(experiment: Experiment) -> list[str]:
+    """Say which plugins have changed the model's modules, and how many weights they leave to train."""
+    model = experiment.model
+    if model.built is None:
+        return []
+    weights = dict(model.named_parameters())
+    trained = sum(weight.numel() for name, weight in weights.items() if name not in model.frozen)
+    share = percent(trained / max(1, sum(weight.numel() for weight in weights.values())))
+    return [f"  built by {' and '.join(model.built.plugins)}: at most {trained} weights are trained, {share} % of all"]
 
 
 def _apart(experiment: Experiment) -> list[str]:

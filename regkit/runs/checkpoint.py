@@ -148,6 +148,14 @@ def moment(state: State) -> tuple[MultitaskModel, dict[str, Any]]:
     return model, training
 
 
+def rehearse(state: State) -> None:
+    """Try in memory what `save` would write now. Raises PluginError or RunError for what cannot be kept."""
+    model, training = moment(state)
+    packing.encode(training)
+    if model.built:
+        merge(model)
+
+
 def not_finite(weights: Mapping[str, Tensor], training: Mapping[str, Any]) -> str:
     """Name the first weight or number of the training state that is not finite; nothing if all are."""
     for name, tensor in (weights | training.get("model", {})).items():

@@ -12,8 +12,7 @@ from typing import IO, Any
 from regkit.base.files import point, write
 from regkit.hooks.following import flatten
 from regkit.hooks.spec import Ending
-from regkit.model.built import merge
-from regkit.runs import checkpoint, environment, manifest, packing
+from regkit.runs import checkpoint, environment, manifest
 from regkit.runs.disk import older_states
 from regkit.runs.experiment import Experiment
 from regkit.runs.finished import declared, digests
@@ -139,10 +138,7 @@ class FolderSink(Sink):
             note_latest(self.folder, self.say)
 
     def rehearse(self) -> None:
-        model, training = checkpoint.moment(self.experiment.trainer.state)
-        packing.encode(training)
-        if model.built:
-            merge(model)
+        checkpoint.rehearse(self.experiment.trainer.state)
 
     def log(self, record: Mapping[str, Any]) -> None:
         self._log.write(record)

@@ -4,6 +4,7 @@ The plugins are a stranger's: a bottleneck (Houlsby et al., 2019), a LoRA, a hea
 """
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,17 +14,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
+from torch import nn
 
 import regkit as library
-from regkit import Batch, EncoderError, RunError, Settings, Tokenizer, load_encoder
+from regkit import (
+    Batch,
+    ConfigError,
+    EncoderError,
+    MultitaskModel,
+    PluginError,
+    RunError,
+    Settings,
+    Tokenizer,
+    hookimpl,
+    load_encoder,
+)
 from regkit.base.files import follow
 from regkit.cli.app import main
 from regkit.hooks import catalog
-from regkit.runs import resume
+from regkit.model.built import merge
+from regkit.runs import checkpoint, resume
 from regkit.runs.average import average
+from regkit.runs.export.source import Source
 from regkit.runs.manifest import digest, seal
 from regkit.runs.resumable import newest
+from regkit.testing import tiny_tasks, tiny_trainer
+from regkit.testing.tiny import tiny_tokenizer
 from tests.cli.test_bad_input import is_one_sentence
 from tests.distributed.test_processes import ends, start
 from tests.helpers import SHAPE, VOCABULARY, regkit, slow_but, with_stranger, write_encoder, write_tasks
@@ -146,11 +162,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def short(place: Path, plugins: dict[str, Any], **more: Any) -> Settings:
+    """A run of six updates, scored before and after them."""
+    return settings(place, plugins, **{"tasks": ["mood", "same"], "steps": 6, **more})
+
+
 def trained(place: Path, name: str, seed: int = 0) -> Path:
     """A run with one of the plugins, made once."""
     folder = place / f"{name}-{seed}"
     if not folder.exists():
-        assert go(folder, settings(place, {name: {}}, seed=seed))
+        assert go(folder, short(place, {name: {}}, seed=seed))
     return folder
 
 
@@ -182,8 +203,8 @@ QUICK, NAMES = "bottleneck", list(PLUGINS)
 @pytest.mark.parametrize("name", slow_but(NAMES, [QUICK]))
 def test_a_run_that_is_killed_goes_on_bit_for_bit(place: Path, tmp_path: Path, name: str) -> None:
     parts = tmp_path / "parts"
-    assert not go(parts, settings(place, {name: {}}), stop=4)
-    assert go(parts, settings(place, {name: {}}))
+    assert not go(parts, short(place, {name: {}}), stop=4)
+    assert go(parts, short(place, {name: {}}))
     assert tensors(parts) == tensors(trained(place, name))
 
 
@@ -221,7 +242,7 @@ def test_an_encoder_is_read_with_the_modules_merged_or_not_at_all(place: Path, t
         assert ran.status == 2
         is_one_sentence(ran)
         with pytest.raises(ValueError, match="regkit"):
-            transformers.AutoModel.from_pretrained(best)
+            pytest.importorskip("transformers").AutoModel.from_pretrained(best)
         return
     encoder = load_encoder(best).eval()  # type: ignore[attr-defined]
     wanted = model.encoder.encode(model.encoder.embed(batch), batch)
@@ -290,6 +311,63 @@ def test_a_plugin_that_is_gone_or_of_another_form_is_one_sentence(place: Path, t
             library.load(copied(place, "bottleneck", tmp_path / str(number), change), device="cpu")
 
 
+def attending(model: MultitaskModel) -> None:
+    model.encoder.layers[0].attention = nn.Sequential(model.encoder.layers[0].attention)
+
+
+class Counts(nn.Linear):
+    """A layer with state that is no tensor."""
+
+    def get_extra_state(self) -> object:
+        return {"calls": 3}
+
+    def set_extra_state(self, state: object) -> None: ...
+
+
+class Unmerged(nn.Linear):
+    """A layer whose merge is wrong."""
+
+    def merged(self) -> nn.Module:
+        raise KeyError("weight")
+
+
+def put(kind: type[nn.Linear]) -> Callable[[MultitaskModel], None]:
+    def change(model: MultitaskModel) -> None:
+        model.encoder.pooler = kind(model.encoder.width, model.encoder.width)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            put(Counts),
+            "'encoder.pooler._extra_state' in the model's state is no tensor; of plugins' modules, only tensors",
+        ),
+        (put(Unmerged), "merged of the module 'encoder.pooler' failed, so that no checkpoint can be written: KeyError"),
+    ],
+)
+def test_modules_that_no_checkpoint_holds_are_refused_before_the_first_update(
+    change: Callable[[MultitaskModel], None], says: str
+) -> None:
+    builder = type("Builder", (), {"build": hookimpl(lambda self, model: change(model))})()
+    run = tiny_trainer({"builder": builder}, tasks=tiny_tasks()[:1])
+    with pytest.raises(PluginError, match=re.escape(says)):
+        checkpoint.rehearse(run.state)
+
+
+def test_another_attention_is_exported_by_no_format() -> None:
+    builder = type("Builder", (), {"build": hookimpl(lambda self, model: attending(model))})()
+    model = tiny_trainer({"builder": builder}, tasks=tiny_tasks()[:1]).model
+    source = Source(Path(), Settings(), tiny_tokenizer(), merge(model), model, tiny_tasks()[:1], 32)
+    for form in ("hf", "onnx"):
+        with pytest.raises(
+            ConfigError, match=f"'builder' in the encoder .* so that {form} cannot hold it; no format has"
+        ):
+            source.check_form(source.tasks[0], form)
+
+
 def test_a_class_that_is_not_installed_can_be_handed_in(place: Path, tmp_path: Path) -> None:
     folder = copied(
         place, "bottleneck", tmp_path / "run", lambda plugins: plugins.update(mine=plugins.pop("bottleneck"))
@@ -302,7 +380,7 @@ def test_a_class_that_is_not_installed_can_be_handed_in(place: Path, tmp_path: P
 @pytest.mark.slow
 @pytest.mark.parametrize("teacher", ["ema", "bregman"])
 def test_a_copy_of_the_model_has_the_modules_and_resumes_bit_for_bit(place: Path, tmp_path: Path, teacher: str) -> None:
-    wanted = settings(place, {"small_lora": {}, "bottleneck": {}, teacher: {}}, save_steps=2)
+    wanted = short(place, {"small_lora": {}, "bottleneck": {}, teacher: {}}, save_steps=2)
     assert go(tmp_path / "whole", wanted)
     assert not go(tmp_path / "parts", wanted, stop=3)
     assert go(tmp_path / "parts", wanted)
@@ -329,6 +407,7 @@ def approx(scores: dict[str, dict[str, float]]) -> dict[str, Any]:
 @pytest.mark.slow
 def test_an_encoder_of_transformers_keeps_the_modules_too(place: Path, tmp_path: Path) -> None:
     """ModernBERT has no matrices of ours: what is replaced is its feed-forward layer and, merged, its attention."""
+    transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     shape: dict[str, Any] = {**SHAPE, "vocab_size": len(VOCABULARY), "max_position_embeddings": 64, "pad_token_id": 0}
     more = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
@@ -336,7 +415,7 @@ def test_an_encoder_of_transformers_keeps_the_modules_too(place: Path, tmp_path:
     Tokenizer.load(place / "encoder").save(tmp_path / "modern")
     lora = {"matrices": ["Wqkv"], "rank": 2}
     for name, plugins in {"merged": {"lora": lora}, "hidden": {"lora": lora, "deep": {}}}.items():
-        wanted = settings(place, plugins, encoder=str(tmp_path / "modern"), pooling="mean")
+        wanted = short(place, plugins, encoder=str(tmp_path / "modern"), pooling="mean")
         assert go(tmp_path / name, wanted)
         assert not go(tmp_path / f"{name}-parts", wanted, stop=3)
         assert go(tmp_path / f"{name}-parts", wanted)
