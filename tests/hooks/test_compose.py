@@ -132,7 +132,7 @@ def test_all_answers_are_collected_in_the_order_of_the_command_line() -> None:
 
 def answer_with(name: str) -> Callable[..., Any]:
     def extra_losses(self: object) -> Mapping[str, torch.Tensor]:
-        return {name: torch.tensor(1.0)}
+        return {name: torch.tensor(1.0, requires_grad=True)}
 
     return extra_losses
 
