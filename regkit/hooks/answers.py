@@ -128,8 +128,11 @@ def _check_named(owner: str, hook: str, answer: object) -> None:
 
 
 def _detached(term: Tensor) -> bool:
-    """Whether a term has no gradient and is not 0, as one is that has nothing to say of a batch."""
-    return torch.is_grad_enabled() and not term.requires_grad and bool(term)
+    """Whether a term has no gradient, and is not 0, as one is that has nothing to say of a batch.
+
+    One that is not finite is found, and told, where the loss is.
+    """
+    return torch.is_grad_enabled() and not term.requires_grad and bool(term.isfinite() and term)
 
 
 def check_gradient(owner: str, hook: str, answer: Any, sources: Iterable[object]) -> None:
