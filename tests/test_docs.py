@@ -47,7 +47,7 @@ def test_every_plugin_has_a_card_with_each_option_and_its_default(name: str) -> 
     assert card.startswith(f"# {name}\n")
     assert "**Cost.**" in card
     assert re.search(r"\*\*When (not )?to use it\.\*\*", card)
-    rows = dict(re.findall(r"^\| `(\w+)` \| (\S[^|]*?) \|", card, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\S+|\[[^|]*\]) \|", card, re.MULTILINE))
     options = catalog.options(catalog.load_class(name))
     defaults = {
         key: "needed" if option.default is dataclasses.MISSING else str(option.default)
