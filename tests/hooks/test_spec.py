@@ -12,6 +12,7 @@ from tests.helpers import Both
 
 NAMES = [name for name in vars(Hooks) if not name.startswith("_")]
 ELSEWHERE = {
+    "build",
     "tasks",
     "build",
     "measure",
