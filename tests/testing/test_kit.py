@@ -11,8 +11,20 @@ import pytest
 
 from regkit.base.errors import PluginError
 from regkit.hooks import catalog
-from regkit.testing import PROMISES, SLOW_PROMISES, Finding, Kit, NotApplicableError, SkippedError, checks, kit
+from regkit.testing import (
+    PROMISES,
+    SLOW_PROMISES,
+    Finding,
+    Kit,
+    NotApplicableError,
+    SkippedError,
+    checks,
+    kit,
+    processes,
+    tiny_tasks,
+)
 from regkit.testing.kit import Check, counts, factory_of, status
+from regkit.testing.processes import two_processes_are_one
 from tests.helpers import slow_but, with_stranger
 from tests.testing.faults import FAULTS, RIGHT, ActsNowhere, BatchStatistic, OtherLoss
 
@@ -137,6 +149,13 @@ def test_a_plugin_that_no_other_process_can_read_is_skipped_there() -> None:
     (said,) = found(Local, "two_processes_are_one")
     assert said.outcome == "skipped"
     assert said.reason.startswith("the plugin cannot be sent to another process")
+
+
+def test_processes_that_do_not_end_are_ended_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "PATIENCE", 0.01)
+    said = kit.finding("two", two_processes_are_one, lambda: {"mine": OtherLoss()}, tiny_tasks)
+    assert said.outcome == "skipped"
+    assert "did not end within 0.01 seconds" in said.reason
 
 
 WITH = [] if "regkit" in entry_points(group="pytest11").names else ["-p", "regkit.testing.pytest_plugin"]
