@@ -14,7 +14,6 @@ NAMES = [name for name in vars(Hooks) if not name.startswith("_")]
 ELSEWHERE = {
     "build",
     "tasks",
-    "build",
     "measure",
     "skipped",
     "begin_run",

@@ -12,7 +12,7 @@ from scipy.special import expit
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from torch import Tensor
-from torch.distributions import Bernoulli, Categorical, kl_divergence
+from torch.distributions import Categorical, kl_divergence
 from torch.nn import functional as F
 
 from regkit.tasks.batch import Batch
@@ -88,8 +88,9 @@ def slow_divergence(objective: Objective, output: Tensor, other: Tensor) -> Tens
             pairs = zip(chances(objective, one), chances(objective, two), strict=True)
             found.append(sum((p - q) * (p.log() - q.log()) for p, q in pairs))
         else:
-            law = Bernoulli if isinstance(objective, Binary | Multilabel) else Categorical
-            p, q = law(logits=one), law(logits=two)
+            if isinstance(objective, Binary | Multilabel):  # torch's Bernoulli takes a chance of 1 - 1e-17 for 1
+                one, two = (torch.stack([torch.zeros_like(each), each], -1) for each in (one, two))
+            p, q = Categorical(logits=one), Categorical(logits=two)
             found.append((kl_divergence(p, q) + kl_divergence(q, p)).mean())  # over labels, where there are several
     return sum(found) / len(found)
 
