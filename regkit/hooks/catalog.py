@@ -306,14 +306,17 @@ def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any
 
 
 def held(name: str, plugin: Any) -> dict[str, Any]:
-    """Read all options that a plugin holds, in a form that JSON has. Raises PluginError for one that has none."""
+    """Read all options that a plugin holds, in a form that JSON has, with the code of one in a file.
+
+    Raises PluginError for an option that JSON has no form for.
+    """
     known = fields(plugin) if is_dataclass(plugin) else ()  # a plugin without options need not be one inside a test
     options = {each.name: getattr(plugin, each.name) for each in known if each.init}
     try:
         found: dict[str, Any] = to_jsonable_python(options, inf_nan_mode="strings")
     except PydanticSerializationError as error:
         raise PluginError(f"'{name}' has an option that no checkpoint can record: {last_line(error)}.") from None
-    return found
+    return noted(name, found)
 
 
 def strengths(plugin: object) -> Mapping[str, float]:

@@ -88,7 +88,7 @@ def _composition(folder: Path) -> Composition | None:
 
 def _make(folder: Path, name: str, options: Mapping[str, Any]) -> Any:
     owner = f"{folder} has modules that plugin '{name}' put in"
-    if name not in {**catalog.installed(), **catalog.handed(), **catalog.files()}:
+    if catalog.CODE not in options and name not in {**catalog.installed(), **catalog.handed()}:
         raise RunError(
             f"{owner}, and no plugin of that name is installed: install its package, or hand its class to regkit.load by "
             "plugins=[...]."

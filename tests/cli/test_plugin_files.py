@@ -8,6 +8,26 @@ import pytest
 from tests.helpers import Ran, regkit, write_encoder, write_tasks
 from tests.hooks.test_files import MINE
 
+SCALED = """
+from dataclasses import dataclass
+import torch
+from regkit import hookimpl
+
+class Scaled(torch.nn.Module):
+    def __init__(self, layer, width):
+        super().__init__()
+        self.layer, self.scale = layer, torch.nn.Parameter(torch.ones(width))
+
+    def forward(self, *given):
+        return self.scale * self.layer(*given)
+
+@dataclass
+class Scales:
+    @hookimpl
+    def build(self, model):
+        for place, layer in enumerate(model.encoder.layers):
+            model.encoder.layers[place] = Scaled(layer, model.encoder.width)
+"""
 MORE = ("--data", "data", "--encoder", "encoder", "--steps", 1, "--measure-every", 0)
 
 
@@ -57,6 +77,18 @@ def test_a_config_alone_runs_no_code_and_a_command_may_run_other_code(place: Pat
 def test_what_one_command_may_run_another_may_not(place: Path) -> None:
     assert train(place, "-p", "mine.py", *MORE, "--dry-run").status == 0
     assert "there is no plugin 'my_pull'" in train(place, "-p", "my_pull", *MORE, "--dry-run").err
+
+
+@pytest.mark.slow
+def test_a_model_with_modules_of_a_file_is_scored_where_the_command_names_the_same_code(place: Path) -> None:
+    (place / "scaled.py").write_text(SCALED, encoding="utf8")
+    assert train(place, "-p", "./scaled.py", *MORE, "--output", "scaled").status == 0
+    assert f"to run that code, add -p {place / 'scaled.py'}:Scales" in regkit("eval", "scaled", cwd=place).err
+    assert regkit("eval", "scaled", "-p", "scaled.py", cwd=place).status == 0
+    (place / "scaled.py").write_text(SCALED + "# changed\n", encoding="utf8")
+    changed = regkit("eval", "scaled", "-p", "scaled.py", cwd=place)
+    assert changed.status == 2
+    assert "scaled.py is not the code that the run began with" in changed.err
 
 
 @pytest.mark.slow
