@@ -73,8 +73,12 @@ def _score(row: Row, column: Column) -> Cell:
 
 
 def _mean(entry: Entry) -> str:
-    spread = f" \N{PLUS-MINUS SIGN} {fixed(entry.deviation)}" if entry.deviation == entry.deviation else ""
-    return f"{fixed(entry.mean)}{spread}"
+    """Write a mean, and the deviation with as many decimals."""
+    mean, deviation = fixed(entry.mean), entry.deviation
+    if deviation != deviation:
+        return mean
+    spread = fixed(deviation) if "e" in mean else f"{deviation:.{len(mean.partition('.')[2])}f}"
+    return f"{mean} \N{PLUS-MINUS SIGN} {spread}"
 
 
 def _differences(table: Table) -> list[Block]:
