@@ -150,6 +150,7 @@ def test_a_run_that_fails_is_shown_with_its_sentence_and_tried_again_by_the_same
     assert states == ["finished", "failed"]
 
 
+@pytest.mark.slow
 def test_data_that_changed_since_the_first_runs_is_not_mixed_into_their_table(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "data", tmp_path / "data")
     shutil.copytree(place / "encoder", tmp_path / "encoder")
@@ -174,6 +175,7 @@ def test_commands_that_begin_a_study_at_the_same_time_lose_no_row(place: Path, t
     assert {each.row for each in results(tmp_path / "study")} == {"plain", "smart", "dropout=0"}
 
 
+@pytest.mark.slow
 def test_what_a_command_that_is_refused_would_have_begun_is_not_there(place: Path, tmp_path: Path) -> None:
     words = [
         "ablate",

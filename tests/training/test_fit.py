@@ -114,7 +114,7 @@ def small(batch: Batch) -> bool:
     return size(batch.example_lengths) <= LIMIT or len(batch) == 1
 
 
-@pytest.mark.parametrize("where", slow_but(WHERE, ["recompute", "evaluation"]))
+@pytest.mark.parametrize("where", slow_but(WHERE, ["recompute"]))
 @pytest.mark.parametrize(
     "plugins", slow_but([("smart", "bregman", "ema"), ("rrobin", "pcgrad")], [("rrobin", "pcgrad")]), ids=" ".join
 )
