@@ -52,7 +52,15 @@ def mark(value: object, depth: int = DEEPEST) -> object:
 def parts(value: object) -> Mapping[str, object]:
     """List the attributes of an object by name, without what it derives from them when it is asked."""
     derived = {name for name, found in vars(type(value)).items() if type(found).__name__ == "cached_property"}
-    return {name: part for name, part in vars(value).items() if name not in derived}
+    found = {name: part for name, part in getattr(value, "__dict__", {}).items() if name not in derived}
+    return found | {name: getattr(value, name) for name in _slots(type(value)) if hasattr(value, name)}
+
+
+def _slots(kind: type) -> list[str]:
+    """List the names of the attributes that a class keeps in slots, with those of its bases."""
+    slots = [vars(each).get("__slots__", ()) for each in kind.__mro__]
+    names = [name for each in slots for name in ([each] if isinstance(each, str) else each)]
+    return [name for name in names if not name.startswith("__")]
 
 
 def state_of(generator: object) -> object:

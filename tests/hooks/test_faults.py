@@ -4,6 +4,7 @@ import copy
 import json
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -408,3 +409,20 @@ def test_the_command_says_what_was_noticed_and_notes_it(
     assert ran.status == 0
     assert [each.startswith(said) for each in warnings].count(True) == 1
     assert (ran.out + ran.err).count(f"warning: {said}") == 2  # when it is noticed, and in the summary
+
+
+@dataclass(slots=True)
+class Slotted:
+    """A plugin whose attributes stand in slots, and which forgets its state."""
+
+    steps: int = field(default=0, init=False)
+
+    @hookimpl
+    def after_step(self) -> None:
+        self.steps += 1
+
+
+def test_a_plugin_with_slots_is_watched_as_any_other() -> None:
+    trainer, composition = tiny_run({"x": Slotted()}, tiny_tasks()[:1], steps=2)
+    trainer.train()
+    assert any("changes `steps`, which no checkpoint keeps" in said for said in composition.watch.said)

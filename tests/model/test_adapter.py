@@ -21,13 +21,14 @@ from regkit.runs import checkpoint
 from regkit.tasks.batch import Batch
 from regkit.tasks.objectives import MaskedWords
 from regkit.tasks.task import Task
-from regkit.testing import PROMISES, tiny, tiny_tasks
+from regkit.testing import tiny, tiny_tasks
 from tests.cli.test_bad_input import is_one_sentence
 from tests.distributed.test_processes import ends, start
 from tests.helpers import VOCABULARY, regkit, slow_but, write_tasks
 from tests.model.foreign_families import FOREIGN, foreign_model, write_foreign, write_vocabulary
 from tests.model.test_families import packed, padded_run
 from tests.runs.test_resume import exact
+from tests.testing.test_promises import OF_A_STEP
 
 FAMILIES = slow_but(FOREIGN, ["modernbert", "deberta-v2", "albert"])
 TRAINED = ["modernbert", "deberta-v2"]  # one of each way
@@ -302,7 +303,7 @@ def test_a_plugin_that_asks_for_layers_is_refused_where_they_share_weights(
     assert not (places["albert"] / "runs").exists()
 
 
-@pytest.mark.parametrize("promise", PROMISES)
+@pytest.mark.parametrize("promise", OF_A_STEP)
 @pytest.mark.parametrize("family", slow_but(TRAINED, []))
 @pytest.mark.parametrize("plugin", ["smart", "bregman", "ema", "freelb", "pcgrad"])
 def test_a_plugin_keeps_every_promise(
