@@ -19,12 +19,11 @@ from regkit import (
     Multilabel,
     MultitaskModel,
     Ordinal,
-    PluginError,
     SoftLabels,
     Task,
     Tuned,
+    check_tasks,
     hookimpl,
-    nearest,
 )
 
 OfClasses = Binary | Classification | Multilabel | Ordinal | SoftLabels
@@ -41,14 +40,7 @@ class LabelSmoothing:
 
     @hookimpl
     def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
-        able = [task.name for task in tasks if isinstance(task.objective, OfClasses)]
-        for name in self.tasks:
-            if name not in model.heads:
-                raise PluginError(f"'label_smoothing' knows no task '{name}'. {nearest(name, model.heads)}")
-        for name in (task.name for task in tasks if self._smooths(task)):
-            if name not in able:
-                remedy = f"Name those it can: label_smoothing:tasks={','.join(able)}" if able else "Leave it out"
-                raise PluginError(f"'label_smoothing' cannot smooth the score of task '{name}'. {remedy}.")
+        check_tasks("label_smoothing", self.tasks, tasks, model, lambda task: isinstance(task.objective, OfClasses))
 
     @hookimpl
     def task_loss(self, task: Task, batch: Batch, output: Tensor) -> Tensor:

@@ -58,7 +58,10 @@ def allowed(text: str) -> str:
 
 
 def read_plugins(texts: Iterable[str] | None) -> list[tuple[str, dict[str, Any]]]:
-    """Read --plugin: names with their options, and with the code of those in files. Raises ConfigError or PluginError."""
+    """Read --plugin: names with their options, and with the code of those in files.
+
+    Raises ConfigError or PluginError.
+    """
     parsed = parse([allowed(text) for text in texts or []])
     return [(name, catalog.noted(name, options)) for name, options in parsed]
 

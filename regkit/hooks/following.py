@@ -47,7 +47,7 @@ def numbers(record: Mapping[str, Any]) -> dict[str, float]:
 
 @dataclass
 class Bookmark:
-    """A tracker's place in a run, kept in the run's folder: under which name it knows the run, and how far it was told."""
+    """Keep a tracker's place in a run's folder: its name for the run, and how far it was told."""
 
     file: Path
     id: str = ""  # of the run in the tracker; empty where it does not know the run yet

@@ -1,4 +1,7 @@
-"""Marks: describe a value in a few words, so that a change in it shows; nothing is copied but small values."""
+"""Marks: describe a value in a few words, so that a change in it shows.
+
+Nothing is copied but small values.
+"""
 
 import random
 from collections import deque

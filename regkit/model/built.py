@@ -101,7 +101,10 @@ def _settle(module: nn.Module) -> None:
 
 
 def without_plugins(model: "MultitaskModel") -> "MultitaskModel":
-    """Make a model that needs no plugins and computes the same; if modules cannot be merged, return the model itself."""
+    """Make a model that needs no plugins and computes the same.
+
+    If modules cannot be merged, it is the model itself.
+    """
     merged = merge(model) if model.built else model
     if merged is model or not is_plain(merged):
         return model

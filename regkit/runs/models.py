@@ -54,9 +54,9 @@ def assemble(
 
 
 def fill(folder: Path, model: MultitaskModel, build: Callable[[], object]) -> None:
-    """Give a model, whose encoder was read from a checkpoint, all other weights; `build` lets plugins put modules in.
+    """Give a model, whose encoder was read from a checkpoint, all its other weights.
 
-    Raises RunError if heads or modules are not those of the checkpoint.
+    `build` lets plugins put modules in. Raises RunError if heads or modules are not those of the checkpoint.
     """
     known = recorded(folder)
     if not known:
@@ -71,7 +71,10 @@ def fill(folder: Path, model: MultitaskModel, build: Callable[[], object]) -> No
 
 
 def recorded(folder: Path) -> Recorded:
-    """Read which plugins have put modules into the model of a checkpoint. Raises RunError for a damaged record."""
+    """Read which plugins have put modules into the model of a checkpoint.
+
+    Raises RunError for a damaged record.
+    """
     found = entry(folder).get(PLUGINS, {})
     if not isinstance(found, dict) or not all(isinstance(options, dict) for options in found.values()):
         raise RunError(

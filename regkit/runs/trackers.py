@@ -1,4 +1,4 @@
-"""Trackers: tell which plugins of a run only follow it, and leave out those that cannot be had here any more."""
+"""Trackers: tell which plugins only follow a run, and leave out those that are gone."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -19,10 +19,10 @@ def is_tracker(name: str, run: Path) -> bool:
 
 
 def leave_out_missing(run: Path, settings: Settings, named: Collection[str] = ()) -> tuple[Settings, list[str]]:
-    """Leave out the trackers of a run that cannot be made here, and say which: they take no part in its training.
+    """Leave out the trackers of a run that cannot be made here, and say which.
 
-    Those that are `named` by the user stay, so that the run is refused without them. Raises PluginError for a plugin that
-    is not installed and that the run does not know as a tracker.
+    They take no part in its training. Those that are `named` by the user stay, so that the run is refused without them.
+    Raises PluginError for a plugin that is not installed and that the run does not know as a tracker.
     """
     plugins, said = dict(settings.plugins), list[str]()
     for name, options in settings.plugins.items():

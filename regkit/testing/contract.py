@@ -1,4 +1,4 @@
-"""Contract: promises about what hooks may do beside answering, and about the terms and teachers of a plugin."""
+"""Contract: promises about what hooks do beside answering, and about a plugin's terms and teachers."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -85,7 +85,10 @@ def _is_plain(trained: Trainer, plugins: Plugins, tasks: Tasks) -> bool:
 
 
 def hooks_keep_to_their_part(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
-    """Check that hooks change no weight, gradient, mode, seed or argument that is not theirs, and draw by torch alone."""
+    """Check that hooks change nothing that is not theirs to change, and draw by torch alone.
+
+    That is weights, gradients, modes, seeds and arguments.
+    """
     misdeeds = watched(factory, tasks).misdeeds
     assert not misdeeds, in_words(misdeeds)
 

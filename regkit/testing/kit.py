@@ -1,4 +1,4 @@
-"""Kit: check a plugin for every promise, and say of each whether it was kept, broken, or not looked at, and why."""
+"""Kit: check a plugin for every promise, and say whether each was kept, broken or not looked at."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping

@@ -14,7 +14,10 @@ APART = 4.0  # a term that is so many times its size in float32, or a part of it
 
 
 def bf16_is_no_trouble(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
-    """Check that training under bf16 autocast ends with finite weights, and that no term of the loss drowns in rounding."""
+    """Check that training under bf16 autocast ends with finite weights.
+
+    No term of the loss may drown in rounding there.
+    """
     trainer = _trainer(factory, tasks, torch.bfloat16)
     trainer.train()
     for name, parameter in trainer.model.named_parameters():

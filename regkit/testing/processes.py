@@ -87,7 +87,10 @@ def _outputs(file: Path) -> list[str]:
 
 
 def main(file: Path) -> dict[str, object]:
-    """Compare, in one of several processes, what they come to with what one does. Returns what to tell the other side."""
+    """Compare, in one of several processes, what they come to with what one does.
+
+    Returns what to tell the other side.
+    """
     torch.set_num_threads(1)
     sent = file.read_bytes()
     try:
@@ -142,7 +145,10 @@ def _compare(what: str, one: Mapping[str, Tensor], other: Mapping[str, Tensor], 
 
 
 class Descent:
-    """Plain gradient descent: Adam's first steps depend on a gradient's sign alone, even that of a rounding error."""
+    """Step by plain gradient descent.
+
+    Adam's first steps depend on a gradient's sign alone, even that of a rounding error.
+    """
 
     @hookimpl
     def make_optimizer(self, model: MultitaskModel) -> torch.optim.Optimizer:

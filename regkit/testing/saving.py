@@ -15,7 +15,7 @@ from regkit.training.loop import Trainer
 
 
 def a_checkpoint_is_exact(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
-    """Check that a plugin's state goes through the files of a checkpoint: what is read back is what was written."""
+    """Check that a plugin's state is read back from a checkpoint's files as it was written."""
     with TemporaryDirectory() as place:
         saver = Saver(Path(place) / "checkpoint", at=STEPS // 2)
         saver.trainer = whole = tiny_trainer(factory(), tasks=lean(factory, tasks), observers=[saver])

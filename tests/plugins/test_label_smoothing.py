@@ -127,15 +127,15 @@ def test_without_names_every_task_is_smoothed() -> None:
         (
             list(TASKS),
             [],
-            "'label_smoothing' cannot smooth the score of task 'score'. "
-            "Name those it can: label_smoothing:tasks=classes,binary,features.",
+            "'label_smoothing' is not for task 'score', a regression task. "
+            "Name those it is for: label_smoothing:tasks=classes,binary,features.",
         ),
         (
             ["cosine", "classes"],
             ["classes", "cosine"],
-            "'label_smoothing' cannot smooth the score of task 'cosine'. Name those it can: label_smoothing:tasks=classes.",
+            "'label_smoothing' is not for task 'cosine', a regression task. Name those it is for: label_smoothing:tasks=classes.",
         ),
-        (["score"], [], "'label_smoothing' cannot smooth the score of task 'score'. Leave it out."),
+        (["score"], [], "'label_smoothing' is not for task 'score', a regression task. Leave 'label_smoothing' out."),
         (
             ["classes", "binary"],
             ["classes", "binery"],
@@ -183,8 +183,8 @@ def test_on_the_command_line_the_refusal_leaves_no_run_and_the_remedy_makes_one(
     ran = regkit(*train, "label_smoothing", cwd=tmp_path)
     assert (ran.status, ran.err) == (
         2,
-        "regkit: 'label_smoothing' cannot smooth the score of task 'near'. "
-        "Name those it can: label_smoothing:tasks=mood,same.\n",
+        "regkit: 'label_smoothing' is not for task 'near', a regression task. "
+        "Name those it is for: label_smoothing:tasks=mood,same.\n",
     )
     assert not (tmp_path / "run").exists()
     assert regkit(*train, "label_smoothing:tasks=mood,same", cwd=tmp_path).status == 0

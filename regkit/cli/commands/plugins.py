@@ -16,7 +16,7 @@ class PluginsGroup(TyperGroup):
     """A group of commands whose first word may also be the name of a plugin, to be explained."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Add the command that is left out: `plugins` and `plugins smart` are `plugins show` and `plugins show smart`."""
+        """Add the command that is left out: `plugins smart` is `plugins show smart`, and `plugins` is `plugins show`."""
         given = args[:1] and (args[0] in self.commands or args[0].startswith("-"))
         return super().parse_args(ctx, args if given else [SHOW, *args])
 
