@@ -15,7 +15,7 @@ LENGTHS = {"min": torch.min, "median": torch.median, "rmse": lambda values: valu
 def by_decomposition(rows: Tensor, scale: str) -> Tensor:
     """The sum of the rows of U V^T times a length, in the directions that the rows have."""
     left, values, right = torch.linalg.svd(rows, full_matrices=False)
-    there = values > 1e-6 * values.max()
+    there = values.square() > values.square().max() * len(rows) * torch.finfo(rows.dtype).eps
     if not there.any():
         return rows.sum(0)
     aligned = left[:, there] @ right[there]
