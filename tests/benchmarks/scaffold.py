@@ -1,4 +1,4 @@
-"""Scaffold: how long a new plugin of each kind takes to install, to pass its tests, and to train.
+"""Scaffold: how long a new plugin of each kind takes to write, install, test, check and train.
 
     python -m tests.benchmarks.scaffold FOLDER [KIND...]
 
@@ -45,22 +45,16 @@ def new_environment(folder: Path) -> Path:
 
 
 def steps(kind: KindName) -> dict[str, Sequence[str]]:
-    """List what is done with a project, in its order: the arguments of Python, beside the project."""
+    """List what is done with a new plugin, in its order: the arguments of Python."""
     more = ("-p", "rrobin:per_step=3") if kind is KindName.SURGERY else ()
+    tests = ("-q", "-p", "no:cacheprovider", "--rootdir", "project", "-c", "project/pyproject.toml", "project")
     return {
+        "new": ("regkit", "plugins", "new", NAME, "--kind", kind.value, "--output", "project"),
         "install": ("pip", "install", "--quiet", "--no-deps", "./project"),
-        "tests": (
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "--rootdir",
-            "project",
-            "-c",
-            "project/pyproject.toml",
-            "project",
-        ),
-        "ruff": ("ruff", "check", "--no-cache", "project"),
+        "tests": ("pytest", *tests),
+        "style": ("ruff", "check", "--no-cache", "project"),
+        "types": ("mypy", "--strict", "--cache-dir", "types", "project/regkit_my_own.py"),
+        "check": ("regkit", "plugins", "check", NAME),
         "train": ("regkit", "train", "-p", NAME, *more, *TRAIN),
     }
 
@@ -68,7 +62,6 @@ def steps(kind: KindName) -> dict[str, Sequence[str]]:
 def try_kind(folder: Path, kind: KindName, chosen: Sequence[str]) -> dict[str, float]:
     """Take a new plugin of a kind through the chosen steps. Returns the seconds of each."""
     folder.mkdir(parents=True)
-    write_project(folder / "project", kind)
     write_encoder(folder / "encoder")
     write_tasks(folder / "data")
     python, found = new_environment(folder / "venv"), {}

@@ -71,7 +71,7 @@ def test_a_class_does_not_hide_what_its_module_uses(name: str, kind: str) -> Non
 
 
 @pytest.mark.slow
-def test_a_new_project_installs_passes_its_tests_and_trains(tmp_path: Path) -> None:
-    took = try_kind(tmp_path / "kind", KindName.REGULARIZER, ["install", "tests", "train"])
-    assert list(took) == ["install", "tests", "train"]
+def test_a_new_project_installs_passes_its_tests_and_the_check_and_trains(tmp_path: Path) -> None:
+    took = try_kind(tmp_path / "kind", KindName.REGULARIZER, ["new", "install", "tests", "check", "train"])
+    assert list(took) == ["new", "install", "tests", "check", "train"]
     assert "my_own" in (tmp_path / "kind" / "run" / "effects.json").read_text()
