@@ -66,7 +66,9 @@ def joined(device: torch.device) -> Iterator[Processes]:
     with lost():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     yield Processes(int(os.environ["RANK"]), count, device)
-    dist.destroy_process_group()  # not after an error: the others may no longer be there
+    with lost():  # not after an error: the others may no longer be there
+        dist.barrier()  # gloo may abort a process whose peer has hung up while it still reads
+        dist.destroy_process_group()
 
 
 def speaks(message: str, *, waits: bool) -> bool:
