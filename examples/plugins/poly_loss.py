@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from regkit import Batch, MultitaskModel, Task, check_tasks, hookimpl
+from regkit import Batch, MultitaskModel, Smoothable, Task, check_tasks, hookimpl
 
 
 @dataclass
@@ -21,13 +21,14 @@ class PolyLoss:
 
     @hookimpl
     def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
-        check_tasks("poly_loss", self.tasks, tasks, model, lambda task: hasattr(task.objective, "smoothed"))
+        check_tasks("poly_loss", self.tasks, tasks, model, lambda task: isinstance(task.objective, Smoothable))
 
     @hookimpl(wrapper=True)
     def task_loss(self, task: Task, batch: Batch, output: Tensor) -> Generator[None, Tensor, Tensor]:
         loss = yield
-        if self.tasks and task.name not in self.tasks:
+        if (self.tasks and task.name not in self.tasks) or not isinstance(task.objective, Smoothable):
             return loss
+        assert batch.labels is not None
         chances = task.objective.log_probabilities(output).exp()
         targets = task.objective.smoothed(batch.labels, 0)
         if targets.dim() < chances.dim():  # of yes or no, the chance of yes

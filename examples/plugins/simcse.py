@@ -27,4 +27,4 @@ class SimCSE:
         again = model.encode(task, batch, embeddings)  # draws dropout masks of its own
         cosines = normalize(vectors.float(), dim=1) @ normalize(again, dim=1).T  # [texts, texts]
         own = torch.arange(len(cosines), device=cosines.device)
-        return {"simcse": self.weight * cross_entropy(cosines / self.temperature, own)}
+        return {"sim_cse": self.weight * cross_entropy(cosines / self.temperature, own)}
