@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Objective,
         Ordinal,
         Regression,
+        Smoothable,
         SoftLabels,
         balanced,
     )
@@ -56,7 +57,7 @@ else:  # the same names, each imported when it is first used: a test compares
             "regkit.tasks.batch": ["Batch"],
             "regkit.tasks.objectives": [
                 "Binary", "Classification", "Distributional", "MaskedWords", "Metric", "Multilabel", "Objective",
-                "Ordinal", "Regression", "SoftLabels", "balanced",
+                "Ordinal", "Regression", "Smoothable", "SoftLabels", "balanced",
             ],
             "regkit.tasks.sampling": ["apportion", "turn"],
             "regkit.tasks.task": ["Dataset", "Examples", "Split", "Stage", "Task"],
@@ -98,6 +99,7 @@ __all__ = [
     "RunError",
     "Settings",
     "Share",
+    "Smoothable",
     "SoftLabels",
     "Split",
     "Stage",

@@ -68,7 +68,9 @@ def test_every_card_belongs_to_a_plugin_and_is_in_the_index_and_the_readme() -> 
         assert f"plugins/{name}.md" in (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize(("page", "files"), [("writing-a-plugin.md", 3), ("encoders.md", 1), ("library.md", 1)])
+@pytest.mark.parametrize(
+    ("page", "files"), [("writing-a-plugin.md", 3), ("encoders.md", 1), ("library.md", 1), ("gallery.md", 5)]
+)
 def test_the_programs_of_a_page_are_those_of_the_examples(page: str, files: int) -> None:
     blocks = re.findall(r"<!-- (examples/\S+) -->\n```\w+\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
     assert len(blocks) == files

@@ -14,19 +14,13 @@ from torch import Tensor
 
 from regkit import (
     Batch,
-    Binary,
-    Classification,
-    Multilabel,
     MultitaskModel,
-    Ordinal,
-    SoftLabels,
+    Smoothable,
     Task,
     Tuned,
     check_tasks,
     hookimpl,
 )
-
-OfClasses = Binary | Classification | Multilabel | Ordinal | SoftLabels
 
 
 @dataclass
@@ -40,13 +34,13 @@ class LabelSmoothing:
 
     @hookimpl
     def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
-        check_tasks("label_smoothing", self.tasks, tasks, model, lambda task: isinstance(task.objective, OfClasses))
+        check_tasks("label_smoothing", self.tasks, tasks, model, lambda task: isinstance(task.objective, Smoothable))
 
     @hookimpl
     def task_loss(self, task: Task, batch: Batch, output: Tensor) -> Tensor:
         """Compute the loss with smoothed targets, or the objective's own for a task that is not smoothed."""
         assert batch.labels is not None
-        if not (self.smoothing and self._smooths(task) and isinstance(task.objective, OfClasses)):
+        if not (self.smoothing and self._smooths(task) and isinstance(task.objective, Smoothable)):
             return task.objective.loss(output, batch.labels)
         return task.objective.loss(output, task.objective.smoothed(batch.labels, self.smoothing))
 

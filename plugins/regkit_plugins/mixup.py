@@ -14,23 +14,17 @@ from torch import Tensor
 
 from regkit import (
     Batch,
-    Binary,
-    Classification,
-    Multilabel,
     MultitaskModel,
-    Ordinal,
     Positive,
     Regression,
     Share,
-    SoftLabels,
+    Smoothable,
     Task,
     TaskLoss,
     Tuned,
     check_tasks,
     hookimpl,
 )
-
-OfClasses = Binary | Classification | Multilabel | Ordinal | SoftLabels
 
 
 @dataclass
@@ -47,7 +41,7 @@ class Mixup:
 
     @hookimpl
     def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
-        fits = OfClasses | Regression
+        fits = Smoothable | Regression
         check_tasks("mixup", self.tasks, tasks, model, lambda task: isinstance(task.objective, fits))
 
     @hookimpl
@@ -65,7 +59,7 @@ class Mixup:
 
 def as_numbers(task: Task, labels: Tensor) -> Tensor:
     """Write labels so that they can be mixed: classes as distributions, scores as they are."""
-    return task.objective.smoothed(labels, 0.0) if isinstance(task.objective, OfClasses) else labels
+    return task.objective.smoothed(labels, 0.0) if isinstance(task.objective, Smoothable) else labels
 
 
 def mixed(values: Tensor, partners: Tensor, share: float, sides: int = 1) -> Tensor:

@@ -18,13 +18,17 @@ BROKEN = "cannot be imported"  # in place of a kind
 def plugins(name: str | None) -> None:
     """List the installed plugins by kind, with the first line of their modules, or explain one of them.
 
-    Both are read from the source: a module is imported only where its source does not tell.
+    Both are read from the source: a module is imported only where its source does not tell. Raises PluginError for a name
+    that is unknown, or comes with options.
     """
     console = Terminal()
     if name is None:
         _list(console)
         return
+    name, _, given = name.partition(":")
     first, rest = catalog.summary(name)
+    if given:
+        raise PluginError(f"'{name}' is explained with all its options; leave out '{given}'.")
     console.print(Text.assemble((name, "bold"), f"  {first}"), soft_wrap=True)
     if rest:
         console.print(f"\n{rest}", markup=False, highlight=False)

@@ -120,6 +120,12 @@ class _Loader(ExecutionLoader):
         return self.file.text
 
 
+def loaded_files() -> list[PluginFile]:
+    """List the files whose code this process has run: another one runs it before it unpickles a plugin of theirs."""
+    loaders = (getattr(module, "__loader__", None) for module in list(sys.modules.values()))
+    return [loader.file for loader in loaders if isinstance(loader, _Loader)]
+
+
 def check_record(name: str, record: object, file: PluginFile | None) -> None:
     """Raise PluginError unless the code that settings ask for is what the user lets this command run."""
     place, kind, digest = (record.get(key) if isinstance(record, dict) else None for key in ("file", "class", "sha256"))

@@ -16,6 +16,7 @@ from regkit.hooks.spec import Hooks
 ALL = tuple(name for name in vars(Hooks) if not name.startswith("_") and name not in LOG)
 FORWARD = ("augment", "embed", "encode", "predict", "task_loss", "extra_losses", "measure")  # before the backward pass
 BEGIN = ("build", "prepare", "make_optimizer")  # hooks before the first step of a stage
+UPDATE = ("combine_gradients", "before_step", "skipped", "clipped", "after_step", "evaluated")  # from the gradient on
 STEPS = tuple(hook for hook in ALL if hook not in BEGIN)
 SETTLED = tuple(hook for hook in STEPS if hook != "after_step")  # hooks that leave the weights as they are
 CHANGEABLE = ("model", "optimizer", "encoder", "tokenizer", "gradients")  # arguments that a hook may change
@@ -125,6 +126,13 @@ RULES = (
     Rule(weights, FORWARD, "changes the weight {} in place; change weights in after_step or prepare"),
     Rule(values, SETTLED, "leaves the weight {} changed; put it back, or change it in after_step or prepare"),
     Rule(trained, FORWARD, "leaves requires_grad of {} changed; put it back"),
+    Rule(
+        trained,
+        UPDATE,
+        "changes requires_grad of {}, which no checkpoint keeps, so a resumed run begins with that of prepare; to leave a "
+        "weight as it is, set its grad to None in before_step",
+        refused=False,
+    ),
     Rule(modes, STEPS, "leaves the mode of {} changed; put it back, or ask predict(..., dropout='off')"),
     Rule(
         generators,

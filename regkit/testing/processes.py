@@ -23,6 +23,7 @@ from regkit.distributed.launch import joined
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks.attach import implementations, is_wrapper
 from regkit.hooks.catalog import needs_whole_batches
+from regkit.hooks.files import loaded_files
 from regkit.hooks.spec import hookimpl
 from regkit.model import MultitaskModel
 from regkit.testing.observers import gradients_of
@@ -41,12 +42,12 @@ def two_processes_are_one(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     if whole := [name for name, plugin in factory().items() if needs_whole_batches(plugin)]:
         raise NotApplicableError(f"several processes would cut batches, which '{whole[0]}' refuses by whole_batches")
     try:
-        sent = pickle.dumps((factory(), list(tasks())))  # read by our own processes alone, a moment later
+        sent = pickle.dumps((factory(), list(tasks())))
     except Exception as error:  # whatever a plugin holds
         raise SkippedError(f"the plugin cannot be sent to another process: {error}") from None
     with TemporaryDirectory() as place:
         file = Path(place) / "sent"
-        file.write_bytes(sent)
+        file.write_bytes(pickle.dumps((loaded_files(), sent)))  # read by our own processes alone, a moment later
         said = [json.loads(line or "{}") for line in _outputs(file)]
     if failed := [each["failed"] for each in said if "failed" in each]:
         raise AssertionError(failed[0])
@@ -92,8 +93,10 @@ def main(file: Path) -> dict[str, object]:
     Returns what to tell the other side.
     """
     torch.set_num_threads(1)
-    sent = file.read_bytes()
+    files, sent = pickle.loads(file.read_bytes())
     try:
+        for each in files:
+            each.load()
         pickle.loads(sent)
     except Exception as error:
         return {"skipped": f"the plugin cannot be read in another process: {last_line(error)}"}

@@ -319,6 +319,13 @@ def test_a_plugin_is_explained_option_by_option() -> None:
     assert "task str needed Name of the task to train." in [" ".join(line.split()) for line in only]
 
 
+def test_options_of_a_plugin_to_explain_are_refused_by_name_and_not_taken_for_a_part_of_its_name() -> None:
+    ran = regkit("plugins", "smart:weight=3", cwd=Path.cwd())
+    assert ran.status == 2
+    assert "'smart' is explained with all its options; leave out 'weight=3'." in " ".join(ran.err.split())
+    assert "Did you mean 'smart'?" in regkit("plugins", "smrt:weight=3", cwd=Path.cwd()).err
+
+
 FAKE = '''
 """Fake: averages [CLS] and [/b] (Nobody, 2020).
 

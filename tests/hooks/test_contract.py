@@ -73,3 +73,13 @@ def test_the_page_of_the_contract_lists_what_is_public() -> None:
     for name in [*regkit.__all__, *(f"regkit.testing.{each}" for each in regkit.testing.__all__)]:
         assert name in listed, name
     assert f"contract {contract.CONTRACT}" in text
+
+
+def test_every_public_name_is_explained_on_a_page_and_not_only_listed() -> None:
+    contract_page = (DOCS / "contract.md").read_text(encoding="utf8")
+    before, _, after = contract_page.partition("* What can be imported from `regkit`:")
+    others = (page for page in DOCS.rglob("*.md") if page.name not in ("contract.md", "CHANGELOG.md"))
+    pages = [page.read_text(encoding="utf8") for page in others]
+    told = " ".join([before, after.partition("* What can be imported from `regkit.testing`")[2], *pages])
+    unexplained = [name for name in regkit.__all__ if not re.search(rf"\b{name}\b", told)]
+    assert not unexplained

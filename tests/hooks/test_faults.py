@@ -61,6 +61,10 @@ def shrink_unseen(model: MultitaskModel) -> None:
     weight(model).data.mul_(0.9)
 
 
+def freeze(model: MultitaskModel) -> None:
+    weight(model).requires_grad_(False)
+
+
 def look_back(self: object, loss: Tensor) -> Terms:
     loss.backward(retain_graph=True)
     return {"x": loss}
@@ -264,6 +268,10 @@ SAID: Mapping[str, tuple[Callable[[], object], str]] = {
     "forgotten state": (
         Averages,
         "after_step changes `mean`, which no checkpoint keeps, so a resumed run begins without it",
+    ),
+    "frozen in between": (
+        lambda: doing(freeze, "after_step"),
+        "after_step changes requires_grad of encoder",
     ),
     "own generator": (
         lambda: Draws(random.Random(0)),

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,9 +26,12 @@ from regkit.tasks.objectives import (
     Objective,
     Ordinal,
     Regression,
+    Smoothable,
     SoftLabels,
     defined,
 )
+from regkit.tasks.task import Task
+from regkit.testing import tiny_kinds, tiny_tasks
 
 ONE_LABEL = [
     Classification(2),
@@ -482,3 +486,18 @@ def test_a_head_on_the_scale_is_told_from_one_in_the_unit_of_the_table() -> None
     """By what `tasks.json` holds: a run from before the scale has the plain range there."""
     assert repr(Regression(0.0, 5.0)) == "Regression(low=0.0, high=5.0)"
     assert repr(Regression(0.0, 100.0)) == "Regression(low=0.0, high=100.0, scale=5)"
+
+
+@pytest.mark.parametrize("task", [*tiny_tasks(), *tiny_kinds()], ids=lambda task: task.name)
+def test_chances_and_log_probabilities_give_the_loss_of_each_example_of_every_kind_of_classes(task: Task) -> None:
+    """As the page of the nouns says; where each label is yes or no, the chances are those of yes."""
+    assert isinstance(task.objective, Smoothable) == (task.objective.kind != "regression")
+    if not isinstance(task.objective, Smoothable):
+        return
+    objective = replace(task.objective, weights=()) if hasattr(task.objective, "weights") else task.objective
+    labels, output = task.splits["train"].labels[:4], torch.randn(4, objective.width).squeeze(1)
+    log_p, chances = objective.log_probabilities(output), objective.smoothed(labels, 0.0)
+    both = chances if chances.dim() == log_p.dim() else torch.stack([1 - chances, chances], dim=-1)
+    each = -(both * log_p).sum(-1)
+    assert each.mean().item() == pytest.approx(objective.loss(output, labels).item(), rel=1e-5)
+    assert torch.equal(objective.smoothed(chances, 0.0), chances)

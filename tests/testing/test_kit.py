@@ -11,6 +11,7 @@ import pytest
 
 from regkit.base.errors import PluginError
 from regkit.hooks import catalog
+from regkit.hooks.files import PluginFile
 from regkit.testing import (
     PROMISES,
     SLOW_PROMISES,
@@ -140,6 +141,28 @@ def test_two_processes_are_started_and_compared_with_one(kind: type, outcome: st
     (said,) = found(kind, "two_processes_are_one")
     assert said.outcome == outcome
     assert outcome == "passed" or "two processes change the gradient of a batch" in said.reason
+
+
+IN_A_FILE = """
+from dataclasses import dataclass
+from regkit import hookimpl
+
+@dataclass
+class Spread:
+    @hookimpl
+    def extra_losses(self, vectors):
+        return {"spread": (vectors - vectors.mean(0)).square().mean()}
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_are_started_for_a_plugin_in_a_file_too(tmp_path: Path) -> None:
+    """Its module has no name that another process could import."""
+    (tmp_path / "spread.py").write_text(IN_A_FILE, encoding="utf8")
+    spread = PluginFile.read(str(tmp_path / "spread.py")).load()
+    said = kit.finding("two", two_processes_are_one, lambda: {"spread": spread()}, lambda: tiny_tasks()[:1])
+    assert said.outcome == "failed"
+    assert "two processes change the gradient of a batch" in said.reason
 
 
 def test_a_plugin_that_no_other_process_can_read_is_skipped_there() -> None:

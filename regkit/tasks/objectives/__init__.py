@@ -18,6 +18,7 @@ from regkit.tasks.objectives.objective import (
     Objective,
     Probabilistic,
     Scores,
+    Smoothable,
     defined,
     differ,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "Probabilistic",
     "Regression",
     "Scores",
+    "Smoothable",
     "SoftLabels",
     "balanced",
     "class_names",

@@ -90,6 +90,18 @@ class Distributional(Objective, Protocol):
 
 
 @runtime_checkable
+class Smoothable(Distributional, Protocol):
+    """An objective whose labels are classes or chances of them, so that they can be smoothed and mixed."""
+
+    def smoothed(self, labels: Tensor, share: float) -> Tensor:
+        """Write labels or chances as chances, with this share spread over all classes: labels for `loss`.
+
+        They are `[examples, classes]`; where each is yes or no, the chances of yes, in the form of the labels.
+        """
+        ...
+
+
+@runtime_checkable
 class Mixable(Objective, Protocol):
     """An objective of which several models' outputs for the same examples have a mean."""
 
