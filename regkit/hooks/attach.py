@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from regkit.base.errors import EncoderError, PluginError, RegkitError, nearest
+from regkit.base.errors import EncoderError, MisuseError, PluginError, RegkitError, nearest
 from regkit.base.failures import gone, last_line, ran_out, reason
 from regkit.base.randomness import Streams
 from regkit.hooks.answers import NAMED, check, check_all, check_gradient, same_tensors
@@ -71,20 +71,20 @@ class Attached:
         return is_wrapper(implementations(self.plugin)[hook])
 
     def methods(self) -> SimpleNamespace:
-        """Wrap the plugin's hook implementations for pluggy. Raises PluginError for one that fits no hook."""
+        """Wrap the plugin's hook implementations for pluggy. Raises MisuseError for one that fits no hook."""
         found = implementations(self.plugin)
         if unmarked := [
             hook for hook in HOOKS if hook not in found and inspect.isroutine(getattr(self.plugin, hook, None))
         ]:
-            raise PluginError(
+            raise MisuseError(
                 f"plugin '{self.name}' has a method {unmarked[0]} without @hookimpl, so it would never be called as a "
                 "hook; mark it, or give it another name."
             )
         if not found:
-            raise PluginError(f"plugin '{self.name}' attaches to no hook; mark its methods with @hookimpl.")
+            raise MisuseError(f"plugin '{self.name}' attaches to no hook; mark its methods with @hookimpl.")
         have = [name for name in ("state_dict", "load_state_dict") if hasattr(self.plugin, name)]
         if len(have) == 1:
-            raise PluginError(
+            raise MisuseError(
                 f"plugin '{self.name}' has {have[0]} alone; a run that is resumed needs both state_dict and load_state_dict."
             )
         for hook, method in found.items():
@@ -107,7 +107,7 @@ class Attached:
             given = dict(zip(names, arguments, strict=True))
             if "records" in given:
                 given["records"] = self._of_its_stages(given["records"])
-            called = Call(self.plugin, owner, hook, given)
+            called = Call(self.name, self.plugin, owner, hook, given)
             with kept(owner, hook, given), self._alone(called):
                 answer = method(*given.values())
             check(owner, hook, answer, given)
@@ -153,11 +153,11 @@ class Attached:
             if not self.acts_now(hook):
                 return (yield)
             given = dict(zip(names, arguments, strict=True))
-            called = Call(self.plugin, owner, hook, given)
+            called = Call(self.name, self.plugin, owner, hook, given)
             with kept(owner, hook, given), closing(method(*arguments)) as inner:  # closed at once
                 with self._alone(called, "before"):
                     if next(inner, inner) is inner:
-                        raise PluginError(f"{owner} does not yield.")
+                        raise MisuseError(f"{owner} does not yield.")
                 answer = yield
                 with self._alone(called, "after"):
                     try:
@@ -170,7 +170,7 @@ class Attached:
                         if hook == "extra_losses":
                             self._claim(sorted(chain(*stop.value)), chain(*answer))
                         return self._put_back(answer, stop.value) if hook == "stages" else stop.value
-                    raise PluginError(f"{owner} yields twice.")
+                    raise MisuseError(f"{owner} yields twice.")
 
         return wrapper
 
@@ -255,21 +255,21 @@ def is_wrapper(method: Any) -> bool:
 
 def _check_signature(name: str, hook: str, method: Any) -> None:
     if hook not in HOOKS:
-        raise PluginError(f"plugin '{name}' implements '{hook}', which is no hook. {nearest(hook, HOOKS)}")
+        raise MisuseError(f"plugin '{name}' implements '{hook}', which is no hook. {nearest(hook, HOOKS)}")
     if hook in DECIDE and method.regkit_impl["trylast"] and not is_wrapper(method):
-        raise PluginError(f"plugin '{name}': {hook} is marked trylast, so the default would answer before it.")
+        raise MisuseError(f"plugin '{name}': {hook} is marked trylast, so the default would answer before it.")
     if method.regkit_impl["hookwrapper"]:
-        raise PluginError(f"plugin '{name}': {hook} is a wrapper of an old kind; mark it by @hookimpl(wrapper=True).")
+        raise MisuseError(f"plugin '{name}': {hook} is a wrapper of an old kind; mark it by @hookimpl(wrapper=True).")
     if is_wrapper(method) and not inspect.isgeneratorfunction(method):
-        raise PluginError(f"plugin '{name}': the wrapper {hook} has no yield.")
+        raise MisuseError(f"plugin '{name}': the wrapper {hook} has no yield.")
     if not is_wrapper(method) and (inspect.isgeneratorfunction(method) or inspect.iscoroutinefunction(method)):
-        raise PluginError(
+        raise MisuseError(
             f"plugin '{name}': {hook} would never run; a hook with a yield is marked @hookimpl(wrapper=True)."
         )
     known = list(inspect.signature(getattr(Hooks, hook)).parameters)[1:]
     for argument in inspect.signature(method).parameters.values():
         if argument.name not in known:
             choices = nearest(argument.name, known)
-            raise PluginError(f"plugin '{name}': {hook} has no argument '{argument.name}'. {choices}")
+            raise MisuseError(f"plugin '{name}': {hook} has no argument '{argument.name}'. {choices}")
         if argument.kind is argument.KEYWORD_ONLY or argument.default is not argument.empty:
-            raise PluginError(f"plugin '{name}': {hook}: '{argument.name}' must be plain, without * or a default.")
+            raise MisuseError(f"plugin '{name}': {hook}: '{argument.name}' must be plain, without * or a default.")
