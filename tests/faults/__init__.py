@@ -190,6 +190,12 @@ LATER = {
         "a_teacher_gets_no_gradient",
         "`teacher` gathers gradients",
     ),
+    "teacher in a dictionary": said(
+        wrong.TeacherInADictionary,
+        "the model that it gives to predict gathers gradients",
+        "a_teacher_gets_no_gradient",
+        "the model that it gives to predict gathers gradients",
+    ),
     "summed loss": said(
         hook("task_loss", wrong.sum_up),
         "task_loss returns as many times the usual loss as a batch has examples: if it is",

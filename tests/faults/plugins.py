@@ -133,6 +133,20 @@ class TeacherWithGradients:
         return {"mine": task.objective.divergence(output, target)}
 
 
+@dataclass
+class TeacherInADictionary:
+    models: dict[str, MultitaskModel] = field(default_factory=dict, init=False)
+
+    @hookimpl
+    def prepare(self, model: MultitaskModel) -> None:
+        self.models = {"teacher": copy.deepcopy(model)}
+
+    @hookimpl
+    def extra_losses(self, task: Task, batch: Batch, output: Tensor, predict: Predict) -> Terms:
+        teacher = self.models["teacher"]
+        return {"mine": task.objective.divergence(output, predict(teacher.embed(batch), dropout="off", model=teacher))}
+
+
 class ModeLeftInEval:
     @hookimpl
     def extra_losses(self, model: MultitaskModel, embeddings: Tensor, output: Tensor, predict: Predict) -> Terms:
@@ -370,12 +384,15 @@ class SharedByAll:
         self.counts["steps"] += 1
 
 
+@dataclass
 class FromTheSystem:
     """Draws from what no seed of any library reaches."""
 
+    random: Any = field(default_factory=random.SystemRandom, init=False)
+
     @hookimpl
     def extra_losses(self, output: Tensor) -> Terms:
-        return {"mine": random.SystemRandom().random() * output.square().mean()}
+        return {"mine": self.random.random() * output.square().mean()}
 
 
 @dataclass

@@ -90,8 +90,13 @@ def test_one_draw_of_somebody_else_is_no_fault() -> None:
     assert run(Unlucky())[1].watch.said == []
 
 
-def test_fresh_dropout_is_no_draw_of_the_plugins_own() -> None:
-    assert run(RDrop())[1].watch.said == []
+@pytest.mark.parametrize("closely", [False, True])
+@pytest.mark.parametrize("kind", [RDrop, Bregman])
+def test_passes_inside_a_hook_draw_nothing_of_the_plugins_own(kind: type, closely: bool) -> None:
+    trainer, composition = tiny_run({"a": kind()}, tiny_tasks()[:1], steps=2)
+    composition.watch.closely = closely
+    trainer.train()
+    assert composition.watch.said == []
 
 
 @pytest.mark.parametrize("every", [0, 1, 4])
