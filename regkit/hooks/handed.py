@@ -9,8 +9,8 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from regkit.base.errors import PluginError, RegkitError, short
 from regkit.base.failures import last_line
 from regkit.hooks import catalog
-from regkit.hooks.attach import implementations
 from regkit.hooks.files import PluginFile, in_small_letters
+from regkit.hooks.implementations import implementations
 
 FORMS = "a plugin is a name such as 'smart:weight=3', a file such as './mine.py', a class, or an object of one"
 

@@ -7,9 +7,9 @@ import torch
 from regkit.base.errors import RegkitError
 from regkit.base.failures import last_line
 from regkit.hooks import catalog
-from regkit.hooks.attach import implementations
 from regkit.hooks.compose import Composition
 from regkit.hooks.following import LOG
+from regkit.hooks.implementations import implementations
 from regkit.hooks.teachers import GATHERS
 from regkit.testing.tiny import Plugins, Several, measured, tiny_run, tiny_tasks, unscored
 from regkit.testing.verdicts import Factory, NotApplicableError, Tasks, lean
