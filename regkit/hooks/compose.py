@@ -9,7 +9,7 @@ import pluggy
 
 from regkit.base.errors import PluginError, nearest
 from regkit.base.randomness import Streams
-from regkit.hooks import catalog, contract
+from regkit.hooks import contract, option_values
 from regkit.hooks.attach import Attached
 from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
@@ -55,7 +55,7 @@ class Composition:
         """Let plugins put modules into a model that was just made; the model notes which of them did."""
         builders = [name for name in self.attached if "build" in self.hooks_of(name)]
         if builders:
-            options = {name: catalog.held(name, self.plugins[name]) for name in builders}
+            options = {name: option_values.held(name, self.plugins[name]) for name in builders}
             build(model, options, lambda: self.hook.build(model=model, tasks=tasks))
 
     def check_stages(self, stages: Sequence[str]) -> None:

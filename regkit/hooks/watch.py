@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from regkit.base.errors import MisuseError
 from regkit.base.randomness import Streams, states_of
-from regkit.hooks.catalog import needs_whole_batches
 from regkit.hooks.draws import drew, own_draws
 from regkit.hooks.following import LOG
 from regkit.hooks.rules import BEGIN, RULES, Call, Rule, Sight, Values
 from regkit.hooks.spec import hookimpl
+from regkit.hooks.traits import needs_whole_batches
 
 FIRST = 3  # steps of a stage that are watched
 CUT = ("augment", "embed", "encode", "predict", "task_loss", "extra_losses")  # hooks of a micro-batch

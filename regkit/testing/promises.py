@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from regkit.base.errors import PluginError
-from regkit.hooks.catalog import needs_whole_batches, strengths
 from regkit.hooks.spec import DECIDE, hookimpl
+from regkit.hooks.traits import needs_whole_batches, strengths
 from regkit.model.built import merge
 from regkit.tasks.task import Task
 from regkit.testing import causes
