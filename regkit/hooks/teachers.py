@@ -1,4 +1,4 @@
-"""Teachers: notice models that plugins keep or ask beside the one in training, and gradients that gather there."""
+"""Teachers: notice models and modules that plugins hold, and gradients that gather there for nothing."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ from regkit.hooks.watch import Watch
 
 ASKED = "the model that it gives to predict"
 GATHERS = (
-    "plugin '{}': {} gathers gradients, which takes time and memory, and no optimizer has its weights; call "
-    "requires_grad_(False) on it, or ask it under torch.no_grad()."
+    "plugin '{}': {} gathers gradients, which takes time and memory, and no optimizer has its weights; add them in a "
+    "wrapper of make_optimizer if they shall be trained, or else call requires_grad_(False) on it."
 )
 
 
 @dataclass
 class Teachers:
-    """Looks for such models in the steps that are watched, and says it where gradients gather."""
+    """Looks, in the steps that are watched, for what plugins hold or ask beside the model in training."""
 
     watch: Watch
     stopwatch: Stopwatch  # knows which plugin is at work

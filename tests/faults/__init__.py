@@ -190,6 +190,12 @@ LATER = {
         "a_teacher_gets_no_gradient",
         "`teacher` gathers gradients",
     ),
+    "module in no optimizer": said(
+        wrong.ProjectionUntrained,
+        "`projection` gathers gradients, which takes time and memory, and no optimizer has its weights; add them in a wrap",
+        "a_teacher_gets_no_gradient",
+        "`projection` gathers gradients",
+    ),
     "teacher in a dictionary": said(
         wrong.TeacherInADictionary,
         "the model that it gives to predict gathers gradients",

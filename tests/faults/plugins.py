@@ -147,6 +147,21 @@ class TeacherInADictionary:
         return {"mine": task.objective.divergence(output, predict(teacher.embed(batch), dropout="off", model=teacher))}
 
 
+@dataclass
+class ProjectionUntrained:
+    """Has a module that no optimizer was given."""
+
+    projection: torch.nn.Linear = field(init=False)
+
+    @hookimpl
+    def prepare(self, model: MultitaskModel) -> None:
+        self.projection = torch.nn.Linear(1, 4)
+
+    @hookimpl
+    def extra_losses(self, output: Tensor) -> Terms:
+        return {"mine": self.projection(output.reshape(-1, 1)).square().mean()}
+
+
 class ModeLeftInEval:
     @hookimpl
     def extra_losses(self, model: MultitaskModel, embeddings: Tensor, output: Tensor, predict: Predict) -> Terms:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from regkit import Classification, PluginError, Predict, Task, TaskLoss, hookimpl
-from tests.faults.plugins import Terms
+from regkit import Classification, MultitaskModel, PluginError, Predict, Task, TaskLoss, hookimpl
+from tests.faults.plugins import ProjectionUntrained, Terms
 
 
 class OtherLoss:
@@ -41,6 +43,29 @@ class Reporter:
     @hookimpl
     def evaluated(self, scores: Mapping[str, Mapping[str, float]]) -> None:
         self.best = max(self.best, *(next(iter(each.values())) for each in scores.values()))
+
+
+@dataclass
+class ProjectionTrained(ProjectionUntrained):
+    """Trains its module by an optimizer of its own."""
+
+    optimizer: torch.optim.Optimizer = field(init=False)
+
+    @hookimpl
+    def prepare(self, model: MultitaskModel) -> None:
+        self.projection = torch.nn.Linear(1, 4)
+        self.optimizer = torch.optim.SGD(self.projection.parameters(), lr=0.1)
+
+    @hookimpl
+    def after_step(self) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"projection": self.projection.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.projection.load_state_dict(state["projection"])
 
 
 class ActsNowhere:

@@ -23,6 +23,7 @@ from regkit.testing.tiny import tiny_run
 from regkit.training.loop import Trainer
 from tests.faults import FAULTS
 from tests.faults.plugins import Terms, doing
+from tests.faults.right import ProjectionTrained
 from tests.helpers import regkit, with_stranger
 
 
@@ -97,6 +98,10 @@ def test_passes_inside_a_hook_draw_nothing_of_the_plugins_own(kind: type, closel
     composition.watch.closely = closely
     trainer.train()
     assert composition.watch.said == []
+
+
+def test_a_module_that_a_plugin_trains_by_an_optimizer_of_its_own_is_no_fault() -> None:
+    assert run(ProjectionTrained())[1].watch.said == []
 
 
 @pytest.mark.parametrize("every", [0, 1, 4])
