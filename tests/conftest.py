@@ -52,6 +52,13 @@ def listed() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def dtype() -> Iterator[None]:
+    """What a wrong plugin does to torch's default dtype ends with the test."""
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.fixture(scope="session")
 def course() -> Path:
     """The folder with the course's files."""

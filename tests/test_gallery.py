@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from regkit.base.errors import PluginError
-from regkit.hooks.attach import implementations
 from regkit.hooks.files import PluginFile
+from regkit.hooks.implementations import implementations
 from regkit.testing import PROMISES, NotApplicableError, tiny_kinds, tiny_tasks, tiny_trainer
 
 ROOT = Path(__file__).parents[1]

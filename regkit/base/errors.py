@@ -43,6 +43,10 @@ class PluginError(RegkitError):
     """Report a plugin that is unknown, contradicts another, or failed."""
 
 
+class MisuseError(PluginError):
+    """Report a plugin whose writer has broken the contract: no run can use it, whatever its tasks and options."""
+
+
 class RunError(RegkitError):
     """Report a run folder that is missing, in use or incomplete."""
 

@@ -8,7 +8,7 @@ import typer
 
 from regkit.cli.gather import make_importable, parse
 from regkit.cli.options import flag
-from regkit.hooks import catalog
+from regkit.hooks import catalog, option_values, uninstalled
 from regkit.runs.settings import Settings
 
 
@@ -53,7 +53,7 @@ def allowed(text: str) -> str:
     """
     if found := catalog.read_file(text):
         file, text = found
-        catalog.allow(file)
+        uninstalled.allow(file)
     return text
 
 
@@ -63,7 +63,7 @@ def read_plugins(texts: Iterable[str] | None) -> list[tuple[str, dict[str, Any]]
     Raises ConfigError or PluginError.
     """
     parsed = parse([allowed(text) for text in texts or []])
-    return [(name, catalog.noted(name, options)) for name, options in parsed]
+    return [(name, option_values.noted(name, options)) for name, options in parsed]
 
 
 def check_factory(encoder_factory: str | None) -> None:

@@ -5,9 +5,10 @@ from contextlib import suppress
 
 from regkit.cli.plan import code_run
 from regkit.cli.terminal import Terminal, print_lines
-from regkit.cli.trace import Call, Draws, Trace, answerers
+from regkit.cli.trace import Call, Trace, answerers
 from regkit.cli.trial import steps
 from regkit.hooks.compose import Composition
+from regkit.hooks.draws import Draws
 from regkit.hooks.spec import Hooks, hookimpl
 from regkit.runs.experiment import Experiment
 from regkit.runs.settings import Settings
@@ -33,7 +34,7 @@ def explained(experiment: Experiment) -> list[str]:
     lines += [f"  {hook}: {answerers(composition, hook)}" for hook in answered(composition)] or [
         "  no plugin is attached"
     ]
-    with Trace(composition, experiment.trainer.streams).watching() as watched, Draws(watched):
+    with Trace(composition, experiment.trainer.streams).watching() as watched, Draws(watched.note_draw):
         for tried in try_stages(experiment):
             lines += [f"stage {tried.stage.name}", *(f"  {line}" for line in steps(composition, tried))]
     lines += [f"kept in checkpoints: {'; '.join(_states(composition)) or 'nothing of the plugins'}"]

@@ -7,8 +7,8 @@ import torch
 
 from regkit.base.errors import PluginError
 from regkit.base.wording import percent
-from regkit.hooks import catalog
-from regkit.hooks.catalog import needs_whole_batches
+from regkit.hooks import uninstalled
+from regkit.hooks.traits import needs_whole_batches
 from regkit.model.adapter import Adapter
 from regkit.model.own import Own
 from regkit.runs.experiment import Experiment
@@ -24,7 +24,7 @@ def code_run() -> list[str]:
     """Say which files the user lets this command run the code of."""
     return [
         f"plugin {name}: running the code of {file.path}, class {file.attr}, sha256 {file.sha256[:12]}"
-        for name, file in catalog.files().items()
+        for name, file in uninstalled.files().items()
     ]
 
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from regkit.base.errors import PluginError
 from regkit.cli.terminal import Terminal
-from regkit.hooks import catalog
+from regkit.hooks import catalog, option_values
 from regkit.hooks.kinds import KINDS
 from regkit.tasks.names import FINETUNE
 
@@ -36,7 +36,7 @@ def plugins(name: str | None) -> None:
     for option in catalog.shown_options(name).values():
         default = "needed" if option.default is MISSING else str(option.default)
         table.add_row(*map(Text, (option.name, option.type, default, str(option.tuned or ""), option.meaning)))
-    table.add_row(catalog.STAGES, "list", FINETUNE, "", "The stages in which it acts.")
+    table.add_row(option_values.STAGES, "list", FINETUNE, "", "The stages in which it acts.")
     console.print()
     console.print(table)
 

@@ -6,9 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-
 from regkit.base.randomness import Streams
 from regkit.hooks.compose import Composition
 from regkit.hooks.spec import DECIDE
@@ -113,25 +110,8 @@ class Trace(Stopwatch):
             if call:
                 call.spent[owner] += self.now() - began
 
-    def note_draw(self) -> None:
+    def note_draw(self, *drawn: object) -> None:
         """Note that random numbers are drawn now, unless it is the model that a plugin calls."""
         owner, hook = self.owners[-1], self.open[-1].hook if self.open else ""
         if owner in self.composition.plugins and hook in self.composition.hooks_of(owner):
             self.draws.setdefault(owner, {})[hook] = None
-
-
-class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Tell a trace of every operation that draws random numbers. That slows each operation."""
-
-    def __init__(self, trace: Trace) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.trace = trace
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled here; to skip the compiler, torch would import it
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            self.trace.note_draw()
-        return func(*args, **(kwargs or {}))

@@ -15,7 +15,7 @@ from regkit.experiments.search.search import Search
 from regkit.experiments.study.cell import Runner
 from regkit.experiments.study.study import Study
 from regkit.experiments.study.worker import Worker
-from regkit.hooks import catalog
+from regkit.hooks import option_values
 
 
 def work(place: Place, factory: str | None, keep_weights: bool) -> None:
@@ -25,7 +25,7 @@ def work(place: Place, factory: str | None, keep_weights: bool) -> None:
     if (asked := plan.settings.encoder_factory) != factory and asked:
         raise ConfigError(f"study '{study.name}' asks to import {asked}; add {typed('--encoder-factory', asked)}.")
     for name, options in _plugins(plan):
-        catalog.check_code(name, options)
+        option_values.check_code(name, options)
     place.write(plan)
     say = partial(print_line, Terminal())
     for line in code_run():

@@ -18,7 +18,7 @@ from regkit.experiments.rows import parse_set
 from regkit.experiments.statistics.race import Race, Scores, Verdict
 from regkit.experiments.study.order import Cells, Order
 from regkit.experiments.study.results import Result
-from regkit.hooks import catalog
+from regkit.hooks import catalog, traits
 from regkit.runs.settings import Settings
 
 SEEDS = 20  # that a row may have, unless a study says otherwise
@@ -138,4 +138,4 @@ def _is_method(name: str, tasks: int) -> bool:
         return False
     hooks = set(vars(plugin))
     schedules = hooks >= SCHEDULES
-    return tasks > 1 if schedules else bool(catalog.strengths(plugin)) and "combine_gradients" not in hooks
+    return tasks > 1 if schedules else bool(traits.strengths(plugin)) and "combine_gradients" not in hooks

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from regkit.base.errors import ConfigError, PluginError, RegkitError, nearest
-from regkit.hooks import catalog
+from regkit.hooks import catalog, option_values
 from regkit.runs.elsewhere import setting_called
 from regkit.runs.settings import Settings
 
@@ -88,11 +88,13 @@ class Row:
 
 def _noted(plugins: Mapping[str, Any]) -> dict[str, Any]:
     """Note with the options of plugins in files which code it is."""
-    return {name: options if options is False else catalog.noted(name, options) for name, options in plugins.items()}
+    return {
+        name: options if options is False else option_values.noted(name, options) for name, options in plugins.items()
+    }
 
 
 def _set_text(name: str, options: Mapping[str, Any]) -> str:
-    given = ",".join(f"{key}={value}" for key, value in options.items() if key != catalog.CODE)
+    given = ",".join(f"{key}={value}" for key, value in options.items() if key != option_values.CODE)
     return f"{name}:{given}" if given else name
 
 

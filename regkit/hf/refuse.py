@@ -13,8 +13,8 @@ from regkit.base.randomness import unchanged
 from regkit.hf.batch import PaddedBatch
 from regkit.hf.loss import OwnLoss
 from regkit.hf.model import MULTILABEL, TransformersModel, objective_of, output_of
-from regkit.hooks.attach import implementations, is_wrapper
 from regkit.hooks.following import LOG
+from regkit.hooks.implementations import implementations, is_wrapper
 from regkit.model.modes import mode
 from regkit.tasks.objectives import Classification
 from regkit.tasks.task import Task

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regkit.base.errors import PluginError, short
+from regkit.base.errors import MisuseError, short
 from regkit.model import MultitaskModel
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Stage, Task
@@ -90,7 +90,7 @@ FORWARD = ("embed", "encode", "predict", "task_loss")  # hooks whose answers are
 
 
 def check(owner: str, hook: str, answer: Any, given: Mapping[str, Any]) -> None:
-    """Raise PluginError if an answer is not what the hook needs, with the arguments that it was `given`.
+    """Raise MisuseError if an answer is not what the hook needs, with the arguments that it was `given`.
 
     `owner` begins the sentence.
     """
@@ -99,10 +99,10 @@ def check(owner: str, hook: str, answer: Any, given: Mapping[str, Any]) -> None:
     elif hook in VALUES:
         holds, needed = VALUES[hook]
         if not holds(answer):
-            raise PluginError(f"{owner} returns {_described(answer)}; it needs {needed}{_end(answer)}")
+            raise MisuseError(f"{owner} returns {_described(answer)}; it needs {needed}{_end(answer)}")
     unit, argument, count = ROWS.get(hook, ("", "", len))
     if argument in given and len(answer) != (rows := count(given[argument])):
-        raise PluginError(f"{owner} returns {_described(answer)}; it needs {rows} rows, one for each {unit}.")
+        raise MisuseError(f"{owner} returns {_described(answer)}; it needs {rows} rows, one for each {unit}.")
 
 
 def check_all(owner: str, hook: str, answers: Any, given: Mapping[str, Any]) -> None:
@@ -112,7 +112,7 @@ def check_all(owner: str, hook: str, answers: Any, given: Mapping[str, Any]) -> 
         return
     if not isinstance(answers, list | tuple):
         needed = f"the list of all answers, as `yield` gives it{_end(answers)}"
-        raise PluginError(f"{owner} returns {_described(answers)}; it needs {needed}")
+        raise MisuseError(f"{owner} returns {_described(answers)}; it needs {needed}")
     for answer in answers:
         by_plugin = hook == "measure" and isinstance(answer, Mapping)
         for each in answer.values() if by_plugin else [answer]:
@@ -122,17 +122,17 @@ def check_all(owner: str, hook: str, answers: Any, given: Mapping[str, Any]) -> 
 def _check_named(owner: str, hook: str, answer: object) -> None:
     holds, needed = NAMED[hook]
     if not isinstance(answer, Mapping):
-        raise PluginError(f"{owner} returns {_described(answer)}; it needs {{name: {needed}}}{_end(answer)}")
+        raise MisuseError(f"{owner} returns {_described(answer)}; it needs {{name: {needed}}}{_end(answer)}")
     if hook == "extra_losses" and TASK in answer:
-        raise PluginError(f"{owner} calls a term '{TASK}', as the clean loss is called; give it another name.")
+        raise MisuseError(f"{owner} calls a term '{TASK}', as the clean loss is called; give it another name.")
     for name, value in answer.items():
         if not (isinstance(name, str) and name and name.isprintable()):
             said = "a name is printable text"
-            raise PluginError(f"{owner} returns a dictionary with {short(repr(name))} as a name; {said}.")
+            raise MisuseError(f"{owner} returns a dictionary with {short(repr(name))} as a name; {said}.")
         if not holds(value):
-            raise PluginError(f"{owner} gives '{short(name)}' as {_described(value)}; it needs to be {needed}.")
+            raise MisuseError(f"{owner} gives '{short(name)}' as {_described(value)}; it needs to be {needed}.")
         if hook == "extra_losses" and _detached(value):
-            raise PluginError(
+            raise MisuseError(
                 f"{owner} gives '{short(name)}' without a gradient, so it trains nothing; compute it from output, "
                 "embeddings or predict, without detach(), item() and no_grad()."
             )
@@ -144,11 +144,11 @@ def _detached(term: Tensor) -> bool:
 
 
 def check_gradient(owner: str, hook: str, answer: Any, sources: Iterable[object]) -> None:
-    """Raise PluginError if an answer of the forward pass has lost the gradient that one of its sources has."""
+    """Raise MisuseError if an answer of the forward pass has lost the gradient that one of its sources has."""
     if hook not in FORWARD or not torch.is_grad_enabled() or answer.requires_grad:
         return
     if any(isinstance(source, Tensor) and source.requires_grad for source in sources):
-        raise PluginError(
+        raise MisuseError(
             f"{owner} returns a tensor without a gradient, so nothing before it is trained; leave out detach(), item() and "
             "no_grad(), or multiply by 0 what shall not be trained."
         )
@@ -176,11 +176,11 @@ def _end(answer: object) -> str:
 
 @contextmanager
 def same_tensors(owner: str, model: nn.Module) -> Iterator[None]:
-    """Raise PluginError if the form of the model's state changes inside: no checkpoint could be read back."""
+    """Raise MisuseError if the form of the model's state changes inside: no checkpoint could be read back."""
     before = form_of(model)
     yield
     if changed := difference(before, form_of(model)):
-        raise PluginError(f"{owner} changes the model so that {changed}, and {UNREADABLE}.")
+        raise MisuseError(f"{owner} changes the model so that {changed}, and {UNREADABLE}.")
 
 
 UNREADABLE = (

@@ -2,7 +2,7 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import wraps
@@ -12,21 +12,20 @@ from typing import Any
 
 from torch import nn
 
-from regkit.base.errors import EncoderError, PluginError, RegkitError, nearest
+from regkit.base.errors import EncoderError, MisuseError, PluginError, RegkitError
 from regkit.base.failures import gone, last_line, ran_out, reason
 from regkit.base.randomness import Streams
 from regkit.hooks.answers import NAMED, check, check_all, check_gradient, same_tensors
 from regkit.hooks.following import LOG
+from regkit.hooks.implementations import Method, check_hooks, implementations, is_wrapper
 from regkit.hooks.rules import Call
-from regkit.hooks.spec import DECIDE, Hooks
+from regkit.hooks.spec import Hooks
 from regkit.hooks.stopwatch import Stopwatch
 from regkit.hooks.watch import Watch
 from regkit.tasks.task import FINETUNE, Stage
 
-HOOKS = tuple(name for name in vars(Hooks) if not name.startswith("_"))
 OF_THE_RUN = ("tasks", "build", "stages", *LOG)  # hooks that belong to no stage
 BEFORE_STEPS = ("tasks", "prepare", "make_optimizer")  # hooks that are given the model or its encoder
-Method = Callable[..., Any]
 Answers = Sequence[Sequence[Stage]]  # to the hook `stages`: of each plugin
 
 
@@ -71,24 +70,8 @@ class Attached:
         return is_wrapper(implementations(self.plugin)[hook])
 
     def methods(self) -> SimpleNamespace:
-        """Wrap the plugin's hook implementations for pluggy. Raises PluginError for one that fits no hook."""
-        found = implementations(self.plugin)
-        if unmarked := [
-            hook for hook in HOOKS if hook not in found and inspect.isroutine(getattr(self.plugin, hook, None))
-        ]:
-            raise PluginError(
-                f"plugin '{self.name}' has a method {unmarked[0]} without @hookimpl, so it would never be called as a "
-                "hook; mark it, or give it another name."
-            )
-        if not found:
-            raise PluginError(f"plugin '{self.name}' attaches to no hook; mark its methods with @hookimpl.")
-        have = [name for name in ("state_dict", "load_state_dict") if hasattr(self.plugin, name)]
-        if len(have) == 1:
-            raise PluginError(
-                f"plugin '{self.name}' has {have[0]} alone; a run that is resumed needs both state_dict and load_state_dict."
-            )
-        for hook, method in found.items():
-            _check_signature(self.name, hook, method)
+        """Wrap the plugin's hook implementations for pluggy. Raises MisuseError as `check_hooks` does."""
+        found = check_hooks(self.name, self.plugin)
         return SimpleNamespace(**{hook: self._wrap(hook, method) for hook, method in found.items()})
 
     def _wrap(self, hook: str, method: Method) -> Method:
@@ -107,7 +90,7 @@ class Attached:
             given = dict(zip(names, arguments, strict=True))
             if "records" in given:
                 given["records"] = self._of_its_stages(given["records"])
-            called = Call(self.plugin, owner, hook, given)
+            called = Call(self.name, self.plugin, owner, hook, given)
             with kept(owner, hook, given), self._alone(called):
                 answer = method(*given.values())
             check(owner, hook, answer, given)
@@ -153,11 +136,11 @@ class Attached:
             if not self.acts_now(hook):
                 return (yield)
             given = dict(zip(names, arguments, strict=True))
-            called = Call(self.plugin, owner, hook, given)
+            called = Call(self.name, self.plugin, owner, hook, given)
             with kept(owner, hook, given), closing(method(*arguments)) as inner:  # closed at once
                 with self._alone(called, "before"):
                     if next(inner, inner) is inner:
-                        raise PluginError(f"{owner} does not yield.")
+                        raise MisuseError(f"{owner} does not yield.")
                 answer = yield
                 with self._alone(called, "after"):
                     try:
@@ -170,7 +153,7 @@ class Attached:
                         if hook == "extra_losses":
                             self._claim(sorted(chain(*stop.value)), chain(*answer))
                         return self._put_back(answer, stop.value) if hook == "stages" else stop.value
-                    raise PluginError(f"{owner} yields twice.")
+                    raise MisuseError(f"{owner} yields twice.")
 
         return wrapper
 
@@ -236,40 +219,3 @@ def kept(owner: str, hook: str, given: Mapping[str, Any]) -> AbstractContextMana
     """
     model = given.get("model", given.get("encoder")) if hook in BEFORE_STEPS else None
     return same_tensors(owner, model) if isinstance(model, nn.Module) else nullcontext()
-
-
-def implementations(plugin: object) -> dict[str, Method]:
-    """Find the methods of a plugin that are hook implementations, by the name of the hook."""
-    found: dict[str, Method] = {}
-    for name, method in inspect.getmembers(plugin, inspect.isroutine):
-        mark = getattr(method, "regkit_impl", None)
-        if mark:
-            found[mark["specname"] or name] = method
-    return found
-
-
-def is_wrapper(method: Any) -> bool:
-    """Whether a hook implementation wraps the others' answers."""
-    return bool(method.regkit_impl["wrapper"])
-
-
-def _check_signature(name: str, hook: str, method: Any) -> None:
-    if hook not in HOOKS:
-        raise PluginError(f"plugin '{name}' implements '{hook}', which is no hook. {nearest(hook, HOOKS)}")
-    if hook in DECIDE and method.regkit_impl["trylast"] and not is_wrapper(method):
-        raise PluginError(f"plugin '{name}': {hook} is marked trylast, so the default would answer before it.")
-    if method.regkit_impl["hookwrapper"]:
-        raise PluginError(f"plugin '{name}': {hook} is a wrapper of an old kind; mark it by @hookimpl(wrapper=True).")
-    if is_wrapper(method) and not inspect.isgeneratorfunction(method):
-        raise PluginError(f"plugin '{name}': the wrapper {hook} has no yield.")
-    if not is_wrapper(method) and (inspect.isgeneratorfunction(method) or inspect.iscoroutinefunction(method)):
-        raise PluginError(
-            f"plugin '{name}': {hook} would never run; a hook with a yield is marked @hookimpl(wrapper=True)."
-        )
-    known = list(inspect.signature(getattr(Hooks, hook)).parameters)[1:]
-    for argument in inspect.signature(method).parameters.values():
-        if argument.name not in known:
-            choices = nearest(argument.name, known)
-            raise PluginError(f"plugin '{name}': {hook} has no argument '{argument.name}'. {choices}")
-        if argument.kind is argument.KEYWORD_ONLY or argument.default is not argument.empty:
-            raise PluginError(f"plugin '{name}': {hook}: '{argument.name}' must be plain, without * or a default.")

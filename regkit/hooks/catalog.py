@@ -3,74 +3,24 @@
 import inspect
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
-from types import MappingProxyType
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic import PydanticUserError
 
 from regkit.base.described import Option, meanings
-from regkit.base.errors import PluginError, RegkitError, explain, nearest, short
-from regkit.base.failures import in_one_line, last_line
-from regkit.hooks import contract, kinds, source
-from regkit.hooks.files import PluginFile, check_record, named
+from regkit.base.errors import PluginError, nearest
+from regkit.base.failures import last_line
+from regkit.hooks import contract, kinds, option_values, source, uninstalled
+from regkit.hooks.files import PluginFile, named
 from regkit.hooks.following import LOG
+from regkit.hooks.option_values import OF_ALL
 
 GROUP = "regkit.plugins"
 DOTTED = re.compile(r"\s*(\w+)\.(\w+)(?:\.(\w+))?\s*=\s*(.*)", re.DOTALL)  # an option as TOML writes it
-STAGES = "stages"  # the option of every plugin: the stages in which it acts
-CODE = "code"  # beside the options of a plugin in a file: what a run notes of it
-OF_ALL = (STAGES, CODE)  # what is no field of a plugin
-
-_handed: ContextVar[Mapping[str, type | PluginFile]] = ContextVar(
-    "handed", default=MappingProxyType({})
-)  # plugins beside the installed ones
-
-
-@contextmanager
-def handing(plugins: Mapping[str, type | PluginFile]) -> Iterator[None]:
-    """Know these by name inside the block, as if they were installed.
-
-    They are classes of a notebook's cells, and files.
-    """
-    token = _handed.set({**_handed.get(), **plugins})
-    try:
-        yield
-    finally:
-        _handed.reset(token)
-
-
-def handed() -> Mapping[str, type]:
-    """List the classes beside the installed ones by name."""
-    return {name: plugin for name, plugin in _handed.get().items() if isinstance(plugin, type)}
-
-
-def files() -> Mapping[str, PluginFile]:
-    """List the plugins in files that the user named by name; no other code in a file is run."""
-    return {name: plugin for name, plugin in _handed.get().items() if isinstance(plugin, PluginFile)}
-
-
-def allow(file: PluginFile) -> None:
-    """Let the code of a file be run, until the present context ends.
-
-    Raises PluginError if another file has a plugin of its name.
-    """
-    other = files().get(file.name, file)
-    if other.value != file.value:
-        raise PluginError(
-            f"two files offer a plugin '{file.name}': {other.value} and {file.value}; call one class by another name."
-        )
-    _handed.set({**_handed.get(), file.name: file})
-
-
-def allowance() -> list[str]:
-    """List the words by which another command may run the code that this one may run."""
-    return [word for file in files().values() for word in ("-p", file.value)]
 
 
 def read_file(text: str) -> tuple[PluginFile, str] | None:
@@ -90,11 +40,6 @@ def read_file(text: str) -> tuple[PluginFile, str] | None:
     return file, f"{file.name}:{found.options}".rstrip(":")
 
 
-def noted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Note beside the options of a plugin in a file which code it is, unless that is noted already."""
-    return ({CODE: files()[name].record} if name in files() else {}) | dict(options)
-
-
 def installed() -> dict[str, EntryPoint]:
     """List the entry points of the installed plugins by name; nothing is imported."""
     found: dict[str, EntryPoint] = {}
@@ -107,7 +52,7 @@ def installed() -> dict[str, EntryPoint]:
 
 def load_class(name: str) -> type:
     """Import the plugin of this name. PluginError where it is missing, broken or no dataclass."""
-    own = handed().get(name)
+    own = uninstalled.handed().get(name)
     found, where = (own, own.__qualname__) if own else _load(name)
     if not (isinstance(found, type) and is_dataclass(found)):
         raise PluginError(f"plugin '{name}': {where} is not a dataclass.")
@@ -127,12 +72,12 @@ def _load(name: str) -> tuple[Any, str]:
 
 
 def _point(name: str) -> source.Point:
-    points: Mapping[str, source.Point] = {**installed(), **files()}
+    points: Mapping[str, source.Point] = {**installed(), **uninstalled.files()}
     if name in points:
         return points[name]
     if named(name):
         raise PluginError(f"{name} is code in a file, which only the command line may name: --plugin {name}.")
-    raise PluginError(f"there is no plugin '{name}'. {nearest(name, [*points, *handed()])}")
+    raise PluginError(f"there is no plugin '{name}'. {nearest(name, [*points, *uninstalled.handed()])}")
 
 
 def options(plugin: type) -> dict[str, Option]:
@@ -174,21 +119,15 @@ def check_names(name: str, given: Mapping[str, Any]) -> None:
 
     Nothing is checked here that only the imported plugin tells: `make` checks that, and the values. Raises PluginError.
     """
-    check_code(name, given)
+    option_values.check_code(name, given)
     try:
-        found = None if name in handed() else source.read(_point(name))
+        found = None if name in uninstalled.handed() else source.read(_point(name))
         contract.check(name, found and found.constant(contract.ATTRIBUTE))
         known = found.fields() if found else None
     except source.UnclearError:
         return
     if known is not None:
         _check_names(name, known, given)
-
-
-def acts_in(name: str, given: Mapping[str, Any]) -> list[str] | None:
-    """Read the option `stages` of every plugin: the stages in which it acts. None where it is not given."""
-    option = Option(STAGES, list[str], None, "")
-    return _checked(name, option, given[STAGES]) if STAGES in given else None
 
 
 def only_follows(name: str) -> bool:
@@ -208,7 +147,7 @@ def kind(name: str, point: source.Point | None = None) -> str:
     Raises PluginError as `load_class` does.
     """
     with suppress(source.UnclearError):
-        if name not in handed() and (found := source.read(point or _point(name))):
+        if name not in uninstalled.handed() and (found := source.read(point or _point(name))):
             return kinds.kind_of(_hooks(found.methods()), found.constant(kinds.ATTRIBUTE))
     return kinds.kind_of(_hooks(_methods(name)), getattr(load_class(name), kinds.ATTRIBUTE, None))
 
@@ -220,7 +159,7 @@ def _hooks(methods: Mapping[str, str]) -> dict[str, str]:
 def _methods(name: str) -> Mapping[str, str]:
     """List a plugin's methods by name, those of hooks by the hook's, with roles as in `Source.methods`."""
     with suppress(source.UnclearError):
-        if name not in handed() and (found := source.read(_point(name))):
+        if name not in uninstalled.handed() and (found := source.read(_point(name))):
             return found.methods()
     methods = inspect.getmembers(load_class(name), inspect.isroutine)
     marks = {method: getattr(found, "regkit_impl", None) for method, found in methods}
@@ -235,104 +174,31 @@ def _role(mark: Mapping[str, Any] | None) -> str:
 
 def make(name: str, given: Mapping[str, Any]) -> Any:
     """Make the plugin's one instance for a run. Pydantic checks each option and converts text."""
-    check_code(name, given)
+    option_values.check_code(name, given)
     plugin = load_class(name)
     known = options(plugin)
     _check_names(name, known, given)
-    checked = {key: _checked(name, known[key], value) for key, value in given.items() if key not in OF_ALL}
-    made = _construct(name, plugin, checked)
+    checked = {key: option_values.checked(name, known[key], value) for key, value in given.items() if key not in OF_ALL}
+    made = option_values.construct(name, plugin, checked)
     if any(getattr(made, key) != value for key, value in checked.items()):
-        check_remade(name, made, checked)
+        option_values.check_remade(name, made, checked)
     return made
-
-
-def check_remade(name: str, plugin: Any, options: Iterable[str]) -> None:
-    """Raise PluginError if one that is made of the options that this plugin holds would hold others.
-
-    A run records what its plugin holds, and makes the plugin of it when it goes on.
-    """
-    held = {key: getattr(plugin, key) for key in options}
-    remade = _construct(name, type(plugin), held)
-    for option in fields(plugin):
-        was, now = (getattr(each, option.name) for each in (plugin, remade))
-        if option.init and was != now:
-            raise PluginError(
-                f"plugin '{name}' changes its option {option.name} when it is made: of {short(repr(was))} it makes "
-                f"{short(repr(now))}, so no run could go on with it; keep what it computes in a field with init=False."
-            )
-
-
-def _construct(name: str, kind: type[Any], options: Mapping[str, Any]) -> Any:
-    try:
-        return kind(**options)
-    except ValueError as error:  # a check of the plugin's own, in __post_init__
-        raise PluginError(f"'{name}': {in_one_line(error).rstrip('.')}.") from None
-    except RegkitError:
-        raise
-    except Exception as error:
-        raise PluginError(f"plugin '{name}' failed when it was made: {last_line(error)}.") from error
 
 
 def check_options(name: str, plugin: Any) -> None:
     """Check the options of a plugin that was made in Python, as `make` checks what the command line gives."""
     for option in options(type(plugin)).values():
         with suppress(PydanticUserError):  # a type that pydantic does not know: only the plugin can check it
-            _checked(name, option, getattr(plugin, option.name))
-
-
-def check_code(name: str, given: Mapping[str, Any]) -> None:
-    """Raise PluginError if the options note code that the user has not named, or that has changed since."""
-    if CODE in given:
-        check_record(name, given[CODE], files().get(name))
+            option_values.checked(name, option, getattr(plugin, option.name))
 
 
 def _check_names(name: str, known: Mapping[str, Option], given: Mapping[str, Any]) -> None:
     for option in given:
         if option not in known and option not in OF_ALL:
-            raise PluginError(f"'{name}' has no option '{option}'. {nearest(option, [*known, STAGES])}")
+            raise PluginError(f"'{name}' has no option '{option}'. {nearest(option, [*known, option_values.STAGES])}")
     for needed in known.values():
         if needed.default is MISSING and needed.name not in given:
             raise PluginError(f"'{name}' needs {needed.name}: --plugin {name}:{needed.name}={needed.type.upper()}.")
-
-
-def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Read back the options that were given, as the plugin holds them: numbers, not text.
-
-    Of a plugin in a file, its code is noted with them.
-    """
-    held = {key: getattr(plugin, key) for key in given if key not in OF_ALL}
-    stages = {STAGES: acts_in(name, given)} if STAGES in given else {}
-    return noted(name, held | stages)
-
-
-def held(name: str, plugin: Any) -> dict[str, Any]:
-    """Read all options that a plugin holds, in a form that JSON has, with the code of one in a file.
-
-    Raises PluginError for an option that JSON has no form for.
-    """
-    known = fields(plugin) if is_dataclass(plugin) else ()  # a plugin without options need not be one inside a test
-    options = {each.name: getattr(plugin, each.name) for each in known if each.init}
-    try:
-        found: dict[str, Any] = to_jsonable_python(options, inf_nan_mode="strings")
-    except PydanticSerializationError as error:
-        raise PluginError(f"'{name}' has an option that no checkpoint can record: {last_line(error)}.") from None
-    return noted(name, found)
-
-
-def strengths(plugin: object) -> Mapping[str, float]:
-    """List the options that set how strongly a plugin acts, each with the value at which it does nothing.
-
-    They are those of its class attribute `neutral`, or else `weight` at 0.
-    """
-    found: Mapping[str, float] | None = getattr(plugin, "neutral", None)
-    if found is None:
-        return {"weight": 0.0} if hasattr(plugin, "weight") else {}
-    return found
-
-
-def needs_whole_batches(plugin: object) -> bool:
-    """Whether a plugin compares the examples of a batch, which then must not be cut: `whole_batches`."""
-    return bool(getattr(plugin, "whole_batches", False))
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
@@ -356,7 +222,7 @@ def _check_no_dot(text: str) -> None:
     if found is None:
         return
     name, option, key, value = found.groups()
-    if name not in handed():
+    if name not in uninstalled.handed():
         _point(name)  # a plugin that there is not
     given = f'{option}={{"{key}": {value}}}' if key else f"{option}={value}"
     raise PluginError(f"--plugin {text}: an option follows a colon; write {name}:{given}.")
@@ -367,12 +233,3 @@ def _value(text: str) -> Any:
         return json.loads(text) if text[:1] in ("[", "{") else text
     except (ValueError, RecursionError):
         return text
-
-
-def _checked(name: str, option: Option, value: Any) -> Any:
-    if isinstance(value, str) and get_origin(option.hint) is list:
-        value = [part.strip() for part in value.split(",")]
-    try:
-        return TypeAdapter(option.hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
-    except ValidationError as error:
-        raise PluginError(explain(error, f"'{name}'", (), option.name)) from None

@@ -9,10 +9,11 @@ import pluggy
 
 from regkit.base.errors import PluginError, nearest
 from regkit.base.randomness import Streams
-from regkit.hooks import catalog, contract
+from regkit.hooks import contract, option_values
 from regkit.hooks.attach import Attached
 from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
+from regkit.hooks.teachers import Teachers
 from regkit.hooks.watch import Watch
 from regkit.model import Encoder, MultitaskModel
 from regkit.model.built import build
@@ -28,6 +29,7 @@ class Composition:
     plugins: Mapping[str, Any]  # by name, in the order of the command line
     stopwatch: Stopwatch  # stands still until somebody starts it
     watch: Watch  # notices what plugins do beside their answers
+    teachers: Teachers  # notices the models that they keep
     owners: dict[str, str] = field(default_factory=dict)  # of the terms of the loss given so far: the plugin's name
     attached: dict[str, Attached] = field(default_factory=dict)  # by name, in the same order
 
@@ -53,7 +55,7 @@ class Composition:
         """Let plugins put modules into a model that was just made; the model notes which of them did."""
         builders = [name for name in self.attached if "build" in self.hooks_of(name)]
         if builders:
-            options = {name: catalog.held(name, self.plugins[name]) for name in builders}
+            options = {name: option_values.held(name, self.plugins[name]) for name in builders}
             build(model, options, lambda: self.hook.build(model=model, tasks=tasks))
 
     def check_stages(self, stages: Sequence[str]) -> None:
@@ -129,8 +131,10 @@ def compose(
     manager = pluggy.PluginManager("regkit")
     manager.add_hookspecs(Hooks)
     manager.register(defaults, "defaults")
-    found = Composition(manager, plugins, Stopwatch(streams.device), Watch(streams, plugins))
+    stopwatch, watch = Stopwatch(streams.device), Watch(streams, plugins)
+    found = Composition(manager, plugins, stopwatch, watch, Teachers(watch, stopwatch))
     found.observe(found.watch)
+    found.observe(found.teachers)
     for name, plugin in plugins.items():
         contract.check(name, getattr(plugin, contract.ATTRIBUTE, None))
         found.attached[name] = Attached(

@@ -8,9 +8,9 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from regkit.base.errors import PluginError, RegkitError, short
 from regkit.base.failures import last_line
-from regkit.hooks import catalog
-from regkit.hooks.attach import implementations
+from regkit.hooks import catalog, option_values, uninstalled
 from regkit.hooks.files import PluginFile, in_small_letters
+from regkit.hooks.implementations import implementations
 
 FORMS = "a plugin is a name such as 'smart:weight=3', a file such as './mine.py', a class, or an object of one"
 
@@ -48,7 +48,7 @@ def _taken(given: object) -> tuple[str, dict[str, Any], type | PluginFile | None
     if found := catalog.read_file(given):
         file, text = found
         name, options = catalog.parse(text)
-        return name, {catalog.CODE: file.record} | options, file
+        return name, {option_values.CODE: file.record} | options, file
     return *catalog.parse(given), None
 
 
@@ -71,7 +71,7 @@ def _described(plugin: object) -> tuple[str, dict[str, Any]]:
         return name, {}
     given = [each for each in fields(kind) if each.init and not _as_by_default(name, each, made)]
     options = {each.name: getattr(made, each.name) for each in given}
-    catalog.check_remade(name, made, options)
+    option_values.check_remade(name, made, options)
     return name, options
 
 
@@ -139,8 +139,8 @@ def _made(given: object) -> tuple[str, Any, Sequence[str] | None]:
     """Make one plugin: its name, the object, and the stages that were asked for."""
     if isinstance(given, str):
         name, options, file = _taken(given)
-        with catalog.handing({name: file} if file else {}):
-            return name, catalog.make(name, options), catalog.acts_in(name, options)
+        with uninstalled.handing({name: file} if file else {}):
+            return name, catalog.make(name, options), option_values.acts_in(name, options)
     kind = given if isinstance(given, type) else type(given)
     if not implementations(kind):
         raise PluginError(f"plugins has {short(repr(given))}, which attaches to no hook; {FORMS}.")

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regkit.model import MultitaskModel
 from regkit.tasks.task import Task
 
 DEEPEST = 3  # levels of lists, dictionaries and objects in one another; what is deeper counts by its identity
@@ -52,6 +51,13 @@ def mark(value: object, depth: int = DEEPEST) -> object:
     return repr(value) if isinstance(value, float) else id(value)
 
 
+def bits(value: object) -> bytes:
+    """Copy each bit of a tensor, and nothing of anything else: torch counts no change by `.data`."""
+    if not isinstance(value, Tensor):
+        return b""
+    return value.detach().reshape(-1).cpu().view(torch.uint8).numpy().tobytes()
+
+
 def parts(value: object) -> Mapping[str, object]:
     """List the attributes of an object by name, without what it derives from them when it is asked."""
     derived = {name for name, found in vars(type(value)).items() if type(found).__name__ == "cached_property"}
@@ -68,6 +74,8 @@ def _slots(kind: type) -> list[str]:
 
 def state_of(generator: object) -> object:
     """Read the state of a random generator: of Python, numpy or torch."""
+    if isinstance(generator, random.SystemRandom):
+        return id(generator)  # it has no state
     return next(read(generator) for kind, read in GENERATORS.items() if isinstance(generator, kind))
 
 
@@ -75,15 +83,6 @@ def of_numpy(state: Any) -> object:
     """Describe what `get_state` of numpy gives."""
     _, key, *rest = state
     return key.tobytes(), *rest
-
-
-def copies_in(plugin: object, model: nn.Module) -> list[nn.Module]:
-    """List the models that a plugin holds, of the type of this one or of its encoder, and that are not it."""
-    encoder = model.encoder if isinstance(model, MultitaskModel) else model
-    own = {id(model), id(encoder)}
-    held = [item for part in parts(plugin).values() for item in (part if isinstance(part, list | tuple) else [part])]
-    modules = [each for each in held if isinstance(each, nn.Module) and id(each) not in own]
-    return [each for each in modules if isinstance(each, type(model) | type(encoder))]
 
 
 def _version(tensor: Tensor) -> int:

@@ -3,14 +3,14 @@
 import random
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from regkit.hooks.following import LOG
-from regkit.hooks.marks import GENERATORS, mark, of_numpy, parts, state_of
+from regkit.hooks.marks import GENERATORS, bits, mark, of_numpy, parts, state_of
 from regkit.hooks.spec import Hooks
 
 ALL = tuple(name for name in vars(Hooks) if not name.startswith("_") and name not in LOG)
@@ -22,9 +22,13 @@ SETTLED = tuple(hook for hook in STEPS if hook != "after_step")  # hooks that le
 CHANGEABLE = ("model", "optimizer", "encoder", "tokenizer", "gradients")  # arguments that a hook may change
 
 
+Values = Literal["counts", "norms", "bits"]  # what is compared: torch's counts of changes; norms of weights too; all
+
+
 class Call(NamedTuple):
     """One call of a plugin's hook, or one half of a wrapper's."""
 
+    name: str  # of the plugin
     plugin: object
     owner: str  # begins the sentence: `plugin 'smart': extra_losses`
     hook: str
@@ -37,7 +41,7 @@ class Sight:
 
     weights: Mapping[str, nn.Parameter] = field(default_factory=dict)
     modules: Mapping[str, nn.Module] = field(default_factory=dict)
-    first: bool = True  # whether this is one of the first steps of a stage, or before them
+    values: Values = "norms"  # how it is seen that a tensor is another
 
 
 class Rule(NamedTuple):
@@ -60,6 +64,11 @@ def settings(call: Call, sight: Sight) -> Mapping[str, object]:
     return {"the recording of gradients": torch.is_grad_enabled(), "the default dtype": torch.get_default_dtype()}
 
 
+def seeds(call: Call, sight: Sight) -> Mapping[str, object]:
+    """Look at the seed of torch's default generators."""
+    return {"torch.manual_seed": torch.initial_seed()}
+
+
 def gradients(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at the gradient of each weight."""
     return {name: mark(weight.grad) for name, weight in sight.weights.items()}
@@ -71,8 +80,10 @@ def weights(call: Call, sight: Sight) -> Mapping[str, object]:
 
 
 def values(call: Call, sight: Sight) -> Mapping[str, object]:
-    """Look at the norm of each weight in the first steps: torch does not count changes by `.data`."""
-    if not (sight.first and sight.weights):
+    """Look at the norm or the bits of each weight: torch does not count changes by `.data`."""
+    if sight.values == "bits":
+        return {name: bits(weight) for name, weight in sight.weights.items()}
+    if sight.values == "counts" or not sight.weights:
         return {}
     norms = [weight.detach().norm().float() for weight in sight.weights.values()]
     return dict(zip(sight.weights, map(str, torch.stack(norms).tolist()), strict=True))  # as text, NaN equals itself
@@ -88,14 +99,31 @@ def modes(call: Call, sight: Sight) -> Mapping[str, object]:
     return {name or "the model": module.training for name, module in sight.modules.items()}
 
 
+def rates(call: Call, sight: Sight) -> Mapping[str, object]:
+    """Look at the rate of each dropout, regkit's or torch's."""
+    found = {name: vars(module) for name, module in sight.modules.items() if "dropout" in type(module).__name__.lower()}
+    return {name: attributes.get("rate", attributes.get("p")) for name, attributes in found.items()}
+
+
+def callbacks(call: Call, sight: Sight) -> Mapping[str, object]:
+    """Look at how many functions each module calls before, after and behind its forward pass."""
+    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return {
+        name or "the model": [len(getattr(module, kind)) for kind in kinds] for name, module in sight.modules.items()
+    }
+
+
 def generators(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at the generators that no seed of a run sets."""
     return {"Python's random": hash(random.getstate()), "numpy's global generator": of_numpy(np.random.get_state())}
 
 
 def arguments(call: Call, sight: Sight) -> Mapping[str, object]:
-    """Look at the arguments that are given to others too."""
-    return {name: mark(value) for name, value in call.given.items() if name not in CHANGEABLE}
+    """Look at the arguments that are given to others too, and at the parts of a batch."""
+    exact = sight.values == "bits"
+    given = {name: value for name, value in call.given.items() if name not in (*CHANGEABLE, "batch")}
+    given |= {f"batch.{name}": part for name, part in parts(call.given.get("batch")).items()}
+    return {name: (mark(value), exact and bits(value)) for name, value in given.items()}
 
 
 def unkept(call: Call, sight: Sight) -> Mapping[str, object]:
@@ -117,6 +145,7 @@ def _unkept(call: Call, sight: Sight) -> Mapping[str, object]:
 
 RULES = (
     Rule(settings, ALL, "leaves {} changed for all that follows; put it back, and before a `yield` too"),
+    Rule(seeds, ALL, "calls {}; leave that out: what a hook draws comes from a stream of its own, seeded by the run"),
     Rule(
         gradients,
         FORWARD,
@@ -134,6 +163,8 @@ RULES = (
         refused=False,
     ),
     Rule(modes, STEPS, "leaves the mode of {} changed; put it back, or ask predict(..., dropout='off')"),
+    Rule(rates, FORWARD, "leaves the dropout rate of {} changed; put it back, or ask predict(..., dropout='off')"),
+    Rule(callbacks, FORWARD, "leaves a hook of torch's on {}, one more at each call; remove it by its handle"),
     Rule(
         generators,
         ALL,

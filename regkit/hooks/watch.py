@@ -11,19 +11,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
-from regkit.base.errors import PluginError
+from regkit.base.errors import MisuseError
 from regkit.base.randomness import Streams, states_of
-from regkit.hooks.catalog import needs_whole_batches
+from regkit.hooks.draws import drew, own_draws
 from regkit.hooks.following import LOG
-from regkit.hooks.marks import copies_in, parts
-from regkit.hooks.rules import BEGIN, RULES, Call, Rule, Sight
+from regkit.hooks.rules import BEGIN, RULES, Call, Rule, Sight, Values
 from regkit.hooks.spec import hookimpl
+from regkit.hooks.traits import needs_whole_batches
 
 FIRST = 3  # steps of a stage that are watched
-FRESH = 8  # passes with fresh dropout in one hook; each takes a number from the plugin's stream
 CUT = ("augment", "embed", "encode", "predict", "task_loss", "extra_losses")  # hooks of a micro-batch
 
 
@@ -34,7 +32,11 @@ class Watch:
     streams: Streams
     plugins: Mapping[str, object]  # by name
     every: int = 16  # after the first steps, one in so many is watched; 0 watches none
+    closely: bool = False  # watch every step, each bit of a tensor and each function that draws; several times slower
     said: list[str] = field(default_factory=list)  # what was noticed and not refused
+    calls: Counter[tuple[str, str]] = field(
+        default_factory=Counter
+    )  # by plugin and hook; a wrapper's halves count each
     model: nn.Module | None = None  # in training, once it is prepared
     suspected: Counter[tuple[str, str]] = field(default_factory=Counter)  # by owner, what it seems to have changed
     sight: Sight = field(default_factory=Sight)  # the model's parts
@@ -44,27 +46,10 @@ class Watch:
     def prepare(self, model: nn.Module) -> None:
         self.model = model
 
-    @hookimpl(tryfirst=True)
-    def before_step(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Look for copies of the model that took part in the backward pass."""
-        if not self.on:
-            return
-        trained = {id(each) for group in optimizer.param_groups for each in group["params"]}
-        trained |= {id(each) for each in model.parameters()}
-        for name, plugin in self.plugins.items():
-            if any(isinstance(part, torch.optim.Optimizer) for part in parts(plugin).values()):
-                continue  # it trains what it holds
-            held = [each for copy in copies_in(plugin, model) for each in copy.parameters() if id(each) not in trained]
-            if any(each.grad is not None for each in held):
-                self.say(
-                    f"plugin '{name}': its copy of the model gathers gradients, which takes time and memory, and nothing "
-                    "uses them; call requires_grad_(False) on the copy, or ask it under torch.no_grad()."
-                )
-
     @property
     def on(self) -> bool:
         """Whether this step is watched; what comes before the first one always is."""
-        return self._step < FIRST or (self.every > 0 and self._step % self.every == self.every // 2)
+        return self.closely or self._step < FIRST or (self.every > 0 and self._step % self.every == self.every // 2)
 
     @property
     def _step(self) -> int:
@@ -75,23 +60,39 @@ class Watch:
     def over(self, call: Call) -> Iterator[None]:
         """Compare before and after a hook, unless this step is not watched, or the hook only follows the run.
 
-        Raises PluginError for a change that makes the numbers of the run wrong.
+        Raises MisuseError for a change that makes the numbers of the run wrong.
         """
+        self.calls[call.name, call.hook] += 1
         if call.hook in LOG or not self.on:
             yield
             return
         sight = self._sight()
         looked = [(rule, rule.look(call, sight)) for rule in RULES if call.hook in rule.hooks]
-        drawn = states_of(self.streams.device)
-        yield
-        if call.hook in CUT and not needs_whole_batches(call.plugin) and self._drew(drawn):
-            self.say(
-                f"{call.owner} draws numbers by itself for each micro-batch, so they depend on how memory and processes cut "
-                "a batch; draw them by batch.noise, or set whole_batches."
-            )
+        with self._drawing(call):
+            yield
         for rule, before in looked:
             if name := rule.broken(before, call, sight):
                 self._judge(rule, call, name)
+
+    @contextmanager
+    def _drawing(self, call: Call) -> Iterator[None]:
+        """Say that a hook draws for each micro-batch, unless its plugin gets whole batches alone."""
+        if call.hook not in CUT or needs_whole_batches(call.plugin):
+            yield
+            return
+        if self.closely:
+            with own_draws() as functions:
+                yield
+            drawn, named = bool(functions), f" ({', '.join(functions)})"
+        else:
+            before = states_of(self.streams.device)
+            yield
+            drawn, named = drew(before, self.streams.device), ""
+        if drawn:
+            self.say(
+                f"{call.owner} draws numbers by itself for each micro-batch{named}, so they depend on how memory and "
+                "processes cut a batch; draw them by batch.noise, or set whole_batches."
+            )
 
     def check_mean(self, call: Call, loss: Tensor, wrapped: Tensor | None = None) -> None:
         """Say that a task's loss seems to be a sum: so many times the usual one as its batch has predictions.
@@ -121,26 +122,13 @@ class Watch:
             return
         self.suspected[call.owner, name] += 1
         if rule.certain or self.suspected[call.owner, name] > 1 or call.hook in BEGIN:
-            raise PluginError(sentence)
+            raise MisuseError(sentence)
 
     def _sight(self) -> Sight:
         """List the model's parts, once a step: plugins may put modules in."""
         place = self.streams.place[:2]
         if self.model is not None and self.seen_at != place:
-            first = self._step < FIRST
-            self.sight = Sight(dict(self.model.named_parameters()), dict(self.model.named_modules()), first)
+            values: Values = "bits" if self.closely else "norms" if self._step < FIRST else "counts"
+            self.sight = Sight(dict(self.model.named_parameters()), dict(self.model.named_modules()), values)
             self.seen_at = place
         return self.sight
-
-    def _drew(self, before: list[Tensor]) -> bool:
-        """Whether more was drawn than the numbers that `predict` takes for fresh dropout."""
-        (cpu, *own), (now, *others) = before, states_of(self.streams.device)
-        if not all(map(torch.equal, own, others)):
-            return True
-        generator = torch.Generator()
-        generator.set_state(cpu)
-        for _ in range(FRESH + 1):
-            if torch.equal(generator.get_state(), now):
-                return False
-            torch.randint(2**62, (), generator=generator)
-        return True

@@ -7,7 +7,7 @@ from typing import Any
 from regkit.base.errors import ConfigError, nearest
 from regkit.cli import train as training
 from regkit.cli.gather import check, gather
-from regkit.hooks import catalog
+from regkit.hooks import uninstalled
 from regkit.hooks.handed import Handed, take
 from regkit.notebook.memory import write_tables
 from regkit.runs import folders
@@ -44,7 +44,7 @@ def train(
         given["data"] = data if isinstance(data, str | Path) else write_tables(data)
     begin, go_on = checked_path("output", output), checked_path("resume", resume)
     handed = take(plugins)
-    with catalog.handing(handed.plugins):
+    with uninstalled.handing(handed.plugins):
         folder = _train(given, handed, begin, str(go_on) if go_on else None, quiet)
         return load(folder, device=given.get("device", "auto"), factory=given.get("encoder_factory"))
 

@@ -18,7 +18,7 @@ from regkit.data.per_task import check_names
 from regkit.data.subsample import draws as draws_of
 from regkit.distributed.launch import find_device
 from regkit.distributed.processes import ALONE, Processes
-from regkit.hooks import catalog
+from regkit.hooks import catalog, option_values, traits
 from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
 from regkit.model import MultitaskModel
@@ -67,7 +67,7 @@ class Experiment:
         shared = shared or Shared(keeps=False)
         streams = Streams(settings.seed, find_device(settings.device))
         plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
-        chosen = {name: catalog.acts_in(name, options) for name, options in settings.plugins.items()}
+        chosen = {name: option_values.acts_in(name, options) for name, options in settings.plugins.items()}
         named = {name: stages for name, stages in chosen.items() if stages is not None}
         found = find_tasks(settings.data, settings.given) if settings.data or settings.finetune else {}
         for name in PER_TASK:  # a task of the data that this run leaves out may be named all the same
@@ -119,7 +119,7 @@ def _check_whole_batches(
 ) -> None:
     """Raise PluginError if a plugin needs whole batches in one of the stages, and the run must cut them."""
     for name, plugin in composition.plugins.items():
-        if catalog.needs_whole_batches(plugin) and any(composition.acts(name, stage) for stage in stages):
+        if traits.needs_whole_batches(plugin) and any(composition.acts(name, stage) for stage in stages):
             if processes.count > 1:
                 raise PluginError(f"'{name}' needs whole batches, and several processes share each; train with one.")
             if settings.memory:
@@ -137,7 +137,7 @@ def _resolved(
     settings: Settings, specs: Mapping[str, TaskSpec], tasks: Sequence[Task], plugins: Mapping[str, object]
 ) -> Settings:
     """Complete the settings: tasks are named, guesses kept, and options as the plugins have them."""
-    options = {name: catalog.chosen(name, plugins[name], given) for name, given in settings.plugins.items()}
+    options = {name: option_values.chosen(name, plugins[name], given) for name, given in settings.plugins.items()}
     read = {task.name: stated(task.objective) for task in tasks if task.name in specs and specs[task.name].is_open}
     update: dict[str, Any] = {"tasks": list(specs), "labels": settings.labels | read, "plugins": options}
     for spec in specs.values():

@@ -14,7 +14,7 @@ from torch import Tensor
 from regkit.base.errors import PluginError, RunError, short, typed
 from regkit.base.files import load_tensors
 from regkit.base.randomness import Streams
-from regkit.hooks import catalog
+from regkit.hooks import catalog, option_values, uninstalled
 from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
 from regkit.model import Encoder, MultitaskModel, encoders
@@ -91,7 +91,7 @@ def _composition(folder: Path) -> Composition | None:
 
 def _make(folder: Path, name: str, options: Mapping[str, Any]) -> Any:
     owner = f"{folder} has modules that plugin '{name}' put in"
-    if catalog.CODE not in options and name not in {**catalog.installed(), **catalog.handed()}:
+    if option_values.CODE not in options and name not in {**catalog.installed(), **uninstalled.handed()}:
         raise RunError(
             f"{owner}, and no plugin of that name is installed: install its package, or hand its class to regkit.load by "
             "plugins=[...]."

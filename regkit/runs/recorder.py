@@ -12,7 +12,7 @@ import torch
 
 from regkit.base.errors import RegkitError, RunError, StoppedError, typed
 from regkit.base.failures import last_line
-from regkit.hooks import catalog
+from regkit.hooks import uninstalled
 from regkit.hooks.spec import Losses, hookimpl
 from regkit.model import MultitaskModel
 from regkit.runs.experiment import Experiment
@@ -245,10 +245,10 @@ class Recorder:
 
     def _how_to_go_on(self) -> str:
         """Write the command that goes on; with plugins of classes that Python handed in, it is one of Python."""
-        settings, handed = self.experiment.settings, catalog.handed()
+        settings, handed = self.experiment.settings, uninstalled.handed()
         if own := [handed[name].__name__ for name in settings.plugins if name in handed]:
             factory = f", encoder_factory={settings.encoder_factory!r}" if settings.encoder_factory else ""
             plugins = f"plugins=[{', '.join(own)}]{factory}"
             return f"to go on, hand in the plugins again: regkit.train(resume={str(self.sink.folder)!r}, {plugins})"
-        allowance = [*settings.allowance(), *catalog.allowance()]
+        allowance = [*settings.allowance(), *uninstalled.allowance()]
         return f"to go on: {typed('regkit', 'train', '--resume', self.sink.folder, *allowance)}"

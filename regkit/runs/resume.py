@@ -8,7 +8,7 @@ from typing import Any
 from regkit.base.errors import ConfigError, RunError, typed
 from regkit.data.find import choose, find_tasks
 from regkit.distributed.processes import ALONE, Processes
-from regkit.hooks import catalog
+from regkit.hooks import catalog, option_values
 from regkit.runs.experiment import Experiment
 from regkit.runs.resumable import Resumable
 from regkit.runs.settings import Settings
@@ -59,7 +59,7 @@ def _plain(settings: Settings, run: Path) -> dict[str, Any]:
     found: dict[str, Any] = settings.model_dump(mode="json")
     found["tasks"] = settings.tasks or list(choose(find_tasks(settings.data, settings.given), None))
     found["plugins"] = [
-        [name, catalog.chosen(name, catalog.make(name, given), given)]
+        [name, option_values.chosen(name, catalog.make(name, given), given)]
         for name, given in settings.plugins.items()
         if not is_tracker(name, run)
     ]

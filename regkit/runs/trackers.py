@@ -5,7 +5,7 @@ from pathlib import Path
 
 from regkit.base.errors import PluginError
 from regkit.base.files import read_object
-from regkit.hooks import catalog
+from regkit.hooks import catalog, option_values
 from regkit.runs.folders import ENVIRONMENT
 from regkit.runs.settings import Settings
 
@@ -26,7 +26,7 @@ def leave_out_missing(run: Path, settings: Settings, named: Collection[str] = ()
     """
     plugins, said = dict(settings.plugins), list[str]()
     for name, options in settings.plugins.items():
-        if name in named or catalog.CODE in options or not is_tracker(name, run):
+        if name in named or option_values.CODE in options or not is_tracker(name, run):
             continue
         try:
             catalog.make(name, options)

@@ -13,7 +13,7 @@ from torch import Tensor
 from regkit.base.errors import ConfigError, DataError, RunError, nearest, short
 from regkit.base.files import follow, read_object
 from regkit.distributed.launch import find_device
-from regkit.hooks import catalog
+from regkit.hooks import uninstalled
 from regkit.hooks.handed import take
 from regkit.runs import manifest, models
 from regkit.runs.described import descriptions, find_checkpoint, run_of
@@ -59,7 +59,7 @@ def load(
     tasks = _tasks(folder)
     where = find_device(device)
     read = models.read(folder, factory)
-    with catalog.handing(take(plugins).plugins):
+    with uninstalled.handing(take(plugins).plugins):
         model = models.assemble(folder, read.encoder, list(tasks.values()), where)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     inference = Inference(model, read.tokenizer, Fit(micro_batch_tokens), dtype)

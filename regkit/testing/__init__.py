@@ -8,9 +8,10 @@
         promise(lambda: {"mine": Mine(weight=0.5)})
 
 Each check takes a factory: a function that makes the plugins of a run, by name, afresh at every call. It raises
-AssertionError with a sentence of what is wrong, and what pytest counts as skipped if it does not apply. A second argument, a
-function that makes tasks, is for plugins that cannot handle all of `tiny_tasks`; `tiny_kinds` makes those of the kinds that
-are not among these. `SLOW_PROMISES` take seconds each. A `Kit` makes all checks and says what each came to.
+AssertionError with a sentence of what is wrong, or the PluginError of a run that refuses it, and what pytest counts as
+skipped if it does not apply. A second argument, a function that makes tasks, is for plugins that cannot handle all of
+`tiny_tasks`; `tiny_kinds` makes those of the kinds that are not among these. `SLOW_PROMISES` take seconds each. A `Kit` makes
+all checks and says what each came to.
 """
 
 from typing import TYPE_CHECKING

@@ -3,42 +3,27 @@
 They run once more what has failed, with watched plugins: a promise that is kept pays nothing for them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from regkit.data.order import Feed
+from regkit.hooks.marks import GENERATORS, parts, state_of
 from regkit.hooks.spec import hookimpl
 from regkit.tasks.task import Task
-from regkit.testing.contract import in_words, watched
 from regkit.testing.observers import Snapshot, exactly, prepared
-from regkit.testing.tiny import tiny_trainer
+from regkit.testing.tiny import tiny_run, tiny_trainer
 from regkit.testing.verdicts import Factory, Tasks, lean
-from regkit.testing.watch import Deed, Kind, Watch, attributes
 from regkit.training.loop import Trainer
 from regkit.training.update import share
 
-OF_A_BATCH = ("augment", "embed", "encode", "predict", "task_loss", "extra_losses")  # hooks called once a micro-batch
 TOLERANCE = 1e-5
-
-
-def where(deeds: Sequence[Deed]) -> str:
-    """Write what was done and in which hooks: `torch.rand_like in extra_losses`."""
-    return " and ".join(dict.fromkeys(f"{deed.what} in {deed.hook}" for deed in deeds))
-
-
-def of_a_trace(factory: Factory, tasks: Tasks, *kinds: Kind) -> str:
-    """Say which hook leaves a trace of these kinds; nothing if none was seen to."""
-    said = in_words([deed for deed in watched(factory, tasks).misdeeds if deed.kind in kinds])
-    return f": {said}" if said else ""
 
 
 def of_two_runs(factory: Factory, tasks: Tasks) -> str:
     """Say why two runs with one seed differ; nothing if they do not."""
-    if foreign := watched(factory, tasks).found("foreign noise"):
-        return f"it draws from {where(foreign)}, which no seed of the run reaches; draw by torch or batch.noise"
     one, other = (tiny_trainer(factory(), tasks=lean(factory, tasks)) for _ in range(2))
     one.train()
     other.train()
@@ -99,13 +84,15 @@ class Memory:
 
 def held(plugin: object) -> dict[str, str]:
     """Write what each attribute of a plugin holds as text, those alone whose text says it all."""
-    found = {name: _text(value) for name, value in attributes(plugin).items()}
+    found = {name: _text(value) for name, value in parts(plugin).items()}
     return {name: text for name, text in found.items() if " at 0x" not in text}
 
 
 def _text(value: Any) -> str:
     if isinstance(value, nn.Module):
         return exactly(value.state_dict())
+    if isinstance(value, tuple(GENERATORS)):
+        return str(state_of(value))
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key!r}: {_text(item)}' for key, item in value.items())}}}"
     return exactly(sorted(map(repr, value)) if isinstance(value, set) else value)
@@ -113,10 +100,11 @@ def _text(value: Any) -> str:
 
 def of_a_cut(factory: Factory, tasks: Tasks, task: Task, tokens: int) -> str:
     """Say why the gradient of a batch depends on how it is cut into micro-batches."""
-    watch = Watch()
-    whole, parts, shares = _terms(watch, factory, tasks, task, tokens)
-    if noise := watch.found("noise", "foreign noise", hooks=OF_A_BATCH):
-        return f"its numbers depend on how batches are cut: {where(noise)}; use batch.noise"
+    trainer, composition = tiny_run(factory(), tasks(), dropout=0.0)
+    composition.watch.closely = True
+    whole, parts, shares = _terms(trainer, task, tokens)
+    if said := composition.watch.said:
+        return said[0].removesuffix(".")
     for name, value in whole.items():
         found = [part.get(name, 0.0) for part in parts]
         mean = sum(weight * part for weight, part in zip(shares, found, strict=True))
@@ -128,18 +116,12 @@ def of_a_cut(factory: Factory, tasks: Tasks, task: Task, tokens: int) -> str:
                 f"{what} of a batch is not the mean of its examples' own: it compares them or counts them; reduce each "
                 "example by itself (batch.per_example), or say that batches must not be cut (whole_batches = True)"
             )
-    if watch.misdeeds:
-        return in_words(watch.misdeeds)
     return "a hook answers for an example according to the others in its micro-batch"
 
 
-def _terms(
-    watch: Watch, factory: Factory, tasks: Tasks, task: Task, tokens: int
-) -> tuple[dict[str, float], list[dict[str, float]], list[float]]:
+def _terms(trainer: Trainer, task: Task, tokens: int) -> tuple[dict[str, float], list[dict[str, float]], list[float]]:
     """Compute the terms of a task's second batch, whole and of each of its parts, and the parts' shares of it."""
-    trainer = tiny_trainer(watch.over(factory()), tasks=tasks(), dropout=0.0)
     trainer.model.double()
-    watch.model = trainer.model
     stage, _ = prepared(trainer)
     trainer.model.train()
     found: list[list[dict[str, float]]] = []
@@ -149,7 +131,7 @@ def _terms(
         shares = [share(batch, batches) for batch in batches]
         found.append([])
         for number, batch in enumerate(batches):
-            with trainer.streams.at(stage.name, 0, task.name, number), watch.noting():
+            with trainer.streams.at(stage.name, 0, task.name, number):
                 terms: Mapping[str, Tensor] = trainer.passes.losses(task, batch)
             found[-1].append({name: float(term.detach()) for name, term in terms.items()})
     return found[0][0], found[1], shares

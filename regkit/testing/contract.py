@@ -1,33 +1,21 @@
 """Contract: promises about what hooks do beside answering, and about a plugin's terms and teachers."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 import torch
-from torch import nn
 
 from regkit.base.errors import RegkitError
 from regkit.base.failures import last_line
 from regkit.hooks import catalog
-from regkit.hooks.attach import implementations
+from regkit.hooks.compose import Composition
 from regkit.hooks.following import LOG
+from regkit.hooks.implementations import implementations
+from regkit.hooks.teachers import GATHERS
 from regkit.testing.tiny import Plugins, Several, measured, tiny_run, tiny_tasks, unscored
 from regkit.testing.verdicts import Factory, NotApplicableError, Tasks, lean
-from regkit.testing.watch import Deed, Kind, Watch, attributes
 from regkit.training.loop import Trainer
-from regkit.training.update import parameters_of
 
 TOLD = ("before_step", "skipped", "clipped", "after_step", "evaluated")  # notify hooks of a step and of an epoch
-MISDEEDS: dict[Kind, str] = {
-    "foreign noise": "draws from {what}, which no seed of the run reaches; draw by torch, or by batch.noise",
-    "seed": "calls {what}; leave that out: what a hook draws has a stream of its own already",
-    "weight": "changes the weight {what}, but has only to compute; change weights in after_step",
-    "gradient": "changes the gradient of {what}; call torch.autograd.grad in place of backward(), and change gradients in "
-    "before_step alone",
-    "mode": "leaves {what} in another mode, training or evaluation; ask predict for dropout='off', or put the mode back",
-    "input": "changes its argument {what} in place, and with it what others are given; work on a copy",
-    "constant": "gives the term '{what}' without a gradient, so it teaches nothing; compute it without detach and no_grad",
-}
 
 
 def it_acts(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
@@ -38,34 +26,32 @@ def it_acts(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     plugins = factory()
     if all(set(implementations(plugin)) <= set(LOG) for plugin in plugins.values()):
         raise NotApplicableError("it takes no part in a step: it only follows the run's log")
-    watch = Watch()
-    there, _ = tiny_run(watch.over(plugins), lean(factory, tasks))
+    there, composition = tiny_run(plugins, lean(factory, tasks))
     before = {name: tensor.clone() for name, tensor in there.model.named_parameters()}
-    _train(there, watch)
+    _train(there)
     moved = any(not torch.equal(tensor, before[name]) for name, tensor in there.model.named_parameters())
     assert moved, "no weight has changed after training: a hook takes the gradient or the step away"
-    if not _told_only(plugins, watch) and not _measures(factory, tasks) and _is_plain(there, plugins, tasks):
-        assert not watch.misdeeds, in_words(watch.misdeeds)
-        hooks = ", ".join(dict.fromkeys(hook for _, hook in watch.calls)) or "none"
-        raise NotApplicableError(f"it changes nothing in a run on the tiny tasks (hooks called: {hooks})")
+    called = dict.fromkeys(hook for _, hook in composition.watch.calls)
+    if not _told_only(plugins, called) and not _measures(factory, tasks) and _is_plain(there, plugins, tasks):
+        raise NotApplicableError(
+            f"it changes nothing in a run on the tiny tasks (hooks called: {', '.join(called) or 'none'})"
+        )
 
 
-def _train(trainer: Trainer, watch: Watch) -> None:
-    """Train, and if torch stops that, say which hook was the cause."""
-    watch.model = trainer.model
+def _train(trainer: Trainer) -> None:
+    """Train, and if torch stops that, say why in its words: no hook was seen to be the cause."""
     try:
         trainer.train()
     except RegkitError:
         raise
     except Exception as error:
-        said = in_words(watch.misdeeds)
-        raise AssertionError(f"training stops: {said or last_line(error)}") from error
+        raise AssertionError(f"training stops: {last_line(error)}") from error
 
 
-def _told_only(plugins: Plugins, watch: Watch) -> bool:
+def _told_only(plugins: Plugins, called: Iterable[str]) -> bool:
     """Whether the plugins only look on in steps, and were shown some."""
     deciding = [hook for plugin in plugins.values() for hook in implementations(plugin) if hook not in (*TOLD, *LOG)]
-    return not set(deciding) - {"build", "prepare"} and any(hook in TOLD for _, hook in watch.calls)
+    return not set(deciding) - {"build", "prepare"} and any(hook in TOLD for hook in called)
 
 
 def _measures(factory: Factory, tasks: Tasks) -> bool:
@@ -87,24 +73,18 @@ def _is_plain(trained: Trainer, plugins: Plugins, tasks: Tasks) -> bool:
 def hooks_keep_to_their_part(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Check that hooks change nothing that is not theirs to change, and draw by torch alone.
 
-    That is weights, gradients, modes, seeds and arguments.
+    That is weights, gradients, modes, seeds and arguments. A run looks for it in some steps, and this check in all and more
+    closely. Raises PluginError as a run does.
     """
-    misdeeds = watched(factory, tasks).misdeeds
-    assert not misdeeds, in_words(misdeeds)
+    watched(factory, tasks)
 
 
-def in_words(misdeeds: Iterable[Deed]) -> str:
-    """Write what hooks must not do, and what to do in place of it."""
-    return "; and ".join(
-        f"'{deed.plugin}': {deed.hook} {MISDEEDS[deed.kind].format(what=deed.what)}" for deed in misdeeds
-    )
-
-
-def watched(factory: Factory, tasks: Tasks) -> Watch:
-    """Train with watched plugins. Returns what they did."""
-    watch = Watch()
-    watch.train(tiny_run(watch.over(factory()), lean(factory, tasks))[0])
-    return watch
+def watched(factory: Factory, tasks: Tasks) -> Composition:
+    """Train under the closest watch. Returns the hooks of the run, with what was noticed of them."""
+    trainer, composition = tiny_run(factory(), lean(factory, tasks))
+    composition.watch.closely = True
+    trainer.train()
+    return composition
 
 
 def terms_have_names_of_their_own(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
@@ -121,24 +101,8 @@ def terms_have_names_of_their_own(factory: Factory, tasks: Tasks = tiny_tasks) -
 
 def a_teacher_gets_no_gradient(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     """Check that no gradient gathers in a model that a plugin keeps beside the one in training."""
-    watch = Watch()
-    trainer, composition = tiny_run(watch.over(factory()), lean(factory, tasks))
-    watch.train(trainer)
-    trained = {id(each) for each in parameters_of(trainer.model, trainer.state.optimizer)}
-    kept = [(name, *each) for name, plugin in composition.plugins.items() for each in _models(name, plugin, watch)]
-    teachers = [each for each in kept if any(id(parameter) not in trained for parameter in each[2].parameters())]
+    teachers = watched(factory, tasks).teachers.found
     if not teachers:
         raise NotApplicableError("it keeps no model beside the one in training")
-    for name, where, model in teachers:
-        gathers = any(each.grad is not None for each in model.parameters() if id(each) not in trained)
-        assert not gathers, (
-            f"'{name}' lets gradients gather in {where}: ask it under torch.no_grad(), and make it with requires_grad_(False)"
-        )
-
-
-def _models(name: str, plugin: Any, watch: Watch) -> Iterator[tuple[str, nn.Module]]:
-    """Find the models that a watched plugin keeps, or has asked."""
-    for field, value in attributes(plugin.plugin).items():
-        if isinstance(value, nn.Module):
-            yield f"`{field}`", value
-    yield from (("the model that it gives to predict", model) for model in watch.asked.get(name, ()))
+    for (plugin, place), gathers in teachers.items():
+        assert not gathers, GATHERS.format(plugin, place)

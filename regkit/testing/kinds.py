@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
-from regkit.base.errors import RegkitError
+from regkit.base.errors import MisuseError, RegkitError
 from regkit.tasks.task import Task
 from regkit.testing.observers import prepared
 from regkit.testing.tiny import tiny_kinds, tiny_tasks, tiny_trainer
@@ -42,12 +42,14 @@ def _failure(factory: Factory, task: Task) -> str:
 def refusal(factory: Factory, tasks: Sequence[Task]) -> str:
     """Return the sentence by which a run on these tasks is refused before it begins; nothing if it would begin.
 
-    Raises AssertionError if a hook fails in place of refusing.
+    Raises AssertionError if a hook fails in place of refusing, or the plugin breaks the contract.
     """
     try:
         trainer = tiny_trainer(factory(), tasks=tasks)
         stage, there = prepared(trainer)
         measure_length(trainer.hook, trainer.streams, stage, there)  # a scheduler may know only then
+    except MisuseError as error:
+        raise AssertionError(str(error)) from error
     except RegkitError as error:
         if error.__cause__:
             raise AssertionError(f"{error} Refuse by a PluginError what the plugin cannot handle") from error

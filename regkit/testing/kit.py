@@ -11,7 +11,7 @@ from unittest import SkipTest
 from regkit.base.errors import PluginError, RegkitError
 from regkit.base.failures import last_line
 from regkit.hooks import catalog
-from regkit.hooks.attach import implementations
+from regkit.hooks.implementations import implementations
 from regkit.testing.contract import (
     a_teacher_gets_no_gradient,
     hooks_keep_to_their_part,

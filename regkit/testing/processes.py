@@ -21,10 +21,10 @@ from regkit.base.errors import LostError, RegkitError
 from regkit.base.failures import last_line
 from regkit.distributed.launch import joined
 from regkit.distributed.processes import ALONE, Processes
-from regkit.hooks.attach import implementations, is_wrapper
-from regkit.hooks.catalog import needs_whole_batches
 from regkit.hooks.files import loaded_files
+from regkit.hooks.implementations import implementations, is_wrapper
 from regkit.hooks.spec import hookimpl
+from regkit.hooks.traits import needs_whole_batches
 from regkit.model import MultitaskModel
 from regkit.testing.observers import gradients_of
 from regkit.testing.tiny import tiny_tasks, tiny_trainer

@@ -3,14 +3,13 @@
 from collections.abc import Generator, Iterable, Sequence
 from functools import partial
 from types import SimpleNamespace
-from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from regkit.base.errors import PluginError
-from regkit.hooks.catalog import needs_whole_batches, strengths
 from regkit.hooks.spec import DECIDE, hookimpl
+from regkit.hooks.traits import needs_whole_batches, strengths
 from regkit.model.built import merge
 from regkit.tasks.task import Task
 from regkit.testing import causes
@@ -19,7 +18,6 @@ from regkit.testing.contract import watched
 from regkit.testing.observers import Probe, Snapshot, exactly, gradients_of, prepared
 from regkit.testing.tiny import STEPS, Plugins, measured, tiny_run, tiny_tasks, tiny_trainer
 from regkit.testing.verdicts import Factory, NotApplicableError, Tasks, lean
-from regkit.testing.watch import Kind
 from regkit.training.effects import SHARE, summary
 from regkit.training.loop import Trainer
 
@@ -90,18 +88,14 @@ def extra_passes_leave_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) -> 
         state = torch.get_rng_state()
         trainer.passes.losses(task, task.splits["train"].batch([0, 1, 2], keys=[7, 8, 9]))
         if not torch.equal(torch.get_rng_state(), state):
-            _fail("computing the loss changes the random state", factory, tasks, "seed")
+            raise AssertionError("computing the loss changes the random state")
         if [module.training for module in trainer.model.modules()] != modes:
-            _fail("computing the loss changes a module's mode", factory, tasks, "mode")
+            raise AssertionError("computing the loss changes a module's mode")
         for name, parameter in trainer.model.named_parameters():
             if parameter.grad is not None:
-                _fail(f"computing the loss leaves a gradient in {name}", factory, tasks, "gradient")
+                raise AssertionError(f"computing the loss leaves a gradient in {name}")
             if not torch.equal(parameter, weights[name]):
-                _fail(f"computing the loss changes the weight {name}", factory, tasks, "weight")
-
-
-def _fail(what: str, factory: Factory, tasks: Tasks, kind: Kind) -> NoReturn:
-    raise AssertionError(f"{what}{causes.of_a_trace(factory, tasks, kind)}")
+                raise AssertionError(f"computing the loss changes the weight {name}")
 
 
 def strength_zero_is_no_plugin(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
@@ -119,7 +113,7 @@ def strength_zero_is_no_plugin(factory: Factory, tasks: Tasks = tiny_tasks) -> N
         one.train()
         other.train()
         if name := different(one.model, other.model):
-            calls = watched(partial(_quiet, factory, plugins, chosen), tasks).calls
+            calls = watched(partial(_quiet, factory, plugins, chosen), tasks).watch.calls
             still = ", ".join(dict.fromkeys(hook for _, hook in calls))
             raise AssertionError(
                 f"a run with {_zeros(quiet, chosen)} has other weights than one without the plugin ({name}): at that "

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from unittest import SkipTest
 
-from regkit.hooks.attach import implementations
+from regkit.hooks.implementations import implementations
 from regkit.tasks.task import Task
 from regkit.testing.tiny import Plugins, unscored
 

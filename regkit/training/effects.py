@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from regkit.base.wording import percent
-from regkit.hooks.catalog import strengths
 from regkit.hooks.compose import Composition
 from regkit.hooks.spec import Predict, hookimpl
 from regkit.hooks.stopwatch import CORE
+from regkit.hooks.traits import strengths
 from regkit.model import MultitaskModel
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task

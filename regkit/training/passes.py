@@ -98,7 +98,12 @@ class Passes:
             precision = torch.float32 if fine else self.precision
             if embeddings is clean and asked is self.model and dropout == "replay" and precision == self.precision:
                 return output
-            place = (*here, int(torch.randint(2**62, ()))) if dropout == "fresh" else here
+            # The generator is named so that this draw is not taken for one of the plugin's own.
+            place = (
+                (*here, int(torch.randint(2**62, (), generator=torch.default_generator)))
+                if dropout == "fresh"
+                else here
+            )
             quiet = mode(asked, training=False) if dropout == "off" else nullcontext()
             carried = autocast(embeddings.device, precision)
             with self.streams.at(*place), self.streams.seeded("dropout"), quiet, carried:

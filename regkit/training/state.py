@@ -12,7 +12,7 @@ from regkit.base.errors import PluginError, RegkitError, RunError
 from regkit.base.failures import last_line, ran_out
 from regkit.base.randomness import Streams
 from regkit.hooks.answers import UNREADABLE, Form, difference, form_of
-from regkit.hooks.catalog import needs_whole_batches
+from regkit.hooks.traits import needs_whole_batches
 from regkit.model import MultitaskModel
 from regkit.tasks.task import Task
 

@@ -28,7 +28,7 @@ from regkit.data.order import Feed, cut
 from regkit.distributed.launch import joined
 from regkit.distributed.processes import ALONE, Processes, _buckets
 from regkit.hooks import catalog
-from regkit.hooks.catalog import needs_whole_batches
+from regkit.hooks.traits import needs_whole_batches
 from regkit.testing import tiny_tasks, tiny_trainer
 from regkit.testing.processes import same_as_alone
 from tests.cli.test_bad_input import is_one_sentence

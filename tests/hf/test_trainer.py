@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from regkit import Batch, Predict, TaskLoss, hookimpl
 from regkit.hf import RegularizedTrainer
-from regkit.hooks import catalog
+from regkit.hooks import catalog, traits
 from regkit.model.modes import mode
 from tests.helpers import slow_but
 from tests.hf.tiny import (
@@ -58,7 +58,7 @@ def neutral(family: str = "distilbert") -> list[Any]:
             "uncertainty",
         ):  # these compute another loss, or have no strength
             plugin = catalog.make(name, {})
-            option, value = next(iter(catalog.strengths(plugin).items()))
+            option, value = next(iter(traits.strengths(plugin).items()))
             setattr(plugin, option, min(value, 1e9))  # a bound of no size is no option
             found.append(plugin)
     return found

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regkit.base.errors import PluginError
-from regkit.hooks import catalog
+from regkit.hooks import catalog, option_values
 from tests.helpers import PATIENT, install
 
 STRANGER = '''
@@ -193,15 +193,15 @@ def test_an_option_that_cannot_be_is_refused_with_its_value_and_the_reason(
 )
 def test_every_plugin_has_the_option_stages_which_is_none_of_its_class(written: str, stages: list[str] | None) -> None:
     name, given = catalog.parse(written)
-    assert catalog.acts_in(name, given) == stages
+    assert option_values.acts_in(name, given) == stages
     made = catalog.make(name, given)
     assert "stages" not in vars(made)
-    assert catalog.chosen(name, made, given).get("stages") == stages
+    assert option_values.chosen(name, made, given).get("stages") == stages
 
 
 def test_stages_that_are_no_names_are_refused() -> None:
     with pytest.raises(PluginError, match=r"'smart': stages\.0 is 3; input should be a valid string"):
-        catalog.acts_in("smart", {"stages": [3]})
+        option_values.acts_in("smart", {"stages": [3]})
 
 
 def test_a_plugin_may_not_have_an_option_that_every_plugin_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def test_two_packages_may_not_offer_plugins_of_one_name(monkeypatch: pytest.Monk
 
 
 def test_only_the_plugin_that_is_named_is_imported() -> None:
-    program = "import sys; from regkit.hooks import catalog; catalog.make('rrobin', {}); "
+    program = "import sys; from regkit.hooks import catalog, option_values; catalog.make('rrobin', {}); "
     program += "print([name for name in catalog.installed() if f'regkit_plugins.{name}' in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['rrobin']"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from regkit import PluginError
-from regkit.hooks import catalog
+from regkit.hooks import catalog, option_values, uninstalled
 from regkit.hooks.files import PluginFile, named
 from regkit.hooks.handed import make, take
 
@@ -59,7 +59,7 @@ def test_its_name_options_and_docstring_are_read_without_running_it(tmp_path: Pa
     assert found is not None
     file, text = found
     assert (file.name, text) == ("my_pull", "my_pull:weight=2")
-    with catalog.handing({"my_pull": file}):
+    with uninstalled.handing({"my_pull": file}):
         assert catalog.summary("my_pull") == ("Mine: pull outputs toward 0.", "For short runs.")
         assert catalog.shown_options("my_pull")["weight"].meaning == "How strongly."
         with pytest.raises(PluginError, match=r"'my_pull' has no option 'wieght'. Did you mean 'weight'"):
@@ -126,12 +126,12 @@ def test_settings_alone_run_no_code(tmp_path: Path) -> None:
 
 def test_changed_code_is_refused_and_moved_code_is_not(tmp_path: Path) -> None:
     record = PluginFile.read(write(tmp_path)).record
-    with catalog.handing({"my_pull": PluginFile.read(write(tmp_path, MINE, "moved.py"))}):
+    with uninstalled.handing({"my_pull": PluginFile.read(write(tmp_path, MINE, "moved.py"))}):
         made = catalog.make("my_pull", {"code": record, "weight": "2"})
-        held = catalog.chosen("my_pull", made, {"code": record, "weight": "2"})
+        held = option_values.chosen("my_pull", made, {"code": record, "weight": "2"})
         assert held == {"code": record | {"file": str(tmp_path / "moved.py")}, "weight": 2.0}
     with (
-        catalog.handing({"my_pull": PluginFile.read(write(tmp_path, MINE + "# more\n"))}),
+        uninstalled.handing({"my_pull": PluginFile.read(write(tmp_path, MINE + "# more\n"))}),
         pytest.raises(PluginError, match="is not the code that the run began with"),
     ):
         catalog.check_names("my_pull", {"code": record})
@@ -139,8 +139,8 @@ def test_changed_code_is_refused_and_moved_code_is_not(tmp_path: Path) -> None:
 
 def test_two_files_with_one_name_are_refused(tmp_path: Path) -> None:
     one, other = (PluginFile.read(write(tmp_path, MINE, name)) for name in ("one.py", "other.py"))
-    with catalog.handing({"my_pull": one}), pytest.raises(PluginError, match="two files offer a plugin 'my_pull'"):
-        catalog.allow(other)
+    with uninstalled.handing({"my_pull": one}), pytest.raises(PluginError, match="two files offer a plugin 'my_pull'"):
+        uninstalled.allow(other)
 
 
 def test_python_takes_a_file_where_it_takes_a_name(tmp_path: Path) -> None:
@@ -148,4 +148,4 @@ def test_python_takes_a_file_where_it_takes_a_name(tmp_path: Path) -> None:
     found = take([f"{place}:weight=2"])
     assert found.options["my_pull"] == {"code": PluginFile.read(place).record, "weight": "2"}
     assert make([f"{place}:weight=2"]).plugins["my_pull"].weight == 2.0
-    assert not catalog.files()
+    assert not uninstalled.files()

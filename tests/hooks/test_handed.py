@@ -7,7 +7,7 @@ import torch
 from regkit_plugins.smart import Smart
 
 from regkit import PluginError, hookimpl
-from regkit.hooks import catalog
+from regkit.hooks import catalog, uninstalled
 from regkit.hooks.handed import take
 
 
@@ -37,7 +37,7 @@ def test_a_run_makes_a_plugin_of_its_own_from_the_object_it_is_handed() -> None:
     mine = MyL2Plugin(weight=2.0)
     mine.seen = 5
     found = take([mine])
-    with catalog.handing(found.plugins):
+    with uninstalled.handing(found.plugins):
         made = catalog.make("my_l2_plugin", found.options["my_l2_plugin"])
         with pytest.raises(PluginError, match="'my_l2_plugin' has no option 'wait'"):
             catalog.make("my_l2_plugin", {"wait": 1})
@@ -62,7 +62,7 @@ class Doubling:
 def test_an_object_that_a_run_cannot_make_again_of_its_options_is_refused() -> None:
     with pytest.raises(PluginError, match=r"'doubling' changes its option weight when it is made: of 4.0 it makes 8.0"):
         take([Doubling(weight=2.0)])
-    with catalog.handing(take([Doubling]).plugins), pytest.raises(PluginError, match=r"of 4.0 it makes 8.0"):
+    with uninstalled.handing(take([Doubling]).plugins), pytest.raises(PluginError, match=r"of 4.0 it makes 8.0"):
         catalog.make("doubling", {"weight": 2})
     mine = MyL2Plugin()
     mine.tasks = torch.ones(2)  # type: ignore[assignment]

@@ -26,23 +26,25 @@ from regkit.testing import (
 )
 from regkit.testing.kit import Check, counts, factory_of, status
 from regkit.testing.processes import two_processes_are_one
+from tests.faults import FAULTS
+from tests.faults.plugins import BatchStatistic
+from tests.faults.right import RIGHT, ActsNowhere, OtherLoss
 from tests.helpers import slow_but, with_stranger
-from tests.testing.faults import FAULTS, RIGHT, ActsNowhere, BatchStatistic, OtherLoss
 
 BY_NAME: dict[str, Check] = {promise.__name__: promise for promise in (*PROMISES, *SLOW_PROMISES)}
-QUICK = ["FloatTerm", "SetInState", "DetachedTerm"]
+QUICK = ["float term", "misspelt hook", "set in state", "weight turned"]
 
 
 def found(kind: type, *names: str) -> list[Finding]:
     return list(Kit(lambda: {"mine": kind()}, {name: BY_NAME[name] for name in names or BY_NAME}))
 
 
-@pytest.mark.parametrize("name", slow_but([kind.__name__ for kind in FAULTS], QUICK))
+@pytest.mark.parametrize("name", slow_but(FAULTS, QUICK))
 def test_what_is_wrong_is_said_in_a_sentence_with_its_cause(name: str) -> None:
-    kind, (check, words) = next((kind, said) for kind, said in FAULTS.items() if kind.__name__ == name)
-    (finding,) = found(kind, check)
+    fault = FAULTS[name]
+    (finding,) = found(fault.plugin, fault.check)
     assert finding.outcome == "failed"
-    assert words in finding.reason
+    assert fault.kit in finding.reason
     assert "\n" not in finding.reason
 
 
@@ -62,7 +64,7 @@ def test_a_plugin_that_does_nothing_on_the_tiny_tasks_has_kept_no_promise() -> N
 
 
 def test_where_no_run_comes_to_its_end_other_checks_are_skipped_and_say_so() -> None:
-    first, second = found(next(iter(FAULTS)), "it_acts", "resume_is_exact")
+    first, second = found(FAULTS["float term"].plugin, "it_acts", "resume_is_exact")
     assert (first.outcome, second.outcome) == ("failed", "skipped")
     assert "see it_acts" in second.reason
     assert status([first, second]) == 1
@@ -217,7 +219,7 @@ def test_pytest_starts_without_torch() -> None:
 
 
 def test_a_strangers_plugin_is_checked_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    source = "from tests.testing.faults import FloatTerm\nfrom dataclasses import dataclass\n\n"
+    source = "from tests.faults.plugins import FloatTerm\nfrom dataclasses import dataclass\n\n"
     with_stranger(monkeypatch, tmp_path, stranger=f"{source}@dataclass\nclass Plugin(FloatTerm):\n    pass\n")
     assert "stranger" in catalog.installed()
     said = Kit(factory_of("stranger"), {"it_acts": BY_NAME["it_acts"]}).acts

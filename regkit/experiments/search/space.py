@@ -16,7 +16,7 @@ from regkit.base.bounds import Tuned
 from regkit.base.described import Option
 from regkit.base.errors import ConfigError, explain, nearest, short
 from regkit.experiments.search.dimension import Dimension, Space, written
-from regkit.hooks import catalog
+from regkit.hooks import catalog, uninstalled
 from regkit.runs.elsewhere import setting_called
 from regkit.runs.settings import Settings
 from regkit.runs.settings import options as all_settings
@@ -195,7 +195,9 @@ def _setting(settings: Settings, name: str, owner: str) -> Option:
 
 
 def _options(plugin: str) -> Mapping[str, Option]:
-    return catalog.options(catalog.load_class(plugin)) if plugin in catalog.handed() else catalog.shown_options(plugin)
+    return (
+        catalog.options(catalog.load_class(plugin)) if plugin in uninstalled.handed() else catalog.shown_options(plugin)
+    )
 
 
 def _is_table(option: Option) -> bool:

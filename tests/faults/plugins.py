@@ -1,18 +1,20 @@
 """Faults: plugins that are wrong in one way each, as people write them."""
 
 import copy
+import dataclasses
 import random
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from regkit import Batch, Classification, MultitaskModel, Predict, Task, TaskLoss, hookimpl
+from regkit import Batch, MultitaskModel, Predict, Task, hookimpl
+from regkit.hooks.watch import FIRST
+from regkit.model.dropout import Dropout
 
 Terms = Mapping[str, Any]
 
@@ -84,7 +86,7 @@ class WeightInPlace:
     @hookimpl
     def extra_losses(self, model: MultitaskModel, output: Tensor) -> Terms:
         with torch.no_grad():
-            next(iter(model.heads["classes"].parameters())).mul_(0.99)
+            weight(model).mul_(0.99)
         return {"mine": output.square().mean()}
 
 
@@ -129,6 +131,35 @@ class TeacherWithGradients:
     def extra_losses(self, task: Task, batch: Batch, output: Tensor, predict: Predict) -> Terms:
         target = predict(self.teacher.embed(batch), dropout="off", model=self.teacher)
         return {"mine": task.objective.divergence(output, target)}
+
+
+@dataclass
+class TeacherInADictionary:
+    models: dict[str, MultitaskModel] = field(default_factory=dict, init=False)
+
+    @hookimpl
+    def prepare(self, model: MultitaskModel) -> None:
+        self.models = {"teacher": copy.deepcopy(model)}
+
+    @hookimpl
+    def extra_losses(self, task: Task, batch: Batch, output: Tensor, predict: Predict) -> Terms:
+        teacher = self.models["teacher"]
+        return {"mine": task.objective.divergence(output, predict(teacher.embed(batch), dropout="off", model=teacher))}
+
+
+@dataclass
+class ProjectionUntrained:
+    """Has a module that no optimizer was given."""
+
+    projection: torch.nn.Linear = field(init=False)
+
+    @hookimpl
+    def prepare(self, model: MultitaskModel) -> None:
+        self.projection = torch.nn.Linear(1, 4)
+
+    @hookimpl
+    def extra_losses(self, output: Tensor) -> Terms:
+        return {"mine": self.projection(output.reshape(-1, 1)).square().mean()}
 
 
 class ModeLeftInEval:
@@ -243,8 +274,7 @@ class GradientTakenAway:
 class EmbeddingsInPlace:
     @hookimpl
     def extra_losses(self, embeddings: Tensor, output: Tensor) -> Terms:
-        embeddings.data.mul_(1.01)
-        embeddings.detach().add_(0.0)
+        embeddings.detach().add_(1)
         return {"mine": output.square().mean()}
 
 
@@ -257,12 +287,6 @@ class WrongCost:
         return {"mine": task.objective.divergence(predict(embeddings, dropout="fresh"), output)}
 
 
-class ActsNowhere:
-    @hookimpl
-    def extra_losses(self, task: Task, output: Tensor) -> Terms:
-        return {"mine": output.square().mean()} if task.name == "sentiment" else {}
-
-
 class BatchStatistic:
     @hookimpl(wrapper=True)
     def predict(self) -> Generator[None, Tensor, Tensor]:
@@ -270,71 +294,182 @@ class BatchStatistic:
         return output - output.mean(0)
 
 
-class OtherLoss:
-    """Right: kept beside the wrong ones, so that what the kit says of them is not said of everything."""
+def weight(model: MultitaskModel) -> Tensor:
+    found: Tensor = model.encoder.layers[0].up.weight
+    return found
+
+
+def hook(name: str, method: Callable[..., Any], **marks: bool) -> type:
+    """A class of plugins with one hook."""
+    return type(name, (), {name: hookimpl(**marks)(method)})
+
+
+def doing(action: Callable[[MultitaskModel], object], name: str = "extra_losses") -> type:
+    """Plugins that do something to the model, and give no term."""
+    return hook(name, lambda self, model: (action(model), {})[1])
+
+
+def forget_return(self: object) -> Generator[None, Tensor, None]:
+    yield
+
+
+def switch_off(self: object) -> Generator[None, Tensor, Tensor]:
+    with torch.no_grad():
+        return (yield)
+
+
+def yield_twice(self: object) -> Generator[None, Tensor, Tensor]:
+    loss = yield
+    yield
+    return loss
+
+
+def sum_up(self: object, task: Task, batch: Batch, output: Tensor) -> Tensor:
+    assert batch.labels is not None
+    return len(batch) * task.objective.loss(output, batch.labels)
+
+
+def sum_up_around(self: object, batch: Batch) -> Generator[None, Tensor, Tensor]:
+    return len(batch) * (yield)
+
+
+def pop(self: object, tasks: list[Task]) -> Sequence[Task]:
+    return [tasks.pop()]
+
+
+def step_by_itself(self: object, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.step()
+
+
+def shorten(self: object, batch: Batch) -> Batch:
+    return dataclasses.replace(batch, labels=None)
+
+
+def draw_late(self: object, step: int) -> float:
+    return 1.0 if step < FIRST else 1.0 + random.random()
+
+
+class Watchful:
+    """Puts a hook of torch's on a module in each call, to see its output."""
+
+    seen: ClassVar[list[float]] = []
 
     @hookimpl
-    def extra_losses(self, embeddings: Tensor, loss: Tensor, predict: Predict, task_loss: TaskLoss) -> Terms:
-        return {"mine": 0.1 * (task_loss(predict(embeddings * 1.1)) - loss)}
+    def extra_losses(self, model: MultitaskModel, output: Tensor) -> Terms:
+        model.encoder.layers[0].register_forward_hook(lambda *given: None)
+        return {"mine": output.square().mean()}
 
 
-class ClassesOnly:
-    """Right: refuses by name what it cannot handle."""
+class WithoutDropout:
+    @hookimpl
+    def extra_losses(self, model: MultitaskModel, embeddings: Tensor, output: Tensor, predict: Predict) -> Terms:
+        for module in model.modules():
+            if isinstance(module, Dropout):
+                module.rate = 0.0
+        return {"mine": (predict(embeddings * 1.1) - output).square().mean()}
+
+
+class WeightTurned:
+    """Changes a weight so that neither torch's count nor its norm tells."""
 
     @hookimpl
-    def prepare(self, tasks: Sequence[Task]) -> None:
-        from regkit import PluginError
+    def extra_losses(self, model: MultitaskModel, output: Tensor) -> Terms:
+        weight(model).data.neg_()
+        return {"mine": output.square().mean()}
 
-        for task in tasks:
-            if not isinstance(task.objective, Classification):
-                raise PluginError(f"'mine' is for classes, and task '{task.name}' has none; leave it out by `tasks`.")
+
+class EmbeddingsByData:
+    @hookimpl
+    def extra_losses(self, embeddings: Tensor, output: Tensor) -> Terms:
+        embeddings.data.mul_(1.01)
+        return {"mine": output.square().mean()}
+
+
+class SharedByAll:
+    """Keeps its state in the class, so that a second run in one process begins with that of the first."""
+
+    counts: ClassVar[dict[str, float]] = {"steps": 0.0}
 
     @hookimpl
     def extra_losses(self, output: Tensor) -> Terms:
-        return {"mine": F.softmax(output, 1).square().mean()}
-
-
-@dataclass(slots=True)
-class Reporter:
-    """Right: looks on, and counts on the scores of every task."""
-
-    best: float = field(default=0.0, init=False)
+        return {"mine": 0.1 * self.counts["steps"] * output.square().mean()}
 
     @hookimpl
-    def evaluated(self, scores: Mapping[str, Mapping[str, float]]) -> None:
-        self.best = max(self.best, *(next(iter(each.values())) for each in scores.values()))
+    def after_step(self) -> None:
+        self.counts["steps"] += 1
 
 
-# Of each wrong plugin: the check that fails, and words of its sentence.
-FAULTS: Mapping[type, tuple[str, str]] = {
-    FloatTerm: ("it_acts", "gives 'mine' as"),
-    VectorTerm: ("it_acts", "a tensor of shape"),
-    BackwardInside: ("it_acts", "take gradients by torch.autograd.grad"),
-    PythonsRandom: ("it_acts", "draws from Python's random"),
-    NumpysRandom: ("it_acts", "draws from numpy's global generator"),
-    ForgottenState: ("resume_is_exact", "forgets `average`"),
-    SetInState: ("a_checkpoint_is_exact", "of type set at 'seen'"),
-    WeightInPlace: ("it_acts", "extra_losses changes the weight heads.classes"),
-    SummedLoss: ("micro_batches_do_not_show", "the term 'mine' is a sum over the examples"),
-    TorchRand: ("micro_batches_do_not_show", "torch.randn_like in extra_losses; use batch.noise"),
-    WrapperWithoutReturn: ("it_acts", "is a `return` missing?"),
-    DecidesNothing: ("it_acts", "is a `return` missing?"),
-    TeacherWithGradients: ("a_teacher_gets_no_gradient", "lets gradients gather in `teacher`"),
-    ModeLeftInEval: ("it_acts", "leaves the mode of the model changed"),
-    AnothersName: ("terms_have_names_of_their_own", "calls a term 'smart', as plugin 'smart' does"),
-    DetachedTerm: ("it_acts", "gives 'mine' without a gradient"),
-    SeedsItself: ("hooks_keep_to_their_part", "calls torch.manual_seed; leave that out"),
-    ClockInTheLoss: ("resume_is_exact", "two runs with one seed differ already"),
-    LoadsNothing: ("resume_is_exact", "forgets `average`"),
-    ChangesItsOption: ("resume_is_exact", "forgets `weight`"),
-    OneKindOnly: ("every_kind_is_taken_or_refused", "the task 'binary' (Binary, cross_encoder) cannot be trained"),
-    LearnsTooEarly: ("a_skipped_step_leaves_no_trace", "keep in after_step what is learned"),
-    ZeroIsNotZero: ("strength_zero_is_no_plugin", "weight=0"),
-    LostInBf16: ("bf16_is_no_trouble", "measures rounding"),
-    Contrast: ("micro_batches_do_not_show", "whole_batches = True"),
-    GradientTakenAway: ("it_acts", "no weight has changed"),
-    EmbeddingsInPlace: ("it_acts", "changes `embeddings` in place"),
-    WrongCost: ("cost_is_as_declared", "2.0"),
-    BatchStatistic: ("micro_batches_do_not_show", "the loss of the task of a batch is not the mean"),
-}
-RIGHT = (OtherLoss, ClassesOnly, Reporter)
+@dataclass
+class FromTheSystem:
+    """Draws from what no seed of any library reaches."""
+
+    random: Any = field(default_factory=random.SystemRandom, init=False)
+
+    @hookimpl
+    def extra_losses(self, output: Tensor) -> Terms:
+        return {"mine": self.random.random() * output.square().mean()}
+
+
+@dataclass
+class Draws:
+    """Draws from a generator of its own."""
+
+    random: Any = field(default_factory=lambda: random.Random(0), init=False)
+
+    @hookimpl
+    def extra_losses(self, output: Tensor) -> Terms:
+        return {"mine": self.random.random() * output.square().mean()}
+
+
+@dataclass
+class DrawsByNumpy(Draws):
+    random: Any = field(default_factory=lambda: np.random.default_rng(0), init=False)
+
+
+@dataclass
+class Remembers:
+    """Keeps the output of the last step with its graph."""
+
+    last: Tensor | None = field(default=None, init=False)
+
+    @hookimpl
+    def extra_losses(self, output: Tensor) -> Terms:
+        last, self.last = self.last, output.mean()
+        return {} if last is None else {"mine": (self.last - last) ** 2}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
+
+
+class Unmarked:
+    @hookimpl
+    def after_step(self) -> None: ...
+
+    def extra_losses(self, loss: Tensor) -> Terms:
+        return {"mine": loss}
+
+
+class HalfAState(ForgottenState):
+    def state_dict(self) -> dict[str, Any]:
+        return {"average": self.average}
+
+
+class Misspelt:
+    @hookimpl
+    def extra_loss(self, loss: Tensor) -> Terms:
+        return {"mine": loss}
+
+
+class ModuleTooLate:
+    @hookimpl
+    def prepare(self, model: MultitaskModel) -> None:
+        model.projection = torch.nn.Linear(2, 2)
+
+
+class YieldUnmarked:
+    @hookimpl
+    def task_loss(self) -> Generator[None, Tensor, Tensor]:
+        return (yield)

@@ -1,0 +1,95 @@
+"""Option values: check what the options of a plugin are given, and read back what it holds."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, get_origin
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from regkit.base.described import Option
+from regkit.base.errors import PluginError, RegkitError, explain, short
+from regkit.base.failures import in_one_line, last_line
+from regkit.hooks import uninstalled
+from regkit.hooks.files import check_record
+
+STAGES = "stages"  # the option of every plugin: the stages in which it acts
+CODE = "code"  # beside the options of a plugin in a file: what a run notes of it
+OF_ALL = (STAGES, CODE)  # what is no field of a plugin
+
+
+def acts_in(name: str, given: Mapping[str, Any]) -> list[str] | None:
+    """Read the option `stages` of every plugin: the stages in which it acts. None where it is not given."""
+    option = Option(STAGES, list[str], None, "")
+    return checked(name, option, given[STAGES]) if STAGES in given else None
+
+
+def checked(name: str, option: Option, value: Any) -> Any:
+    if isinstance(value, str) and get_origin(option.hint) is list:
+        value = [part.strip() for part in value.split(",")]
+    try:
+        return TypeAdapter(option.hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+    except ValidationError as error:
+        raise PluginError(explain(error, f"'{name}'", (), option.name)) from None
+
+
+def construct(name: str, kind: type[Any], options: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**options)
+    except ValueError as error:  # a check of the plugin's own, in __post_init__
+        raise PluginError(f"'{name}': {in_one_line(error).rstrip('.')}.") from None
+    except RegkitError:
+        raise
+    except Exception as error:
+        raise PluginError(f"plugin '{name}' failed when it was made: {last_line(error)}.") from error
+
+
+def check_remade(name: str, plugin: Any, options: Iterable[str]) -> None:
+    """Raise PluginError if one that is made of the options that this plugin holds would hold others.
+
+    A run records what its plugin holds, and makes the plugin of it when it goes on.
+    """
+    held = {key: getattr(plugin, key) for key in options}
+    remade = construct(name, type(plugin), held)
+    for option in fields(plugin):
+        was, now = (getattr(each, option.name) for each in (plugin, remade))
+        if option.init and was != now:
+            raise PluginError(
+                f"plugin '{name}' changes its option {option.name} when it is made: of {short(repr(was))} it makes "
+                f"{short(repr(now))}, so no run could go on with it; keep what it computes in a field with init=False."
+            )
+
+
+def check_code(name: str, given: Mapping[str, Any]) -> None:
+    """Raise PluginError if the options note code that the user has not named, or that has changed since."""
+    if CODE in given:
+        check_record(name, given[CODE], uninstalled.files().get(name))
+
+
+def noted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Note beside the options of a plugin in a file which code it is, unless that is noted already."""
+    return ({CODE: uninstalled.files()[name].record} if name in uninstalled.files() else {}) | dict(options)
+
+
+def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Read back the options that were given, as the plugin holds them: numbers, not text.
+
+    Of a plugin in a file, its code is noted with them.
+    """
+    held = {key: getattr(plugin, key) for key in given if key not in OF_ALL}
+    stages = {STAGES: acts_in(name, given)} if STAGES in given else {}
+    return noted(name, held | stages)
+
+
+def held(name: str, plugin: Any) -> dict[str, Any]:
+    """Read all options that a plugin holds, in a form that JSON has, with the code of one in a file.
+
+    Raises PluginError for an option that JSON has no form for.
+    """
+    known = fields(plugin) if is_dataclass(plugin) else ()  # a plugin without options need not be one inside a test
+    options = {each.name: getattr(plugin, each.name) for each in known if each.init}
+    try:
+        found: dict[str, Any] = to_jsonable_python(options, inf_nan_mode="strings")
+    except PydanticSerializationError as error:
+        raise PluginError(f"'{name}' has an option that no checkpoint can record: {last_line(error)}.") from None
+    return noted(name, found)

@@ -1,0 +1,19 @@
+"""Traits: read what a plugin says of itself by attributes of its class."""
+
+from collections.abc import Mapping
+
+
+def strengths(plugin: object) -> Mapping[str, float]:
+    """List the options that set how strongly a plugin acts, each with the value at which it does nothing.
+
+    They are those of its class attribute `neutral`, or else `weight` at 0.
+    """
+    found: Mapping[str, float] | None = getattr(plugin, "neutral", None)
+    if found is None:
+        return {"weight": 0.0} if hasattr(plugin, "weight") else {}
+    return found
+
+
+def needs_whole_batches(plugin: object) -> bool:
+    """Whether a plugin compares the examples of a batch, which then must not be cut: `whole_batches`."""
+    return bool(getattr(plugin, "whole_batches", False))
