@@ -1,7 +1,9 @@
 """The command `regkit plugins check`: check an installed plugin for every promise."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 from regkit.cli.terminal import Terminal, print_line
@@ -24,13 +26,14 @@ def check(text: str, as_json: bool) -> int:
 
     torch.set_num_threads(1)  # several times faster on tensors as small as these
     console = Terminal()
-    kit = Kit(factory_of(text))
-    found = list(kit if as_json else _printed(console, kit))
     if as_json:
+        with redirect_stdout(sys.stderr):  # what the plugin prints is not JSON
+            found = list(Kit(factory_of(text)))
         checks = [each._asdict() for each in found]
         said = {"plugin": text, "counts": counts(found), "checks": checks}
         console.out(json.dumps(said, indent=2), highlight=False)
     else:
+        found = list(_printed(console, Kit(factory_of(text))))
         print_line(console, f"{text}: {in_words(counts(found))}")
     return status(found)
 

@@ -9,6 +9,7 @@ from regkit.base.errors import PluginError
 from regkit.base.wording import percent
 from regkit.hooks import catalog
 from regkit.hooks.catalog import needs_whole_batches
+from regkit.hooks.marks import parts
 from regkit.model.adapter import Adapter
 from regkit.model.own import Own
 from regkit.runs.experiment import Experiment
@@ -48,7 +49,7 @@ def plan(experiment: Experiment) -> list[str]:
     lines += [f"task {name}: found, not trained; --tasks would name it" for name in experiment.left_out]
     composition = experiment.composition
     for name, plugin in composition.plugins.items():
-        chosen = ", ".join(f"{key}={value}" for key, value in vars(plugin).items() if key in settings.plugins[name])
+        chosen = ", ".join(f"{key}={value}" for key, value in parts(plugin).items() if key in settings.plugins[name])
         hooks = ", ".join(composition.hooks_of(name))
         named = composition.attached[name].named
         where = f", in {' and '.join(named) or 'no stage'}" if named is not None else ""

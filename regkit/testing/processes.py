@@ -21,6 +21,7 @@ from regkit.base.errors import LostError, RegkitError
 from regkit.base.failures import last_line
 from regkit.distributed.launch import joined
 from regkit.distributed.processes import ALONE, Processes
+from regkit.hooks import catalog
 from regkit.hooks.attach import implementations, is_wrapper
 from regkit.hooks.catalog import needs_whole_batches
 from regkit.hooks.spec import hookimpl
@@ -41,7 +42,8 @@ def two_processes_are_one(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
     if whole := [name for name, plugin in factory().items() if needs_whole_batches(plugin)]:
         raise NotApplicableError(f"several processes would cut batches, which '{whole[0]}' refuses by whole_batches")
     try:
-        sent = pickle.dumps((factory(), list(tasks())))  # read by our own processes alone, a moment later
+        made = pickle.dumps((factory(), list(tasks())))  # read by our own processes alone, a moment later
+        sent = pickle.dumps((list(catalog.files().values()), made))
     except Exception as error:  # whatever a plugin holds
         raise SkippedError(f"the plugin cannot be sent to another process: {error}") from None
     with TemporaryDirectory() as place:
@@ -92,8 +94,10 @@ def main(file: Path) -> dict[str, object]:
     Returns what to tell the other side.
     """
     torch.set_num_threads(1)
-    sent = file.read_bytes()
     try:
+        files, sent = pickle.loads(file.read_bytes())
+        for each in files:
+            each.load()  # the code that the user lets this check run
         pickle.loads(sent)
     except Exception as error:
         return {"skipped": f"the plugin cannot be read in another process: {last_line(error)}"}
