@@ -52,6 +52,13 @@ def test_the_run_notes_the_file_the_class_and_the_digest(place: Path) -> None:
     assert len(found["code"]["sha256"]) == 64
 
 
+@pytest.mark.parametrize("kind", ["@dataclass(slots=True)", "@dataclass(frozen=True, slots=True)"])
+def test_a_plugin_may_have_slots_and_be_frozen(kind: str, place: Path) -> None:
+    (place / "slots.py").write_text(MINE.replace("@dataclass", kind), encoding="utf8")
+    ran = train(place, "-p", "slots.py:weight=3", "--data", "data", "--encoder", "encoder", "--dry-run")
+    assert "plugin my_pull (weight=3.0): answers extra_losses" in ran.out
+
+
 def test_a_run_goes_on_where_the_command_names_the_same_code(place: Path) -> None:
     refused = train(place, "--resume", "run")
     assert refused.status == 2
@@ -82,7 +89,8 @@ def test_what_one_command_may_run_another_may_not(place: Path) -> None:
 @pytest.mark.slow
 def test_a_model_with_modules_of_a_file_is_scored_where_the_command_names_the_same_code(place: Path) -> None:
     (place / "scaled.py").write_text(SCALED, encoding="utf8")
-    assert train(place, "-p", "./scaled.py", *MORE, "--output", "scaled").status == 0
+    ran = train(place, "-p", "./scaled.py", "-p", "./mine.py", *MORE, "--output", "scaled")
+    assert ran.out.splitlines()[-1] == f"to evaluate it: regkit eval scaled -p {place / 'scaled.py'}:Scales"
     assert f"to run that code, add -p {place / 'scaled.py'}:Scales" in regkit("eval", "scaled", cwd=place).err
     assert regkit("eval", "scaled", "-p", "scaled.py", cwd=place).status == 0
     (place / "scaled.py").write_text(SCALED + "# changed\n", encoding="utf8")

@@ -26,6 +26,7 @@ from regkit.testing import (
 from regkit.testing.kit import Check, counts, factory_of, status
 from regkit.testing.processes import two_processes_are_one
 from tests.helpers import slow_but, with_stranger
+from tests.hooks.test_files import MINE
 from tests.testing.faults import FAULTS, RIGHT, ActsNowhere, BatchStatistic, OtherLoss
 
 BY_NAME: dict[str, Check] = {promise.__name__: promise for promise in (*PROMISES, *SLOW_PROMISES)}
@@ -175,6 +176,14 @@ def test_pytest_checks_a_plugin_beside_the_tests_that_are_there(tmp_path: Path) 
     assert "2 passed, 2 skipped" in done.stdout
     assert "regkit: rrobin: 1 passed, 0 failed, 2 not applicable, 0 skipped" in done.stdout
     assert re.search(r"rrobin: strength_zero_is_no_plugin: not applicable: it has no option `weight`", done.stdout)
+
+
+@pytest.mark.slow
+def test_pytest_and_a_second_process_take_a_plugin_in_a_file(tmp_path: Path) -> None:
+    frozen = MINE.replace("@dataclass", "@dataclass(frozen=True, slots=True)")
+    (tmp_path / "mine.py").write_text(frozen, encoding="utf8")
+    done = pytest_with(tmp_path, "--regkit-plugin", "./mine.py", "-k", "strength_zero or two_processes")
+    assert "regkit: ./mine.py: 2 passed, 0 failed, 0 not applicable, 0 skipped" in done.stdout
 
 
 @pytest.mark.slow
