@@ -1,12 +1,10 @@
 """The command `regkit plugins check`: check an installed plugin for every promise."""
 
 import json
-import sys
 from collections.abc import Iterable, Iterator
-from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
-from regkit.cli.terminal import Terminal, print_line
+from regkit.cli.terminal import Terminal, aside, print_line
 from regkit.hooks import catalog
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ def check(text: str, as_json: bool) -> int:
     torch.set_num_threads(1)  # several times faster on tensors as small as these
     console = Terminal()
     if as_json:
-        with redirect_stdout(sys.stderr):  # what the plugin prints is not JSON
+        with aside():
             found = list(Kit(factory_of(text)))
         checks = [each._asdict() for each in found]
         said = {"plugin": text, "counts": counts(found), "checks": checks}

@@ -1,5 +1,6 @@
 """Plugins in files on the command line: the run says what code it runs, notes it, and asks for it again."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class Scaled(torch.nn.Module):
 class Scales:
     @hookimpl
     def build(self, model):
+        print("building")
         for place, layer in enumerate(model.encoder.layers):
             model.encoder.layers[place] = Scaled(layer, model.encoder.width)
 """
@@ -93,6 +95,16 @@ def test_a_model_with_modules_of_a_file_is_scored_where_the_command_names_the_sa
     assert ran.out.splitlines()[-1] == f"to evaluate it: regkit eval scaled -p {place / 'scaled.py'}:Scales"
     assert f"to run that code, add -p {place / 'scaled.py'}:Scales" in regkit("eval", "scaled", cwd=place).err
     assert regkit("eval", "scaled", "-p", "scaled.py", cwd=place).status == 0
+    assert train(place, "-p", "./scaled.py", "-p", "./mine.py", *MORE, "--seed", 1, "--output", "other").status == 0
+    averaged = regkit("average", "scaled", "other", "-p", "scaled.py", "--output", "both", cwd=place)
+    assert averaged.out.splitlines()[-1] == f"to evaluate it: regkit eval both -p {place / 'scaled.py'}:Scales"
+    assert regkit("report", "scaled", "-p", "scaled.py", cwd=place).status == 0
+    assert "to run that code" not in (place / "scaled" / "report.html").read_text()
+    scored = regkit("eval", "scaled", "-p", "scaled.py", "--json", cwd=place)
+    assert "mood" in json.loads(scored.out)["dev"]
+    (place / "new.txt").write_text("a good one\n", encoding="utf8")
+    answered = regkit("predict", "scaled", "new.txt", "-p", "scaled.py", "--task", "mood", "--json", cwd=place)
+    assert [json.loads(line)["text"] for line in answered.out.splitlines()] == ["a good one"]
     (place / "scaled.py").write_text(SCALED + "# changed\n", encoding="utf8")
     changed = regkit("eval", "scaled", "-p", "scaled.py", cwd=place)
     assert changed.status == 2
