@@ -28,6 +28,13 @@ class ReinitTop:
             raise PluginError(
                 "'reinit_top' resets layers, but the encoder is frozen; leave one of the two plugins out."
             )
-        if self.layers:
-            for module in (encoder.pooler, *encoder.layers[-self.layers :]):
-                encoder.reset(module)
+        if not self.layers:
+            return
+        top = encoder.layers[-self.layers :]
+        if not all(weight.requires_grad for layer in top for weight in layer.parameters()):
+            raise PluginError(
+                "'reinit_top' resets layers whose weights another plugin keeps as they are, so they would stay random; leave "
+                "one of the two plugins out."
+            )
+        for module in (encoder.pooler, *top):
+            encoder.reset(module)

@@ -8,7 +8,7 @@ import typer
 
 from regkit.cli.gather import make_importable, parse
 from regkit.cli.options import flag
-from regkit.hooks import catalog, option_values, uninstalled
+from regkit.hooks import catalog, option_values
 from regkit.runs.settings import Settings
 
 
@@ -45,24 +45,12 @@ PluginCode = Annotated[
 ScoresAsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print the scores as JSON, and nothing else.")]
 
 
-def allowed(text: str) -> str:
-    """Let the command run a file that is named as a plugin, and name it as if it were installed.
-
-    Of `./mine.py:Mine:weight=2` that is `mine:weight=2`; any other text stays as it is. Nothing is run yet. Raises
-    PluginError.
-    """
-    if found := catalog.read_file(text):
-        file, text = found
-        uninstalled.allow(file)
-    return text
-
-
 def read_plugins(texts: Iterable[str] | None) -> list[tuple[str, dict[str, Any]]]:
     """Read --plugin: names with their options, and with the code of those in files.
 
     Raises ConfigError or PluginError.
     """
-    parsed = parse([allowed(text) for text in texts or []])
+    parsed = parse([catalog.allowed(text) for text in texts or []])
     return [(name, option_values.noted(name, options)) for name, options in parsed]
 
 

@@ -2,19 +2,22 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from regkit.base.errors import typed
 from regkit.base.files import absolute
 from regkit.cli.display import print_runs
-from regkit.cli.terminal import Terminal, print_lines
+from regkit.cli.terminal import Terminal, aside, print_lines
+from regkit.hooks import catalog
 from regkit.runs.average import Averaged
 from regkit.runs.average import average as make
 
 
 def average(runs: Sequence[Path], output: Path, greedy: bool, device: str, factory: str | None, as_json: bool) -> None:
     """Write the average of runs, and print what it is made of and how it scores."""
-    soup = make(runs, absolute(output), greedy=greedy, device=device, factory=factory)
+    with aside() if as_json else nullcontext():
+        soup = make(runs, absolute(output), greedy=greedy, device=device, factory=factory)
     console = Terminal()
     alone = {str(member.folder): member.scores for member in soup.members}
     kept = [str(member.folder) for member in soup.kept]
@@ -32,4 +35,5 @@ def _remarks(soup: Averaged, kept: Sequence[str], output: Path) -> list[str]:
     lines = [f"left out: {', '.join(left_out)}"] if left_out else []
     lines += [] if soup.scores else ["no task has a dev split with labels: the average is not scored"]
     lines += [f"warning: {note}" for note in (*soup.caveats, *soup.doubts)]
-    return [*lines, f"run folder: {output}", f"to evaluate it: {typed('regkit', 'eval', output)}"]
+    ask = typed("regkit", "eval", output, *catalog.allowance("build"))
+    return [*lines, f"run folder: {output}", f"to evaluate it: {ask}"]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from regkit.cli.terminal import Terminal, print_line
+from regkit.cli.terminal import Terminal, aside, print_line
 from regkit.hooks import catalog
 
 if TYPE_CHECKING:
@@ -24,13 +24,14 @@ def check(text: str, as_json: bool) -> int:
 
     torch.set_num_threads(1)  # several times faster on tensors as small as these
     console = Terminal()
-    kit = Kit(factory_of(text))
-    found = list(kit if as_json else _printed(console, kit))
     if as_json:
+        with aside():
+            found = list(Kit(factory_of(text)))
         checks = [each._asdict() for each in found]
         said = {"plugin": text, "counts": counts(found), "checks": checks}
         console.out(json.dumps(said, indent=2), highlight=False)
     else:
+        found = list(_printed(console, Kit(factory_of(text))))
         print_line(console, f"{text}: {in_words(counts(found))}")
     return status(found)
 

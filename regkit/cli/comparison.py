@@ -13,7 +13,7 @@ from regkit.experiments.study.results import Result
 from regkit.experiments.tables import formats
 from regkit.experiments.tables.summarize import summarize
 from regkit.experiments.tables.table import Table
-from regkit.hooks import uninstalled
+from regkit.hooks import catalog
 
 
 def show(place: Place, plan: Plan, results: Sequence[Result], form: str, console: Console) -> None:
@@ -42,7 +42,5 @@ def _next(place: Place, plan: Plan, table: Table) -> list[str]:
     """Write the commands that work next on a study."""
     lines = [f"tables: {place.folder / 'table.md'}, .tex, .csv and .json"]
     if any(row.missing for row in table.rows) and plan.race is None:
-        lines.append(
-            f"to take up what is not finished: {typed('regkit', 'work', place.folder, *uninstalled.allowance())}"
-        )
+        lines.append(f"to take up what is not finished: {typed('regkit', 'work', place.folder, *catalog.allowance())}")
     return [*lines, f"to look at it: {typed('regkit', 'report', place.folder)}"]

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from regkit.base.files import write
 from regkit.cli.display import print_runs, print_scores
 from regkit.cli.report import Report, in_words
-from regkit.cli.terminal import Terminal, print_lines
+from regkit.cli.terminal import Terminal, aside, print_lines
 from regkit.distributed.launch import find_device, joined
 from regkit.runs.ensemble import Answered, answer, ensemble, mean_of
 from regkit.tasks.task import Split, Task
@@ -50,7 +51,7 @@ def evaluate(runs: Sequence[Path | None], wanted: Wanted, together: bool) -> Non
 
     Report and write predictions where asked.
     """
-    with joined(find_device(wanted.device)) as processes:
+    with aside() if wanted.as_json else nullcontext(), joined(find_device(wanted.device)) as processes:
         members = [
             answer(
                 run,

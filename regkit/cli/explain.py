@@ -15,6 +15,14 @@ from regkit.runs.settings import Settings
 from regkit.runs.trial import try_stages
 from regkit.training.loop import Trainer
 
+AROUND = (
+    "choose_tasks",
+    "combine_gradients",
+    "before_step",
+    "clipped",
+    "after_step",
+)  # hooks of a step, not of a batch
+
 
 def explain(settings: Settings, traced: int) -> None:
     """Print who answers which hook, the loss, what an update costs, what is kept and what is drawn.
@@ -39,8 +47,11 @@ def explained(experiment: Experiment) -> list[str]:
             lines += [f"stage {tried.stage.name}", *(f"  {line}" for line in steps(composition, tried))]
     lines += [f"kept in checkpoints: {'; '.join(_states(composition)) or 'nothing of the plugins'}"]
     drawn = [f"{name} in {' and '.join(hooks)}" for name, hooks in watched.draws.items()]
-    streams = f"{'; '.join(drawn)}; each from a stream of its own" if drawn else "by no plugin in a step"
-    return [*lines, f"random numbers are drawn: {streams}"]
+    streams = f"{'; '.join(drawn)}; each from a stream of its own" if drawn else "by no plugin"
+    lines += [f"random numbers are drawn for a batch: {streams}"]
+    if untried := [hook for hook in AROUND if hook in answered(composition)]:
+        lines += [f"not tried, and may draw some: {', '.join(untried)}"]
+    return lines
 
 
 def answered(composition: Composition) -> list[str]:
@@ -54,7 +65,7 @@ def _states(composition: Composition) -> Iterator[str]:
     for name, plugin in composition.plugins.items():
         if hasattr(plugin, "state_dict"):
             found = "what is known once it trains"
-            with suppress(Exception):  # of a stranger's plugin that has not trained
+            with suppress(Exception, SystemExit):  # of a stranger's plugin that has not trained
                 found = ", ".join(map(str, plugin.state_dict())) or "nothing yet"
             yield f"{name}: {found}"
 

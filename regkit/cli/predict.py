@@ -20,7 +20,7 @@ from torch import Tensor
 from regkit.base.errors import ConfigError, DataError, StoppedError
 from regkit.base.files import replacing
 from regkit.cli.request import Record, Request
-from regkit.cli.terminal import print_line, print_lines, silence
+from regkit.cli.terminal import aside, print_line, print_lines, silence
 from regkit.data.formats.records import Nested
 from regkit.distributed.launch import started
 from regkit.runs.trained import WINDOW, Label, Precision, Trained, labels, load
@@ -49,7 +49,8 @@ def load_alone(folder: Path, device: str, precision: Precision, tokens: int, fac
     if started() > 1:
         raise ConfigError("regkit predict is one process; start it without torchrun, on a part of the texts each.")
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
-    return load(folder, device=device, factory=factory, precision=precision, micro_batch_tokens=tokens)
+    with aside():
+        return load(folder, device=device, factory=factory, precision=precision, micro_batch_tokens=tokens)
 
 
 def predict(trained: Trained, request: Request, output: Path | None, as_json: bool) -> None:
@@ -61,7 +62,9 @@ def predict(trained: Trained, request: Request, output: Path | None, as_json: bo
         with replacing(output) if output else nullcontext(sys.stdout) as file, _progress(console, output) as show:
             write = (json_writer if as_json else csv_writer)(file, request.shown, asking.tasks)
             for block in _blocks(request.records):
-                write(block, asking.answers(block))
+                with aside():
+                    answers = asking.answers(block)
+                write(block, answers)
                 file.flush()
                 show(asking.summary())
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, redirect_stdout
 from typing import IO
 
 from rich.console import Console
@@ -30,6 +31,11 @@ class Terminal(Console):
             if error.errno != errno.EIO:  # as of a terminal that was closed
                 raise
             self.on_broken_pipe()
+
+
+def aside() -> AbstractContextManager[object]:
+    """Send what the code of plugins prints to standard error, where standard output is for answers alone."""
+    return redirect_stdout(sys.stderr)
 
 
 def silence(stream: IO[str]) -> None:

@@ -14,6 +14,7 @@ from regkit.cli.plan import code_run, plan
 from regkit.cli.terminal import Terminal, print_line, print_lines
 from regkit.cli.trial import details
 from regkit.distributed.launch import find_device, joined
+from regkit.hooks import catalog
 from regkit.runs import checkpoint, folders
 from regkit.runs import resume as resuming
 from regkit.runs.execute import executed
@@ -89,7 +90,7 @@ def _report(console: Console, experiment: Experiment, recorder: Recorder, folder
     split = next((split for split in SCORED if scorable(own, split)), None)
     if not settings.finetune:
         checkpoint.export_encoder(follow(folder / "best"), folder)
-    ask = f"to answer for new texts: {typed('regkit', 'predict', folder, 'FILE', *settings.allowance())}"
+    ask = f"to answer for new texts: {typed('regkit', 'predict', folder, 'FILE', *_allowance(settings))}"
     print_lines(
         console,
         [
@@ -105,4 +106,9 @@ def _next(settings: Settings, folder: Path, split: Split | None) -> str:
     if not settings.finetune:
         return f"to build on it: {typed('regkit', 'train', '--encoder', folder, *settings.allowance())}"
     more = {"dev": [], "test": ["--split", "test"]}.get(split or "", ["--data", "PATH"])
-    return f"to evaluate it: {typed('regkit', 'eval', folder, *more, *settings.allowance())}"
+    return f"to evaluate it: {typed('regkit', 'eval', folder, *more, *_allowance(settings))}"
+
+
+def _allowance(settings: Settings) -> list[str]:
+    """List the words by which a command may import what builds the run's model."""
+    return [*settings.allowance(), *catalog.allowance("build")]

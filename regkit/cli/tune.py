@@ -21,7 +21,7 @@ from regkit.experiments.search.trials import DEFAULT
 from regkit.experiments.study.cell import Runner
 from regkit.experiments.study.results import read_results
 from regkit.experiments.study.study import PLAN, ROUND, Study
-from regkit.hooks import uninstalled
+from regkit.hooks import catalog
 
 BEST, RECORD = "best.toml", "search.json"  # files of a study: a config to train with, and all trials
 
@@ -114,6 +114,6 @@ def conclude(place: Place, found: Found) -> list[str]:
     """Say what the search found, and how to train with it."""
     lines = found.conclusion()
     if (place.folder / BEST).is_file() and found.progress.is_searched:
-        allowance = [*found.search.settings.allowance(), *uninstalled.allowance()]
+        allowance = [*found.search.settings.allowance(), *catalog.allowance()]
         lines.append(f"to train with it: {typed('regkit', 'train', place.folder / BEST, *allowance)}")
     return lines

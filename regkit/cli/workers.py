@@ -16,7 +16,7 @@ from regkit.experiments.search.search import Search
 from regkit.experiments.study.cell import Runner
 from regkit.experiments.study.study import Study
 from regkit.experiments.study.worker import Worker
-from regkit.hooks import uninstalled
+from regkit.hooks import catalog
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.shared import Shared
 
@@ -36,7 +36,7 @@ def let_work(study: Study, runner: Runner, jobs: int, place: Place, plan: Plan |
 def _start_workers(console: Console, place: Place, plan: Plan | Search, jobs: int, keep_weights: bool) -> None:
     """Start workers and wait for them. Raises StoppedError where a signal came, which they all got."""
     words = [sys.executable, "-m", "regkit", "work", str(place.folder.absolute()), *plan.settings.allowance()]
-    words += uninstalled.allowance()
+    words += catalog.allowance()
     environment = os.environ | threads(jobs) | ({STORAGE: place.storage} if place.storage else {})
     words += ["--keep-weights"] if keep_weights else []
     with Interrupts() as interrupts:

@@ -9,8 +9,6 @@ from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, get_type_hints
 
-from pydantic import PydanticUserError
-
 from regkit.base.described import Option, meanings
 from regkit.base.errors import PluginError, nearest
 from regkit.base.failures import last_line
@@ -20,7 +18,30 @@ from regkit.hooks.following import LOG
 from regkit.hooks.option_values import OF_ALL
 
 GROUP = "regkit.plugins"
+IN_A_PATH = re.compile(r"[/\\]|\.py", re.IGNORECASE)  # what a path has, and no plugin's name
 DOTTED = re.compile(r"\s*(\w+)\.(\w+)(?:\.(\w+))?\s*=\s*(.*)", re.DOTALL)  # an option as TOML writes it
+
+
+def allowed(text: str) -> str:
+    """Let a file that is named as a plugin be run, and name it as if it were installed.
+
+    Of `./mine.py:Mine:weight=2` that is `mine:weight=2`; any other text stays as it is. Nothing is run yet. Raises
+    PluginError.
+    """
+    if found := read_file(text):
+        file, text = found
+        uninstalled.allow(file)
+    return text
+
+
+def allowance(hook: str = "") -> list[str]:
+    """List the words by which another command may run the code that this one may run.
+
+    Of a `hook`, they are those of the plugins that answer it: a command that needs a run's model alone needs `build`.
+    """
+    files = uninstalled.files()
+    needed = [file for name, file in files.items() if not hook or hook in _hooks(_methods(name))]
+    return [word for file in needed for word in ("-p", file.value)]
 
 
 def read_file(text: str) -> tuple[PluginFile, str] | None:
@@ -67,7 +88,7 @@ def _load(name: str) -> tuple[Any, str]:
     point = _point(name)
     try:
         return point.load(), point.value
-    except Exception as error:  # whatever a stranger's module raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises
         raise PluginError(f"plugin '{name}' ({point.value}) cannot be imported: {last_line(error)}.") from error
 
 
@@ -77,18 +98,39 @@ def _point(name: str) -> source.Point:
         return points[name]
     if named(name):
         raise PluginError(f"{name} is code in a file, which only the command line may name: --plugin {name}.")
+    if IN_A_PATH.search(name):
+        raise PluginError(
+            f"there is no plugin '{name}'; one in a file is named by its path, which ends in .py, and by its class if the "
+            "file has several: ./mine.py:Mine."
+        )
     raise PluginError(f"there is no plugin '{name}'. {nearest(name, [*points, *uninstalled.handed()])}")
 
 
 def options(plugin: type) -> dict[str, Option]:
-    """List the options of a plugin's class, in the order of its fields."""
-    hints, said = get_type_hints(plugin, include_extras=True), meanings(plugin)
+    """List the options of a plugin's class, in the order of its fields.
+
+    Raises PluginError for one whose type is not known when the program runs.
+    """
+    said = meanings(plugin)
     found = {}
     for field in fields(plugin):
         if field.init:
             default = field.default_factory() if field.default_factory is not MISSING else field.default
-            found[field.name] = Option(field.name, hints[field.name], default, said.get(field.name, ""))
+            found[field.name] = Option(field.name, _hint(plugin, field.name), default, said.get(field.name, ""))
     return found
+
+
+def _hint(plugin: type, name: str) -> Any:
+    """Read the type of one option. That of a state may be known to a type checker alone, and is not read."""
+    owner = next(each for each in plugin.__mro__ if name in inspect.get_annotations(each))
+    alone = {"__annotations__": {name: inspect.get_annotations(owner)[name]}, "__module__": owner.__module__}
+    try:
+        return get_type_hints(type(owner.__name__, (), alone), include_extras=True)[name]
+    except Exception as error:  # whatever the annotation comes to
+        raise PluginError(
+            f"{plugin.__name__}: the type of its option {name} cannot be read: {last_line(error)}; give it a type that is "
+            "imported when the program runs."
+        ) from None
 
 
 def shown_options(name: str) -> Mapping[str, Option]:
@@ -188,7 +230,7 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
 def check_options(name: str, plugin: Any) -> None:
     """Check the options of a plugin that was made in Python, as `make` checks what the command line gives."""
     for option in options(type(plugin)).values():
-        with suppress(PydanticUserError):  # a type that pydantic does not know: only the plugin can check it
+        with suppress(option_values.UncheckableError):  # only the plugin can check it
             option_values.checked(name, option, getattr(plugin, option.name))
 
 

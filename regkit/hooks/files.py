@@ -169,7 +169,7 @@ def _has_hooks(kind: ast.ClassDef, classes: Sequence[ast.ClassDef]) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: {error.msg}"
+        return f"line {error.lineno}: {error.msg}" if error.lineno else error.msg
     if isinstance(error, OSError):
         return str(error.strerror or error)
     if isinstance(error, RecursionError):

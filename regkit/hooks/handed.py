@@ -159,5 +159,5 @@ def _instance(name: str, kind: type) -> Any:
         return kind()
     except RegkitError:
         raise
-    except Exception as error:  # whatever a stranger's class raises
+    except (Exception, SystemExit) as error:  # whatever a stranger's class raises
         raise PluginError(f"plugin '{name}' failed when it was made: {last_line(error)}.") from error

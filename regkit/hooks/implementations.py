@@ -14,11 +14,14 @@ Method = Callable[..., Any]
 def implementations(plugin: object) -> dict[str, Method]:
     """Find the methods of a plugin that are hook implementations, by the name of the hook."""
     found: dict[str, Method] = {}
-    for name, method in inspect.getmembers(plugin, inspect.isroutine):
-        mark = getattr(method, "regkit_impl", None)
-        if mark:
-            found[mark["specname"] or name] = method
+    for name, _ in inspect.getmembers_static(plugin, _is_marked):  # properties are not asked
+        method = getattr(plugin, name)
+        found[method.regkit_impl["specname"] or name] = method
     return found
+
+
+def _is_marked(member: Any) -> bool:
+    return isinstance(getattr(member, "regkit_impl", None), dict)
 
 
 def is_wrapper(method: Any) -> bool:

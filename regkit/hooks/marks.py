@@ -61,8 +61,13 @@ def bits(value: object) -> bytes:
 def parts(value: object) -> Mapping[str, object]:
     """List the attributes of an object by name, without what it derives from them when it is asked."""
     derived = {name for name, found in vars(type(value)).items() if type(found).__name__ == "cached_property"}
-    found = {name: part for name, part in getattr(value, "__dict__", {}).items() if name not in derived}
-    return found | {name: getattr(value, name) for name in _slots(type(value)) if hasattr(value, name)}
+    return {name: part for name, part in held(value).items() if name not in derived}
+
+
+def held(value: object) -> dict[str, object]:
+    """List all attributes that an object holds by name, those in slots too."""
+    slots = {name: getattr(value, name) for name in _slots(type(value)) if hasattr(value, name)}
+    return {**getattr(value, "__dict__", {}), **slots}
 
 
 def _slots(kind: type) -> list[str]:

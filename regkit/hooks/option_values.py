@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, get_origin
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from regkit.base.described import Option
@@ -16,6 +16,10 @@ from regkit.hooks.files import check_record
 STAGES = "stages"  # the option of every plugin: the stages in which it acts
 CODE = "code"  # beside the options of a plugin in a file: what a run notes of it
 OF_ALL = (STAGES, CODE)  # what is no field of a plugin
+
+
+class UncheckableError(PluginError):
+    """Report an option of a type that pydantic does not know."""
 
 
 def acts_in(name: str, given: Mapping[str, Any]) -> list[str] | None:
@@ -31,6 +35,11 @@ def checked(name: str, option: Option, value: Any) -> Any:
         return TypeAdapter(option.hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:
         raise PluginError(explain(error, f"'{name}'", (), option.name)) from None
+    except PydanticUserError:
+        raise UncheckableError(
+            f"'{name}': {option.name} is a {option.type}, which no text stands for; leave it as it is, or give the option "
+            "another type."
+        ) from None
 
 
 def construct(name: str, kind: type[Any], options: Mapping[str, Any]) -> Any:
@@ -40,7 +49,7 @@ def construct(name: str, kind: type[Any], options: Mapping[str, Any]) -> Any:
         raise PluginError(f"'{name}': {in_one_line(error).rstrip('.')}.") from None
     except RegkitError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"plugin '{name}' failed when it was made: {last_line(error)}.") from error
 
 

@@ -47,8 +47,3 @@ def allow(file: PluginFile) -> None:
             f"two files offer a plugin '{file.name}': {other.value} and {file.value}; call one class by another name."
         )
     _handed.set({**_handed.get(), file.name: file})
-
-
-def allowance() -> list[str]:
-    """List the words by which another command may run the code that this one may run."""
-    return [word for file in files().values() for word in ("-p", file.value)]

@@ -12,7 +12,7 @@ import torch
 
 from regkit.base.errors import RegkitError, RunError, StoppedError, typed
 from regkit.base.failures import last_line
-from regkit.hooks import uninstalled
+from regkit.hooks import catalog, uninstalled
 from regkit.hooks.spec import Losses, hookimpl
 from regkit.model import MultitaskModel
 from regkit.runs.experiment import Experiment
@@ -250,5 +250,5 @@ class Recorder:
             factory = f", encoder_factory={settings.encoder_factory!r}" if settings.encoder_factory else ""
             plugins = f"plugins=[{', '.join(own)}]{factory}"
             return f"to go on, hand in the plugins again: regkit.train(resume={str(self.sink.folder)!r}, {plugins})"
-        allowance = [*settings.allowance(), *uninstalled.allowance()]
+        allowance = [*settings.allowance(), *catalog.allowance()]
         return f"to go on: {typed('regkit', 'train', '--resume', self.sink.folder, *allowance)}"

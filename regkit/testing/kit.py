@@ -85,7 +85,7 @@ def checks() -> dict[str, Check]:
             raise PluginError(f"a check called '{point.name}' ({point.value}) is there already; give it another name.")
         try:
             found[point.name] = point.load()
-        except Exception as error:  # whatever a stranger's module raises
+        except (Exception, SystemExit) as error:  # whatever a stranger's module raises
             raise PluginError(
                 f"check '{point.name}' ({point.value}) cannot be imported: {last_line(error)}."
             ) from error
@@ -176,7 +176,10 @@ def finding(name: str, check: Check, factory: Factory, tasks: Tasks) -> Finding:
         return Finding(name, "skipped", _sentence(reason))
     except (AssertionError, RegkitError) as error:
         return Finding(name, "failed", _sentence(error))
-    except Exception as error:  # of a check that somebody else wrote, or of the plugin outside of its hooks
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # of a check that somebody else wrote, or of the plugin outside of its hooks
         return Finding(name, "failed", last_line(error))
     return Finding(name, "passed")
 

@@ -93,10 +93,10 @@ def main(file: Path) -> dict[str, object]:
     Returns what to tell the other side.
     """
     torch.set_num_threads(1)
-    files, sent = pickle.loads(file.read_bytes())
     try:
+        files, sent = pickle.loads(file.read_bytes())
         for each in files:
-            each.load()
+            each.load()  # the code that the user lets this check run
         pickle.loads(sent)
     except Exception as error:
         return {"skipped": f"the plugin cannot be read in another process: {last_line(error)}"}

@@ -127,7 +127,7 @@ def _quiet(factory: Factory, names: Iterable[str], chosen: int) -> Plugins:
     quiet = {name: made[name] for name in names}
     for plugin in quiet.values():
         values = list(strengths(plugin).items())
-        setattr(plugin, *values[chosen % len(values)])
+        object.__setattr__(plugin, *values[chosen % len(values)])  # a frozen one, too
     return quiet
 
 

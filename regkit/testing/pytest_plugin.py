@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--regkit-plugin",
         action="append",
         default=[],
-        metavar="NAME[:key=value,...]",
+        metavar="NAME[:key=value,...]|FILE.py",
         help="Check this plugin of regkit for every promise; may be given several times.",
     )
 
@@ -41,11 +41,12 @@ def _items(session: pytest.Session, text: str) -> Iterator[pytest.Item]:
     import torch
 
     from regkit.base.errors import RegkitError
+    from regkit.hooks import catalog
     from regkit.testing.kit import Kit, factory_of
 
     torch.set_num_threads(1)  # several times faster on tensors as small as these
     try:
-        kit = Kit(factory_of(text))
+        kit = Kit(factory_of(catalog.allowed(text)))
     except RegkitError as error:
         raise pytest.UsageError(f"--regkit-plugin {text}: {error}") from None
     for check in kit.checks:

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from regkit.base.errors import ConfigError
 from regkit.data.order import size
+from regkit.hooks.marks import held
 from regkit.model.modes import mode
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task, scorable
@@ -158,17 +159,24 @@ def _filled(task: Task, tokens: int) -> Batch:
 def leaving_no_trace(passes: Passes, plugins: Mapping[str, Any]) -> Iterator[None]:
     """Put plugins and random states back afterwards; no plugin may leave weights changed anyway."""
     kept = {
-        name: {key: copy.copy(value) if isinstance(value, dict | list | set) else value for key, value in held.items()}
-        for name, held in ((name, getattr(plugin, "__dict__", {})) for name, plugin in plugins.items())
+        name: {
+            key: copy.copy(part) if isinstance(part, dict | list | set) else part for key, part in held(plugin).items()
+        }
+        for name, plugin in plugins.items()
     }
     try:
         with passes.streams.within("memory"), passes.streams.seeded("memory"):
             yield
     finally:
-        for name, held in kept.items():
-            if held:
-                vars(plugins[name]).clear()
-                vars(plugins[name]).update(held)
+        for name, before in kept.items():
+            _put_back(plugins[name], before)
+
+
+def _put_back(plugin: Any, before: Mapping[str, Any]) -> None:
+    for name in held(plugin).keys() - before.keys():
+        object.__delattr__(plugin, name)  # of a frozen one, too
+    for name, value in before.items():
+        object.__setattr__(plugin, name, value)
 
 
 def _load_metrics(passes: Passes, tasks: Sequence[Task]) -> None:

@@ -157,7 +157,7 @@ class State:
 def _state_of(name: str, plugin: Any) -> Any:
     try:
         return plugin.state_dict()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, RegkitError) or ran_out(error):
             raise
         raise PluginError(f"plugin '{name}' failed in state_dict: {last_line(error)}.") from error
@@ -176,6 +176,6 @@ def _named(part: str) -> Iterator[None]:
     """Turn any error while loading into a RunError that names the part that failed."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = (str(error) or type(error).__name__).strip().splitlines()[-1].strip()
         raise RunError(f"the checkpoint cannot be resumed from: {part}: {reason.rstrip('.')}.") from error

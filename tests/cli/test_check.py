@@ -11,6 +11,7 @@ from regkit.testing import NotApplicableError, kit
 from regkit.testing.contract import it_acts
 from tests.cli.test_bad_input import is_one_sentence
 from tests.helpers import regkit
+from tests.hooks.test_files import MINE
 
 
 def not_for_it(factory: Any, tasks: Any) -> None:
@@ -58,6 +59,14 @@ def test_json_is_the_same_and_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_
     }
 
 
+def test_what_a_plugin_prints_is_not_among_the_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    only(monkeypatch, {"right": right})
+    (tmp_path / "mine.py").write_text(MINE + "print('hello')\n", encoding="utf8")
+    ran = regkit("plugins", "check", "mine.py", "--json", cwd=tmp_path)
+    assert json.loads(ran.out)["counts"]["passed"] == 1
+    assert "hello" in ran.err
+
+
 def test_where_nothing_was_checked_the_status_is_5(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     only(monkeypatch, {"it_acts": it_acts, "right": right})
     ran = regkit("plugins", "check", "tensorboard", cwd=tmp_path)
@@ -70,3 +79,6 @@ def test_the_users_mistakes_are_sentences(tmp_path: Path) -> None:
     for words in ("smrt", "smart:wieght=3", "smart:weight=-1", "only"):
         is_one_sentence(regkit("plugins", "check", words, cwd=tmp_path))
     assert "NAME" in regkit("plugins", "check", cwd=tmp_path).err
+    ran = regkit("plugins", "chekc", "smart", cwd=tmp_path)
+    is_one_sentence(ran)
+    assert "there is no command 'chekc'. Did you mean 'check'?" in ran.err

@@ -44,13 +44,14 @@ def test_it_says_in_one_screen_what_plugins_do_together(place: Path) -> None:
     assert "  combine_gradients: pcgrad" in lines
     assert any("loss = task + 1 x smart; forward passes: 1 clean, 2 by smart" in line for line in lines)
     assert "kept in checkpoints: dwa: weights, sums, counts, before" in lines
-    assert lines[-1] == "random numbers are drawn: smart in extra_losses; each from a stream of its own"
+    assert lines[-2] == "random numbers are drawn for a batch: smart in extra_losses; each from a stream of its own"
+    assert lines[-1] == "not tried, and may draw some: choose_tasks, combine_gradients, after_step"
 
 
 def test_the_order_of_wrappers_is_that_of_the_command_line(place: Path) -> None:
     lines = explain(place, "-p", 'fixed_weights:weights={"mood": 2}', "-p", "dwa")
     assert "  task_loss: fixed_weights around dwa around regkit" in lines
-    assert lines[-1] == "random numbers are drawn: by no plugin in a step"
+    assert lines[-2] == "random numbers are drawn for a batch: by no plugin"
 
 
 def test_a_trace_has_each_hook_call_of_the_first_steps_with_who_answered(place: Path) -> None:

@@ -1,5 +1,6 @@
 """Plugins in files on the command line: the run says what code it runs, notes it, and asks for it again."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class Scaled(torch.nn.Module):
 class Scales:
     @hookimpl
     def build(self, model):
+        print("building")
         for place, layer in enumerate(model.encoder.layers):
             model.encoder.layers[place] = Scaled(layer, model.encoder.width)
 """
@@ -50,6 +52,13 @@ def test_the_run_notes_the_file_the_class_and_the_digest(place: Path) -> None:
     assert found["weight"] == 2.0
     assert (found["code"]["file"], found["code"]["class"]) == (str(place / "mine.py"), "MyPull")
     assert len(found["code"]["sha256"]) == 64
+
+
+@pytest.mark.parametrize("kind", ["@dataclass(slots=True)", "@dataclass(frozen=True, slots=True)"])
+def test_a_plugin_may_have_slots_and_be_frozen(kind: str, place: Path) -> None:
+    (place / "slots.py").write_text(MINE.replace("@dataclass", kind), encoding="utf8")
+    ran = train(place, "-p", "slots.py:weight=3", "--data", "data", "--encoder", "encoder", "--dry-run")
+    assert "plugin my_pull (weight=3.0): answers extra_losses" in ran.out
 
 
 def test_a_run_goes_on_where_the_command_names_the_same_code(place: Path) -> None:
@@ -82,9 +91,20 @@ def test_what_one_command_may_run_another_may_not(place: Path) -> None:
 @pytest.mark.slow
 def test_a_model_with_modules_of_a_file_is_scored_where_the_command_names_the_same_code(place: Path) -> None:
     (place / "scaled.py").write_text(SCALED, encoding="utf8")
-    assert train(place, "-p", "./scaled.py", *MORE, "--output", "scaled").status == 0
+    ran = train(place, "-p", "./scaled.py", "-p", "./mine.py", *MORE, "--output", "scaled")
+    assert ran.out.splitlines()[-1] == f"to evaluate it: regkit eval scaled -p {place / 'scaled.py'}:Scales"
     assert f"to run that code, add -p {place / 'scaled.py'}:Scales" in regkit("eval", "scaled", cwd=place).err
     assert regkit("eval", "scaled", "-p", "scaled.py", cwd=place).status == 0
+    assert train(place, "-p", "./scaled.py", "-p", "./mine.py", *MORE, "--seed", 1, "--output", "other").status == 0
+    averaged = regkit("average", "scaled", "other", "-p", "scaled.py", "--output", "both", cwd=place)
+    assert averaged.out.splitlines()[-1] == f"to evaluate it: regkit eval both -p {place / 'scaled.py'}:Scales"
+    assert regkit("report", "scaled", "-p", "scaled.py", cwd=place).status == 0
+    assert "to run that code" not in (place / "scaled" / "report.html").read_text()
+    scored = regkit("eval", "scaled", "-p", "scaled.py", "--json", cwd=place)
+    assert "mood" in json.loads(scored.out)["dev"]
+    (place / "new.txt").write_text("a good one\n", encoding="utf8")
+    answered = regkit("predict", "scaled", "new.txt", "-p", "scaled.py", "--task", "mood", "--json", cwd=place)
+    assert [json.loads(line)["text"] for line in answered.out.splitlines()] == ["a good one"]
     (place / "scaled.py").write_text(SCALED + "# changed\n", encoding="utf8")
     changed = regkit("eval", "scaled", "-p", "scaled.py", cwd=place)
     assert changed.status == 2

@@ -30,6 +30,7 @@ def test_the_command_writes_a_plugin_of_the_kind(kind: KindName, tmp_path: Path)
     project = tmp_path / "regkit-my-own"
     found = sorted(str(path.relative_to(project)) for path in project.rglob("*") if path.is_file())
     assert found == ["README.md", "pyproject.toml", "regkit_my_own.py", "tests/test_my_own.py"]
+    assert "    regkit plugins check my_own\n" in (project / "README.md").read_text()
     file = PluginFile.read(str(project / "regkit_my_own.py"))
     assert (file.name, file.load().contract) == ("my_own", CONTRACT)
     shown = regkit("plugins", project / "regkit_my_own.py", cwd=tmp_path).out

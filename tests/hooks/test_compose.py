@@ -42,6 +42,18 @@ class Wrap:
         return self.factor * loss + self.more
 
 
+class Unready:
+    """Has a property that cannot be asked before it trains."""
+
+    @property
+    def share(self) -> float:
+        raise KeyError("share")
+
+    @hookimpl
+    def task_loss(self) -> torch.Tensor:
+        return torch.tensor(5.0)
+
+
 class Tell:
     """Notes its name when it is told."""
 
@@ -468,3 +480,7 @@ def test_who_adds_a_stage_and_decides_a_hook_there_is_alone_in_it() -> None:
     names = [stage.name for answer in composition.hook.stages(tasks=[]) for stage in answer]
     with pytest.raises(PluginError, match=r"^'adding' and 'other' both decide choose_tasks; keep one of them\.$"):
         composition.check_stages(names)
+
+
+def test_a_property_is_not_asked_to_find_hooks() -> None:
+    assert composed(unready=Unready()).hooks_of("unready") == ["task_loss"]

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,3 +170,22 @@ def test_a_plugin_with_slots_is_watched_as_any_other() -> None:
     trainer, composition = tiny_run({"x": Slotted()}, tiny_tasks()[:1], steps=2)
     trainer.train()
     assert any("changes `steps`, which no checkpoint keeps" in said for said in composition.watch.said)
+
+
+class Leaves:
+    """Ends the program where its state is asked for."""
+
+    @hookimpl
+    def after_step(self) -> None: ...
+
+    def state_dict(self) -> Mapping[str, object]:
+        raise SystemExit(0)
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None: ...
+
+
+def test_a_state_that_ends_the_program_is_the_plugins_failure() -> None:
+    trainer = tiny_trainer({"leaves": Leaves()}, steps=1)
+    trainer.train()
+    with pytest.raises(PluginError, match="plugin 'leaves' failed in state_dict: SystemExit: 0"):
+        trainer.state.capture()

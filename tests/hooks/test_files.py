@@ -75,8 +75,64 @@ WRONG: dict[str, tuple[str | None, str, str]] = {  # the text of the file, what 
     "several": (MINE + OTHER, "", "has 2 plugins: name one, .*mine.py:MyPull. Available: MyPull, Other"),
     "unknown": (MINE, ":MyPul", "has no class 'MyPul'. Did you mean 'MyPull'"),
     "taken": (MINE.replace("MyPull", "Smart"), "", "Smart would be plugin 'smart', which is installed"),
-    "binary": ("\0", "", "cannot be read"),
+    "binary": ("\0", "", "cannot be read: source code"),
 }
+
+
+ENDS = {  # code that ends the program, and what it happens to be
+    "import": (MINE + "raise SystemExit(0)\n", "cannot be imported: SystemExit: 0"),
+    "making": (MINE + "    def __post_init__(self): raise SystemExit(0)\n", "failed when it was made: SystemExit: 0"),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_code_that_ends_the_program_ends_it_with_a_sentence(case: str, tmp_path: Path) -> None:
+    text, said = ENDS[case]
+    with pytest.raises(PluginError, match=said):
+        make([write(tmp_path, text)])
+
+
+@pytest.mark.parametrize("name", ["./mine", "mine.PY", "mine.py.MyPull", "folder/"])
+def test_what_looks_like_a_path_is_told_how_files_are_named(name: str) -> None:
+    with pytest.raises(PluginError, match=r"one in a file is named by its path, which ends in \.py"):
+        catalog.make(*catalog.parse(name))
+
+
+TYPED = """
+from __future__ import annotations
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from regkit import hookimpl
+if TYPE_CHECKING:
+    from nowhere import Held
+{more}
+
+@dataclass
+class Typed:
+    weight: {option} = 1
+    held: Held | None = field(init=False, default=None)
+
+    @hookimpl
+    def after_step(self): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("float", ""),
+        ("Held", "the type of its option weight cannot be read: NameError: name 'Held' is not defined"),
+        ("Plain", "'typed': weight is a Plain, which no text stands for"),
+    ],
+)
+def test_types_are_read_of_options_alone(option: str, said: str, tmp_path: Path) -> None:
+    """A state is often of a type that is imported for a type checker."""
+    given = f"{write(tmp_path, TYPED.format(option=option, more='class Plain: ...'))}:weight=3"
+    if not said:
+        assert make([given]).plugins["typed"].weight == 3.0
+        return
+    with pytest.raises(PluginError, match=said):
+        make([given])
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -9,6 +9,7 @@ import torch
 from regkit_plugins.bregman import Bregman
 from regkit_plugins.ema import EMA
 from regkit_plugins.freeze import Freeze
+from regkit_plugins.lora import LoRA
 from regkit_plugins.reinit_top import ReinitTop
 from torch import Tensor
 
@@ -131,6 +132,12 @@ def test_a_frozen_encoder_is_refused_in_a_sentence_unless_nothing_is_renewed(ord
     )
     plugins["reinit_top"] = ReinitTop(0)
     begin(tiny_trainer({name: plugins[name] for name in order}, tasks=tasks))
+
+
+def test_layers_that_another_plugin_freezes_are_not_renewed() -> None:
+    with pytest.raises(PluginError, match=r"resets layers whose weights another plugin keeps as they are"):
+        renewed(1, lora=LoRA())
+    renewed(0, lora=LoRA())
 
 
 @dataclass

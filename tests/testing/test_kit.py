@@ -30,6 +30,7 @@ from tests.faults import FAULTS
 from tests.faults.plugins import BatchStatistic
 from tests.faults.right import RIGHT, ActsNowhere, OtherLoss
 from tests.helpers import slow_but, with_stranger
+from tests.hooks.test_files import MINE
 
 BY_NAME: dict[str, Check] = {promise.__name__: promise for promise in (*PROMISES, *SLOW_PROMISES)}
 QUICK = ["float term", "misspelt hook", "set in state", "weight turned"]
@@ -200,6 +201,14 @@ def test_pytest_checks_a_plugin_beside_the_tests_that_are_there(tmp_path: Path) 
     assert "2 passed, 2 skipped" in done.stdout
     assert "regkit: rrobin: 1 passed, 0 failed, 2 not applicable, 0 skipped" in done.stdout
     assert re.search(r"rrobin: strength_zero_is_no_plugin: not applicable: it has no option `weight`", done.stdout)
+
+
+@pytest.mark.slow
+def test_pytest_takes_a_plugin_in_a_file_which_may_be_frozen(tmp_path: Path) -> None:
+    frozen = MINE.replace("@dataclass", "@dataclass(frozen=True, slots=True)")
+    (tmp_path / "mine.py").write_text(frozen, encoding="utf8")
+    done = pytest_with(tmp_path, "--regkit-plugin", "./mine.py", "-k", "strength_zero")
+    assert "regkit: ./mine.py: 1 passed, 0 failed, 0 not applicable, 0 skipped" in done.stdout
 
 
 @pytest.mark.slow

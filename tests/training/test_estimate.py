@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from regkit.tasks.task import Task
 from regkit.testing import exactly, same_weights, tiny_run, tiny_trainer
 from regkit.training import estimate
 from regkit.training.effects import Meter
-from regkit.training.estimate import Live, TrialUpdate, state_bytes, try_update
+from regkit.training.estimate import Live, TrialUpdate, leaving_no_trace, state_bytes, try_update
 from regkit.training.loop import Trainer
 from regkit.training.stages import make_optimizer, prepare
 from tests.helpers import compute, regkit, slow_but, stages_of
@@ -26,6 +27,14 @@ from tests.runs.test_resume import SURGERY, go, log, same_run, settings
 from tests.testing.test_promises import factory, ours, tasks_for
 
 MUCH = 2**40
+
+
+@dataclass(slots=True)
+class Counting:
+    """Holds what it has seen in slots."""
+
+    seen: list[int] = field(default_factory=list)
+    more: int = field(init=False)
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +63,15 @@ def test_tensors_are_counted_while_they_are_alive() -> None:
         large = torch.empty(2**23)  # none of the heap's
     assert live.now == 2 * five.nbytes + large.nbytes
     assert live.history == [0, 8000, 16000, 160, 160 + 2**25]
+
+
+def test_what_a_plugin_has_in_slots_is_put_back() -> None:
+    plugin = Counting([1])
+    with leaving_no_trace(tiny_trainer({}).passes, {"counting": plugin}):
+        plugin.seen.append(2)
+        plugin.more = 3
+    assert plugin.seen == [1]
+    assert not hasattr(plugin, "more")
 
 
 def test_the_tensors_of_a_backward_pass_are_counted() -> None:

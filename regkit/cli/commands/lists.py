@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from regkit.cli.arguments import PluginCode, read_plugins
 from regkit.data.bare import Given
 from regkit.runs.settings import options as known_settings
 
@@ -55,8 +56,11 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="The page. Without it, report.html in the first folder.")
     ] = None,
     png: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the charts as images to this folder.")] = None,
+    plugin: PluginCode = None,
 ) -> None:
     """Write a page of runs and studies: curves, effects, mistakes, tables with intervals."""
+    read_plugins(plugin)
+
     from regkit.cli import page
 
     page.report(paths or [], output, png)

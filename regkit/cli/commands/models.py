@@ -179,6 +179,7 @@ def average(
     ] = False,
     device: Device = "auto",
     encoder_factory: EncoderFactory = None,
+    plugin: PluginCode = None,
     as_json: ScoresAsJson = False,
 ) -> None:
     """Average the weights of several runs into one model."""
@@ -190,6 +191,7 @@ def average(
     for run in named:
         Settings.read(folders.find_folder(run) / folders.CONFIG)
     check_factory(encoder_factory)
+    read_plugins(plugin)
 
     from regkit.cli import average as averaging
 

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from regkit.cli.arguments import allowed, plugin_names
+from regkit.cli.arguments import plugin_names
 from regkit.cli.scaffold import KindName
+from regkit.hooks import catalog
 
 SHOW = "show"  # the command that is meant where none is named
 
@@ -17,8 +18,13 @@ class PluginsGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Add the command that is left out: `plugins smart` is `plugins show smart`, and `plugins` is `plugins show`."""
-        given = args[:1] and (args[0] in self.commands or args[0].startswith("-"))
-        return super().parse_args(ctx, args if given else [SHOW, *args])
+        return super().parse_args(ctx, args if self._names_a_command(args) else [SHOW, *args])
+
+    def _names_a_command(self, args: list[str]) -> bool:
+        """Whether the first word is a command, or was meant to be one: no plugin is called so, and more words follow."""
+        if not args or args[0] in self.commands or args[0].startswith("-"):
+            return bool(args)
+        return len(args) > 1 and not args[1].startswith("-") and args[0] not in catalog.installed()
 
 
 app = typer.Typer(
@@ -38,7 +44,7 @@ def show(
     """List the installed plugins by kind, or explain one. The word `show` may be left out."""
     from regkit.cli import plugins as listing
 
-    listing.plugins(name if name is None else allowed(name))
+    listing.plugins(name if name is None else catalog.allowed(name))
 
 
 @app.command("check")
@@ -54,7 +60,7 @@ def check(
     """Check that a plugin keeps regkit's promises. Exit status: 0, 1 if it does not, 5 if nothing was checked."""
     from regkit.cli import check as checking
 
-    raise typer.Exit(checking.check(allowed(plugin), as_json))
+    raise typer.Exit(checking.check(catalog.allowed(plugin), as_json))
 
 
 @app.command("new")

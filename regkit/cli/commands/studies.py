@@ -14,7 +14,6 @@ from regkit.cli.arguments import (
     Output,
     PluginCode,
     Plugins,
-    allowed,
     check_factory,
     plugin_names,
     read_plugins,
@@ -26,6 +25,7 @@ from regkit.experiments import plan as plans
 from regkit.experiments.rows import PLAIN, Row, naming, parts
 from regkit.experiments.search import search as searches
 from regkit.experiments.study import storage as storages
+from regkit.hooks import catalog
 from regkit.runs import folders
 from regkit.runs.settings import GROUPS, Settings
 
@@ -132,7 +132,7 @@ def ablate(
     """Compare sets of plugins and settings over several seeds; the same command again goes on."""
     draft = plans.read_draft(file) if file else plans.Draft()
     shared = change(draft.settings, file, settings)
-    sets = ["+".join(map(allowed, parts(each))) for each in plugin or []]
+    sets = ["+".join(map(catalog.allowed, parts(each))) for each in plugin or []]
     given = (draft, shared, sets, seeds, rows.value if rows else None, baseline)
     if race is None:
         plan = plans.made(*given)

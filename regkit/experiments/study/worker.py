@@ -26,7 +26,7 @@ from regkit.experiments.study.study import (
     Study,
     is_complete,
 )
-from regkit.hooks import uninstalled
+from regkit.hooks import catalog
 from regkit.runs.folders import is_run
 from regkit.runs.settings import Settings
 
@@ -130,7 +130,7 @@ class Worker:
                 self._settings(plan, cell), folder, lambda line: self.say(f"{name(cell)}: {line}")
             )
         except StoppedError as error:  # whose remedy is for a run on its own
-            again = typed("regkit", "work", self.study.folder, *uninstalled.allowance())
+            again = typed("regkit", "work", self.study.folder, *catalog.allowance())
             raise StoppedError(f"{name(cell)} is stopped, and saved; to go on: {again}", error.number) from None
         except (Exception, SystemExit) as error:  # a plugin may end the program
             said = str(error) if isinstance(error, RegkitError) else short(last_line(error))
