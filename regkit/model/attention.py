@@ -8,6 +8,11 @@ from regkit.model.attention_dropout import attend_with_dropout
 from regkit.tasks.batch import Batch
 
 
+def usual_heads(width: int) -> int:
+    """Compute the attention heads of a BERT of this width, which have 64 numbers each."""
+    return max(width // 64, 1)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention within each sequence of a batch (Vaswani et al., 2017, section 3.2)."""
 
