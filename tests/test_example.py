@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from regkit.model import attention
+from regkit.model import attention_dropout
 from regkit.testing import TINY, Probe, tiny_trainer
 
 PROJECT = Path(__file__).parents[1] / "examples" / "regkit-cutoff"
@@ -31,13 +32,13 @@ def module() -> ModuleType:
 def masks_and_rows(plugins: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> tuple[list[list[Tensor]], Probe]:
     """Which elements the clean pass of every step dropped, and the rows of every batch."""
     steps: list[list[Tensor]] = []
-    original = dropout.dropout
+    original = dropout.draw
 
-    def recording(values: Tensor, rate: float) -> Tensor:
-        kept = original(values, rate)
+    def recording(shape: Sequence[int], rate: float) -> tuple[Tensor, float]:
+        kept, factor = original(shape, rate)
         if steps and len(steps[-1]) < DRAWS:
             steps[-1].append(kept == 0)
-        return kept
+        return kept, factor
 
     probe = Probe()
     trainer = tiny_trainer({"probe": probe, **plugins}, dropout=0.2)
@@ -48,8 +49,8 @@ def masks_and_rows(plugins: dict[str, object], monkeypatch: pytest.MonkeyPatch) 
         return clean(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(dropout, "dropout", recording)
-        patch.setattr(attention, "dropout", recording)
+        patch.setattr(dropout, "draw", recording)
+        patch.setattr(attention_dropout, "draw", recording)
         patch.setattr(trainer.passes, "clean", marked)
         trainer.train()
     return steps, probe

@@ -7,6 +7,7 @@ import torch
 
 from regkit.base.errors import PluginError
 from regkit.base.wording import percent
+from regkit.data.weights import lengths_of, weigh
 from regkit.hooks import uninstalled
 from regkit.hooks.marks import parts
 from regkit.hooks.traits import needs_whole_batches
@@ -44,6 +45,7 @@ def plan(experiment: Experiment) -> list[str]:
     lines += [f"  its head of {name}: {said}" for name, said in experiment.heads.items()]
     if trainer.processes.count > 1:
         lines.append(f"processes: {trainer.processes.count}, each with its share of every batch")
+    lines.append(_micro_batches(trainer))
     for task in trainer.tasks:
         lines += _task(task)
     lines += [f"task {name}: found, not trained; --tasks would name it" for name in experiment.left_out]
@@ -77,6 +79,17 @@ def _name(experiment: Experiment) -> str:
     if not isinstance(own := experiment.model.encoder, Own):
         return folder
     return f"{own.factory} with the {'weights' if experiment.weights else 'tokenizer'} of {folder}"
+
+
+def _micro_batches(trainer: Trainer) -> str:
+    """Say how large micro-batches may be, and what the example that counts most counts as."""
+    said = f"micro-batches: at most {trainer.fit.micro_batch_tokens} tokens"
+    lengths = max((lengths_of(task.splits["train"]) for task in trainer.tasks), key=lambda each: each.sum(1).max())
+    longest = lengths[lengths.sum(1).argmax()]
+    counted = int(weigh(longest[None], trainer.fit.square)[0])
+    if counted == longest.sum():
+        return said
+    return f"{said}, where the longest example, of {longest.sum()}, counts as {counted}: attention keeps squares"
 
 
 POOLED = {

@@ -40,7 +40,7 @@ class Answers:
     probabilities: list[list[float]] | None  # of each class; None for a task without classes
 
 
-def load_alone(folder: Path, device: str, precision: Precision, tokens: int, factory: str | None) -> Trained:
+def load_alone(folder: Path, device: str, precision: Precision, tokens: int | None, factory: str | None) -> Trained:
     """Load the model of a checkpoint. Raises ConfigError if torchrun started several processes.
 
     What oneDNN would keep for each new shape of a batch lies between tensors that are freed. With texts of ever other

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from regkit.base.randomness import derive
+from regkit.data.weights import lengths_of, weigh
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Dataset, Task
 
@@ -27,44 +28,44 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndar
     return [batches[number] for number in random.permutation(len(batches))]
 
 
-def cut(rows: Sequence[int], lengths: np.ndarray, tokens: int, processes: int = 1) -> list[Sequence[int]]:
+def cut(rows: Sequence[int], weights: np.ndarray, tokens: int, processes: int = 1) -> list[Sequence[int]]:
     """Cut a batch into micro-batches of whole examples, each with a `size` of at most `tokens`.
 
-    An example that is larger by itself is a micro-batch of its own. Several `processes` take turns in the micro-batches,
-    which are then of similar size.
+    `weights` has the tokens that each example of the split counts as. An example that is larger by itself is a micro-batch
+    of its own. Several `processes` take turns in the micro-batches, which are then of similar size.
     """
     if processes > 1:
-        return _cut_evenly(rows, lengths, tokens, processes)
+        return _cut_evenly(rows, weights, tokens, processes)
     parts: list[list[int]] = [[]]
-    longest = 0
+    heaviest = 0
     for row in rows:
-        longest = max(longest, int(lengths[row]))
-        if parts[-1] and longest * (len(parts[-1]) + 1) > tokens:
+        heaviest = max(heaviest, int(weights[row]))
+        if parts[-1] and heaviest * (len(parts[-1]) + 1) > tokens:
             parts.append([])
-            longest = int(lengths[row])
+            heaviest = int(weights[row])
         parts[-1].append(row)
     return list(parts)
 
 
-def _cut_evenly(rows: Sequence[int], lengths: np.ndarray, tokens: int, processes: int) -> list[Sequence[int]]:
+def _cut_evenly(rows: Sequence[int], weights: np.ndarray, tokens: int, processes: int) -> list[Sequence[int]]:
     """Cut a batch into micro-batches of similar size, the same number for each process.
 
     If that does not make them small enough, each example is a micro-batch of its own.
     """
-    ordered = sorted(rows, key=lambda row: int(lengths[row]))
+    ordered = sorted(rows, key=lambda row: int(weights[row]))
     for number in range(processes, len(rows) + 1, processes):
         parts: list[Sequence[int]] = [ordered[first::number] for first in range(number)]
-        if all(size(lengths[part]) <= tokens for part in parts):
+        if all(size(weights[part]) <= tokens for part in parts):
             return parts
     return [[row] for row in ordered]
 
 
-def size(lengths: Sequence[int] | np.ndarray) -> int:
-    """Count the tokens of a micro-batch as if all examples were as long as the longest.
+def size(weights: Sequence[int] | np.ndarray) -> int:
+    """Count the tokens of a micro-batch as if all examples counted as much as the one that counts most.
 
-    In attention, which adds padding, they are.
+    In attention, which pads all to the longest, they do.
     """
-    return len(lengths) * int(max(lengths))
+    return len(weights) * int(max(weights))
 
 
 class Feed:
@@ -73,10 +74,10 @@ class Feed:
     Batch n is the same whenever and however often it is asked for, so that a resumed run goes on with the next.
     """
 
-    def __init__(self, task: Task, seed: int, stage: str, *, bucketing: bool = True) -> None:
+    def __init__(self, task: Task, seed: int, stage: str, *, bucketing: bool = True, square: float = 0.0) -> None:
         self.task, self.seed, self.stage = task, seed, stage
         self.examples: Dataset = task.splits["train"]
-        self.lengths = self.examples.lengths()
+        self.lengths, self.weights = self.examples.lengths(), weigh(lengths_of(self.examples), square)
         self._sort_key = self.lengths if bucketing else np.zeros_like(self.lengths)
         self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
 
@@ -91,5 +92,5 @@ class Feed:
     def micro_batches(self, number: int, tokens: int, processes: int = 1) -> list[Batch]:
         """Pack batch `number` as micro-batches of at most `tokens` each, see `cut`."""
         key = derive(self.seed, "examples", self.stage, self.task.name, number)
-        parts = cut(self.rows(number), self.lengths, tokens, processes)
+        parts = cut(self.rows(number), self.weights, tokens, processes)
         return [self.examples.batch(part, keys=[derive(key, row) for row in part]) for part in parts]

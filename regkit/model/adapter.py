@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regkit.base.errors import EncoderError
-from regkit.model.attention import add_padding, attend, remove_padding, visible
+from regkit.model.attention import add_padding, attend, remove_padding, usual_heads, visible
 from regkit.model.families import FAMILIES, WORDS, ClassifierNames, Names
 from regkit.tasks.batch import Batch
 
@@ -48,6 +48,7 @@ class Adapter(nn.Module):
         self.family: str = config.model_type
         self.width: int = config.hidden_size
         self.first_position, self.longest, self.packed = first_position, longest, packed
+        self.attention_heads: int = _first(config, "num_attention_heads", "num_heads") or usual_heads(self.width)
         self.takes_segments = "token_type_ids" in inspect.signature(model.forward).parameters
         has_pooler = isinstance(getattr(model, "pooler", None), nn.Module)
         self.own_pooler = None if has_pooler else nn.Linear(self.width, self.width)

@@ -1,13 +1,16 @@
 """Attention: attend within packed sequences. Padding exists only inside this module."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regkit.model.dropout import dropout
+from regkit.model.attention_dropout import attend_with_dropout
 from regkit.tasks.batch import Batch
+
+
+def usual_heads(width: int) -> int:
+    """Compute the attention heads of a BERT of this width, which have 64 numbers each."""
+    return max(width // 64, 1)
 
 
 class SelfAttention(nn.Module):
@@ -57,11 +60,7 @@ def attend(
     are divided by the root of a head's width.
     """
     if rate and query.device.type == "cpu":  # its fused kernel has no dropout, and torch's fallback draws slowly
-        scores = query @ key.transpose(-1, -2)
-        scores = scores / math.sqrt(query.shape[-1]) if scale is None else scores * scale
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
-        return dropout(scores.softmax(-1), rate) @ value
+        return attend_with_dropout(query, key, value, mask, rate, scale)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate, scale=scale)
 
 

@@ -33,6 +33,7 @@ class Encoder(Protocol):
 
     width: int  # of the hidden states
     longest: int  # tokens it can read in one sequence
+    attention_heads: int  # of a layer: attention keeps a number for each and each pair of tokens
     norm: nn.LayerNorm  # of the embeddings; the head of masked words takes its epsilon
     activation: nn.Module  # of the layers, and of the head of masked words
 
@@ -134,6 +135,7 @@ class Bert(nn.Module):
         self.config = config
         self.width, inner = config.hidden_size, config.embedding_size or config.hidden_size
         self.longest = config.max_position_embeddings - config.first_position
+        self.attention_heads = config.num_attention_heads
         self.word = _table(config.vocab_size, inner)
         self.position = _table(config.max_position_embeddings, inner)
         self.segment = _table(config.type_vocab_size, inner) if config.type_vocab_size else None

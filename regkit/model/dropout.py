@@ -1,5 +1,8 @@
 """Dropout: zero a random share of a tensor and scale the rest up, from cheap random bits on the CPU."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,11 +18,22 @@ def dropout(values: Tensor, rate: float) -> Tensor:
     """
     if values.device.type != "cpu":
         return F.dropout(values, rate)
+    kept, factor = draw(values.shape, rate)
+    return values * mask(kept, factor, values.dtype)
+
+
+def draw(shape: Sequence[int], rate: float) -> tuple[Tensor, float]:
+    """Draw on the CPU what dropout keeps, as bytes 0 or 1 of this shape, and the factor that scales it up."""
     dropped = min(round(rate * LEVELS), LEVELS - 1)
-    count = values.numel()
+    count = math.prod(shape)
     bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
-    keep = bits.view(torch.int16)[:count].view(values.shape) >= dropped - LEVELS // 2
-    return values * keep.to(values.dtype).mul_(LEVELS / (LEVELS - dropped))  # a float mask is the fastest to apply
+    keep = bits.view(torch.int16)[:count].view(shape) >= dropped - LEVELS // 2
+    return keep.view(torch.uint8), LEVELS / (LEVELS - dropped)
+
+
+def mask(kept: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
+    """Make the mask that dropout multiplies by: floats are the fastest to apply, and bytes to convert."""
+    return kept.to(dtype).mul_(factor)
 
 
 class Dropout(nn.Module):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from regkit.base.errors import EncoderError, RegkitError, nearest, short
 from regkit.base.failures import last_line, ran_out
 from regkit.base.files import load_tensors
+from regkit.model.attention import usual_heads
 from regkit.model.dropout import Dropout
 from regkit.model.modes import mode
 from regkit.model.tokenizer import Tokenizer
@@ -48,6 +49,11 @@ class Own(nn.Module):
         if hasattr(module, name) and not name.startswith("__"):  # `__deepcopy__` and the like are for itself
             return getattr(module, name)
         raise LacksError(f"the encoder of {self.factory} has no '{name}'.")
+
+    @property
+    def attention_heads(self) -> int:
+        """The usual number for its width: what is inside it is not known."""
+        return usual_heads(self.width)
 
     @property
     def pooler(self) -> nn.Module:

@@ -25,6 +25,7 @@ from regkit.runs.keeping import monitored
 from regkit.tasks.task import FINETUNE, Stage
 from regkit.training.caveats import report
 from regkit.training.evaluation import Evaluator, Scores
+from regkit.training.fit import Fit
 from regkit.training.inference import Inference
 
 NOTE = "average.json"  # in the folder of an average: what it was made of
@@ -131,7 +132,7 @@ def _check_plugins(one: Member, model: MultitaskModel, other: Member, others: Mu
 def _judge(inference: Inference, first: Member, factory: str | None) -> Judge:
     """Make what puts weights into the model, and scores it on the first run's dev split, if there is one."""
     tasks = load_run(first.folder, "dev", device="cpu", factory=factory).tasks if was_scored(first.folder) else []
-    stage, evaluator = Stage(FINETUNE, [task.name for task in tasks]), Evaluator()
+    stage, evaluator = Stage(FINETUNE, [task.name for task in tasks]), Evaluator(Fit.on(inference.model))
 
     def judge(weights: Weights) -> Judged:
         inference.model.load_state_dict(dict(weights))

@@ -17,6 +17,7 @@ from regkit.runs.folders import best_of, find_folder, find_run, unfinished
 from regkit.tasks.objectives import Mixable
 from regkit.tasks.task import Examples, Split, Task
 from regkit.training.evaluation import Evaluator, Scores, score
+from regkit.training.fit import Fit
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def answer(
         return _remembered(folder, split)
     folder = find_run(run)
     finished = load_run(folder, split, data=data, device=device, factory=factory, keep_texts=keep_texts)
-    evaluator, outputs = Evaluator(processes=processes), {}
+    evaluator, outputs = Evaluator(Fit.on(finished.model), processes=processes), {}
     for task in finished.tasks:
         work = partial(evaluator.outputs, finished.model, task, split)
         outputs[task.name] = evaluator.fit.until_it_fits(work, f"on task '{task.name}'")

@@ -98,7 +98,7 @@ class Experiment:
             Passes(model, composition.hook, streams, _precision(settings, streams.device), composition.in_steps()),
             State(model, composition.hook, streams, plugins, composition.acts),
             tasks,
-            Fit(settings.micro_batch_tokens, settings.memory),
+            Fit.on(model, settings.micro_batch_tokens, settings.memory),
             processes,
             clip=settings.clip,
             bucketing=settings.length_bucketing,
@@ -110,7 +110,9 @@ class Experiment:
         composition.check_stages([stage.name for stage, _ in stages])
         _check_whole_batches(composition, [stage.name for stage, _ in stages], settings, processes)
         check_monitor(settings.monitor, [task for _, trained in stages for task in trained])
-        settings = _resolved(settings, specs, tasks, plugins).model_copy(update={"pooling": pooling})
+        settings = _resolved(settings, specs, tasks, plugins).model_copy(
+            update={"pooling": pooling, "micro_batch_tokens": trainer.fit.micro_batch_tokens}
+        )
         return cls(settings, tokenizer, tasks, model, composition, trainer, left_out, heads, weights)
 
 

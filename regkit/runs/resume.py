@@ -19,7 +19,7 @@ from regkit.tasks.task import Task
 
 # May differ: none of them changes what is learned, but for which values dropout sets to 0.
 FREE = {"data", "device", "group", "keep", "keep_state", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
-FOUND = {"pooling", "text", "label", "labels"}  # left out, the run finds them, and keeps what it found
+FOUND = {"pooling", "text", "label", "labels", "micro_batch_tokens"}  # left out, the run keeps what it found
 
 
 def same(folder: Path, ran: Settings, given: Settings) -> Settings:
@@ -38,7 +38,8 @@ def same(folder: Path, ran: Settings, given: Settings) -> Settings:
             "its learning rate falls to 0 at that end" if name in ("epochs", "steps") else "a run goes on as it began"
         )
         raise ConfigError(f"{folder} has {where} = {old}, not {new}: {reason}; leave the option out, or {advice}.")
-    return ran.model_copy(update={name: getattr(given, name) for name in (*FREE, "plugins")})
+    free = {name: getattr(given, name) for name in (*FREE, "plugins")}
+    return ran.model_copy(update={name: each for name, each in free.items() if name not in FOUND or each})
 
 
 def check_data(folder: Path, ran: Settings, given: Settings) -> None:

@@ -39,7 +39,7 @@ def load(
     device: str = "auto",
     factory: str | None = None,
     precision: Precision = "fp32",
-    micro_batch_tokens: int = Fit.micro_batch_tokens,
+    micro_batch_tokens: int | None = None,
     plugins: Iterable[object] = (),
 ) -> "Trained":
     """Load a trained model: the best of a run, or a checkpoint's folder.
@@ -62,7 +62,7 @@ def load(
     with uninstalled.handing(take(plugins).plugins):
         model = models.assemble(folder, read.encoder, list(tasks.values()), where)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    inference = Inference(model, read.tokenizer, Fit(micro_batch_tokens), dtype)
+    inference = Inference(model, read.tokenizer, Fit.on(model, micro_batch_tokens), dtype)
     return Trained(inference, tasks, _scores(folder), _settings(folder), folder)
 
 

@@ -81,6 +81,10 @@ class Examples:
         """Count the tokens of each example, both sides of a pair together: `[examples]`."""
         return np.diff(self.offsets[:: self.sides])
 
+    def sequence_lengths(self) -> np.ndarray:
+        """Count the tokens of each sequence of each example: `[examples, sides]`."""
+        return np.diff(self.offsets).reshape(-1, self.sides)
+
     def batch(self, rows: Sequence[int], keys: Sequence[int] = ()) -> Batch:
         """Pack these examples into a batch; `Batch.noise` is derived from `keys`."""
         sequences = [row * self.sides + side for row in rows for side in range(self.sides)]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from weakref import finalize
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -25,6 +26,7 @@ from torch.utils._pytree import tree_leaves
 
 from regkit.base.errors import ConfigError
 from regkit.data.order import size
+from regkit.data.weights import lengths_in, lengths_of, weigh
 from regkit.hooks.marks import held
 from regkit.model.modes import mode
 from regkit.tasks.batch import Batch
@@ -72,6 +74,7 @@ class TrialUpdate:
 
     tokens: int
     history: list[int]
+    longest: int = 0  # tokens of its longest example
 
     @property
     def most(self) -> int:
@@ -96,6 +99,7 @@ def estimate_tokens(
     tasks: Sequence[Task],
     memory: int,
     plugins: Mapping[str, Any],
+    square: float = 0.0,
 ) -> int:
     """Estimate how many tokens a micro-batch may have for an update to stay within `memory` bytes.
 
@@ -103,39 +107,47 @@ def estimate_tokens(
     """
     steps = [tasks] if combines(passes) else [[task] for task in tasks]
     with leaving_no_trace(passes, plugins):
-        single = [try_update(passes, optimizer, tasks, 1) for tasks in steps]
+        single = [try_update(passes, optimizer, tasks, 1, square) for tasks in steps]
         _load_metrics(passes, tasks)
         resident = memory_in_use(passes.streams.device) + state_bytes(optimizer)
         left, most = memory - resident, max(single, key=lambda each: each.most)
         if most.most > left:
             raise ConfigError(
                 f"memory = {in_words(memory)} is too little: model, optimizer and plugins take {in_words(resident)}, and "
-                f"an update with one example of {most.tokens} tokens {in_words(most.most)} more. Allow "
+                f"an update with one example of {most.longest} tokens {in_words(most.most)} more. Allow "
                 f"{in_words(resident + most.most, up=True)}, set a lower max_length, or leave out plugins."
             )
-        return _round(min(_tokens(passes, optimizer, *each, left) for each in zip(steps, single, strict=True)))
+        found = [_tokens(passes, optimizer, *each, left, square) for each in zip(steps, single, strict=True)]
+        return _round(min(found))
 
 
 def _tokens(
-    passes: Passes, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], single: TrialUpdate, left: int
+    passes: Passes,
+    optimizer: torch.optim.Optimizer,
+    tasks: Sequence[Task],
+    single: TrialUpdate,
+    left: int,
+    square: float,
 ) -> int:
     """Estimate the tokens of a micro-batch in updates of these tasks, of which one example fits.
 
     A try of twice the examples is safe where `left` is enough for half of them: the heap has no holes yet.
     """
-    two = try_update(passes, optimizer, tasks, 2)  # of one alone, attention has nothing to pad
+    two = try_update(passes, optimizer, tasks, 2, square)  # of one alone, attention has nothing to pad
     if two.most > left:
         return single.tokens
-    return two.fits(try_update(passes, optimizer, tasks, 4), left)
+    return two.fits(try_update(passes, optimizer, tasks, 4, square), left)
 
 
-def try_update(passes: Passes, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], examples: int) -> TrialUpdate:
+def try_update(
+    passes: Passes, optimizer: torch.optim.Optimizer, tasks: Sequence[Task], examples: int, square: float = 0.0
+) -> TrialUpdate:
     """Try an update with so many of the longest examples, in two micro-batches of each task.
 
     So gradients are there already while the second is at work.
     """
-    tokens = examples * max(int(task.splits["train"].lengths().max()) for task in tasks)
-    batches = [_filled(task, tokens) for task in tasks]
+    tokens = examples * max(int(_weights(task, square).max()) for task in tasks)
+    batches = [_filled(task, tokens, square) for task in tasks]
     chosen = [(task, [batch, batch]) for task, batch in zip(tasks, batches, strict=True)]
     update = Update(passes, optimizer, chosen)
     with Live() as live, mode(passes.model, training=True):
@@ -143,15 +155,20 @@ def try_update(passes: Passes, optimizer: torch.optim.Optimizer, tasks: Sequence
         passes.hook.before_step(model=passes.model, optimizer=optimizer, recompute=update.compute)
     passes.model.zero_grad()
     optimizer.zero_grad()
-    return TrialUpdate(max(size(batch.example_lengths) for batch in batches), live.history)
+    largest = max(size(weigh(lengths_in(batch), square)) for batch in batches)
+    return TrialUpdate(largest, live.history, max(max(batch.example_lengths) for batch in batches))
 
 
-def _filled(task: Task, tokens: int) -> Batch:
+def _weights(task: Task, square: float) -> np.ndarray:
+    return weigh(lengths_of(task.splits["train"]), square)
+
+
+def _filled(task: Task, tokens: int, square: float) -> Batch:
     """Make a micro-batch of the longest examples and one of the shortest: attention has to pad that."""
-    lengths = task.splits["train"].lengths()
-    count = max(tokens // int(lengths.max()), 1)
-    rows = [int(lengths.argmax())] * count
-    rows[1:] = [*rows[2:], int(lengths.argmin())] if count > 1 else []
+    weights = _weights(task, square)
+    count = max(tokens // int(weights.max()), 1)
+    rows = [int(weights.argmax())] * count
+    rows[1:] = [*rows[2:], int(weights.argmin())] if count > 1 else []
     return task.splits["train"].batch(rows, keys=list(range(count)))
 
 

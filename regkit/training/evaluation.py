@@ -35,9 +35,9 @@ class Evaluator:
     def outputs(self, model: MultitaskModel, task: Task, split: Split) -> Tensor:
         """Compute what the objective keeps of the output for each example of a split, in order, on the CPU."""
         examples, device = task.splits[split], next(model.parameters()).device
-        lengths = examples.lengths()
-        rows = np.argsort(lengths, kind="stable").tolist()  # texts of like length together: scores do not depend on it
-        parts = self.fit.cut(rows, lengths, MOST_LOGITS // task.objective.width)  # as if every token were predicted
+        # Texts of like length stand together, for little padding; scores do not depend on the order.
+        rows = np.argsort(examples.lengths(), kind="stable").tolist()
+        parts = self.fit.cut(rows, examples, MOST_LOGITS // task.objective.width)  # as if every token were predicted
         found = None
         with self.processes.all_or_none(), mode(model, training=False), autocast(device, self.precision):
             for _, part, counts in self.processes.own(parts):

@@ -68,12 +68,12 @@ class Inference:
         return self.fit.until_it_fits(work, "on the texts"), examples.truncated
 
     def _encoded(self, examples: Examples, poolings: Collection[Pooling]) -> dict[Pooling, Tensor]:
-        lengths = examples.lengths()
-        rows = np.argsort(lengths, kind="stable").tolist()  # texts of like length together: little padding in attention
+        # Texts of like length stand together: little padding in attention.
+        rows = np.argsort(examples.lengths(), kind="stable").tolist()
         size = len(examples), self.model.encoder.width
         found = {pooling: torch.empty(size, device=self._device) for pooling in poolings}
         with self._mode():
-            for part in self.fit.cut(rows, lengths, self.fit.tokens):
+            for part in self.fit.cut(rows, examples, self.fit.tokens):
                 for pooling, vectors in self._pass(examples, part, poolings).items():
                     found[pooling][part] = vectors.float()
         return found

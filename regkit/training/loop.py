@@ -67,7 +67,8 @@ class Trainer:
             self.state.restore()  # nothing to do in a new run
             length = measure_length(self.hook, self.streams, stage, tasks)
             self.fit.begin(self.state, self.passes, tasks, self.processes)  # nothing to do without a bound on memory
-        feeds = {task.name: Feed(task, self.streams.seed, stage.name, bucketing=self.bucketing) for task in tasks}
+        how = partial(Feed, seed=self.streams.seed, stage=stage.name, bucketing=self.bucketing, square=self.fit.square)
+        feeds = {task.name: how(task) for task in tasks}
         span = Span(stage, tasks, feeds, length, optimizer)
         while True:
             if self.state.position.needs_scores(length):

@@ -37,6 +37,7 @@ class Position:
     micro_batch_tokens: int | None = (
         None  # most tokens in a micro-batch, where fewer than the setting's were found to fit
     )
+    square: float | None = None  # tokens that the square of a text's length counts as; known from the first stage on
 
     def needs_scores(self, length: Length) -> bool:
         """Whether an epoch or the stage ends here, and the dev splits have not been scored yet."""
@@ -132,7 +133,7 @@ class State:
 
     def load(self, captured: Mapping[str, Any]) -> None:
         """Go on from what `capture` gave; the model already has the evaluated weights."""
-        self.position = Position(**captured["position"])
+        self.position = Position(**{"square": 0.0} | captured["position"])  # older runs did not count squares
         weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.loaded = {"model": weights, **captured}
 

@@ -17,6 +17,19 @@ from regkit.training.stages import measure_length
 from tests.helpers import TASKS, VOCABULARY, install, regkit, stages_of, write_csv, write_tasks
 
 
+def test_the_plan_says_how_large_micro_batches_are_and_what_a_long_text_counts_as(place: Path) -> None:
+    chosen = Settings(data=place / "data", encoder=str(place / "encoder"), micro_batch_tokens=300)
+    experiment = Experiment.build(chosen)
+    longest = max(int(task.splits["train"].lengths().max()) for task in experiment.tasks)
+    (said,) = (line for line in plan(experiment) if line.startswith("micro-batches: "))
+    found = re.fullmatch(
+        r"micro-batches: at most 300 tokens, where the longest example, of (\d+), counts as (\d+): attention keeps squares",
+        said,
+    )
+    assert found
+    assert int(found[1]) == longest < int(found[2])
+
+
 def steps(place: Path, *plugins: str) -> dict[str, tuple[str, str, float]]:
     """By task: the loss, the passes, and the operations relative to a plain step."""
     named = [word for plugin in plugins for word in ("-p", plugin)]

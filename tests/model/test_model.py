@@ -1,6 +1,7 @@
 """minBERT: transformers' numbers whatever else is in the batch, dropout that is fair and repeatable, and the heads."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -170,18 +171,20 @@ def test_a_perturbed_embedding_is_what_transformers_calls_inputs_embeds() -> Non
 def test_dropout_acts_at_the_places_where_transformers_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[float] = []
 
-    def scale(values: Tensor, rate: float = 0.0, **_: object) -> Tensor:  # a "dropout" that can be compared
+    def draw(shape: Sequence[int], rate: float) -> tuple[Tensor, float]:  # a "dropout" that can be compared
         calls.append(rate)
-        return values * (1 + 0.5 * torch.cos(torch.arange(values.shape[-1]) + len(calls)))
+        return (1 + 0.5 * torch.cos(torch.arange(shape[-1]) + len(calls))).repeat(*shape[:-1], 1), 1.0
 
     ours, batch = tiny_bert(hidden_dropout_prob=0.25, attention_probs_dropout_prob=0.5).train(), random_batch(RAGGED)
     theirs = twin(ours).train()
-    monkeypatch.setattr("regkit.model.dropout.dropout", scale)
-    monkeypatch.setattr("regkit.model.attention.dropout", scale)
+    monkeypatch.setattr("regkit.model.dropout.draw", draw)
+    monkeypatch.setattr("regkit.model.attention_dropout.draw", draw)
     found = run_ours(ours, batch)
     rates = calls.copy()
     calls.clear()
-    monkeypatch.setattr("torch.nn.functional.dropout", lambda values, p=0.5, *_, **__: scale(values, p))
+    monkeypatch.setattr(
+        "torch.nn.functional.dropout", lambda values, p=0.5, *_, **__: values * draw(values.shape, p)[0]
+    )
     torch.testing.assert_close(found, run_theirs(theirs, batch), rtol=1e-5, atol=1e-5)
     assert rates == calls == [0.25, 0.5, 0.25, 0.25, 0.5, 0.25, 0.25]
 

@@ -23,6 +23,7 @@ from regkit.runs.recorder import Recorder
 from regkit.runs.resumable import newest
 from regkit.runs.sinks import FolderSink
 from regkit.training.effects import Meter
+from regkit.training.fit import MOST_ON_CPU
 from tests.helpers import PATIENT, regkit, slow_but, with_stranger, write_encoder, write_tasks
 from tests.testing.test_promises import SURGERY, acting, apart, decides, ours
 
@@ -335,6 +336,21 @@ def test_a_run_goes_on_with_another_bound_on_memory(place: Path, tmp_path: Path)
     again = newest(folder, lambda line: None)  # with the first bound again, which config.toml has
     assert resume.build(again, ran).trainer.state.position.micro_batch_tokens is None
     assert go(folder, ran)
+
+
+def test_a_run_keeps_how_its_micro_batches_are_counted(place: Path, tmp_path: Path) -> None:
+    """With the number of its tokens, that of its device; and one that began before squares were counted has none."""
+    folder = tmp_path / "run"
+    assert not go(folder, settings(place, {}), stop=4)
+    ran, found = Settings.read(folder / "config.toml"), newest(folder, lambda line: None)
+    left_out = resume.same(folder, ran, ran.model_copy(update={"micro_batch_tokens": None}))
+    assert left_out.micro_batch_tokens == ran.micro_batch_tokens == MOST_ON_CPU
+    trainer = resume.build(found, ran).trainer
+    assert trainer.state.position.square == trainer.fit.square > 0
+    del found.training["position"]["square"]
+    older = resume.build(found, ran).trainer
+    older.train()
+    assert older.fit.square == older.state.position.square == 0
 
 
 @pytest.mark.parametrize("name", [".{}.123", ".{}.123.old"])

@@ -16,6 +16,7 @@ from regkit.base.errors import PluginError, RunError
 from regkit.base.failures import ran_out
 from regkit.base.randomness import Streams
 from regkit.data.order import Feed, size
+from regkit.data.weights import lengths_in, weigh
 from regkit.distributed.processes import Processes
 from regkit.hooks import catalog
 from regkit.hooks.compose import compose
@@ -26,6 +27,7 @@ from regkit.tasks.task import FINETUNE, Stage
 from regkit.testing import measured, same_weights, tiny_trainer
 from regkit.testing.tiny import tiny_run
 from regkit.training import suspects
+from regkit.training.fit import MOST_ON_CPU, Fit
 from regkit.training.loop import Trainer
 from tests.helpers import regkit, slow_but, with_stranger
 from tests.runs.test_resume import go, log, same_run, settings
@@ -186,6 +188,32 @@ def test_the_size_is_halved_from_that_of_the_largest_micro_batch() -> None:
     assert len(sizes) >= 3
 
 
+def test_training_and_evaluation_count_squares_and_stay_within_one_bound(place: Path) -> None:
+    chosen = Settings(data=place / "data", encoder=str(place / "encoder"), steps=2, micro_batch_tokens=60)
+    trainer = Experiment.build(chosen).trainer
+    seen: list[tuple[int, Batch]] = []
+
+    def note(model: torch.nn.Module, batch: Batch) -> Tensor:
+        seen.append((model.training, batch))
+        return embed(model, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        embed = MultitaskModel.embed
+        patch.setattr(MultitaskModel, "embed", note)
+        trainer.train()
+    counted = {(training, len(batch), size(weigh(lengths_in(batch), trainer.fit.square))) for training, batch in seen}
+    assert {training for training, *_ in counted} == {True, False}
+    assert all(examples == 1 or tokens <= 60 for _, examples, tokens in counted)
+    assert any(tokens > 60 - 30 and examples > 1 for _, examples, tokens in counted)
+
+
+def test_the_usual_bound_is_smaller_on_a_cpu() -> None:
+    model = tiny_trainer({}).model
+    assert Fit.on(model).micro_batch_tokens == MOST_ON_CPU < Fit().micro_batch_tokens
+    assert Fit.on(model, 77).micro_batch_tokens == 77
+    assert Fit.on(model).square > 0
+
+
 def test_a_stage_begins_with_the_size_of_the_settings() -> None:
     seen: list[tuple[str, int | None]] = []
 
@@ -313,7 +341,7 @@ def test_where_the_plugin_does_not_act_batches_are_cut() -> None:
     trainer, _ = tiny_run({"crowd": Crowd()}, None, stages={"crowd": []}, micro_batch_tokens=8)
     trainer.train()
     assert trainer.fit.whole == []
-    assert max(examples for examples, _ in trainer.fit.sizes) < 5
+    assert max(each.examples for each in trainer.fit.sizes) < 5
 
 
 def test_a_whole_batch_that_does_not_fit_ends_the_run_with_the_plugins_name() -> None:

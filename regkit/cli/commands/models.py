@@ -112,8 +112,9 @@ def predict(
         PrecisionName, typer.Option(help="Number format. fp32 gives what eval scores; bf16 is faster on CUDA.")
     ] = PrecisionName.FP32,
     micro_batch_tokens: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Most tokens to compute at once. Answers do not depend on it.")
-    ] = 16384,
+        int | None,
+        typer.Option(metavar="N", min=1, help="Most tokens to compute at once. Answers do not depend on it."),
+    ] = None,
     encoder_factory: EncoderFactory = None,
     plugin: PluginCode = None,
 ) -> None:

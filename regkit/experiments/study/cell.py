@@ -37,6 +37,7 @@ from regkit.runs.trial import operations
 from regkit.tasks.task import Split, Task
 from regkit.training.effects import in_words
 from regkit.training.evaluation import Evaluator
+from regkit.training.fit import Fit
 
 SCORED: tuple[Split, ...] = ("dev", "test")
 COST, EFFECTS = "cost.json", "effects.json"
@@ -148,7 +149,8 @@ def _updates(recorder: Recorder) -> int:
 
 def answers(folder: Path, tasks: Sequence[Task], settings: Settings) -> Answers:
     """Ask the run's best checkpoint for the labelled examples of dev and test."""
-    model, evaluator = load_model(folder, tasks, settings), Evaluator()
+    model = load_model(folder, tasks, settings)
+    evaluator = Evaluator(Fit.on(model))
     found: dict[Split, dict[str, Evidence]] = {}
     for split in SCORED:
         for task in tasks:

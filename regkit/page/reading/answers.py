@@ -24,6 +24,7 @@ from regkit.runs.listing import Run
 from regkit.tasks.objectives import Probabilistic, Regression
 from regkit.tasks.task import Examples, Split, Task
 from regkit.training.evaluation import Evaluator, score
+from regkit.training.fit import Fit
 from regkit.training.mistakes import BINS, mistakes
 
 DEV: Split = "dev"
@@ -112,7 +113,7 @@ def _named_texts(spec: TaskSpec) -> Iterator[tuple[str, tuple[str, ...]]]:
 def _computed(run: Run) -> Answers:
     """Let the best checkpoint answer."""
     finished = load_run(follow(run.folder), DEV, keep_texts=True)
-    evaluator, tasks = Evaluator(), []
+    evaluator, tasks = Evaluator(Fit.on(finished.model)), []
     for task in finished.tasks:
         if task.splits[DEV].labels is None:
             continue
