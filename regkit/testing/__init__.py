@@ -10,8 +10,9 @@
 Each check takes a factory: a function that makes the plugins of a run, by name, afresh at every call. It raises
 AssertionError with a sentence of what is wrong, or the PluginError of a run that refuses it, and what pytest counts as
 skipped if it does not apply. A second argument, a function that makes tasks, is for plugins that cannot handle all of
-`tiny_tasks`; `tiny_kinds` makes those of the kinds that are not among these. `SLOW_PROMISES` take seconds each. A `Kit` makes
-all checks and says what each came to.
+`tiny_tasks`; `tiny_kinds` makes those of the kinds that are not among these. `Several`, beside a plugin that combines
+gradients, gives it several tasks in an update. `SLOW_PROMISES` take seconds each. A `Kit` makes all checks and says what
+each came to.
 """
 
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         STEPS,
         TINY,
         Plugins,
+        Several,
         measured,
         tiny_kinds,
         tiny_run,
@@ -43,7 +45,7 @@ else:  # pytest reads this package at every start, for its plugin: it shall not 
             "regkit.testing.observers": ["Probe", "Snapshot", "exactly", "gradients_of", "same_weights"],
             "regkit.testing.promises": ["resume_is_exact"],
             "regkit.testing.tiny": [
-                "STEPS", "TINY", "Plugins", "measured", "tiny_kinds", "tiny_run", "tiny_task", "tiny_tasks",
+                "STEPS", "TINY", "Plugins", "Several", "measured", "tiny_kinds", "tiny_run", "tiny_task", "tiny_tasks",
                 "tiny_tokenizer", "tiny_trainer",
             ],
             "regkit.testing.verdicts": ["Factory", "NotApplicableError", "SkippedError", "Tasks"],
@@ -61,6 +63,7 @@ __all__ = [
     "NotApplicableError",
     "Plugins",
     "Probe",
+    "Several",
     "SkippedError",
     "Snapshot",
     "Tasks",

@@ -1,5 +1,6 @@
 """`regkit plugins new`: each kind begins as a project that installs, passes its tests, and trains."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from regkit.cli.scaffold import KindName, checked_name, class_name
 from regkit.hooks.contract import CONTRACT
 from regkit.hooks.files import PluginFile
-from tests.benchmarks.scaffold import run, try_kind, write_project
+from tests.benchmarks.scaffold import run, steps, try_kind, write_project
 from tests.helpers import regkit
 
 LONG = "a_name_of_thirty_letters_or_so"
@@ -69,6 +70,14 @@ def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path: Path) -> None:
 )
 def test_a_class_does_not_hide_what_its_module_uses(name: str, kind: str) -> None:
     assert class_name(checked_name(name)) == kind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in KindName if kind is not KindName.REGULARIZER])
+def test_the_tests_of_each_kind_pass(kind: KindName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = write_project(tmp_path / "project", kind)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(project), *sys.path]))  # in place of an installation
+    run(sys.executable, "-m", *steps(kind)["tests"], cwd=tmp_path)
 
 
 @pytest.mark.slow

@@ -91,10 +91,10 @@ def ascent(trainer: Trainer, chosen: Chosen, rho: float) -> dict[str, Tensor]:
     return second
 
 
-def same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], rtol: float = 1e-9) -> None:
+def same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], rtol: float = 1e-9, atol: float = 1e-12) -> None:
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
-        torch.testing.assert_close(ours[name], tensor, rtol=rtol, atol=1e-12, msg=(name + ": {}").format)
+        torch.testing.assert_close(ours[name], tensor, rtol=rtol, atol=atol, msg=(name + ": {}").format)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,8 @@ def test_a_run_is_that_of_a_loop_with_two_passes_a_clipped_second_gradient_and_a
             group["lr"] = 1e-2 * rate
         optimizer.step()
     assert min(lengths) > clip
-    same(dict(trainer.model.named_parameters()), dict(slow.model.named_parameters()), rtol=1e-6)
+    # The bias of keys has no gradient but rounding, of which AdamW makes steps of 1e-12.
+    same(dict(trainer.model.named_parameters()), dict(slow.model.named_parameters()), rtol=1e-6, atol=1e-10)
 
 
 class Noting(torch.optim.SGD):
