@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TypeVar
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, TypeVar
 
 from regkit.base.errors import DataError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 Found = TypeVar("Found")
 Say = Callable[[str], None]  # prints what the user must know
@@ -108,6 +109,8 @@ def _writable(root: Path, name: str) -> Iterator[None]:
 
 @contextmanager
 def _locked(place: Path, name: str, say: Say) -> Iterator[None]:
+    from filelock import Timeout
+
     lock = _lock(place.name, place.parent)
     try:
         lock.acquire(timeout=0)
@@ -120,12 +123,16 @@ def _locked(place: Path, name: str, say: Say) -> Iterator[None]:
         lock.release()
 
 
-def _lock(key: str, root: Path) -> FileLock:
+def _lock(key: str, root: Path) -> "FileLock":
+    from filelock import FileLock  # which takes as long to import as all that this module is asked for without a lock
+
     return FileLock(root / f"{key}.lock")
 
 
 def _clear(place: Path) -> None:
     """Remove a damaged folder, and the unfinished ones of builders that have ended."""
+    from filelock import Timeout
+
     if place.exists():
         shutil.rmtree(place)
     for left in place.parent.glob(f"*{UNFINISHED}"):
