@@ -46,11 +46,13 @@ def build_once(
     name: str,
     files: Sequence[Path] = (),
     say: Say,
+    sync: bool = True,
 ) -> Found:
     """Read a folder below `root`; write it first if it is not there, or if `read` raises DataError: it is damaged.
 
     `key` hashes all that the folder depends on, and becomes its name. `files` are those that it is made of, and `name` is
-    what messages call it. Raises UnkeptError if it cannot be written, and DataError if one of the files changes meanwhile.
+    what messages call it. Without `sync` nothing waits for the disk, so `read` has to check every byte. Raises UnkeptError
+    if it cannot be written, and DataError if one of the files changes meanwhile.
     """
     states = {path: _state(path) for path in files}  # before the key: a later change is noticed
     place = root / key()
@@ -60,7 +62,7 @@ def build_once(
         if found := _existing(place, read, lambda why: say(f"{name[0].upper()}{name[1:]} is built again: {why}")):
             return found
         _clear(place)
-        with _finished(place) as folder:
+        with _finished(place, sync) as folder:
             write(folder)
             _check_unchanged(states)
     return read(place)
@@ -102,8 +104,8 @@ def _writable(root: Path, name: str) -> Iterator[None]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         yield
-    except OSError as error:
-        why = error.strerror or str(error)
+    except (OSError, NotImplementedError) as error:  # filelock's, of a disk without locks, is no OSError
+        why = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise UnkeptError(f"{name} cannot be written to {root}: {why}. Nothing was kept.") from None
 
 
@@ -142,14 +144,16 @@ def _clear(place: Path) -> None:
 
 
 @contextmanager
-def _finished(place: Path) -> Iterator[Path]:
+def _finished(place: Path, sync: bool) -> Iterator[Path]:
     """Make a new folder that becomes `place` if the block succeeds, and is removed otherwise."""
     folder = Path(tempfile.mkdtemp(prefix=f"{place.name}.", suffix=UNFINISHED, dir=place.parent))
     try:
         yield folder
-        _sync(folder)
+        if sync:
+            _sync(folder)
         folder.rename(place)
-        _sync(place.parent)
+        if sync:
+            _sync(place.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # it no longer exists after the rename
 

@@ -56,6 +56,7 @@ def find_kept(
             name=f"the cache of {every[0]}",
             files=every,
             say=lambda said: print(said, file=sys.stderr, flush=True),
+            sync=False,
         )
     except UnkeptError as error:
         found = read(None)

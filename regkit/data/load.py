@@ -80,13 +80,13 @@ def _read(spec: TaskSpec, wanted: Sequence[Split], way: Way, folder: Path | None
     prepared = prepare(spec, wanted)
     spec = prepared.spec
     together = len(spec.text_columns) if spec.pair_mode != "bi_encoder" else 1
-    found = Found(spec, list(prepared.notes))
+    found, objective = Found(spec, list(prepared.notes)), spec.objective
     for split in list(prepared.tables):
         table = prepared.tables.pop(split)  # rows are not needed once they are tokens
         part = write_examples(spec, table, way, Files(folder, split), labelled=split not in prepared.unlabelled)
         found.splits[split] = examples = part.examples
         found.notes += _without_label(split, examples)
-        found.notes += describe_labels(spec.objective, split, examples.labelled().labels)
+        found.notes += describe_labels(objective, split, examples.labelled().labels)
         found.notes += _unknown(split, part, way.tokenizer, together)
     return found
 

@@ -177,9 +177,11 @@ def _make_dev(found: Prepared) -> None:
             raise DataError(f"{train.name}: {said}; name a file for dev, or set dev = 0.")
         found.notes.append(f"dev: none; {said}")
         return
-    others = set(chosen)
+    held = bytearray(total)
+    for row in chosen:
+        held[row] = 1
     found.tables["dev"] = train.only(chosen)
-    found.tables["train"] = train.only(row for row in range(total) if row not in others)
+    found.tables["train"] = train.only(row for row in range(total) if not held[row])
     even = f"the same share of each {STRATA[spec.kind]}, " if spec.kind in STRATA else ""
     found.notes.append(
         f"dev: {len(chosen)} of the {total} training rows are held out, {even}{together} together; equal for every seed"

@@ -1,6 +1,5 @@
 """Rows: choose those of a table that a task takes, and count those that it leaves out."""
 
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from regkit.base.errors import DataError, short
 from regkit.data.formats.records import Value, text_of
 from regkit.data.labels import as_number
+from regkit.data.stored.held import room_for
 from regkit.data.tables import Table
 
 
@@ -35,7 +35,7 @@ class Choice:
 
     def _kept(self, table: Table, left: Counter[str]) -> Sequence[int]:
         """List the rows that are chosen, and count the others by why they are left out."""
-        kept = array("q")
+        kept = room_for(len(table.rows))
         for number, row in enumerate(table.rows):
             if reason := self._reason(row):
                 left[reason] += 1

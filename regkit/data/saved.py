@@ -55,8 +55,9 @@ def open_found(folder: Path, spec: TaskSpec) -> Found:
         if header.pop("checksum") != _checksum(header):
             raise ValueError("the header is not what was written")
         found = Found(type(spec).model_validate(dict(spec) | header["read_off"]), header["notes"])
-        for split, described in header["splits"].items():
-            found.splits[split] = _examples(Files(folder, split), described, found.spec.objective)
+        objective = found.spec.objective
+        for split, form in header["splits"].items():
+            found.splits[split] = _examples(Files(folder, split), form, objective)
         return found
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise DataError(f"{folder} is damaged.") from None

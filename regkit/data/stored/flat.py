@@ -65,34 +65,39 @@ class Growing:
 
     def __init__(self, path: Path | None = None, spill: int = SPILL) -> None:
         self.path, self.spill, self.size = path, spill, 0
-        self._file: IO[bytes] = path.open("wb+") if path else _unnamed(spill)
+        self._memory = bytearray()
+        self._file: IO[bytes] | None = path.open("wb+") if path else None
 
     def __del__(self) -> None:
         """Close the file where an error has left it open; what a full disk does not take is lost anyway."""
         with suppress(OSError, AttributeError):
-            self._file.close()
+            if self._file:
+                self._file.close()
 
     def write(self, content: "bytes | bytearray | memoryview[Any]") -> None:
         """Append bytes."""
+        self.size += len(content)
+        if self._file is None and self.size <= self.spill:
+            self._memory += content
+            return
         try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile("wb+", dir=_roomy())  # noqa: SIM115 - closed by `finish`
+                self._file.write(self._memory)
+                self._memory.clear()
             self._file.write(content)
         except OSError as error:
             if self.path:
                 raise
             raise DataError(f"{_roomy()} has no room for the rows that are read: {error.strerror}.") from None
-        self.size += len(content)
 
     def finish(self) -> Flat:
         """End the array, and map it where it is in a file."""
-        self._file.flush()
-        self._file.seek(0)
-        with self._file:
-            in_memory = not self.path and self.size <= self.spill
-            return Flat(bytearray(self._file.read())) if in_memory else Flat.open(self._file)
-
-
-def _unnamed(spill: int) -> IO[bytes]:
-    return tempfile.SpooledTemporaryFile(spill, dir=_roomy())
+        if self._file is None:
+            return Flat(self._memory)
+        with self._file as file:
+            file.flush()
+            return Flat.open(file)
 
 
 def _roomy() -> str:

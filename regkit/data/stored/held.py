@@ -30,8 +30,9 @@ class Held(Sequence[Item], Generic[Item]):
 
     def only(self, rows: Iterable[int]) -> Self:
         """Choose rows of this sequence. All that it costs is their places, four bytes each."""
-        kind = "i" if self.whole < 1 << 31 else "q"
-        return self.placed(array(kind, (self.places[row] for row in rows)))
+        places = room_for(self.whole)
+        places.extend(self.places[row] for row in rows)
+        return self.placed(places)
 
     def placed(self, places: Sequence[int]) -> Self:
         """Choose these places of the whole."""
@@ -137,6 +138,11 @@ class Texts(Held[str]):
 
 def _decoded(content: bytes) -> str:
     return content.decode("utf8", "surrogatepass")
+
+
+def room_for(count: int) -> "array[int]":
+    """Make an empty array for places of a sequence so long, in four bytes each if they fit."""
+    return array("i" if count < 1 << 31 else "q")
 
 
 def _around(places: Sequence[int]) -> tuple[int, int]:
