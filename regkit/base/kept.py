@@ -167,3 +167,27 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def kept_below(root: Path) -> dict[Path, int]:
+    """Find the folders that are kept below a cache's folder, of all kinds, and the bytes of each."""
+    return {
+        place: sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+        for place in sorted(root.glob("*/*"))
+        if place.is_dir()
+    }
+
+
+def forget(place: Path) -> bool:
+    """Remove a folder that is kept, unless it is being built. Raises OSError.
+
+    Whoever has it open goes on with it; on the next run it is built again.
+    """
+    from filelock import Timeout
+
+    try:
+        with _lock(place.name.partition(".")[0], place.parent).acquire(timeout=0):
+            shutil.rmtree(place)
+    except Timeout:
+        return False
+    return True

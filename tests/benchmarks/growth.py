@@ -1,11 +1,11 @@
 """Growth: time to the first step, memory and time of a step as a table grows, the first time and the second.
 
-    python -m tests.benchmarks.growth ENCODER DATA FOLDER [--rows 10000 100000 1000000] [--steps 50] [--json FILE]
+    python -m tests.benchmarks.growth ENCODER DATA FOLDER [--rows 10000 100000 1000000] [--words 18] [--steps 50] [--json FILE]
 
-The tables are written into FOLDER, 100 bytes a row: sentences of DATA's SST, cut and joined by chance. Beside them is an
+The tables are written into FOLDER: texts of so many words on average, cut by chance from the sentences of DATA's SST. Beside them is an
 empty cache, which the second run of each size finds filled. Each run is a process of its own. Its seconds are those of the
-clock, from its start, imports included, to the end of the first update; the seconds of a step are the processor's, their
-median. Memory is the peak of what is in memory, and of that what is not mapped from a file, which the system cannot give up.
+clock and of the processor, from its start, imports included, to the end of the first update; a step's are the processor's,
+their median. Memory is the peak of what is in memory, and of that what is not mapped from a file, which the system cannot give up.
 """
 
 import argparse
@@ -24,19 +24,27 @@ from pathlib import Path
 from typing import Any
 
 DEV = 500  # rows of the dev split
-WORDS = 18  # of a text, on average
 EVERY = 0.02  # seconds between two looks at the memory
-COLUMNS = ("rows", "time", "first step, s", "ms a step", "peak, MB", "not mapped, MB", "tokens on the disk, MB")
+COLUMNS = (
+    "rows",
+    "time",
+    "first step, s",
+    "of the processor",
+    "ms a step",
+    "peak, MB",
+    "not mapped, MB",
+    "tokens on the disk, MB",
+)
 
 
-def write_table(path: Path, sentences: Sequence[str], rows: int) -> None:
+def write_table(path: Path, sentences: Sequence[str], rows: int, mean: int) -> None:
     """Write a table of labelled texts."""
     draw, words = random.Random(0), " ".join(sentences).split()
     with path.open("w", newline="", encoding="utf8") as file:
         writer = csv.writer(file)
         writer.writerow(("text", "label"))
         for row in range(rows):
-            start, count = draw.randrange(len(words) - 2 * WORDS), draw.randint(2, 2 * WORDS)
+            start, count = draw.randrange(len(words) - 2 * mean), draw.randint(2, 2 * mean)
             writer.writerow((" ".join(words[start : start + count]), row % 5))
 
 
@@ -53,13 +61,13 @@ def once(encoder: Path, data: Path, steps: int) -> dict[str, float]:
     experiment = Experiment.build(Settings(data=data, encoder=str(encoder), batch_size=32))
     step = step_of(experiment.trainer)
     step(0)
-    first = time.time() - began
+    first, used = time.time() - began, time.process_time()
     times = []
     for number in range(1, steps):
         before = time.process_time()
         step(number)
         times.append(time.process_time() - before)
-    return {"first": first, "step": statistics.median(times or [0.0]), **peak.finish()}
+    return {"first": first, "used": used, "step": statistics.median(times or [0.0]), **peak.finish()}
 
 
 class _Peak:
@@ -117,8 +125,8 @@ def measure(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for rows in chosen.rows:
         folder = chosen.folder / f"rows-{rows}"
         folder.mkdir(parents=True, exist_ok=True)
-        write_table(folder / "train.csv", sentences, rows)
-        write_table(folder / "dev.csv", sentences[::-1], DEV)
+        write_table(folder / "train.csv", sentences, rows, chosen.words)
+        write_table(folder / "dev.csv", sentences[::-1], DEV, chosen.words)
         for name in ("first", "second"):
             yield {"rows": rows, "time": name, **alone(chosen, folder / "train.csv", chosen.folder / f"cache-{rows}")}
         shutil.rmtree(folder)
@@ -127,7 +135,13 @@ def measure(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def line(found: Mapping[str, Any]) -> str:
     """Write a measurement as a row of a table."""
-    cells = [f"{found['rows']:,}", found["time"], f"{found['first']:.1f}", f"{found['step'] * 1000:.1f}"]
+    cells = [
+        f"{found['rows']:,}",
+        found["time"],
+        f"{found['first']:.1f}",
+        f"{found['used']:.1f}",
+        f"{found['step'] * 1000:.1f}",
+    ]
     cells += [f"{found[name] / 1e6:.0f}" for name in ("peak", "own", "disk")]
     return f"| {' | '.join(cells)} |"
 
@@ -138,6 +152,7 @@ if __name__ == "__main__":
     parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--words", type=int, default=18)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)

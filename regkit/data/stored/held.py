@@ -1,6 +1,7 @@
 """Held: sequences of texts and numbers whose items are made when they are asked for."""
 
 import copy
+import reprlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -58,7 +59,7 @@ class Held(Sequence[Item], Generic[Item]):
     __hash__ = None  # type: ignore[assignment]  # as of a list
 
     def __repr__(self) -> str:
-        return repr(list(self))
+        return reprlib.repr(list(self[: reprlib.aRepr.maxlist + 1]))
 
     def _with(self, **changes: Any) -> Self:
         found = copy.copy(self)
