@@ -20,6 +20,7 @@ from regkit.base.kept import KEY, UnkeptError, build_once, cache_root, digest_of
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.examples import Way
 from regkit.data.saved import Found, open_found, save_found
+from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.names import Split
 
 TABLES = "tables"  # the folder in the cache
@@ -37,16 +38,15 @@ def find_kept(
 ) -> Found:
     """Find the examples of these splits in the cache, or `read` them into a folder of it.
 
-    Where the cache cannot be written they are read into memory, which a note says. So are those that are made of no files:
-    what a data set of the Hub holds is not known before it is read. Raises DataError.
+    Where the cache cannot be written they are read into memory, which a note says. So are those that no key tells apart:
+    what a data set of the Hub holds is not known before it is read, nor what a tokenizer of another class does. Raises
+    DataError.
     """
     files = {split: _files(spec, split) for split in needed}
-    if any(each is None for each in files.values()):
+    every = [path for each in files.values() for path in each or ()]
+    if not every or None in files.values() or type(way.tokenizer) is not Tokenizer:
         return read(None)
     named = {split: each for split, each in files.items() if each}
-    every = [path for each in named.values() for path in each]
-    if not every:
-        return read(None)
     try:
         return build_once(
             cache_root() / TABLES,

@@ -167,7 +167,7 @@ def _make_dev(found: Prepared) -> None:
     total = len(train.rows)
     groups: Iterable[Hashable] = found.texts("train")
     if spec.group:
-        groups = (row[spec.group] for row in train.rows.columns([spec.group]))
+        groups = (row.get(spec.group, "") for row in train.rows.columns([spec.group]))
     together = f"rows of one {spec.group or 'text'}"
     chosen = hold_out(spec.held_out, _strata(found), groups)
     if not chosen:
@@ -209,7 +209,7 @@ def _count_repeated(found: Prepared) -> None:
     """Say how many rows stand twice, and how many dev and test rows have a text of the training split."""
     column = found.spec.id
     for split, table in found.tables.items():
-        if column and (count := Hashed((row[column], 0, 0) for row in table.rows.columns([column])).repeated()):
+        if column and (count := Hashed((row.get(column, ""), 0, 0) for row in table.rows.columns([column])).repeated()):
             found.notes.append(f"{count} {split} rows have the id of an earlier row")
     if "train" not in found.tables:
         return
