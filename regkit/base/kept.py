@@ -31,10 +31,16 @@ class UnkeptError(DataError):
 
 
 def cache_root() -> Path:
-    """Return `$REGKIT_CACHE`, or `regkit` in the cache folder: `$XDG_CACHE_HOME` or ~/.cache."""
+    """Return `$REGKIT_CACHE`, or `regkit` in the cache folder: `$XDG_CACHE_HOME` or ~/.cache.
+
+    Raises UnkeptError for a user without a home.
+    """
     if chosen := os.environ.get("REGKIT_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regkit"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regkit"
+    except RuntimeError:
+        raise UnkeptError("there is no home folder for what is kept; REGKIT_CACHE names another place.") from None
 
 
 def build_once(

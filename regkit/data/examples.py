@@ -15,7 +15,7 @@ from regkit.data.declare import TaskSpec
 from regkit.data.encode import batches, encode
 from regkit.data.formats.records import Nested
 from regkit.data.stored.flat import Flat, Growing
-from regkit.data.stored.held import BLOCK, Held, Numbered, Numbers, Texts, TextWriter
+from regkit.data.stored.held import BLOCK, Held, Numbered, Texts, TextWriter
 from regkit.data.tables import Table
 from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.objectives import Label, Objective, differ
@@ -137,7 +137,7 @@ def as_ids(flat: Flat, ends: Flat | None) -> Sequence[str]:
     """Take bytes as the names of examples, which end at `ends`, or as the numbers of their rows."""
     if ends is not None:
         return Texts(flat, ends)
-    numbers = Numbers(flat)
+    numbers = memoryview(flat.content).cast("q") if len(flat) else ()
     return Numbered(len(numbers), numbers)
 
 

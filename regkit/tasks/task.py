@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -117,8 +117,8 @@ class Examples:
             segments=self._gather(self.segments, sequences, offsets),
             offsets=offsets,
             labels=None if self.labels is None else self.labels[torch.as_tensor(rows)],
-            ids=[self.ids[row] for row in rows] if self.ids else (),
-            texts=[self.texts[row] for row in rows] if self.texts else (),
+            ids=_chosen(self.ids, rows),
+            texts=_chosen(self.texts, rows),
             unlabelled=[place for place, row in enumerate(rows) if row in missing],
         )
 
@@ -145,6 +145,12 @@ class Examples:
         """Take a digest that was computed of these arrays before: they need not be read again for it."""
         vars(self)["_digest"] = digest
         return self
+
+
+def _chosen(values: Sequence[Any], rows: Sequence[int]) -> Sequence[Any]:
+    """Choose items of a sequence. One that can choose by itself holds them in less than Python's objects."""
+    choose = getattr(values, "only", None)
+    return choose(rows) if choose else [values[row] for row in rows] if values else ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import resource
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -98,8 +99,12 @@ def test_the_second_time_nothing_is_read_and_all_is_the_same(
     spec, longest, keep_texts = spec_of(tmp_path, **CASES[name]), 8, "pair" in name
     first = everything(read(spec, tokenizer, longest, keep_texts=keep_texts))
     unread()
-    assert everything(read(spec, tokenizer, longest, keep_texts=keep_texts)) == first
+    whole = read(spec, tokenizer, longest, keep_texts=keep_texts)
+    assert everything(whole) == everything(pickle.loads(pickle.dumps(whole))) == first
     assert first["train"][7] > 0  # are truncated
+    train = whole.task.splits["train"]
+    assert isinstance(train, Examples)
+    assert list(train.only([3, 1]).ids) == [train.ids[3], train.ids[1]]
     assert bool(first["train"][5]) == keep_texts
 
 
@@ -174,6 +179,19 @@ def test_whatever_is_damaged_is_made_again_and_said_in_a_sentence(
     header = json.loads((folder / "header.json").read_text())
     (folder / "header.json").write_text(json.dumps(header | {"notes": []}))
     assert everything(read(spec, tokenizer, keep_texts=True)) == whole
+
+
+def test_a_user_without_a_home_trains_all_the_same(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("REGKIT_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    notes = read(spec_of(tmp_path, **ONE), tokenizer).task.notes
+    assert notes[-1] == "there is no home folder for what is kept; REGKIT_CACHE names another place."
 
 
 @pytest.mark.parametrize("why", ["no folder", "a full disk"])

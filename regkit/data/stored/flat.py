@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from regkit.base.errors import DataError
-from regkit.base.kept import cache_root
+from regkit.base.kept import UnkeptError, cache_root
 
 SPILL = 1 << 22  # bytes that an array without a name holds in memory; a larger one is on the disk
 FORGET = 1 << 26  # bytes read of a mapped array, after which the process lets go of its pages
@@ -45,7 +45,7 @@ class Flat:
         found = bytes(self.content[start:stop])
         self._read += len(found)
         if self._read > FORGET and isinstance(self.content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            self.content.madvise(mmap.MADV_DONTNEED)
+            self.content.madvise(mmap.MADV_DONTNEED)  # nothing is written to an array while it is read this way
             self._read = 0
         return found
 
@@ -102,5 +102,7 @@ class Growing:
 
 def _roomy() -> str:
     """Find the disk for files without a name: that of the cache, where it can be written, because /tmp may be memory."""
-    root = cache_root()
-    return str(root) if root.is_dir() and os.access(root, os.W_OK | os.X_OK) else tempfile.gettempdir()
+    with suppress(UnkeptError):
+        if (root := cache_root()).is_dir() and os.access(root, os.W_OK | os.X_OK):
+            return str(root)
+    return tempfile.gettempdir()

@@ -1,6 +1,5 @@
 """Held: sequences of texts and numbers whose items are made when they are asked for."""
 
-import copy
 import reprlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -61,9 +60,13 @@ class Held(Sequence[Item], Generic[Item]):
     def __repr__(self) -> str:
         return reprlib.repr(list(self[: reprlib.aRepr.maxlist + 1]))
 
+    def __getstate__(self) -> dict[str, Any]:
+        places = array("q", self.places) if isinstance(self.places, memoryview) else self.places
+        return {**vars(self), "places": places}
+
     def _with(self, **changes: Any) -> Self:
-        found = copy.copy(self)
-        vars(found).update(changes)
+        found = object.__new__(type(self))
+        vars(found).update(vars(self) | changes)
         return found
 
 
