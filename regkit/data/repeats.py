@@ -30,6 +30,7 @@ class Hashed:
         """Yield hash and numbers of the things of each part, parts in the order of the hashes."""
         for part in self._parts:
             yield list(RECORD.iter_unpack(part.read(0, len(part))))
+            part.forget()
 
     def repeated(self) -> int:
         """Count the things that stand earlier too."""

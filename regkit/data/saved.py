@@ -110,6 +110,7 @@ def _hash(flats: Iterable[Flat]) -> bytes:
     for flat in flats:
         for start in range(0, len(flat), PIECE):
             digest.update(flat.read(start, start + PIECE))
+        flat.forget()
     return digest.digest()
 
 

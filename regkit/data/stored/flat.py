@@ -16,7 +16,7 @@ from regkit.base.errors import DataError
 from regkit.base.kept import UnkeptError, cache_root
 
 SPILL = 1 << 22  # bytes that an array without a name holds in memory; a larger one is on the disk
-FORGET = 1 << 26  # bytes read of a mapped array, after which the process lets go of its pages
+FORGET = 1 << 24  # bytes read of a mapped array, after which the process lets go of its pages
 
 
 class Flat:
@@ -44,10 +44,15 @@ class Flat:
         """Copy a part. Now and then the pages that were read are forgotten, so that they do not fill the memory."""
         found = bytes(self.content[start:stop])
         self._read += len(found)
-        if self._read > FORGET and isinstance(self.content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            self.content.madvise(mmap.MADV_DONTNEED)  # nothing is written to an array while it is read this way
-            self._read = 0
+        if self._read > FORGET:
+            self.forget()
         return found
+
+    def forget(self) -> None:
+        """Let go of the pages that were read. What was written to them is lost: it is for arrays that are only read."""
+        self._read = 0
+        if isinstance(self.content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self.content.madvise(mmap.MADV_DONTNEED)
 
     def numbers(self, start: int, stop: int, kind: str = "q") -> "array[int]":
         """Copy some of the numbers that the bytes are, of a kind that `array` names."""
