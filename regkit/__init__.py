@@ -7,6 +7,7 @@ from regkit.base.lazy import lazily
 if TYPE_CHECKING:
     from regkit.base.bounds import Count, NonNegative, Positive, Share, Tuned
     from regkit.base.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
+    from regkit.base.kept import build_once, cache_root, digest_of
     from regkit.base.randomness import Streams, derive
     from regkit.hooks.following import Bookmark, check_library, check_server, numbers
     from regkit.hooks.selection import check_tasks
@@ -43,6 +44,7 @@ else:  # the same names, each imported when it is first used: a test compares
             "regkit.base.errors": [
                 "ConfigError", "DataError", "EncoderError", "PluginError", "RegkitError", "RunError", "nearest",
             ],
+            "regkit.base.kept": ["build_once", "cache_root", "digest_of"],
             "regkit.base.randomness": ["Streams", "derive"],
             "regkit.hooks.following": ["Bookmark", "check_library", "check_server", "numbers"],
             "regkit.hooks.selection": ["check_tasks"],
@@ -111,10 +113,13 @@ __all__ = [
     "Tuned",
     "apportion",
     "balanced",
+    "build_once",
+    "cache_root",
     "check_library",
     "check_server",
     "check_tasks",
     "derive",
+    "digest_of",
     "dropout",
     "hookimpl",
     "load",

@@ -16,7 +16,9 @@ from regkit.data.formats.hub import on_hub
 from regkit.data.formats.records import Value, first_duplicate
 from regkit.data.labels import as_number
 from regkit.data.per_task import by_task
-from regkit.data.tables import Table, read_table
+from regkit.data.stored.held import Numbers
+from regkit.data.stored.rows import Rows
+from regkit.data.tables import Table, find_files, read_table
 from regkit.data.target import Target
 from regkit.tasks.names import PairMode, Pooling, Split
 from regkit.tasks.reading import Layout
@@ -111,6 +113,14 @@ class TaskSpec(Target):
         """Whether nobody asked for the dev split: it is made only if it can be."""
         return False
 
+    def files(self, split: Split) -> list[Path] | None:
+        """List the files of a split; None if its rows are not in files. Raises DataError."""
+        files = getattr(self, split)
+        if files is None or isinstance(files, float):
+            return []
+        places = [files] if isinstance(files, Path) else files
+        return None if any(map(on_hub, places)) else find_files(places, split)
+
     def table(self, split: Split) -> Table | None:
         """Read the rows of a split; return None if the task has no such file."""
         files = getattr(self, split)
@@ -134,9 +144,12 @@ class DemoSpec(TaskSpec):
 
     source: str
 
+    def files(self, split: Split) -> None:
+        return None
+
     def table(self, split: Split) -> Table:
-        rows = demo.table(self.source, split)
-        return Table(f"demo:{self.source}-{split}", rows, list(range(1, len(rows) + 1)), unit="row")
+        rows = Rows.of(demo.table(self.source, split))
+        return Table(f"demo:{self.source}-{split}", rows, Numbers.of(range(1, len(rows) + 1)), unit="row")
 
 
 def read_declaration(path: Path) -> dict[str, TaskSpec]:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from regkit.base.errors import DataError, short
@@ -25,16 +25,19 @@ def read_kind(values: Iterable[str]) -> str:
 
     Whole numbers of few values are classes, other numbers are scores.
     """
-    numbers = [as_number(each) for each in set(values)]
-    if any(number is None for number in numbers):
-        return "classification"
-    found = {number for number in numbers if number is not None}
+    found: set[float] = set()  # of scores, which may be as many as there are rows, only so many that they can be told
+    for text in values:
+        number = as_number(text)
+        if number is None:
+            return "classification"
+        if len(found) <= FEW_NUMBERS:
+            found.add(number)
     if found <= {0.0, 1.0}:
         return "binary"
-    return "classification" if all(map(_is_whole, found)) and len(found) <= FEW_NUMBERS else "regression"
+    return "classification" if len(found) <= FEW_NUMBERS and all(map(_is_whole, found)) else "regression"
 
 
-def read_classes(owner: str, column: str, values: Sequence[str]) -> int | tuple[str, ...]:
+def read_classes(owner: str, column: str, values: Iterable[str]) -> int | tuple[str, ...]:
     """Read the classes off labels: their number if they are 0, 1, 2 and so on, or their names in order.
 
     Spellings that differ in case only are one class, under the name that is more frequent. Raises DataError for one class,
@@ -54,7 +57,7 @@ def read_classes(owner: str, column: str, values: Sequence[str]) -> int | tuple[
     return len(names) if names == [str(number) for number in range(len(names))] else tuple(names)
 
 
-def read_order(owner: str, column: str, values: Sequence[str]) -> int | tuple[str, ...]:
+def read_order(owner: str, column: str, values: Iterable[str]) -> int | tuple[str, ...]:
     """Read classes that have an order off labels.
 
     Raises DataError unless they are numbers, whose order is known.
@@ -66,9 +69,9 @@ def read_order(owner: str, column: str, values: Sequence[str]) -> int | tuple[st
     return found
 
 
-def read_members(owner: str, column: str, values: Sequence[str]) -> int | tuple[str, ...]:
+def read_members(owner: str, column: str, values: Iterable[str]) -> int | tuple[str, ...]:
     """Read the classes off lists of them: all that any list has. Raises DataError for lists of 0 and 1."""
-    members = [part for text in values for part in fields(text, bool) if part]
+    members = (part for text in values for part in fields(text, bool) if part)
     found = read_classes(owner, column, members)
     if found == 2:
         said = f"{column} has 0 and 1 only, so nothing names the classes"
@@ -81,13 +84,12 @@ def read_range(owner: str, column: str, values: Iterable[str]) -> tuple[float, f
 
     Raises DataError for a label that is no number, and for scores all alike.
     """
-    numbers = []
+    low, high = math.inf, -math.inf
     for text in values:
         number = as_number(text)
         if number is None or not math.isfinite(number):
             raise DataError(f"{owner}: {column} is '{short(text)}'; a regression needs numbers.")
-        numbers.append(number)
-    low, high = min(numbers), max(numbers)
+        low, high = min(low, number), max(high, number)
     if low == high:
         raise DataError(f"{owner}: every {column} is {low:g}; nothing can be learned from it.")
     return low, high

@@ -1,26 +1,27 @@
 """Load: read a task's tables, check every label and tokenize the texts."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from regkit.base.errors import DataError, short
+from regkit.base.errors import short
 from regkit.base.wording import percent
 from regkit.data.declare import SPLITS, TaskSpec
-from regkit.data.formats.records import Nested
-from regkit.data.prepare import prepare
+from regkit.data.examples import Files, Part, Way, write_examples, write_labels
+from regkit.data.kept import find_kept
+from regkit.data.prepare import needed, prepare
 from regkit.data.remarks import describe_labels
+from regkit.data.saved import Found
 from regkit.data.subsample import Draw
-from regkit.data.tables import Table
 from regkit.model.tokenizer import Tokenizer
-from regkit.tasks.objectives import Label, OfWeights, class_names, differ, weighted
+from regkit.tasks.objectives import OfWeights, class_names, weighted
 from regkit.tasks.task import Examples, Reading, Split, Task
 
-NO_LABELS = ("", "-", "?", "-1", "NA", "N/A", "nan", "null", "None")  # what often stands where a label is missing
 SHOWN, MANY = 0.01, 0.1  # shares of unknown words that the plan mentions, and warns of
 
 
@@ -61,25 +62,33 @@ def read_task(
     splits: Iterable[Split] = SPLITS,
     keep_texts: bool = False,
 ) -> Whole:
-    """Read, check and tokenize all examples of a task's splits. Raises DataError."""
-    found = prepare(spec, splits)
+    """Read, check and tokenize all examples of a task's splits, or find them as they were kept. Raises DataError."""
+    wanted, way = list(splits), Way(tokenizer, longest, keep_texts)
+    found = find_kept(spec, needed(spec, wanted), wanted, way, partial(_read, spec, wanted, way))
     spec = found.spec
     pair_mode = (spec.pair_mode or "cross_encoder") if len(spec.text_columns) == 2 else None
-    examples: dict[Split, Examples] = {}
-    notes = list(found.notes)
-    for split in list(found.tables):
-        table, labelled = (
-            found.tables.pop(split),
-            split not in found.unlabelled,
-        )  # rows are not needed once they are tokens
-        examples[split] = _examples(spec, table, tokenizer, longest, split, labelled, keep_texts)
-        notes += _without_label(split, examples[split])
-        notes += describe_labels(spec.objective, split, examples[split].labelled().labels)
-        notes += _unknown(split, examples[split], tokenizer, 1 if pair_mode != "cross_encoder" else 2)
     size = spec.batch_size or batch_size
     reading = Reading(spec.text_columns, spec.label, spec.id, longest, spec.layout)
-    task = Task(name, spec.objective, examples, pair_mode, size, notes=notes, pooling=spec.pooling, reading=reading)
+    task = Task(
+        name, spec.objective, found.splits, pair_mode, size, notes=found.notes, pooling=spec.pooling, reading=reading
+    )
     return Whole(task, spec)
+
+
+def _read(spec: TaskSpec, wanted: Sequence[Split], way: Way, folder: Path | None) -> Found:
+    """Read the splits of a task, and write their examples into a folder, or into memory for None."""
+    prepared = prepare(spec, wanted)
+    spec = prepared.spec
+    together = len(spec.text_columns) if spec.pair_mode != "bi_encoder" else 1
+    found, objective = Found(spec, list(prepared.notes)), spec.objective
+    for split in list(prepared.tables):
+        table = prepared.tables.pop(split)  # rows are not needed once they are tokens
+        part = write_examples(spec, table, way, Files(folder, split), labelled=split not in prepared.unlabelled)
+        found.splits[split] = examples = part.examples
+        found.notes += _without_label(split, examples)
+        found.notes += describe_labels(objective, split, examples.labelled().labels)
+        found.notes += _unknown(split, part, way.tokenizer, together)
+    return found
 
 
 def drawn(whole: Whole, draw: Draw | None = None) -> Task:
@@ -119,7 +128,7 @@ def _training_labels(spec: TaskSpec, task: Task, draw: Draw | None) -> Tensor:
         labels = task.splits["train"].labels
         assert labels is not None  # or else the table was refused
         return labels
-    labels, _ = _labels(spec, prepare(spec, ["train"]).tables["train"], "train")
+    labels, _ = write_labels(spec, prepare(spec, ["train"]).tables["train"], Files(None, "train"))
     return labels[torch.as_tensor(draw.rows(task.name, len(labels)))] if draw else labels
 
 
@@ -129,128 +138,14 @@ def _listed(objective: OfWeights) -> str:
     return short(", ".join(f"{name} {each:.3g}" for name, each in zip(class_names(objective), weights, strict=True)))
 
 
-def _examples(
-    spec: TaskSpec, table: Table, tokenizer: Tokenizer, longest: int, split: Split, labelled: bool, keep_texts: bool
-) -> Examples:
-    texts = [[_field(table, row, column) for row in range(len(table.rows))] for column in spec.text_columns]
-    labels, unlabelled = _labels(spec, table, split) if labelled else (None, [])
-    return replace(
-        tokenized(texts, tokenizer, longest, apart=spec.pair_mode == "bi_encoder"),
-        labels=labels,
-        unlabelled=unlabelled,
-        ids=_ids(table, spec.id),
-        texts=list(zip(*texts, strict=True)) if keep_texts else (),
-    )
-
-
-def tokenized(texts: Sequence[Sequence[str]], tokenizer: Tokenizer, longest: int, *, apart: bool = False) -> Examples:
-    """Tokenize texts to examples without labels: `texts[side][row]`, with one side, or the two of a pair.
-
-    A pair is one sequence of at most `longest` tokens, special tokens included, or two if it is read `apart`.
-    """
-    ids = [tokenizer.encode(side) for side in texts]
-    sequences, truncated = _sequences(ids, tokenizer, longest, apart)
-    return Examples(
-        tokens=np.concatenate([tokens for tokens, _ in sequences]).astype(np.int32),
-        segments=np.concatenate([np.arange(len(tokens)) >= second for tokens, second in sequences]).astype(np.int8),
-        offsets=np.cumsum([0] + [len(tokens) for tokens, _ in sequences]),
-        labels=None,
-        sides=2 if apart else 1,
-        truncated=truncated,
-    )
-
-
-def _field(table: Table, row: int, column: str) -> str:
-    text = table.rows[row].get(column, "")
-    if isinstance(text, Nested):
-        found = json.loads(text)
-        inside = next(iter(found), "") if isinstance(found, dict) else 0
-        raise DataError(
-            f"{table.where(row)}: {column} is {short(text)}; a text is needed, such as {short(f'{column}.{inside}')}."
-        )
-    if not text.strip():
-        raise DataError(f"{table.where(row)}: {column} is empty; skip_empty = true leaves such rows out.")
-    return text
-
-
-def _ids(table: Table, column: str | None) -> list[str]:
-    """Name the examples by their ids, or number them. Raises DataError for an empty id."""
-    if column is None:
-        return [str(table.number(row)) for row in range(len(table.rows))]
-    ids = [row.get(column, "").strip() for row in table.rows]
-    if "" in ids:
-        raise DataError(f"{table.where(ids.index(''))}: {column} is empty; without id = '{column}', rows are numbered.")
-    return ids
-
-
-def _sequences(
-    texts: list[list[list[int]]], tokenizer: Tokenizer, longest: int, apart: bool
-) -> tuple[list[tuple[list[int], int]], int]:
-    """Join the texts of each example to sequences of at most `longest` tokens, special tokens included.
-
-    Returns each sequence with the index where its second text begins, and the number of truncated examples.
-    """
-    sequences: list[tuple[list[int], int]] = []
-    truncated = 0
-    for parts in zip(*texts, strict=True):
-        groups = [[part] for part in parts] if apart else [list(parts)]
-        fitted = [_fit(group, longest - tokenizer.room(len(group))) for group in groups]
-        truncated += fitted != groups
-        sequences += map(tokenizer.join, fitted)
-    return sequences, truncated
-
-
-def _fit(parts: list[list[int]], room: int) -> list[list[int]]:
-    """Truncate a text, or the two of a pair, to at most `room` tokens in all.
-
-    Tokens are cut from the end; of a pair, the longer text loses them first, and then both alike.
-    """
-    if len(parts) == 1:
-        return [parts[0][:room]]
-    first, second = parts
-    keep_first = max(room - len(second), room - room // 2)
-    keep_second = max(room - len(first), room // 2)
-    return [first[:keep_first], second[:keep_second]]
-
-
-def _unknown(split: Split, examples: Examples, tokenizer: Tokenizer, together: int) -> list[str]:
+def _unknown(split: Split, part: Part, tokenizer: Tokenizer, together: int) -> list[str]:
     """Say which share of a split's tokens stands for unknown words, if it is worth saying.
 
     together: the number of texts in a sequence.
     """
-    special = tokenizer.room(together) * (len(examples.offsets) - 1)
-    share = (examples.tokens == tokenizer.unk).sum() / max(1, len(examples.tokens) - special)
+    tokens, sequences = len(part.examples.tokens), len(part.examples.offsets) - 1
+    share = part.unknown / max(1, tokens - tokenizer.room(together) * sequences)
     if share <= SHOWN:
         return []
     said = f"{percent(share)} % of the tokens of the {split} texts are words that the tokenizer does not know"
     return [f"{said}; is the encoder one for this language?" if share > MANY else f"{said}."]
-
-
-def _labels(spec: TaskSpec, table: Table, split: Split) -> tuple[Tensor, list[int]]:
-    """Read the labels, and list the rows of a test split that have none.
-
-    There, another label stands in its place.
-    """
-    objective, name, values = spec.objective, short(spec.label_name), list[Label]()
-    texts = [spec.label_of(row) for row in table.rows]
-    may_be_empty = split != "test" or spec.kind == "multilabel"
-    missing = [] if may_be_empty else [number for number, text in enumerate(texts) if not text]
-    stand_in = next(filter(None, texts), "")
-    for number, text in enumerate(texts):
-        text = text if text or may_be_empty else stand_in
-        try:
-            values.append(objective.label(text))
-        except ValueError as needed:
-            remedy = f"; {_leaving_out(text)} leaves such rows out" if text in NO_LABELS else ""
-            said = f"{name} is '{short(text)}'; {needed} is needed{remedy}"
-            raise DataError(f"{table.where(number)}: {said}.") from None
-    labels = torch.tensor(values, dtype=objective.label_type)
-    if split == "train" and not differ(labels):
-        every = short(spec.label_of(table.rows[0])) or "empty"
-        raise DataError(f"{table.name}: every {name} is {every}; nothing can be learned from it.")
-    return labels, missing
-
-
-def _leaving_out(label: str) -> str:
-    """Write the option of a task by which rows with this label are left out."""
-    return f"skip = ['{label}']" if label else "skip_empty = true"

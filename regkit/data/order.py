@@ -1,6 +1,7 @@
 """Order: choose the examples of a task's next batch, and cut a batch into micro-batches."""
 
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 
@@ -12,20 +13,40 @@ from regkit.tasks.task import Dataset, Task
 POOL = 50  # batches whose examples are sorted by length together: enough for little padding, few enough to stay random
 
 
-def epoch_order(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndarray]:
+class Epoch(Sequence[np.ndarray]):
+    """The batches of an epoch, each an array of rows: every example once, in four bytes."""
+
+    def __init__(self, rows: np.ndarray, batches: np.ndarray, batch_size: int) -> None:
+        self._rows, self._batches, self._size = rows, batches, batch_size
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @overload
+    def __getitem__(self, place: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, place: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(len(self))[place]]
+        start = int(self._batches[place]) * self._size
+        return self._rows[start : start + self._size]
+
+
+def epoch_order(lengths: np.ndarray, batch_size: int, seed: int) -> Epoch:
     """Draw the batches of one epoch: every example once, texts of similar length together.
 
     Returns the rows of each batch, batches in random order. An epoch stays an epoch: only the last batch drawn is smaller
     than `batch_size`, and none is left out.
     """
     random = np.random.default_rng(seed)
-    rows = random.permutation(len(lengths))
-    pools = np.split(rows, range(POOL * batch_size, len(rows), POOL * batch_size))
-    batches = []
-    for pool in pools:
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        batches += np.split(pool, range(batch_size, len(pool), batch_size))
-    return [batches[number] for number in random.permutation(len(batches))]
+    rows = np.arange(len(lengths), dtype=np.int32 if len(lengths) < 1 << 31 else np.int64)
+    random.shuffle(rows)
+    several = POOL * batch_size  # whole batches, so those of a pool begin where one of all does
+    for start in range(0, len(rows), several):
+        pool = rows[start : start + several]
+        pool[:] = pool[np.argsort(lengths[pool], kind="stable")]
+    return Epoch(rows, random.permutation(-(-len(rows) // batch_size)), batch_size)
 
 
 def cut(rows: Sequence[int], weights: np.ndarray, tokens: int, processes: int = 1) -> list[Sequence[int]]:
@@ -78,8 +99,8 @@ class Feed:
         self.task, self.seed, self.stage = task, seed, stage
         self.examples: Dataset = task.splits["train"]
         self.lengths, self.weights = self.examples.lengths(), weigh(lengths_of(self.examples), square)
-        self._sort_key = self.lengths if bucketing else np.zeros_like(self.lengths)
-        self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
+        self._sort_key = self.lengths if bucketing else np.broadcast_to(np.int8(0), len(self.lengths))
+        self._epoch: tuple[int, Sequence[np.ndarray]] = (-1, [])
 
     def rows(self, number: int) -> list[int]:
         """Look up the rows of batch `number`."""

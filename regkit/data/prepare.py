@@ -1,8 +1,9 @@
 """Prepare: from the files of a task to the rows that it is trained and scored on."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,7 +12,9 @@ from regkit.base.errors import ConfigError, DataError, explain, short
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.holdout import hold_out
 from regkit.data.labels import as_number, read_classes, read_kind, read_members, read_order, read_range
-from regkit.data.rows import Choice, contradicted, is_placeholder, repeated
+from regkit.data.repeats import Hashed, number_of
+from regkit.data.rows import Choice, is_placeholder
+from regkit.data.stored.held import Made
 from regkit.data.tables import Table
 from regkit.tasks.labels import plain
 from regkit.tasks.names import Split
@@ -35,14 +38,18 @@ class Prepared:
     notes: list[str] = field(default_factory=list)
     unlabelled: set[Split] = field(default_factory=set)
 
-    def labels(self, split: Split) -> list[str]:
-        """List the labels of a split, as its table writes them."""
-        return [self.spec.label_of(row) for row in self.tables[split].rows]
+    def labels(self, split: Split) -> Sequence[str]:
+        """Return the labels of a split, as its table writes them."""
+        return Made(self.spec.label_of, self.tables[split].rows.columns(self.spec.label_columns))
 
-    def texts(self, split: Split) -> list[tuple[str, ...]]:
-        """List the texts of a split, one or two a row."""
+    def texts(self, split: Split) -> Sequence[tuple[str, ...]]:
+        """Return the texts of a split, one or two a row."""
         columns = self.spec.text_columns
-        return [tuple(row.get(column, "") for column in columns) for row in self.tables[split].rows]
+        return Made(partial(_fields, columns), self.tables[split].rows.columns(columns))
+
+
+def _fields(columns: Sequence[str], row: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(row.get(column, "") for column in columns)
 
 
 def prepare(spec: TaskSpec, splits: Iterable[Split] = SPLITS) -> Prepared:
@@ -51,10 +58,9 @@ def prepare(spec: TaskSpec, splits: Iterable[Split] = SPLITS) -> Prepared:
     The training file is read too where classes are read off it, or the dev split is a part of it.
     """
     wanted = set(splits)
-    needed = wanted | ({"train"} if spec.is_open or (spec.held_out and "dev" in wanted) else set())
     found = Prepared(spec, notes=list(spec.remarks))
-    for split in SPLITS:
-        if split in needed and (table := spec.table(split)) is not None:
+    for split in needed(spec, wanted):
+        if (table := spec.table(split)) is not None:
             _add(found, split, table)
     if spec.is_open:
         _complete(found)
@@ -63,6 +69,12 @@ def prepare(spec: TaskSpec, splits: Iterable[Split] = SPLITS) -> Prepared:
     _count_repeated(found)
     found.tables = {split: table for split, table in found.tables.items() if split in wanted}
     return found
+
+
+def needed(spec: TaskSpec, wanted: Collection[Split]) -> list[Split]:
+    """List the splits whose files are read for these: train too where others are completed by it."""
+    train = spec.is_open or (spec.held_out and "dev" in wanted)
+    return [split for split in SPLITS if split in wanted or (split == "train" and train)]
 
 
 def _add(found: Prepared, split: Split, table: Table) -> None:
@@ -84,11 +96,7 @@ def _name_classes(spec: TaskSpec, table: Table) -> Table:
     names = table.classes.get(column)
     if not names or spec.kind not in (None, "classification") or isinstance(spec.classes, int):
         return table
-    for row in table.rows:
-        number = row.get(column, "")
-        if number not in names:
-            row[column] = names[int(number)] if number.isdecimal() and int(number) < len(names) else ""
-    return table
+    return replace(table, rows=table.rows.called(column, names))
 
 
 def _is_unlabelled(found: Prepared) -> bool:
@@ -106,17 +114,16 @@ def _is_unlabelled(found: Prepared) -> bool:
 def _complete(found: Prepared) -> None:
     """Read kind, classes and range off the labels, where the task leaves them open. Raises DataError."""
     spec, table = found.spec, found.tables["train"]
-    labels = [label for label in found.labels("train") if label]
     names = table.classes.get(spec.label_name)
-    kind = spec.kind or ("classification" if names else read_kind(labels))
+    kind = spec.kind or ("classification" if names else read_kind(_given(found)))
     update: dict[str, Any] = {"kind": kind}
     if spec.kind is None and kind == "binary":
-        read_classes(table.name, spec.label_name, labels)  # which refuses one class alone
+        read_classes(table.name, spec.label_name, _given(found))  # which refuses one class alone
     if kind in READERS and spec.count is None:
         classes_of = READERS[kind]
-        update["classes"] = tuple(names) if names else classes_of(table.name, spec.label_name, labels)
+        update["classes"] = tuple(names) if names else classes_of(table.name, spec.label_name, _given(found))
     if kind == "regression" and spec.range is None:
-        scored = [label for split in ("train", "dev") if split in found.tables for label in _scores(found, split)]
+        scored = (label for split in ("train", "dev") if split in found.tables for label in _scores(found, split))
         update["range"] = read_range(table.name, spec.label_name, scored)
     try:
         found.spec = type(spec).model_validate(dict(spec) | update)  # what could not be checked before
@@ -125,17 +132,22 @@ def _complete(found: Prepared) -> None:
     found.notes.append(f"read off {spec.label_name}: {_said(update)}")
 
 
-def _scores(found: Prepared, split: Split) -> list[str]:
-    """List the labels of a split that are not empty.
+def _given(found: Prepared) -> Iterator[str]:
+    """Iterate over the training labels that are not empty."""
+    return filter(None, found.labels("train"))
+
+
+def _scores(found: Prepared, split: Split) -> Iterator[str]:
+    """Iterate over the labels of a split that are not empty.
 
     Raises DataError, with the line, for one that is no number.
     """
-    labels = found.labels(split)
-    for row, label in enumerate(labels):
+    for row, label in enumerate(found.labels(split)):
         if label and as_number(label) is None:
             where = found.tables[split].where(row)
             raise DataError(f"{where}: {found.spec.label_name} is '{short(label)}'; a regression needs numbers.")
-    return [label for label in labels if label]
+        if label:
+            yield label
 
 
 def _said(update: dict[str, Any]) -> str:
@@ -152,8 +164,10 @@ def _said(update: dict[str, Any]) -> str:
 def _make_dev(found: Prepared) -> None:
     """Hold rows of the training split out as the dev split. Raises DataError where none can be."""
     spec, train = found.spec, found.tables["train"]
-    texts = found.texts("train")
-    groups: Sequence[object] = [row.get(spec.group, "") for row in train.rows] if spec.group else texts
+    total = len(train.rows)
+    groups: Iterable[Hashable] = found.texts("train")
+    if spec.group:
+        groups = (row.get(spec.group, "") for row in train.rows.columns([spec.group]))
     together = f"rows of one {spec.group or 'text'}"
     chosen = hold_out(spec.held_out, _strata(found), groups)
     if not chosen:
@@ -163,45 +177,54 @@ def _make_dev(found: Prepared) -> None:
             raise DataError(f"{train.name}: {said}; name a file for dev, or set dev = 0.")
         found.notes.append(f"dev: none; {said}")
         return
-    others = set(chosen)
+    held = bytearray(total)
+    for row in chosen:
+        held[row] = 1
     found.tables["dev"] = train.only(chosen)
-    found.tables["train"] = train.only([row for row in range(len(texts)) if row not in others])
+    found.tables["train"] = train.only(row for row in range(total) if not held[row])
     even = f"the same share of each {STRATA[spec.kind]}, " if spec.kind in STRATA else ""
     found.notes.append(
-        f"dev: {len(chosen)} of the {len(texts)} training rows are held out, {even}"
-        f"{together} together; equal for every seed"
+        f"dev: {len(chosen)} of the {total} training rows are held out, {even}{together} together; equal for every seed"
     )
 
 
-def _strata(found: Prepared) -> list[str]:
+def _strata(found: Prepared) -> Iterator[str]:
     """Tell the stratum of each training row: its class, or one for all where labels are no classes.
 
     Sets of labels that one row alone has are a stratum together: none of them could be divided.
     """
-    labels = [str(plain(label)) for label in found.labels("train")]
     if found.spec.kind not in STRATA:
-        return [""] * len(labels)
+        return ("" for _ in range(len(found.tables["train"].rows)))
     if found.spec.kind != "multilabel":
-        return labels
-    counts = Counter(labels)
-    return [label if counts[label] > 1 else "" for label in labels]
+        return _classes(found)
+    counts = Counter(_classes(found))
+    return (label if counts[label] > 1 else "" for label in _classes(found))
+
+
+def _classes(found: Prepared) -> Iterator[str]:
+    return (str(plain(label)) for label in found.labels("train"))
 
 
 def _count_repeated(found: Prepared) -> None:
     """Say how many rows stand twice, and how many dev and test rows have a text of the training split."""
-    texts = {split: found.texts(split) for split in found.tables}
-    ids = {
-        split: [(row.get(found.spec.id, ""),) for row in table.rows]
-        for split, table in found.tables.items()
-        if found.spec.id
-    }
-    found.notes += [
-        f"{count} {split} rows have the id of an earlier row" for split in ids if (count := repeated(ids[split]))
-    ]
-    if count := repeated(texts.get("train", [])):
+    column = found.spec.id
+    for split, table in found.tables.items():
+        if column and (count := Hashed((row.get(column, ""), 0, 0) for row in table.rows.columns([column])).repeated()):
+            found.notes.append(f"{count} {split} rows have the id of an earlier row")
+    if "train" not in found.tables:
+        return
+    train = Hashed(_labelled(found))
+    if count := train.repeated():
         found.notes.append(f"{count} train rows have a text that stands in an earlier row")
-        if differ := contradicted(texts["train"], map(plain, found.labels("train"))):
+        if differ := train.contradicted():
             found.notes.append(f"{differ} train rows have a text that stands with another label in another row")
-    for split in SPLITS[1:] if "train" in texts else ():
-        if count := repeated(texts.get(split, []), texts["train"]):
-            found.notes.append(f"{count} of {len(texts[split])} {split} rows have a text that is also in train")
+    for split in [split for split in SPLITS[1:] if split in found.tables]:
+        if count := Hashed((texts, 0, 0) for texts in found.texts(split)).shared(train):
+            total = len(found.tables[split].rows)
+            found.notes.append(f"{count} of {total} {split} rows have a text that is also in train")
+
+
+def _labelled(found: Prepared) -> Iterator[tuple[tuple[str, ...], int, int]]:
+    """Iterate over the texts of the training split, each with a number for what its label means."""
+    for texts, label in zip(found.texts("train"), map(plain, found.labels("train")), strict=True):
+        yield texts, number_of(label + 0.0 if isinstance(label, float) else label), 0  # -0.0 and 0.0 are one label

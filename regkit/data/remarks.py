@@ -1,7 +1,6 @@
 """Remarks: say what the labels of a split are like, for the plan."""
 
-from collections import Counter
-
+import torch
 from torch import Tensor
 
 from regkit.tasks.names import Split
@@ -15,8 +14,8 @@ def describe_labels(objective: Objective, split: Split, labels: Tensor | None) -
     """Count the rows of each class; name classes that never come, and one that nearly all rows have."""
     if labels is None or labels.is_floating_point() or labels.ndim != 1:
         return []
-    counts = Counter(labels.tolist())
     every = range(getattr(objective, "classes", 2))
+    counts: list[int] = torch.bincount(labels, minlength=len(every)).tolist()
     listed = [f"{objective.text(each)}: {counts[each]}" for each in every[:SHOWN]]
     more = f", and {len(every) - SHOWN} classes more" if len(every) > SHOWN else ""
     said = [f"{split} rows by class: {', '.join(listed)}{more}"]
@@ -24,10 +23,8 @@ def describe_labels(objective: Objective, split: Split, labels: Tensor | None) -
     if split == "train" and absent:
         more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
         said.append(f"no train row is labelled {', '.join(absent[:SHOWN])}{more}")
-    most, count = counts.most_common(1)[0]
+    count = max(counts)
     if count > MAJORITY * len(labels):
-        share = 100 * count / len(labels)
-        said.append(
-            f"{share:.3g} % of the {split} rows are labelled {objective.text(most)}: always saying so would be as accurate"
-        )
+        share, most = 100 * count / len(labels), objective.text(counts.index(count))
+        said.append(f"{share:.3g} % of the {split} rows are labelled {most}: always saying so would be as accurate")
     return said

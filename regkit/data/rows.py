@@ -1,12 +1,13 @@
 """Rows: choose those of a table that a task takes, and count those that it leaves out."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from regkit.base.errors import DataError, short
 from regkit.data.formats.records import Value, text_of
 from regkit.data.labels import as_number
+from regkit.data.stored.held import room_for
 from regkit.data.tables import Table
 
 
@@ -23,15 +24,24 @@ class Choice:
 
     def rows(self, table: Table) -> tuple[Table, list[str]]:
         """Take the chosen rows, and say how many were left out and why. Raises DataError if none is left."""
-        reasons = [self._reason(row) for row in table.rows]
-        left = Counter(filter(None, reasons))
+        left: Counter[str] = Counter()
+        kept = self._kept(table, left)
         if not left:
             return table, []
-        kept = [number for number, reason in enumerate(reasons) if not reason]
         why = ", ".join(f"{count} {reason}" for reason, count in left.most_common())
         if not kept:
             raise DataError(f"{table.name}: every row is left out: {why}.")
-        return table.only(kept), [f"{sum(left.values())} of {len(reasons)} rows are left out: {why}"]
+        return table.only(kept), [f"{left.total()} of {len(table.rows)} rows are left out: {why}"]
+
+    def _kept(self, table: Table, left: Counter[str]) -> Sequence[int]:
+        """List the rows that are chosen, and count the others by why they are left out."""
+        kept = room_for(len(table.rows))
+        for number, row in enumerate(table.rows):
+            if reason := self._reason(row):
+                left[reason] += 1
+            else:
+                kept.append(number)
+        return kept
 
     def _reason(self, row: Mapping[str, str]) -> str:
         """Say why a row is left out; nothing if it is not."""
@@ -53,29 +63,17 @@ def _texts(wanted: Value | Sequence[Value]) -> list[str]:
     return [text_of(each).strip() for each in values]
 
 
-def is_placeholder(labels: Sequence[str]) -> str | None:
+def is_placeholder(labels: Iterable[str]) -> str | None:
     """Tell which placeholder stands for every label of a test split; None if they are labels.
 
     It is nothing, -1 or 0.
     """
-    found = set(labels)
-    if len(found) != 1 or (len(labels) < 2 and found != {""}):
+    found: Counter[str] = Counter()
+    for label in labels:
+        found[label] += 1
+        if len(found) > 1:
+            return None
+    if not found or (found.total() < 2 and "" not in found):
         return None
-    only = found.pop()
+    (only,) = found
     return only if only == "" or as_number(only) in (-1.0, 0.0) else None
-
-
-def contradicted(texts: Sequence[tuple[str, ...]], labels: Iterable[object]) -> int:
-    """Count the rows whose text has another label in another row."""
-    found: dict[tuple[str, ...], set[object]] = defaultdict(set)
-    for text, label in zip(texts, labels, strict=True):
-        found[text].add(label)
-    return sum(len(found[text]) > 1 for text in texts)
-
-
-def repeated(texts: Sequence[tuple[str, ...]], other: Sequence[tuple[str, ...]] = ()) -> int:
-    """Count the rows whose text stands in an earlier row, or in another table."""
-    if other:
-        known = set(other)
-        return sum(text in known for text in texts)
-    return len(texts) - len(set(texts))

@@ -1,20 +1,24 @@
 """Tables: read one file or several as rows of text, and note the line of each row."""
 
 import glob
+import sys
 from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from regkit.base.errors import DataError
 from regkit.base.files import check_plain
-from regkit.data.formats.columnar import MOST_ROWS, Columnar, is_saved, names_of, saved_files, saved_splits
+from regkit.data.formats.columnar import Columnar, is_saved, names_of, saved_files, saved_splits
 from regkit.data.formats.decode import find_text
 from regkit.data.formats.delimited import Delimited
 from regkit.data.formats.hub import HubRows, on_hub, usual_split
 from regkit.data.formats.objects import Objects, looks_like_objects
 from regkit.data.formats.records import Source, has_column, missing
 from regkit.data.formats.signatures import BEGIN, columnar
+from regkit.data.stored.flat import Growing
+from regkit.data.stored.held import Numbers
+from regkit.data.stored.rows import Rows, RowWriter
 from regkit.tasks.names import Split
 
 PATTERN = ("*", "?", "[")  # what makes a path a pattern
@@ -28,15 +32,14 @@ class Table:
     """
 
     name: str  # of the file or the files, as messages give it
-    rows: list[dict[str, str]]
-    lines: list[int]
+    rows: Rows
+    lines: Numbers
     unit: str = "line"  # Parquet has rows, not lines
     columns: Sequence[str] = ()  # all that the file has; its rows may hold only those that were asked for
     parts: Sequence[tuple[int, str]] = ()  # of each of several files: the lines before it, and its name
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by column: the names of class numbers
     notes: Sequence[str] = ()  # what was unusual, a sentence each
     form: str = ""  # what the file was found to be
-    numbers: Sequence[int] = ()  # of rows that were chosen, their places among all; none: all rows are there
 
     def where(self, row: int) -> str:
         """Say where a row is, for a message: the file and the line."""
@@ -48,20 +51,20 @@ class Table:
 
     def has(self, column: str) -> bool:
         """Tell whether the table has a column, or the field in which a path begins."""
-        return has_column(self.columns or self.rows[0], column)
+        return has_column(self.columns or self.rows.cells, column)
 
-    def only(self, rows: Sequence[int]) -> "Table":
+    def only(self, rows: Iterable[int]) -> "Table":
         """Make a table of these rows alone."""
-        kept = {"rows": [self.rows[row] for row in rows], "lines": [self.lines[row] for row in rows]}
-        return Table(**{**vars(self), **kept, "numbers": [self.number(row) for row in rows]})
+        kept = self.rows.only(rows)
+        return replace(self, rows=kept, lines=self.lines.placed(kept.places))
 
     def number(self, row: int) -> int:
         """Tell the place of a row among all rows of the table, from 0."""
-        return self.numbers[row] if self.numbers else row
+        return self.rows.places[row]
 
     def require(self, columns: Iterable[str]) -> None:
         """Check that the columns are there. Raises DataError, which names the nearest column."""
-        if said := missing(self.name, self.columns or self.rows[0], columns):
+        if said := missing(self.name, self.columns or self.rows.cells, columns):
             raise DataError(said)
 
 
@@ -83,33 +86,39 @@ def read_table(
     DataError, which names file, line and field.
     """
     files = find_files([place] if isinstance(place, Path) else place, split)
-    rows: list[dict[str, str]] = []
-    lines: list[int] = []
+    rows, lines, line = RowWriter(), Growing(), 0
     parts: list[tuple[int, str]] = []
     sources: list[Source] = []
     notes: list[str] = []
     for file in files:
         source = open_source(file, quoting=quoting, encoding=encoding, names=names, split=split)
-        before = lines[-1] if lines else 0
+        before = line
         parts.append((before, source.name))
         sources.append(source)
         if said := missing(source.name, source.columns, columns, source.hint):
             raise DataError(said)
         wanted = [*columns, *(each for each in optional if has_column(source.columns, each))]
-        for line, row in source.records(wanted or source.columns):
-            rows.append(row)
-            lines.append(before + line)
-            if len(rows) > MOST_ROWS:
-                raise DataError(f"{file} has more than {MOST_ROWS} rows; a table is held in memory.")
+        for number, row in source.records(wanted or source.columns):
+            line = before + number
+            rows.add(row)
+            lines.write(line.to_bytes(8, sys.byteorder))
         notes += [f"{source.name}: {note}" for note in source.notes()]
     name = str(files[0]) if len(files) == 1 else f"{place if isinstance(place, Path) else files[0]} and others"
-    if not rows:
+    if not len(rows):
         raise DataError(f"{name} has no rows.")
     first = sources[0]
     shared = [column for column in first.columns if all(column in each.columns for each in sources)]
     several = parts if len(files) > 1 else ()
     return Table(
-        name, rows, lines, first.unit, shared, several, names_of([each.classes for each in sources]), notes, first.form
+        name,
+        rows.finish(),
+        Numbers(lines.finish()),
+        first.unit,
+        shared,
+        several,
+        names_of([each.classes for each in sources]),
+        notes,
+        first.form,
     )
 
 

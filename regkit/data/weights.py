@@ -7,13 +7,15 @@ from regkit.tasks.task import Dataset, Examples
 
 
 def weigh(lengths: np.ndarray, square: float = 0.0) -> np.ndarray:
-    """Count the tokens that examples take of memory: from lengths, `[examples, sides]`, to `[examples]`.
+    """Count the tokens that examples take of memory: from lengths, `[examples, sides]`, to `[examples]`, four bytes each.
 
     A sequence of n tokens counts as `n + square * n**2`, see `model.squares.square`. Attention pads both texts of a pair that
     are read apart to the longer one.
     """
-    pairs = lengths.shape[1] * lengths.max(1).astype(np.float64) ** 2
-    found: np.ndarray = lengths.sum(1) + np.ceil(square * pairs).astype(np.int64)
+    found: np.ndarray = lengths.sum(1, dtype=np.int32)
+    if square:
+        pairs = lengths.shape[1] * lengths.max(1).astype(np.float64) ** 2
+        found += np.ceil(square * pairs).astype(np.int32)
     return found
 
 

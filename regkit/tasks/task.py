@@ -3,7 +3,8 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from functools import cached_property
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -78,12 +79,14 @@ class Examples:
         return (len(self.offsets) - 1) // self.sides
 
     def lengths(self) -> np.ndarray:
-        """Count the tokens of each example, both sides of a pair together: `[examples]`."""
-        return np.diff(self.offsets[:: self.sides])
+        """Count the tokens of each example, both sides of a pair together: `[examples]`, in four bytes each."""
+        bounds = self.offsets[:: self.sides]
+        return np.asarray(np.subtract(bounds[1:], bounds[:-1], dtype=np.int32, casting="same_kind"))
 
     def sequence_lengths(self) -> np.ndarray:
-        """Count the tokens of each sequence of each example: `[examples, sides]`."""
-        return np.diff(self.offsets).reshape(-1, self.sides)
+        """Count the tokens of each sequence of each example: `[examples, sides]`, in four bytes each."""
+        found = np.subtract(self.offsets[1:], self.offsets[:-1], dtype=np.int32, casting="same_kind")
+        return np.asarray(found).reshape(-1, self.sides)
 
     def batch(self, rows: Sequence[int], keys: Sequence[int] = ()) -> Batch:
         """Pack these examples into a batch; `Batch.noise` is derived from `keys`."""
@@ -110,27 +113,49 @@ class Examples:
 
     def only(self, rows: Sequence[int]) -> "Examples":
         """Select these rows."""
-        sequences = [row * self.sides + side for row in rows for side in range(self.sides)]
-        spans = [slice(self.offsets[sequence], self.offsets[sequence + 1]) for sequence in sequences]
+        sequences = (np.asarray(rows, np.int64)[:, None] * self.sides + np.arange(self.sides)).reshape(-1)
+        offsets = np.concatenate([[0], np.cumsum(self.offsets[sequences + 1] - self.offsets[sequences])])
         missing = set(self.unlabelled)
         return replace(
             self,
-            tokens=np.concatenate([self.tokens[span] for span in spans]),
-            segments=np.concatenate([self.segments[span] for span in spans]),
-            offsets=np.cumsum([0] + [span.stop - span.start for span in spans]),
+            tokens=self._gather(self.tokens, sequences, offsets),
+            segments=self._gather(self.segments, sequences, offsets),
+            offsets=offsets,
             labels=None if self.labels is None else self.labels[torch.as_tensor(rows)],
-            ids=[self.ids[row] for row in rows] if self.ids else (),
-            texts=[self.texts[row] for row in rows] if self.texts else (),
+            ids=_chosen(self.ids, rows),
+            texts=_chosen(self.texts, rows),
             unlabelled=[place for place, row in enumerate(rows) if row in missing],
         )
 
+    def _gather(self, values: np.ndarray, sequences: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """Copy what belongs to these sequences, to where the new offsets say."""
+        found = np.empty(offsets[-1], values.dtype)
+        for sequence, start, stop in zip(sequences, offsets[:-1], offsets[1:], strict=True):
+            found[start:stop] = values[self.offsets[sequence] : self.offsets[sequence + 1]]
+        return found
+
     def digest(self) -> bytes:
         """Compute the SHA-256 of tokens and labels."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> bytes:
         digest = hashlib.sha256()
         labels = np.empty(0) if self.labels is None else self.labels.numpy()
         for values in (self.tokens, self.segments, self.offsets, labels):
             digest.update(np.ascontiguousarray(values).data)
         return digest.digest()
+
+    def known_by(self, digest: bytes) -> "Examples":
+        """Take a digest that was computed of these arrays before: they need not be read again for it."""
+        vars(self)["_digest"] = digest
+        return self
+
+
+def _chosen(values: Sequence[Any], rows: Sequence[int]) -> Sequence[Any]:
+    """Choose items of a sequence. One that can choose by itself holds them in less than Python's objects."""
+    choose = getattr(values, "only", None)
+    return choose(rows) if choose else [values[row] for row in rows] if values else ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from regkit.base.errors import RunError
-from regkit.data.load import tokenized
+from regkit.data.encode import tokenized
 from regkit.model import MultitaskModel
 from regkit.model.modes import autocast, mode
 from regkit.model.pooling import vectors_by_pooling

@@ -181,6 +181,7 @@ QUICK = [
     (("report", "rnu"), 2),
     (("clean",), 0),
     (("clean", "rnu"), 2),
+    (("clean", "--cache"), 0),
 ]
 
 

@@ -149,7 +149,7 @@ TEXT = st.text("abcxyz", min_size=1, max_size=24)
 @PATIENT
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=8), st.integers(8, 30))
 def test_a_long_pair_loses_tokens_of_its_longer_text_first(pairs: list[tuple[str, str]], longest: int) -> None:
-    from regkit.data.load import _sequences
+    from regkit.data.encode import _sequences
 
     cls, sep = 0, 1
     words = {"[CLS]": cls, "[SEP]": sep, "[UNK]": 2}

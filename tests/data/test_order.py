@@ -47,6 +47,25 @@ def test_an_epoch_of_several_pools_is_an_epoch_too(pools: int, more: int, seed: 
     assert sum(len(batch) < 4 for batch in batches) == (more % 4 > 0)
 
 
+def listed_order(lengths: np.ndarray, batch_size: int, seed: int) -> list[list[int]]:
+    """The order of runs that began before an epoch was one array: a list of batches."""
+    random = np.random.default_rng(seed)
+    rows = random.permutation(len(lengths))
+    batches: list[list[int]] = []
+    for pool in np.split(rows, range(POOL * batch_size, len(rows), POOL * batch_size)):
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += as_lists(np.split(pool, range(batch_size, len(pool), batch_size)))
+    return [batches[number] for number in random.permutation(len(batches))]
+
+
+@settings(PATIENT, max_examples=15)
+@given(st.integers(1, 3 * POOL * 4), st.sampled_from([1, 3, 4]), SEEDS)
+def test_an_epoch_in_one_array_is_the_order_that_runs_began_with(count: int, size: int, seed: int) -> None:
+    lengths = np.random.default_rng(seed).integers(1, 50, count)
+    for key in (lengths, np.broadcast_to(np.int8(0), count)):
+        assert as_lists(epoch_order(key, size, seed)) == listed_order(key, size, seed)
+
+
 def test_another_seed_is_another_order() -> None:
     lengths = np.random.default_rng(0).integers(3, 60, 640)
     one, other = (as_lists(epoch_order(lengths, 32, seed)) for seed in (0, 1))

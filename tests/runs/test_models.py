@@ -314,7 +314,9 @@ def test_a_plugin_that_is_gone_or_of_another_form_is_one_sentence(place: Path, t
 def test_a_run_whose_plugins_put_other_modules_in_does_not_go_on(place: Path) -> None:
     """As when a newer version of the plugin puts nothing in any more."""
     folder = trained(place, "bottleneck")
-    with pytest.raises(RunError, match=r"has modules of plugin 'bottleneck', and this run puts in those of no plugin\.$"):
+    with pytest.raises(
+        RunError, match=r"has modules of plugin 'bottleneck', and this run puts in those of no plugin\.$"
+    ):
         resume.build(newest(folder, print), short(place, {}))
 
 

@@ -46,7 +46,8 @@ def test_a_run_of_many_is_the_run_alone(settings: Settings) -> None:
         other.trainer.train()  # whose weights the next run does not have
 
 
-def test_what_runs_share_is_loaded_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_runs_share_is_loaded_once(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGKIT_CACHE", str(tmp_path / "cache"))  # in which an earlier test may have left the tokens
     loaded, read = [], []
     load_encoder, prepare = encoders.load, load.prepare
     monkeypatch.setattr(encoders, "load", lambda *given, **more: loaded.append(1) or load_encoder(*given, **more))

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from regkit.base.errors import ConfigError
 from regkit.cli.arguments import PluginCode, read_plugins
 from regkit.data.bare import Given
 from regkit.runs.settings import options as known_settings
@@ -68,12 +69,22 @@ def report(
 
 def clean(
     paths: RunPaths = None,
+    cache: Annotated[
+        bool, typer.Option("--cache", metavar="", help="Free instead the tokens that are kept of tables and corpora.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", metavar="", help="Free it without asking.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", metavar="", help="Print JSON, and nothing else; frees only with --yes.")
     ] = False,
 ) -> None:
     """Free what finished runs hold: training state, and checkpoints that are neither best nor last."""
+    if cache and paths:
+        raise ConfigError("--cache frees what is no run's; name no run beside it.")
+    if cache:
+        from regkit.cli.cache import clean as clean_cache
+
+        clean_cache(yes, as_json)
+        return
     from regkit.cli import runs as listing
 
     listing.clean(paths or [], yes, as_json)

@@ -11,8 +11,9 @@ from regkit.base.files import read_json, read_object
 from regkit.data.formats.records import Record, fields_of
 from regkit.data.formats.signatures import Columnar as Format
 
-MOST_ROWS = 1 << 22  # of a table: all are held in memory, half a kilobyte each
-MOST_TEXT = 1 << 30  # characters of a file, which may repeat a value without end
+MOST_ROWS = 1 << 22  # of a file that is smaller than that: a row takes at least a byte, unless it repeats without end
+MOST_TEXT = 1 << 30  # characters of a file that is small: it may repeat a value without end
+REPEATS = 100  # characters for each byte of a larger file
 BATCH = 256  # rows that are turned into Python's objects at once
 
 
@@ -34,6 +35,7 @@ class Columnar:
         """Yield these columns of each row. Raises DataError with the file."""
         tops = list(dict.fromkeys(each if each in self.columns else each.partition(".")[0] for each in columns))
         number = size = 0
+        most = max(MOST_TEXT, REPEATS * self.path.stat().st_size)
         with self._opened(tops) as (_, batches):
             for batch in batches:
                 for start in range(0, batch.num_rows, BATCH):
@@ -41,9 +43,9 @@ class Columnar:
                         number += 1
                         found = fields_of(row, columns)
                         size += sum(map(len, found.values()))
-                        if size > MOST_TEXT:
+                        if size > most:
                             raise DataError(
-                                f"{self.name} has more than {MOST_TEXT >> 20} MiB of text; a table is held in memory."
+                                f"{self.name} has more than {most >> 20} MiB of text, {REPEATS} times what the file takes."
                             )
                         yield number, found
 
@@ -72,8 +74,9 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[Any, Iterator
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
-        if file.metadata.num_rows > MOST_ROWS:
-            raise ValueError(f"it has more than {MOST_ROWS} rows; a table is held in memory")
+        most = max(MOST_ROWS, path.stat().st_size)
+        if file.metadata.num_rows > most:
+            raise ValueError(f"it has {file.metadata.num_rows} rows, more than bytes")
         yield file.schema_arrow, file.iter_batches(batch_size=BATCH, columns=list(columns))
 
 

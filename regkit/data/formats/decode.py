@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 BLOCK = 1 << 20  # bytes read at once
 SAMPLE = 1 << 16  # characters that tell how a text is laid out
 LONGEST_LINE = 1 << 24  # bytes: a line is read in one piece
-MOST_UNPACKED = 1 << 30  # bytes of a packed file: it may say the same without end
+MOST_UNPACKED = 1 << 30  # bytes of a packed file that is small: it may say the same without end
+RATIO = 100  # bytes for each of a larger packed file: text has some five
 MARKS = {  # byte order marks; that of UTF-32 begins as that of UTF-16
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -46,10 +47,10 @@ class EncodingError(DataError):
 
 
 class Bounded(io.RawIOBase):
-    """A stream that refuses to unpack to more than `MOST_UNPACKED` bytes, with ValueError."""
+    """A stream that refuses to unpack to more than `most` bytes, with ValueError."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream, self.left = stream, MOST_UNPACKED
+    def __init__(self, stream: BinaryIO, most: int) -> None:
+        self.stream, self.most, self.left = stream, most, most
 
     def readable(self) -> bool:
         return True
@@ -58,7 +59,7 @@ class Bounded(io.RawIOBase):
         content = self.stream.read(memoryview(buffer).nbytes)
         self.left -= len(content)
         if self.left < 0:
-            raise ValueError(f"it unpacks to more than {MOST_UNPACKED >> 20} MiB")
+            raise ValueError(f"it unpacks to more than {self.most >> 20} MiB")
         memoryview(buffer).cast("B")[: len(content)] = content
         return len(content)
 
@@ -74,7 +75,8 @@ def unpacked(path: Path) -> Iterator[BinaryIO]:
             return
         try:
             with _inside(path, kind, file) as inner:
-                yield cast(BinaryIO, io.BufferedReader(Bounded(inner), BLOCK))
+                most = max(MOST_UNPACKED, RATIO * path.stat().st_size)
+                yield cast(BinaryIO, io.BufferedReader(Bounded(inner, most), BLOCK))
         except (*DAMAGE, NotImplementedError) as error:
             raise DataError(f"{path} is a damaged {kind} file: {str(error).rstrip('.')}.") from None
 

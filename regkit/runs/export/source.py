@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regkit.base.errors import ConfigError, RunError
 from regkit.base.files import follow, read_object
-from regkit.data.load import tokenized
+from regkit.data.encode import tokenized
 from regkit.model import MultitaskModel
 from regkit.model.built import is_plain, merge
 from regkit.model.modes import mode

@@ -22,11 +22,12 @@ import pytest
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from regkit_plugins.domain.corpus import Corpus, TokenCache, build, cache_root, load_corpus, read_documents
+from regkit_plugins.domain.corpus import Corpus, TokenCache, build, load_corpus, read_documents
 from regkit_plugins.domain.corpus.cache import HEADER, header_text, read_header, token_type
 from rich.console import Console
 
 from regkit.base.errors import ConfigError, DataError
+from regkit.base.kept import cache_root
 from regkit.model.tokenizer import Tokenizer
 from tests.helpers import PATIENT, VOCABULARY, everything_in
 

@@ -1,30 +1,22 @@
-"""Build: tokenize a corpus once into a cache, keyed by content and tokenizer, complete or absent.
-
-A cache is built in a temporary folder, under a lock that is released when the process ends, and renamed when every byte of it
-is on the disk. So a folder with a cache's name is complete. A second builder waits and uses the first one's cache. The folder
-of a killed builder has a free lock, and the next builder removes it.
-"""
+"""Build: tokenize a corpus once into a cache, keyed by content and tokenizer, complete or absent."""
 
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import tokenizers
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from regkit import DataError, Tokenizer
+from regkit import DataError, Tokenizer, build_once, cache_root, digest_of
 from regkit_plugins.domain.corpus.cache import (
     DOCUMENTS,
     FORMAT,
@@ -40,16 +32,8 @@ from regkit_plugins.domain.corpus.sources import readable
 
 BATCH = 1 << 20  # characters tokenized in one call: enough for every core, and some 100 MB meanwhile
 OVERHEAD = 64  # memory that each passage costs, in characters
-UNFINISHED = ".unfinished"
 
 Batch = list[tuple[bool, str]]
-
-
-def cache_root() -> Path:
-    """Return `$REGKIT_CACHE`, or `regkit` in the cache folder: `$XDG_CACHE_HOME` or ~/.cache."""
-    if chosen := os.environ.get("REGKIT_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regkit"
 
 
 def load_corpus(
@@ -61,34 +45,18 @@ def load_corpus(
     if the corpus cannot be read, changes meanwhile, or has no words, or if the cache cannot be written.
     """
     files = corpus.files()
-    states = {file.path: _state(file.path) for file in files}
     revision = corpus.hub.revision() if corpus.hub and not files else None
     passages = Passages(corpus, files, revision)
-    place = (root or cache_root()) / "corpus" / _key(passages, tokenizer)
-    console = console or Console(stderr=True)
-    if found := _existing(place, None):
-        return found
-    with _writable(place.parent), _locked(place, console):
-        if found := _existing(place, console):
-            return found
-        _clear(place)
-        with _finished(place) as folder:
-            _write(folder, passages, tokenizer, console)
-            _check_unchanged(states)
-    return TokenCache.open(place)
-
-
-def _state(path: Path) -> tuple[int, ...]:
-    """Return numbers that change when the file changes."""
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _check_unchanged(states: Mapping[Path, tuple[int, ...]]) -> None:
-    """Raise DataError if a file has changed since its key was computed."""
-    for path, state in states.items():
-        if not path.exists() or _state(path) != state:
-            raise DataError(f"{path} was changed while it was read; the corpus has to be read again.")
+    shown = console or Console(stderr=True)
+    return build_once(
+        (root or cache_root()) / "corpus",
+        lambda: _key(passages, tokenizer),
+        TokenCache.open,
+        lambda folder: _write(folder, passages, tokenizer, shown),
+        name="the corpus's cache",
+        files=[file.path for file in files],
+        say=lambda said: shown.print(said, soft_wrap=True, highlight=False, markup=False),
+    )
 
 
 def _key(passages: Passages, tokenizer: Tokenizer) -> str:
@@ -103,82 +71,8 @@ def _key(passages: Passages, tokenizer: Tokenizer) -> str:
 
 
 def _digest(path: Path) -> str:
-    with readable(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _existing(place: Path, console: Console | None) -> TokenCache | None:
-    """Open the cache if it exists and is complete. Says on the console if it is damaged."""
-    if not place.exists():
-        return None
-    try:
-        return TokenCache.open(place)
-    except DataError as error:
-        if console:
-            console.print(f"The corpus's cache is built again: {error}", soft_wrap=True, highlight=False, markup=False)
-        return None
-
-
-@contextmanager
-def _writable(root: Path) -> Iterator[None]:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise DataError(f"the corpus's cache cannot be written to {root}: {why}. Nothing was kept.") from None
-
-
-@contextmanager
-def _locked(place: Path, console: Console) -> Iterator[None]:
-    lock = _lock(place.name, place.parent)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        console.print("Waiting for another run, which is building this corpus's cache.", soft_wrap=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _lock(key: str, root: Path) -> FileLock:
-    return FileLock(root / f"{key}.lock")
-
-
-def _clear(place: Path) -> None:
-    """Remove a damaged cache, and the unfinished folders of builders that have ended."""
-    if place.exists():
-        shutil.rmtree(place)
-    for left in place.parent.glob(f"*{UNFINISHED}"):
-        key = left.name.partition(".")[0]
-        with suppress(Timeout), nullcontext() if key == place.name else _lock(key, place.parent).acquire(timeout=0):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-@contextmanager
-def _finished(place: Path) -> Iterator[Path]:
-    """Make a new folder that becomes `place` if the block succeeds, and is removed otherwise."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{place.name}.", suffix=UNFINISHED, dir=place.parent))
-    try:
-        yield folder
-        _sync(folder)
-        folder.rename(place)
-        _sync(place.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)  # it no longer exists after the rename
-
-
-def _sync(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    if os.name == "nt":
-        return  # a folder cannot be opened there
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with readable(path):
+        return digest_of(path)
 
 
 def _write(folder: Path, passages: Passages, tokenizer: Tokenizer, console: Console) -> None:

@@ -1,0 +1,1 @@
+"""Stored: hold the texts and numbers of many rows outside of Python's objects."""
