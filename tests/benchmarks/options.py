@@ -6,6 +6,8 @@ from typing import Literal
 
 import torch
 
+BATCHES = {False: "random batches", True: "texts of like length together"}  # by `bucketing`
+
 
 @dataclass(frozen=True)
 class Options:

@@ -1,6 +1,7 @@
 """Pairs: a training step of pairs read apart, by the cosine of their vectors, beside sentence-transformers."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from regkit.model.modes import autocast
 from regkit.tasks.objectives import SCALE
 from regkit.tasks.task import FINETUNE
 from tests.benchmarks.by_hand import WHOLE, by_hand
-from tests.benchmarks.options import Options
+from tests.benchmarks.options import BATCHES, Options
 from tests.benchmarks.ours import regkit_way, trainer_of
 from tests.benchmarks.padded import Inputs, padded
 from tests.benchmarks.table import Contender, Table, measure
@@ -26,11 +27,14 @@ def tables(options: Options) -> Iterator[Table]:
         yield Table("A step of pairs read apart", [], ["Left out: no task of the data has scores of pairs."])
         return
     settings = {"tasks": [options.pairs], "pair_mode": {options.pairs: "bi_encoder"}, "pooling": "mean"}
-    name, made = "sentence-transformers, a hand-written loop", partial(sentence_transformers, options, settings)
-    ours = Contender("regkit", partial(regkit_way, options, {}, **settings))
-    yield measure(
-        f"A step of {options.pairs}, pairs read apart", [Contender(name, made, "sentence_transformers"), ours], options
-    )
+    for bucketing, batches in BATCHES.items():
+        chosen = replace(options, bucketing=bucketing)
+        theirs = partial(sentence_transformers, chosen, settings)
+        contenders = [
+            Contender("sentence-transformers, a hand-written loop", theirs, "sentence_transformers"),
+            Contender("regkit", partial(regkit_way, chosen, {}, **settings)),
+        ]
+        yield measure(f"A step of {options.pairs}, pairs read apart: {batches}", contenders, chosen)
 
 
 class Scaled(nn.Module):

@@ -5,14 +5,14 @@ from dataclasses import replace
 from functools import partial
 
 from tests.benchmarks import peers
-from tests.benchmarks.options import Options
+from tests.benchmarks.options import BATCHES, Options
 from tests.benchmarks.ours import operations_a_token, regkit_way, trainer_of
 from tests.benchmarks.table import Contender, Table, measure
 
 
 def tables(options: Options) -> Iterator[Table]:
     """Compare steps on random batches, and on batches of texts of like length."""
-    for bucketing, batches in ((False, "random batches"), (True, "texts of like length together")):
+    for bucketing, batches in BATCHES.items():
         chosen = replace(options, bucketing=bucketing)
         title = f"A step of {chosen.task}, batches of {chosen.batch_size}, {chosen.precision}: {batches}"
         yield measure(title, contenders(chosen), chosen, operations=operations_a_token(trainer_of(chosen, {})))
