@@ -29,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "report": lists.report,
     "clean": lists.clean,
     "explain": training.explain,
+    "profile": training.profile,
     "settings": lists.show_settings,
 }
 GROUPS = {"plugins": plugins.app}  # of commands, which come last in the help

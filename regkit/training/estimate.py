@@ -39,11 +39,14 @@ FRAGMENTED = 2  # bytes that the heap takes for each byte on it, where its holes
 
 
 class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the tensors made inside while they live: `history` has the sum after each."""
+    """Counts the bytes of the tensors made inside while they live: `history` has the sum after each.
 
-    def __init__(self) -> None:
+    Each byte of a small tensor counts as `fragmented` many.
+    """
+
+    def __init__(self, fragmented: int = FRAGMENTED) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = 0
+        self.fragmented, self.now = fragmented, 0
         self.history: list[int] = [0]
         self.counted: set[int] = set()  # storages
 
@@ -52,7 +55,7 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         found = operation(*arguments, **(options or {}))
         for storage in (tensor.untyped_storage() for tensor in _tensors(found)):
             if id(storage) not in self.counted | given:  # or else it is a view, or was changed in place
-                takes = storage.nbytes() * (FRAGMENTED if storage.nbytes() < HEAP else 1)
+                takes = storage.nbytes() * (self.fragmented if storage.nbytes() < HEAP else 1)
                 self.counted.add(id(storage))
                 self.now += takes
                 self.history.append(self.now)

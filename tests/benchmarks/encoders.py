@@ -1,127 +1,95 @@
-"""Encoders: time the ways in which regkit runs a family, and transformers' padded loop, in turn on the same batches.
+"""Encoders: a training step of families other than BERT, by each way in which regkit runs them, beside transformers.
 
-    python -m tests.benchmarks.encoders TOKENIZER DATA [--task sst] [--width 384] [--layers 6] [--rounds 20] [--random-batches] [--bf16]
-
-TOKENIZER is a folder whose tokenizer is taken; the weights are random, of RoBERTa (by minBERT, and by the adapter) and of
-ModernBERT (by the adapter). Prints medians, and the medians of the ratios round by round.
+The weights are random: RoBERTa's by minBERT and by the adapter, ModernBERT's by the adapter alone.
 """
 
-import argparse
-import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from regkit import Experiment, Settings, Tokenizer
+from regkit import Tokenizer
 from regkit.data.order import Feed
 from regkit.model.families import FAMILIES
 from regkit.model.modes import autocast
-from tests.benchmarks.step import Step, in_turn, labels, padded, regkit_step
+from regkit.tasks.task import FINETUNE
+from tests.benchmarks.by_hand import WHOLE, by_hand
+from tests.benchmarks.options import Options
+from tests.benchmarks.ours import Plugins, regkit_way, trainer_of
+from tests.benchmarks.padded import padded
+from tests.benchmarks.table import Contender, Table, measure
+from tests.benchmarks.turns import Way
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json")
+SHAPE = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
+RATES = {"attention_dropout": 0.1, "mlp_dropout": 0.1, "embedding_dropout": 0.1}  # those of the others
+NONE: Plugins = {}
 
 
-def write(folder: Path, family: str, tokenizer: Path, chosen: argparse.Namespace) -> Path:
-    """Write a random checkpoint of a family, with the tokenizer of another folder."""
+def tables(options: Options) -> Iterator[Table]:
+    """Compare steps of random encoders of two families."""
+    for family in ("roberta", "modernbert"):
+        with TemporaryDirectory() as name:
+            write(Path(name), family, options)
+            chosen = replace(options, encoder=Path(name))
+            ours = partial(regkit_way, chosen, NONE, pooling="mean")
+            ways = [Contender("regkit, the adapter", partial(adapted, chosen, family))]
+            minbert = [Contender("regkit, minBERT", ours)] if family in FAMILIES else []
+            theirs = Contender("transformers, a hand-written loop", partial(hand_loop, chosen), "transformers")
+            yield measure(f"A step of {family}, random weights", [theirs, *minbert, *ways], chosen)
+
+
+def write(folder: Path, family: str, options: Options) -> None:
+    """Write a random checkpoint of a family, with the tokenizer of the chosen encoder."""
     import transformers
 
-    shape: dict[str, Any] = {
-        "vocab_size": len(Tokenizer.load(tokenizer)),
-        "hidden_size": chosen.width,
-        "num_hidden_layers": chosen.layers,
-        "num_attention_heads": chosen.width // 32,
-        "intermediate_size": 4 * chosen.width,
-        "max_position_embeddings": 514,
-        "pad_token_id": 0,
-    }
-    rates = {"attention_dropout": 0.1, "mlp_dropout": 0.1, "embedding_dropout": 0.1}
-    rates |= dict.fromkeys(["bos_token_id", "cls_token_id"], 101) | dict.fromkeys(["eos_token_id", "sep_token_id"], 102)
-    more: dict[str, Any] = {"modernbert": rates, "roberta": {"type_vocab_size": 1}}[family]
+    tokenizer = Tokenizer.load(options.encoder)
+    (begin, *_, end), _ = tokenizer.join([[]])
+    words = {"vocab_size": len(tokenizer), "max_position_embeddings": 514, "pad_token_id": 0}
+    words |= dict.fromkeys(["bos_token_id", "cls_token_id"], begin) | dict.fromkeys(
+        ["eos_token_id", "sep_token_id"], end
+    )
+    more: dict[str, Any] = {"modernbert": RATES, "roberta": {"type_vocab_size": 1}}[family]
     torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(family, **shape | more)
-    transformers.utils.logging.disable_progress_bar()
+    config = transformers.AutoConfig.for_model(family, **words | (TINY if options.quick else SHAPE) | more)
     transformers.AutoModel.from_config(config).save_pretrained(folder)
-    for name in TOKENIZER_FILES:
-        if (tokenizer / name).exists():
-            shutil.copy(tokenizer / name, folder / name)
-    return folder
+    tokenizer.save(folder)
 
 
-def padded_step(encoder: Path, data: Path, chosen: argparse.Namespace) -> Step:
-    """Make an update by hand around transformers' model, padded to the longest text, with a head on the mean."""
+def adapted(options: Options, family: str) -> Way:
+    """Make regkit's update by the adapter, for a family that minBERT may know."""
+    with patch.dict(FAMILIES):
+        FAMILIES.pop(family, None)
+        return regkit_way(options, NONE, pooling="mean")
+
+
+def hand_loop(options: Options) -> Way:
+    """Make the update by hand around transformers' model, with a head on the mean."""
     from transformers import AutoModel
 
-    settings = Settings(data=data, encoder=str(encoder), tasks=[chosen.task], batch_size=chosen.batch_size)
-    experiment = Experiment.build(settings)
-    device, task = experiment.trainer.streams.device, experiment.tasks[0]
-    model = AutoModel.from_pretrained(encoder).to(device).train()
-    head = nn.Sequential(nn.Dropout(0.1), nn.Linear(model.config.hidden_size, task.objective.width)).to(device)
-    parameters = [*model.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=5e-5, fused=True)
-    feed = Feed(task, 0, "finetune", bucketing=not chosen.random_batches)
+    trainer, device = trainer_of(options, NONE, pooling="mean"), options.device
+    (task,) = trainer.tasks
+    feed = Feed(task, trainer.streams.seed, FINETUNE, bucketing=options.bucketing)
+    encoder, linear = AutoModel.from_pretrained(options.encoder), trainer.model.heads[task.name].linear
+    names = dict(encoder.named_parameters(prefix=encoder.base_model_prefix))
+    names |= dict(linear.named_parameters(prefix=f"heads.{task.name}.linear"))
+    head = nn.Sequential(nn.Dropout(0.1), linear)
+    both = nn.ModuleList([encoder, head]).to(device).train()
 
-    def step(number: int) -> None:
-        (batch,) = feed.micro_batches(number, 10**9)
-        inputs = {name: value.to(device) for name, value in padded(batch).items() if name != "token_type_ids"}
+    def forward(number: int) -> tuple[Tensor, Tensor]:
+        (batch,) = feed.micro_batches(number, WHOLE)
+        inputs = padded(batch, device)
+        del inputs["token_type_ids"]  # these families have none
         mask = inputs["attention_mask"][..., None]
-        with autocast(device, torch.bfloat16 if chosen.bf16 else torch.float32):
-            hidden = model(**inputs).last_hidden_state
-            output = head((hidden * mask).sum(1) / mask.sum(1))
-            loss = task.objective.loss(
-                output.squeeze(1) if task.objective.width == 1 else output, labels(task, batch, device)
-            )
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        with autocast(device, options.dtype):
+            output = head((encoder(**inputs).last_hidden_state * mask).sum(1) / mask.sum(1))
+            output = output.squeeze(1) if output.shape[1] == 1 else output
+            return output, task.objective.loss(output, batch.labels.to(device))
 
-    return step
-
-
-def regkit_update(encoder: Path, data: Path, chosen: argparse.Namespace) -> Step:
-    """Make the same update by regkit."""
-    return regkit_step(encoder, data, chosen.task, {}, chosen, pooling="mean")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Seconds of a training step, by family and way.")
-    parser.add_argument("tokenizer", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--task", default="sst")
-    parser.add_argument("--width", type=int, default=384)
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--random-batches", action="store_true")
-    parser.add_argument("--bf16", action="store_true")
-    chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
-    with TemporaryDirectory() as place:
-        roberta, modern = (
-            write(Path(place) / family, family, chosen.tokenizer, chosen) for family in ("roberta", "modernbert")
-        )
-        with patch.dict(FAMILIES):
-            del FAMILIES["roberta"]
-            adapted = regkit_update(roberta, chosen.data, chosen)
-        compared = {
-            "roberta": {
-                "transformers, padded": padded_step(roberta, chosen.data, chosen),
-                "minBERT": regkit_update(roberta, chosen.data, chosen),
-                "the adapter": adapted,
-            },
-            "modernbert": {
-                "transformers, padded": padded_step(modern, chosen.data, chosen),
-                "the adapter": regkit_update(modern, chosen.data, chosen),
-            },
-        }
-        for family, steps in compared.items():
-            in_turn({f"{family} by {name}": step for name, step in steps.items()}, chosen.rounds)
-
-
-if __name__ == "__main__":
-    main()
+    return by_hand(both, names, feed, forward)

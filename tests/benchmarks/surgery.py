@@ -1,70 +1,84 @@
-"""Surgery: time and memory of a step of all tasks, the plain sum against surgery and weighting.
+"""Surgery: time and memory of a step of all tasks - the plain sum, surgery, weighting, and torchjd's own engine."""
 
-    python -m tests.benchmarks.surgery ENCODER DATA [--plugins pcgrad gradvac ...] [--rounds 20] [--threads 1] [--bf16]
-
-Prints the median of each, and the median of the ratios to the plain sum round by round; then the peak memory of a few such steps,
-each in a process of its own.
-"""
-
-import argparse
-import statistics
-from multiprocessing import get_context
-from pathlib import Path
+from collections.abc import Iterator
+from functools import partial
 
 import torch
+from torch import nn
 
-from regkit import Experiment, Settings
-from tests.benchmarks.step import Step, seconds, step_of
+from regkit.model.modes import mode
+from regkit.training.loop import Trainer
+from regkit.training.stages import Span
+from tests.benchmarks.alike import Outcome
+from tests.benchmarks.by_hand import WHOLE
+from tests.benchmarks.options import Options
+from tests.benchmarks.ours import Plugins, enter, gradients, regkit_way, tokens_of, trainer_of
+from tests.benchmarks.table import Contender, Table, measure
+from tests.benchmarks.turns import Way
 
-PLUGINS = ("pcgrad", "gradvac", "cagrad", "torchjd", "gradnorm", "famo")
-
-
-def step_of_all_tasks(encoder: Path, data: Path, plugin: str | None, precision: str) -> Step:
-    """A whole update of regkit's loop on batch n of every task."""
-    plugins: dict[str, dict[str, object]] = {"rrobin": {"per_step": 3}} | ({} if plugin is None else {plugin: {}})
-    settings = Settings(data=data, encoder=str(encoder), plugins=plugins, precision=precision)
-    return step_of(Experiment.build(settings).trainer)
-
-
-def peak(encoder: Path, data: Path, plugin: str | None, precision: str, threads: int) -> float:
-    """MB: of the GPU where there is one, or else of the process."""
-    torch.set_num_threads(threads)
-    step = step_of_all_tasks(encoder, data, plugin, precision)
-    for number in range(3):
-        step(number)
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
-    status = Path("/proc/self/status").read_text()  # not getrusage, which begins with the peak of the parent
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+PLUGINS = ("pcgrad", "gradvac", "cagrad", "gradnorm", "famo")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="A step of several tasks with surgery, beside the plain sum.")
-    parser.add_argument("encoder", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--plugins", nargs="+", default=PLUGINS)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--bf16", action="store_true")
-    chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
-    precision = "bf16" if chosen.bf16 else "fp32"
-    names = [None, *chosen.plugins]
-    steps = {name: step_of_all_tasks(chosen.encoder, chosen.data, name, precision) for name in names}
-    times: dict[str | None, list[float]] = {name: [] for name in names}
-    for number in range(chosen.rounds + 2):
-        for name, step in steps.items():
-            times[name].append(seconds(step, number))
-    sizes = {}
-    for name in names:
-        with get_context("spawn").Pool(1) as pool:
-            sizes[name] = pool.apply(peak, (chosen.encoder, chosen.data, name, precision, chosen.threads))
-    for name in names:
-        taken, base = times[name][2:], times[None][2:]  # two rounds to warm up
-        ratio = statistics.median(one / other for one, other in zip(taken, base, strict=True))
-        said = f"{statistics.median(taken) * 1000:.0f} ms, {ratio:.3f} of the plain sum"
-        print(f"{name or 'plain sum'}: {said}; peak {sizes[name]:.0f} MB, {sizes[name] / sizes[None]:.2f}")
+def tables(options: Options) -> Iterator[Table]:
+    """Compare with the plain sum; then compare torchjd's engine with regkit's, for one aggregator."""
+    names, together = PLUGINS[:1] if options.quick else PLUGINS, of_each_task(options)
+    rows = [of_all_tasks(options, name, {**together, name: {}}, alike=False) for name in names]
+    plain = of_all_tasks(options, "the plain sum", together)
+    yield measure("A step of all tasks", [plain, *rows], options, memory=not options.quick)
+    upgrad = of_all_tasks(
+        options, "torchjd's UPGrad", {**together, "torchjd": {"aggregator": "UPGrad"}}, needs="torchjd"
+    )
+    theirs = Contender("the same by torchjd's own engine", partial(engine, options), "torchjd")
+    yield measure("UPGrad of all tasks, by two engines", [upgrad, theirs], options)
 
 
-if __name__ == "__main__":
-    main()
+def of_each_task(options: Options) -> Plugins:
+    """Make the scheduler whose updates have a batch of every task."""
+    return {"rrobin": {"per_step": len(trainer_of(options, {}, tasks=None).tasks)}}
+
+
+def of_all_tasks(options: Options, name: str, plugins: Plugins, needs: str = "", alike: bool = True) -> Contender:
+    return Contender(f"regkit, {name}", partial(regkit_way, options, plugins, tasks=None), needs, alike)
+
+
+def engine(options: Options) -> Way:
+    """Make the update of regkit's model by hand, with the gradients of torchjd's engine."""
+    trainer = trainer_of(options, of_each_task(options), tasks=None)
+    span = enter(trainer)
+    parameters = list(trainer.model.parameters())
+
+    def step(number: int) -> None:
+        engine_gradient(trainer, span, number)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        span.optimizer.step()
+
+    def outcome() -> Outcome:
+        with mode(trainer.model, training=False):
+            outputs = engine_gradient(trainer, span, 0)
+        return Outcome(outputs, gradients(trainer))
+
+    return Way(step, outcome, tokens_of(span.feeds))
+
+
+def engine_gradient(trainer: Trainer, span: Span, number: int) -> torch.Tensor:
+    """Compute the combined gradient of the tasks' batches n into `.grad`. Returns their outputs, `[outputs]`."""
+    from torchjd.aggregation import UPGrad
+    from torchjd.autojac import jac_to_grad, mtl_backward
+
+    trainer.model.zero_grad()
+    shared = list(trainer.model.shared_parameters())
+    with trainer.streams.at(span.stage.name, number):
+        cleans = [
+            trainer.passes.clean(task, batch.to(trainer.streams.device))
+            for task in span.tasks
+            for batch in span.feed(task).micro_batches(number, WHOLE)
+        ]
+    mtl_backward(
+        [clean.loss for clean in cleans],
+        features=[clean.vectors for clean in cleans],
+        shared_params=shared,
+        tasks_params=[list(trainer.model.heads[task.name].parameters()) for task in span.tasks],
+        parallel_chunk_size=1,  # one after the other: faster here than by vmap, which regkit's dropout does not know
+    )
+    jac_to_grad(shared, UPGrad())
+    return torch.cat([clean.output.detach().flatten() for clean in cleans])

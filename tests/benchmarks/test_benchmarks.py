@@ -1,16 +1,35 @@
-"""Benchmarks time what training does: their step is an update of the loop."""
+"""Benchmarks time what training does, compare what was computed first, and say what was measured."""
+
+import json
+import time
+from pathlib import Path
 
 import pytest
 import torch
 
+from regkit.hooks import catalog
 from regkit.testing import tiny_tasks, tiny_trainer
-from tests.benchmarks.step import step_of
+from tests.benchmarks import __main__ as command
+from tests.benchmarks import peers, surgery, surroundings
+from tests.benchmarks.alike import Outcome, UnlikeError, compare
+from tests.benchmarks.options import Options
+from tests.benchmarks.ours import enter, operations_a_token, outcome, regkit_way, step_of, trainer_of
+from tests.benchmarks.paced import Paced
+from tests.benchmarks.table import Contender, Row, Table, measure, shown
+from tests.benchmarks.turns import Spread, Way, in_turn, ratios
+from tests.helpers import write_encoder, write_tasks
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
+    """A tiny encoder and tiny tasks."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    encoder, data = write_encoder(folder / "encoder"), write_tasks(folder / "data")
+    return Options(encoder, data, "mood", "near", batch_size=4, rounds=1, quick=True)
 
 
 @pytest.mark.parametrize("plugins", [{}, {"smart": {}}])
 def test_the_step_that_is_timed_updates_the_model(plugins: dict[str, object]) -> None:
-    from regkit.hooks import catalog
-
     made = {name: catalog.make(name, options) for name, options in plugins.items()}
     trainer = tiny_trainer(made, tasks=tiny_tasks()[:1])
     before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
@@ -20,3 +39,175 @@ def test_the_step_that_is_timed_updates_the_model(plugins: dict[str, object]) ->
     assert trainer.state.position.step == 3
     moved = [name for name, weight in trainer.model.named_parameters() if not torch.equal(weight, before[name])]
     assert len(moved) > len(before) / 2
+
+
+def test_ways_are_timed_in_turn_and_in_the_other_order_each_second_round() -> None:
+    seen: list[str] = []
+    works = {name: lambda number, name=name: seen.append(f"{name}{number}") for name in "ab"}
+    taken = in_turn(works, 2, lambda work, number: work(number) or float(number), warm_up=1)
+    assert seen == ["b0", "a0", "a1", "b1", "b2", "a2"]
+    assert taken == {"a": [1.0, 2.0], "b": [1.0, 2.0]}, "rounds that warm up are not counted"
+
+
+def test_a_ratio_is_that_of_one_round() -> None:
+    found = ratios({"first": [1.0, 10.0, 2.0], "other": [2.0, 20.0, 4.0]})["other"]
+    assert Spread.of(found) == Spread(2.0, 2.0, 2.0), "a machine that is slow in one round changes no ratio"
+
+
+def test_the_time_of_a_processor_does_not_count_waiting() -> None:
+    from tests.benchmarks.turns import clock_of
+
+    assert clock_of(torch.device("cpu"))(lambda number: time.sleep(0.05), 0) < 0.02
+
+
+def test_what_does_not_compute_the_same_is_not_timed() -> None:
+    def contender(name: str, value: float) -> Contender:
+        made = Outcome(torch.ones(3), {"weight": torch.full([2], value)})
+        return Contender(name, lambda: Way(pytest.fail, lambda: made))
+
+    with pytest.raises(UnlikeError, match=r"'b' and 'a' do not compute the same.*most in weight; nothing was timed"):
+        measure("two", [contender("a", 1.0), contender("b", 1.01)], Options(Path(), None, ""))
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (Outcome(torch.ones(2), {"one": torch.ones(2), "two": torch.ones(2)}), "only one of them trains two"),
+        (Outcome(torch.tensor([1.0, float("nan")]), {"one": torch.ones(2)}), "do not compute the same"),
+        (Outcome(torch.ones(3), {"one": torch.ones(2)}), "have outputs of other shapes"),
+    ],
+)
+def test_a_difference_that_is_no_rounding_is_named(other: Outcome, said: str) -> None:
+    with pytest.raises(UnlikeError, match=said):
+        compare({"a": Outcome(torch.ones(2), {"one": torch.ones(2)}), "b": other}, "fp32")
+
+
+def test_a_peer_that_is_not_installed_is_left_out_and_named() -> None:
+    there, gone = Contender("here", lambda: Way(lambda number: None)), Contender("gone", pytest.fail, "no_such_module")
+    table = measure("some", [there, gone], Options(Path(), None, "", rounds=1))
+    assert [row.name for row in table.rows] == ["here"]
+    assert table.notes == ["gone is left out: its library is not installed (pip install 'regkit[bench]')."]
+
+
+def test_a_loop_of_another_library_waits_between_two_steps() -> None:
+    done: list[int] = []
+
+    def train(paced: Paced) -> None:
+        paced.wait()
+        for number in range(2):
+            done.append(number)
+            paced.wait()
+
+    paced = Paced(train, threads=1)
+    assert done == []
+    paced.step(0)
+    assert done == [0]
+    paced.step(1)
+    with pytest.raises(RuntimeError, match="it has no more steps"):
+        paced.step(2)
+
+
+@pytest.mark.slow
+def test_peers_start_from_regkits_weights_and_see_its_batches(options: Options) -> None:
+    made = {"hand": peers.hand_loop(options), "regkit": regkit_way(options, {})}
+    said = compare({name: way.outcome() for name, way in made.items() if way.outcome}, "fp32")
+    assert "agree to" in said[0]
+    assert [way.units(1) for way in made.values() if way.units] == [made["hand"].units(1)] * 2  # type: ignore[misc]
+
+
+def test_asking_what_a_step_computes_changes_nothing(options: Options) -> None:
+    trainer = trainer_of(options, {"smart": {}})
+    span = enter(trainer)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    first, again = outcome(trainer, span), outcome(trainer, span)
+    assert torch.equal(first.outputs, again.outputs)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+    assert all(weight.grad is None for weight in trainer.model.parameters())
+
+
+def test_the_engine_of_torchjd_has_the_gradient_of_the_plugin(options: Options) -> None:
+    pytest.importorskip("torchjd")
+    together = surgery.of_each_task(options)
+    ours = regkit_way(options, {**together, "torchjd": {"aggregator": "UPGrad"}}, tasks=None).outcome
+    theirs, mean = surgery.engine(options).outcome, regkit_way(options, together, tasks=None).outcome
+    assert ours is not None
+    assert theirs is not None
+    assert mean is not None
+    compare({"ours": ours(), "theirs": theirs()}, "fp32")
+    with pytest.raises(UnlikeError):
+        compare({"ours": ours(), "the sum": mean()}, "fp32")
+
+
+def test_operations_are_six_for_each_weight_of_the_layers(options: Options) -> None:
+    trainer = trainer_of(options, {})
+    layers = sum(weight.numel() for name, weight in trainer.model.named_parameters() if ".layers." in name)
+    assert operations_a_token(trainer) == 6 * layers
+
+
+@pytest.mark.parametrize(
+    ("card", "precision", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", "bf16", 989e12),
+        ("NVIDIA H200", "fp32", 67e12),
+        ("NVIDIA A100-SXM4-80GB", "bf16", 312e12),
+        ("NVIDIA A10", "bf16", 125e12),
+        ("a card of next year", "bf16", None),
+    ],
+)
+def test_a_cards_peak_is_looked_up_by_its_name(
+    card: str, precision: str, peak: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surroundings, "device_name", lambda device: card)
+    assert surroundings.peak_operations(torch.device("cuda"), precision) == peak
+
+
+def test_a_table_has_no_column_of_which_nothing_was_measured() -> None:
+    spread = Spread(0.5, 0.4, 0.6)
+    text = shown(Table("Some", [Row("one", Spread(0.1, 0.1, 0.1), Spread(1, 1, 1)), Row("two", spread, spread)]))
+    assert text.splitlines()[2:] == [
+        "| way | ms | ratio | quartiles |",
+        "| --- | --- | --- | --- |",
+        "| one | 100 | 1.000 |  |",
+        "| two | 500 | 0.500 | 0.400 to 0.600 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["setp"], "there is no part 'setp'. Did you mean 'step'?"),
+        (["effect"], "'effect' is a command of its own: python -m tests.benchmarks.effect."),
+        (["--task", "modo"], "there is no task 'modo'. Did you mean 'mood'?"),
+        (["--encoder", "nowhere/at/all"], "nowhere/at/all"),
+    ],
+)
+def test_a_wrong_word_is_one_sentence(
+    words: list[str], said: str, options: Options, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--data", str(options.data), "--encoder", str(options.encoder), *words]
+    assert command.main(given) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # other libraries' own
+def test_the_quick_form_measures_its_parts_and_writes_all_tables(
+    options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "found.json"
+    parts = [part for part in command.PARTS if part not in ("memory", "run")]  # many programs: these take a minute
+    words = ["--encoder", str(options.encoder), "--data", str(options.data), "--batch-size", "4", "--rounds", "1"]
+    assert command.main([*parts, *words, "--quick", "--json", str(file)]) == 0, capsys.readouterr().err
+    found, printed = json.loads(file.read_text(encoding="utf8")), capsys.readouterr().out
+    assert {table["part"] for table in found["tables"]} == set(parts)
+    assert all(table["rows"] or table["figures"] for table in found["tables"])
+    assert all(f"## {table['title']}" in printed for table in found["tables"])
+    assert found["surroundings"]["threads"] == 1
+    assert "clock: " in printed
+
+
+def test_every_part_and_study_has_a_module_that_the_help_describes() -> None:
+    listed = command.listed()
+    assert all(f"  {name} " in listed for name in (*command.PARTS, *command.STUDIES))

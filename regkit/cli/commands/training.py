@@ -90,6 +90,26 @@ def explain(
     explaining.explain(chosen, trace)
 
 
+@takes_settings([name for group, names in GROUPS.items() for name in names if group != "Saving"])
+def profile(
+    config: ConfigFile = None,
+    plugin: Plugins = None,
+    updates: Annotated[int, typer.Option(metavar="N", min=1, help="Updates to time, after the first three.")] = 10,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write one update there, for chrome://tracing or Perfetto.")
+    ] = None,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Say where the time and the memory of an update go: parts of the model, plugins, optimizer; save nothing."""
+    chosen = gather(config, settings, read_plugins(plugin))
+    check(chosen, begins=True)
+
+    from regkit.cli import profile as profiling
+
+    profiling.profile(chosen, updates, trace)
+
+
 @takes_settings(
     [name for names in GROUPS.values() for name in names if name not in FINETUNING],
     {

@@ -1,0 +1,105 @@
+"""`regkit profile`: the parts of an update, what each takes, and a trace."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from regkit.cli.profile import AFTER, INSIDE, LOOP, PARTS, Parts, profiled, table
+from regkit.hooks.spec import Hooks
+from regkit.runs.experiment import Experiment
+from regkit.runs.settings import Settings
+from tests.helpers import Ran, regkit, write_encoder, write_tasks
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("profile")
+    write_encoder(folder / "encoder")
+    write_tasks(folder / "data")
+    return folder
+
+
+def profile(place: Path, *words: object) -> Ran:
+    return regkit("profile", "--data", "data", "--encoder", "encoder", "--updates", 2, *words, cwd=place)
+
+
+def test_each_part_and_each_plugin_has_a_line_and_the_shares_are_a_whole(place: Path) -> None:
+    ran = profile(place, "-p", "smart", "-p", "bregman")
+    assert ran.status == 0, ran.err
+    shares = dict(re.findall(r"^  (\S.*?)  +\S+ +(\S+)% ", ran.out, flags=re.MULTILINE))
+    assert shares.keys() == {*PARTS, "smart", "bregman", "hooks", LOOP}
+    assert sum(map(float, shares.values())) == pytest.approx(100, abs=1)
+    assert not (place / "runs").exists()
+
+
+@pytest.mark.slow  # the profiler of torch takes seconds to start
+def test_a_trace_is_one_update_with_the_names_of_parts_and_plugins(place: Path, tmp_path: Path) -> None:
+    ran = profile(place, "-p", "smart", "--trace", tmp_path / "trace.json")
+    assert ran.status == 0, ran.err
+    names = {event.get("name") for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]}
+    assert names >= {*PARTS, "smart", "hooks"}
+
+
+def test_a_run_that_is_too_short_is_told_what_is_needed(place: Path) -> None:
+    ran = profile(place, "--steps", 4)
+    assert ran.status == 2
+    assert "the run has 4 updates, and a profile of 2 needs 6; raise steps" in ran.err
+
+
+def test_a_trace_that_cannot_be_written_is_refused_before_anything_is_trained(place: Path) -> None:
+    ran = profile(place, "--trace", "nowhere/trace.json")
+    assert ran.status == 2
+    assert ran.err == "regkit: nowhere/trace.json cannot be written: --trace takes a file in a folder that is there.\n"
+    assert not ran.out
+
+
+def experiment(place: Path, **more: object) -> Experiment:
+    return Experiment.build(Settings(data=place / "data", encoder=str(place / "encoder"), **more))
+
+
+def test_a_profile_leaves_plugins_and_modules_as_they_were(place: Path) -> None:
+    made = experiment(place, plugins={"bregman": {}})
+    before = made.composition.stopwatch
+    profiled(made, 1)
+    assert all(each.stopwatch is before for each in made.composition.attached.values())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in made.model.modules())
+
+
+def test_a_profiled_update_is_the_one_that_would_have_been_made(place: Path) -> None:
+    """The weights after a profile are those of a run of as many updates."""
+    made, plain = (experiment(place, plugins={"smart": {}, "bregman": {}}, steps=7) for _ in range(2))
+    profiled(made, 3)
+    plain.trainer.state.position.evaluated = 0
+    plain.trainer.train()
+    assert made.trainer.state.position.step == plain.trainer.state.position.step == 7
+    found, wanted = made.model.state_dict(), plain.model.state_dict()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_memory_is_charged_to_the_part_that_makes_the_tensors(place: Path) -> None:
+    parts = Parts(experiment(place).composition, torch.device("cpu"), 1, None)
+    parts.done = parts.timed.stop
+    parts._begin()
+    parts.enter("backward")
+    kept = torch.ones(1000)
+    parts.enter("clip")
+    del kept
+    parts.enter("optimizer")
+    parts._end()
+    assert parts.peaks["backward"] == 4000
+    assert parts.peaks["optimizer"] == 0
+
+
+def test_the_parts_are_between_hooks_that_there_are() -> None:
+    assert {*AFTER, *INSIDE} <= set(vars(Hooks))
+    assert {*AFTER.values(), *INSIDE.values(), "attention", "feed-forward"} == set(PARTS)
+
+
+def test_lines_are_in_the_order_of_an_update() -> None:
+    lines = table({LOOP: 1.0, "smart": 2.0, "optimizer": 3.0, "data": 4.0}, {"data": 2_000_000}, 2)
+    assert lines[0] == "an update takes 5000 ms, the mean of 2:"
+    assert [line.split("  ")[1] for line in lines[2:-1]] == ["data", "optimizer", "smart", LOOP]
+    assert lines[2].endswith(" 40.0%            2.0 MB")
