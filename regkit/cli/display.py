@@ -12,11 +12,12 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from regkit.base.wording import percent
 from regkit.hooks.spec import hookimpl
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Stage, Task
 from regkit.training.effects import in_words
-from regkit.training.evaluation import Scores
+from regkit.training.evaluation import Evaluator, Scores
 
 EVERY = {True: 0.25, False: 10.0}  # seconds between two updates, in place and in a pipe
 MEMORY = 0.9  # how much of a shown loss is its past
@@ -62,6 +63,7 @@ class Display:
 
     console: Console
     processes: int = 1  # each reads about as many tokens as this one
+    evaluator: Evaluator = field(default_factory=Evaluator)  # that of the run, which knows how long scoring took
     live: Live | CellLine = field(init=False)
     means: dict[str, dict[str, float]] = field(default_factory=dict)  # by task and term, smoothed
     waiting: list[Mapping[str, Mapping[str, Tensor]]] = field(default_factory=list)
@@ -72,6 +74,7 @@ class Display:
     examples: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    scoring: float = 0.0  # seconds of the evaluator's before the stage
     resumed: float = 0.0  # when the clock last went on
     shown: float = 0.0
 
@@ -86,12 +89,16 @@ class Display:
             self.live.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, *exception: object) -> None:
         self.live.stop()
+        if kind is None:
+            self._sum_up()
 
     @hookimpl(trylast=True)
     def prepare(self, stage: Stage) -> None:
-        self.stage, self.means, self.waiting = stage.name, {}, []
+        self._sum_up()
+        self.stage, self.scoring = stage.name, self.evaluator.seconds
+        self.means, self.waiting = {}, []
         self.steps, self.examples, self.tokens, self.seconds = 0, 0, 0, 0.0
 
     @hookimpl(wrapper=True)
@@ -125,9 +132,18 @@ class Display:
             whole = f" of {self.total}" if self.total else ""  # not known where a resumed run is scored first
             when = f"after {step}{whole} steps" if step else "before training"
             print_scores(self.console, scores, f"{stage.name}, {when}: dev")
-        if self.steps and step == self.total:
-            speed = f"{self.tokens / max(self.seconds, 1e-9):.0f} tokens/s"
-            self.say(f"stage {stage.name}: {self.tokens} tokens in {_clock(self.seconds)}, {speed}")
+
+    def _sum_up(self) -> None:
+        """Print how fast the stage that has ended was, and how much of its time went into scoring."""
+        if not self.tokens:
+            return
+        speed = f"{self.tokens / max(self.seconds, 1e-9):.0f} tokens/s"
+        scoring = self.evaluator.seconds - self.scoring
+        share = percent(scoring / max(scoring + self.seconds, 1e-9))
+        self.say(
+            f"stage {self.stage}: {self.tokens} tokens in {_clock(self.seconds)}, {speed}; "
+            f"scoring took {_clock(scoring)} more, {share} % of the whole"
+        )
 
     def say(self, line: str) -> None:
         """Print a line above the live one."""

@@ -74,7 +74,7 @@ def _train(
     if dry_run:
         print_lines(console, details(experiment))
         return None
-    display = Display(console, experiment.trainer.processes.count)
+    display = Display(console, experiment.trainer.processes.count, experiment.trainer.evaluator)
     with executed(experiment, output, resumable, observers=[display], say=display.say) as recorder:
         if folder := recorder.sink.folder:
             _report(console, experiment, recorder, folder)

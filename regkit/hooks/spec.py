@@ -29,7 +29,7 @@
                 clipped(model, optimizer, norm)              # notify
                 optimizer.step()
                 after_step(model, step, total_steps, losses, reevaluate)                     # notify
-        # before the first step, after each epoch, and at the end
+        # after each epoch or so many steps, and at the end; before the first step too, where all dev examples are scored
         model_to_evaluate(model)                             # decide, may be wrapped
         evaluated(stage, step, scores)                       # notify
         logged(records)                                      # notify; now and then: the new lines of the run's log
@@ -268,7 +268,10 @@ class Hooks:
 
     @notify
     def evaluated(self, stage: Stage, step: int, scores: Mapping[str, Mapping[str, float]]) -> None:
-        """Learn the dev scores after `step` updates of the stage: `scores[task][metric]`."""
+        """Learn the dev scores after `step` updates of the stage: `scores[task][metric]`.
+
+        Those of a sample, which may be all that is scored before the first update, are not told.
+        """
 
     @notify
     def logged(self, records: Sequence[Mapping[str, Any]]) -> None:

@@ -33,7 +33,10 @@ OTHERS = {
     "dataset dataset-name data-dir train-file train-data": "--data is its name here: a folder, or a file of tasks",
     "task task-name": "--tasks is its name here",
     "logging-steps log-interval log-every report-to": "No option is needed: log.jsonl in --output has every loss",
-    "eval-steps eval-strategy evaluation-strategy": "No option is needed: the dev split is scored after each epoch",
+    "eval-strategy evaluation-strategy eval-every eval-interval val-check-interval": (
+        "--eval-steps does that, in updates; without it, the dev split is scored after each epoch"
+    ),
+    "eval-on-start": "--score-first does that, with all dev examples; without it, a sample is scored",
     "save-strategy save-every save-interval": "--save-steps and --save-minutes do that",
     "save-total-limit keep-checkpoints": "--keep is its name here: newest checkpoints, beside the best",
     "metric-for-best-model": "--monitor is its name here: the mean score, or TASK.METRIC",

@@ -103,6 +103,8 @@ class Experiment:
             clip=settings.clip,
             bucketing=settings.length_bucketing,
             max_skipped=settings.max_skipped,
+            eval_steps=settings.eval_steps,
+            score_first=settings.score_first,
         )
         stages = collect_stages(composition.hook, tasks)
         if not stages:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -48,6 +48,7 @@ class Recorder:
     def __post_init__(self) -> None:
         self.trainer, self.state = self.experiment.trainer, self.experiment.trainer.state
         self.trainer.evaluator.between = self._stop_if_asked
+        self.trainer.sampled = self.sampled
         if self.resumable and self.resumable.checkpoint:
             records, position = self.resumable.records, self.state.position
             self.keeping, self.stage = records.keeping, records.stage
@@ -96,6 +97,19 @@ class Recorder:
         self.sink.log({"stage": self.stage, "step": step, "skipped": [asdict(suspect) for suspect in found]})
         self.say(f"step {step + 1} is skipped: {'; '.join(map(str, found))}")
         yield
+        self._stop_if_asked()
+
+    def sampled(self, stage: Stage, scores: Scores, examples: Mapping[str, int]) -> None:
+        """Log and say the scores of a sample, before the first update, under a name of their own."""
+        self.sink.rehearse()
+        self._begin()
+        self._tell_micro_batches()
+        self.sink.log({"stage": stage.name, "step": 0, "sample": {"dev": scores}, "examples": {"dev": examples}})
+        self.say(f"{stage.name}, before training: a sample of dev, for 2 % of training; --score-first scores all")
+        for task in self.trainer.tasks:
+            if task.name in scores:
+                shown = ", ".join(f"{name} {value:.3f}" for name, value in scores[task.name].items())
+                self.say(f"  {task.name}, {examples[task.name]} of {len(task.splits['dev'])}: {shown}")
         self._stop_if_asked()
 
     @hookimpl(trylast=True)

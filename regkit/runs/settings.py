@@ -59,7 +59,7 @@ GROUPS = {
        "data", "text", "label", "kind", "dev", "test", "tasks", "pair_mode", "subsample", "encoder", "encoder_factory",
        "fresh_heads", "finetune",
     ],
-    "How long": ["epochs", "steps", "patience"],
+    "How long": ["epochs", "steps", "eval_steps", "score_first", "patience"],
     "How": [
         "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "dropout", "pooling", "max_length",
         "length_bucketing", "max_skipped", "measure_every", "seed",
@@ -120,6 +120,10 @@ class Settings(BaseModel):
     """Passes over the training data of all tasks."""
     steps: Count | None = None
     """Optimizer updates to train for, instead of epochs."""
+    eval_steps: Count | None = None
+    """Updates between two evaluations, each with a checkpoint. Without it, one after each epoch."""
+    score_first: bool = False
+    """Score all dev examples before the first update, not a sample that costs at most 2 % of training."""
     patience: Count | None = None
     """Stop a stage after so many evaluations in a row without a better score. Without it, never."""
     batch_size: Annotated[Count, Tuned(8, 64, log=True)] = 32
@@ -155,7 +159,7 @@ class Settings(BaseModel):
     memory: Memory | None = None
     """Most memory to take, such as 2GB: batches are cut into parts that fit into it."""
     save_steps: Count | None = None
-    """Updates between two checkpoints. Without it, one after each epoch and by the clock."""
+    """Updates between two checkpoints. Without it, one at each evaluation and by the clock."""
     save_minutes: NonNegative = 10.0
     """Minutes between two checkpoints. 0 saves none by the clock."""
     keep: Annotated[int, Field(ge=2)] = 2

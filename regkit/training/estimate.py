@@ -200,7 +200,7 @@ def _put_back(plugin: Any, before: Mapping[str, Any]) -> None:
 
 
 def _load_metrics(passes: Passes, tasks: Sequence[Task]) -> None:
-    """Import the metric libraries now, so that their memory is counted."""
+    """Compute metrics once, so that the memory of what a kind of a plugin's own imports for them is counted."""
     model, device = passes.model, passes.streams.device
     with torch.no_grad(), mode(model, training=False), warnings.catch_warnings(action="ignore"):
         for task, labels in scorable(tasks, "dev"):

@@ -1,5 +1,6 @@
-"""Evaluation: compute a task's outputs over a whole split, and its scores."""
+"""Evaluation: compute a task's outputs over a split, and its scores."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from regkit.tasks.objectives import Objective
 from regkit.tasks.task import Split, Task, scorable
 from regkit.training.caveats import one_sided
 from regkit.training.fit import Fit
+from regkit.training.sample import Rows
 
 Scores = dict[str, dict[str, float]]  # by task and metric
 
@@ -30,14 +32,20 @@ class Evaluator:
     processes: Processes = ALONE
     between: Callable[[], None] = lambda: None  # called before each pass in all processes; an error ends the evaluation
     caveats: list[str] = field(default_factory=list, init=False)  # what the latest scores do not show
+    seconds: float = field(default=0.0, init=False)  # that `scores` has taken, by the clock
 
     @torch.no_grad()
-    def outputs(self, model: MultitaskModel, task: Task, split: Split) -> Tensor:
-        """Compute what the objective keeps of the output for each example of a split, in order, on the CPU."""
+    def outputs(self, model: MultitaskModel, task: Task, split: Split, rows: np.ndarray | None = None) -> Tensor:
+        """Compute what the objective keeps of the output for each example of a split, in order, on the CPU.
+
+        With `rows`, those examples alone.
+        """
         examples, device = task.splits[split], next(model.parameters()).device
-        # Texts of like length stand together, for little padding; scores do not depend on the order.
-        rows = np.argsort(examples.lengths(), kind="stable").tolist()
-        parts = self.fit.cut(rows, examples, MOST_LOGITS // task.objective.width)  # as if every token were predicted
+        rows = np.arange(len(examples)) if rows is None else rows
+        ordered = rows[
+            np.argsort(examples.lengths()[rows], kind="stable")
+        ].tolist()  # texts of like length together: less padding
+        parts = self.fit.cut(ordered, examples, MOST_LOGITS // task.objective.width)  # as if every token were predicted
         found = None
         with self.processes.all_or_none(), mode(model, training=False), autocast(device, self.precision):
             for _, part, counts in self.processes.own(parts):
@@ -49,20 +57,22 @@ class Evaluator:
                 if counts:
                     found[part] = evidence
         assert found is not None  # a split has examples
-        return self.processes.sum(found).cpu()
+        return self.processes.sum(found).cpu()[torch.from_numpy(rows)]
 
-    def scores(self, model: MultitaskModel, tasks: Iterable[Task], split: Split) -> Scores:
-        """Score every task that has the split with labels: `scores[task][metric]`.
+    def scores(self, model: MultitaskModel, tasks: Iterable[Task], split: Split, sample: Rows | None = None) -> Scores:
+        """Score every task that has the split with labels, or a sample of it: `scores[task][metric]`.
 
-        Notes what they do not show.
+        Notes what the scores of a whole split do not show.
         """
-        found, caveats = {}, []
+        found, caveats, began = {}, [], time.monotonic()
         for task, labels in scorable(tasks, split):
-            output = self.outputs(model, task, split)
-            found[task.name] = score(task, output, labels)
-            if said := one_sided(task, split, output):
+            rows = None if sample is None else sample[task.name]
+            output = self.outputs(model, task, split, rows)
+            found[task.name] = score(task, output, labels if rows is None else labels[torch.from_numpy(rows)])
+            if rows is None and (said := one_sided(task, split, output)):
                 caveats.append(said)
         self.caveats = caveats
+        self.seconds += time.monotonic() - began
         return found
 
 

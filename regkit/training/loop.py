@@ -1,6 +1,6 @@
 """Loop: train a model through the stages of a run, in the words of the contract, `regkit.hooks.spec`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,9 +13,10 @@ from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks.spec import Losses
 from regkit.model.modes import mode
 from regkit.tasks.task import Stage, Task
-from regkit.training.evaluation import Evaluator
+from regkit.training.evaluation import Evaluator, Scores
 from regkit.training.fit import Fit, explained
 from regkit.training.passes import Passes
+from regkit.training.sample import Rows, choose_sample
 from regkit.training.stages import (
     Span,
     check_surgery,
@@ -41,6 +42,9 @@ class Trainer:
     clip: float = 1.0  # largest norm of an update's gradient; 0 does not clip
     bucketing: bool = True  # texts of like length in one batch
     max_skipped: int = 5  # updates in a row that may be skipped, for numbers that are not finite, before training stops
+    eval_steps: int | None = None  # updates between two evaluations; None: an epoch's
+    score_first: bool = True  # all dev examples before the first update, and no sample where they cost much
+    sampled: Callable[[Stage, Scores, Mapping[str, int]], None] = lambda stage, scores, examples: None  # see `evaluate`
     gradient_norm: Tensor | None = None  # of the last update, before it was clipped: a scalar
 
     def __post_init__(self) -> None:
@@ -59,7 +63,7 @@ class Trainer:
                     self.train_stage(stage, tasks)
 
     def train_stage(self, stage: Stage, tasks: Sequence[Task]) -> None:
-        """Run one stage: score at its start and after each epoch, and update in between."""
+        """Run one stage: score at its start and after each epoch or `eval_steps`, and update in between."""
         with self.streams.at(stage.name), self.state.changing():
             prepare(self.hook, self.model, stage, tasks)
             check_surgery(self.state, stage)
@@ -71,7 +75,7 @@ class Trainer:
         feeds = {task.name: how(task) for task in tasks}
         span = Span(stage, tasks, feeds, length, optimizer)
         while True:
-            if self.state.position.needs_scores(length):
+            if self.state.position.needs_scores(length, self.eval_steps):
                 self.evaluate(span)
             elif self.state.position.is_at_the_end(length):
                 return
@@ -129,13 +133,26 @@ class Trainer:
             )
 
     def evaluate(self, span: Span) -> None:
-        """Score the dev splits, and tell plugins and observers."""
+        """Score the dev splits, and tell plugins and observers.
+
+        Scores of a sample are told to `sampled` alone: a plugin could take them for those of the whole.
+        """
         position, step = self.state.position, self.state.position.step
+        rows = self.sample(span)
         with self.streams.at(span.stage.name, step, "evaluated"):
             self.processes.check_alike(parameters_of(self.model, span.optimizer))
-            work = partial(self.evaluator.scores, self.state.evaluated_model(), span.tasks, "dev")
+            work = partial(self.evaluator.scores, self.state.evaluated_model(), span.tasks, "dev", rows)
             scores = self.fit.until_it_fits(work, f"after {step} steps")
             with self.state.changing():
                 position.evaluated = step
-                self.hook.evaluated(stage=span.stage, step=step, scores=scores)
+                if rows is None:
+                    self.hook.evaluated(stage=span.stage, step=step, scores=scores)
+                else:
+                    self.sampled(span.stage, scores, {name: len(each) for name, each in rows.items()})
                 position.ended = self.processes.any(position.ended)  # which one of them may have decided
+
+    def sample(self, span: Span) -> Rows | None:
+        """Choose the dev examples that are scored before the first update; None for all, and later."""
+        if self.score_first or self.state.position.step:
+            return None
+        return choose_sample(span.tasks, span.length.total, frozen=not list(self.model.shared_parameters()))

@@ -48,7 +48,8 @@ def test_a_run_leaves_config_log_scores_and_two_checkpoints(finished: Path) -> N
     }
     records = [json.loads(line) for line in (finished / "log.jsonl").read_text(encoding="utf8").splitlines()]
     assert [record["step"] for record in records if "losses" in record] == list(range(6))
-    assert [record["step"] for record in records if "scores" in record] == [0, 3, 6]
+    assert [record["step"] for record in records if "scores" in record] == [3, 6]
+    assert [record["step"] for record in records if "sample" in record] == [0]
     assert all("smart" in terms for record in records if "losses" in record for terms in record["losses"].values())
 
 

@@ -42,6 +42,15 @@ def test_the_live_line_is_one_line_at_every_width(width: int) -> None:
     assert "".join(part.text for part in line) == LINES[width]
 
 
+def test_when_a_stage_has_ended_its_line_says_how_much_of_the_time_went_into_scoring() -> None:
+    shown = display(100)
+    with shown:
+        shown.tokens, shown.evaluator.seconds = 1200, 40.0
+    assert isinstance(shown.console.file, io.StringIO)
+    said = "stage : 1200 tokens in 2:00, 10 tokens/s; scoring took 0:40 more, 25 % of the whole\n"
+    assert shown.console.file.getvalue().endswith(said)
+
+
 def test_the_width_is_that_of_the_moment_when_the_line_is_drawn() -> None:
     shown = display(100)
     line = Fitting(shown._lines(120))

@@ -27,6 +27,8 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "finetune": (["--finetune"], True),
     "epochs": (["--epochs", "2"], 2),
     "steps": (["--steps=1"], 1),
+    "eval_steps": (["--eval-steps", "1"], 1),
+    "score_first": (["--score-first"], True),
     "patience": (["--patience", "4"], 4),
     "batch_size": (["--batch-size", "8"], 8),
     "learning_rate": (["--lr", "1e-3"], 1e-3),

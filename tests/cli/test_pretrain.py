@@ -39,7 +39,7 @@ def test_it_leaves_a_folder_that_is_an_encoder_and_a_run_that_is_finished(place:
     assert torch.equal(found.cls.predictions.transform.dense.weight, best["heads.mlm.transform.weight"])
     assert not [name for name in load_file(folder / "model.safetensors") if name.startswith("heads.")]
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert {"mlm", "nsp"} == set(log[0]["scores"]["dev"])
+    assert {"mlm", "nsp"} == set(log[0]["sample"]["dev"])
     again = regkit("train", "--resume", "domain-bert", cwd=place)
     assert (again.status, "is finished" in again.out) == (0, True), again.err
 

@@ -348,7 +348,7 @@ def test_processes_that_drift_apart_stop(place: Path) -> None:
 
 @pytest.mark.slow
 def test_training_ends_early_in_all_processes(place: Path) -> None:
-    more = ["--lr", "1e-9", "--patience", "1", "--monitor", "mood.accuracy", "--output", "patient"]
+    more = ["--lr", "1e-9", "--patience", "1", "--monitor", "mood.accuracy", "--score-first", "--output", "patient"]
     assert ends(start([*TRAIN, *ARGUMENTS, *more], 2, place)) == [(0, ""), (0, "")]
     log = log_of(place / "patient")
     assert [line["step"] for line in log if "scores" in line] == [0, 12, 24]

@@ -134,6 +134,18 @@ def test_of_one_run_the_scores_before_at_the_best_and_at_the_end_are_listed(tmp_
     assert texts(table.rows)[0] == ["mood accuracy", "0.200", "0.500", "0.600", "+0.400"]
 
 
+def test_the_score_of_a_sample_before_training_is_shown_as_one_and_not_compared(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    first, *lines = (run / "log.jsonl").read_text(encoding="utf8").splitlines()
+    scores = json.loads(first)["scores"]
+    sample = {"stage": "finetune", "step": 0, "sample": scores, "examples": {"dev": {"mood": 9, "near": 8}}}
+    (run / "log.jsonl").write_text("\n".join([json.dumps(sample), *lines]) + "\n", encoding="utf8")
+    table = grids(sections_of(run)["Scores"])["Scores on dev"]
+    assert texts(table.rows)[0] == ["mood accuracy", "0.200 (of 9 examples)", "0.500", "0.600", ""]
+    assert ("mood", "accuracy") in read_log(run / "log.jsonl").scores
+    assert all(at for at, _ in read_log(run / "log.jsonl").scores["mood", "accuracy"])
+
+
 def test_what_plugins_did_is_shown_over_time_and_as_averages(tmp_path: Path) -> None:
     section = sections_of(write_run(tmp_path / "run"))["What the plugins did"]
     assert texts(grids(section)["Terms of the loss, means over measured steps"].rows)[1] == ["smart", "0.1", "25 %"]

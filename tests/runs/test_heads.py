@@ -372,7 +372,7 @@ def test_a_damaged_head_of_a_run_is_said_with_the_damage(number: float | None, s
 
 
 def test_what_is_built_on_a_run_begins_where_it_ended(place: Path, tmp_path: Path) -> None:
-    words = ("train", "--data", place / "data", "--steps", 1, "--lr", "1e-2")
+    words = ("train", "--data", place / "data", "--steps", 1, "--lr", "1e-2", "--score-first")
     regkit(*words, "--encoder", place / "encoder", "--output", "one", cwd=tmp_path)
     ran = regkit(*words, "--encoder", "one", "--output", "two", cwd=tmp_path)
     assert ran.status == 0, ran.err

@@ -236,7 +236,7 @@ def test_many_more_combinations_resume_exactly(
     place: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    more = {"seed": seed, "micro_batch_tokens": micro, "save_steps": 2, "patience": 1}
+    more = {"seed": seed, "micro_batch_tokens": micro, "save_steps": 2, "eval_steps": 3, "patience": 1}
     exact(place, tmp_path_factory.mktemp("runs"), plugins, stops, **more)
 
 

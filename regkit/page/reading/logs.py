@@ -31,6 +31,8 @@ class Log:
 
     losses: Series = field(default_factory=_series)  # by task and term
     scores: Series = field(default_factory=_series)  # of dev, by task and metric
+    samples: dict[Any, tuple[float, int]] = field(default_factory=dict)  # before training, by task and metric: score,
+    # and of how many examples
     rates: list[Point] = field(default_factory=list)
     shares: Series = field(default_factory=_series)  # of the gradient, by task and term
     times: Series = field(default_factory=_series)  # shares of a measured step's time, by plugin
@@ -59,12 +61,22 @@ class Log:
         elif "scores" in record:
             for task, scores in record["scores"]["dev"].items():
                 self._all(self.scores, at, {(task, name): value for name, value in scores.items()})
+        elif "sample" in record:
+            self._sample(record)
         elif "skipped" in record:
             at += 1
             self.skipped.append((at, [_suspect(each) for each in record["skipped"]]))
         elif "micro_batch_tokens" in record:
             self.smaller.append((at, int(record["micro_batch_tokens"])))
         self.end = max(self.end, at)
+
+    def _sample(self, record: Mapping[str, Any]) -> None:
+        if len(self.stages) > 1:
+            return  # of a later stage, which does not begin before training
+        for task, scores in record["sample"]["dev"].items():
+            for name, value in scores.items():
+                if math.isfinite(value):
+                    self.samples[task, name] = float(value), int(record["examples"]["dev"][task])
 
     def _update(self, at: float, record: Mapping[str, Any]) -> None:
         self.rates.append((at, float(record["learning_rate"])))

@@ -30,12 +30,19 @@ def _listed(run: Shown) -> list[Block]:
     rows = []
     for (task, name), points in run.log.scores.items():
         (first, before), (_, last) = points[0], points[-1]
-        change = signed(last - before) if len(points) > 1 else ""
-        rows.append(
-            [f"{task} {name}", "" if first else fixed(before), fixed(run.score(task, name)), fixed(last), change]
-        )
+        change = "" if first or len(points) == 1 else signed(last - before)
+        began = _of_sample(run.log, task, name) if first else fixed(before)
+        rows.append([f"{task} {name}", began, fixed(run.score(task, name)), fixed(last), change])
     head = ["score", "before training", "best checkpoint", "last", "change"]
     return [Grid("Scores on dev", head, rows, folded=len(rows) > FOLDED)] if rows else []
+
+
+def _of_sample(log: Log, task: str, name: str) -> str:
+    """Write the score of a sample before training, and of how many examples; nothing if none was taken."""
+    if (task, name) not in log.samples:
+        return ""
+    value, examples = log.samples[task, name]
+    return f"{fixed(value)} (of {examples} examples)"
 
 
 def _chosen(log: Log, is_loss: bool) -> Series:

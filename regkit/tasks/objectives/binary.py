@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regkit.tasks import labels as texts
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives import numbers
+from regkit.tasks.objectives import metrics, numbers
 from regkit.tasks.objectives.checks import check_classes, check_metric
 from regkit.tasks.objectives.objective import Scores, differ
 from regkit.tasks.scores import SCORES, Metric
@@ -71,13 +71,11 @@ class Binary:
         return output
 
     def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
-        from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
-
         truth, guess = labels.numpy(), self.prediction(evidence).numpy()
-        auc = {"auc": float(roc_auc_score(truth, evidence.float().numpy()))} if differ(labels) else {}
+        auc = {"auc": metrics.auc(truth, evidence.float().numpy())} if differ(labels) else {}
         return {
-            "accuracy": float(accuracy_score(truth, guess)),
-            "f1": float(f1_score(truth, guess, zero_division=0.0)),
+            "accuracy": metrics.accuracy(truth, guess),
+            "f1": metrics.f1(truth, guess),
             **auc,
             "loss": float(self.loss(evidence, labels)),
         }

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regkit.tasks import labels as texts
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives import numbers
+from regkit.tasks.objectives import metrics, numbers
 from regkit.tasks.objectives.checks import check_classes, check_metric
 from regkit.tasks.objectives.objective import Scores
 from regkit.tasks.scores import SCORES, Metric
@@ -67,12 +67,10 @@ class Classification:
         return output
 
     def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
-        from sklearn.metrics import accuracy_score, f1_score
-
         truth, guess = labels.numpy(), self.prediction(evidence).numpy()
         return {
-            "accuracy": float(accuracy_score(truth, guess)),
-            "macro_f1": float(f1_score(truth, guess, average="macro", zero_division=0.0)),
+            "accuracy": metrics.accuracy(truth, guess),
+            "macro_f1": metrics.macro_f1(truth, guess),
             "loss": float(self.loss(evidence, labels)),
         }
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regkit.tasks import labels as texts
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives import numbers
+from regkit.tasks.objectives import metrics, numbers
 from regkit.tasks.objectives.checks import check_classes, check_metric, check_weights
 from regkit.tasks.objectives.objective import Scores
 from regkit.tasks.scores import SCORES, Metric
@@ -72,12 +72,10 @@ class Multilabel:
         return output
 
     def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
-        from sklearn.metrics import f1_score
-
         truth, guess = labels.numpy(), self.prediction(evidence).numpy()
         return {
-            "micro_f1": float(f1_score(truth, guess, average="micro", zero_division=0.0)),
-            "macro_f1": float(f1_score(truth, guess, average="macro", zero_division=0.0)),
+            "micro_f1": metrics.f1(truth, guess),
+            "macro_f1": float(np.mean(list(map(metrics.f1, truth.T, guess.T)))),
             **_mean_auc(truth, evidence.float().numpy()),
             "loss": float(self.loss(evidence, labels)),
         }
@@ -117,8 +115,6 @@ def _is_yes_or_no(text: str) -> bool:
 
 def _mean_auc(truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     """Compute the mean AUC of the labels that have both yes and no; nothing if none has."""
-    from sklearn.metrics import roc_auc_score
-
     both = [place for place, column in enumerate(truth.T) if column.min() != column.max()]
-    found = [roc_auc_score(truth[:, place], scores[:, place]) for place in both]
+    found = [metrics.auc(truth[:, place], scores[:, place]) for place in both]
     return {"auc": float(np.mean(found))} if found else {}

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from regkit.tasks import labels as texts
 from regkit.tasks.batch import Batch
-from regkit.tasks.objectives import numbers
+from regkit.tasks.objectives import metrics, numbers
 from regkit.tasks.objectives.checks import check_classes, check_metric
 from regkit.tasks.objectives.objective import Scores, differ
 from regkit.tasks.scores import SCORES, Metric
@@ -93,29 +93,22 @@ class Ordinal:
         return output
 
     def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
-        from sklearn.metrics import accuracy_score, mean_absolute_error
-
         truth, guess = labels.numpy(), self.prediction(evidence).numpy()
         return {
             **(self._agreement(evidence, labels) if differ(labels) else {}),
-            "accuracy": float(accuracy_score(truth, guess)),
-            "mae": float(mean_absolute_error(truth, guess)),
+            "accuracy": metrics.accuracy(truth, guess),
+            "mae": float(np.abs(truth - guess).mean()),
             "loss": float(self.loss(evidence, labels)),
         }
 
     def _agreement(self, evidence: Tensor, labels: Tensor) -> Scores:
         """Compute the quadratic kappa of the predictions, and the rank correlation of the expected classes."""
-        from scipy.stats import spearmanr
-        from sklearn.metrics import cohen_kappa_score
-
         truth, guess = labels.numpy(), self.prediction(evidence).numpy()
         expected = self.above(evidence.double()).sigmoid().sum(-1).numpy()
         constant = np.ptp(expected) == 0  # which correlates with nothing
         return {
-            "quadratic_kappa": float(
-                cohen_kappa_score(truth, guess, labels=range(self.classes), weights="quadratic")
-            ),  # distances are those of the classes, whichever of them occur
-            "spearman": 0.0 if constant else float(spearmanr(truth, expected).statistic),
+            "quadratic_kappa": metrics.quadratic_kappa(truth, guess),
+            "spearman": 0.0 if constant else metrics.spearman(truth, expected),
         }
 
     def label(self, text: str) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from regkit.tasks.batch import Batch
 from regkit.tasks.labels import number
+from regkit.tasks.objectives import metrics
 from regkit.tasks.objectives.checks import check_metric
 from regkit.tasks.objectives.numbers import same_shape, wide
 from regkit.tasks.objectives.objective import Scores, differ
@@ -66,8 +67,6 @@ class Regression:
         return output
 
     def metrics(self, evidence: Tensor, labels: Tensor) -> Scores:
-        from scipy.stats import pearsonr, spearmanr
-
         truth, guess = labels.double().numpy(), evidence.double().numpy()
         loss = float(self.loss(evidence, labels))
         if not differ(labels):
@@ -75,8 +74,8 @@ class Regression:
         if np.ptp(guess) == 0:  # a constant prediction correlates with nothing
             return {"pearson": 0.0, "spearman": 0.0, "loss": loss}
         return {
-            "pearson": float(pearsonr(truth, guess).statistic),
-            "spearman": float(spearmanr(truth, guess).statistic),
+            "pearson": metrics.pearson(truth, guess),
+            "spearman": metrics.spearman(truth, guess),
             "loss": loss,
         }
 
