@@ -42,9 +42,8 @@ class Evaluator:
         """
         examples, device = task.splits[split], next(model.parameters()).device
         rows = np.arange(len(examples)) if rows is None else rows
-        ordered = rows[
-            np.argsort(examples.lengths()[rows], kind="stable")
-        ].tolist()  # texts of like length together: less padding
+        by_length = np.argsort(examples.lengths()[rows], kind="stable")  # texts of like length together: less padding
+        ordered = rows[by_length].tolist()
         parts = self.fit.cut(ordered, examples, MOST_LOGITS // task.objective.width)  # as if every token were predicted
         found = None
         with self.processes.all_or_none(), mode(model, training=False), autocast(device, self.precision):
