@@ -79,6 +79,15 @@ def test_a_profiled_update_is_the_one_that_would_have_been_made(place: Path) -> 
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
+def test_what_a_plugin_runs_in_the_model_is_the_plugins(place: Path) -> None:
+    parts = Parts(experiment(place).composition, torch.device("cpu"), 1, None)
+    parts.enter("hooks")
+    with parts.on("smart"):
+        parts.enter("attention")
+        assert parts.owners == ["hooks", "smart"]
+    assert parts.owners == ["hooks"]
+
+
 def test_memory_is_charged_to_the_part_that_makes_the_tensors(place: Path) -> None:
     parts = Parts(experiment(place).composition, torch.device("cpu"), 1, None)
     parts.done = parts.timed.stop
