@@ -105,7 +105,9 @@ class Recorder:
         self._begin()
         self._tell_micro_batches()
         self.sink.log({"stage": stage.name, "step": 0, "sample": {"dev": scores}, "examples": {"dev": examples}})
-        self.say(f"{stage.name}, before training: a sample of dev, for 2 % of training; --score-first scores all")
+        self.say(
+            f"{stage.name}, before training: a sample of dev, for at most 2 % of training; --score-first scores all"
+        )
         for task in self.trainer.tasks:
             if task.name in scores:
                 shown = ", ".join(f"{name} {value:.3f}" for name, value in scores[task.name].items())

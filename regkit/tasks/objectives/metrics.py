@@ -1,6 +1,6 @@
 """Metrics: compute scores from predictions and labels.
 
-A dozen lines of NumPy stand for functions of scikit-learn and SciPy: importing those takes two seconds, which every run
+A dozen lines of NumPy stand for functions of scikit-learn and SciPy: importing those takes over a second, which every run
 would pay at its first score. The tests compare each with theirs.
 """
 
