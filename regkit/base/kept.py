@@ -90,7 +90,7 @@ def _check_unchanged(states: dict[Path, tuple[int, ...]]) -> None:
     """Raise DataError if a file has changed since its key was computed."""
     for path, state in states.items():
         if not path.exists() or _state(path) != state:
-            raise DataError(f"{path} was changed while it was read; what was read of it is not kept.")
+            raise DataError(f"{path} was changed while it was read; begin again when nothing writes to it any more.")
 
 
 def _existing(place: Path, read: Callable[[Path], Found], say: Say | None = None) -> Found | None:

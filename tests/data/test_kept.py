@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import resource
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,34 @@ def test_a_table_that_changes_while_it_is_read_is_refused(
     with pytest.raises(DataError, match=r"train\.csv was changed while it was read"):
         read(spec, tokenizer)
     assert not folders(cache)
+
+
+def test_of_two_runs_that_begin_at_once_one_reads_and_the_other_waits_and_says_so(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, prepare, begun, go_on = spec_of(tmp_path, **ONE), load.prepare, threading.Event(), threading.Event()
+    calls, found = list[int](), list[dict[str, Any]]()
+
+    def slow(*given: Any) -> Any:
+        calls.append(1)
+        begun.set()
+        assert go_on.wait(20)
+        return prepare(*given)
+
+    monkeypatch.setattr(load, "prepare", slow)
+    both = [threading.Thread(target=lambda: found.append(everything(read(spec, tokenizer)))) for _ in range(2)]
+    both[0].start()
+    assert begun.wait(20)
+    both[1].start()
+    said = ""
+    while "Waiting" not in said and both[1].is_alive():
+        said += capsys.readouterr().err
+    go_on.set()
+    for thread in both:
+        thread.join(20)
+    assert said == f"Waiting for another run, which is building the cache of {tmp_path / 'train.csv'}.\n"
+    assert found[0] == found[1]
+    assert len(calls) == 1
 
 
 def test_an_error_is_said_again_the_second_time(tmp_path: Path, cache: Path, tokenizer: Tokenizer) -> None:
