@@ -24,6 +24,7 @@ from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.names import Split
 
 TABLES = "tables"  # the folder in the cache
+BEGIN = 4096  # bytes
 FREE = {"batch_size", "optional", "pooling"}  # what is declared of a task, and changes none of its examples
 CODE = (
     "base/**/*.py",
@@ -64,12 +65,14 @@ def find_kept(
 
 
 def _files(spec: TaskSpec, split: Split) -> list[Path] | None:
-    """List the files of a split; None if it is not made of files, or if one of them cannot be read."""
+    """List the files of a split; None if it is not made of files, or one cannot be read, or begins with nothing."""
     try:
         found = spec.files(split)
         for path in found or ():
             check_plain(path)
-            path.open("rb").close()
+            with path.open("rb") as file:
+                if not file.read(BEGIN).strip(b"\0"):  # a hole in a file can be larger than any disk
+                    return None
     except (DataError, OSError, ValueError):
         return None  # whoever reads it will say what is wrong
     return found

@@ -132,7 +132,8 @@ def compose(
     manager.add_hookspecs(Hooks)
     manager.register(defaults, "defaults")
     stopwatch, watch = Stopwatch(streams.device), Watch(streams, plugins)
-    found = Composition(manager, plugins, stopwatch, watch, Teachers(watch, stopwatch))
+    teachers = Teachers(watch, stopwatch, lambda name: found.attached[name].acts_now("before_step"))
+    found = Composition(manager, plugins, stopwatch, watch, teachers)
     found.observe(found.watch)
     found.observe(found.teachers)
     for name, plugin in plugins.items():

@@ -1,6 +1,6 @@
 """Teachers: notice models and modules that plugins hold, and gradients that gather there for nothing."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -24,6 +24,9 @@ class Teachers:
 
     watch: Watch
     stopwatch: Stopwatch  # knows which plugin is at work
+    acts: Callable[
+        [str], bool
+    ]  # whether a plugin acts in this stage; else what it holds has gradients of an earlier one
     found: dict[tuple[str, str], bool] = field(default_factory=dict)  # by plugin and place: whether gradients gather
     asked: dict[str, nn.Module] = field(default_factory=dict)  # the last one that each plugin gave to `predict`
 
@@ -44,7 +47,7 @@ class Teachers:
             return
         trained = {id(each) for group in optimizer.param_groups for each in group["params"]}
         trained |= {id(each) for each in model.parameters()}
-        for plugin in self.watch.plugins:
+        for plugin in filter(self.acts, self.watch.plugins):
             for place, teacher in self._models(plugin):
                 own = [each for each in teacher.parameters() if id(each) not in trained]
                 if not own:

@@ -53,7 +53,16 @@ def test_a_search_ends_with_a_config_to_train_with_and_the_same_command_goes_on(
     best = Settings.read(folder / "best.toml")
     assert best.model_copy(update={"learning_rate": 5e-5, "plugins": {}}) == Settings.read(
         folder / "runs" / "default-0" / "config.toml"
-    ).model_copy(update={"learning_rate": 5e-5, "plugins": {}, "labels": {}, "pooling": None, "group": None})
+    ).model_copy(
+        update={
+            "learning_rate": 5e-5,
+            "plugins": {},
+            "labels": {},
+            "pooling": None,
+            "group": None,
+            "micro_batch_tokens": None,
+        }
+    )
     trained = regkit("train", folder / "best.toml", "--dry-run", cwd=place)
     assert trained.status == 0, trained.err
     changed = regkit(*command, "--space", "dropout", "--trials", 3, cwd=place)

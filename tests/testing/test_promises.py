@@ -153,7 +153,8 @@ def decides(name: str) -> frozenset[str]:
 def apart(names: tuple[str, ...]) -> bool:
     """Whether these may be in one run: no hook is decided by two of them, and none forbids what another needs."""
     clash = any(decides(one) & decides(other) for one, other in combinations(names, 2))
-    return not clash and not ("freeze" in names and NO_FROZEN.intersection(names))
+    frozen = ("freeze" in names and NO_FROZEN.intersection(names)) or {"lora", "reinit_top"} <= set(names)
+    return not clash and not frozen
 
 
 @pytest.mark.parametrize("promise", OF_A_STEP)
