@@ -7,7 +7,8 @@ from regkit.base.lazy import lazily
 if TYPE_CHECKING:
     from regkit.base.bounds import Count, NonNegative, Positive, Share, Tuned
     from regkit.base.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
-    from regkit.base.kept import build_once, cache_root, digest_of
+    from regkit.base.files import digest_of
+    from regkit.base.kept import build_once, cache_root
     from regkit.base.randomness import Streams, derive
     from regkit.hooks.following import Bookmark, check_library, check_server, numbers
     from regkit.hooks.selection import check_tasks
@@ -44,7 +45,8 @@ else:  # the same names, each imported when it is first used: a test compares
             "regkit.base.errors": [
                 "ConfigError", "DataError", "EncoderError", "PluginError", "RegkitError", "RunError", "nearest",
             ],
-            "regkit.base.kept": ["build_once", "cache_root", "digest_of"],
+            "regkit.base.files": ["digest_of"],
+            "regkit.base.kept": ["build_once", "cache_root"],
             "regkit.base.randomness": ["Streams", "derive"],
             "regkit.hooks.following": ["Bookmark", "check_library", "check_server", "numbers"],
             "regkit.hooks.selection": ["check_tasks"],

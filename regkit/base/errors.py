@@ -44,7 +44,7 @@ class PluginError(RegkitError):
 
 
 class MisuseError(PluginError):
-    """Report a plugin whose writer has broken the contract: no run can use it, whatever its tasks and options."""
+    """Report a plugin that breaks the contract: no run can use it, whatever its tasks and options."""
 
 
 class RunError(RegkitError):

@@ -5,7 +5,6 @@ So a folder that bears its name is complete. A second builder waits and uses the
 has a free lock, and the next builder removes it.
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from regkit.base.errors import DataError
+from regkit.base.files import flush
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -54,7 +54,7 @@ def build_once(
     say: Say,
     sync: bool = True,
 ) -> Found:
-    """Read a folder below `root`; write it first if it is not there, or if `read` raises DataError: it is damaged.
+    """Read a folder below `root`; write it first if it is missing, or damaged: `read` raises DataError.
 
     `key` hashes all that the folder depends on, and becomes its name. `files` are those that it is made of, and `name` is
     what messages call it. Without `sync` nothing waits for the disk, so `read` has to check every byte. Raises UnkeptError
@@ -72,12 +72,6 @@ def build_once(
             write(folder)
             _check_unchanged(states)
     return read(place)
-
-
-def digest_of(path: Path) -> str:
-    """Hash the content of a file by SHA-256, at some 500 MB a second. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _state(path: Path) -> tuple[int, ...]:
@@ -156,23 +150,12 @@ def _finished(place: Path, sync: bool) -> Iterator[Path]:
     try:
         yield folder
         if sync:
-            _sync(folder)
+            flush(folder)
         folder.rename(place)
         if sync:
-            _sync(place.parent)
+            flush(place.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # it no longer exists after the rename
-
-
-def _sync(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    if os.name == "nt":
-        return  # a folder cannot be opened there
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def kept_below(root: Path) -> dict[Path, int]:

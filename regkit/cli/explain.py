@@ -3,17 +3,17 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from regkit.cli.few_updates import Updates, train_until_enough
 from regkit.cli.plan import code_run
 from regkit.cli.terminal import Terminal, print_lines
 from regkit.cli.trace import Call, Trace, answerers
 from regkit.cli.trial import steps
 from regkit.hooks.compose import Composition
 from regkit.hooks.draws import Draws
-from regkit.hooks.spec import Hooks, hookimpl
+from regkit.hooks.spec import Hooks
 from regkit.runs.experiment import Experiment
 from regkit.runs.settings import Settings
 from regkit.runs.trial import try_stages
-from regkit.training.loop import Trainer
 
 AROUND = (
     "choose_tasks",
@@ -70,33 +70,22 @@ def _states(composition: Composition) -> Iterator[str]:
             yield f"{name}: {found}"
 
 
-class EnoughError(Exception):
-    """Report that the last step to trace is done."""
-
-
-class Steps:
+class Steps(Updates):
     """An observer that gathers the calls of each step, and ends training after the last."""
 
     def __init__(self, watched: Trace, most: int) -> None:
-        self.watched, self.most = watched, most
+        super().__init__(most)
+        self.watched = watched
         self.done: list[Sequence[Call]] = []
         self.begun = 0  # calls before the present step
 
-    @hookimpl(trylast=True)
-    def after_step(self) -> None:
-        self._end()
-
-    @hookimpl(trylast=True)
-    def skipped(self) -> None:
-        self._end()
-
-    def _end(self) -> None:
+    def ended(self) -> None:
+        """Keep the calls of a step. Raises EnoughError after the last."""
         now = self.watched.open[-1]
         now.seconds = self.watched.now() - now.began  # of the call that this is inside of
         self.done.append(self.watched.calls[self.begun :])
         self.begun = len(self.watched.calls)
-        if len(self.done) == self.most:
-            raise EnoughError
+        super().ended()
 
 
 def trace(experiment: Experiment, most: int) -> list[str]:
@@ -105,16 +94,10 @@ def trace(experiment: Experiment, most: int) -> list[str]:
     watched = Trace(experiment.composition, trainer.streams)
     ran = Steps(watched, most)
     experiment.composition.observe(ran)
-    with watched.watching(), suppress(EnoughError):
-        _unscored(trainer).train()
+    with watched.watching():
+        train_until_enough(trainer)
     lines = []
     for number, calls in enumerate(ran.done):
         lines += [f"step {number}" + (", and what comes before it" if number == 0 else "")]
         lines += [f"  {call}" for call in calls if call.who.inside]
     return lines
-
-
-def _unscored(trainer: Trainer) -> Trainer:
-    """Skip the scores before the first step, which would take longer than the steps."""
-    trainer.state.position.evaluated = trainer.state.position.step
-    return trainer

@@ -12,11 +12,10 @@ from torch.profiler import profile as torch_profile
 from torch.profiler import record_function
 
 from regkit.base.errors import ConfigError, EncoderError
-from regkit.cli.explain import EnoughError
+from regkit.cli.few_updates import Updates, train_until_enough
 from regkit.cli.plan import code_run
 from regkit.cli.terminal import Terminal, print_lines
 from regkit.hooks.compose import Composition
-from regkit.hooks.spec import hookimpl
 from regkit.hooks.stopwatch import Stopwatch
 from regkit.runs.experiment import Experiment
 from regkit.runs.settings import Settings
@@ -32,7 +31,7 @@ ENDS = ("after_step", "skipped")  # the hooks that end an update
 
 
 def profile(settings: Settings, updates: int, trace: Path | None) -> None:
-    """Train a few updates, and print what each part of them takes; write a trace for a viewer. Nothing is saved."""
+    """Train a few updates, and print what each part of them takes; write a trace. Nothing is saved."""
     if trace and (trace.is_dir() or not trace.absolute().parent.is_dir()):
         raise ConfigError(f"{trace} cannot be written: --trace takes a file in a folder that is there.")
     console = Terminal()
@@ -47,10 +46,9 @@ def profiled(experiment: Experiment, updates: int, trace: Path | None = None) ->
     """Measure some updates, and write a line for each part. Raises ConfigError if the run is too short."""
     trainer, needed = experiment.trainer, WARM_UP + updates + 1 + bool(trace)
     parts = Parts(experiment.composition, trainer.streams.device, updates, trace)
-    experiment.composition.observe(Enough(needed))
-    trainer.state.position.evaluated = trainer.state.position.step  # scores would take longer than the updates
-    with parts.watching(trainer.model.encoder), suppress(EnoughError):
-        trainer.train()
+    experiment.composition.observe(Updates(needed))
+    with parts.watching(trainer.model.encoder):
+        train_until_enough(trainer)
     if parts.done < needed:
         raise ConfigError(f"the run has {parts.done} updates, and a profile of {updates} needs {needed}; raise steps.")
     return table(parts.seconds, parts.peaks, updates)
@@ -70,26 +68,6 @@ def table(seconds: Mapping[str, float], peaks: Mapping[str, int], updates: int) 
         *lines,
         "tensors are those made in an update that are alive at once: not weights, nor the optimizer's state",
     ]
-
-
-class Enough:
-    """An observer that ends training after so many updates."""
-
-    def __init__(self, updates: int) -> None:
-        self.left = updates
-
-    @hookimpl(trylast=True)
-    def after_step(self) -> None:
-        self._count()
-
-    @hookimpl(trylast=True)
-    def skipped(self) -> None:
-        self._count()
-
-    def _count(self) -> None:
-        self.left -= 1
-        if not self.left:
-            raise EnoughError
 
 
 class Parts(Stopwatch):
@@ -129,7 +107,7 @@ class Parts(Stopwatch):
                     each.stopwatch = before
 
     def _follow(self, undo: ExitStack, module: nn.Module, part: str) -> None:
-        """Charge the time in a module to a part. Functions, not methods: a plugin's copy of the module keeps them."""
+        """Charge the time in a module to a part. By functions: a plugin's copy of the module keeps them."""
 
         def enter(*_: object) -> None:
             self.outer.append(self.owners[0])
@@ -195,7 +173,7 @@ class Parts(Stopwatch):
 
 
 def modules(encoder: Any) -> Iterator[tuple[nn.Module, str]]:
-    """Find the modules whose work has a name: attention, and the layers, of which the rest is feed-forward."""
+    """Find the modules whose work has a name: attention, and layers, whose rest is feed-forward."""
     with suppress(EncoderError):  # it has no list of layers
         for layer in encoder.layers:
             yield layer, "feed-forward"

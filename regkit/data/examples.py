@@ -1,4 +1,4 @@
-"""Examples: check the rows of a split and write them as token ids and labels, into files or into memory, block by block."""
+"""Examples: check the rows of a split, and write them as token ids and labels, block by block."""
 
 import json
 from collections.abc import Iterator, Sequence

@@ -34,7 +34,7 @@ def hold_out(share: float, classes: Iterable[str], groups: Iterable[Hashable]) -
 
 
 def _read(classes: Iterable[str], groups: Iterable[Hashable]) -> tuple[Counter[str], Hashed]:
-    """Count the rows of each class, and hash the group of each row, with the class's place in the counts and the row."""
+    """Count the rows of each class, and hash each row's group, with its class's place and its row."""
     counts: Counter[str] = Counter()
     places: dict[str, int] = {}
 

@@ -1,4 +1,4 @@
-"""Kept: find the examples of a task as they were once read and tokenized, so that the next run need not.
+"""Kept: find a task's examples as they were once read and tokenized, so that no run does it again.
 
 They are in a folder of the cache, `tables`, under a key of all that they depend on: the content of the files, what is
 declared of the task, the tokenizer, and the code that reads and tokenizes. An array that is found is checked by its hash.
@@ -15,8 +15,8 @@ from pathlib import Path
 import tokenizers
 
 from regkit.base.errors import DataError
-from regkit.base.files import check_plain
-from regkit.base.kept import KEY, UnkeptError, build_once, cache_root, digest_of
+from regkit.base.files import check_plain, digest_of
+from regkit.base.kept import KEY, UnkeptError, build_once, cache_root
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.examples import Way
 from regkit.data.saved import Found, open_found, save_found
@@ -65,7 +65,7 @@ def find_kept(
 
 
 def _files(spec: TaskSpec, split: Split) -> list[Path] | None:
-    """List the files of a split; None if it is not made of files, or one cannot be read, or begins with nothing."""
+    """List the files of a split; None if it has none, or one cannot be read, or begins with nothing."""
     try:
         found = spec.files(split)
         for path in found or ():

@@ -62,7 +62,7 @@ def read_task(
     splits: Iterable[Split] = SPLITS,
     keep_texts: bool = False,
 ) -> Whole:
-    """Read, check and tokenize all examples of a task's splits, or find them as they were kept. Raises DataError."""
+    """Read, check and tokenize the examples of a task's splits, or find them kept. Raises DataError."""
     wanted, way = list(splits), Way(tokenizer, longest, keep_texts)
     found = find_kept(spec, needed(spec, wanted), wanted, way, partial(_read, spec, wanted, way))
     spec = found.spec

@@ -15,7 +15,7 @@ RECORD = struct.Struct("=16sqq")  # the hash, and two numbers
 
 
 class Hashed:
-    """Things by their hashes, each with two numbers. They are read in parts, those that are alike in one of them."""
+    """Things by their hashes, each with two numbers; read in parts, those that are alike in one."""
 
     def __init__(self, things: Iterable[tuple[Hashable, int, int]]) -> None:
         parts = [Growing(spill=SPILL) for _ in range(PARTS)]
@@ -55,7 +55,7 @@ class Hashed:
 
 
 def hash_of(thing: Hashable) -> bytes:
-    """Hash a thing by what Python writes for it, to 128 bits: in a billion things, no two would be taken for one."""
+    """Hash what Python writes for a thing, to 128 bits: in a billion things, no two are taken for one."""
     return hashlib.blake2b(repr(thing).encode("utf8", "backslashreplace"), digest_size=16).digest()
 
 

@@ -49,7 +49,7 @@ def save_found(folder: Path, found: Found) -> None:
 
 
 def open_found(folder: Path, spec: TaskSpec) -> Found:
-    """Map the arrays of a folder, for a task that is declared so. Raises DataError if one of them is damaged."""
+    """Map the arrays of a folder, for a task that is declared so. Raises DataError for a damaged one."""
     try:
         header = read_json(folder / HEADER, MOST)
         if header.pop("checksum") != _checksum(header):

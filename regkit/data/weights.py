@@ -1,4 +1,4 @@
-"""Weights: count what an example takes of memory in tokens, with the squares of lengths that attention keeps."""
+"""Weights: count an example's memory in tokens, with the squares of lengths that attention keeps."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from regkit.tasks.task import Dataset, Examples
 
 
 def weigh(lengths: np.ndarray, square: float = 0.0) -> np.ndarray:
-    """Count the tokens that examples take of memory: from lengths, `[examples, sides]`, to `[examples]`, four bytes each.
+    """Count the memory of examples in tokens: from lengths, `[examples, sides]`, to `[examples]`.
 
     A sequence of n tokens counts as `n + square * n**2`, see `model.squares.square`. Attention pads both texts of a pair that
     are read apart to the longer one.

@@ -144,7 +144,7 @@ def _detached(term: Tensor) -> bool:
 
 
 def check_gradient(owner: str, hook: str, answer: Any, sources: Iterable[object]) -> None:
-    """Raise MisuseError if an answer of the forward pass has lost the gradient that one of its sources has."""
+    """Raise MisuseError if an answer of the forward pass has lost the gradient of its sources."""
     if hook not in FORWARD or not torch.is_grad_enabled() or answer.requires_grad:
         return
     if any(isinstance(source, Tensor) and source.requires_grad for source in sources):

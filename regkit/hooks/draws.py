@@ -36,7 +36,7 @@ class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def own_draws() -> Iterator[dict[str, None]]:
-    """Collect the functions that draw from the random stream of now; passes made inside have other streams."""
+    """Collect the functions that draw from the present random stream; passes inside have others."""
     found: dict[str, None] = {}
     stream = torch.initial_seed()
 

@@ -121,7 +121,7 @@ class _Loader(ExecutionLoader):
 
 
 def loaded_files() -> list[PluginFile]:
-    """List the files whose code this process has run: another one runs it before it unpickles a plugin of theirs."""
+    """List the files whose code this process has run, for another one that unpickles their plugins."""
     loaders = (getattr(module, "__loader__", None) for module in list(sys.modules.values()))
     return [loader.file for loader in loaders if isinstance(loader, _Loader)]
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from regkit.base.errors import PluginError, RegkitError, RunError
-from regkit.base.files import load_tensors, read_json
+from regkit.base.files import flush, load_tensors, read_json
 from regkit.model import MultitaskModel, save_encoder
 from regkit.model.built import is_plain, merge, plain_state
 from regkit.model.classifiers import OURS
@@ -25,7 +25,7 @@ from regkit.model.encoders import check_whole
 from regkit.model.pooling import made_for
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import packing
-from regkit.runs.manifest import flush, seal
+from regkit.runs.manifest import seal
 from regkit.tasks.names import ENTRY, HIDDEN, PLUGINS
 from regkit.training.state import State
 

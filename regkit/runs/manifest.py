@@ -3,14 +3,12 @@
 manifest.json has the size and the SHA-256 of every other file of the folder. None of it needs torch.
 """
 
-import hashlib
 import json
-import os
 import re
 import shutil
 from pathlib import Path
 
-from regkit.base.files import read_json, write
+from regkit.base.files import digest_of, flush, read_json, write
 
 MANIFEST = "manifest.json"
 STATE = ("training.json", "training.safetensors")  # what training needs to go on, and nothing else does
@@ -19,7 +17,7 @@ NEEDED = ("config.json", "model.safetensors", "tokenizer.json")  # of every chec
 
 def seal(folder: Path, position: object) -> None:
     """Write the manifest of a folder whose files are all there, and flush everything to the disk."""
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": digest(path)} for path in folder.iterdir()}
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": digest_of(path)} for path in folder.iterdir()}
     (folder / MANIFEST).write_text(json.dumps({"position": position, "files": files}, indent=2), encoding="utf8")
     for file in folder.iterdir():
         flush(file)
@@ -41,7 +39,7 @@ def damage(folder: Path) -> str:
             return f"{name} is missing"
         if present[name].stat().st_size != size:
             return f"{name} has {present[name].stat().st_size} bytes instead of {size}"
-        if digest(present[name]) != expected:
+        if digest_of(present[name]) != expected:
             return f"{name} is not what was written"
     return next((f"{MANIFEST} does not have {name}" for name in NEEDED if name not in wanted), "")
 
@@ -80,18 +78,3 @@ def order(folder: Path) -> tuple[int, int, int]:
         return int(position["stage"]), int(position["step"]), int(position["evaluated"])
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 2**63, 0, 0
-
-
-def digest(path: Path) -> str:
-    """Compute the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def flush(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -40,7 +40,7 @@ def _failure(factory: Factory, task: Task) -> str:
 
 
 def refusal(factory: Factory, tasks: Sequence[Task]) -> str:
-    """Return the sentence by which a run on these tasks is refused before it begins; nothing if it would begin.
+    """Return the sentence that refuses a run on these tasks before it begins; nothing if none does.
 
     Raises AssertionError if a hook fails in place of refusing, or the plugin breaks the contract.
     """

@@ -1,4 +1,4 @@
-"""Sample: choose the dev examples that are scored before the first update, at a small share of the run's cost."""
+"""Sample: choose the dev examples scored before the first update, at a small share of the cost."""
 
 from collections.abc import Mapping, Sequence
 

@@ -40,7 +40,7 @@ class Position:
     square: float | None = None  # tokens that the square of a text's length counts as; known from the first stage on
 
     def needs_scores(self, length: Length, every: int | None = None) -> bool:
-        """Whether the stage or an epoch, or so many updates, end here, and the dev splits have not been scored yet."""
+        """Whether the stage, an epoch or so many updates end here, and dev has not been scored yet."""
         return self.evaluated != self.step and (self.step >= length.total or self.step % (every or length.epoch) == 0)
 
     def is_at_the_end(self, length: Length) -> bool:

@@ -17,7 +17,7 @@ import pyarrow.parquet
 import torch
 from safetensors.torch import load_file, save_file
 
-from regkit.runs.manifest import digest
+from regkit.base.files import digest_of
 from tests.helpers import TASKS, VOCABULARY
 from tests.runs.test_resume import forge
 
@@ -78,7 +78,7 @@ def sign(folder: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf8"))
     for name, entry in manifest["files"].items():
         if (folder / name).is_file():
-            entry |= {"bytes": (folder / name).stat().st_size, "sha256": digest(folder / name)}
+            entry |= {"bytes": (folder / name).stat().st_size, "sha256": digest_of(folder / name)}
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf8")
 
 

@@ -29,14 +29,14 @@ from regkit import (
     hookimpl,
     load_encoder,
 )
-from regkit.base.files import follow
+from regkit.base.files import digest_of, follow
 from regkit.cli.app import main
 from regkit.hooks import catalog
 from regkit.model.built import merge
 from regkit.runs import checkpoint, resume
 from regkit.runs.average import average
 from regkit.runs.export.source import Source
-from regkit.runs.manifest import digest, seal
+from regkit.runs.manifest import seal
 from regkit.runs.resumable import newest
 from regkit.testing import tiny_tasks, tiny_trainer
 from regkit.testing.tiny import tiny_tokenizer
@@ -188,7 +188,7 @@ def copied(place: Path, name: str, folder: Path, change: Callable[[dict[str, Any
 
 def tensors(folder: Path) -> dict[str, str]:
     """The digest of every tensor file of a run's newest checkpoint."""
-    return {file.name: digest(file) for file in sorted(follow(folder / "last").glob("*.safetensors"))}
+    return {file.name: digest_of(file) for file in sorted(follow(folder / "last").glob("*.safetensors"))}
 
 
 def answers(model: library.Trained) -> dict[str, list[Any]]:

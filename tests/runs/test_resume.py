@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from regkit import Experiment, Settings, hookimpl
 from regkit.base.errors import RunError, StoppedError
+from regkit.base.files import digest_of
 from regkit.runs import checkpoint, folders, packing, resume
 from regkit.runs.interrupts import Interrupts
-from regkit.runs.manifest import digest
 from regkit.runs.recorder import Recorder
 from regkit.runs.resumable import newest
 from regkit.runs.sinks import FolderSink
@@ -513,7 +513,7 @@ def forge(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def sign(last: Path) -> None:
     manifest = json.loads((last / "manifest.json").read_text())
     for name, entry in manifest["files"].items():
-        entry |= {"bytes": (last / name).stat().st_size, "sha256": digest(last / name)}
+        entry |= {"bytes": (last / name).stat().st_size, "sha256": digest_of(last / name)}
     (last / "manifest.json").write_text(json.dumps(manifest))
 
 

@@ -166,7 +166,7 @@ def edited(run: Path, place: Path, change: Callable[[dict[str, object]], None]) 
     change(config["regkit"])
     (folder / "config.json").write_text(json.dumps(config))
     manifest = json.loads((folder / "manifest.json").read_text())
-    digest = manifests.digest(folder / "config.json")
+    digest = manifests.digest_of(folder / "config.json")
     manifest["files"]["config.json"] = {"bytes": (folder / "config.json").stat().st_size, "sha256": digest}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder

@@ -101,7 +101,7 @@ def profile(
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Say where the time and the memory of an update go: parts of the model, plugins, optimizer; save nothing."""
+    """Say where the time and the memory of an update go, by parts and plugins; save nothing."""
     chosen = gather(config, settings, read_plugins(plugin))
     check(chosen, begins=True)
 

@@ -1,4 +1,4 @@
-"""Flat: arrays that are written end to end, in memory while they are small, and else in a file that is mapped.
+"""Flat: arrays written end to end, in memory while they are small, else in a file that is mapped.
 
 A row of a table takes half a kilobyte as objects of Python, and its own bytes here. The system reads what is mapped when it
 is needed, and forgets it when memory is scarce. numpy is not needed, so looking into a file does not wait for it.
@@ -41,7 +41,7 @@ class Flat:
         return Flat, (bytearray(self.content),)
 
     def read(self, start: int, stop: int) -> bytes:
-        """Copy a part. Now and then the pages that were read are forgotten, so that they do not fill the memory."""
+        """Copy a part. Now and then, pages that were read are forgotten, lest they fill the memory."""
         found = bytes(self.content[start:stop])
         self._read += len(found)
         if self._read > FORGET:
@@ -49,7 +49,7 @@ class Flat:
         return found
 
     def forget(self) -> None:
-        """Let go of the pages that were read. What was written to them is lost: it is for arrays that are only read."""
+        """Let go of the pages that were read. For arrays that are only read: what was written is lost."""
         self._read = 0
         if isinstance(self.content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             self.content.madvise(mmap.MADV_DONTNEED)
@@ -106,7 +106,7 @@ class Growing:
 
 
 def _roomy() -> str:
-    """Find the disk for files without a name: that of the cache, where it can be written, because /tmp may be memory."""
+    """Find the disk for files without a name: that of the cache if it can be, as /tmp may be memory."""
     with suppress(UnkeptError):
         if (root := cache_root()).is_dir() and os.access(root, os.W_OK | os.X_OK):
             return str(root)

@@ -18,7 +18,7 @@ Source = TypeVar("Source")
 
 
 class Held(Sequence[Item], Generic[Item]):
-    """A sequence of which each item is made when it is asked for; `places` are those that were chosen of the whole."""
+    """A sequence whose items are made when they are asked for; `places` are those chosen of the whole."""
 
     def __init__(self, whole: int, places: Sequence[int] | None = None) -> None:
         self.whole = whole

@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from regkit.base.files import digest_of
 from regkit.runs.experiment import Experiment
-from regkit.runs.manifest import digest
 from regkit.tasks.task import Examples
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -33,7 +33,7 @@ def _key(name: str, way: str) -> str:
 
 def _of_weights(folder: Path) -> str:
     files = sorted(path for pattern in WEIGHTS for path in folder.glob(pattern))
-    return hashlib.sha256("".join(map(digest, files)).encode()).hexdigest()
+    return hashlib.sha256("".join(map(digest_of, files)).encode()).hexdigest()
 
 
 def changed(earlier: dict[str, str], now: dict[str, str]) -> str:

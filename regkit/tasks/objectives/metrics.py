@@ -38,7 +38,7 @@ def spearman(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def auc(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Compute how probably a yes scores above a no (Hanley & McNeil, 1982), both `[examples]`; ties count half."""
+    """Compute how probably a yes scores above a no, ties half (Hanley & McNeil, 1982): `[examples]`."""
     yes = int(truth.sum())
     above = ranks(scores)[truth == 1].sum() - yes * (yes + 1) / 2  # pairs in which the yes is above
     return float(above / (yes * (len(truth) - yes)))
