@@ -20,7 +20,9 @@ from regkit import (
     MultitaskModel,
     NonNegative,
     Ordinal,
+    PluginError,
     Positive,
+    Stage,
     Task,
     Tuned,
     check_tasks,
@@ -41,8 +43,12 @@ class SupCon:
     whole_batches: ClassVar[bool] = True
 
     @hookimpl
-    def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
+    def prepare(self, model: MultitaskModel, stage: Stage, tasks: Sequence[Task]) -> None:
         check_tasks("supcon", self.tasks, tasks, model, _has_one_vector_and_class)
+        if self.weight and stage.trainable == "heads":
+            raise PluginError(
+                "'supcon' moves the vectors of texts, but the encoder is frozen; leave one of the two plugins out."
+            )
 
     @hookimpl
     def extra_losses(self, task: Task, batch: Batch, vectors: Tensor) -> Mapping[str, Tensor]:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from regkit_plugins.freeze import Freeze
 from regkit_plugins.supcon import SupCon, contrast
 from torch import Tensor
 from torch.nn import functional as F
@@ -83,6 +84,12 @@ def test_tasks_without_a_class_and_a_vector_for_each_example_are_refused_by_name
     assert f"'supcon' is not for task '{name}'" in str(caught.value)
     assert str(caught.value).endswith("Name those it is for: supcon:tasks=classes.")
     assert ("whose pairs are read apart" in str(caught.value)) == (name in ("features", "ranks"))
+
+
+def test_a_frozen_encoder_whose_vectors_do_not_move_is_refused() -> None:
+    trainer = tiny_trainer({"supcon": SupCon(), "freeze": Freeze()}, tasks=[TASKS["classes"]])
+    with pytest.raises(PluginError, match=r"'supcon' moves the vectors of texts, but the encoder is frozen; leave one"):
+        trainer.train()
 
 
 def test_equal_vectors_give_the_logarithm_of_the_number_of_others() -> None:

@@ -79,7 +79,7 @@ IDLE = ["aligned_mtl", "nash_mtl"]  # in steps of one task they do nothing, as t
 NO_COSINE = {"freeze", "r4f"}
 
 # They look at gradients of the encoder, or change its layers, and refuse a frozen one.
-NO_FROZEN = {*SURGERY, "reinit_top", "layerwise_lr", "child_tuning", "lora"}
+NO_FROZEN = {*SURGERY, "reinit_top", "layerwise_lr", "child_tuning", "lora", "supcon"}
 
 
 def factory(*names: str) -> Factory:
