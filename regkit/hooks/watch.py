@@ -31,7 +31,7 @@ class Watch:
 
     streams: Streams
     plugins: Mapping[str, object]  # by name
-    every: int = 16  # after the first steps, one in so many is watched; 0 watches none
+    every: int = 100  # after the first steps, one in so many is watched; 0 watches none
     closely: bool = False  # watch every step, each bit of a tensor and each function that draws; several times slower
     said: list[str] = field(default_factory=list)  # what was noticed and not refused
     calls: Counter[tuple[str, str]] = field(

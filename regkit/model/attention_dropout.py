@@ -40,6 +40,7 @@ class _Attention(torch.autograd.Function):
     @torch.amp.custom_fwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def forward(ctx: Any, *given: Any) -> Tensor:
         query, key, value, bias, kept, ctx.factor, ctx.scale = given
+        ctx.set_materialize_grads(False)  # where a loss is cancelled, nothing is computed
         weights = _weights(query, key, bias, ctx.scale)
         ctx.save_for_backward(query, key, value, bias, kept, weights)
         attended: Tensor = mask(kept, ctx.factor, weights.dtype).mul_(weights) @ value
@@ -47,7 +48,9 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        if gradient is None:
+            return (None,) * 7
         query, key, value, _, kept, weights = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to have a gradient
             return (*_differentiable(ctx, gradient), *[None] * 4)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from regkit.model.attention import SelfAttention
 from regkit.model.dropout import Dropout
 from regkit.model.families import FAMILIES, Family
+from regkit.model.table import Table
 from regkit.tasks.batch import Batch
 
 ACTIVATIONS = {"gelu": nn.GELU(), "gelu_new": nn.GELU("tanh"), "gelu_pytorch_tanh": nn.GELU("tanh"), "relu": nn.ReLU()}
@@ -195,13 +196,10 @@ class Bert(nn.Module):
             initialise(part, self.config.initializer_range)
 
 
-def _table(rows: int, width: int) -> nn.Embedding:
+def _table(rows: int, width: int) -> Table:
     """Make an embedding; on the meta device without drawing, as torch would import its compiler (1.5 s)."""
     weight = torch.empty(rows, width)
-    if not weight.is_meta:
-        return nn.Embedding(rows, width)
-    made: nn.Embedding = nn.Embedding.from_pretrained(weight, freeze=False)  # type: ignore[no-untyped-call]
-    return made
+    return Table(rows, width, weight if weight.is_meta else None)
 
 
 def initialise(module: nn.Module, std: float) -> None:

@@ -146,7 +146,7 @@ class Settings(BaseModel):
     """Put texts of similar length into the same batch, which is faster."""
     max_skipped: Count = 5
     """Updates in a row that may be skipped because a loss or gradient is not finite."""
-    measure_every: Annotated[int, Field(ge=0)] = 16
+    measure_every: Annotated[int, Field(ge=0)] = 100
     """Measure what each plugin does on one in so many batches of a task, and watch its hooks. 0: neither."""
     seed: int = 0
     """Seed from which all random numbers are derived."""

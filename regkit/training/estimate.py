@@ -29,6 +29,7 @@ from regkit.data.order import size
 from regkit.data.weights import lengths_in, lengths_of, weigh
 from regkit.hooks.marks import held
 from regkit.model.modes import mode
+from regkit.model.table import forget_memory
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task, scorable
 from regkit.training.passes import Passes
@@ -153,11 +154,13 @@ def try_update(
     batches = [_filled(task, tokens, square) for task in tasks]
     chosen = [(task, [batch, batch]) for task, batch in zip(tasks, batches, strict=True)]
     update = Update(passes, optimizer, chosen)
+    forget_memory(passes.model)  # so that each try makes the same tensors
     with Live() as live, mode(passes.model, training=True):
         update.compute()
         passes.hook.before_step(model=passes.model, optimizer=optimizer, recompute=update.compute)
     passes.model.zero_grad()
     optimizer.zero_grad()
+    forget_memory(passes.model)
     largest = max(size(weigh(lengths_in(batch), square)) for batch in batches)
     return TrialUpdate(largest, live.history, max(max(batch.example_lengths) for batch in batches))
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from regkit.base.errors import RunError
+from regkit.base.memory import Memory
 from regkit.data.order import Feed
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks.spec import Losses
@@ -45,6 +46,7 @@ class Trainer:
     eval_steps: int | None = None  # updates between two evaluations; None: an epoch's
     score_first: bool = True  # all dev examples before the first update, and no sample where they cost much
     sampled: Callable[[Stage, Scores, Mapping[str, int]], None] = lambda stage, scores, examples: None  # see `evaluate`
+    memory: Memory = field(default_factory=Memory)  # of the tasks' gradients, where a plugin combines them
     gradient_norm: Tensor | None = None  # of the last update, before it was clipped: a scalar
 
     def __post_init__(self) -> None:
@@ -103,7 +105,8 @@ class Trainer:
         chosen = self.hook.choose_tasks(tasks=span.tasks, step=step, total_steps=span.length.total)
         batches = [self.fit.batches(span.feed(task), self.processes.count) for task in chosen]
         set_rates(self.hook, span.optimizer, span.stage, step, span.length.total)
-        update = Update(self.passes, span.optimizer, list(zip(chosen, batches, strict=True)), self.processes)
+        parts = list(zip(chosen, batches, strict=True))
+        update = Update(self.passes, span.optimizer, parts, self.processes, self.memory)
         update.compute()
         self.hook.before_step(model=self.model, optimizer=span.optimizer, recompute=update.compute)
         return update

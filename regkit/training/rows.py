@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor
 
+from regkit.base.memory import Memory
 from regkit.model import MultitaskModel
 
 
-def room_for_gradients(model: MultitaskModel, rows: int) -> Tensor:
-    """Allocate `[rows, parameters]` for the gradients of the shared parameters, not filled yet."""
-    return next(model.parameters()).new_empty(rows, sum(parameter.numel() for parameter in model.shared_parameters()))
+def room_for_gradients(model: MultitaskModel, rows: int, memory: Memory) -> Tensor:
+    """Make `[rows, parameters]` for the gradients of the shared parameters, not filled yet, in memory that is kept."""
+    return memory.empty((rows, sum(each.numel() for each in model.shared_parameters())), next(model.parameters()))
 
 
 def take_gradient(model: MultitaskModel, row: Tensor) -> None:

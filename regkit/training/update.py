@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from regkit.base.errors import PluginError
+from regkit.base.memory import Memory
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks.spec import Losses
 from regkit.model import MultitaskModel
@@ -32,6 +33,7 @@ class Update:
     optimizer: torch.optim.Optimizer
     chosen: Chosen
     processes: Processes = ALONE
+    memory: Memory = field(default_factory=Memory)  # of the tasks' gradients
     losses: Losses = field(default_factory=dict)  # of the first `compute`, detached: `recompute` does not change them
 
     @property
@@ -45,7 +47,7 @@ class Update:
         model.zero_grad()
         self.optimizer.zero_grad()  # it may hold a plugin's own parameters
         together = len(self.chosen) > 1 and combines(self.passes)
-        rows = room_for_gradients(model, len(self.chosen)) if together else None
+        rows = room_for_gradients(model, len(self.chosen), self.memory) if together else None
         losses = {}
         with self.processes.all_or_none():
             for number, (task, batches) in enumerate(self.chosen):

@@ -54,7 +54,7 @@ def steps(place: Path, *plugins: str) -> dict[str, tuple[str, str, float]]:
         (["bregman"], "task + 1 x bregman", "1 clean, 1 by bregman", 4),
         (["rdrop"], "task + 1 x rdrop + rdrop second", "1 clean, 1 by rdrop", 6),
         (["r3f"], "task + 1 x r3f", "1 clean, 1 by r3f", 6),
-        (["freelb"], "task + 1 x freelb", "1 clean, 3 by freelb", 14),
+        (["freelb"], "task + 1 x freelb", "1 clean, 3 by freelb", 10),
         (["sam"], "task", "1 clean, 1 by sam", 6),
         (["sam", "smart"], "task + 1 x smart", "1 clean, 4 by smart, 1 by sam", 16),
         (["mixout", "neftune", "ema"], "task", "1 clean", 3),

@@ -11,7 +11,7 @@ import torch
 from regkit_plugins.freelb import FreeLB
 from torch import Tensor
 
-from regkit import hookimpl
+from regkit import MultitaskModel, hookimpl
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
 from regkit.testing import TINY, tiny_tasks, tiny_trainer
@@ -233,11 +233,9 @@ def test_the_climb_leaves_no_gradient_in_the_parameters() -> None:
 
 def test_each_point_is_a_place_and_not_a_function_of_the_point_before() -> None:
     seen = passes(FreeLB(steps=4), tiny_tasks()[0])[2]
-    parameters, leaves = reached(seen.inputs[0]), []
-    for point in seen.inputs[1:]:
-        (leaf,) = reached(point) - parameters
-        leaves.append(leaf)
-    assert len(set(leaves)) == 4
+    clean, *early, last = seen.inputs
+    assert all(point.is_leaf for point in early)
+    assert reached(last) == reached(clean)
 
 
 def reached(tensor: Tensor) -> set[int]:
@@ -263,7 +261,7 @@ def test_with_weight_1_the_loss_is_the_mean_over_the_points_and_else_the_clean_o
         torch.testing.assert_close(found.detach(), torch.tensor(wanted))
 
 
-def test_the_clean_output_gets_no_gradient_with_weight_1() -> None:
+def test_the_clean_output_gets_no_gradient_with_weight_1_and_no_backward_pass() -> None:
     output = torch.tensor([0.3, -0.2], requires_grad=True)
     task, batch = tiny_tasks()[1], tiny_tasks()[1].splits["train"].batch([0, 1], KEYS[:2])
     loss = task.objective.loss(output, batch.labels)
@@ -279,8 +277,56 @@ def test_the_clean_output_gets_no_gradient_with_weight_1() -> None:
         predict=predict,
         task_loss=lambda other: task.objective.loss(other, batch.labels),
     )
-    (gradient,) = torch.autograd.grad(loss + term["freelb"], output)
-    assert torch.equal(gradient, torch.zeros(2))
+    (gradient,) = torch.autograd.grad(loss + term["freelb"], output, allow_unused=True)
+    assert gradient is None
+
+
+@dataclass
+class Counted:
+    """Counts the backward passes that reach the embeddings of each forward pass."""
+
+    passes: list[int] = field(default_factory=list, init=False)
+
+    @hookimpl
+    def encode(self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> Tensor:
+        here, number = 1.0 * embeddings, len(self.passes)
+        self.passes.append(0)
+        here.grad_fn.register_hook(lambda _, slopes: self._count(number, slopes))
+        return model.encode(task, batch, here)
+
+    def _count(self, number: int, slopes: tuple[Tensor | None, ...]) -> None:
+        self.passes[number] += slopes[0] is not None
+
+
+@pytest.mark.parametrize(("weight", "clean"), [(1.0, 0), (0.4, 1)])
+def test_one_backward_pass_a_point_gives_both_gradients_and_a_clean_pass_that_is_replaced_has_none(
+    weight: float, clean: int
+) -> None:
+    counted, task = Counted(), tiny_tasks()[0]
+    trainer = tiny_trainer({"freelb": FreeLB(weight=weight), "counted": counted}, dropout=0.3)
+    total(trainer.passes.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS))).backward()
+    assert counted.passes == [clean, 1, 1, 1]
+
+
+@dataclass
+class Learned:
+    """Weighs losses by a function, computed once, of a number that only this plugin has."""
+
+    def __post_init__(self) -> None:
+        self.number = torch.tensor(0.3, requires_grad=True)
+        self.weight = self.number.exp()
+
+    @hookimpl(wrapper=True)
+    def task_loss(self) -> Tensor:
+        return self.weight * (yield)
+
+
+def test_what_a_plugin_learns_beside_the_model_gets_the_gradient_of_every_point() -> None:
+    learned, task = Learned(), tiny_tasks()[0]
+    trainer = tiny_trainer({"freelb": FreeLB(epsilon=0.5, eta=0.3), "learned": learned})
+    found = total(trainer.passes.losses(task, task.splits["train"].batch([0, 1, 2, 3], KEYS)))
+    found.backward()
+    torch.testing.assert_close(learned.number.grad, found.detach())  # the derivative of the exponential is itself
 
 
 def test_the_losses_at_the_points_go_through_the_wrappers_of_the_clean_one() -> None:

@@ -18,7 +18,7 @@ from regkit.hooks.spec import hookimpl
 from regkit.hooks.stopwatch import CORE, Stopwatch
 from regkit.model import MultitaskModel
 from regkit.tasks.batch import Batch
-from regkit.testing import measured, tiny_trainer
+from regkit.testing import measured, tiny_tasks, tiny_trainer
 from regkit.training.effects import summary, warnings
 from regkit.training.stages import prepare
 from tests.helpers import regkit, stages_of, write_encoder, write_tasks
@@ -58,6 +58,13 @@ def test_sam_pays_for_the_clean_pass_it_asks_for_and_the_others_for_doing_theirs
 def test_only_one_in_so_many_batches_of_each_task_is_measured() -> None:
     _, _, records = measured({"smart": Smart()}, every=32)
     assert [list(record["terms"]) for record in records] == [["classes"]]  # six steps: one task comes a second time
+
+
+def test_tasks_take_turns_so_that_a_short_run_does_not_measure_each_of_them() -> None:
+    one, other = tiny_tasks()[:2]
+    for every, found in ((2, [one.name, other.name]), (4, [one.name])):  # each of them gives three batches
+        _, _, records = measured({"smart": Smart()}, tasks=[one, other], every=every)
+        assert [name for record in records for name in record["terms"]] == found
 
 
 def test_with_0_nothing_is_measured() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from regkit import hookimpl
 from regkit.base.errors import ConfigError, PluginError, RunError
+from regkit.base.memory import Memory
 from regkit.data.order import Feed
 from regkit.hooks.defaults import spread
 from regkit.hooks.spec import Predict
@@ -107,9 +108,33 @@ def test_each_row_of_the_matrix_is_the_gradient_of_one_task_alone() -> None:
         (batch,) = Feed(task, seed=0, stage="finetune").micro_batches(0, 10_000)
         alone.zero_grad()
         torch.autograd.backward(task.objective.loss(alone.predict(task, batch, alone.embed(batch)), batch.labels))
-        expected = room_for_gradients(alone, 1)[0]
+        expected = room_for_gradients(alone, 1, Memory())[0]
         take_gradient(alone, expected)
         torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-6)
+
+
+@dataclass
+class Keeping:
+    """Notes where each matrix is, and may keep it."""
+
+    keeps: bool
+    places: set[int] = field(default_factory=set, init=False)
+    kept: list[tuple[Tensor, Tensor]] = field(default_factory=list, init=False)  # each with a copy of what it was
+
+    @hookimpl
+    def combine_gradients(self, gradients: Tensor) -> Tensor:
+        self.places.add(gradients.data_ptr())
+        if self.keeps:
+            self.kept.append((gradients, gradients.clone()))
+        return gradients.sum(0)
+
+
+def test_a_matrix_takes_the_memory_of_the_one_before_unless_somebody_keeps_that() -> None:
+    found = [Keeping(keeps=False), Keeping(keeps=True)]
+    for keeping in found:
+        tiny_trainer({"both": Both(), "keeping": keeping}, steps=3).train()
+    assert [len(keeping.places) for keeping in found] == [1, 3]
+    assert all(torch.equal(one, before) for one, before in found[1].kept)
 
 
 def test_giving_a_gradient_back_undoes_taking_it() -> None:
@@ -117,12 +142,19 @@ def test_giving_a_gradient_back_undoes_taking_it() -> None:
     for parameter in model.shared_parameters():
         parameter.grad = torch.randn_like(parameter)
     before = [parameter.grad.clone() for parameter in model.shared_parameters()]
-    row = room_for_gradients(model, 1)[0]
+    row = room_for_gradients(model, 1, Memory())[0]
     take_gradient(model, row)
     assert all(parameter.grad is None for parameter in model.shared_parameters())
     give_gradient(model, row)
     for parameter, gradient in zip(model.shared_parameters(), before, strict=True):
         assert torch.equal(parameter.grad, gradient)
+
+
+def test_a_weight_without_a_gradient_has_zeros_in_the_row() -> None:
+    model = tiny_trainer({}).model
+    row = room_for_gradients(model, 1, Memory())[0].fill_(torch.nan)  # what another update left there
+    take_gradient(model, row)
+    assert not row.any()
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 Algorithm 1 of arXiv 1909.11764: from a random start, gradient ascent on the task's own loss visits `steps` points in a ball
 around the word embeddings of an example. The training gradient is the mean over these points. All passes use the same dropout
-masks (section 3.3).
+masks (section 3.3). As there, one backward pass at a point gives the gradient of the weights and that of the ascent.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from regkit import Batch, NonNegative, Positive, Predict, Task, TaskLoss, Tuned, hookimpl
+from regkit_plugins.freelb.early import EarlyLosses, skip_backward_where_cancelled
 
 
 @dataclass
@@ -37,8 +38,15 @@ class FreeLB:
     ) -> Mapping[str, Tensor]:
         if not self.weight:
             return {}
-        _, losses = self._ascend(batch, embeddings, lambda moved: task_loss(predict(moved, radius=self._radius)))
-        return {"freelb": self.weight * (torch.stack(losses).mean() - loss)}
+
+        def at(moved: Tensor) -> Tensor:
+            return task_loss(predict(moved, radius=self._radius))
+
+        early = EarlyLosses(embeddings)
+        nudge = self._ascend(batch, embeddings.detach(), lambda moved: early.add(moved, at(moved)))
+        mean = (early.total() + at(embeddings + nudge)) / self.steps
+        skip_backward_where_cancelled(loss)
+        return {"freelb": self.weight * (mean - loss)}
 
     @hookimpl
     def measure(self, task: Task, batch: Batch, embeddings: Tensor, predict: Predict) -> Mapping[str, Tensor]:
@@ -53,34 +61,31 @@ class FreeLB:
             return task.objective.loss(predict(moved, radius=self._radius), labels)
 
         clean = embeddings.detach()
-        nudge, losses = self._ascend(batch, clean, loss)
+        nudge = self._ascend(batch, clean, lambda moved: torch.autograd.grad(loss(moved), moved)[0])
         noise, length = batch.noise(clean, "freelb: anywhere"), _norm(batch, nudge)
         with torch.no_grad():
-            still, random = loss(clean + 0), loss(clean + noise * length / _norm(batch, noise))
+            moves = (0 * nudge, nudge, noise * length / _norm(batch, noise))
+            still, last, random = (loss(clean + move) for move in moves)
         edge = (length > 0.999 * self.epsilon * self._unit(batch, clean)).float().mean()
-        return {"rise": losses[-1].detach() - still, "rise at random": random - still, "at the edge": edge}
+        return {"rise": last - still, "rise at random": random - still, "at the edge": edge}
 
     @property
     def cost(self) -> float:
-        """Operations of a step, in those of a plain one, which is three passes' worth."""
-        return (4 * self.steps + 2) / 3 if self.weight else 1.0
+        """Operations of a step, in those of a plain one; with weight 1 the clean pass is a forward pass alone."""
+        if not self.weight:
+            return 1.0
+        return self.steps + (1 / 3 if self.weight == 1 else 1)
 
     @property
     def _radius(self) -> float:
         return self.epsilon if self.unit == "norm" else 0.0  # too fine for bf16, so the pass is made in float32
 
-    def _ascend(
-        self, batch: Batch, embeddings: Tensor, loss: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Climb from a random start. Returns the last perturbation and the losses at all points."""
-        nudge, losses = self._start(batch, embeddings.detach()), []
-        for step in range(self.steps):
-            nudge.requires_grad_()
-            losses.append(loss(embeddings + nudge))
-            if step + 1 < self.steps:
-                (gradient,) = torch.autograd.grad(losses[-1], nudge, retain_graph=True)
-                nudge = self._climb(batch, embeddings.detach(), nudge.detach(), gradient)
-        return nudge.detach(), losses
+    def _ascend(self, batch: Batch, embeddings: Tensor, gradient: Callable[[Tensor], Tensor]) -> Tensor:
+        """Climb from a random start to the last point, by the gradient at each point before. Returns the perturbation."""
+        nudge = self._start(batch, embeddings)
+        for _ in range(self.steps - 1):
+            nudge = self._climb(batch, embeddings, nudge, gradient((embeddings + nudge).requires_grad_()))
+        return nudge
 
     def _start(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """Draw the start: uniform in [-epsilon, epsilon], over the root of the number of coordinates."""
