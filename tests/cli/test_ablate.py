@@ -22,7 +22,7 @@ from regkit.experiments.study.study import Study
 from tests.cli.test_bad_input import is_one_sentence
 from tests.helpers import everything_in, regkit, with_stranger
 
-RIGHT = ["--encoder", "encoder", "--data", "data", "--batch-size", "8", "--lr", "0.01", "--steps", "3"]
+RIGHT = ["--encoder", "encoder", "--data", "data", "--batch-size", "8", "--lr", "0.01", "--steps", "5"]
 PAIR = [*RIGHT, "--tasks", "mood,same", "-p", "plain", "-p", "smart", "--seeds", "2"]
 
 BROKEN = '''"""Broken: fails in its second step."""
