@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isfinite
 
 import typer
 
@@ -11,7 +12,7 @@ from regkit.cli import plan as plans
 from regkit.cli.comparison import show
 from regkit.cli.terminal import Terminal, print_lines
 from regkit.cli.workers import let_work
-from regkit.experiments import contest
+from regkit.experiments import contest, controls
 from regkit.experiments.asked import is_done, read_plan
 from regkit.experiments.place import Place
 from regkit.experiments.plan import Cell, Plan
@@ -25,6 +26,7 @@ from regkit.runs.experiment import Experiment
 from regkit.runs.settings import Settings
 from regkit.runs.shared import Shared
 from regkit.tasks.task import scorable
+from regkit.training.stages import collect_stages, measure_length
 
 
 def ablate(
@@ -50,6 +52,8 @@ def ablate(
         plan, left_out = fitting(plan, runner.shared)
         print_lines(console, left_out)
     plan = noted.joined(plan, f"study '{place.name}'") if noted else plan
+    if plan.controls and not missing and not (noted and noted.rows.keys() >= plan.rows.keys()):
+        plan = with_measured_controls(plan, runner)
     results = read_results(study, plan) if study else [Result(*cell, "waiting") for cell in plan.cells()]
     print_lines(console, [*plans.code_run(), *describe(place, plan, results)])
     if not (study and noted and is_done(plan, study)):
@@ -78,6 +82,30 @@ def check_given(settings: Settings, missing: RegkitError | None) -> None:
     check_encoder(settings.encoder)
 
 
+def with_measured_controls(plan: Plan, runner: Runner) -> Plan:
+    """Add the controls for which a look at the runs is needed: early stopping, and the time of the dearest method.
+
+    Raises RegkitError, which names the row, for one whose runs cannot be.
+    """
+    costs, seed = [1.0], plan.seeds[0]
+    for name in controls.methods_of(plan):
+        with naming(plan.rows[name]):
+            costs.append(runner.operations(plan.settings_of(Cell(name, seed))))
+    baseline = Experiment.build(plan.settings_of(Cell(plan.baseline, seed)), shared=runner.shared)
+    known = [cost for cost in costs if isfinite(cost)]
+    settings = plan.settings
+    early, longer = controls.stopped_early(settings, epoch_of(baseline)), controls.as_long(settings, max(known))
+    return controls.added(plan, [*early, *longer])
+
+
+def epoch_of(experiment: Experiment) -> int:
+    """Count the updates between two evaluations of the last stage: those of an epoch, or all of a shorter stage."""
+    trainer = experiment.trainer
+    stage, tasks = collect_stages(trainer.hook, trainer.tasks)[-1]
+    length = measure_length(trainer.hook, trainer.streams, stage, tasks)
+    return min(length.epoch, length.total)
+
+
 def begin(place: Place, study: Study | None, plan: Plan) -> tuple[Study, Plan]:
     """Note what the study runs, joined with what another command has noted in the meantime."""
     with place.alone():
@@ -92,18 +120,20 @@ def begin(place: Place, study: Study | None, plan: Plan) -> tuple[Study, Plan]:
 def describe(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
     """Describe rows, seeds, runs, and where they are."""
     lines = [f"study: {place.folder}" + (f", in {place.shown}" if place.storage else "")]
+    plain = controls.controls_of(plan) if plan.controls else []
     for name, row in plan.rows.items():
         said = str(row) or "the shared settings"
-        lines.append(f"row {name}{' (baseline)' if name == plan.baseline else ''}: {said}")
+        what = " (baseline)" if name == plan.baseline else " (control)" if name in plain else ""
+        lines.append(f"row {name}{what}: {said}")
     lines.append(f"seeds: {', '.join(map(str, plan.seeds))}")
     states = [result.state for result in results]
     done = [f"{states.count(state)} {state}" for state in ("finished", "failed", "running") if state in states]
     if plan.race is None:
         lines.append(f"runs: {len(plan.rows)} rows x {len(plan.seeds)} seeds = {len(results)}" + _after(done))
     else:
-        controls = " and ".join(contest.rules(plan).controls)
+        against = " and ".join(contest.rules(plan).controls)
         lines.append(
-            f"a race of {seconds(plan.race)} against {controls}, at most {len(plan.seeds)} seeds" + _after(done)
+            f"a race of {seconds(plan.race)} against {against}, at most {len(plan.seeds)} seeds" + _after(done)
         )
     return lines
 

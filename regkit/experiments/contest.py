@@ -13,8 +13,8 @@ from statistics import fmean
 from regkit.base.errors import ConfigError
 from regkit.data.find import choose, find_tasks
 from regkit.experiments import plan as plans
+from regkit.experiments.controls import added, controls_of, methods_of, no_dropout
 from regkit.experiments.plan import Cell, Draft, Plan
-from regkit.experiments.rows import parse_set
 from regkit.experiments.statistics.race import Race, Scores, Verdict
 from regkit.experiments.study.order import Cells, Order
 from regkit.experiments.study.results import Result
@@ -22,7 +22,6 @@ from regkit.hooks import catalog, traits
 from regkit.runs.settings import Settings
 
 SEEDS = 20  # that a row may have, unless a study says otherwise
-CONTROL = "dropout=0"  # the row that a method must beat, where no plain row but the baseline is there
 FORM = re.compile(r"(?:(\d+)\s*h)?\s*(?:(\d+)\s*m(?:in)?)?\s*(?:(\d+)\s*s)?")
 SCHEDULES = {"choose_tasks", "epoch_steps"}  # hooks of a method for several tasks
 
@@ -64,27 +63,15 @@ def with_controls(plan: Plan) -> Plan:
         raise ConfigError("a race with one seed can tell nothing; leave --seeds out, or give at least 3.")
     if list(plan.seeds) != list(range(plan.seeds[0], plan.seeds[0] + len(plan.seeds))):
         raise ConfigError("a race takes seeds as they come; give a number of them, --seeds 20.")
-    rows = dict(plan.rows)
-    if len(_controls(plan)) < 2:
-        control = parse_set(CONTROL)
-        alike = any(row.apply(plan.settings) == control.apply(plan.settings) for row in rows.values())
-        rows |= {} if alike or control.name in rows else {control.name: control}
-    found = replace(plan, rows=rows)
+    found = plan if len(controls_of(plan)) > 1 else added(plan, [no_dropout()])
     if not rules(found).rows:
         raise ConfigError("every row is plain; a race needs a row with a plugin, -p smart.")
     return found
 
 
-def _controls(plan: Plan) -> list[str]:
-    """List the plain rows: those without plugins, other than those that all rows have."""
-    return [name for name, row in plan.rows.items() if not row.plugins]
-
-
 def rules(plan: Plan) -> Race:
     """Make the rules by which the rows of a plan race against its plain rows."""
-    controls = _controls(plan)
-    rows = [name for name in plan.rows if name not in controls]
-    return Race(rows, controls, max_seeds=len(plan.seeds), first=plan.seeds[0])
+    return Race(methods_of(plan), controls_of(plan), max_seeds=len(plan.seeds), first=plan.seeds[0])
 
 
 def racing(race: Race, until: float) -> Order:

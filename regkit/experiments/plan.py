@@ -43,17 +43,19 @@ class Draft:
     making: Making | None = None
     seeds: Sequence[int] | None = None
     baseline: str | None = None
+    controls: bool = False
     storage: str | None = None
 
 
 def read_draft(path: Path) -> Draft:
     """Read a study from a TOML file.
 
-    It has settings as in a config, `seeds`, `baseline`, and tables `[rows.NAME]`. `make = "grid"`, or another way,
-    makes rows of the sets that `of = ["smart", "rrobin"]` lists. Raises ConfigError.
+    It has settings as in a config, `seeds`, `baseline`, `controls`, and tables `[rows.NAME]`. `make = "grid"`, or another
+    way, makes rows of the sets that `of = ["smart", "rrobin"]` lists. Raises ConfigError.
     """
     values, folder = read_values(path), absolute(path).parent
-    own = {name: values.pop(name) for name in ("rows", "seeds", "baseline", "make", "of", "storage") if name in values}
+    names = ("rows", "seeds", "baseline", "controls", "make", "of", "storage")
+    own = {name: values.pop(name) for name in names if name in values}
     if "search" in values:
         raise ConfigError(f"{path} asks for a search, which is for {typed('regkit', 'tune', path)}.")
     if "seed" in values:
@@ -69,6 +71,8 @@ def read_draft(path: Path) -> Draft:
     for name in ("baseline", "storage"):
         if not isinstance(own.get(name, ""), str):
             raise ConfigError(f"{path}: {name} is {own[name]!r}; a text is needed.")
+    if not isinstance(own.get("controls", False), bool):
+        raise ConfigError(f"{path}: controls is {own['controls']!r}; true or false is needed.")
     return Draft(
         settings,
         [Row.checked(name, changes, f"{path}: row '{name}'", folder) for name, changes in rows.items()],
@@ -76,6 +80,7 @@ def read_draft(path: Path) -> Draft:
         read_making(own.get("make"), f"{path}: make"),
         read_seeds(own["seeds"], f"{path}: seeds") if "seeds" in own else None,
         own.get("baseline"),
+        own.get("controls", False),
         own.get("storage"),
     )
 
@@ -121,6 +126,7 @@ class Plan:
     seeds: Sequence[int]
     baseline: str
     race: float | None = None  # seconds for which the rows race; without it, every row has every seed
+    controls: bool = False  # whether to add the plain rows that a method has to beat, see `controls`
 
     @classmethod
     def of(cls, draft: Draft) -> "Plan":
@@ -141,7 +147,7 @@ class Plan:
         if baseline not in known:
             raise ConfigError(f"the baseline '{baseline}' is no row. {nearest(baseline, known)}")
         _check_rows(draft.settings, rows)
-        return cls(draft.settings, known, tuple(draft.seeds or range(SEEDS)), baseline)
+        return cls(draft.settings, known, tuple(draft.seeds or range(SEEDS)), baseline, controls=draft.controls)
 
     def cells(self) -> list[Cell]:
         """List the runs: all rows with the first seed, then all with the next."""
@@ -183,8 +189,9 @@ class Plan:
         """Put the plan into plain values, in the form of a file."""
         values = self.settings.model_dump(mode="json", exclude_none=True, exclude={"seed"})
         rows = {name: _without_none(row.changes) for name, row in self.rows.items()}
-        race = {} if self.race is None else {"race": self.race}
-        return values | race | {"seeds": list(self.seeds), "baseline": self.baseline, "rows": rows}
+        own = {"race": self.race} if self.race is not None else {}
+        own |= {"controls": True} if self.controls else {}
+        return values | own | {"seeds": list(self.seeds), "baseline": self.baseline, "rows": rows}
 
     def toml(self, **more: Any) -> str:
         """Write a TOML file that gives this plan again."""
@@ -193,12 +200,13 @@ class Plan:
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "Plan":
         """Read the plan that `as_values` wrote. Raises ConfigError for one of another version."""
-        own = ("seeds", "baseline", "rows", "race")
+        own = ("seeds", "baseline", "rows", "race", "controls")
         settings = Settings.checked({name: value for name, value in values.items() if name not in own}, "the study")
         rows = {
             name: Row.checked(name, changes, f"row '{name}'", Path("/")) for name, changes in values["rows"].items()
         }
-        return cls(settings, rows, tuple(values["seeds"]), values["baseline"], values.get("race"))
+        seeds, race, controls = tuple(values["seeds"]), values.get("race"), values.get("controls", False)
+        return cls(settings, rows, seeds, values["baseline"], race, controls)
 
 
 def noted_name(encoder: str | None, noted: str | None) -> str | None:
@@ -212,7 +220,7 @@ def noted_name(encoder: str | None, noted: str | None) -> str | None:
 def made(
     draft: Draft, shared: Settings, sets: Sequence[str], seeds: str | None, making: str | None, baseline: str | None
 ) -> Plan:
-    """Make the plan of what a file describes and a command line changes.
+    """Make the plan of what a file describes and a command line changes, without the controls that it may ask for.
 
     Raises ConfigError or PluginError.
     """

@@ -1,6 +1,7 @@
 """Studies: the commands that make many runs, `regkit ablate`, `regkit tune` and `regkit work`."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from regkit.cli.gather import change, check
 from regkit.cli.options import takes_settings
 from regkit.experiments import place as places
 from regkit.experiments import plan as plans
+from regkit.experiments.controls import added, usual
 from regkit.experiments.rows import PLAIN, Row, naming, parts
 from regkit.experiments.search import search as searches
 from regkit.experiments.study import storage as storages
@@ -106,6 +108,15 @@ RaceTime = Annotated[
         "the methods that fit the tasks.",
     ),
 ]
+Controls = Annotated[
+    bool,
+    typer.Option(
+        "--controls",
+        metavar="",
+        help="Add the plain rows that a method has to beat: no dropout, other learning rates, more weight decay, "
+        "early stopping, and as much time.",
+    ),
+]
 Form = Annotated[
     TableName,
     typer.Option("--format", metavar="FORM", help="Print the table for terminal, markdown, latex, csv or json."),
@@ -120,6 +131,7 @@ def ablate(
     jobs: Jobs = 1,
     rows: Making = None,
     baseline: Baseline = None,
+    controls: Controls = False,
     race: RaceTime = None,
     output: Output = None,
     storage: Storage = None,
@@ -131,6 +143,7 @@ def ablate(
 ) -> None:
     """Compare sets of plugins and settings over several seeds; the same command again goes on."""
     draft = plans.read_draft(file) if file else plans.Draft()
+    draft = replace(draft, controls=draft.controls or controls)
     shared = change(draft.settings, file, settings)
     sets = ["+".join(map(catalog.allowed, parts(each))) for each in plugin or []]
     given = (draft, shared, sets, seeds, rows.value if rows else None, baseline)
@@ -140,6 +153,8 @@ def ablate(
         from regkit.experiments import contest
 
         plan = contest.made(*given, contest.read_time(race))
+    if plan.controls:
+        plan = added(plan, usual(plan.settings))
     place = places.new_place(output, file, shared, storage or draft.storage)
     first = [(row, plan.settings_of(plans.Cell(name, plan.seeds[0]))) for name, row in plan.rows.items()]
     missing = _missing(place, first)

@@ -20,7 +20,7 @@ from regkit.base.files import read_object, write
 from regkit.experiments.study.cost import Clock, begin_peak, peak
 from regkit.experiments.study.given import given
 from regkit.experiments.study.results import deciding
-from regkit.runs import disk, evidence, resume
+from regkit.runs import disk, evidence, resume, trial
 from regkit.runs.evidence import NAMES, Answers, Evidence
 from regkit.runs.execute import executed
 from regkit.runs.experiment import Experiment
@@ -33,7 +33,6 @@ from regkit.runs.resumable import Resumable, newest
 from regkit.runs.settings import Settings
 from regkit.runs.shared import Shared
 from regkit.runs.trackers import leave_out_missing
-from regkit.runs.trial import operations
 from regkit.tasks.task import Split, Task
 from regkit.training.effects import in_words
 from regkit.training.evaluation import Evaluator
@@ -94,7 +93,7 @@ class Runner:
                     self._go_on(newest(folder, say), settings, say)
                 elif not (folder / NAMES).is_file():
                     self._score(folder, self._build(settings))
-        return replace(read_outcome(folder), operations=self._operations(settings))
+        return replace(read_outcome(folder), operations=self.operations(settings))
 
     def free(self, folder: Path) -> None:
         """Free what a finished run holds: the weights too, unless they are to be kept."""
@@ -131,12 +130,12 @@ class Runner:
         tasks = [task for task in experiment.tasks if task.name in (settings.tasks or ())]
         evidence.save(folder, answers(folder, tasks, settings))
 
-    def _operations(self, settings: Settings) -> float:
+    def operations(self, settings: Settings) -> float:
         """Count the operations of a step, once for all seeds of a row; NaN where a step cannot be tried."""
         key = settings.model_copy(update={"seed": 0}).model_dump_json()
         if key not in self.counted:
             try:
-                self.counted[key] = operations(self._build(settings))
+                self.counted[key] = trial.operations(self._build(settings))
             except Exception:  # out of memory, or a plugin that fails on few examples: the run is finished all the same
                 self.counted[key] = nan
         return self.counted[key]

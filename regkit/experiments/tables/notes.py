@@ -17,6 +17,7 @@ def notes_of(table: Table, answers: Mapping[Column, Drawn]) -> list[str]:
         *_unfinished(table),
         *_of_seeds([each for found in compared.values() for each in found.values()]),
         *_of_rows(compared),
+        *_of_rivals(table),
         *_of_examples(table, compared, answers),
         *_without_effect(table, compared),
         *(note for row, found in compared.items() for note in _of_row(row, table, found)),
@@ -58,6 +59,17 @@ def _of_rows(compared: Mapping[str, Mapping[Column, Difference]]) -> Iterator[st
     rows = sum(bool(found) for found in compared.values())
     if rows > 1:
         yield f"{rows} rows are compared, so Holm's method adjusts p, and what is told from nothing, for {rows} tests."
+
+
+def _of_rivals(table: Table) -> Iterator[str]:
+    """Say what it takes to be better than plain training."""
+    found = {row.name: [entry.rival for entry in row.entries.values() if entry.rival] for row in table.rows}
+    methods = [row for row, rivals in found.items() if rivals]
+    if methods:
+        yield (
+            "Plain training is what the best control gives, so a method is better only if it beats every control: p is the "
+            f"largest over them (Berger, 1982), by Holm's method over {len(methods)} method{'s' * (len(methods) > 1)}."
+        )
 
 
 def _of_examples(

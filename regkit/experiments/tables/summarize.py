@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from regkit.base.errors import ConfigError, nearest
+from regkit.experiments.controls import is_control
 from regkit.experiments.statistics import drawn, paired
 from regkit.experiments.statistics.drawn import Drawn
 from regkit.experiments.study.results import Result
 from regkit.experiments.tables.notes import notes_of
-from regkit.experiments.tables.table import MEAN, Column, Cost, Difference, Entry, Row, Table
+from regkit.experiments.tables.table import MEAN, Column, Cost, Difference, Entry, Rival, Row, Table
 from regkit.tasks.names import Split
 
 SPLITS: Sequence[Split] = ("dev", "test")
@@ -34,7 +35,11 @@ def summarize(name: str, rows: Mapping[str, Mapping[str, Any]], results: Iterabl
     finished = {row: _by_seed(each for each in every if each.row == row) for row in rows}
     columns = columns_of(finished)
     answers = _drawn(finished, columns, baseline)
-    entries = {column: _entries(finished, _parts(column, columns), baseline, answers[column]) for column in columns}
+    controls = [row for row, changes in rows.items() if is_control(changes)]
+    entries = {
+        column: _entries(finished, column, _parts(column, columns), baseline, controls, answers[column])
+        for column in columns
+    }
     made = [
         Row(
             name=row,
@@ -98,12 +103,45 @@ def _drawn(finished: Finished, columns: Sequence[Column], baseline: str) -> dict
     return found | {column: drawn.mean({part: found[part] for part in _parts(column, columns)}) for column in means}
 
 
-def _entries(finished: Finished, parts: Sequence[Column], baseline: str, answers: Drawn) -> dict[str, Entry]:
+def _entries(
+    finished: Finished,
+    column: Column,
+    parts: Sequence[Column],
+    baseline: str,
+    controls: Sequence[str],
+    answers: Drawn,
+) -> dict[str, Entry]:
     """Fill a column that is a task's, or the mean of several: a cell for each row that has such a score."""
     values = {row: _scores(runs, parts) for row, runs in finished.items()}
     found = {row: _difference(row, baseline, values, answers) for row in values if row != baseline}
     corrected = _over_rows({row: each for row, each in found.items() if each})
-    return {row: _entry(each, corrected.get(row)) for row, each in values.items() if each}
+    rivals = _rivals(controls, values, answers, -1.0 if column.lower_is_better else 1.0)
+    return {row: _entry(each, corrected.get(row), rivals.get(row)) for row, each in values.items() if each}
+
+
+def _rivals(controls: Sequence[str], values: Values, answers: Drawn, sign: float) -> dict[str, Rival]:
+    """Compare each method with every control; none where there is only one, which is the baseline or nobody's rival.
+
+    A method that is better than the best control has to be better than all, so that the largest p over the controls is
+    that of the whole claim, and their number costs nothing (Berger, 1982).
+    """
+    if len(controls) < 2:
+        return {}
+    found = {}
+    for row in values.keys() - set(controls):
+        against = {control: _difference(row, control, values, answers) for control in controls}
+        if known := {control: each for control, each in against.items() if each}:
+            found[row] = _hardest(known, sign)
+    corrected = _over_rows({row: each.difference for row, each in found.items()})
+    return {row: replace(each, difference=corrected[row]) for row, each in found.items()}
+
+
+def _hardest(against: Mapping[str, Difference], sign: float) -> Rival:
+    """Choose the control that a method is least better than; `sign` is that of what is better."""
+    control = min(against, key=lambda name: sign * against[name].mean)
+    ahead = sign * against[control].mean > 0
+    p, doubt = (max(getattr(each, name) for each in against.values()) if ahead else 1.0 for name in ("p", "doubt"))
+    return Rival(control, replace(against[control], p=p, doubt=doubt))
 
 
 def _scores(runs: Mapping[int, Result], parts: Sequence[Column]) -> dict[int, float]:
@@ -119,10 +157,10 @@ def _scores(runs: Mapping[int, Result], parts: Sequence[Column]) -> dict[int, fl
     return {seed: value for seed, value in found.items() if not np.isnan(value)}
 
 
-def _entry(values: Mapping[int, float], difference: Difference | None) -> Entry:
+def _entry(values: Mapping[int, float], difference: Difference | None, rival: Rival | None) -> Entry:
     each = np.array(list(values.values()))
     deviation = float(each.std(ddof=1)) if len(each) > 1 and np.isfinite(each).all() else nan
-    return Entry(values, float(each.mean()), deviation, difference)
+    return Entry(values, float(each.mean()), deviation, difference, rival)
 
 
 def _difference(row: str, baseline: str, values: Values, answers: Drawn) -> Difference | None:

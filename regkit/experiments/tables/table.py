@@ -52,6 +52,14 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """The plain row that a method has most to do to beat, and how far the method is from it."""
+
+    control: str
+    difference: Difference  # its p and doubt are the largest over all controls (Berger, 1982), by Holm over the methods
+
+
+@dataclass(frozen=True)
 class Entry:
     """A cell: the score of one row over its seeds."""
 
@@ -59,6 +67,7 @@ class Entry:
     mean: float
     deviation: float  # of the sample, over seeds; NaN for one seed
     difference: Difference | None = None  # None for the baseline
+    rival: Rival | None = None  # of a method, where there are several controls
 
 
 @dataclass(frozen=True)
@@ -103,8 +112,13 @@ class Table:
 
 def _entry(column: Column, entry: Entry) -> dict[str, Any]:
     """Put a cell beside the name of its column."""
-    difference = entry.difference and vars(entry.difference) | {"told": entry.difference.told}
-    return vars(column) | vars(entry) | {"difference": difference}
+    rival = entry.rival and {"control": entry.rival.control, **_difference(entry.rival.difference)}
+    difference = entry.difference and _difference(entry.difference)
+    return vars(column) | vars(entry) | {"difference": difference, "rival": rival}
+
+
+def _difference(difference: Difference) -> dict[str, Any]:
+    return vars(difference) | {"told": difference.told}
 
 
 def _plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from regkit.page.document import Block, Cell, Grid, Note, Panel, Section
 from regkit.page.reading.groups import brief
 from regkit.page.words import interval
 
+TESTED = ("difference", "95 % interval", "p", "Holm's p", "pairs", "least p", "seeds needed")
 FOLDED = 24  # rows of a table that is folded where it has more
 
 
@@ -22,6 +23,7 @@ def sections(table: Table, title: str = "") -> list[Section]:
     made = [
         Section(f"{before}Scores by row", _scores(table)),
         Section(f"{before}Differences from {table.baseline}", _differences(table)),
+        Section(f"{before}Methods against every control", _rivals(table)),
         Section(f"{before}Costs", _costs(table)),
         Section(f"{before}What is missing", _failures(table)),
     ]
@@ -93,13 +95,34 @@ def _differences(table: Table) -> list[Block]:
         rows += [_tested(column, name, each) for name, each in found]
     if not forests:
         return []
-    head = ["score", "row", "difference", "95 % interval", "p", "Holm's p", "pairs", "least p", "seeds needed"]
+    head = ["score", "row", *TESTED]
     caption = "Differences, exact sign-flip tests, and how many seeds would tell a difference of this size"
     return [
         Panel(
             f"Row minus {table.baseline}, the same seeds, with 95 % intervals. Filled: told from nothing.",
             forests,
         ),
+        Grid(caption, head, rows, frozenset({0, 1}), folded=len(rows) > FOLDED),
+    ]
+
+
+def _rivals(table: Table) -> list[Block]:
+    """Draw what each method gains over the plain row that is hardest to beat, and list the p-values."""
+    forests, rows = [], []
+    for column in table.columns:
+        found = [(row.name, entry.rival) for row in table.rows if (entry := row.entries.get(column)) and entry.rival]
+        over = [(f"{name} over {rival.control}", rival.difference) for name, rival in found]
+        if over:
+            better = "lower is better" if column.lower_is_better else "higher is better"
+            shown = [Interval(name, each.mean, each.low, each.high, each.told) for name, each in over]
+            forests.append(Forest(str(column), shown, f"difference, {better}"))
+        rows += [_tested(column, name, each) for name, each in over]
+    if not forests:
+        return []
+    head = ["score", "method over its hardest control", *TESTED]
+    caption = "The largest p over all controls: better than plain training is who beats each of them"
+    return [
+        Panel("Method minus the control that is hardest to beat. Filled: better than every control.", forests),
         Grid(caption, head, rows, frozenset({0, 1}), folded=len(rows) > FOLDED),
     ]
 

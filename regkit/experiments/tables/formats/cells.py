@@ -42,7 +42,7 @@ class Layout:
 
 def lay_out(table: Table) -> Layout:
     """Write the table as text. Without two rows that are compared, Holm's p is p, and is left out."""
-    sections = [Section(_title(column), _lines(table, column)) for column in table.columns]
+    sections = [each for column in table.columns for each in _sections(table, column)]
     compared = max((sum(line.cells[2] != "" for line in each.lines) for each in sections), default=0)
     kept = [place for place, name in enumerate(HEAD) if _is_kept(name, compared)]
     cut = [
@@ -54,6 +54,13 @@ def lay_out(table: Table) -> Layout:
 
 def _is_kept(name: str, compared: int) -> bool:
     return compared > 1 or (name != HOLM and (compared == 1 or name not in ("difference", "p")))
+
+
+def _sections(table: Table, column: Column) -> list[Section]:
+    """Lay out a column, and below it each method against the plain row that is hardest to beat."""
+    rivals = _rival_lines(table, column)
+    title = f"{_title(column)}: over the hardest control, for all of them"
+    return [Section(_title(column), _lines(table, column)), *([Section(title, rivals)] if rivals else [])]
 
 
 def _title(column: Column) -> str:
@@ -72,6 +79,20 @@ def _lines(table: Table, column: Column) -> list[Line]:
         score = (_score(entry, decimals), str(len(entry.values))) if entry else (NOTHING, "")
         cells = [printable(row.name), score[0], *compared, score[1], _time(row, table)]
         found.append(Line(cells, told=given is None or given.told))
+    return found
+
+
+def _rival_lines(table: Table, column: Column) -> list[Line]:
+    decimals = _decimals([row.entries[column] for row in table.rows if column in row.entries])
+    found = []
+    for row in table.rows:
+        entry = row.entries.get(column)
+        if entry and (rival := entry.rival):
+            given = rival.difference
+            compared = (_difference(given, decimals), probability(given.p), probability(given.adjusted))
+            name = printable(f"{row.name} over {rival.control}")
+            cells = [name, _score(entry, decimals), *compared, str(given.pairs), _time(row, table)]
+            found.append(Line(cells, told=given.told))
     return found
 
 

@@ -5,11 +5,12 @@ import io
 import json
 from math import isfinite
 
-from regkit.experiments.tables.table import Column, Entry, Row, Table
+from regkit.experiments.tables.table import Column, Entry, Rival, Row, Table
 
 HEAD = [
     *("row", "split", "task", "metric", "lower_is_better", "seeds", "mean", "deviation"),
     *("difference", "low", "high", "p", "holm", "pairs", "smallest_p", "needed", "told"),
+    *("rival", "over_rival", "rival_low", "rival_high", "rival_p", "rival_holm", "beats_rivals"),
     *("seconds", "seconds_ratio", "operations", "memory", "failed", "missing"),
 ]
 
@@ -43,9 +44,21 @@ def _fields(row: Row, column: Column, entry: Entry | None) -> list[object]:
         if given
         else [None] * 9
     )
+    rival = entry.rival if entry else None
+    over = rival.difference if rival else None
+    rivals = (
+        [rival.control, over.mean, over.low, over.high, over.p, over.adjusted, over.told]
+        if rival and over
+        else [None] * 7
+    )
     costs = [cost.seconds, cost.seconds_ratio, cost.operations, cost.memory] if cost else [None] * 4
     where = [row.name, column.split, column.task, column.metric, column.lower_is_better]
-    return [*where, *scores, *compared, *costs, len(row.failures), len(row.missing)]
+    return [*where, *scores, *compared, *rivals, *costs, len(row.failures), len(row.missing)]
+
+
+def _rival(rival: Rival) -> list[object]:
+    over = rival.difference
+    return [rival.control, over.mean, over.low, over.high, over.p, over.adjusted, over.told]
 
 
 def _field(value: object) -> object:

@@ -1,0 +1,69 @@
+"""Controls: plain rows, which change a setting or nothing. What a method gains has to be more than what they gain."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from regkit.experiments.plan import Plan
+from regkit.experiments.rows import Row, parse_set
+from regkit.runs.settings import Settings
+
+SLOWER, FASTER = 0.5, 2  # learning rates, in that of all rows
+STRONGER = 10  # weight decay, likewise
+USUAL_DECAY = 0.01  # where all rows have none
+SCORINGS = 4  # in an epoch, so that a run can be stopped at its best earlier than at the end of one
+
+
+def is_control(changes: Mapping[str, Any]) -> bool:
+    """Whether a row that makes these changes is plain: it has no plugin of its own, and takes none away."""
+    return not changes.get("plugins")
+
+
+def controls_of(plan: Plan) -> list[str]:
+    """Name the plain rows of a plan."""
+    return [name for name, row in plan.rows.items() if is_control(row.changes)]
+
+
+def methods_of(plan: Plan) -> list[str]:
+    """Name the other rows of a plan."""
+    return [name for name, row in plan.rows.items() if not is_control(row.changes)]
+
+
+def no_dropout() -> Row:
+    """Make the control without dropout, which gains more on some data than any method."""
+    return parse_set("dropout=0")
+
+
+def usual(settings: Settings) -> list[Row]:
+    """Make the controls that take as long as the shared settings: no dropout, other learning rates and weight decay."""
+    decay = STRONGER * settings.weight_decay or USUAL_DECAY
+    sets = [
+        *(f"learning_rate={factor * settings.learning_rate:g}" for factor in (SLOWER, FASTER)),
+        f"weight_decay={decay:g}",
+    ]
+    return [no_dropout(), *map(parse_set, sets)]
+
+
+def stopped_early(settings: Settings, epoch: int) -> list[Row]:
+    """Make the control that is scored several times an epoch, of so many updates, and stops at its best.
+
+    The score of every run is that of its best evaluation. There is none where all rows are scored so often.
+    """
+    every = max(epoch // SCORINGS, 1)
+    enough = settings.eval_steps is not None and settings.eval_steps <= every
+    return [] if enough or every == epoch else [parse_set(f"eval_steps={every}")]
+
+
+def as_long(settings: Settings, cost: float) -> list[Row]:
+    """Make the control that trains as long as a method whose step costs so much, in plain ones; none for a cheap one."""
+    name, length = ("epochs", settings.epochs) if settings.steps is None else ("steps", settings.steps)
+    longer = round(cost * length)
+    return [parse_set(f"{name}={longer}")] if longer > length else []
+
+
+def added(plan: Plan, controls: Sequence[Row]) -> Plan:
+    """Add controls to a plan, behind its plain rows; those whose runs it has already are left out."""
+    there = [row.apply(plan.settings) for row in plan.rows.values()]
+    new = {row.name: row for row in controls if row.name not in plan.rows and row.apply(plan.settings) not in there}
+    plain = {name: plan.rows[name] for name in controls_of(plan)}
+    return replace(plan, rows={**plain, **new, **plan.rows})
