@@ -8,8 +8,7 @@ import torch
 from regkit.base.errors import PluginError
 from regkit.base.wording import percent
 from regkit.data.weights import lengths_of, weigh
-from regkit.hooks import uninstalled
-from regkit.hooks.marks import parts
+from regkit.hooks import option_values, uninstalled
 from regkit.hooks.traits import needs_whole_batches
 from regkit.model.adapter import Adapter
 from regkit.model.own import Own
@@ -51,7 +50,8 @@ def plan(experiment: Experiment) -> list[str]:
     lines += [f"task {name}: found, not trained; --tasks would name it" for name in experiment.left_out]
     composition = experiment.composition
     for name, plugin in composition.plugins.items():
-        chosen = ", ".join(f"{key}={value}" for key, value in parts(plugin).items() if key in settings.plugins[name])
+        given = option_values.chosen(name, plugin, settings.plugins.get(name, {}))
+        chosen = ", ".join(f"{key}={value}" for key, value in given.items() if key not in option_values.OF_ALL)
         hooks = ", ".join(composition.hooks_of(name))
         named = composition.attached[name].named
         where = f", in {' and '.join(named) or 'no stage'}" if named is not None else ""

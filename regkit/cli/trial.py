@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from regkit.hooks.compose import Composition
+from regkit.hooks.option_values import AUTO
 from regkit.hooks.spec import Hooks
 from regkit.hooks.stopwatch import CORE
 from regkit.runs import checkpoint, packing
@@ -59,8 +60,14 @@ def _answers(composition: Composition) -> list[str]:
 
 def _formula(terms: Mapping[str, Tensor], composition: Composition) -> str:
     """Write the loss, `task + 1 x smart + 5 x bregman`: a factor is the weight of the plugin of that name."""
-    factors = {name: getattr(composition.plugins.get(name), "weight", None) for name in terms}
-    return " + ".join(name if factor is None else f"{factor:g} x {name}" for name, factor in factors.items())
+    return " + ".join(f"{_factor(name, composition)}{name}" for name in terms)
+
+
+def _factor(term: str, composition: Composition) -> str:
+    if composition.owners.get(term) in composition.automatic:
+        return f"{AUTO} x "
+    weight = getattr(composition.plugins.get(term), "weight", None)
+    return "" if weight is None else f"{weight:g} x "
 
 
 def _passes(passes: Mapping[str, float]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from regkit.base.described import Option, meanings
 from regkit.base.errors import PluginError, nearest
 from regkit.base.failures import last_line
-from regkit.hooks import contract, kinds, option_values, source, uninstalled
+from regkit.hooks import contract, kinds, option_values, source, traits, uninstalled
 from regkit.hooks.files import PluginFile, named
 from regkit.hooks.following import LOG
 from regkit.hooks.option_values import OF_ALL
@@ -220,11 +220,20 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
     plugin = load_class(name)
     known = options(plugin)
     _check_names(name, known, given)
+    if option_values.is_automatic(given):
+        _check_weight(name, plugin)
+        given = {**given, option_values.WEIGHT: 1.0}
     checked = {key: option_values.checked(name, known[key], value) for key, value in given.items() if key not in OF_ALL}
     made = option_values.construct(name, plugin, checked)
     if any(getattr(made, key) != value for key, value in checked.items()):
         option_values.check_remade(name, made, checked)
     return made
+
+
+def _check_weight(name: str, plugin: type) -> None:
+    """Raise PluginError if a plugin has no weight that scales its terms of the loss, which regkit could choose."""
+    if option_values.WEIGHT not in traits.strengths(plugin) or "extra_losses" not in _hooks(_methods(name)):
+        raise PluginError(f"'{name}' has no weight that scales a term of the loss, so weight=auto is not for it.")
 
 
 def check_options(name: str, plugin: Any) -> None:

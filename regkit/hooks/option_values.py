@@ -15,6 +15,10 @@ from regkit.hooks.files import check_record
 
 STAGES = "stages"  # the option of every plugin: the stages in which it acts
 CODE = "code"  # beside the options of a plugin in a file: what a run notes of it
+WEIGHT, AUTO = (
+    "weight",
+    "auto",
+)  # the option that scales a plugin's terms of the loss, and the value that leaves it to regkit
 OF_ALL = (STAGES, CODE)  # what is no field of a plugin
 
 
@@ -26,6 +30,11 @@ def acts_in(name: str, given: Mapping[str, Any]) -> list[str] | None:
     """Read the option `stages` of every plugin: the stages in which it acts. None where it is not given."""
     option = Option(STAGES, list[str], None, "")
     return checked(name, option, given[STAGES]) if STAGES in given else None
+
+
+def is_automatic(given: Mapping[str, Any]) -> bool:
+    """Whether the options leave the weight of a plugin's terms to regkit."""
+    return given.get(WEIGHT) == AUTO
 
 
 def checked(name: str, option: Option, value: Any) -> Any:
@@ -86,6 +95,7 @@ def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any
     Of a plugin in a file, its code is noted with them.
     """
     held = {key: getattr(plugin, key) for key in given if key not in OF_ALL}
+    held |= {WEIGHT: AUTO} if is_automatic(given) else {}
     stages = {STAGES: acts_in(name, given)} if STAGES in given else {}
     return noted(name, held | stages)
 

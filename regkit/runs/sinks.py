@@ -206,7 +206,7 @@ class FolderSink(Sink):
 
     @cached_property
     def _environment(self) -> dict[str, Any]:
-        found = environment.present(self.experiment.trainer.streams.device, self.experiment.composition.plugins)
+        found = environment.present(self.experiment.trainer.streams.device, self.experiment.settings.plugins)
         examples = {
             task.name: {split: len(each) for split, each in task.splits.items()} for task in self.experiment.tasks
         }

@@ -195,7 +195,7 @@ def warnings(found: Mapping[str, Mapping[str, Mapping[str, float]]], composition
     said = []
     for term, values in found["terms"].items():
         owner, share = composition.owners.get(term), values[SHARE]
-        if owner is None or LITTLE <= share <= MUCH:
+        if owner is None or owner in composition.automatic or LITTLE <= share <= MUCH:
             continue
         plugin = composition.plugins[owner]
         if not share:  # raised by a weight, nothing stays nothing

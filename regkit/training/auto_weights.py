@@ -1,0 +1,111 @@
+"""Auto weights: hold terms of the loss at a share of the gradient, which is what `weight=auto` asks for.
+
+What a weight of 1 comes to depends on task, encoder and term. A share of the gradient means the same everywhere: a term at
+10 % has a ninth of the gradient of the task's own loss, by their norms. Some batches of each task are measured, most of the
+first ones, and the weight goes to what would have held the share, later half of the way on a log scale. It changes between
+updates only: all micro-batches of one have the same, and so has a second gradient at other weights.
+"""
+
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import exp, isfinite, log
+from statistics import fmean
+from typing import Any
+
+from torch import Tensor
+
+from regkit.distributed.processes import ALONE, Processes
+from regkit.hooks.spec import Losses, hookimpl
+from regkit.model import MultitaskModel
+from regkit.tasks.task import Task
+from regkit.training.effects import gradient_norm
+
+NAME = "weight=auto"  # as a plugin of the run, beside those of the user
+SHARE = 0.1  # of a term in the sum of its gradient's norm and the task's
+EVERY = 100  # batches of a task between two that are measured, after those numbered 0, 1, 2, 4, 8, ... 64
+FOLLOWED = 0.5  # of the way, in logarithms; all of it in the first EVERY batches, in which gradients change most
+MOST = 1e6  # weight: a teacher is a mere copy at first, and its term has hardly a gradient
+
+Answers = Sequence[Mapping[str, Tensor]]
+
+
+@dataclass
+class AutoWeights:
+    """The weights of the terms of some plugins, by task and term. They are 0 until the first measurement."""
+
+    plugins: Collection[str]
+    owners: Mapping[str, str] = field(default_factory=dict)  # of the terms of the loss given so far: the plugin's name
+    processes: Processes = ALONE
+    weights: dict[str, dict[str, float]] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)  # batches of each task, in updates that were made
+    due: set[str] = field(default_factory=set)  # tasks to be measured in this update
+    wanted: dict[str, dict[str, float]] = field(
+        default_factory=dict
+    )  # the weights that would have held the share in it
+
+    @hookimpl(wrapper=True)
+    def choose_tasks(self) -> Generator[None, Sequence[Task], Sequence[Task]]:
+        """Decide whose batches are measured in this update: nothing is where a step is only tried."""
+        chosen = yield
+        self.wanted = {}
+        self.due = {task.name for task in chosen if is_measured(self.seen.get(task.name, 0))}
+        return chosen
+
+    @hookimpl(wrapper=True)
+    def extra_losses(self, model: MultitaskModel, task: Task, loss: Tensor) -> Generator[None, Answers, Answers]:
+        """Weigh the terms, and measure them in the first micro-batch of some batches."""
+        answers = yield
+        own = {name: term for each in answers for name, term in each.items() if self.owners.get(name) in self.plugins}
+        if task.name in self.due - self.wanted.keys():
+            self.wanted[task.name] = holding(model, loss, own)
+        known = self.weights.get(task.name, {})
+        weights = {name: known.get(name, 0.0) for name in own}
+        return [{name: weights.get(name, 1.0) * term for name, term in each.items()} for each in answers]
+
+    @hookimpl
+    def after_step(self, losses: Losses) -> None:
+        """Let the weights follow what was measured, on average over the processes."""
+        for task in losses:
+            if task in self.due:
+                self._follow(task, self.processes.gather(self.wanted.get(task, {})))
+        self.seen = {**self.seen, **{task: self.seen.get(task, 0) + 1 for task in losses}}
+
+    @hookimpl
+    def measure(self, task: Task) -> Mapping[str, float]:
+        """Report the weights."""
+        return {f"weight of {name} on {task.name}": weight for name, weight in self.weights.get(task.name, {}).items()}
+
+    def _follow(self, task: str, wanted: Sequence[Mapping[str, float]]) -> None:
+        known = dict(self.weights.get(task, {}))
+        share = FOLLOWED if self.seen.get(task, 0) >= EVERY else 1.0
+        for name in sorted({name for each in wanted for name in each}):
+            goal = fmean(log(each[name]) for each in wanted if name in each)
+            followed = log(known[name]) + share * (goal - log(known[name])) if name in known else goal
+            known[name] = min(exp(followed), MOST)
+        self.weights = {**self.weights, task: known}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": self.weights, "seen": self.seen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.weights = {task: dict(known) for task, known in state["weights"].items()}
+        self.seen = dict(state["seen"])
+
+
+def is_measured(batch: int) -> bool:
+    """Whether the batch of this number, from 0, is measured: with each doubling of their number, then one in EVERY."""
+    return batch % EVERY == 0 or (batch < EVERY and batch & (batch - 1) == 0)
+
+
+def holding(model: MultitaskModel, loss: Tensor, terms: Mapping[str, Tensor]) -> dict[str, float]:
+    """Find the weight at which each term would have its share of the gradient; one without a gradient has none."""
+    if not terms:
+        return {}
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    found, whole = {}, float(gradient_norm(loss, parameters))
+    for name, term in terms.items():
+        own = float(gradient_norm(term, parameters)) if term.requires_grad else 0.0
+        weight = SHARE / (1 - SHARE) * whole / own if own else 0.0
+        if weight and isfinite(weight):
+            found[name] = weight
+    return found

@@ -1,0 +1,131 @@
+"""Auto weights: the share of the gradient is held, whatever the scale of a term, and runs resume exactly."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+
+import pytest
+from regkit_plugins.smart import Smart
+from torch import Tensor
+
+from regkit.base.errors import PluginError
+from regkit.hooks import catalog
+from regkit.hooks.compose import Composition
+from regkit.hooks.spec import hookimpl
+from regkit.testing import tiny_tasks
+from regkit.testing.tiny import MeterLog, tiny_run
+from regkit.training.auto_weights import MOST, NAME, SHARE, AutoWeights, is_measured
+from regkit.training.effects import Meter, Record
+from regkit.training.loop import Trainer
+from tests.helpers import regkit
+from tests.runs.test_resume import exact
+
+
+class Loud:
+    """A term that is the task's own loss, ten thousand times as loud."""
+
+    weight = 1.0
+
+    @hookimpl
+    def extra_losses(self, loss: Tensor) -> Mapping[str, Tensor]:
+        return {"loud": 1e4 * loss}
+
+
+class Nothing:
+    """A term whose gradient is 0."""
+
+    weight = 1.0
+
+    @hookimpl
+    def extra_losses(self, loss: Tensor) -> Mapping[str, Tensor]:
+        return {"nothing": 0 * loss}
+
+
+def run(plugins: Mapping[str, object], automatic: list[str], **more: int) -> tuple[Trainer, Composition, list[Record]]:
+    """Train with these plugins, whose terms are weighed, and measure every batch."""
+    auto = AutoWeights(automatic)
+    trainer, composition = tiny_run({NAME: auto, **plugins}, tiny_tasks()[:1], **more)
+    auto.owners = composition.owners
+    meter = Meter(trainer.state, composition, 1)
+    log = MeterLog(meter)
+    composition.observe(log)
+    composition.observe(meter)
+    trainer.train()
+    return trainer, composition, log.records
+
+
+def weights(trainer: Trainer) -> dict[str, float]:
+    found: AutoWeights = trainer.state.plugins[NAME]
+    return next(iter(found.weights.values()))
+
+
+def test_every_doubling_of_the_batches_is_measured_and_then_one_in_a_hundred() -> None:
+    assert [batch for batch in range(401) if is_measured(batch)] == [0, 1, 2, 4, 8, 16, 32, 64, 100, 200, 300, 400]
+
+
+def test_a_term_has_its_share_of_the_gradient_whatever_its_scale() -> None:
+    trainer, _, records = run({"loud": Loud()}, ["loud"])
+    assert weights(trainer) == pytest.approx({"loud": SHARE / (1 - SHARE) / 1e4})
+    terms = [record["terms"]["classes"] for record in records]
+    assert terms[0]["loud"]["size"] == 0  # nothing was known yet
+    assert [each["loud"]["gradient"] / each["task"]["gradient"] for each in terms[1:]] == pytest.approx([1 / 9] * 5)
+
+
+def test_the_share_is_held_while_both_gradients_change() -> None:
+    _, _, records = run({"smart": Smart()}, ["smart"], steps=12)
+    terms = [record["terms"]["classes"] for record in records[1:]]
+    shares = [each["smart"]["gradient"] / (each["smart"]["gradient"] + each["task"]["gradient"]) for each in terms]
+    assert median(shares) == pytest.approx(SHARE, rel=0.4)
+
+
+def test_the_weight_goes_half_of_the_way_in_logarithms() -> None:
+    auto = AutoWeights(["smart"], weights={"sst": {"smart": 1.0}}, due={"sst"}, wanted={"sst": {"smart": 16.0}})
+    auto.after_step({"sst": {}})
+    assert auto.weights == {"sst": {"smart": pytest.approx(16.0)}}  # among the first batches, all of it
+    auto.seen, auto.wanted = {"sst": 100}, {"sst": {"smart": 1.0}}
+    auto.after_step({"sst": {}})
+    assert auto.weights == {"sst": {"smart": pytest.approx(4.0)}}
+    assert auto.seen == {"sst": 101}
+
+
+def test_a_term_without_a_gradient_has_no_weight_and_none_gets_too_much() -> None:
+    trainer, *_ = run({"nothing": Nothing()}, ["nothing"], steps=1)
+    assert weights(trainer) == {}
+    auto = AutoWeights(["faint"], due={"sst"}, wanted={"sst": {"faint": 1e12}})
+    auto.after_step({"sst": {}})
+    assert auto.weights == {"sst": {"faint": MOST}}
+
+
+def test_a_plugin_whose_weight_is_a_number_keeps_it() -> None:
+    _, _, records = run({"smart": Smart(weight=3.0), "loud": Loud()}, ["loud"], steps=2)
+    assert records[0]["terms"]["classes"]["smart"]["size"] > 0 == records[0]["terms"]["classes"]["loud"]["size"]
+
+
+def test_all_micro_batches_of_an_update_have_one_weight() -> None:
+    whole, *_ = run({"smart": Smart()}, ["smart"], steps=2)
+    parts, *_ = run({"smart": Smart()}, ["smart"], steps=2, micro_batch_tokens=24)
+    for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        assert one.shape == other.shape
+    assert weights(parts)["smart"] > 0
+
+
+@pytest.mark.parametrize("stop", [1, 5])
+def test_a_run_resumes_exactly(stop: int, place: Path, tmp_path: Path) -> None:
+    exact(place, tmp_path, {"smart": {"weight": "auto"}, "bregman": {"weight": "auto"}}, [stop])
+
+
+@pytest.mark.parametrize("name", ["ema", "sam", "famo"])
+def test_a_plugin_without_a_term_to_weigh_is_refused(name: str) -> None:
+    with pytest.raises(PluginError, match=f"'{name}' has no weight that scales a term|'{name}' has no option 'weight'"):
+        catalog.make(name, {"weight": "auto"})
+
+
+def test_the_run_says_that_it_weighs_the_term(place: Path) -> None:
+    given = ["--encoder", "encoder", "--data", "data", "--batch-size", "8", "--steps", "4", "--output", "auto"]
+    ran = regkit("train", *given, "-p", "smart:weight=auto", "--measure-every", "1", cwd=place)
+    assert ran.status == 0, ran.err
+    assert "plugin smart (weight=auto)" in ran.out
+    assert "effect of weight=auto: weight of smart on " in ran.out
+    assert 'weight = "auto"' in (place / "auto" / "config.toml").read_text()
+    planned = regkit("train", *given[:-1], "new", "-p", "smart:weight=auto", "--dry-run", cwd=place)
+    assert "loss = task + auto x smart" in planned.out
