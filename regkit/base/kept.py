@@ -6,6 +6,7 @@ has a free lock, and the next builder removes it.
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ Say = Callable[[str], None]  # prints what the user must know
 
 UNFINISHED = ".unfinished"
 KEY = 32  # letters of a key: 128 bits
+KEPT = re.compile(rf"[0-9a-f]{{{KEY}}}(\..*{re.escape(UNFINISHED)})?")  # names of folders that are kept, or being built
 
 
 class UnkeptError(DataError):
@@ -159,11 +161,14 @@ def _finished(place: Path, sync: bool) -> Iterator[Path]:
 
 
 def kept_below(root: Path) -> dict[Path, int]:
-    """Find the folders that are kept below a cache's folder, of all kinds, and the bytes of each."""
+    """Find the folders that are kept below a cache's folder, of all kinds, and the bytes of each.
+
+    Whatever else is there is somebody's: REGKIT_CACHE may name any folder.
+    """
     return {
         place: sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
         for place in sorted(root.glob("*/*"))
-        if place.is_dir()
+        if KEPT.fullmatch(place.name) and place.is_dir() and not place.is_symlink()
     }
 
 

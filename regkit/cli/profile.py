@@ -1,9 +1,11 @@
 """The command `regkit profile`: say where the time and the memory of an update go."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch.profiler import profile as torch_profile
 from torch.profiler import record_function
 
 from regkit.base.errors import ConfigError, EncoderError
+from regkit.base.files import write
 from regkit.cli.few_updates import Updates, train_until_enough
 from regkit.cli.plan import code_run
 from regkit.cli.terminal import Terminal, print_lines
@@ -32,7 +35,7 @@ ENDS = ("after_step", "skipped")  # the hooks that end an update
 
 def profile(settings: Settings, updates: int, trace: Path | None) -> None:
     """Train a few updates, and print what each part of them takes; write a trace. Nothing is saved."""
-    if trace and (trace.is_dir() or not trace.absolute().parent.is_dir()):
+    if trace and not (trace.absolute().parent.is_dir() and (trace.is_file() or not trace.exists())):
         raise ConfigError(f"{trace} cannot be written: --trace takes a file in a folder that is there.")
     console = Terminal()
     print_lines(console, code_run())
@@ -155,7 +158,8 @@ class Parts(Stopwatch):
         self.done += 1
 
     def _write(self, profiler: Any) -> None:
-        profiler.export_chrome_trace(str(self.trace))
+        if self.trace:
+            export(profiler, self.trace)
 
     def lap(self) -> None:
         """Charge time and memory since the last lap to the present owner."""
@@ -170,6 +174,22 @@ class Parts(Stopwatch):
         """Charge the time inside to a plugin, also in the trace."""
         with super().on(owner), record_function(owner) if self.label else nullcontext():
             yield
+
+
+def export(profiler: Any, trace: Path) -> None:
+    """Write what a profiler of torch has recorded. Raises RegkitError where there is no room for it.
+
+    torch itself says nothing then, and leaves a part of the file.
+    """
+    with TemporaryDirectory() as folder:
+        whole = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(whole))
+        try:
+            content = whole.read_bytes()
+            json.loads(content)
+        except (OSError, ValueError):
+            raise ConfigError(f"the trace cannot be written: there is no room for it in {folder}.") from None
+        write(trace, content)
 
 
 def modules(encoder: Any) -> Iterator[tuple[nn.Module, str]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from regkit.cli.profile import AFTER, INSIDE, LOOP, PARTS, Parts, profiled, table
+from regkit.base.errors import ConfigError
+from regkit.cli.profile import AFTER, INSIDE, LOOP, PARTS, Parts, export, profiled, table
 from regkit.hooks.spec import Hooks
 from regkit.runs.experiment import Experiment
 from regkit.runs.settings import Settings
@@ -54,6 +55,23 @@ def test_a_trace_that_cannot_be_written_is_refused_before_anything_is_trained(pl
     assert ran.status == 2
     assert ran.err == "regkit: nowhere/trace.json cannot be written: --trace takes a file in a folder that is there.\n"
     assert not ran.out
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "."])
+def test_a_trace_replaces_nothing_but_a_file(place: Path, name: str) -> None:
+    ran = profile(place, "--trace", name)
+    assert ran.status == 2
+    assert "cannot be written: --trace takes a file" in ran.err
+
+
+def test_a_trace_that_torch_could_not_write_whole_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    class Cut:
+        def export_chrome_trace(self, path: str) -> None:
+            Path(path).write_text('{"traceEvents": [')
+
+    with pytest.raises(ConfigError, match="there is no room for it"):
+        export(Cut(), tmp_path / "trace.json")
+    assert not list(tmp_path.iterdir())
 
 
 def experiment(place: Path, **more: object) -> Experiment:
