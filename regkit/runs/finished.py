@@ -17,6 +17,7 @@ from regkit.data.load import load_task
 from regkit.data.subsample import Draw, draws
 from regkit.distributed.launch import find_device
 from regkit.model import MultitaskModel
+from regkit.model.tokenizer import Tokenizer
 from regkit.runs import checkpoint, models
 from regkit.runs.described import descriptions, spec_of
 from regkit.runs.folders import CONFIG, best_of
@@ -50,6 +51,7 @@ class Finished:
     tasks: list[Task]
     columns: dict[str, tuple[str, ...]]  # by task: what prediction files call the example and its label, or labels
     settings: Settings
+    tokenizer: Tokenizer
     notes: Sequence[str] = ()  # what the user must know of the data
 
 
@@ -96,7 +98,7 @@ def load_run(
     _check_declared(folder, tasks)
     notes += [] if data else _changed(folder, tasks, split)
     columns = {name: (spec.id or "row", *spec.label_columns) for name, spec in specs.items()}
-    return Finished(model, tasks, columns, settings, notes)
+    return Finished(model, tasks, columns, settings, tokenizer, notes)
 
 
 def load_model(folder: Path, tasks: Sequence[Task], settings: Settings) -> MultitaskModel:

@@ -58,6 +58,10 @@ def evaluate(
         bool,
         typer.Option("--report", metavar="", help="Add intervals, confusion, calibration and the worst errors."),
     ] = False,
+    robust: Annotated[
+        bool,
+        typer.Option("--robust", metavar="", help="Score texts with typing errors, in other words, and under attack."),
+    ] = False,
     ensemble: Annotated[
         bool,
         typer.Option("--ensemble", metavar="", help="Score the mean of several runs' probabilities or scores."),
@@ -69,6 +73,8 @@ def evaluate(
     asked = {"--predictions": predictions, "--report": report}
     if not ensemble and runs and len(runs) > 1 and (given := [name for name in asked if asked[name]]):
         raise ConfigError(f"{given[0]} is for one run or an ensemble; name one RUN, or add --ensemble.")
+    if robust and (given := [*(name for name in asked if asked[name]), *(["--ensemble"] if ensemble else [])]):
+        raise ConfigError(f"--robust is asked for by itself; leave {given[0]} out.")
     named: list[Path | None] = [*(runs or [])] or [None]
     found = [folders.find_folder(run) for run in named]
     if data is not None and not is_table(data):
@@ -77,6 +83,12 @@ def evaluate(
         Settings.read(folder / folders.CONFIG)
     check_factory(encoder_factory)
     read_plugins(plugin)
+
+    if robust:
+        from regkit.cli import robust as changing
+
+        changing.evaluate(found, split.value, data, device, encoder_factory, as_json)
+        return
 
     from regkit.cli import evaluate as evaluating
 
