@@ -7,7 +7,7 @@ from regkit.base.errors import short
 
 Report = dict[str, Any]  # the values of its JSON
 
-ERRORS = ("calibration_error", "mean_absolute_error", "root_mean_squared_error")
+ERRORS = ("calibration_error", "brier_score", "mean_absolute_error", "root_mean_squared_error")
 WIDEST = 20  # classes of a printed table
 
 

@@ -41,6 +41,15 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> flo
     return float(np.abs(gaps).sum() / len(confidence))
 
 
+def brier_score(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Compute the Brier score: the mean over examples of the squared error of all their probabilities (Brier, 1950).
+
+    `probabilities` is `[examples, classes]` and `truth` `[examples]`. It is between 0 and 2, and less is better.
+    """
+    wanted = np.eye(probabilities.shape[1])[truth]
+    return float(np.square(probabilities - wanted).sum(axis=1).mean())
+
+
 def _of_classes(objective: Probabilistic, examples: Dataset, labels: Tensor, evidence: Tensor) -> dict[str, Any]:
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -55,6 +64,7 @@ def _of_classes(objective: Probabilistic, examples: Dataset, labels: Tensor, evi
     found: dict[str, Any] = {
         "classes": {name: dict(zip(COLUMNS, row, strict=True)) for name, row in zip(names, rows, strict=True)},
         "calibration_error": expected_calibration_error(confidence, truth == guess),
+        "brier_score": brier_score(probabilities.double().numpy(), truth),
         "worst": [
             _example(examples, row, names[truth[row]], names[guess[row]]) | {"probability": float(confidence[row])}
             for row in worst

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import bootstrap
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import brier_score_loss, confusion_matrix, precision_recall_fscore_support
 from torch import Tensor
 
 from regkit.tasks.objectives import Binary, Classification, Objective, Regression
@@ -193,3 +193,12 @@ class OnlyAccuracy:
 
     def metrics(self, output: Tensor, labels: Tensor) -> dict[str, float]:
         return {"accuracy": (output > 0).double().mean().item()}
+
+
+def test_the_brier_score_is_scikit_learns(opinions: tuple[Task, Tensor]) -> None:
+    task, output = opinions
+    truth = task.splits["dev"].labels
+    wanted = brier_score_loss(truth, output.double().softmax(1), labels=[0, 1, 2], scale_by_half=False)
+    assert mistakes(task, "dev", output)["brier_score"] == pytest.approx(wanted)
+    yes = mistakes(task_of(Binary(), torch.tensor([0, 1])), "dev", torch.tensor([-9e9, 9e9]))
+    assert yes["brier_score"] == 0

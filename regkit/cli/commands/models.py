@@ -68,13 +68,13 @@ def evaluate(
     ] = False,
 ) -> None:
     """Score a run's best checkpoint, or several runs'."""
+    asked = {"--predictions": predictions, "--report": report, "--ensemble": ensemble}
+    if robust and (given := [name for name in asked if asked[name]]):
+        raise ConfigError(f"--robust is asked for by itself; leave {given[0]} out.")
     if ensemble or (runs and len(runs) > 1):
         folders.check_several(runs or [], "--ensemble")
-    asked = {"--predictions": predictions, "--report": report}
     if not ensemble and runs and len(runs) > 1 and (given := [name for name in asked if asked[name]]):
         raise ConfigError(f"{given[0]} is for one run or an ensemble; name one RUN, or add --ensemble.")
-    if robust and (given := [*(name for name in asked if asked[name]), *(["--ensemble"] if ensemble else [])]):
-        raise ConfigError(f"--robust is asked for by itself; leave {given[0]} out.")
     named: list[Path | None] = [*(runs or [])] or [None]
     found = [folders.find_folder(run) for run in named]
     if data is not None and not is_table(data):

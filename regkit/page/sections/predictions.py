@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # it imports torch
 
 ERRORS = {
     "calibration_error": "expected calibration error",
+    "brier_score": "Brier score",
     "mean_absolute_error": "mean absolute error",
     "root_mean_squared_error": "root mean squared error",
 }
