@@ -87,6 +87,8 @@ def _micro_batches(trainer: Trainer) -> str:
     lengths = max((lengths_of(task.splits["train"]) for task in trainer.tasks), key=lambda each: each.sum(1).max())
     longest = lengths[lengths.sum(1).argmax()]
     counted = int(weigh(longest[None], trainer.fit.square)[0])
+    if counted > trainer.fit.micro_batch_tokens:
+        said += ", and never less than one example"
     if counted == longest.sum():
         return said
     return f"{said}, where the longest example, of {longest.sum()}, counts as {counted}: attention keeps squares"
