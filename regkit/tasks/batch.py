@@ -107,12 +107,26 @@ class Batch:
         return torch.arange(self.longest, device=self.counts.device) < self.counts[:, None]
 
     def per_example(self, values: Tensor, reduction: Reduction) -> Tensor:
-        """Reduce `[tokens]` or `[tokens, width]` over all tokens of each example, to `[examples]`."""
+        """Reduce `[tokens]` or `[tokens, width]` over all tokens of each example, to `[examples]`.
+
+        Raises ValueError for values that are not those of the batch's tokens.
+        """
         if values.dim() == 2:
             values = getattr(values, reduction)(dim=1)  # every token is equally wide, so a mean of means is the mean
-        lengths = self.counts.view(-1, self.sides).sum(1)
-        name = reduction.replace("amax", "max")
-        return torch.segment_reduce(values, name, lengths=lengths)  # unlike scatter, repeatable on CUDA
+        return self._reduced(values, reduction, self.counts.view(-1, self.sides).sum(1))
+
+    def per_sequence(self, values: Tensor, reduction: Reduction) -> Tensor:
+        """Reduce `[tokens, width]` over the tokens of each sequence, to `[sequences, width]`.
+
+        Raises ValueError as `per_example`.
+        """
+        return self._reduced(values, reduction, self.counts)
+
+    def _reduced(self, values: Tensor, reduction: Reduction, lengths: Tensor) -> Tensor:
+        if len(values) != len(self.tokens):
+            raise ValueError(f"there are {len(values)} rows of values, and the batch has {len(self.tokens)} tokens")
+        name = reduction.replace("amax", "max")  # torch's own check of the lengths waits for the GPU
+        return torch.segment_reduce(values, name, lengths=lengths, unsafe=values.is_cuda)  # repeatable, unlike scatter
 
     def to_tokens(self, values: Tensor) -> Tensor:
         """Repeat each example's row for each of its tokens: `[examples, ...]` to `[tokens, ...]`."""
