@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from regkit.base.randomness import derive
 
@@ -102,6 +103,11 @@ class Batch:
     def slots(self) -> Tensor:
         """The index of each token in a padded layout, `[sequences, longest]` flattened: `[tokens]`."""
         return self.sequence_of * self.longest + self.positions
+
+    @cached_property
+    def bounds(self) -> Tensor:
+        """Where each sequence begins, and behind it the end of the last: `[sequences + 1]`, in 32 bits."""
+        return F.pad(self.starts, (0, 1), value=len(self.tokens)).int()
 
     @cached_property
     def visible(self) -> Tensor:
