@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from regkit.base.errors import EncoderError
 from regkit.model.attention import add_padding, attend_within, remove_padding, usual_heads
 from regkit.model.families import FAMILIES, WORDS, ClassifierNames, Names
-from regkit.model.varlen import Form
+from regkit.model.kernels import Form
 from regkit.tasks.batch import Batch
 
 POOLER = "pooler."  # what stands in a checkpoint before the tensors of a pooler that the family lacks

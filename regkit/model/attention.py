@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regkit.model.attention_dropout import attend_with_dropout
-from regkit.model.varlen import Form, attend_varlen
+from regkit.model.kernels import Form
+from regkit.model.varlen import attend_varlen
 from regkit.model.varlen_trial import serves
 from regkit.tasks.batch import Batch
 

@@ -1,4 +1,4 @@
-"""Varlen's trial: use the kernel that knows lengths only where it was seen to be right, once in a process.
+"""Varlen's trial: use a kernel that knows lengths only where it was seen to be right, once in a process.
 
 Values, gradients and dropout are compared with plain operations on four short sequences. A kernel that fails, differs or
 gives other bits the second time is not used: attention then pads.
@@ -13,25 +13,25 @@ from torch import Tensor
 
 from regkit.base.failures import in_one_line, ran_out
 from regkit.base.randomness import unchanged
-from regkit.model.varlen import Form, attend_plainly, attend_varlen
+from regkit.model.kernels import KERNELS, Form
+from regkit.model.varlen import attend_plainly, attend_varlen
 from regkit.tasks.batch import Batch
 
-HALF = (torch.float16, torch.bfloat16)  # the types that the kernel computes in
-WIDEST = 256  # numbers of a head
-LENGTHS, HEADS = (3, 1, 150, 20), 4  # of the trial: the kernel works in blocks of 64 and 128
-CLOSE = 0.02  # how far the kernel may be from float32, in units of the norm: bf16 has 8 bits
+WIDEST = 256  # numbers of a head, in half precision
+LENGTHS, HEADS = (3, 1, 150, 20), 4  # of the trial: kernels work in blocks of 32 to 128
+CLOSE = {torch.float16: 0.02, torch.bfloat16: 0.02, torch.float32: 2e-3}  # of the norm, as bf16 and TF32 round
 NEAR = 0.1  # how far the share of keys that count, after dropout, may be from what it should be
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def serves(query: Tensor, key: Tensor, value: Tensor, form: Form) -> bool:
-    """Whether the kernel that knows lengths computes this here; a kind of attention is tried when it is first asked for."""
-    width, single = query.shape[-1], len(query) != len(key)
+    """Whether a kernel that knows lengths computes this here; a kind of attention is tried when it is first asked for."""
+    kernel, width, single = KERNELS.get(query.dtype), query.shape[-1], len(query) != len(key)
     alike = query.dtype == key.dtype == value.dtype and query.shape[1:] == key.shape[1:] == value.shape[1:]
-    if not (query.is_cuda and query.dtype in HALF and alike and width % 8 == 0 and width <= WIDEST):
+    if not (query.is_cuda and kernel and alike and width % 8 == 0 and width <= WIDEST):
         return False
-    if single and form.window is not None:  # the kernel takes a single query for the last token
+    if form.window is not None and (single or not kernel.windows):  # a single query would be taken for the last token
         return False
     return works(query.device, query.dtype, width, form.rate > 0, form.window is not None)
 
@@ -55,7 +55,7 @@ def works(device: torch.device, dtype: torch.dtype, width: int, drops: bool, win
             wrong = f"fails: {in_one_line(error)}"
     if wrong:
         kind = f"{str(dtype).removeprefix('torch.')}, heads of {width}{', dropout' * drops}{', windows' * windowed}"
-        logging.getLogger(__name__).warning("attention pads, which takes longer: flash attention (%s) %s", kind, wrong)
+        logging.getLogger(__name__).warning("attention pads, which takes longer: its kernel (%s) %s", kind, wrong)
     return not wrong
 
 
@@ -75,13 +75,13 @@ def _wrong(device: torch.device, dtype: torch.dtype, width: int, form: Form, sin
     def plain(query: Tensor, key: Tensor, value: Tensor, kept: Tensor | None = None) -> Tensor:
         return attend_plainly(query, key, value, batch, form, kept)
 
-    kept, seen = _seen(kernel, query, key, batch), _seen(plain, query.float(), key.float(), batch)
+    kept, seen = _seen(kernel, query, key, batch), _seen(plain, query.double(), key.double(), batch)
     if not abs(float(kept.sum() / seen.sum()) - (1 - form.rate)) < NEAR:
         return "counts other keys than it should"
     ours, again = (_with_gradients(kernel, [query, key, value], goal) for _ in "ab")
-    wide = [each.float() for each in (query, key, value)]
-    theirs = _with_gradients(partial(plain, kept=kept), wide, goal.float())
-    if not all((one - other).norm() <= CLOSE * other.norm() for one, other in zip(ours, theirs, strict=True)):
+    wide = [each.double() for each in (query, key, value)]
+    theirs = _with_gradients(partial(plain, kept=kept), wide, goal.double())
+    if not all((one - other).norm() <= CLOSE[dtype] * other.norm() for one, other in zip(ours, theirs, strict=True)):
         return "has other results than plain operations"
     return "" if all(map(torch.equal, ours, again)) else "has other results each time"
 

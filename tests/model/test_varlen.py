@@ -1,8 +1,9 @@
 """Varlen: attention that knows lengths computes what padded attention does, and a kernel that does not is found out.
 
-The kernel is one of GPUs. A slow stand-in takes its place in torch's own list of operations, with its arguments.
+The kernels are those of GPUs. A slow stand-in takes their place among torch's operations, with their arguments.
 """
 
+import inspect
 import logging
 from collections.abc import Iterator
 from itertools import pairwise, product
@@ -17,7 +18,8 @@ from regkit.base.randomness import unchanged
 from regkit.model import varlen_trial
 from regkit.model.adapter import attend_packed
 from regkit.model.attention import SelfAttention, attend_within
-from regkit.model.varlen import Form, attend_plainly, attend_varlen
+from regkit.model.kernels import FLASH, KERNELS, Form, deterministic
+from regkit.model.varlen import attend_plainly, attend_varlen
 from regkit.model.varlen_trial import serves, works
 from regkit.tasks.batch import Batch
 from regkit.testing import resume_is_exact, tiny_tasks, tiny_trainer
@@ -28,7 +30,7 @@ CPU = torch.device("cpu")
 
 
 class StandIn:
-    """Flash attention as torch's operations of GPUs call it. `fault` is what it does wrong."""
+    """Attention as torch's operations of GPUs compute it. `fault` is what it does wrong."""
 
     def __init__(self, fault: str = "") -> None:
         self.fault, self.calls, self.gradients = fault, 0, 0
@@ -69,6 +71,29 @@ class StandIn:
             return tuple(each * (1 + 1e-2 * (self.gradients % 2)) for each in found)
         return found
 
+    def efficient(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: None, ends: Tensor, others: Tensor, most: int,
+        most_keys: int, rate: float, mask: int, sums: bool, *, scale: float | None,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        assert (mask, sums) == (0, True)
+        spans, options = (ends, others, most, most_keys), {"window_size_left": None, "window_size_right": None}
+        found = self.forward(query[0], key[0], value[0], *spans, rate, False, False, scale=scale, **options)
+        return (found[0][None], *found[1:4], most, most_keys)
+
+    def efficient_backward(
+        self, gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, bias: None, attended: Tensor, ends: Tensor,
+        others: Tensor, most: int, most_keys: int, sums: Tensor, rate: float, seed: Tensor, unused: Tensor, mask: int,
+        biased: bool, *, scale: float | None, num_splits_key: int,
+    ) -> tuple[Tensor | None, ...]:  # fmt: skip
+        assert (mask, biased, num_splits_key) == (0, False, 1), "the gradient is to be the same each time"
+        inputs, spans = (each[0] for each in (query, key, value)), (ends, others, most, most_keys)
+        options = {"window_size_left": None, "window_size_right": None}
+        with deterministic():
+            found = self.backward(
+                gradient[0], *inputs, attended[0], sums, *spans, rate, False, seed, unused, scale=scale, **options
+            )
+        return (*(each[None] for each in found), None)
+
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, seed: Tensor, ends: Tensor, others: Tensor, rate: float,
         scale: float | None, left: int | None, right: int | None,
@@ -96,6 +121,8 @@ class StandIn:
 def use(monkeypatch: pytest.MonkeyPatch, kernel: StandIn) -> None:
     monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", kernel.forward)
     monkeypatch.setattr(torch.ops.aten, "_flash_attention_backward", kernel.backward)
+    monkeypatch.setattr(torch.ops.aten, "_efficient_attention_forward", kernel.efficient)
+    monkeypatch.setattr(torch.ops.aten, "_efficient_attention_backward", kernel.efficient_backward)
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +166,7 @@ def test_attention_that_knows_lengths_is_padded_attention(
     inputs = leaves(batch, single=single)
     padded = with_gradients(attend_within(*inputs, batch, form), inputs)
     use(monkeypatch, StandIn())
+    monkeypatch.setitem(KERNELS, torch.float32, FLASH if window else KERNELS[torch.float32])
     for attend in (attend_varlen, attend_plainly):
         torch.testing.assert_close(with_gradients(attend(*inputs, batch, form), inputs), padded, rtol=1e-4, atol=1e-5)
 
@@ -169,6 +197,7 @@ def test_an_encoder_of_transformers_attends_by_it_alike(window: int | None, monk
 
     padded = found()
     use(monkeypatch, StandIn())
+    monkeypatch.setitem(KERNELS, torch.float32, FLASH)  # the kernel that knows windows
     monkeypatch.setattr("regkit.model.attention.serves", lambda *given: True)
     torch.testing.assert_close(found(), padded, rtol=1e-4, atol=1e-5)
 
@@ -206,7 +235,10 @@ def test_the_gradient_of_a_gradient_is_that_of_plain_operations(trained: tuple[i
     torch.testing.assert_close(found(attend_varlen), found(attend_plainly), rtol=1e-4, atol=1e-5)
 
 
-KINDS = list(product([torch.bfloat16, torch.float16], [8, 64], [False, True], [False, True]))
+KINDS = [
+    *product([torch.bfloat16, torch.float16], [8, 64], [False, True], [False, True]),
+    *product([torch.float32], [8, 64], [False, True], [False]),
+]
 
 
 @pytest.mark.parametrize(("dtype", "width", "drops", "windowed"), KINDS, ids=str)
@@ -248,7 +280,7 @@ def test_a_kernel_that_is_wrong_is_not_used_and_that_is_said(
         assert not works(CPU, torch.bfloat16, 64, drops, True)
         assert not works(CPU, torch.bfloat16, 64, drops, True)
     kind = f"bfloat16, heads of 64, {'dropout, ' * drops}windows"
-    assert caplog.messages == [f"attention pads, which takes longer: flash attention ({kind}) {said}"]
+    assert caplog.messages == [f"attention pads, which takes longer: its kernel ({kind}) {said}"]
     assert torch.get_deterministic_debug_mode() == 0
 
 
@@ -267,7 +299,9 @@ def test_a_trial_without_enough_memory_decides_nothing(monkeypatch: pytest.Monke
         (torch.bfloat16, 2, 64, False, None, True),
         (torch.bfloat16, 2, 64, True, None, True),
         (torch.float16, 2, 256, False, 3, True),
-        (torch.float32, 2, 64, False, None, False),
+        (torch.float32, 2, 64, False, None, True),
+        (torch.float32, 2, 64, False, 3, False),
+        (torch.float64, 2, 64, False, None, False),
         (torch.bfloat16, 2, 60, False, None, False),
         (torch.bfloat16, 2, 264, False, None, False),
         (torch.bfloat16, 1, 64, False, None, False),
@@ -285,16 +319,31 @@ def test_it_serves_what_the_kernel_can_compute(
     assert serves(query, key, key, Form(0.1, None, window)) is serving
 
 
+@pytest.mark.parametrize(
+    ("operation", "stand_in"),
+    [
+        ("_flash_attention_forward", StandIn.forward),
+        ("_flash_attention_backward", StandIn.backward),
+        ("_efficient_attention_forward", StandIn.efficient),
+        ("_efficient_attention_backward", StandIn.efficient_backward),
+    ],
+)
+def test_the_stand_in_takes_the_arguments_of_torchs_own_operation(operation: str, stand_in: Any) -> None:
+    _, *ours = inspect.signature(stand_in).parameters.values()
+    theirs = getattr(torch.ops.aten, operation).default._schema.arguments
+    assert sum(each.kind is not each.KEYWORD_ONLY for each in ours) == sum(not each.kwarg_only for each in theirs)
+    assert {each.name for each in ours if each.kind is each.KEYWORD_ONLY} <= {
+        each.name for each in theirs if each.kwarg_only
+    }
+
+
 @pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize("window", [None, 3])
-def test_torchs_own_operations_take_these_arguments(single: bool, window: int | None) -> None:
-    """Their shapes alone, which torch knows without a GPU."""
-    batch = random_batch(RAGGED).to(torch.device("meta"))
-    inputs = [
-        each.detach().to("meta", torch.bfloat16).requires_grad_()
-        for each in leaves(random_batch(RAGGED), single=single)
-    ]
-    output = attend_varlen(*inputs, batch, Form(0.1, 0.5, window))
+def test_torchs_own_flash_attention_takes_these_shapes(single: bool, window: int | None) -> None:
+    """Which torch checks without a GPU."""
+    batch = random_batch(RAGGED)
+    inputs = [each.detach().to("meta", torch.bfloat16).requires_grad_() for each in leaves(batch, single=single)]
+    output = attend_varlen(*inputs, batch.to(torch.device("meta")), Form(0.1, 0.5, window))
     gradients = torch.autograd.grad(output.sum(), inputs)
     assert [each.shape for each in (output, *gradients)] == [each.shape for each in (inputs[0], *inputs)]
 
@@ -302,7 +351,7 @@ def test_torchs_own_operations_take_these_arguments(single: bool, window: int | 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(("dtype", "width", "drops", "windowed"), KINDS, ids=str)
 def test_the_kernel_of_this_gpu_passes_the_trial(dtype: torch.dtype, width: int, drops: bool, windowed: bool) -> None:
-    """On cards from 2020 on; older ones have no such kernel."""
-    if torch.cuda.get_device_capability() < (8, 0):
+    """Flash attention needs a card from 2020 or later."""
+    if dtype != torch.float32 and torch.cuda.get_device_capability() < (8, 0):
         pytest.skip("needs a card of compute capability 8.0")
     assert works(torch.device("cuda", 0), dtype, width, drops, windowed)
