@@ -5,7 +5,7 @@ The kernels are those of GPUs. A slow stand-in takes their place among torch's o
 
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise, product
 from typing import Any
 
@@ -24,6 +24,7 @@ from regkit.model.varlen_trial import serves, works
 from regkit.tasks.batch import Batch
 from regkit.testing import resume_is_exact, tiny_tasks, tiny_trainer
 from regkit.testing.tiny import unscored
+from tests.helpers import slow_but
 from tests.model.test_model import RAGGED, random_batch
 
 CPU = torch.device("cpu")
@@ -152,16 +153,17 @@ def with_gradients(output: Tensor, inputs: list[Tensor]) -> list[Tensor]:
     return [output, *torch.autograd.grad(output, inputs, goal)]
 
 
-ONE_TOKEN = [1, 1, 1]
-LENGTHS = [RAGGED, [4, 4], ONE_TOKEN, [7]]
+ONE_TOKEN = (1, 1, 1)
+CASES = [(RAGGED, None), (ONE_TOKEN, None), ((7,), 0.3), *product([RAGGED, (4, 4), ONE_TOKEN], [0.3])]
 
 
-@pytest.mark.parametrize(("lengths", "scale"), list(product(LENGTHS, [None, 0.3])), ids=str)
+@pytest.mark.parametrize("case", slow_but(CASES, CASES[:3]), ids=str)
 @pytest.mark.parametrize(("single", "window"), [(False, None), (False, 3), (True, None)])
 def test_attention_that_knows_lengths_is_padded_attention(
-    lengths: list[int], scale: float | None, single: bool, window: int | None, monkeypatch: pytest.MonkeyPatch
+    case: tuple[Sequence[int], float | None], single: bool, window: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Values and gradients; and so is the attention of plain operations, which it is tried against."""
+    lengths, scale = case
     batch, form = random_batch(lengths), Form(0.0, scale, window)
     inputs = leaves(batch, single=single)
     padded = with_gradients(attend_within(*inputs, batch, form), inputs)
@@ -202,11 +204,13 @@ def test_an_encoder_of_transformers_attends_by_it_alike(window: int | None, monk
     torch.testing.assert_close(found(), padded, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_with_it_resumes_exactly_and_replays_its_dropout(kernel: StandIn) -> None:
     resume_is_exact(dict, tasks=lambda: tiny_tasks()[:1])
     assert kernel.calls
 
 
+@pytest.mark.slow
 def test_a_run_with_it_is_nearly_the_run_with_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     def norms() -> list[float]:
         trainer = tiny_trainer({}, tasks=unscored(tiny_tasks()), steps=4, dropout=0.0)
@@ -235,16 +239,15 @@ def test_the_gradient_of_a_gradient_is_that_of_plain_operations(trained: tuple[i
     torch.testing.assert_close(found(attend_varlen), found(attend_plainly), rtol=1e-4, atol=1e-5)
 
 
+Kind = tuple[torch.dtype, int, bool, bool]  # the arguments of `works` behind the device
 KINDS = [
     *product([torch.bfloat16, torch.float16], [8, 64], [False, True], [False, True]),
     *product([torch.float32], [8, 64], [False, True], [False]),
 ]
 
 
-@pytest.mark.parametrize(("dtype", "width", "drops", "windowed"), KINDS, ids=str)
-def test_a_kernel_that_is_right_passes_the_trial(
-    dtype: torch.dtype, width: int, drops: bool, windowed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("kind", slow_but(KINDS, [KINDS[6], KINDS[-2]]), ids=str)
+def test_a_kernel_that_is_right_passes_the_trial(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     """And random numbers are drawn afterwards as if there had been none."""
     kernel = StandIn()
     use(monkeypatch, kernel)
@@ -253,28 +256,29 @@ def test_a_kernel_that_is_right_passes_the_trial(
         expected = torch.rand(2)
         torch.manual_seed(3)
         with torch.no_grad():
-            assert works(CPU, dtype, width, drops, windowed)
+            assert works(CPU, *kind)
         assert torch.equal(torch.rand(2), expected)
     tried = kernel.calls
-    assert works(CPU, dtype, width, drops, windowed)
+    assert works(CPU, *kind)
     assert kernel.calls == tried, "it is tried once"
 
 
-@pytest.mark.parametrize(
-    ("fault", "drops", "said"),
-    [
-        ("across", False, "has other results than plain operations"),
-        ("scale", False, "has other results than plain operations"),
-        ("window", False, "counts other keys than it should"),
-        ("mask", True, "has other results than plain operations"),
-        ("chance", True, "has other results each time"),
-        ("dropout", True, "counts other keys than it should"),
-        ("unknown", True, "fails: no such kernel"),
-    ],
-)
+FAULTS = [
+    ("across", False, "has other results than plain operations"),
+    ("scale", False, "has other results than plain operations"),
+    ("window", False, "counts other keys than it should"),
+    ("mask", True, "has other results than plain operations"),
+    ("chance", True, "has other results each time"),
+    ("dropout", True, "counts other keys than it should"),
+    ("unknown", True, "fails: no such kernel"),
+]
+
+
+@pytest.mark.parametrize("case", slow_but(FAULTS, [FAULTS[3], FAULTS[-1]]), ids=str)
 def test_a_kernel_that_is_wrong_is_not_used_and_that_is_said(
-    fault: str, drops: bool, said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    case: tuple[str, bool, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    fault, drops, said = case
     use(monkeypatch, StandIn(fault))
     with caplog.at_level(logging.WARNING):
         assert not works(CPU, torch.bfloat16, 64, drops, True)
@@ -349,9 +353,9 @@ def test_torchs_own_flash_attention_takes_these_shapes(single: bool, window: int
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize(("dtype", "width", "drops", "windowed"), KINDS, ids=str)
-def test_the_kernel_of_this_gpu_passes_the_trial(dtype: torch.dtype, width: int, drops: bool, windowed: bool) -> None:
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_the_kernel_of_this_gpu_passes_the_trial(kind: Kind) -> None:
     """Flash attention needs a card from 2020 or later."""
-    if dtype != torch.float32 and torch.cuda.get_device_capability() < (8, 0):
+    if kind[0] != torch.float32 and torch.cuda.get_device_capability() < (8, 0):
         pytest.skip("needs a card of compute capability 8.0")
-    assert works(torch.device("cuda", 0), dtype, width, drops, windowed)
+    assert works(torch.device("cuda", 0), *kind)

@@ -9,16 +9,19 @@ from torch import Tensor
 
 from regkit import hookimpl
 from regkit.hooks import catalog
-from regkit.testing import tiny_trainer
+from regkit.testing import tiny_tasks, tiny_trainer
+from regkit.testing.tiny import unscored
 from regkit.training.gate import Gate
 from regkit.training.loop import Trainer
 from regkit.training.update import Update
+from tests.helpers import slow_but
 from tests.training.test_loop import Bad
 
 
 def run(what: str, plugins: Mapping[str, object], more: object = None) -> tuple[Trainer, Bad]:
     bad = Bad([0, 3, 4], what)
-    trainer = tiny_trainer({"bad": bad, **plugins}, steps=6, observers=[more] if more else [])
+    tasks = unscored(tiny_tasks()[:2])
+    trainer = tiny_trainer({"bad": bad, **plugins}, tasks=tasks, steps=6, observers=[more] if more else [])
     trainer.train()
     return trainer, bad
 
@@ -38,7 +41,7 @@ def late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Gate, "late", property(lambda gate: not gate.early))
 
 
-@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize("what", slow_but(["loss", "gradient"], ["gradient"]))
 def test_a_late_answer_leaves_every_number_as_an_early_one(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     early, told = run(what, {"ema": catalog.make("ema", {})})
     monkeypatch.setattr(Gate, "late", True)
