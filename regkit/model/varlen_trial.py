@@ -97,7 +97,7 @@ def _seen(attend: Attend, query: Tensor, key: Tensor, batch: Batch) -> Tensor:
     weights = []
     for first in range(0, batch.longest, width):
         rows = batch.positions[:, None] == torch.arange(first, first + width, device=key.device)
-        weights.append(attend(query, key, rows[:, None].expand_as(key).to(key.dtype)))
+        weights.append(attend(query, key, rows[:, None].expand_as(key).to(key.dtype).contiguous()))
     return torch.cat(weights, dim=-1)[..., : batch.longest] != 0
 
 
