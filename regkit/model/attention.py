@@ -5,6 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regkit.model.attention_dropout import attend_with_dropout
+from regkit.model.kernels import Form
+from regkit.model.varlen import attend_varlen
+from regkit.model.varlen_trial import serves
 from regkit.tasks.batch import Batch
 
 
@@ -31,24 +34,27 @@ class SelfAttention(nn.Module):
 
         With `rows`, indices of tokens, only those are returned: `[rows, width]`.
         """
-        key, value = add_padding(self.key(hidden), batch), add_padding(self.value(hidden), batch)
-        if rows is batch.starts:  # one query a sequence, that of its first token
-            attended = self._attend(self.query(hidden[rows]).unsqueeze(1), key, value, batch).squeeze(1)
-        else:
-            query = add_padding(self.query(hidden), batch)
-            attended = remove_padding(self._attend(query, key, value, batch), batch)
-            attended = attended if rows is None else attended[rows]
-        out: Tensor = self.out(attended)
+        first = rows is batch.starts  # one query a sequence, that of its first token
+        given = (self.query(hidden[rows] if first else hidden), self.key(hidden), self.value(hidden))
+        query, key, value = (part.unflatten(1, (self.heads, -1)) for part in given)
+        attended = attend_within(query, key, value, batch, Form(self.rate if self.training else 0.0)).flatten(1)
+        out: Tensor = self.out(attended if rows is None or first else attended[rows])
         return out
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, batch: Batch) -> Tensor:
-        """Attend from queries to keys and values; return `[sequences, queries, width]`.
 
-        The queries have that shape too, keys and values are `[sequences, longest, width]`.
-        """
-        query, key, value = (part.view(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in (query, key, value))
-        attended = attend(query, key, value, visible(batch), self.rate if self.training else 0.0)
-        return attended.transpose(1, 2).flatten(2)
+def attend_within(query: Tensor, key: Tensor, value: Tensor, batch: Batch, form: Form) -> Tensor:
+    """Attend within each sequence of a batch, to `[queries, heads, width of a head]`.
+
+    Keys and values are `[tokens, heads, width of a head]`. Queries are those of all tokens, or one a sequence, that of its
+    first token.
+    """
+    if serves(query, key, value, form):
+        return attend_varlen(query, key, value, batch, form)
+    single = len(query) != len(batch.tokens)
+    query = query[:, None] if single else add_padding(query, batch)
+    query, key, value = (part.transpose(1, 2) for part in (query, add_padding(key, batch), add_padding(value, batch)))
+    attended = attend(query, key, value, visible(batch, form.window), form.rate, form.scale).transpose(1, 2)
+    return attended.squeeze(1) if single else remove_padding(attended, batch)
 
 
 def attend(

@@ -28,7 +28,7 @@ from tests.benchmarks.options import Options
 from tests.benchmarks.surroundings import surroundings
 from tests.benchmarks.table import shown
 
-PARTS = ("step", "smart", "surgery", "pairs", "memory", "run", "predict", "hooks", "watch", "encoders")
+PARTS = ("step", "smart", "surgery", "pairs", "memory", "run", "predict", "hooks", "watch", "encoders", "gpu")
 STUDIES = ("adversary", "corpus", "effect", "growth", "race", "scaffold", "statistics", "tune")  # not of speed
 
 
