@@ -82,7 +82,7 @@ def add_padding(packed: Tensor, batch: Batch) -> Tensor:
     """Add padding, zeros: `[tokens, ...]` to `[sequences, longest, ...]`."""
     count, shape = len(batch.lengths), packed.shape[1:]
     if batch.ragged:
-        packed = packed.new_zeros(count * batch.longest, *shape).index_copy(0, batch.slots, packed)
+        packed = packed.new_zeros(count * batch.longest, *shape).index_copy_(0, batch.slots, packed)
     return packed.view(count, batch.longest, *shape)
 
 

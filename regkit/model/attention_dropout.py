@@ -39,7 +39,8 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def forward(ctx: Any, *given: Any) -> Tensor:
-        query, key, value, bias, kept, ctx.factor, ctx.scale = given
+        *states, bias, kept, ctx.factor, ctx.scale = given
+        query, key, value = (each.contiguous() for each in states)  # else every product copies what it reads
         ctx.set_materialize_grads(False)  # where a loss is cancelled, nothing is computed
         weights = _weights(query, key, bias, ctx.scale)
         ctx.save_for_backward(query, key, value, bias, kept, weights)
@@ -54,6 +55,7 @@ class _Attention(torch.autograd.Function):
         query, key, value, _, kept, weights = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to have a gradient
             return (*_differentiable(ctx, gradient), *[None] * 4)
+        gradient = gradient.contiguous()  # two products read it
         left = mask(kept, ctx.factor, weights.dtype)
         slope = (gradient @ value.transpose(-1, -2)).mul_(left)
         by_value = left.mul_(weights).transpose(-1, -2) @ gradient
