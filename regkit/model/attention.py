@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regkit.model.attention_dropout import attend_with_dropout
+from regkit.model.single_query import attend_from_one, serves
 from regkit.tasks.batch import Batch
 
 
@@ -31,6 +32,11 @@ class SelfAttention(nn.Module):
 
         With `rows`, indices of tokens, only those are returned: `[rows, width]`.
         """
+        rate = self.rate if self.training else 0.0
+        if rows is batch.starts and hidden.is_cpu and serves(self.key, self.value):
+            padded, query = add_padding(hidden, batch), self.query(hidden[rows])
+            attended = attend_from_one(query, padded, batch.visible, self.key, self.value, self.heads, rate)
+            return self.out(attended)
         key, value = add_padding(self.key(hidden), batch), add_padding(self.value(hidden), batch)
         if rows is batch.starts:  # one query a sequence, that of its first token
             attended = self._attend(self.query(hidden[rows]).unsqueeze(1), key, value, batch).squeeze(1)

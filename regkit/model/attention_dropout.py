@@ -19,6 +19,7 @@ def attend_with_dropout(
     """Attend on the CPU with dropout on the attention weights; arguments and result are those of `attend`."""
     bias = None if visible is None else query.new_zeros(visible.shape).masked_fill_(~visible, -torch.inf)
     kept, factor = draw((*query.shape[:-1], key.shape[-2]), rate)
+    query, key, value = (each.contiguous() for each in (query, key, value))  # else every product copies what it reads
     attended: Tensor = _Attention.apply(query, key, value, bias, kept, factor, scale)  # type: ignore[no-untyped-call]
     return attended
 
@@ -39,8 +40,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def forward(ctx: Any, *given: Any) -> Tensor:
-        *states, bias, kept, ctx.factor, ctx.scale = given
-        query, key, value = (each.contiguous() for each in states)  # else every product copies what it reads
+        query, key, value, bias, kept, ctx.factor, ctx.scale = given
         ctx.set_materialize_grads(False)  # where a loss is cancelled, nothing is computed
         weights = _weights(query, key, bias, ctx.scale)
         ctx.save_for_backward(query, key, value, bias, kept, weights)
