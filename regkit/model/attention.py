@@ -32,11 +32,8 @@ class SelfAttention(nn.Module):
 
         With `rows`, indices of tokens, only those are returned: `[rows, width]`.
         """
-        rate = self.rate if self.training else 0.0
         if rows is batch.starts and hidden.is_cpu and serves(self.key, self.value):
-            padded, query = add_padding(hidden, batch), self.query(hidden[rows])
-            attended = attend_from_one(query, padded, batch.visible, self.key, self.value, self.heads, rate)
-            return self.out(attended)
+            return self._attend_from_starts(hidden, batch)
         key, value = add_padding(self.key(hidden), batch), add_padding(self.value(hidden), batch)
         if rows is batch.starts:  # one query a sequence, that of its first token
             attended = self._attend(self.query(hidden[rows]).unsqueeze(1), key, value, batch).squeeze(1)
@@ -44,6 +41,13 @@ class SelfAttention(nn.Module):
             query = add_padding(self.query(hidden), batch)
             attended = remove_padding(self._attend(query, key, value, batch), batch)
             attended = attended if rows is None else attended[rows]
+        out: Tensor = self.out(attended)
+        return out
+
+    def _attend_from_starts(self, hidden: Tensor, batch: Batch) -> Tensor:
+        padded, query = add_padding(hidden, batch), self.query(hidden[batch.starts])
+        rate = self.rate if self.training else 0.0
+        attended = attend_from_one(query, padded, batch.visible, self.key, self.value, self.heads, rate)
         out: Tensor = self.out(attended)
         return out
 

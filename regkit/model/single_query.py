@@ -20,7 +20,7 @@ def attend_from_one(
 
     `visible`, `[sequences, longest]`, is true for tokens and false for padding. Returns `[sequences, width]`.
     """
-    query = query.unflatten(1, (heads, -1))
+    query = query.reshape(len(query), heads, -1)
     scores = _by_head(query, _split(key.weight, heads)) @ hidden.transpose(1, 2)  # [sequences, heads, longest]
     scores = scores + (query * _split(key.bias, heads)).sum(2, keepdim=True)
     scores = scores.masked_fill(~visible[:, None], -torch.inf) / math.sqrt(query.shape[2])
@@ -42,7 +42,7 @@ def _has_hooks(module: nn.Module) -> bool:
 
 def _split(weights: Tensor, heads: int) -> Tensor:
     """Split the outputs of a layer, the first dimension, by head."""
-    return weights.unflatten(0, (heads, -1))
+    return weights.reshape(heads, -1, *weights.shape[1:])
 
 
 def _by_head(values: Tensor, weights: Tensor) -> Tensor:
