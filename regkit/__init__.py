@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from regkit.base.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
     from regkit.base.files import digest_of
     from regkit.base.kept import build_once, cache_root
+    from regkit.base.memory import weighted_sum
     from regkit.base.randomness import Streams, derive
     from regkit.hooks.following import Bookmark, check_library, check_server, numbers
     from regkit.hooks.selection import check_tasks
@@ -47,6 +48,7 @@ else:  # the same names, each imported when it is first used: a test compares
             ],
             "regkit.base.files": ["digest_of"],
             "regkit.base.kept": ["build_once", "cache_root"],
+            "regkit.base.memory": ["weighted_sum"],
             "regkit.base.randomness": ["Streams", "derive"],
             "regkit.hooks.following": ["Bookmark", "check_library", "check_server", "numbers"],
             "regkit.hooks.selection": ["check_tasks"],
@@ -130,6 +132,7 @@ __all__ = [
     "numbers",
     "train",
     "turn",
+    "weighted_sum",
 ]
 
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from regkit import Task, Tuned, hookimpl
+from regkit import Task, Tuned, hookimpl, weighted_sum
 
 
 @dataclass
@@ -29,7 +29,7 @@ class GradVac:
         products, aims = (gradients @ gradients.T).double().cpu(), dict(self.aims)  # note: waits for the GPU
         shares = self.vaccine(products, orders, [task.name for task in tasks])
         self.learned, self.aims = self.aims, aims
-        return shares.to(gradients) @ gradients
+        return weighted_sum(gradients, shares)
 
     @hookimpl
     def after_step(self) -> None:

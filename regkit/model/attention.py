@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from regkit.model.attention_dropout import attend_with_dropout
 from regkit.model.kernels import Form
+from regkit.model.single_query import attend_from_one, is_plain
 from regkit.model.varlen import attend_varlen
 from regkit.model.varlen_trial import serves
 from regkit.tasks.batch import Batch
@@ -35,10 +36,19 @@ class SelfAttention(nn.Module):
         With `rows`, indices of tokens, only those are returned: `[rows, width]`.
         """
         first = rows is batch.starts  # one query a sequence, that of its first token
+        if first and hidden.is_cpu and is_plain(self.key, self.value):
+            return self._attend_from_starts(hidden, batch)
         given = (self.query(hidden[rows] if first else hidden), self.key(hidden), self.value(hidden))
         query, key, value = (part.unflatten(1, (self.heads, -1)) for part in given)
         attended = attend_within(query, key, value, batch, Form(self.rate if self.training else 0.0)).flatten(1)
         out: Tensor = self.out(attended if rows is None or first else attended[rows])
+        return out
+
+    def _attend_from_starts(self, hidden: Tensor, batch: Batch) -> Tensor:
+        padded, query = add_padding(hidden, batch), self.query(hidden[batch.starts])
+        rate = self.rate if self.training else 0.0
+        attended = attend_from_one(query, padded, batch.visible, self.key, self.value, self.heads, rate)
+        out: Tensor = self.out(attended)
         return out
 
 
@@ -88,7 +98,7 @@ def add_padding(packed: Tensor, batch: Batch) -> Tensor:
     """Add padding, zeros: `[tokens, ...]` to `[sequences, longest, ...]`."""
     count, shape = len(batch.lengths), packed.shape[1:]
     if batch.ragged:
-        packed = packed.new_zeros(count * batch.longest, *shape).index_copy(0, batch.slots, packed)
+        packed = packed.new_zeros(count * batch.longest, *shape).index_copy_(0, batch.slots, packed)
     return packed.view(count, batch.longest, *shape)
 
 

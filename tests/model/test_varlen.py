@@ -183,6 +183,7 @@ def test_a_layer_with_it_is_the_layer_with_padding(rows: str, monkeypatch: pytes
     kernel = StandIn()
     use(monkeypatch, kernel)
     monkeypatch.setattr("regkit.model.attention.serves", lambda *given: True)
+    monkeypatch.setattr("regkit.model.attention.is_plain", lambda *given: False)  # that way is the CPU's
     torch.testing.assert_close(with_gradients(layer(hidden, batch, asked), weights), padded, rtol=1e-4, atol=1e-5)
     assert kernel.calls == 1
 

@@ -218,6 +218,16 @@ def test_weights_come_back_bit_for_bit(rho: float) -> None:
         assert torch.equal(parameter, before[name]), name
 
 
+def test_the_weights_are_kept_in_the_same_memory_from_update_to_update() -> None:
+    plugin = SAM(rho=0.5)
+    trainer = prepared(tiny_trainer({"sam": plugin}))
+    places = []
+    for number in range(2):
+        before_step(trainer, batches(tiny_tasks()[:1], number=number))
+        places.append({each.data_ptr() for each in plugin.weights.values()})
+    assert places[0] == places[1]
+
+
 def test_the_second_pass_differs_from_the_first_by_the_weights_alone() -> None:
     """At a radius of nothing it gives the first gradient again: same batch, same masks, and not the sum of both."""
     for plugins in ({}, {"r3f": R3F()}, {"mixout": Mixout(p=0.5)}):

@@ -1,0 +1,53 @@
+"""Single query: attend from one token of each sequence, without a key and a value for every token.
+
+A layer of which only [CLS] is read has one query for each sequence. The weights of the keys can be multiplied by that query
+instead of by all hidden states, and those of the values by the mean that attention takes of hidden states. The result is the
+same, but for rounding, and of 12 heads and a width of 384 it takes a sixteenth of the operations.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from regkit.model.dropout import dropout
+
+
+def attend_from_one(
+    query: Tensor, hidden: Tensor, visible: Tensor, key: nn.Linear, value: nn.Linear, heads: int, rate: float
+) -> Tensor:
+    """Attend from queries, `[sequences, width]`, to hidden states, `[sequences, longest, width]`.
+
+    `visible`, `[sequences, longest]`, is true for tokens and false for padding. Returns `[sequences, width]`.
+    """
+    query = query.reshape(len(query), heads, -1)
+    scores = _by_head(query, _split(key.weight, heads)) @ hidden.transpose(1, 2)  # [sequences, heads, longest]
+    scores = scores + (query * _split(key.bias, heads)).sum(2, keepdim=True)
+    scores = scores.masked_fill(~visible[:, None], -torch.inf) / math.sqrt(query.shape[2])
+    weights = dropout(scores.softmax(2), rate) if rate else scores.softmax(2)
+    attended = _by_head(weights @ hidden, _split(value.weight, heads).transpose(1, 2))
+    return (attended + weights.sum(2, keepdim=True) * _split(value.bias, heads)).flatten(1)
+
+
+def is_plain(*modules: nn.Module) -> bool:
+    """Whether modules are plain linear layers, whose weights may be used without calling them."""
+    return all(
+        type(each) is nn.Linear and each.bias is not None and "forward" not in vars(each) and not _has_hooks(each)
+        for each in modules
+    )
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def _split(weights: Tensor, heads: int) -> Tensor:
+    """Split the outputs of a layer, the first dimension, by head."""
+    return weights.reshape(heads, -1, *weights.shape[1:])
+
+
+def _by_head(values: Tensor, weights: Tensor) -> Tensor:
+    """Multiply `[sequences, heads, a]` by a matrix for each head, `[heads, a, b]`: `[sequences, heads, b]`."""
+    return torch.bmm(values.transpose(0, 1), weights).transpose(0, 1)
