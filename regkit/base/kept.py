@@ -24,6 +24,7 @@ Say = Callable[[str], None]  # prints what the user must know
 
 UNFINISHED = ".unfinished"
 KEY = 32  # letters of a key: 128 bits
+MEASURED = "measured"  # a folder of a cache: a few bytes each, by which later runs are the same as this one
 
 
 class UnkeptError(DataError):
@@ -159,11 +160,11 @@ def _finished(place: Path, sync: bool) -> Iterator[Path]:
 
 
 def kept_below(root: Path) -> dict[Path, int]:
-    """Find the folders that are kept below a cache's folder, of all kinds, and the bytes of each."""
+    """Find the folders that are kept below a cache's folder, and the bytes of each; without what is `MEASURED`."""
     return {
         place: sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
         for place in sorted(root.glob("*/*"))
-        if place.is_dir()
+        if place.is_dir() and place.parent.name != MEASURED
     }
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from regkit.base.errors import DataError
 from regkit.base.files import digest_of, read_json
-from regkit.base.kept import UnkeptError, build_once, cache_root
+from regkit.base.kept import KEY, MEASURED, UnkeptError, build_once, cache_root
 from regkit.distributed.processes import ALONE, Processes
 from regkit.model import Encoder
 from regkit.tasks.names import Precision
@@ -94,10 +94,8 @@ def _timed(inputs: int, outputs: int) -> tuple[Format, str]:
         ratio = kept_ratio(inputs, outputs)
     except UnkeptError as error:
         return "fp32", f"since bf16 was not tried: {str(error).rstrip('.')}"
-    return (
-        "bf16" if ratio < CLEARLY else "fp32",
-        f"since a matrix product in bf16 takes {ratio:.2f} of its time in fp32",
-    )
+    chosen: Format = "bf16" if ratio < CLEARLY else "fp32"
+    return chosen, f"since a matrix product in bf16 takes {ratio:.2f} of its time in fp32"
 
 
 def kept_ratio(inputs: int, outputs: int) -> float:
@@ -108,8 +106,8 @@ def kept_ratio(inputs: int, outputs: int) -> float:
     shape = [inputs, outputs]
     parts = [shape, _processor(), torch.__version__, digest_of(Path(__file__))]
     return build_once(
-        cache_root() / "precision",
-        lambda: hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32],
+        cache_root() / MEASURED,
+        lambda: hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:KEY],
         _read,
         lambda folder: _write(folder, measure(inputs, outputs)),
         name="the time of a matrix product",
