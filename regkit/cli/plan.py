@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import torch
-
 from regkit.base.errors import PluginError
 from regkit.base.wording import percent
 from regkit.data.weights import lengths_of, weigh
@@ -34,10 +32,8 @@ def plan(experiment: Experiment) -> list[str]:
     """Describe encoder, tasks, plugins with the hooks they answer, and the number of updates."""
     settings, trainer = experiment.settings, experiment.trainer
     size = sum(parameter.numel() for parameter in experiment.model.parameters()) / 1e6
-    kind = "bf16" if trainer.passes.precision == torch.bfloat16 else "fp32"
-    lines = [
-        f"encoder: {_name(experiment)}, {size:.1f} M parameters, on {trainer.streams.device} in {kind}; {_pooled(experiment)}"
-    ]
+    where = f"on {trainer.streams.device} in {experiment.precision}"
+    lines = [f"encoder: {_name(experiment)}, {size:.1f} M parameters, {where}; {_pooled(experiment)}"]
     if isinstance(adapter := experiment.model.encoder, Adapter):
         way = "on packed tokens" if adapter.packed else "with padding inside"
         lines.append(f"  {adapter.family}, run by transformers {way}")
