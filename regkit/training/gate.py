@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from regkit.base.late import Late
+from regkit.hooks.adamw import AdamW
 from regkit.training.update import Update
 
 
@@ -31,7 +32,7 @@ class Gate:
     def late(self) -> bool:
         """Whether the optimizer's step may be queued before the answer is there: the optimizer is told on the device."""
         optimizer = self.update.optimizer
-        told = type(optimizer) is torch.optim.AdamW and all(group["fused"] for group in optimizer.param_groups)
+        told = type(optimizer) in (AdamW, torch.optim.AdamW) and all(group["fused"] for group in optimizer.param_groups)
         return told and self.norm.is_cuda and not self.early
 
     @property

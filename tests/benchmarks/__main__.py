@@ -29,7 +29,17 @@ from tests.benchmarks.surroundings import surroundings
 from tests.benchmarks.table import shown
 
 PARTS = ("step", "smart", "surgery", "pairs", "memory", "run", "predict", "hooks", "watch", "encoders", "gpu")
-STUDIES = ["adversary", "corpus", "effect", "growth", "ladder", "race", "scaffold", "statistics", "tune"]  # not of speed
+STUDIES = [
+    "adversary",
+    "corpus",
+    "effect",
+    "growth",
+    "ladder",
+    "race",
+    "scaffold",
+    "statistics",
+    "tune",
+]  # not of speed
 
 
 def main(words: Sequence[str] | None = None) -> int:

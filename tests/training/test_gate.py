@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regkit import hookimpl
 from regkit.hooks import catalog
+from regkit.hooks.adamw import AdamW
 from regkit.testing import tiny_tasks, tiny_trainer
 from regkit.testing.tiny import unscored
 from regkit.training.gate import Gate
@@ -78,6 +79,7 @@ class Counting(torch.optim.AdamW):
 @pytest.mark.parametrize(
     ("make", "early", "late"),
     [
+        (lambda weights: AdamW(weights, fused=True), False, True),  # the run's own
         (lambda weights: torch.optim.AdamW(weights, fused=True), False, True),
         (lambda weights: torch.optim.AdamW(weights, fused=True), True, False),
         (lambda weights: torch.optim.AdamW(weights), False, False),
