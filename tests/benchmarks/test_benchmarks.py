@@ -252,3 +252,12 @@ def test_a_peer_without_padding_computes_the_same(options: Options) -> None:
 def test_every_part_and_study_has_a_module_that_the_help_describes() -> None:
     listed = command.listed()
     assert all(f"  {name} " in listed for name in (*command.PARTS, *command.STUDIES))
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["step", "--quick", "--json", str(tmp_path / "nowhere" / "x.json")]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("benchmarks: ")
+    assert not said.out
