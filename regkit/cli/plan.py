@@ -187,9 +187,8 @@ def _task(task: Task) -> list[str]:
     for split, examples in task.splits.items():
         if examples.truncated:
             share = percent(examples.truncated / len(examples))
-            lines.append(
-                f"  {examples.truncated} {split} texts ({share} %) are longer than the encoder reads, and were truncated"
-            )
+            most = f"{task.reading.max_length} tokens" if task.reading.max_length else "is read"
+            lines.append(f"  {examples.truncated} {split} texts ({share} %) are longer than {most}, and were truncated")
         if said := left_out(task, split):
             lines.append(f"  {said}")
     return lines + [f"  {note}" for note in task.notes]

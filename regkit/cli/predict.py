@@ -106,7 +106,7 @@ class Asking:
     def summary(self) -> str:
         """Say how many texts were answered for, how fast, and how many of them were cut."""
         speed = self.count / max(time.monotonic() - self.began, 1e-9)
-        cut = f"{self.truncated} longer than the encoder reads, and cut" if self.truncated else "none cut"
+        cut = f"{self.truncated} longer than is read, and cut" if self.truncated else "none cut"
         return f"{self.count} texts, {cut}, {speed:.0f} a second"
 
     def _read(self) -> set[str]:

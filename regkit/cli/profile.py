@@ -179,7 +179,8 @@ class Parts(Stopwatch):
 
     @contextmanager
     def on(self, owner: str) -> Iterator[None]:
-        """Charge the time inside to a plugin, also in the trace."""
+        """Charge the time inside to a plugin, also in the trace; it may be called like a part."""
+        owner = f"plugin {owner}" if owner in (*PARTS, "hooks", LOOP) else owner
         with super().on(owner), record_function(owner) if self.label else nullcontext():
             yield
 
