@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regkit.model.attention_dropout import attend_with_dropout
+from regkit.model.padding import put_rows
 from regkit.tasks.batch import Batch
 
 
@@ -82,7 +83,7 @@ def add_padding(packed: Tensor, batch: Batch) -> Tensor:
     """Add padding, zeros: `[tokens, ...]` to `[sequences, longest, ...]`."""
     count, shape = len(batch.lengths), packed.shape[1:]
     if batch.ragged:
-        packed = packed.new_zeros(count * batch.longest, *shape).index_copy(0, batch.slots, packed)
+        packed = put_rows(packed, batch.slots, count * batch.longest)
     return packed.view(count, batch.longest, *shape)
 
 

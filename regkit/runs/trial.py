@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
