@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from regkit.model.attention_dropout import attend_with_dropout
 from regkit.model.kernels import Form
+from regkit.model.padding import put_rows
 from regkit.model.single_query import attend_from_one, is_plain
 from regkit.model.varlen import attend_varlen
 from regkit.model.varlen_trial import serves
@@ -98,7 +99,7 @@ def add_padding(packed: Tensor, batch: Batch) -> Tensor:
     """Add padding, zeros: `[tokens, ...]` to `[sequences, longest, ...]`."""
     count, shape = len(batch.lengths), packed.shape[1:]
     if batch.ragged:
-        packed = packed.new_zeros(count * batch.longest, *shape).index_copy_(0, batch.slots, packed)
+        packed = put_rows(packed, batch.slots, count * batch.longest)
     return packed.view(count, batch.longest, *shape)
 
 

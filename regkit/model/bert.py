@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regkit.model.again import called_again
 from regkit.model.attention import SelfAttention
 from regkit.model.dropout import Dropout
 from regkit.model.families import FAMILIES, Family
@@ -124,7 +125,8 @@ class Layer(nn.Module):
     def forward(self, hidden: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
         attended = self.dropout(self.attention(hidden, batch, rows))
         hidden = self.attention_norm(attended + (hidden if rows is None else hidden[rows]))
-        changed: Tensor = self.norm(hidden + self.dropout(self.down(self.activation(self.up(hidden)))))
+        fed = called_again(self.down, self.activation, self.up(hidden))
+        changed: Tensor = self.norm(hidden + self.dropout(fed))
         return changed
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,8 @@ def dropout(values: Tensor, rate: float) -> Tensor:
     """
     if values.device.type != "cpu":
         return F.dropout(values, rate)
-    kept, factor = draw(values.shape, rate)
-    return values * mask(kept, factor, values.dtype)
+    found: Tensor = _Dropped.apply(values, *draw(values.shape, rate))  # type: ignore[no-untyped-call]
+    return found
 
 
 def draw(shape: Sequence[int], rate: float) -> tuple[Tensor, float]:
@@ -35,6 +36,21 @@ def draw(shape: Sequence[int], rate: float) -> tuple[Tensor, float]:
 def mask(kept: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
     """Make the mask that dropout multiplies by: floats are the fastest to apply, and bytes to convert."""
     return kept.to(dtype).mul_(factor)
+
+
+class _Dropped(torch.autograd.Function):
+    """Values times a mask, of which bytes are kept for the backward pass, and not floats."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, kept: Tensor, factor: float) -> Tensor:
+        ctx.save_for_backward(kept)
+        ctx.factor = factor
+        return mask(kept, factor, values.dtype).mul_(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (kept,) = ctx.saved_tensors
+        return mask(kept, ctx.factor, gradient.dtype).mul_(gradient), None, None
 
 
 class Dropout(nn.Module):
