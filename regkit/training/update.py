@@ -127,8 +127,8 @@ def share(batch: Batch, batches: Sequence[Batch]) -> float:
     return batch.predictions / max(sum(each.predictions for each in batches), 1)
 
 
-def parameters_of(model: MultitaskModel, optimizer: torch.optim.Optimizer | None) -> list[Tensor]:
+def parameters_of(model: MultitaskModel, optimizer: torch.optim.Optimizer | None) -> Iterator[Tensor]:
     """List the model's parameters, and those of plugins that only the optimizer knows; each once."""
     groups = optimizer.param_groups if optimizer else []
     others = [parameter for group in groups for parameter in group["params"]]
-    return list(dict.fromkeys([*model.parameters(), *others]))
+    yield from dict.fromkeys([*model.parameters(), *others])
