@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from regkit.model.attention_dropout import attend_with_dropout
 from regkit.model.kernels import Form
 from regkit.model.varlen import attend_varlen
-from regkit.model.varlen_trial import serves
+from regkit.model.varlen_trial import runs_varlen
 from regkit.tasks.batch import Batch
 
 
@@ -48,7 +48,7 @@ def attend_within(query: Tensor, key: Tensor, value: Tensor, batch: Batch, form:
     Keys and values are `[tokens, heads, width of a head]`. Queries are those of all tokens, or one a sequence, that of its
     first token.
     """
-    if serves(query, key, value, form):
+    if runs_varlen(query, key, value, form):
         return attend_varlen(query, key, value, batch, form)
     single = len(query) != len(batch.tokens)
     query = query[:, None] if single else add_padding(query, batch)
