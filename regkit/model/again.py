@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from regkit.model.plain import is_transformed
+
 Function = Callable[[Tensor], Tensor]
 
 
@@ -19,7 +21,7 @@ def called_again(after: Function, cheap: Function, argument: Tensor) -> Tensor:
     What `after` keeps of its argument is computed again when it is asked for: less memory, and one more call of `cheap`.
     """
     between = cheap(argument)
-    if not between.requires_grad:
+    if not between.requires_grad or is_transformed():
         return after(between)
     detached, version = argument.detach(), between._version  # `after` may change it in place
     seen = weakref.ref(between)  # the graph keeps `pack`

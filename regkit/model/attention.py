@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from regkit.model.attention_dropout import attend_with_dropout
 from regkit.model.kernels import Form
 from regkit.model.padding import put_rows
-from regkit.model.single_query import attend_from_one, is_plain
+from regkit.model.single_query import attend_from_one, has_shortcut
 from regkit.model.varlen import attend_varlen
-from regkit.model.varlen_trial import serves
+from regkit.model.varlen_trial import runs_varlen
 from regkit.tasks.batch import Batch
 
 
@@ -25,7 +25,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.rate = rate  # dropout on the attention weights
-        # Three modules that are only ever called, so that plugins may replace them.
+        # Plugins may replace these: what is no plain linear layer is only ever called.
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
@@ -37,7 +37,7 @@ class SelfAttention(nn.Module):
         With `rows`, indices of tokens, only those are returned: `[rows, width]`.
         """
         first = rows is batch.starts  # one query a sequence, that of its first token
-        if first and hidden.is_cpu and is_plain(self.key, self.value):
+        if first and hidden.is_cpu and has_shortcut(self.key, self.value):
             return self._attend_from_starts(hidden, batch)
         given = (self.query(hidden[rows] if first else hidden), self.key(hidden), self.value(hidden))
         query, key, value = (part.unflatten(1, (self.heads, -1)) for part in given)
@@ -59,7 +59,7 @@ def attend_within(query: Tensor, key: Tensor, value: Tensor, batch: Batch, form:
     Keys and values are `[tokens, heads, width of a head]`. Queries are those of all tokens, or one a sequence, that of its
     first token.
     """
-    if serves(query, key, value, form):
+    if runs_varlen(query, key, value, form):
         return attend_varlen(query, key, value, batch, form)
     single = len(query) != len(batch.tokens)
     query = query[:, None] if single else add_padding(query, batch)

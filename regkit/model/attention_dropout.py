@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from regkit.model.dropout import draw, mask
+from regkit.model.plain import is_transformed
 
 
 def attend_with_dropout(
@@ -19,6 +20,8 @@ def attend_with_dropout(
     """Attend on the CPU with dropout on the attention weights; arguments and result are those of `attend`."""
     bias = None if visible is None else query.new_zeros(visible.shape).masked_fill_(~visible, -torch.inf)
     kept, factor = draw((*query.shape[:-1], key.shape[-2]), rate)
+    if is_transformed():
+        return (_weights(query, key, bias, scale) * mask(kept, factor, query.dtype)) @ value
     query, key, value = (each.contiguous() for each in (query, key, value))  # else every product copies what it reads
     attended: Tensor = _Attention.apply(query, key, value, bias, kept, factor, scale)  # type: ignore[no-untyped-call]
     return attended

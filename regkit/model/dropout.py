@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regkit.model.plain import is_transformed
+
 LEVELS = 2**16  # rates are rounded to 1/65536, and the scale is that of the rounded rate, so the mean is exact
 
 
@@ -19,7 +21,10 @@ def dropout(values: Tensor, rate: float) -> Tensor:
     """
     if values.device.type != "cpu":
         return F.dropout(values, rate)
-    found: Tensor = _Dropped.apply(values, *draw(values.shape, rate))  # type: ignore[no-untyped-call]
+    kept, factor = draw(values.shape, rate)
+    if is_transformed():
+        return values * mask(kept, factor, values.dtype)
+    found: Tensor = _Dropped.apply(values, kept, factor)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -50,7 +55,7 @@ class _Dropped(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (kept,) = ctx.saved_tensors
-        return mask(kept, ctx.factor, gradient.dtype).mul_(gradient), None, None
+        return gradient * mask(kept, ctx.factor, gradient.dtype), None, None
 
 
 class Dropout(nn.Module):

@@ -39,6 +39,7 @@ class Kernel(NamedTuple):
 
 
 def flash(query: Tensor, key: Tensor, value: Tensor, spans: Spans, form: Form) -> Sequence[Tensor]:
+    """Attend by flash attention. Gives the result, the logarithms of sums, and two numbers for dropout's generator."""
     attend = torch.ops.aten._flash_attention_forward
     found: Sequence[Tensor] = attend(query, key, value, *spans, form.rate, False, False, **_flash_options(form))
     return found[:4]
@@ -47,6 +48,7 @@ def flash(query: Tensor, key: Tensor, value: Tensor, spans: Spans, form: Form) -
 def flash_backward(
     gradient: Tensor, inputs: Sequence[Tensor], kept: Sequence[Tensor], spans: Spans, form: Form
 ) -> Sequence[Tensor]:
+    """Compute the gradients of queries, keys and values."""
     attended, logsumexp, *drawn = kept
     given = (gradient, *inputs, attended, logsumexp, *spans, form.rate, False, *drawn)
     with deterministic():
@@ -60,7 +62,8 @@ def _flash_options(form: Form) -> dict[str, Any]:
 
 
 def efficient(query: Tensor, key: Tensor, value: Tensor, spans: Spans, form: Form) -> Sequence[Tensor]:
-    inputs = (each[None] for each in (query, key, value))  # a batch of one
+    """Attend by memory-efficient attention, which takes a batch of one. Gives what `flash` does."""
+    inputs = (each[None] for each in (query, key, value))
     attend = torch.ops.aten._efficient_attention_forward
     attended, *kept = attend(*inputs, None, *spans, form.rate, 0, True, scale=form.scale)
     return [attended[0], *kept[:3]]
@@ -69,6 +72,7 @@ def efficient(query: Tensor, key: Tensor, value: Tensor, spans: Spans, form: For
 def efficient_backward(
     gradient: Tensor, inputs: Sequence[Tensor], kept: Sequence[Tensor], spans: Spans, form: Form
 ) -> Sequence[Tensor]:
+    """Compute the gradients of queries, keys and values."""
     attended, logsumexp, *drawn = kept
     given = (*(each[None] for each in (gradient, *inputs)), None, attended[None], *spans, logsumexp, form.rate, *drawn)
     options = {"scale": form.scale, "num_splits_key": 1}  # parts of the keys would be added in the order of chance

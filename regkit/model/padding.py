@@ -5,13 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regkit.model.plain import is_transformed
+
 
 def put_rows(packed: Tensor, slots: Tensor, count: int) -> Tensor:
     """Make `count` rows: those of `packed`, `[rows, ...]`, at the indices `slots`, `[rows]`, and zeros elsewhere."""
-    if packed.requires_grad and torch.is_grad_enabled():
+    if packed.requires_grad and torch.is_grad_enabled() and not is_transformed():
         found: Tensor = _PutRows.apply(packed, slots, count)  # type: ignore[no-untyped-call]
         return found
-    return packed.new_zeros(count, *packed.shape[1:]).index_copy_(0, slots, packed)
+    return packed.new_zeros(count, *packed.shape[1:]).index_copy(0, slots, packed)
 
 
 class _PutRows(torch.autograd.Function):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from regkit.model.dropout import dropout
+from regkit.model.plain import is_plain
 
 
 def attend_from_one(
@@ -29,18 +30,9 @@ def attend_from_one(
     return (attended + weights.sum(2, keepdim=True) * _split(value.bias, heads)).flatten(1)
 
 
-def is_plain(*modules: nn.Module) -> bool:
-    """Whether modules are plain linear layers, whose weights may be used without calling them."""
-    return all(
-        type(each) is nn.Linear and each.bias is not None and "forward" not in vars(each) and not _has_hooks(each)
-        for each in modules
-    )
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+def has_shortcut(key: nn.Module, value: nn.Module) -> bool:
+    """Whether the weights of these layers may be used without calling the layers."""
+    return is_plain(key, value) and key.bias is not None and value.bias is not None
 
 
 def _split(weights: Tensor, heads: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regkit.base.memory import Memory, is_real
+from regkit.model.plain import is_transformed
 
 
 class Table(nn.Embedding):
@@ -21,8 +22,7 @@ class Table(nn.Embedding):
         self.memory = Memory()  # of the gradient
 
     def forward(self, tokens: Tensor) -> Tensor:
-        transformed = torch._C._are_functorch_transforms_active()  # such as torch.func.grad
-        if self.weight.is_cpu and self.weight.requires_grad and torch.is_grad_enabled() and not transformed:
+        if self.weight.is_cpu and self.weight.requires_grad and torch.is_grad_enabled() and not is_transformed():
             found: Tensor = _LookUp.apply(self.weight, tokens, self.memory)  # type: ignore[no-untyped-call]
             return found
         return super().forward(tokens)

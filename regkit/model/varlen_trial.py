@@ -25,7 +25,7 @@ NEAR = 0.1  # how far the share of keys that count, after dropout, may be from w
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def serves(query: Tensor, key: Tensor, value: Tensor, form: Form) -> bool:
+def runs_varlen(query: Tensor, key: Tensor, value: Tensor, form: Form) -> bool:
     """Whether a kernel that knows lengths computes this here; a kind of attention is tried when it is first asked for."""
     kernel, width, single = KERNELS.get(query.dtype), query.shape[-1], len(query) != len(key)
     alike = query.dtype == key.dtype == value.dtype and query.shape[1:] == key.shape[1:] == value.shape[1:]

@@ -1,7 +1,7 @@
 """Gate: let an update through only if all its numbers are finite, without making the CPU wait for the GPU's work.
 
 The GPU itself decides whether the optimizer moves anything. So the CPU queues the optimizer's step first, and reads the
-answer while the GPU still makes that step: it is back with the next update before the GPU has run out of work.
+answer while the GPU still makes that step, so it can prepare the next update meanwhile.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Gate:
 
     update: Update
     norm: Tensor  # before clipping
-    early: bool  # whether the answer is needed before the optimizer's step, as a plugin asks for it there
+    early: bool  # whether the answer is needed before the optimizer's step, as a plugin works on the clipped gradient
     finite: Tensor = field(init=False)  # a scalar, where the norm is
     answer: Late = field(init=False)
 

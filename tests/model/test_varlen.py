@@ -20,7 +20,7 @@ from regkit.model.adapter import attend_packed
 from regkit.model.attention import SelfAttention, attend_within
 from regkit.model.kernels import FLASH, KERNELS, Form, deterministic
 from regkit.model.varlen import attend_plainly, attend_varlen
-from regkit.model.varlen_trial import serves, works
+from regkit.model.varlen_trial import runs_varlen, works
 from regkit.tasks.batch import Batch
 from regkit.testing import resume_is_exact, tiny_tasks, tiny_trainer
 from regkit.testing.tiny import unscored
@@ -135,10 +135,10 @@ def untried() -> Iterator[None]:
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """The stand-in, which serves wherever attention is asked for."""
+    """The stand-in, which is used wherever attention is asked for."""
     kernel = StandIn()
     use(monkeypatch, kernel)
-    monkeypatch.setattr("regkit.model.attention.serves", lambda *given: True)
+    monkeypatch.setattr("regkit.model.attention.runs_varlen", lambda *given: True)
     return kernel
 
 
@@ -176,14 +176,15 @@ def test_attention_that_knows_lengths_is_padded_attention(
 @pytest.mark.parametrize("rows", ["all", "first", "some"])
 def test_a_layer_with_it_is_the_layer_with_padding(rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, batch = SelfAttention(16, 2, 0.3).eval(), random_batch(RAGGED)
+    layer.key.register_forward_hook(lambda *given: None)  # so that its weights are not used past it
     hidden = torch.randn(len(batch.tokens), 16, requires_grad=True)
     asked = {"all": None, "first": batch.starts, "some": torch.tensor([4, 0])}[rows]
     weights = [hidden, *layer.parameters()]
     padded = with_gradients(layer(hidden, batch, asked), weights)
     kernel = StandIn()
     use(monkeypatch, kernel)
-    monkeypatch.setattr("regkit.model.attention.serves", lambda *given: True)
-    monkeypatch.setattr("regkit.model.attention.is_plain", lambda *given: False)  # that way is the CPU's
+    monkeypatch.setattr("regkit.model.attention.runs_varlen", lambda *given: True)
+    monkeypatch.setattr("regkit.model.attention.has_shortcut", lambda *given: False)  # that way is the CPU's
     torch.testing.assert_close(with_gradients(layer(hidden, batch, asked), weights), padded, rtol=1e-4, atol=1e-5)
     assert kernel.calls == 1
 
@@ -201,7 +202,7 @@ def test_an_encoder_of_transformers_attends_by_it_alike(window: int | None, monk
     padded = found()
     use(monkeypatch, StandIn())
     monkeypatch.setitem(KERNELS, torch.float32, FLASH)  # the kernel that knows windows
-    monkeypatch.setattr("regkit.model.attention.serves", lambda *given: True)
+    monkeypatch.setattr("regkit.model.attention.runs_varlen", lambda *given: True)
     torch.testing.assert_close(found(), padded, rtol=1e-4, atol=1e-5)
 
 
@@ -220,7 +221,7 @@ def test_a_run_with_it_is_nearly_the_run_with_padding(monkeypatch: pytest.Monkey
 
     padded, kernel = norms(), StandIn()
     use(monkeypatch, kernel)
-    monkeypatch.setattr("regkit.model.attention.serves", lambda *given: True)
+    monkeypatch.setattr("regkit.model.attention.runs_varlen", lambda *given: True)
     assert norms() == pytest.approx(
         padded, rel=1e-3, abs=3e-3
     )  # keys' biases have no gradient but rounding, which AdamW scales up
@@ -319,9 +320,9 @@ def test_it_serves_what_the_kernel_can_compute(
 ) -> None:  # fmt: skip
     query, key = torch.zeros(2 if single else 6, 2, width, dtype=dtype), torch.zeros(6, heads, width, dtype=dtype)
     monkeypatch.setattr(varlen_trial, "works", lambda *given: True)
-    assert not serves(query, key, key, Form(0.1, None, window)), "on a CPU nothing is gained"
+    assert not runs_varlen(query, key, key, Form(0.1, None, window)), "on a CPU nothing is gained"
     monkeypatch.setattr(Tensor, "is_cuda", True)
-    assert serves(query, key, key, Form(0.1, None, window)) is serving
+    assert runs_varlen(query, key, key, Form(0.1, None, window)) is serving
 
 
 @pytest.mark.parametrize(
