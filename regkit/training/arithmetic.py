@@ -18,11 +18,11 @@ Arithmetic = Literal["bf16", "TF32", "fp32"]
 
 
 class Rung(NamedTuple):
-    radius: float  # the smallest, in units of the RMS of word embeddings, at which term and gradient are within 5 %
+    radius: float  # the smallest, in units of the RMS of word embeddings, at which term and gradient were within 5 %
     arithmetic: Arithmetic
 
 
-LADDER = (Rung(0.05, "bf16"), Rung(0.001, "TF32"), Rung(0.0, "fp32"))
+LADDER = (Rung(0.1, "bf16"), Rung(0.003, "TF32"), Rung(0.0, "fp32"))
 
 
 MATMUL: Any = torch.backends.cuda.matmul
