@@ -38,8 +38,8 @@ def arithmetic_of(radius: float | None, precision: torch.dtype, device: torch.de
         return "fp32"
     if radius is None:
         return "bf16"
-    found = next((rung.arithmetic for rung in LADDER if radius >= rung.radius), "fp32")
-    return "fp32" if found == "TF32" and device.type != "cuda" else found
+    fit: list[Arithmetic] = [rung.arithmetic for rung in LADDER if radius >= rung.radius]
+    return fit[0] if fit and (fit[0] == "bf16" or device.type == "cuda") else "fp32"
 
 
 @dataclass(frozen=True)
