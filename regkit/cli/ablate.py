@@ -86,7 +86,7 @@ def settled(settings: Settings, shared: Shared) -> Settings:
     """Choose the precision of a new study, so that all its runs have one, whoever runs them."""
     device = find_device(settings.device)
     encoder = shared.encoder(settings, Streams(settings.seed, device)).encoder
-    return settings.model_copy(update={"precision": choose_precision(settings.precision, encoder, device).format})
+    return settings.model_copy(update={"precision": choose_precision(settings.precision, encoder, device, {}).format})
 
 
 def begin(place: Place, study: Study | None, plan: Plan) -> tuple[Study, Plan]:

@@ -94,7 +94,7 @@ class Experiment:
         else:
             composition.build(model, tasks)
         model.to(streams.device)
-        precision = choose_precision(settings.precision, model.encoder, streams.device, processes)
+        precision = choose_precision(settings.precision, model.encoder, streams.device, composition.plugins, processes)
         if begun:
             precision = replace(precision, why="as the run began")
         trainer = Trainer(

@@ -20,15 +20,9 @@ from regkit.tasks.task import Task
 
 # May differ: none of them changes what is learned, but for which values dropout sets to 0.
 FREE = {"data", "device", "group", "keep", "keep_state", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
-FOUND = {
-    "pooling",
-    "text",
-    "label",
-    "labels",
-    "micro_batch_tokens",
-    "precision",
-}  # left out, the run keeps what it found
-OPEN: Sequence[object] = (None, {}, "auto")  # what is left out
+# Left out, the run keeps what it found.
+FOUND = {"pooling", "text", "label", "labels", "micro_batch_tokens", "precision"}
+OPEN: Sequence[object] = (None, {}, "auto")  # the values of what is left out
 
 
 def same(folder: Path, ran: Settings, given: Settings) -> Settings:

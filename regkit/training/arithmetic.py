@@ -18,17 +18,14 @@ Arithmetic = Literal["bf16", "TF32", "fp32"]
 
 
 class Rung(NamedTuple):
-    radius: float  # the smallest, in units of the RMS of word embeddings, at which term and gradient are within 5 %
+    radius: float  # the smallest, in units of the RMS of word embeddings, at which term and gradient were within 5 %
     arithmetic: Arithmetic
 
 
-LADDER = (Rung(0.05, "bf16"), Rung(0.001, "TF32"), Rung(0.0, "fp32"))
-
-
+LADDER = (Rung(0.1, "bf16"), Rung(0.003, "TF32"))  # and below them fp32
 MATMUL: Any = torch.backends.cuda.matmul
-SWITCH, ON = (
-    ("fp32_precision", "tf32") if hasattr(MATMUL, "fp32_precision") else ("allow_tf32", True)
-)  # before torch 2.9
+# The second is the switch before torch 2.9.
+SWITCH, ON = ("fp32_precision", "tf32") if hasattr(MATMUL, "fp32_precision") else ("allow_tf32", True)
 PRODUCTS = ("MmBackward", "mmBackward", "Attention")  # in the names of the nodes of a backward pass
 
 
@@ -41,8 +38,8 @@ def arithmetic_of(radius: float | None, precision: torch.dtype, device: torch.de
         return "fp32"
     if radius is None:
         return "bf16"
-    found = next(rung.arithmetic for rung in LADDER if radius >= rung.radius)
-    return "fp32" if found == "TF32" and device.type != "cuda" else found
+    fit: list[Arithmetic] = [rung.arithmetic for rung in LADDER if radius >= rung.radius]
+    return fit[0] if fit and (fit[0] == "bf16" or device.type == "cuda") else "fp32"
 
 
 @dataclass(frozen=True)

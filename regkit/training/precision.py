@@ -9,6 +9,7 @@ import math
 import platform
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -21,8 +22,10 @@ from regkit.base.errors import DataError
 from regkit.base.files import digest_of, read_json
 from regkit.base.kept import KEY, MEASURED, UnkeptError, build_once, cache_root
 from regkit.distributed.processes import ALONE, Processes
+from regkit.hooks import traits
 from regkit.model import Encoder
 from regkit.tasks.names import Precision
+from regkit.training.arithmetic import arithmetic_of
 
 Format = Literal["fp32", "bf16"]
 TYPES: dict[Format, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -55,11 +58,18 @@ class Choice:
 FP32 = Choice("fp32")
 
 
-def choose_precision(asked: Precision, encoder: Encoder, device: torch.device, processes: Processes = ALONE) -> Choice:
+def choose_precision(
+    asked: Precision,
+    encoder: Encoder,
+    device: torch.device,
+    plugins: Mapping[str, object],
+    processes: Processes = ALONE,
+) -> Choice:
     """Choose the number format for an encoder on a device. Of several processes, the first decides.
 
-    What was timed once is kept, so that two runs of one command are the same to the last bit. So where nothing can be
-    kept, nothing is timed.
+    A plugin whose passes would be in fp32 anyway decides for it: they are most of a step, and with a clean pass of their own
+    they would cost more. What was timed once is kept, so that two runs of one command are the same to the last bit. So where
+    nothing can be kept, nothing is timed.
     """
     if asked != "auto":
         return Choice(asked)
@@ -68,6 +78,8 @@ def choose_precision(asked: Precision, encoder: Encoder, device: torch.device, p
     shape = _largest(encoder)
     if min(shape) < NARROW:
         return FP32
+    if fine := [name for name, plugin in plugins.items() if _is_fine(traits.radius(plugin), device)]:
+        return Choice("fp32", f"since perturbations of {' and '.join(fine)} are too small for bf16")
     return Choice(*processes.gather(_timed(*shape) if processes.first else None)[0])
 
 
@@ -80,6 +92,11 @@ def as_trained(asked: Precision, trained: Precision | None) -> Choice:
     if asked == "auto":
         return Choice(before, "as the run was trained" if before == "bf16" else "")
     return Choice(asked, "" if asked == before else f"though the run was trained in {before}")
+
+
+def _is_fine(radius: float | None, device: torch.device) -> bool:
+    """Whether a pass with a perturbation of this radius is in float32 also in a run in bf16."""
+    return radius is not None and arithmetic_of(radius, torch.bfloat16, device) == "fp32"
 
 
 def _largest(encoder: Encoder) -> tuple[int, int]:

@@ -62,11 +62,12 @@ def test_predict_says_in_which_precision_it_answers(here: Path) -> None:
 
 
 def test_a_resumed_run_keeps_its_precision_wherever_it_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train = ("train", "--data", "data", "--encoder", "encoder", *SHORT, "--output", "resumed")
-    assert regkit(*train, "--save-steps", 1, cwd=here).status == 0
+    given = 'data = "data"\nencoder = "encoder"\nsteps = 2\nbatch_size = 8\nlearning_rate = 0.01\ndevice = "cpu"\nsave_steps = 1\n'
+    (here / "open.toml").write_text(given, encoding="utf8")
+    assert regkit("train", "open.toml", "--output", "resumed", cwd=here).status == 0
     (here / "resumed" / "finished.json").unlink()
     monkeypatch.setattr(precision, "kept_ratio", lambda *shape: 3.0)  # a machine without the instructions
-    ran = regkit("train", "--resume", "resumed", cwd=here)
+    ran = regkit("train", "open.toml", "--resume", "resumed", cwd=here)  # which leaves the precision open
     assert ran.status == 0, ran.err
     assert "on cpu in bf16, as the run began; a text is" in " ".join(ran.out.split())
     (here / "resumed" / "finished.json").unlink()
