@@ -50,10 +50,13 @@ class _Dropped(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, kept: Tensor, factor: float) -> Tensor:
         ctx.save_for_backward(kept)
         ctx.factor = factor
+        ctx.set_materialize_grads(False)  # where a loss is cancelled, nothing is computed
         return mask(kept, factor, values.dtype).mul_(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, None, None]:
+        if gradient is None:
+            return None, None, None
         (kept,) = ctx.saved_tensors
         return gradient * mask(kept, ctx.factor, gradient.dtype), None, None
 

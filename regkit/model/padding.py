@@ -22,9 +22,12 @@ class _PutRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, packed: Tensor, slots: Tensor, count: int) -> Tensor:
         ctx.save_for_backward(slots)
+        ctx.set_materialize_grads(False)  # where a loss is cancelled, nothing is computed
         return packed.new_zeros(count, *packed.shape[1:]).index_copy_(0, slots, packed)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, None, None]:
+        if gradient is None:
+            return None, None, None
         (slots,) = ctx.saved_tensors
         return gradient.index_select(0, slots), None, None
