@@ -6,10 +6,10 @@ from regkit.base.lazy import lazily
 
 if TYPE_CHECKING:
     from regkit.base.bounds import Count, NonNegative, Positive, Share, Tuned
+    from regkit.base.combine import inner_products, weighted_sum
     from regkit.base.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
     from regkit.base.files import digest_of
     from regkit.base.kept import build_once, cache_root
-    from regkit.base.memory import weighted_sum
     from regkit.base.randomness import Streams, derive
     from regkit.hooks.following import Bookmark, check_library, check_server, numbers
     from regkit.hooks.selection import check_tasks
@@ -43,12 +43,12 @@ else:  # the same names, each imported when it is first used: a test compares
         __name__,
         {
             "regkit.base.bounds": ["Count", "NonNegative", "Positive", "Share", "Tuned"],
+            "regkit.base.combine": ["inner_products", "weighted_sum"],
             "regkit.base.errors": [
                 "ConfigError", "DataError", "EncoderError", "PluginError", "RegkitError", "RunError", "nearest",
             ],
             "regkit.base.files": ["digest_of"],
             "regkit.base.kept": ["build_once", "cache_root"],
-            "regkit.base.memory": ["weighted_sum"],
             "regkit.base.randomness": ["Streams", "derive"],
             "regkit.hooks.following": ["Bookmark", "check_library", "check_server", "numbers"],
             "regkit.hooks.selection": ["check_tasks"],
@@ -126,6 +126,7 @@ __all__ = [
     "digest_of",
     "dropout",
     "hookimpl",
+    "inner_products",
     "load",
     "load_encoder",
     "nearest",

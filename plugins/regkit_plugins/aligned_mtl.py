@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from regkit import Tuned, hookimpl, weighted_sum
+from regkit import Tuned, hookimpl, inner_products, weighted_sum
 
 SCALES: Mapping[str, Callable[[Tensor], Tensor]] = {"min": torch.min, "median": torch.median, "rmse": torch.mean}
 
@@ -24,7 +24,7 @@ class AlignedMTL:
 
     @hookimpl
     def combine_gradients(self, gradients: Tensor) -> Tensor:
-        products = (gradients @ gradients.T).double().cpu()  # note: waits for the GPU
+        products = inner_products(gradients)
         return weighted_sum(gradients, factors(products, self.scale, torch.finfo(gradients.dtype).eps))
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from scipy.optimize import minimize
 from torch import Tensor
 
-from regkit import Tuned, hookimpl, weighted_sum
+from regkit import Tuned, hookimpl, inner_products, weighted_sum
 
 
 @dataclass
@@ -29,7 +29,7 @@ class CAGrad:
     def combine_gradients(self, gradients: Tensor) -> Tensor:
         if not self.c:
             return gradients.sum(0)
-        products = (gradients @ gradients.T).double().cpu().numpy()  # note: waits for the GPU
+        products = inner_products(gradients).numpy()
         return weighted_sum(gradients, torch.from_numpy(shares(products, self.c)))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regkit import hookimpl, weighted_sum
+from regkit import hookimpl, inner_products, weighted_sum
 
 RIDGE = 1e-6  # added to each cosine of a task with itself: inner products in float32 do not tell less from 0
 CLOSE = 1e-10  # how far Newton's decrement may be from 0 at the end
@@ -21,7 +21,7 @@ MOST = 200  # steps of Newton's method; it takes about 10
 class NashMTL:
     @hookimpl
     def combine_gradients(self, gradients: Tensor) -> Tensor:
-        products = (gradients @ gradients.T).double().cpu()  # note: waits for the GPU
+        products = inner_products(gradients)
         return weighted_sum(gradients, factors(products))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regkit import hookimpl, weighted_sum
+from regkit import hookimpl, inner_products, weighted_sum
 
 
 @dataclass
@@ -22,7 +22,7 @@ class PCGrad:
     @hookimpl
     def combine_gradients(self, gradients: Tensor) -> Tensor:
         orders = [torch.randperm(len(gradients)).tolist() for _ in gradients]
-        products = (gradients @ gradients.T).double().cpu()  # note: waits for the GPU
+        products = inner_products(gradients)
         return weighted_sum(gradients, surgery(products, orders))
 
 

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 18  # columns that are added up at a time: their sums are small enough to need no new memory
-
 
 class Memory:
     """Memory for one tensor at a time, which is used again once nobody holds the tensor any more."""
@@ -51,17 +49,6 @@ def is_real(tensor: Tensor) -> bool:
     except NotImplementedError:
         return False
     return True
-
-
-def weighted_sum(rows: Tensor, weights: Tensor) -> Tensor:
-    """Add up rows, `[tasks, parameters]`, each times its weight, `[tasks]`, into the first row: `[parameters]`.
-
-    It is `weights @ rows`, bit for bit, in the memory of the rows: so the answer to `combine_gradients` takes none.
-    """
-    weights = weights.to(rows)
-    for part in torch.split(rows, BLOCK, dim=1):
-        part[0] = weights @ part
-    return rows[0]
 
 
 def _users(tensor: Tensor) -> int:
