@@ -6,6 +6,7 @@ from regkit.base.lazy import lazily
 
 if TYPE_CHECKING:
     from regkit.base.bounds import Count, NonNegative, Positive, Share, Tuned
+    from regkit.base.combine import inner_products, weighted_sum
     from regkit.base.errors import ConfigError, DataError, EncoderError, PluginError, RegkitError, RunError, nearest
     from regkit.base.files import digest_of
     from regkit.base.kept import build_once, cache_root
@@ -42,6 +43,7 @@ else:  # the same names, each imported when it is first used: a test compares
         __name__,
         {
             "regkit.base.bounds": ["Count", "NonNegative", "Positive", "Share", "Tuned"],
+            "regkit.base.combine": ["inner_products", "weighted_sum"],
             "regkit.base.errors": [
                 "ConfigError", "DataError", "EncoderError", "PluginError", "RegkitError", "RunError", "nearest",
             ],
@@ -124,12 +126,14 @@ __all__ = [
     "digest_of",
     "dropout",
     "hookimpl",
+    "inner_products",
     "load",
     "load_encoder",
     "nearest",
     "numbers",
     "train",
     "turn",
+    "weighted_sum",
 ]
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from regkit.hooks import catalog
+from regkit.training import precision
 from tests.helpers import write_encoder, write_tasks
 
 torch.set_num_threads(1)
@@ -36,6 +37,15 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("TRACKIO_DIR", str(folder / "trackio"))
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_SILENT", "true")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def slow_bf16(caches: None) -> Iterator[None]:
+    """bf16 is slow on every machine, also for the demo's encoder in commands that are processes of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "measure", lambda inputs, outputs: 3.0)
+        precision.kept_ratio(384, 1536)
         yield
 
 

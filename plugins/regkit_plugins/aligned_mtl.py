@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from regkit import Tuned, hookimpl
+from regkit import Tuned, hookimpl, inner_products, weighted_sum
 
 SCALES: Mapping[str, Callable[[Tensor], Tensor]] = {"min": torch.min, "median": torch.median, "rmse": torch.mean}
 
@@ -24,8 +24,8 @@ class AlignedMTL:
 
     @hookimpl
     def combine_gradients(self, gradients: Tensor) -> Tensor:
-        products = (gradients @ gradients.T).double().cpu()  # note: waits for the GPU
-        return factors(products, self.scale, torch.finfo(gradients.dtype).eps).to(gradients) @ gradients
+        products = inner_products(gradients)
+        return weighted_sum(gradients, factors(products, self.scale, torch.finfo(gradients.dtype).eps))
 
 
 def factors(products: Tensor, scale: str, rounding: float) -> Tensor:

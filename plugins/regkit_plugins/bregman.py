@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from regkit import Batch, MultitaskModel, NonNegative, Predict, Share, Task, Tuned, hookimpl
 
@@ -47,9 +48,8 @@ class Bregman:
     @hookimpl
     def after_step(self, model: MultitaskModel, step: int, total_steps: int) -> None:
         beta = self.early_beta if 10 * step < total_steps else self.beta
-        with torch.no_grad():
-            for slow, fast in zip(self.teacher.parameters(), model.parameters(), strict=True):
-                slow.lerp_(fast.to(slow.dtype), 1 - beta)
+        move = get_ema_multi_avg_fn(beta)  # type: ignore[no-untyped-call]
+        move(list(self.teacher.parameters()), [weight.detach().float() for weight in model.parameters()], step)
 
     def state_dict(self) -> dict[str, Any]:
         return {"teacher": self.teacher.state_dict()}

@@ -15,7 +15,7 @@ from pydantic import Field
 from scipy.optimize import minimize
 from torch import Tensor
 
-from regkit import Tuned, hookimpl
+from regkit import Tuned, hookimpl, inner_products, weighted_sum
 
 
 @dataclass
@@ -29,8 +29,8 @@ class CAGrad:
     def combine_gradients(self, gradients: Tensor) -> Tensor:
         if not self.c:
             return gradients.sum(0)
-        products = (gradients @ gradients.T).double().cpu().numpy()  # note: waits for the GPU
-        return torch.from_numpy(shares(products, self.c)).to(gradients) @ gradients
+        products = inner_products(gradients).numpy()
+        return weighted_sum(gradients, torch.from_numpy(shares(products, self.c)))
 
 
 def shares(products: np.ndarray, c: float) -> np.ndarray:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
-import torch
 from pydantic import Field
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from regkit import MultitaskModel, Tuned, hookimpl
 
@@ -30,9 +30,8 @@ class EMA:
     @hookimpl
     def after_step(self, model: MultitaskModel, step: int) -> None:
         keep = min(self.decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), model.parameters(), strict=True):
-                slow.lerp_(fast.to(slow.dtype), 1 - keep)
+        move = get_ema_multi_avg_fn(keep)  # type: ignore[no-untyped-call]
+        move(list(self.average.parameters()), [weight.detach().float() for weight in model.parameters()], step)
 
     @hookimpl
     def model_to_evaluate(self) -> MultitaskModel:

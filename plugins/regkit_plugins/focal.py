@@ -62,5 +62,5 @@ def focal_loss(objective: OfClasses, output: Tensor, labels: Tensor, gamma: floa
     if targets.dim() < log_p.dim():  # chances of yes
         targets = torch.stack([1 - targets, targets], dim=-1)
     rest = (-log_p.expm1()).clamp(min=torch.finfo(log_p.dtype).tiny)  # 1 - p; the power has no slope at 0
-    weights = log_p.new_tensor(objective.weights or 1.0)
+    weights = log_p.new_tensor(objective.weights) if objective.weights else 1.0  # note: a copy waits for the GPU
     return -(weights * targets * rest**gamma * log_p).sum(-1).mean()

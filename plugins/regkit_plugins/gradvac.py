@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from regkit import Task, Tuned, hookimpl
+from regkit import Task, Tuned, hookimpl, inner_products, weighted_sum
 
 
 @dataclass
@@ -26,10 +26,10 @@ class GradVac:
     @hookimpl
     def combine_gradients(self, tasks: Sequence[Task], gradients: Tensor) -> Tensor:
         orders = [torch.randperm(len(tasks)).tolist() for _ in tasks]
-        products, aims = (gradients @ gradients.T).double().cpu(), dict(self.aims)  # note: waits for the GPU
+        products, aims = inner_products(gradients), dict(self.aims)
         shares = self.vaccine(products, orders, [task.name for task in tasks])
         self.learned, self.aims = self.aims, aims
-        return shares.to(gradients) @ gradients
+        return weighted_sum(gradients, shares)
 
     @hookimpl
     def after_step(self) -> None:

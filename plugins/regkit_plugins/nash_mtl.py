@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regkit import hookimpl
+from regkit import hookimpl, inner_products, weighted_sum
 
 RIDGE = 1e-6  # added to each cosine of a task with itself: inner products in float32 do not tell less from 0
 CLOSE = 1e-10  # how far Newton's decrement may be from 0 at the end
@@ -21,8 +21,8 @@ MOST = 200  # steps of Newton's method; it takes about 10
 class NashMTL:
     @hookimpl
     def combine_gradients(self, gradients: Tensor) -> Tensor:
-        products = (gradients @ gradients.T).double().cpu()  # note: waits for the GPU
-        return factors(products).to(gradients) @ gradients
+        products = inner_products(gradients)
+        return weighted_sum(gradients, factors(products))
 
 
 def factors(products: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regkit import hookimpl
+from regkit import hookimpl, inner_products, weighted_sum
 
 
 @dataclass
@@ -22,8 +22,8 @@ class PCGrad:
     @hookimpl
     def combine_gradients(self, gradients: Tensor) -> Tensor:
         orders = [torch.randperm(len(gradients)).tolist() for _ in gradients]
-        products = (gradients @ gradients.T).double().cpu()  # note: waits for the GPU
-        return surgery(products, orders).to(gradients) @ gradients
+        products = inner_products(gradients)
+        return weighted_sum(gradients, surgery(products, orders))
 
 
 def surgery(products: Tensor, orders: Sequence[Sequence[int]]) -> Tensor:

@@ -32,7 +32,7 @@ class R3F:
     def extra_losses(self, task: Task, batch: Batch, embeddings: Tensor, predict: Predict) -> Mapping[str, Tensor]:
         if not self.weight or not self.sigma:
             return {}
-        predict = partial(predict, radius=self.sigma if self.unit == "rms" else 0.0)
+        predict = partial(predict, radius=self.radius)
         nudge = self._size(batch, embeddings.detach()) * batch.noise(embeddings, "r3f", self.noise)
         return {"r3f": self.weight * task.objective.divergence(predict(embeddings + nudge), predict(embeddings))}
 
@@ -40,6 +40,11 @@ class R3F:
     def cost(self) -> float:
         """Operations of a step, in those of a plain one: it has one more pass, forward and backward."""
         return 2.0 if self.weight and self.sigma else 1.0
+
+    @property
+    def radius(self) -> float:
+        """How far its passes are from the clean one, in units of the RMS; 0 where that is not known."""
+        return self.sigma if self.unit == "rms" else 0.0
 
     def _size(self, batch: Batch, embeddings: Tensor) -> Tensor:
         """Compute the size of the noise for each token: `[tokens, 1]`."""
@@ -49,6 +54,6 @@ class R3F:
     @hookimpl
     def measure(self, task: Task, embeddings: Tensor, predict: Predict) -> Mapping[str, Tensor]:
         """Report the term without noise: it is 0 up to rounding if it measures the noise alone."""
-        predict = partial(predict, radius=self.sigma if self.unit == "rms" else 0.0)
+        predict = partial(predict, radius=self.radius)
         with torch.no_grad():
             return {"floor": self.weight * task.objective.divergence(predict(embeddings + 0), predict(embeddings))}

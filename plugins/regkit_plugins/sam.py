@@ -6,10 +6,11 @@ steps with this second gradient.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 import torch
+from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from regkit import MultitaskModel, NonNegative, Tuned, hookimpl
@@ -19,6 +20,8 @@ from regkit import MultitaskModel, NonNegative, Tuned, hookimpl
 class SAM:
     rho: Annotated[NonNegative, Tuned(0.01, 0.2, log=True)] = 0.05
     """L2 distance, over all trained weights, of the point where the second gradient is taken."""
+
+    weights: dict[Tensor, Tensor] = field(init=False, repr=False, default_factory=dict)  # as they were, by parameter
 
     neutral: ClassVar[Mapping[str, float]] = {"rho": 0.0}
 
@@ -32,11 +35,12 @@ class SAM:
         if not self.rho:
             return
         gradients = {each: each.grad for each in model.parameters() if each.grad is not None}
-        before = {parameter: parameter.detach().clone() for parameter in gradients}
         step = self.rho / get_total_norm(gradients.values()).clamp(min=1e-12)
         with torch.no_grad():
             for parameter, gradient in gradients.items():
-                parameter.add_(gradient * step)
+                self._keep(parameter)
+                parameter.add_(gradient.mul_(step))
+        before = {parameter: self.weights[parameter] for parameter in gradients}
         del gradients, gradient  # to free their memory for the second ones
         try:
             recompute()
@@ -44,3 +48,10 @@ class SAM:
             with torch.no_grad():
                 for parameter, value in before.items():
                     parameter.copy_(value)  # subtracting the step would leave rounding errors
+
+    def _keep(self, parameter: Tensor) -> None:
+        """Note a weight in memory that is used again: to ask for new memory takes longer than to fill it."""
+        kept = self.weights.get(parameter)
+        if kept is None or (kept.dtype, kept.device) != (parameter.dtype, parameter.device):
+            kept = self.weights[parameter] = torch.empty_like(parameter, requires_grad=False)
+        kept.copy_(parameter)

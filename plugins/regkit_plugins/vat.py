@@ -79,9 +79,14 @@ class VAT:
             found = _unit(batch, gradient)
         return found
 
+    @property
+    def radius(self) -> float:
+        """How far its passes are from the clean one at least, in units of the RMS."""
+        return min(self.xi, self.epsilon)
+
     def _distance(self, task: Task, embeddings: Tensor, predict: Predict) -> Callable[[Tensor], Tensor]:
         """Make the function that tells how far embeddings move the prediction from the clean one."""
-        predict = partial(predict, radius=min(self.xi, self.epsilon))
+        predict = partial(predict, radius=self.radius)
         with torch.no_grad():
             target = predict(embeddings).detach()
         return lambda moved: divergence(task, target, predict(moved))

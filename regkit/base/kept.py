@@ -26,6 +26,7 @@ Say = Callable[[str], None]  # prints what the user must know
 UNFINISHED = ".unfinished"
 KEY = 32  # letters of a key: 128 bits
 KEPT = re.compile(rf"[0-9a-f]{{{KEY}}}(\..*{re.escape(UNFINISHED)})?")  # names of folders that are kept, or being built
+MEASURED = "measured"  # a folder of a cache: a few bytes each, by which later runs are the same as this one
 
 
 class UnkeptError(DataError):
@@ -161,14 +162,14 @@ def _finished(place: Path, sync: bool) -> Iterator[Path]:
 
 
 def kept_below(root: Path) -> dict[Path, int]:
-    """Find the folders that are kept below a cache's folder, of all kinds, and the bytes of each.
+    """Find the folders that are kept below a cache's folder, and the bytes of each; without what is `MEASURED`.
 
     Whatever else is there is somebody's: REGKIT_CACHE may name any folder.
     """
     return {
         place: sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
         for place in sorted(root.glob("*/*"))
-        if KEPT.fullmatch(place.name) and place.is_dir() and not place.is_symlink()
+        if KEPT.fullmatch(place.name) and place.parent.name != MEASURED and place.is_dir() and not place.is_symlink()
     }
 
 

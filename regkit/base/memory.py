@@ -1,6 +1,7 @@
 """Memory: use the memory of a large tensor again, as to ask the system for it takes longer than to fill it."""
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import torch
@@ -12,12 +13,17 @@ class Memory:
 
     def __init__(self) -> None:
         self.kept: Tensor | None = None
+        self.lock = Lock()  # two backward passes may run at the same time, each in a thread of its own
 
     def empty(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Make a tensor of this shape, not filled yet, in the memory that is kept if that fits and is free.
 
         Its type and device are those of `like`.
         """
+        with self.lock:
+            return self._empty(shape, like)
+
+    def _empty(self, shape: Sequence[int], like: Tensor) -> Tensor:
         kept = self.kept
         if kept is None or (kept.shape, kept.dtype, kept.device) != (tuple(shape), like.dtype, like.device):
             kept = self.kept = like.new_empty(shape)
@@ -34,6 +40,15 @@ class Memory:
 
     def __reduce__(self) -> tuple[type["Memory"], tuple[()]]:
         return Memory, ()
+
+
+def is_real(tensor: Tensor) -> bool:
+    """Whether a tensor is in memory. One that stands for several, in `torch.autograd.grad(is_grads_batched=True)`, is not."""
+    try:
+        tensor.untyped_storage()
+    except NotImplementedError:
+        return False
+    return True
 
 
 def _users(tensor: Tensor) -> int:

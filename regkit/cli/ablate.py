@@ -8,10 +8,12 @@ from math import isfinite
 import typer
 
 from regkit.base.errors import ConfigError, RegkitError
+from regkit.base.randomness import Streams
 from regkit.cli import plan as plans
 from regkit.cli.comparison import show
 from regkit.cli.terminal import Terminal, print_lines
 from regkit.cli.workers import let_work
+from regkit.distributed.launch import find_device
 from regkit.experiments import contest, controls
 from regkit.experiments.asked import is_done, read_plan
 from regkit.experiments.place import Place
@@ -26,6 +28,7 @@ from regkit.runs.experiment import Experiment
 from regkit.runs.settings import Settings
 from regkit.runs.shared import Shared
 from regkit.tasks.task import scorable
+from regkit.training.precision import choose_precision
 from regkit.training.stages import collect_stages, measure_length
 
 
@@ -59,6 +62,7 @@ def ablate(
     if not (study and noted and is_done(plan, study)):
         check_given(plan.settings, missing)
         print_lines(console, check_rows(plan, results, runner.shared))
+        plan = plan if noted else replace(plan, settings=settled(plan.settings, runner.shared))
     if dry_run:
         return
     study, plan = begin(place, study, plan)
@@ -104,6 +108,13 @@ def epoch_of(experiment: Experiment) -> int:
     stage, tasks = collect_stages(trainer.hook, trainer.tasks)[-1]
     length = measure_length(trainer.hook, trainer.streams, stage, tasks)
     return min(length.epoch, length.total)
+
+
+def settled(settings: Settings, shared: Shared) -> Settings:
+    """Choose the precision of a new study, so that all its runs have one, whoever runs them."""
+    device = find_device(settings.device)
+    encoder = shared.encoder(settings, Streams(settings.seed, device)).encoder
+    return settings.model_copy(update={"precision": choose_precision(settings.precision, encoder, device, {}).format})
 
 
 def begin(place: Place, study: Study | None, plan: Plan) -> tuple[Study, Plan]:

@@ -1,6 +1,7 @@
 """Arguments: options that several commands have."""
 
 from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,14 @@ from regkit.cli.gather import make_importable, parse
 from regkit.cli.options import flag
 from regkit.hooks import catalog, option_values
 from regkit.runs.settings import Settings
+
+
+class PrecisionName(StrEnum):
+    """Name the number formats."""
+
+    AUTO = "auto"
+    BF16 = "bf16"
+    FP32 = "fp32"
 
 
 def plugin_names(incomplete: str) -> list[str]:
@@ -34,6 +43,9 @@ Output = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", metavar="", help="Check everything, print the plan, train nothing.")]
 Device = Annotated[
     str, typer.Option(metavar="NAME", help="cuda, mps or cpu. auto takes the first that this machine has.")
+]
+PrecisionOfAnswers = Annotated[
+    PrecisionName, typer.Option(help="Number format of the answers. auto is that in which the run was trained.")
 ]
 EncoderFactory = Annotated[
     str | None, typer.Option(metavar="MODULE:FUNCTION", help="What builds the encoder, if it is one of your own.")

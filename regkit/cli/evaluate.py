@@ -17,6 +17,7 @@ from regkit.cli.report import Report, in_words
 from regkit.cli.terminal import Terminal, aside, print_lines
 from regkit.distributed.launch import find_device, joined
 from regkit.runs.ensemble import Answered, answer, ensemble, mean_of
+from regkit.tasks.names import Precision
 from regkit.tasks.task import Split, Task
 from regkit.training.caveats import left_out, one_sided, report
 from regkit.training.evaluation import Scores
@@ -32,6 +33,7 @@ class Wanted:
     data: Path | None  # in place of the run's own
     predictions: Path | None  # the folder to write them to
     device: str
+    precision: Precision
     factory: str | None
     as_json: bool
     in_full: bool  # with intervals and mistakes
@@ -58,6 +60,7 @@ def evaluate(runs: Sequence[Path | None], wanted: Wanted, together: bool) -> Non
                 wanted.split,
                 data=wanted.data,
                 device=wanted.device,
+                precision=wanted.precision,
                 factory=wanted.factory,
                 keep_texts=wanted.in_full or together,
                 processes=processes,

@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import torch
-
 from regkit.base.errors import PluginError
 from regkit.base.wording import percent
 from regkit.data.weights import lengths_of, weigh
@@ -33,10 +31,8 @@ def plan(experiment: Experiment) -> list[str]:
     """Describe encoder, tasks, plugins with the hooks they answer, and the number of updates."""
     settings, trainer = experiment.settings, experiment.trainer
     size = sum(parameter.numel() for parameter in experiment.model.parameters()) / 1e6
-    kind = "bf16" if trainer.passes.precision == torch.bfloat16 else "fp32"
-    lines = [
-        f"encoder: {_name(experiment)}, {size:.1f} M parameters, on {trainer.streams.device} in {kind}; {_pooled(experiment)}"
-    ]
+    where = f"on {trainer.streams.device} in {experiment.precision}"
+    lines = [f"encoder: {_name(experiment)}, {size:.1f} M parameters, {where}; {_pooled(experiment)}"]
     if isinstance(adapter := experiment.model.encoder, Adapter):
         way = "on packed tokens" if adapter.packed else "with padding inside"
         lines.append(f"  {adapter.family}, run by transformers {way}")
@@ -87,6 +83,8 @@ def _micro_batches(trainer: Trainer) -> str:
     lengths = max((lengths_of(task.splits["train"]) for task in trainer.tasks), key=lambda each: each.sum(1).max())
     longest = lengths[lengths.sum(1).argmax()]
     counted = int(weigh(longest[None], trainer.fit.square)[0])
+    if counted > trainer.fit.micro_batch_tokens:
+        said += ", and never less than one example"
     if counted == longest.sum():
         return said
     return f"{said}, where the longest example, of {longest.sum()}, counts as {counted}: attention keeps squares"
@@ -189,9 +187,8 @@ def _task(task: Task) -> list[str]:
     for split, examples in task.splits.items():
         if examples.truncated:
             share = percent(examples.truncated / len(examples))
-            lines.append(
-                f"  {examples.truncated} {split} texts ({share} %) are longer than the encoder reads, and were truncated"
-            )
+            most = f"{task.reading.max_length} tokens" if task.reading.max_length else "is read"
+            lines.append(f"  {examples.truncated} {split} texts ({share} %) are longer than {most}, and were truncated")
         if said := left_out(task, split):
             lines.append(f"  {said}")
     return lines + [f"  {note}" for note in task.notes]

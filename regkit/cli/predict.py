@@ -23,7 +23,8 @@ from regkit.cli.request import Record, Request
 from regkit.cli.terminal import aside, print_line, print_lines, silence
 from regkit.data.formats.records import Nested
 from regkit.distributed.launch import started
-from regkit.runs.trained import WINDOW, Label, Precision, Trained, labels, load
+from regkit.runs.trained import WINDOW, Label, Trained, labels, load
+from regkit.tasks.names import Precision
 from regkit.tasks.objectives import Probabilistic, class_names
 from regkit.tasks.task import Task
 
@@ -56,7 +57,7 @@ def load_alone(folder: Path, device: str, precision: Precision, tokens: int | No
 def predict(trained: Trained, request: Request, output: Path | None, as_json: bool) -> None:
     """Write the answers of a run, each with its text beside it. Raises DataError for a text that is empty."""
     console = Console(stderr=True)
-    print_lines(console, request.notes)
+    print_lines(console, [*request.notes, *([f"answered in {trained.precision}"] if trained.precision.why else [])])
     asking = Asking(trained, request)
     try:
         with replacing(output) if output else nullcontext(sys.stdout) as file, _progress(console, output) as show:
@@ -105,7 +106,7 @@ class Asking:
     def summary(self) -> str:
         """Say how many texts were answered for, how fast, and how many of them were cut."""
         speed = self.count / max(time.monotonic() - self.began, 1e-9)
-        cut = f"{self.truncated} longer than the encoder reads, and cut" if self.truncated else "none cut"
+        cut = f"{self.truncated} longer than is read, and cut" if self.truncated else "none cut"
         return f"{self.count} texts, {cut}, {speed:.0f} a second"
 
     def _read(self) -> set[str]:

@@ -23,6 +23,7 @@ from regkit.hooks.stopwatch import Stopwatch
 from regkit.runs.experiment import Experiment
 from regkit.runs.settings import Settings
 from regkit.training.estimate import Live
+from regkit.training.stages import collect_stages, measure_length
 
 WARM_UP = 3  # updates that are not counted: plugins are watched closely in the first three
 REST = "the encoder's rest"
@@ -46,14 +47,21 @@ def profile(settings: Settings, updates: int, trace: Path | None) -> None:
 
 
 def profiled(experiment: Experiment, updates: int, trace: Path | None = None) -> list[str]:
-    """Measure some updates, and write a line for each part. Raises ConfigError if the run is too short."""
+    """Measure some updates of the first stage, and write a line for each part.
+
+    Raises ConfigError if the stage is too short.
+    """
     trainer, needed = experiment.trainer, WARM_UP + updates + 1 + bool(trace)
+    stage, tasks = collect_stages(trainer.hook, trainer.tasks)[0]
+    if (total := measure_length(trainer.hook, trainer.streams, stage, tasks).total) < needed:
+        raise ConfigError(
+            f"stage '{stage.name}' has {total} updates, and a profile of {updates} needs {needed}; raise its steps, or lower "
+            "--updates."
+        )
     parts = Parts(experiment.composition, trainer.streams.device, updates, trace)
     experiment.composition.observe(Updates(needed))
     with parts.watching(trainer.model.encoder):
         train_until_enough(trainer)
-    if parts.done < needed:
-        raise ConfigError(f"the run has {parts.done} updates, and a profile of {updates} needs {needed}; raise steps.")
     return table(parts.seconds, parts.peaks, updates)
 
 
@@ -171,7 +179,8 @@ class Parts(Stopwatch):
 
     @contextmanager
     def on(self, owner: str) -> Iterator[None]:
-        """Charge the time inside to a plugin, also in the trace."""
+        """Charge the time inside to a plugin, also in the trace; it may be called like a part."""
+        owner = f"plugin {owner}" if owner in (*PARTS, "hooks", LOOP) else owner
         with super().on(owner), record_function(owner) if self.label else nullcontext():
             yield
 

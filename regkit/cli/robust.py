@@ -9,16 +9,23 @@ from regkit.cli.terminal import Terminal, aside, print_lines
 from regkit.experiments.tables.formats.cells import number
 from regkit.runs.folders import find_run
 from regkit.runs.robust import Robust, robust_scores
+from regkit.tasks.names import Precision
 from regkit.tasks.task import Split, Task
 
 
 def evaluate(
-    runs: Sequence[Path], split: Split, data: Path | None, device: str, factory: str | None, as_json: bool
+    runs: Sequence[Path],
+    split: Split,
+    data: Path | None,
+    device: str,
+    precision: Precision,
+    factory: str | None,
+    as_json: bool,
 ) -> None:
     """Score the best checkpoints of runs on a split as it is and as it is changed, and print what that costs."""
     with aside() if as_json else nullcontext():
         found = {
-            str(run): robust_scores(run, split, data=data, device=device, factory=factory)
+            str(run): robust_scores(run, split, data=data, device=device, precision=precision, factory=factory)
             for run in map(find_run, runs)
         }
     console = Terminal()

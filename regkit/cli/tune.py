@@ -1,13 +1,14 @@
 """The command `regkit tune`: search for better settings, and compare them with the default."""
 
 import json
+from dataclasses import replace
 
 import typer
 from rich.console import Console
 
 from regkit.base.errors import ConfigError, RegkitError, typed
 from regkit.base.files import write
-from regkit.cli.ablate import check_given, check_rows
+from regkit.cli.ablate import check_given, check_rows, settled
 from regkit.cli.comparison import show
 from regkit.cli.plan import code_run
 from regkit.cli.terminal import Terminal, print_lines
@@ -35,6 +36,7 @@ def tune(
     """
     console, runner = Terminal(), Runner(keep_weights=keep_weights)
     study = Study.find(place.name, place.folder, place.address)
+    noted = study is not None and PLAN in study.attributes()
     search = _joined(search, study, place)
     print_lines(console, [*code_run(), *describe(place, search)])
     default = search.plan([search.row(DEFAULT, {})], search.seeds)
@@ -42,6 +44,7 @@ def tune(
     if not (study and is_done(search, study)):
         check_given(search.settings, missing)
         print_lines(console, check_rows(default, results, runner.shared))
+        search = search if noted else replace(search, settings=settled(search.settings, runner.shared))
     if dry_run:
         return
     with place.alone():

@@ -64,7 +64,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     with lost():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     yield Processes(int(os.environ["RANK"]), count, device)
     with lost():  # not after an error: the others may no longer be there
         dist.barrier()  # gloo may abort a process whose peer has hung up while it still reads

@@ -59,7 +59,7 @@ class Processes:
         """Find the largest of each number over all processes."""
         if self.count == 1:
             return list(numbers)
-        found = torch.tensor(numbers, dtype=torch.int64, device=self.device)
+        found = torch.tensor(numbers, dtype=torch.int64)  # on the CPU, which then does not wait for the GPU's work
         with lost():
             dist.all_reduce(found, dist.ReduceOp.MAX)
         return found.tolist()
@@ -99,11 +99,10 @@ class Processes:
         mine = torch.zeros(room + 8, dtype=torch.uint8)
         mine[:8] = torch.tensor([len(said)]).view(torch.uint8)
         mine[8 : 8 + len(said)] = said
-        mine = mine.to(self.device)
         rows = [torch.empty_like(mine) for _ in range(self.count)]
         with lost():
             dist.all_gather(rows, mine)
-        found = [bytes(row.cpu().numpy()) for row in rows]
+        found = [bytes(row.numpy()) for row in rows]
         return [json.loads(row[8 : 8 + int.from_bytes(row[:8], "little")]) for row in found]
 
     def sum_losses(self, losses: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:

@@ -163,6 +163,7 @@ class Plan:
         Raises ConfigError, in the name of the `owner`, where one row differs.
         """
         other = other._named_like(self)
+        other = replace(other, settings=with_precision_of(self.settings, other.settings))
         for name, row in other.rows.items():
             noted = self.rows.get(name, row).apply(self.settings)
             if said := _difference(noted, row.apply(other.settings)):
@@ -215,6 +216,12 @@ def noted_name(encoder: str | None, noted: str | None) -> str | None:
     A path is made absolute only while the folder is there.
     """
     return noted if encoder and noted and str(absolute(Path(encoder))) == noted else encoder
+
+
+def with_precision_of(noted: Settings, given: Settings) -> Settings:
+    """Give settings that leave the precision open that of the study."""
+    precision = noted.precision if given.precision == "auto" else given.precision
+    return given.model_copy(update={"precision": precision})
 
 
 def made(

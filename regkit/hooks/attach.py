@@ -99,7 +99,7 @@ class Attached:
                 self.watch.check_mean(called, answer)
             if hook == "stages":
                 self.added.update(stage.name for stage in answer)
-            if hook == "extra_losses":
+            if hook == "extra_losses" and answer:
                 self._claim(answer)
             return {self.name: answer} if hook == "measure" else answer
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from regkit.hooks.adamw import AdamW
 from regkit.hooks.spec import hookimpl
 from regkit.model import MultitaskModel
 from regkit.tasks.batch import Batch
@@ -36,7 +37,7 @@ class Defaults:
             {"params": [parameter for parameter in trained if parameter.dim() > 1], "weight_decay": stage.weight_decay},
             {"params": [parameter for parameter in trained if parameter.dim() <= 1], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=stage.learning_rate, fused=True)
+        return AdamW(groups, lr=stage.learning_rate, fused=True)
 
     @hookimpl(trylast=True)
     def epoch_steps(self, tasks: Sequence[Task]) -> int:

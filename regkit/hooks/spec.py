@@ -92,8 +92,8 @@ class Predict(Protocol):
         dropout: `replay` uses the very masks of the clean pass, `fresh` draws new ones, `off` is evaluation mode.
         model: another model to ask, such as a teacher; None is the one in training.
         radius: how far `embeddings` may be from the clean ones, a coordinate, in units of their root mean square. Under
-            bf16 autocast, a radius that the type cannot carry makes this pass run in float32. Compare its output with
-            that of `predict(clean embeddings, radius=radius)`, which then is float32 too.
+            bf16 autocast, a radius that the type cannot carry makes this pass run in TF32 or float32. Compare its output
+            with that of `predict(clean embeddings, radius=radius)`, which then is made alike.
         """
         ...
 

@@ -14,6 +14,17 @@ def strengths(plugin: object) -> Mapping[str, float]:
     return found
 
 
+def radius(plugin: object) -> float | None:
+    """Read how small the perturbation in a plugin's passes is: `radius`, in units of the RMS of word embeddings.
+
+    None for a plugin that has none, or whose options make it do nothing.
+    """
+    if any(getattr(plugin, name, None) == value for name, value in strengths(plugin).items()):
+        return None
+    found = getattr(plugin, "radius", None)
+    return found if isinstance(found, float) else None
+
+
 def needs_whole_batches(plugin: object) -> bool:
     """Whether a plugin compares the examples of a batch, which then must not be cut: `whole_batches`."""
     return bool(getattr(plugin, "whole_batches", False))

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regkit.base.errors import EncoderError
-from regkit.model.attention import add_padding, attend, remove_padding, usual_heads, visible
+from regkit.model.attention import add_padding, attend_within, remove_padding, usual_heads
 from regkit.model.families import FAMILIES, WORDS, ClassifierNames, Names
+from regkit.model.kernels import Form
 from regkit.tasks.batch import Batch
 
 POOLER = "pooler."  # what stands in a checkpoint before the tensors of a pooler that the family lacks
@@ -165,17 +166,14 @@ def attend_packed(
 
     From `[1, heads, tokens, width]` to `[1, tokens, heads, width]`, and no attention weights.
     """
-    batch: Batch = options["batch"]
-    query, key, value = (_by_sequence(part[0], query.shape[1], batch) for part in (query, key, value))
-    mask = visible(batch, options.get("sliding_window"))
-    attended = attend(query, key, value, mask, options.get("dropout") or 0.0, options.get("scaling"))
-    return remove_padding(attended.transpose(1, 2), batch)[None], None
+    form = Form(options.get("dropout") or 0.0, options.get("scaling"), options.get("sliding_window"))
+    query, key, value = (_by_token(part[0], query.shape[1]) for part in (query, key, value))
+    return attend_within(query, key, value, options["batch"], form)[None], None
 
 
-def _by_sequence(part: Tensor, heads: int, batch: Batch) -> Tensor:
-    """Pad `[heads, tokens, width]` to `[sequences, heads, longest, width]`; queries may share a key."""
-    part = part.repeat_interleave(heads // len(part), dim=0)
-    return add_padding(part.transpose(0, 1), batch).transpose(1, 2)
+def _by_token(part: Tensor, heads: int) -> Tensor:
+    """Turn `[heads, tokens, width]` to `[tokens, heads, width]`; queries may share a key."""
+    return part.repeat_interleave(heads // len(part), dim=0).transpose(0, 1)
 
 
 def _first(config: Any, *names: str) -> Any:

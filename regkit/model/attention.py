@@ -5,6 +5,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regkit.model.attention_dropout import attend_with_dropout
+from regkit.model.kernels import Form
+from regkit.model.padding import put_rows
+from regkit.model.single_query import attend_from_one, has_shortcut
+from regkit.model.varlen import attend_varlen
+from regkit.model.varlen_trial import runs_varlen
 from regkit.tasks.batch import Batch
 
 
@@ -20,7 +25,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.rate = rate  # dropout on the attention weights
-        # Three modules that are only ever called, so that plugins may replace them.
+        # Plugins may replace these: what is no plain linear layer is only ever called.
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
@@ -31,24 +36,36 @@ class SelfAttention(nn.Module):
 
         With `rows`, indices of tokens, only those are returned: `[rows, width]`.
         """
-        key, value = add_padding(self.key(hidden), batch), add_padding(self.value(hidden), batch)
-        if rows is batch.starts:  # one query a sequence, that of its first token
-            attended = self._attend(self.query(hidden[rows]).unsqueeze(1), key, value, batch).squeeze(1)
-        else:
-            query = add_padding(self.query(hidden), batch)
-            attended = remove_padding(self._attend(query, key, value, batch), batch)
-            attended = attended if rows is None else attended[rows]
+        first = rows is batch.starts  # one query a sequence, that of its first token
+        if first and hidden.is_cpu and has_shortcut(self.key, self.value):
+            return self._attend_from_starts(hidden, batch)
+        given = (self.query(hidden[rows] if first else hidden), self.key(hidden), self.value(hidden))
+        query, key, value = (part.unflatten(1, (self.heads, -1)) for part in given)
+        attended = attend_within(query, key, value, batch, Form(self.rate if self.training else 0.0)).flatten(1)
+        out: Tensor = self.out(attended if rows is None or first else attended[rows])
+        return out
+
+    def _attend_from_starts(self, hidden: Tensor, batch: Batch) -> Tensor:
+        padded, query = add_padding(hidden, batch), self.query(hidden[batch.starts])
+        rate = self.rate if self.training else 0.0
+        attended = attend_from_one(query, padded, batch.visible, self.key, self.value, self.heads, rate)
         out: Tensor = self.out(attended)
         return out
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, batch: Batch) -> Tensor:
-        """Attend from queries to keys and values; return `[sequences, queries, width]`.
 
-        The queries have that shape too, keys and values are `[sequences, longest, width]`.
-        """
-        query, key, value = (part.view(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in (query, key, value))
-        attended = attend(query, key, value, visible(batch), self.rate if self.training else 0.0)
-        return attended.transpose(1, 2).flatten(2)
+def attend_within(query: Tensor, key: Tensor, value: Tensor, batch: Batch, form: Form) -> Tensor:
+    """Attend within each sequence of a batch, to `[queries, heads, width of a head]`.
+
+    Keys and values are `[tokens, heads, width of a head]`. Queries are those of all tokens, or one a sequence, that of its
+    first token.
+    """
+    if runs_varlen(query, key, value, form):
+        return attend_varlen(query, key, value, batch, form)
+    single = len(query) != len(batch.tokens)
+    query = query[:, None] if single else add_padding(query, batch)
+    query, key, value = (part.transpose(1, 2) for part in (query, add_padding(key, batch), add_padding(value, batch)))
+    attended = attend(query, key, value, visible(batch, form.window), form.rate, form.scale).transpose(1, 2)
+    return attended.squeeze(1) if single else remove_padding(attended, batch)
 
 
 def attend(
@@ -82,7 +99,7 @@ def add_padding(packed: Tensor, batch: Batch) -> Tensor:
     """Add padding, zeros: `[tokens, ...]` to `[sequences, longest, ...]`."""
     count, shape = len(batch.lengths), packed.shape[1:]
     if batch.ragged:
-        packed = packed.new_zeros(count * batch.longest, *shape).index_copy(0, batch.slots, packed)
+        packed = put_rows(packed, batch.slots, count * batch.longest)
     return packed.view(count, batch.longest, *shape)
 
 

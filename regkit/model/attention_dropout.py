@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from regkit.model.dropout import draw, mask
+from regkit.model.plain import is_transformed
 
 
 def attend_with_dropout(
@@ -19,6 +20,9 @@ def attend_with_dropout(
     """Attend on the CPU with dropout on the attention weights; arguments and result are those of `attend`."""
     bias = None if visible is None else query.new_zeros(visible.shape).masked_fill_(~visible, -torch.inf)
     kept, factor = draw((*query.shape[:-1], key.shape[-2]), rate)
+    if is_transformed():
+        return (_weights(query, key, bias, scale) * mask(kept, factor, query.dtype)) @ value
+    query, key, value = (each.contiguous() for each in (query, key, value))  # else every product copies what it reads
     attended: Tensor = _Attention.apply(query, key, value, bias, kept, factor, scale)  # type: ignore[no-untyped-call]
     return attended
 
@@ -54,6 +58,7 @@ class _Attention(torch.autograd.Function):
         query, key, value, _, kept, weights = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient is to have a gradient
             return (*_differentiable(ctx, gradient), *[None] * 4)
+        gradient = gradient.contiguous()  # two products read it
         left = mask(kept, ctx.factor, weights.dtype)
         slope = (gradient @ value.transpose(-1, -2)).mul_(left)
         by_value = left.mul_(weights).transpose(-1, -2) @ gradient

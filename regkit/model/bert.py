@@ -13,9 +13,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regkit.model.again import called_again
 from regkit.model.attention import SelfAttention
 from regkit.model.dropout import Dropout
 from regkit.model.families import FAMILIES, Family
+from regkit.model.plain import is_plain
 from regkit.model.table import Table
 from regkit.tasks.batch import Batch
 
@@ -124,8 +126,16 @@ class Layer(nn.Module):
     def forward(self, hidden: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
         attended = self.dropout(self.attention(hidden, batch, rows))
         hidden = self.attention_norm(attended + (hidden if rows is None else hidden[rows]))
-        changed: Tensor = self.norm(hidden + self.dropout(self.down(self.activation(self.up(hidden)))))
+        changed: Tensor = self.norm(hidden + self.dropout(self._feed(self.up(hidden))))
         return changed
+
+    def _feed(self, wide: Tensor) -> Tensor:
+        if wide.is_cpu and is_plain(
+            self.activation, kinds=(nn.GELU, nn.ReLU)
+        ):  # else a second call may differ, or cost
+            return called_again(self.down, self.activation, wide)
+        fed: Tensor = self.down(self.activation(wide))
+        return fed
 
 
 class Bert(nn.Module):

@@ -11,12 +11,14 @@ from torch import nn
 def mode(model: nn.Module, training: bool) -> Iterator[None]:
     """Put the model in training or evaluation mode, and each module back in its own mode afterwards."""
     found = [(module, module.training) for module in model.modules()]
-    model.train(training)
+    if any(was is not training for _, was in found):  # to set an attribute of a module takes longer than to read it
+        model.train(training)
     try:
         yield
     finally:
         for module, was in found:
-            module.training = was
+            if module.training is not was:
+                module.training = was
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:

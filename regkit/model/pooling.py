@@ -38,7 +38,7 @@ def _pooled(encoder: Encoder, hidden: Tensor, first: Tensor, batch: Batch, pooli
     if pooling in ("pooler", "cls"):
         return encoder.pool(first) if pooling == "pooler" else first
     wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
-    return torch.segment_reduce(wide, pooling, lengths=batch.counts)
+    return batch.per_sequence(wide, "mean" if pooling == "mean" else "amax")
 
 
 def usual(encoder: Encoder) -> Pooling:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regkit.base.memory import Memory
+from regkit.base.memory import Memory, is_real
+from regkit.model.plain import is_transformed
 
 
 class Table(nn.Embedding):
@@ -21,7 +22,7 @@ class Table(nn.Embedding):
         self.memory = Memory()  # of the gradient
 
     def forward(self, tokens: Tensor) -> Tensor:
-        if self.weight.is_cpu and self.weight.requires_grad and torch.is_grad_enabled():
+        if self.weight.is_cpu and self.weight.requires_grad and torch.is_grad_enabled() and not is_transformed():
             found: Tensor = _LookUp.apply(self.weight, tokens, self.memory)  # type: ignore[no-untyped-call]
             return found
         return super().forward(tokens)
@@ -49,5 +50,7 @@ class _LookUp(torch.autograd.Function):
         if gradient is None:
             return None, None, None
         (tokens,) = ctx.saved_tensors
+        if not is_real(gradient):
+            return torch.ops.aten.embedding_dense_backward(gradient, tokens, ctx.shape[0], -1, False), None, None
         whole = ctx.memory.empty(ctx.shape, gradient).zero_()
         return whole.index_add_(0, tokens.flatten(), gradient.flatten(0, -2)), None, None

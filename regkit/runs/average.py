@@ -132,7 +132,10 @@ def _check_plugins(one: Member, model: MultitaskModel, other: Member, others: Mu
 def _judge(inference: Inference, first: Member, factory: str | None) -> Judge:
     """Make what puts weights into the model, and scores it on the first run's dev split, if there is one."""
     tasks = load_run(first.folder, "dev", device="cpu", factory=factory).tasks if was_scored(first.folder) else []
-    stage, evaluator = Stage(FINETUNE, [task.name for task in tasks]), Evaluator(Fit.on(inference.model))
+    stage, evaluator = (
+        Stage(FINETUNE, [task.name for task in tasks]),
+        Evaluator(Fit.on(inference.model), inference.precision),
+    )
 
     def judge(weights: Weights) -> Judged:
         inference.model.load_state_dict(dict(weights))

@@ -14,10 +14,12 @@ from regkit.distributed.processes import ALONE, Processes
 from regkit.runs import evidence
 from regkit.runs.finished import labelled, load_run
 from regkit.runs.folders import best_of, find_folder, find_run, unfinished
+from regkit.tasks.names import Precision
 from regkit.tasks.objectives import Mixable
 from regkit.tasks.task import Examples, Split, Task
 from regkit.training.evaluation import Evaluator, Scores, score
 from regkit.training.fit import Fit
+from regkit.training.precision import as_trained
 
 
 @dataclass(frozen=True)
@@ -53,23 +55,27 @@ def answer(
     data: Path | None = None,
     device: str = "auto",
     factory: str | None = None,
+    precision: Precision = "auto",
     keep_texts: bool = False,
     processes: Processes = ALONE,
 ) -> Answered:
     """Ask the best checkpoint of a run about a split, the latest run for None.
 
-    A run of a study that has kept its answers and not its weights gives those. Raises RegkitError as `load_run` does.
+    They are computed in the precision of training, unless another is asked for. A run of a study that has kept its answers
+    and not its weights gives those. Raises RegkitError as `load_run` does.
     """
     folder = find_folder(run)
     if data is None and (folder / evidence.NAMES).is_file() and not _has_weights(folder):
         return _remembered(folder, split)
     folder = find_run(run)
     finished = load_run(folder, split, data=data, device=device, factory=factory, keep_texts=keep_texts)
-    evaluator, outputs = Evaluator(Fit.on(finished.model), processes=processes), {}
+    choice, outputs = as_trained(precision, finished.settings.precision), {}
+    evaluator = Evaluator(Fit.on(finished.model), choice.type, processes)
     for task in finished.tasks:
         work = partial(evaluator.outputs, finished.model, task, split)
         outputs[task.name] = evaluator.fit.until_it_fits(work, f"on task '{task.name}'")
-    return Answered(str(folder), finished.tasks, outputs, finished.columns, [*unfinished(folder), *finished.notes])
+    notes = [*unfinished(folder), *([f"scored in {choice}"] if choice.why else []), *finished.notes]
+    return Answered(str(folder), finished.tasks, outputs, finished.columns, notes)
 
 
 def _has_weights(folder: Path) -> bool:

@@ -1,11 +1,9 @@
 """Experiment: build everything that a run needs from its settings, and check it first."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from regkit.base.errors import ConfigError, PluginError
 from regkit.base.randomness import Streams
@@ -35,6 +33,7 @@ from regkit.training.auto_weights import AutoWeights
 from regkit.training.fit import Fit
 from regkit.training.loop import Trainer
 from regkit.training.passes import Passes
+from regkit.training.precision import Choice, choose_precision
 from regkit.training.stages import collect_stages
 from regkit.training.state import State
 
@@ -51,6 +50,7 @@ class Experiment:
     trainer: Trainer
     left_out: Sequence[str]  # tasks of the data that are trained only where they are named
     heads: Mapping[str, str]  # of each head beside the encoder: whether it is used
+    precision: Choice
     weights: Path | None = None  # the folder of the encoder's weights; None for a new encoder of the user's own
 
     @classmethod
@@ -102,8 +102,11 @@ class Experiment:
         else:
             composition.build(model, tasks)
         model.to(streams.device)
+        precision = choose_precision(settings.precision, model.encoder, streams.device, composition.plugins, processes)
+        if begun:
+            precision = replace(precision, why="as the run began")
         trainer = Trainer(
-            Passes(model, composition.hook, streams, _precision(settings, streams.device), composition.in_steps()),
+            Passes(model, composition.hook, streams, precision.type, composition.in_steps()),
             State(model, composition.hook, streams, plugins, composition.acts),
             tasks,
             Fit.on(model, settings.micro_batch_tokens, settings.memory),
@@ -121,9 +124,13 @@ class Experiment:
         _check_whole_batches(composition, [stage.name for stage, _ in stages], settings, processes)
         check_monitor(settings.monitor, [task for _, trained in stages for task in trained])
         settings = _resolved(settings, specs, tasks, plugins).model_copy(
-            update={"pooling": pooling, "micro_batch_tokens": trainer.fit.micro_batch_tokens}
+            update={
+                "pooling": pooling,
+                "micro_batch_tokens": trainer.fit.micro_batch_tokens,
+                "precision": precision.format,
+            }
         )
-        return cls(settings, tokenizer, tasks, model, composition, trainer, left_out, heads, weights)
+        return cls(settings, tokenizer, tasks, model, composition, trainer, left_out, heads, precision, weights)
 
 
 def _check_whole_batches(
@@ -138,11 +145,6 @@ def _check_whole_batches(
                 raise PluginError(
                     f"'{name}' needs whole batches, and a bound on memory cuts them; leave out one of both."
                 )
-
-
-def _precision(settings: Settings, device: torch.device) -> torch.dtype:
-    halved = settings.precision == "bf16" or (settings.precision == "auto" and device.type == "cuda")
-    return torch.bfloat16 if halved else torch.float32
 
 
 def _resolved(

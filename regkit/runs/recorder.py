@@ -200,7 +200,15 @@ class Recorder:
         said += self.keeping.caveats
         if skipped := sum("skipped" in record for record in records):
             said.append(f"{skipped} steps were skipped: a number was not finite; log.jsonl names tasks and rows.")
-        return {**found, "warnings": said + self._untrained(records)}
+        return {**found, "unmeasured": self._unmeasured(records), "warnings": said + self._untrained(records)}
+
+    def _unmeasured(self, records: Sequence[dict[str, Any]]) -> list[str]:
+        """List the tasks that were trained with plugins, and on which nothing was measured: they gave few batches."""
+        if not self.experiment.composition.in_steps():
+            return []
+        trained = dict.fromkeys(task for record in records for task in record.get("losses", ()))
+        measured = {task for record in records if "effects" in record for task in record["effects"]["terms"]}
+        return [task for task in trained if task not in measured]
 
     def _untrained(self, records: Sequence[dict[str, Any]]) -> list[str]:
         """Write a sentence for each stage that has trained, but has left out some of its tasks."""
@@ -211,9 +219,14 @@ class Recorder:
         for stage, tasks in collect_stages(self.trainer.hook, self.trainer.tasks):
             left_out = [task.name for task in tasks if task.name not in trained[stage.name]]
             if left_out and trained[stage.name]:
+                schedulers = self.experiment.composition.deciders("choose_tasks")
+                why = (
+                    f"as plugin '{schedulers[0]}' chose"
+                    if schedulers
+                    else "a scheduler such as 'rrobin' gives every task its turns"
+                )
                 said.append(
-                    f"stage '{stage.name}' made no update for {' and '.join(left_out)}, which it only scored; "
-                    "a scheduler such as 'rrobin' gives every task its turns."
+                    f"stage '{stage.name}' made no update for {' and '.join(left_out)}, which it only scored; {why}."
                 )
         return said
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from regkit.base.errors import ConfigError, RunError, typed
 from regkit.data.find import choose, find_tasks
+from regkit.distributed.launch import find_device
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks import catalog, option_values
 from regkit.runs.experiment import Experiment
@@ -19,7 +20,9 @@ from regkit.tasks.task import Task
 
 # May differ: none of them changes what is learned, but for which values dropout sets to 0.
 FREE = {"data", "device", "group", "keep", "keep_state", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
-FOUND = {"pooling", "text", "label", "labels", "micro_batch_tokens"}  # left out, the run keeps what it found
+# Left out, the run keeps what it found.
+FOUND = {"pooling", "text", "label", "labels", "micro_batch_tokens", "precision"}
+OPEN: Sequence[object] = (None, {}, "auto")  # the values of what is left out
 
 
 def same(folder: Path, ran: Settings, given: Settings) -> Settings:
@@ -30,7 +33,7 @@ def same(folder: Path, ran: Settings, given: Settings) -> Settings:
     """
     theirs, ours = (_plain(each, folder) for each in (ran, given))
     for name in theirs:
-        if name in FREE or theirs[name] == ours[name] or (name in FOUND and not ours[name]):
+        if name in FREE or theirs[name] == ours[name] or (name in FOUND and ours[name] in OPEN):
             continue
         where, old, new = _difference(name, theirs[name], ours[name])
         advice = f"begin a new one; {typed('--encoder', folder)} builds on this one"
@@ -89,6 +92,8 @@ def build(
     if resumable.checkpoint is None:
         return Experiment.build(settings, processes, shared)
     settings = settings.model_copy(update={"encoder": str(resumable.checkpoint.resolve())})
+    if settings.precision == "auto" and find_device(settings.device).type != "cuda":  # older runs noted no more
+        settings = settings.model_copy(update={"precision": "fp32"})
     experiment = Experiment.build(settings, processes, begun=resumable.checkpoint)
     experiment.heads = {}
     experiment.trainer.state.load(resumable.training)

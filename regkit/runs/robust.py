@@ -15,10 +15,12 @@ from regkit.model import MultitaskModel
 from regkit.model.modes import mode
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs.finished import load_run
+from regkit.tasks.names import Precision
 from regkit.tasks.task import Dataset, Examples, Split, Task
 from regkit.training.attack import Attack
 from regkit.training.evaluation import Evaluator, Scores, score
 from regkit.training.fit import Fit
+from regkit.training.precision import as_trained
 
 ATTACK = "attack"
 ATTACKED = 500  # examples of a task at most: each takes as long as ten updates
@@ -41,13 +43,18 @@ class Robust:
     notes: Sequence[str]  # what the user must know of the data
 
 
-def robust_scores(folder: Path, split: Split, *, data: Path | None, device: str, factory: str | None) -> Robust:
+def robust_scores(
+    folder: Path, split: Split, *, data: Path | None, device: str, precision: Precision, factory: str | None
+) -> Robust:
     """Score a run's best checkpoint on a split as it is, and as it is changed: the examples that have a label.
 
-    Raises RegkitError.
+    It answers in the precision of training, unless another is asked for; an attack is made in float32, as its steps are
+    small. Raises RegkitError.
     """
     finished = load_run(folder, split, data=data, device=device, factory=factory, keep_texts=True)
-    model, evaluator = finished.model, Evaluator(Fit.on(finished.model))
+    choice = as_trained(precision, finished.settings.precision)
+    model, evaluator = finished.model, Evaluator(Fit.on(finished.model), choice.type)
+    exact = Evaluator(evaluator.fit)
     tasks = [_labelled(task, split) for task in finished.tasks if task.splits[split].labels is not None]
     if not tasks:
         raise ConfigError(f"no task of {folder} has a {split} split with labels, so there is nothing to score.")
@@ -57,7 +64,7 @@ def robust_scores(folder: Path, split: Split, *, data: Path | None, device: str,
         found[name] = Loss(before, evaluator.scores(model, changed, split))
     part = [replace(task, splits={split: some(task.splits[split])}) for task in tasks]
     under_attack = {task.name: attacked(model, task, split, evaluator.fit) for task in part}
-    found[ATTACK] = Loss(evaluator.scores(model, part, split), under_attack)
+    found[ATTACK] = Loss(exact.scores(model, part, split), under_attack)
     return Robust(tasks, found, finished.notes)
 
 

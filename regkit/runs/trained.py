@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -19,16 +19,16 @@ from regkit.runs import manifest, models
 from regkit.runs.described import descriptions, find_checkpoint, run_of
 from regkit.runs.folders import CONFIG, other_checkpoint
 from regkit.runs.settings import Settings
-from regkit.tasks.names import Pooling
+from regkit.tasks.names import Pooling, Precision
 from regkit.tasks.objectives import Objective, Probabilistic, class_names
 from regkit.tasks.task import Task
 from regkit.training.fit import Fit
 from regkit.training.inference import Inference
+from regkit.training.precision import FP32, Choice, as_trained
 
 Text = str | tuple[str, str]  # an example: one text, or the two of a pair
 Sides = list[list[str]]  # texts by side: one list, or two of the same length
 Label = str | int | float
-Precision = Literal["fp32", "bf16"]
 
 WINDOW = 4096  # texts that are sorted by length and computed together
 
@@ -38,7 +38,7 @@ def load(
     *,
     device: str = "auto",
     factory: str | None = None,
-    precision: Precision = "fp32",
+    precision: Precision = "auto",
     micro_batch_tokens: int | None = None,
     plugins: Iterable[object] = (),
 ) -> "Trained":
@@ -47,8 +47,9 @@ def load(
     Without a name, that of the latest run.
 
     The data that it was trained on is not needed. `factory`, MODULE:FUNCTION, builds its encoder if that is one of your
-    own. `plugins` are classes of plugins that put modules into the model and are not installed. In float32, answers are those
-    that `regkit eval` scores. Raises RunError, EncoderError, PluginError or ConfigError.
+    own. `plugins` are classes of plugins that put modules into the model and are not installed. With the precision `auto`,
+    which is that of the training, answers are those that `regkit eval` scores. Raises RunError, EncoderError, PluginError or
+    ConfigError.
     """
     if precision not in get_args(Precision):
         raise ConfigError(f"precision is {short(repr(precision))}; {' or '.join(get_args(Precision))} is needed.")
@@ -61,9 +62,10 @@ def load(
     read = models.read(folder, factory)
     with uninstalled.handing(take(plugins).plugins):
         model = models.assemble(folder, read.encoder, list(tasks.values()), where)
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    inference = Inference(model, read.tokenizer, Fit.on(model, micro_batch_tokens), dtype)
-    return Trained(inference, tasks, _scores(folder), _settings(folder), folder)
+    settings = _settings(folder)
+    choice = as_trained(precision, settings.precision if settings else None)
+    inference = Inference(model, read.tokenizer, Fit.on(model, micro_batch_tokens), choice.type)
+    return Trained(inference, tasks, _scores(folder), settings, folder, choice)
 
 
 def checked_path(name: str, path: object) -> Path | None:
@@ -112,6 +114,7 @@ class Trained:
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of the dev split, by task and metric
     settings: Settings | None = field(default=None, repr=False)  # of the run; None for a checkpoint outside its run
     folder: Path | None = None  # of the checkpoint
+    precision: Choice = FP32  # in which it answers, and why
 
     def predict(self, task: str | Iterable[Text], texts: Iterable[Text] | None = None) -> list[Label]:
         """Predict a label for each text, as the data writes it: a class's name or number, or a score.

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from statistics import mean
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -13,7 +12,6 @@ from torch.utils.flop_counter import flop_registry
 from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
 from regkit.hooks.spec import hookimpl
-from regkit.model import MultitaskModel
 from regkit.model.modes import mode
 from regkit.runs.experiment import Experiment
 from regkit.tasks.task import Stage, Task
@@ -77,26 +75,6 @@ def _try_stage(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> S
     return StageTrial(stage, tasks, tokens, ratios)
 
 
-def _optimizer(model: MultitaskModel, stage: Stage, composition: Composition) -> torch.optim.Optimizer:
-    """Make the optimizer only if a plugin looks at it: torch imports its compiler for it, for 1.5 s."""
-    hooks = {hook for name in composition.plugins for hook in composition.hooks_of(name)}
-    if hooks & {"make_optimizer", "before_step"}:
-        optimizer: torch.optim.Optimizer = composition.hook.make_optimizer(model=model, stage=stage)
-        return optimizer
-    return Unmade(model)
-
-
-class Unmade(torch.optim.Optimizer):
-    """Stand in for an optimizer of which only `zero_grad` is called."""
-
-    def __init__(self, model: MultitaskModel) -> None:
-        self.model = model
-        self.param_groups = []
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        self.model.zero_grad(set_to_none)
-
-
 class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Count the operations in matrix products as FlopCounterMode does, which imports torch's compiler."""
 
@@ -131,7 +109,7 @@ class Trial:
         trainer, trial = experiment.trainer, cls(composition)
         tried = task.batch_size if trainer.fit.whole else TRIED
         rows = list(range(min(tried, len(task.splits["train"]))))
-        optimizer = _optimizer(trainer.model, stage, composition)
+        optimizer = composition.hook.make_optimizer(model=trainer.model, stage=stage)
         chosen = [(task, [task.splits["train"].batch(rows, keys=rows)])]
         update = Update(replace(trainer.passes, hook=composition.hook), optimizer, chosen)
         composition.observe(trial)

@@ -8,11 +8,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from regkit.base.randomness import derive
 
 Reduction = Literal["sum", "mean", "amax"]
 Law = Literal["normal", "uniform"]
+
+ALIGNED = 16  # bytes: where a tensor of any type may begin in memory
 
 
 @dataclass(frozen=True)
@@ -102,17 +105,36 @@ class Batch:
         return self.sequence_of * self.longest + self.positions
 
     @cached_property
+    def bounds(self) -> Tensor:
+        """Where each sequence begins, and behind it the end of the last: `[sequences + 1]`, in 32 bits."""
+        return F.pad(self.starts, (0, 1), value=len(self.tokens)).int()
+
+    @cached_property
     def visible(self) -> Tensor:
         """Whether a place of the padded layout holds a token and not padding, `[sequences, longest]`."""
         return torch.arange(self.longest, device=self.counts.device) < self.counts[:, None]
 
     def per_example(self, values: Tensor, reduction: Reduction) -> Tensor:
-        """Reduce `[tokens]` or `[tokens, width]` over all tokens of each example, to `[examples]`."""
+        """Reduce `[tokens]` or `[tokens, width]` over all tokens of each example, to `[examples]`.
+
+        Raises ValueError for values that are not those of the batch's tokens.
+        """
         if values.dim() == 2:
             values = getattr(values, reduction)(dim=1)  # every token is equally wide, so a mean of means is the mean
-        lengths = self.counts.view(-1, self.sides).sum(1)
-        name = reduction.replace("amax", "max")
-        return torch.segment_reduce(values, name, lengths=lengths)  # unlike scatter, repeatable on CUDA
+        return self._reduced(values, reduction, self.counts.view(-1, self.sides).sum(1))
+
+    def per_sequence(self, values: Tensor, reduction: Reduction) -> Tensor:
+        """Reduce `[tokens, width]` over the tokens of each sequence, to `[sequences, width]`.
+
+        Raises ValueError as `per_example`.
+        """
+        return self._reduced(values, reduction, self.counts)
+
+    def _reduced(self, values: Tensor, reduction: Reduction, lengths: Tensor) -> Tensor:
+        if len(values) != len(self.tokens):
+            raise ValueError(f"there are {len(values)} rows of values, and the batch has {len(self.tokens)} tokens")
+        name = reduction.replace("amax", "max")  # torch's own check of the lengths waits for the GPU
+        return torch.segment_reduce(values, name, lengths=lengths, unsafe=values.is_cuda)  # repeatable, unlike scatter
 
     def to_tokens(self, values: Tensor) -> Tensor:
         """Repeat each example's row for each of its tokens: `[examples, ...]` to `[tokens, ...]`."""
@@ -144,7 +166,26 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """Return the same batch with its tensors on `device`."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved: dict[str, Any] = {
-            name: part.to(device, non_blocking=True) for name, part in parts.items() if isinstance(part, Tensor)
-        }
+        tensors = {name: part for name, part in parts.items() if isinstance(part, Tensor)}
+        if device.type == "cuda" and self.tokens.device.type == "cpu":
+            moved: dict[str, Any] = dict(zip(tensors, copied_together(list(tensors.values()), device), strict=True))
+        else:
+            moved = {name: part.to(device) for name, part in tensors.items()}
         return replace(self, **moved)
+
+
+def copied_together(tensors: Sequence[Tensor], device: torch.device, pinned: bool = True) -> list[Tensor]:
+    """Copy small tensors from the CPU to a GPU, all in one go and from pinned memory: so nothing waits for the copy."""
+    sizes = [-(-tensor.nbytes // ALIGNED) * ALIGNED for tensor in tensors]
+    room = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=pinned)
+    for tensor, part in zip(tensors, torch.split(room, sizes), strict=True):
+        _read_as(part, tensor).copy_(tensor)
+    there = torch.split(room.to(device, non_blocking=True), sizes)
+    return [
+        _read_as(part.data, tensor) for part, tensor in zip(there, tensors, strict=True)
+    ]  # each with its own version
+
+
+def _read_as(part: Tensor, like: Tensor) -> Tensor:
+    """Read bytes as a tensor of another's type and shape."""
+    return part[: like.nbytes].view(like.dtype).view(like.shape)

@@ -9,6 +9,7 @@ MOST_CLASSES = 1 << 16  # of a task: each has a row in the head's weights, whate
 FINETUNE = "finetune"  # the stage that every run ends with, on the run's own tasks
 
 Split = Literal["train", "dev", "test"]
+Precision = Literal["auto", "bf16", "fp32"]
 Pooling = Literal[
     "pooler", "cls", "mean", "max"
 ]  # of a text's hidden states; the pooler is a layer above that of [CLS]

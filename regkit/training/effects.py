@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from regkit.base.wording import percent
+from regkit.base.wording import enumerated, percent
 from regkit.hooks.compose import Composition
 from regkit.hooks.spec import Predict, hookimpl
 from regkit.hooks.stopwatch import CORE
@@ -29,6 +29,7 @@ from regkit.training.state import State
 
 LITTLE, MUCH = 0.001, 0.9  # shares of the gradient that earn a warning
 SHARE = "share of the gradient"
+KINDS = ("terms", "measures", "plugins", "cosines")  # of what is measured, in a summary
 Record = dict[str, Any]
 Answers = list[Mapping[str, Tensor]]
 
@@ -43,7 +44,7 @@ class Meter:
     state: State
     composition: Composition
     every: int = 100  # 0 never measures
-    first: dict[str, int] = field(default_factory=dict)  # by task, its batches before the first that is measured
+    tasks: int = 1  # of the stage
     due: set[str] = field(default_factory=set)  # tasks to be measured in this step
     trying: bool = False  # before the first step
     record: Record = field(default_factory=dict)
@@ -52,9 +53,7 @@ class Meter:
     @hookimpl(trylast=True)
     def prepare(self, tasks: Sequence[Task]) -> None:
         """Measure trial steps too: a measured step needs the most memory."""
-        self.trying = True
-        early = min(1, self.every - 1)  # the second batch: by then a teacher is no mere copy
-        self.first = {task.name: early + number * self.every // len(tasks) for number, task in enumerate(tasks)}
+        self.trying, self.tasks = True, len(tasks)
         self._begin({task.name for task in tasks} if self.every else set())
 
     @hookimpl(wrapper=True)
@@ -69,7 +68,11 @@ class Meter:
         return chosen
 
     def _is_due(self, task: str) -> bool:
-        since = self.state.position.seen.get(task, 0) - self.first[task]
+        """Whether this batch of a task is measured: each task that gave one before has its place among `every` batches."""
+        seen = self.state.position.seen
+        before = list(seen).index(task) if task in seen else len(seen)
+        early = min(1, self.every - 1)  # the second batch: by then a teacher is no mere copy
+        since = seen.get(task, 0) - early - before * self.every // self.tasks
         return since >= 0 and since % self.every == 0
 
     def _begin(self, due: set[str]) -> None:
@@ -211,11 +214,13 @@ def warnings(found: Mapping[str, Mapping[str, Mapping[str, float]]], composition
 
 def in_words(effects: Mapping[str, Any]) -> list[str]:
     """Write what each term of the loss and each plugin did and cost, and the warnings, a line each."""
-    found = [(name, values) for kind in effects if kind != "warnings" for name, values in effects[kind].items()]
+    found = [(name, values) for kind in KINDS for name, values in effects.get(kind, {}).items()]
     lines = []
     for name in dict.fromkeys(name for name, _ in found if name != "task"):
         parts = [", ".join(_effect(*each) for each in values.items()) for other, values in found if other == name]
         lines.append(f"effect of {name}: {'; '.join(parts)}")
+    if unmeasured := effects.get("unmeasured"):
+        lines.append(f"nothing of this was measured on {enumerated(unmeasured)}; a lower --measure-every does that")
     return lines + [f"warning: {sentence}" for sentence in effects["warnings"]]
 
 

@@ -26,7 +26,7 @@ from regkit.training.state import Position, State
 T = TypeVar("T")
 
 MOST = 16384  # tokens in a micro-batch, at first
-MOST_ON_CPU = 2048  # where larger micro-batches save no time
+MOST_ON_CPU = 1024  # where larger micro-batches save no time
 
 
 class Size(NamedTuple):

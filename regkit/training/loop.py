@@ -16,6 +16,7 @@ from regkit.model.modes import mode
 from regkit.tasks.task import Stage, Task
 from regkit.training.evaluation import Evaluator, Scores
 from regkit.training.fit import Fit, explained
+from regkit.training.gate import Gate
 from regkit.training.passes import Passes
 from regkit.training.sample import Rows, choose_sample
 from regkit.training.stages import (
@@ -28,7 +29,7 @@ from regkit.training.stages import (
     set_rates,
 )
 from regkit.training.state import State
-from regkit.training.update import Update, finite, parameters_of
+from regkit.training.update import Update, parameters_of
 
 
 @dataclass
@@ -116,13 +117,14 @@ class Trainer:
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         norm = get_total_norm(parameter.grad for parameter in parameters if parameter.grad is not None)
         self.gradient_norm = norm
-        if not finite(update, norm):
+        gate = Gate(update, norm, early=bool(self.hook.clipped.get_hookimpls()))
+        if gate.shut:
             return {}
         if self.clip:
             clip_grads_with_norm_(parameters, self.clip, norm)
         self.hook.clipped(model=self.model, optimizer=update.optimizer, norm=norm)
-        update.optimizer.step()
-        return update.losses
+        gate.step()
+        return update.losses if gate.opens() else {}
 
     def skip(self, update: Update) -> None:
         """Tell plugins and observers that an update was skipped. Raises RunError after too many in a row."""

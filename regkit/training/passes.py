@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,8 +16,7 @@ from regkit.model import MultitaskModel
 from regkit.model.modes import autocast, mode
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
-
-FINEST = 2**-5  # of the RMS of embeddings: below this, bf16 would round most of a perturbation away
+from regkit.training.arithmetic import Multiplier, arithmetic_of
 
 
 def terms(loss: Tensor, answers: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -44,6 +43,7 @@ class Passes:
     streams: Streams
     precision: torch.dtype = torch.float32
     plugins: Sequence[str] = ()  # those that take part in a step
+    multiplier: Multiplier = field(default_factory=Multiplier)
 
     def losses(self, task: Task, batch: Batch) -> dict[str, Tensor]:
         """Compute every term of the loss of a micro-batch, by name."""
@@ -94,9 +94,8 @@ class Passes:
             asked = model or self.model
             if dropout not in ("replay", "fresh", "off"):
                 raise PluginError(f"predict has no dropout='{dropout}'. Available: replay, fresh, off.")
-            fine = radius is not None and radius < FINEST
-            precision = torch.float32 if fine else self.precision
-            if embeddings is clean and asked is self.model and dropout == "replay" and precision == self.precision:
+            usual, chosen = (arithmetic_of(each, self.precision, embeddings.device) for each in (None, radius))
+            if embeddings is clean and asked is self.model and dropout == "replay" and chosen == usual:
                 return output
             # The generator is named so that this draw is not taken for one of the plugin's own.
             place = (
@@ -105,8 +104,11 @@ class Passes:
                 else here
             )
             quiet = mode(asked, training=False) if dropout == "off" else nullcontext()
-            carried = autocast(embeddings.device, precision)
-            with self.streams.at(*place), self.streams.seeded("dropout"), quiet, carried:
-                return self.forward(asked, task, batch, embeddings)[1]
+            computing = self.multiplier.computing(chosen, embeddings.device)
+            with self.streams.at(*place), self.streams.seeded("dropout"), quiet, computing:
+                found = self.forward(asked, task, batch, embeddings)[1]
+            if chosen == "TF32":
+                self.multiplier.backward_too(found, embeddings)
+            return found
 
         return predict

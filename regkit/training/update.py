@@ -127,16 +127,8 @@ def share(batch: Batch, batches: Sequence[Batch]) -> float:
     return batch.predictions / max(sum(each.predictions for each in batches), 1)
 
 
-def parameters_of(model: MultitaskModel, optimizer: torch.optim.Optimizer | None) -> list[Tensor]:
+def parameters_of(model: MultitaskModel, optimizer: torch.optim.Optimizer | None) -> Iterator[Tensor]:
     """List the model's parameters, and those of plugins that only the optimizer knows; each once."""
     groups = optimizer.param_groups if optimizer else []
     others = [parameter for group in groups for parameter in group["params"]]
-    return list(dict.fromkeys([*model.parameters(), *others]))
-
-
-def finite(update: Update, norm: Tensor) -> bool:
-    """Whether the gradient, of this norm, and all losses are finite; note: this waits for the GPU."""
-    sizes = [norm, *(loss for terms in update.losses.values() for loss in terms.values())]
-    for group in update.optimizer.param_groups:  # scalars that a plugin learns are not in the model's norm
-        sizes += [each.grad for each in group["params"] if each.grad is not None and not each.dim()]
-    return bool(torch.stack([size.float() for size in sizes]).isfinite().all())
+    yield from dict.fromkeys([*model.parameters(), *others])

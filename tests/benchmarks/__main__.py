@@ -28,8 +28,18 @@ from tests.benchmarks.options import Options
 from tests.benchmarks.surroundings import surroundings
 from tests.benchmarks.table import shown
 
-PARTS = ("step", "smart", "surgery", "pairs", "memory", "run", "predict", "hooks", "watch", "encoders")
-STUDIES = ("adversary", "corpus", "effect", "growth", "race", "scaffold", "statistics", "tune")  # not of speed
+PARTS = ("step", "smart", "surgery", "pairs", "memory", "run", "predict", "hooks", "watch", "encoders", "gpu")
+STUDIES = [
+    "adversary",
+    "corpus",
+    "effect",
+    "growth",
+    "ladder",
+    "race",
+    "scaffold",
+    "statistics",
+    "tune",
+]  # not of speed
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -37,6 +47,8 @@ def main(words: Sequence[str] | None = None) -> int:
     chosen = parser().parse_args(words)
     try:
         options, parts = options_of(chosen), parts_of(chosen.parts)
+        if chosen.json:
+            write(chosen.json, "{}\n")  # before anything is measured: it may not be possible
         torch.set_num_threads(options.threads)
         quiet()
         context, tables = surroundings(options), []
@@ -47,7 +59,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 tables.append({"part": part, **asdict(table)})
                 if chosen.json:  # after each table: a run that is broken off leaves what it found
                     write(chosen.json, json.dumps({"surroundings": context, "tables": tables}, indent=2) + "\n")
-    except RegkitError as error:
+    except (RegkitError, OSError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
     return 0

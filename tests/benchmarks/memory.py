@@ -1,4 +1,4 @@
-"""Memory: peak and time of a step, padded transformers beside regkit with and without a bound."""
+"""Memory: peak and time of a step, transformers' Trainer and a padded loop beside regkit with and without a bound."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,17 +30,18 @@ ESTIMATED: dict[str, Plugins] = {
 
 
 def tables(options: Options) -> Iterator[Table]:
-    """Compare steps with and without a bound: what the padded step took. Then try the estimate for several plugins."""
+    """Compare steps with and without a bound: what the padded loop took. Then try the estimate for several plugins."""
+    trainer = Contender("transformers' Trainer", partial(peers.hugging_face_trainer, options), "accelerate")
     padded = Contender("transformers, a hand-written loop", partial(peers.hand_loop, options), "transformers")
     plain = Contender("regkit", partial(measured, options, {}))
     both = Contender("regkit, smart and bregman", partial(measured, options, BOTH), alike=False)
     title = f"Memory of a step of {options.task}, batches of {options.batch_size}"
     if options.quick:
-        yield measure(title, [padded, plain], options, memory=True)
+        yield measure(title, [trainer, padded, plain], options, memory=True)
         return
     bound = alone(peak_of, (padded if find_spec("transformers") else plain).make, options).most
     bounded, said = within(options, bound)
-    found = measure(title, [padded, plain, both, *bounded], options, memory=True)
+    found = measure(title, [trainer, padded, plain, both, *bounded], options, memory=True)
     yield replace(found, figures={"the bound": said})
     if bounded:
         yield estimates(options, bound)

@@ -65,6 +65,27 @@ class Padded:
         return by_hand(self.model, names, self.feed, self.forward, loss)
 
 
+class PaddingFree(Padded):
+    """The same model on batches without padding, by an attention of transformers that knows lengths."""
+
+    def __init__(self, options: Options, attention: str) -> None:
+        super().__init__(options)
+        self.model.set_attn_implementation(attention)
+
+    def forward(self, number: int) -> tuple[Tensor, Tensor]:
+        """Compute logits and loss of batch n: the model's own head would read the first of all texts alone."""
+        (batch,) = self.feed.micro_batches(number, WHOLE)
+        batch, bert = batch.to(self.device), self.model.bert
+        lengths = {"cu_seq_lens_q": batch.bounds, "cu_seq_lens_k": batch.bounds}
+        most = {"max_length_q": batch.longest, "max_length_k": batch.longest}
+        parts = {"input_ids": batch.tokens, "token_type_ids": batch.segments, "position_ids": batch.positions}
+        with autocast(self.device, self.precision):
+            found = bert(**{name: part[None] for name, part in parts.items()}, **lengths, **most)
+            pooled = bert.pooler(found.last_hidden_state[0, batch.starts][:, None])
+            logits = self.model.classifier(self.model.dropout(pooled))
+            return logits, self.loss(logits, batch.labels)
+
+
 def padded(batch: Batch, device: torch.device) -> Inputs:
     """Pad a packed batch to its longest sequence: `[sequences, longest]` each."""
     ids = torch.zeros(len(batch.lengths), batch.longest, dtype=torch.int64)

@@ -44,14 +44,17 @@ class Scaled(nn.Module):
         return SCALE * cosine
 
 
-def sentence_transformers(options: Options, settings: Mapping[str, Any]) -> Way:
-    """Make the update by hand with sentence-transformers' model and its CosineSimilarityLoss."""
+def sentence_transformers(options: Options, settings: Mapping[str, Any], attention: str | None = None) -> Way:
+    """Make the update by hand with sentence-transformers' model, by transformers' usual attention or another."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     trainer, device = trainer_of(options, {}, **settings), options.device
-    (task,), bert = trainer.tasks, Transformer(str(options.encoder))
+    (task,), bert = (
+        trainer.tasks,
+        Transformer(str(options.encoder), model_kwargs={"attn_implementation": attention} if attention else None),
+    )
     theirs = {name.removeprefix("bert."): weight for name, weight in save_encoder(trainer.model.encoder)[1].items()}
     bert.auto_model.load_state_dict(theirs)
     pooling = Pooling(trainer.model.encoder.width, "mean")

@@ -11,7 +11,7 @@ from torch.utils.data import IterableDataset
 from regkit.model.modes import autocast
 from tests.benchmarks.options import Options
 from tests.benchmarks.paced import Paced
-from tests.benchmarks.padded import Inputs, Padded
+from tests.benchmarks.padded import Inputs, Padded, PaddingFree
 from tests.benchmarks.turns import Way
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ def hugging_face_trainer(options: Options) -> Way:
     """Run transformers' Trainer itself, one step at a time."""
     made = Padded(options)
     return replace(made.way(), work=Paced(lambda paced: _train(made, options, paced), options.threads).step)
+
+
+def padding_free(options: Options, attention: str) -> Way:
+    """Give the model the batches that transformers' padding-free collator makes, one long text with lengths."""
+    return PaddingFree(options, attention).way()
 
 
 class Batches(IterableDataset[Inputs]):

@@ -1,7 +1,10 @@
 """Benchmarks time what training does, compare what was computed first, and say what was measured."""
 
 import json
+import subprocess
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import torch
 from regkit.hooks import catalog
 from regkit.testing import tiny_tasks, tiny_trainer
 from tests.benchmarks import __main__ as command
-from tests.benchmarks import peers, surgery, surroundings
+from tests.benchmarks import gpu, peers, surgery, surroundings
 from tests.benchmarks.alike import Outcome, UnlikeError, compare
 from tests.benchmarks.options import Options
 from tests.benchmarks.ours import enter, operations_a_token, outcome, regkit_way, step_of, trainer_of
@@ -197,7 +200,9 @@ def test_the_quick_form_measures_its_parts_and_writes_all_tables(
     options: Options, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "found.json"
-    parts = [part for part in command.PARTS if part not in ("memory", "run")]  # many programs: these take a minute
+    parts = [
+        part for part in command.PARTS if part not in ("memory", "run", "gpu")
+    ]  # many programs: these take a minute
     words = ["--encoder", str(options.encoder), "--data", str(options.data), "--batch-size", "4", "--rounds", "1"]
     assert command.main([*parts, *words, "--quick", "--json", str(file)]) == 0, capsys.readouterr().err
     found, printed = json.loads(file.read_text(encoding="utf8")), capsys.readouterr().out
@@ -208,6 +213,68 @@ def test_the_quick_form_measures_its_parts_and_writes_all_tables(
     assert "clock: " in printed
 
 
+def test_a_part_for_gpus_says_so_on_a_cpu(options: Options) -> None:
+    if options.device.type == "cuda":
+        pytest.skip("needs a machine without a GPU")
+    (table,) = gpu.tables(options)
+    assert table.notes == ["Left out: this part needs a GPU."]
+
+
+SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+def test_an_epoch_gives_each_task_its_update_in_each_round(options: Options, tmp_path: Path) -> None:
+    """The part `gpu` on a CPU, with a tiny encoder of the tokenizer that it is given."""
+    chosen = replace(options, encoder=gpu.write_shape(tmp_path / "shape", options.encoder, **SHAPE))
+    trainer = trainer_of(chosen, {"rrobin": {}}, tasks=None)
+    span, seen = enter(trainer), []
+    for number in range(6):
+        (task,) = trainer.hook.choose_tasks(tasks=span.tasks, step=number, total_steps=6)
+        seen.append(task.name)
+        assert gpu.tokens(span, number) == sum(span.feed(task).micro_batches(number, 10**6)[0].lengths)
+    assert seen[:3] == seen[3:] == [task.name for task in span.tasks]
+    table = gpu.epochs(chosen, 1)
+    assert [row.name for row in table.rows] == [epoch.name for epoch in gpu.EPOCHS]
+    assert all(row.rate and "s for 1 rounds, or " in table.figures[row.name] for row in table.rows)
+
+
+def test_operations_of_an_update_count_what_plugins_add(options: Options) -> None:
+    assert gpu.cost(trainer_of(options, {"rrobin": {}})) == 1
+    assert gpu.cost(trainer_of(options, gpu.REGULARIZED)) == pytest.approx(1 + 5 / 3 + 1 / 3)
+
+
+@pytest.mark.slow
+def test_a_peer_without_padding_computes_the_same(options: Options) -> None:
+    """Of one text at a time, which any attention can take for a batch without padding."""
+    chosen = replace(options, batch_size=1)
+    made = {"padded": peers.hand_loop(chosen), "free": peers.padding_free(chosen, "sdpa")}
+    compare({name: way.outcome() for name, way in made.items() if way.outcome}, "fp32")
+
+
 def test_every_part_and_study_has_a_module_that_the_help_describes() -> None:
     listed = command.listed()
     assert all(f"  {name} " in listed for name in (*command.PARTS, *command.STUDIES))
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["step", "--quick", "--json", str(tmp_path / "nowhere" / "x.json")]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("benchmarks: ")
+    assert not said.out
+
+
+@pytest.mark.slow  # four processes that start
+def test_growth_measures_rows_and_tasks_twice_and_draws_them(options: Options, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "ids-sst-train.csv").write_text("sentence\n" + "a good film and a long one\n" * 20, encoding="utf8")
+    words = [options.encoder, tmp_path, tmp_path / "work", "--rows", 60, "--tasks", 2, "--words", 3, "--steps", 2]
+    words += ["--json", tmp_path / "found.json", "--picture", tmp_path / "found.svg"]
+    subprocess.run([sys.executable, "-m", "tests.benchmarks.growth", *map(str, words)], check=True, capture_output=True)
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf8"))
+    assert [(each["kind"], each["count"], each["time"]) for each in found] == [
+        (kind, count, turn) for kind, count in (("rows", 60), ("tasks", 2)) for turn in ("first", "second")
+    ]
+    assert all(each["disk"] > 0 < each["own"] <= each["peak"] for each in found)
+    assert (tmp_path / "found.svg").read_text(encoding="utf8").count("<svg") == 1

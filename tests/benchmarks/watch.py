@@ -1,4 +1,4 @@
-"""Watch: what it costs to watch plugins for misuse - in first steps, in every sixteenth, and in all others."""
+"""Watch: what it costs to watch plugins for misuse - in first steps, in every hundredth, and in all others."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext

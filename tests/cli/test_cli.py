@@ -255,7 +255,7 @@ def test_the_plan_says_how_many_texts_are_cut(place: Path, tmp_path: Path) -> No
     write_csv(data / "mood-train.csv", long)
     lines = plan(train(place, "--data", data, "--dry-run", cwd=tmp_path))
     cut = [line for line in lines if "truncated" in line]
-    assert cut == ["  3 train texts (25 %) are longer than the encoder reads, and were truncated"]
+    assert cut == ["  3 train texts (25 %) are longer than 48 tokens, and were truncated"]
     assert lines.index(cut[0]) == lines.index("task mood: classification; 12 train, 20 dev, 10 test; batches of 32") + 1
 
 

@@ -33,7 +33,10 @@ def test_the_plan_says_how_large_micro_batches_are_and_what_a_long_text_counts_a
 def steps(place: Path, *plugins: str) -> dict[str, tuple[str, str, float]]:
     """By task: the loss, the passes, and the operations relative to a plain step."""
     named = [word for plugin in plugins for word in ("-p", plugin)]
-    ran = regkit("train", "--data", place / "data", "--encoder", place / "encoder", "--dry-run", *named, cwd=place)
+    where = ["--data", place / "data", "--encoder", place / "encoder"]
+    ran = regkit(
+        "train", *where, "--pooling", "mean", "--dry-run", *named, cwd=place
+    )  # every layer computes every token
     assert ran.status == 0, ran.err
     found = {}
     for names, loss, passes, ratio in re.findall(

@@ -159,7 +159,7 @@ def test_texts_that_are_cut_are_counted_whatever_their_length(place: Path) -> No
     (place / "long.csv").write_text(f"sentence\nshort\n{'the tea ' * 130_000}\n")  # a line of 1 MB
     ran = predict(place, "run", "long.csv")
     assert ran.status == 0, ran.err
-    assert "2 texts, 1 longer than the encoder reads, and cut" in ran.err
+    assert "2 texts, 1 longer than is read, and cut" in ran.err
 
 
 def test_who_stops_reading_or_interrupts_ends_it_cleanly(

@@ -47,7 +47,8 @@ def test_a_trace_is_one_update_with_the_names_of_parts_and_plugins(place: Path, 
 def test_a_run_that_is_too_short_is_told_what_is_needed(place: Path) -> None:
     ran = profile(place, "--steps", 4)
     assert ran.status == 2
-    assert "the run has 4 updates, and a profile of 2 needs 6; raise steps" in ran.err
+    assert "stage 'finetune' has 4 updates, and a profile of 2 needs 6; raise its steps" in ran.err
+    assert "step 1/" not in ran.out
 
 
 def test_a_trace_that_cannot_be_written_is_refused_before_anything_is_trained(place: Path) -> None:

@@ -201,11 +201,13 @@ def test_a_value_that_only_the_plugin_can_check_imports_the_plugin(imported: Sta
     assert "torch" in heavy
 
 
-def test_a_dry_run_imports_neither_torchs_compiler_nor_what_only_scores_need(imported: Started, place: Path) -> None:
-    for more in ((), ("-p", "smart", "-p", "rrobin")):
-        status, heavy, said = imported(place, "train", "--dry-run", *RIGHT, *more)
-        assert status == 0, said
-        assert set(heavy) - {"regkit_plugins"} == {"torch", "numpy", "safetensors", "tokenizers"}
+@pytest.mark.parametrize("more", [("--dry-run",), ("--steps", "2", "--save-steps", "1")], ids=["dry run", "run"])
+def test_training_imports_neither_torchs_compiler_nor_what_other_commands_need(
+    imported: Started, place: Path, more: tuple[str, ...]
+) -> None:
+    status, heavy, said = imported(place, "train", "-p", "smart", "-p", "rrobin", "--output", "run", *RIGHT, *more)
+    assert status == 0, said
+    assert set(heavy) - {"regkit_plugins"} == {"torch", "numpy", "safetensors", "tokenizers"}
 
 
 def test_the_public_names_are_those_that_type_checkers_see() -> None:

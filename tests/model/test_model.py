@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -422,3 +423,37 @@ def test_fresh_weights_are_berts_own() -> None:
     assert model.word.weight.abs().max() > 3 * 0.03  # normal, not uniform
     assert not model.layers[1].attention.query.bias.any()
     assert (model.norm.weight == 1).all()
+
+
+def test_torch_func_takes_the_gradient_of_the_model() -> None:
+    """With the dropout of training, and of texts that differ in length."""
+    (task, *_) = tiny_tasks()
+    model = MultitaskModel(tiny_bert(), [task], Streams(0)).train()
+    batch = task.splits["train"].batch([0, 1, 2])
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+
+    def total(weights: dict[str, Tensor]) -> Tensor:
+        torch.manual_seed(1)
+        with torch.nn.utils.stateless._reparametrize_module(model, weights):
+            return model.predict(task, batch, model.embed(batch)).sum()
+
+    found = torch.func.grad(total)(weights)
+    torch.manual_seed(1)
+    model.predict(task, batch, model.embed(batch)).sum().backward()
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(found[name], torch.zeros_like(weight) if weight.grad is None else weight.grad)
+
+
+def test_several_outputs_have_their_gradients_at_once_as_one_by_one() -> None:
+    """As a plugin with a term of the Jacobian asks for them, dropout and all."""
+    (task, *_) = tiny_tasks()
+    model = MultitaskModel(tiny_bert(), [task], Streams(0)).train()
+    batch = task.splits["train"].batch([0, 1, 2])
+    output = model.predict(task, batch, model.embed(batch))[0]
+    weights = list(model.encoder.parameters())
+    ask = partial(torch.autograd.grad, retain_graph=True, allow_unused=True)
+    found = ask(output, weights, torch.eye(len(output)), is_grads_batched=True)
+    for row, alone in enumerate(output):
+        for ours, theirs in zip(found, ask(alone, weights), strict=True):
+            if theirs is not None:
+                torch.testing.assert_close(ours[row], theirs)

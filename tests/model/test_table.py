@@ -1,6 +1,7 @@
 """Tables of embeddings: the gradients are torch's own, and their memory is used again."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -70,3 +71,29 @@ def test_the_gradient_of_a_gradient_is_that_of_torch(table: Table) -> None:
 def test_a_copy_of_the_model_has_no_memory_of_its_own(table: Table) -> None:
     go_back(table)
     assert copy.deepcopy(table).memory.kept is None
+
+
+def test_several_gradients_at_once_are_those_of_torch_and_leave_no_trace(table: Table) -> None:
+    plain = nn.Embedding(6, 4, _weight=table.weight.detach().clone())
+    found = []
+    for each in (table, plain):
+        sums = (each(TOKENS) * VALUES).sum((1, 2))
+        found.append(torch.autograd.grad(sums, each.weight, torch.eye(2), is_grads_batched=True)[0])
+    assert torch.equal(*found)
+    assert torch.equal(go_back(table), go_back(plain))
+
+
+def test_torch_can_take_the_gradient_of_a_table_as_of_a_function(table: Table) -> None:
+    def loss(weight: Tensor) -> Tensor:
+        return torch.func.functional_call(table, {"weight": weight}, (TOKENS,)).pow(3).sum()
+
+    expected = torch.autograd.grad(table(TOKENS).pow(3).sum(), table.weight)[0]
+    assert torch.equal(torch.func.grad(loss)(table.weight.detach()), expected)
+
+
+def test_two_backward_passes_at_the_same_time_have_memory_of_their_own(table: Table) -> None:
+    def work(factor: int) -> set[float]:
+        return {float(torch.autograd.grad((factor * table(TOKENS)).sum(), table.weight)[0].sum()) for _ in range(300)}
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(work, [1, 2, 3])) == [{24.0}, {48.0}, {72.0}]

@@ -49,7 +49,7 @@ def test_the_result_is_that_of_torchjd(edge: str, scale: str) -> None:
 def test_orthogonal_gradients_of_one_length_are_summed() -> None:
     rows = 3 * torch.linalg.qr(torch.randn(7, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64))[0].T
     for scale in LENGTHS:
-        torch.testing.assert_close(AlignedMTL(scale).combine_gradients(rows), rows.sum(0))  # type: ignore[arg-type]
+        torch.testing.assert_close(AlignedMTL(scale).combine_gradients(rows.clone()), rows.sum(0))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("edge", EDGES)

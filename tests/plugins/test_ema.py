@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from regkit_plugins.bregman import Bregman
 from regkit_plugins.ema import EMA
 from safetensors.torch import load_file
 from torch import Tensor
@@ -78,6 +79,23 @@ def test_the_warm_up_by_hand() -> None:
             ema.after_step(model, step)
             kept *= share
             torch.testing.assert_close(ema.average.weight.detach(), torch.full((2, 2), 1 - kept))
+
+
+@pytest.mark.parametrize(("decay", "step"), [(0.99, 5000), (0.3, 0), (0.0, 1)])
+def test_all_weights_at_once_move_bit_for_bit_as_one_by_one(decay: float, step: int) -> None:
+    """So does the teacher of `bregman`: one call moves all, where a GPU would wait for one call a weight."""
+    torch.manual_seed(0)
+    before, model = (torch.nn.Sequential(torch.nn.Linear(33, 7), torch.nn.LayerNorm(7)) for _ in "ab")
+    ema, bregman = EMA(decay), Bregman(beta=decay, early_beta=decay)
+    for plugin in (ema, bregman):
+        plugin.prepare(before)
+    ema.after_step(model, step)
+    bregman.after_step(model, step, 10**4)
+    kept = min(decay, (1 + step) / (10 + step))
+    modules = (before, model, ema.average, bregman.teacher)
+    for start, now, average, teacher in zip(*(module.parameters() for module in modules), strict=True):
+        assert torch.equal(average, torch.lerp(start, now, 1 - kept))
+        assert torch.equal(teacher, torch.lerp(start, now, 1 - decay))
 
 
 def test_a_half_precision_model_is_averaged_in_float32() -> None:

@@ -137,11 +137,11 @@ def test_in_a_run_gradnorm_has_the_gradients_and_losses_of_the_tasks_alone() -> 
     weights = torch.ones(3).double()
     for step, norms in enumerate(seen):
         found = noting.weights[step]
-        assert [found.get(name, 1.0) for name in names] == pytest.approx(weights.tolist(), rel=1e-4)
+        assert [found.get(name, 1.0) for name in names] == pytest.approx(weights.tolist(), rel=1e-3)
         weighted = [weight * loss for weight, loss in zip(weights.tolist(), losses[step].tolist(), strict=True)]
-        assert list(noting.told[step].values()) == pytest.approx(weighted, rel=1e-4)
+        assert list(noting.told[step].values()) == pytest.approx(weighted, rel=1e-3)
         weights = gradnorm_by_hand(weights, norms / weights, losses[step], losses[0], 1.5, 0.1)
-    assert list(plugin.weights.values()) == pytest.approx(weights.tolist(), rel=1e-4)
+    assert list(plugin.weights.values()) == pytest.approx(weights.tolist(), rel=1e-3)
     assert len(seen) == 6
 
 

@@ -83,7 +83,7 @@ def test_the_first_step_is_that_of_the_encoder_without_additions() -> None:
     task = plain.tasks[0]
     batch = task.splits["train"].batch([0, 1, 2])
     outputs = [each.model.predict(task, batch, each.model.embed(batch)) for each in (plain, run)]
-    assert torch.equal(*outputs)
+    torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-6)  # attention from [CLS] calls layers that were put in
 
 
 def test_what_is_merged_computes_the_same() -> None:

@@ -210,12 +210,25 @@ def test_a_gradient_of_zero_moves_nothing_and_divides_by_nothing() -> None:
 
 @pytest.mark.parametrize("rho", [0.05, 3.0, 1e4])
 def test_weights_come_back_bit_for_bit(rho: float) -> None:
+    """And so they do after their type has changed."""
     trainer = prepared(tiny_trainer({"sam": SAM(rho=rho)}))
-    trainer.model.float()
-    before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
-    before_step(trainer, batches([tiny_tasks()[0]]))
-    for name, parameter in trainer.model.named_parameters():
-        assert torch.equal(parameter, before[name]), name
+    for dtype in (torch.float32, torch.float64):
+        trainer.model.to(dtype)
+        with torch.no_grad():
+            before = {name: parameter.mul_(1 + 1e-9).clone() for name, parameter in trainer.model.named_parameters()}
+        before_step(trainer, batches([tiny_tasks()[0]]))
+        for name, parameter in trainer.model.named_parameters():
+            assert torch.equal(parameter, before[name]), name
+
+
+def test_the_weights_are_kept_in_the_same_memory_from_update_to_update() -> None:
+    plugin = SAM(rho=0.5)
+    trainer = prepared(tiny_trainer({"sam": plugin}))
+    places = []
+    for number in range(2):
+        before_step(trainer, batches(tiny_tasks()[:1], number=number))
+        places.append({each.data_ptr() for each in plugin.weights.values()})
+    assert places[0] == places[1]
 
 
 def test_the_second_pass_differs_from_the_first_by_the_weights_alone() -> None:

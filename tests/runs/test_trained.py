@@ -75,7 +75,7 @@ def test_what_is_no_folder_or_no_precision_is_refused(run: Path) -> None:
     with pytest.raises(ConfigError, match=r"^run is 5; the path of a folder is needed\.$"):
         regkit.load(5)  # type: ignore[arg-type]
     for precision in ("fp16", "fp64", None):
-        with pytest.raises(ConfigError, match=r"^precision is .*; fp32 or bf16 is needed\.$"):
+        with pytest.raises(ConfigError, match=r"^precision is .*; auto or bf16 or fp32 is needed\.$"):
             regkit.load(run, precision=precision)  # type: ignore[arg-type]
 
 

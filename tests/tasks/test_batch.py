@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 from torch import Tensor
 
-from regkit.tasks.batch import Batch
+from regkit.tasks.batch import Batch, copied_together
 from regkit.tasks.objectives import Binary
 from regkit.testing import tiny_task
 
@@ -185,3 +185,42 @@ def test_a_moved_batch_is_the_same_batch() -> None:
     for name, value in vars(batch).items():
         there = getattr(moved, name)
         assert (there.is_meta and there.shape == value.shape) if name in tensors else there == value
+
+
+def test_tensors_that_are_copied_together_are_the_same_tensors() -> None:
+    given = [
+        torch.arange(5),
+        torch.rand(3, 2)[:, 0],  # not contiguous
+        torch.tensor([True, False, True]),
+        torch.empty(0, dtype=torch.int64),
+        torch.rand(2, 3, dtype=torch.float64),
+    ]
+    found = copied_together(given, torch.device("cpu"), pinned=False)
+    for one, other in zip(found, given, strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+    found[0].zero_()  # the others are not changed, nor do they count a change
+    assert all(torch.equal(one, other) and not one._version for one, other in list(zip(found, given, strict=True))[1:])
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+def test_a_batch_goes_to_a_gpu_as_one_copy(sides: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, together, copies = pack([3, 1, 2, 5], sides), copied_together, []
+
+    def noted(tensors: list[Tensor], device: torch.device) -> list[Tensor]:
+        copies.append(device.type)
+        return together(tensors, torch.device("cpu"), pinned=False)
+
+    monkeypatch.setattr("regkit.tasks.batch.copied_together", noted)
+    moved = batch.to(torch.device("cuda"))
+    assert copies == ["cuda"]
+    for name, value in vars(batch).items():
+        there = getattr(moved, name)
+        assert torch.equal(there, value) if isinstance(value, Tensor) else there == value
+
+
+def test_values_of_other_tokens_are_refused() -> None:
+    """On a GPU torch does not check this: it would wait."""
+    for reduce in (Batch.per_example, Batch.per_sequence):
+        with pytest.raises(ValueError, match="there are 5 rows of values, and the batch has 6 tokens"):
+            reduce(pack([3, 1, 2]), torch.ones(5, 2), "mean")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from regkit_plugins.bregman import Bregman
+from regkit_plugins.only import Only
 from regkit_plugins.rdrop import RDrop
 from regkit_plugins.sam import SAM
 from regkit_plugins.smart import Smart
@@ -65,6 +66,40 @@ def test_tasks_take_turns_so_that_a_short_run_does_not_measure_each_of_them() ->
     for every, found in ((2, [one.name, other.name]), (4, [one.name])):  # each of them gives three batches
         _, _, records = measured({"smart": Smart()}, tasks=[one, other], every=every)
         assert [name for record in records for name in record["terms"]] == found
+
+
+def test_a_task_that_alone_is_trained_is_measured_first() -> None:
+    one, other = tiny_tasks()[:2]
+    _, _, records = measured({"only": Only(other.name), "smart": Smart()}, tasks=[one, other])
+    _, _, few = measured({"only": Only(other.name), "smart": Smart()}, tasks=[one, other], every=100)
+    assert [name for record in few for name in record["terms"]] == [other.name]
+    assert len(records) > len(few)
+
+
+def test_a_short_run_says_which_tasks_were_not_measured(tmp_path: Path) -> None:
+    write_encoder(tmp_path / "encoder")
+    write_tasks(tmp_path / "data")
+    given = [
+        "--encoder",
+        "encoder",
+        "--data",
+        "data",
+        "--batch-size",
+        "8",
+        "--steps",
+        "8",
+        "-p",
+        "rrobin",
+        "-p",
+        "smart",
+    ]
+    few = regkit("train", *given, "--tasks", "mood,same", cwd=tmp_path)
+    assert "nothing of this was measured on same; a lower --measure-every does that" in few.out
+    assert json.loads((tmp_path / "runs/latest/effects.json").read_text())["unmeasured"] == ["same"]
+    assert (
+        "nothing of this"
+        not in regkit("train", *given, "--tasks", "mood,same", "--measure-every", "2", cwd=tmp_path).out
+    )
 
 
 def test_with_0_nothing_is_measured() -> None:
@@ -156,7 +191,7 @@ def test_a_run_logs_its_effects_and_ends_with_their_table(tmp_path: Path) -> Non
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert any("effects" in record for record in log)
     effects = json.loads((tmp_path / "run" / "effects.json").read_text())
-    assert set(effects) == {"terms", "measures", "plugins", "cosines", "warnings"}
+    assert set(effects) == {"terms", "measures", "plugins", "cosines", "unmeasured", "warnings"}
     assert set(effects["plugins"]) == {"smart", "rrobin", "bregman"}
 
 

@@ -19,6 +19,7 @@ from regkit.data.order import Feed, size
 from regkit.data.weights import lengths_in, weigh
 from regkit.distributed.processes import Processes
 from regkit.hooks import catalog
+from regkit.hooks.adamw import AdamW
 from regkit.hooks.compose import compose
 from regkit.hooks.defaults import Defaults
 from regkit.runs.experiment import Experiment
@@ -428,11 +429,11 @@ def test_where_smaller_micro_batches_are_no_remedy_the_run_ends(hook: str) -> No
 def test_an_optimizer_that_does_not_fit_ends_the_run_and_no_step_is_done_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, steps = tiny_trainer({}, steps=2), []
 
-    def step(self: torch.optim.AdamW) -> None:
+    def step(self: AdamW) -> None:
         steps.append(self)
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    monkeypatch.setattr(AdamW, "step", step)
     with pytest.raises(RunError, match="smaller micro-batches are no remedy"):
         trainer.train()
     assert len(steps) == 1

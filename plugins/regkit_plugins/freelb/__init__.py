@@ -40,7 +40,7 @@ class FreeLB:
             return {}
 
         def at(moved: Tensor) -> Tensor:
-            return task_loss(predict(moved, radius=self._radius))
+            return task_loss(predict(moved, radius=self.radius))
 
         early = EarlyLosses(embeddings)
         nudge = self._ascend(batch, embeddings.detach(), lambda moved: early.add(moved, at(moved)))
@@ -58,7 +58,7 @@ class FreeLB:
             return {}
 
         def loss(moved: Tensor) -> Tensor:
-            return task.objective.loss(predict(moved, radius=self._radius), labels)
+            return task.objective.loss(predict(moved, radius=self.radius), labels)
 
         clean = embeddings.detach()
         nudge = self._ascend(batch, clean, lambda moved: torch.autograd.grad(loss(moved), moved)[0])
@@ -77,8 +77,9 @@ class FreeLB:
         return self.steps + (1 / 3 if self.weight == 1 else 1)
 
     @property
-    def _radius(self) -> float:
-        return self.epsilon if self.unit == "norm" else 0.0  # too fine for bf16, so the pass is made in float32
+    def radius(self) -> float:
+        """How far its passes are from the clean one, in units of the RMS; 0 where that is not known."""
+        return self.epsilon if self.unit == "norm" else 0.0
 
     def _ascend(self, batch: Batch, embeddings: Tensor, gradient: Callable[[Tensor], Tensor]) -> Tensor:
         """Climb from a random start to the last point, by the gradient at each point before. Returns the perturbation."""

@@ -8,7 +8,16 @@ import typer
 
 from regkit.base.errors import ConfigError, typed
 from regkit.cli import request as requests
-from regkit.cli.arguments import Device, EncoderFactory, PluginCode, ScoresAsJson, check_factory, read_plugins
+from regkit.cli.arguments import (
+    Device,
+    EncoderFactory,
+    PluginCode,
+    PrecisionName,
+    PrecisionOfAnswers,
+    ScoresAsJson,
+    check_factory,
+    read_plugins,
+)
 from regkit.data.find import find_tasks, is_table
 from regkit.data.stream import open_stream
 from regkit.runs import folders
@@ -33,13 +42,6 @@ class SplitName(StrEnum):
     TEST = "test"
 
 
-class PrecisionName(StrEnum):
-    """Name the number formats of predictions."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-
-
 def evaluate(
     runs: Annotated[
         list[Path] | None,
@@ -51,6 +53,7 @@ def evaluate(
         Path | None, typer.Option(metavar="PATH", help="Write a CSV file of predictions for each task to this folder.")
     ] = None,
     device: Device = "auto",
+    precision: PrecisionOfAnswers = PrecisionName.AUTO,
     encoder_factory: EncoderFactory = None,
     plugin: PluginCode = None,
     as_json: ScoresAsJson = False,
@@ -87,12 +90,14 @@ def evaluate(
     if robust:
         from regkit.cli import robust as changing
 
-        changing.evaluate(found, split.value, data, device, encoder_factory, as_json)
+        changing.evaluate(found, split.value, data, device, precision.value, encoder_factory, as_json)
         return
 
     from regkit.cli import evaluate as evaluating
 
-    wanted = evaluating.Wanted(split.value, data, predictions, device, encoder_factory, as_json, report)
+    wanted = evaluating.Wanted(
+        split.value, data, predictions, device, precision.value, encoder_factory, as_json, report
+    )
     evaluating.evaluate(named, wanted, ensemble)
 
 
@@ -120,9 +125,7 @@ def predict(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Write JSON lines, not CSV.")] = False,
     device: Device = "auto",
-    precision: Annotated[
-        PrecisionName, typer.Option(help="Number format. fp32 gives what eval scores; bf16 is faster on CUDA.")
-    ] = PrecisionName.FP32,
+    precision: PrecisionOfAnswers = PrecisionName.AUTO,
     micro_batch_tokens: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Most tokens to compute at once. Answers do not depend on it."),

@@ -37,6 +37,7 @@ from regkit.tasks.task import Split, Task
 from regkit.training.effects import in_words
 from regkit.training.evaluation import Evaluator
 from regkit.training.fit import Fit
+from regkit.training.precision import as_trained
 
 SCORED: tuple[Split, ...] = ("dev", "test")
 COST, EFFECTS = "cost.json", "effects.json"
@@ -149,7 +150,7 @@ def _updates(recorder: Recorder) -> int:
 def answers(folder: Path, tasks: Sequence[Task], settings: Settings) -> Answers:
     """Ask the run's best checkpoint for the labelled examples of dev and test."""
     model = load_model(folder, tasks, settings)
-    evaluator = Evaluator(Fit.on(model))
+    evaluator = Evaluator(Fit.on(model), as_trained("auto", settings.precision).type)
     found: dict[Split, dict[str, Evidence]] = {}
     for split in SCORED:
         for task in tasks:

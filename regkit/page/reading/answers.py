@@ -26,6 +26,7 @@ from regkit.tasks.task import Examples, Split, Task
 from regkit.training.evaluation import Evaluator, score
 from regkit.training.fit import Fit
 from regkit.training.mistakes import BINS, mistakes
+from regkit.training.precision import as_trained
 
 DEV: Split = "dev"
 MOST = 1500  # points of a cloud: more would hide one another
@@ -113,7 +114,8 @@ def _named_texts(spec: TaskSpec) -> Iterator[tuple[str, tuple[str, ...]]]:
 def _computed(run: Run) -> Answers:
     """Let the best checkpoint answer."""
     finished = load_run(follow(run.folder), DEV, keep_texts=True)
-    evaluator, tasks = Evaluator(Fit.on(finished.model)), []
+    precision, tasks = as_trained("auto", finished.settings.precision), []
+    evaluator = Evaluator(Fit.on(finished.model), precision.type)
     for task in finished.tasks:
         if task.splits[DEV].labels is None:
             continue

@@ -1,6 +1,8 @@
 """Numbers: what losses and divergences share."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +12,18 @@ from torch.nn import functional as F
 def wide(values: Tensor) -> Tensor:
     """Convert to float32, or keep a wider type: bf16 has too few digits for small differences."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def constant(values: Sequence[Any], like: Tensor) -> Tensor:
+    """Make a tensor of numbers, or of rows of numbers, once for each device: a copy to a GPU makes the CPU wait for it."""
+    rows = tuple(tuple(each) if isinstance(each, Sequence) else each for each in values)
+    return _constant(rows, like.dtype, like.device)
+
+
+@lru_cache
+def _constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # what is first asked for while predicting serves in training, too
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def same_shape(output: Tensor, other: Tensor) -> None:
@@ -49,7 +63,7 @@ def cross_entropy(output: Tensor, labels: Tensor, weights: Sequence[float] = ())
     if labels.is_floating_point():
         same_shape(output, labels)
         labels = labels.to(output.dtype)
-    return F.cross_entropy(output, labels, output.new_tensor(weights) if weights else None, reduction="none").mean()
+    return F.cross_entropy(output, labels, constant(weights, output) if weights else None, reduction="none").mean()
 
 
 def yes_cross_entropy(output: Tensor, labels: Tensor, weights: Sequence[object] = ()) -> Tensor:
@@ -62,7 +76,7 @@ def yes_cross_entropy(output: Tensor, labels: Tensor, weights: Sequence[object] 
     output, labels = wide(output), labels.to(wide(output).dtype)
     if not weights:
         return F.binary_cross_entropy_with_logits(output, labels)
-    no, yes = output.new_tensor(weights).unbind(-1)
+    no, yes = constant(weights, output).unbind(-1)
     return -(yes * labels * F.logsigmoid(output) + no * (1 - labels) * F.logsigmoid(-output)).mean()
 
 

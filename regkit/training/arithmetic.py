@@ -1,0 +1,82 @@
+"""Arithmetic: choose the coarsest number format in which a pass with a small perturbation still measures it.
+
+The difference of two passes loses the digits that both have in common, so the smaller a perturbation is, the more digits
+its passes need. `docs/precision.md` has the errors by format and radius, which `python -m tests.benchmarks.ladder` prints.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from regkit.model.modes import autocast
+
+Arithmetic = Literal["bf16", "TF32", "fp32"]
+
+
+class Rung(NamedTuple):
+    radius: float  # the smallest, in units of the RMS of word embeddings, at which term and gradient were within 5 %
+    arithmetic: Arithmetic
+
+
+LADDER = (Rung(0.1, "bf16"), Rung(0.003, "TF32"))  # and below them fp32
+MATMUL: Any = torch.backends.cuda.matmul
+# The second is the switch before torch 2.9.
+SWITCH, ON = ("fp32_precision", "tf32") if hasattr(MATMUL, "fp32_precision") else ("allow_tf32", True)
+PRODUCTS = ("MmBackward", "mmBackward", "Attention")  # in the names of the nodes of a backward pass
+
+
+def arithmetic_of(radius: float | None, precision: torch.dtype, device: torch.device) -> Arithmetic:
+    """Choose how to compute a pass with a perturbation of this radius, in a run of this precision; None has none.
+
+    TF32 is CUDA's alone; elsewhere such a pass is in float32.
+    """
+    if precision != torch.bfloat16:
+        return "fp32"
+    if radius is None:
+        return "bf16"
+    fit: list[Arithmetic] = [rung.arithmetic for rung in LADDER if radius >= rung.radius]
+    return fit[0] if fit and (fit[0] == "bf16" or device.type == "cuda") else "fp32"
+
+
+@dataclass(frozen=True)
+class Multiplier:
+    """Runs passes in a number format. It turns torch's switch of TF32 on for the products of such a pass alone.
+
+    The switch is the whole process's. It goes back to where it was when the run began, also after a product that failed.
+    """
+
+    usual: object = field(default_factory=lambda: getattr(MATMUL, SWITCH))
+
+    @contextmanager
+    def computing(self, arithmetic: Arithmetic, device: torch.device) -> Iterator[None]:
+        """Compute forward passes in a number format."""
+        if arithmetic == "TF32":
+            self._on()
+        try:
+            with autocast(device, torch.bfloat16 if arithmetic == "bf16" else torch.float32):
+                yield
+        finally:
+            self._off()
+
+    def backward_too(self, output: Tensor, embeddings: Tensor) -> None:
+        """Let the products of the backward pass from `output` to `embeddings` be in TF32, too, whenever it is made."""
+        seen, ahead = {embeddings.grad_fn}, [output.grad_fn]
+        while ahead:
+            node = ahead.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            ahead += [each for each, _ in node.next_functions]
+            if any(name in node.name() for name in PRODUCTS):
+                node.register_prehook(self._on)
+                node.register_hook(self._off)
+
+    def _on(self, *_: Any) -> None:
+        setattr(MATMUL, SWITCH, ON)
+
+    def _off(self, *_: Any) -> None:
+        setattr(MATMUL, SWITCH, self.usual)
