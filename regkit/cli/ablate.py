@@ -23,6 +23,7 @@ from regkit.experiments.study.cell import Runner
 from regkit.experiments.study.results import Result, read_results
 from regkit.experiments.study.study import PLAN, ROUND, UNTIL, Study
 from regkit.experiments.tables.formats.cells import seconds
+from regkit.hooks import catalog
 from regkit.model.encoders import check_encoder
 from regkit.runs.experiment import Experiment
 from regkit.runs.settings import Settings
@@ -62,7 +63,9 @@ def ablate(
     if not (study and noted and is_done(plan, study)):
         check_given(plan.settings, missing)
         print_lines(console, check_rows(plan, results, runner.shared))
-        plan = plan if noted else replace(plan, settings=settled(plan.settings, runner.shared))
+        if not noted:
+            runs = [plan.settings_of(Cell(name, plan.seeds[0])) for name in plan.rows]
+            plan = replace(plan, settings=settled(plan.settings, runner.shared, runs))
     if dry_run:
         return
     study, plan = begin(place, study, plan)
@@ -110,11 +113,13 @@ def epoch_of(experiment: Experiment) -> int:
     return min(length.epoch, length.total)
 
 
-def settled(settings: Settings, shared: Shared) -> Settings:
-    """Choose the precision of a new study, so that all its runs have one, whoever runs them."""
+def settled(settings: Settings, shared: Shared, runs: Sequence[Settings]) -> Settings:
+    """Choose the precision of a new study, so that all its runs have one, whoever runs them, and none is slowed down."""
     device = find_device(settings.device)
     encoder = shared.encoder(settings, Streams(settings.seed, device)).encoder
-    return settings.model_copy(update={"precision": choose_precision(settings.precision, encoder, device, {}).format})
+    plugins = {name: catalog.make(name, options) for run in runs for name, options in run.plugins.items()}
+    chosen = choose_precision(settings.precision, encoder, device, plugins)
+    return settings.model_copy(update={"precision": chosen.format})
 
 
 def begin(place: Place, study: Study | None, plan: Plan) -> tuple[Study, Plan]:

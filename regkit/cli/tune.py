@@ -44,7 +44,9 @@ def tune(
     if not (study and is_done(search, study)):
         check_given(search.settings, missing)
         print_lines(console, check_rows(default, results, runner.shared))
-        search = search if noted else replace(search, settings=settled(search.settings, runner.shared))
+        search = (
+            search if noted else replace(search, settings=settled(search.settings, runner.shared, [search.settings]))
+        )
     if dry_run:
         return
     with place.alone():

@@ -108,3 +108,12 @@ def test_all_runs_of_a_study_have_the_precision_that_it_began_with(here: Path, m
     assert ran.status == 0, ran.err
     configs = [tomllib.loads(path.read_text(encoding="utf8")) for path in (here / "s").rglob("config.toml")]
     assert [each["precision"] for each in configs] == ["bf16"] * 4
+
+
+def test_a_study_of_a_plugin_that_is_too_fine_for_bf16_is_in_fp32(here: Path) -> None:
+    given = ["--encoder", "encoder", "--data", "data", "--tasks", "mood", "--batch-size", "8", "--steps", "2"]
+    for name, sets, wanted in (("fine", ["plain", "smart"], "fp32"), ("coarse", ["plain", "rdrop"], "bf16")):
+        rows = [word for each in sets for word in ("-p", each)]
+        ran = regkit("ablate", *given, *rows, "--seeds", "1", "--jobs", "0", "--output", name, cwd=here)
+        assert ran.status == 0, ran.err
+        assert tomllib.loads((here / name / "study.toml").read_text(encoding="utf8"))["precision"] == wanted
