@@ -57,8 +57,9 @@ def test_the_report_in_words_has_an_interval_after_each_score_and_a_row_for_each
     shown = f"{scores['accuracy']:.3f}".removeprefix("0")
     assert lines[0].startswith(f"mood: accuracy {shown} [.")
     assert lines[1].startswith("mood: calibration error .")
-    assert lines[3].split() == ["class", "precision", "recall", "f1", "count", "as", "0", "as", "1", "as", "2"]
-    assert [line.split()[0] for line in lines[4:7]] == ["0", "1", "2"]
+    assert lines[2].startswith("mood: brier score .")
+    assert lines[4].split() == ["class", "precision", "recall", "f1", "count", "as", "0", "as", "1", "as", "2"]
+    assert [line.split()[0] for line in lines[5:8]] == ["0", "1", "2"]
     assert "mood: the worst errors" in lines
     assert any(line.startswith("near: mean absolute error ") for line in lines)
 
