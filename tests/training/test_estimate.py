@@ -100,6 +100,7 @@ def test_the_peak_of_a_large_update_is_told_from_two_small_ones(name: str) -> No
     trainer, optimizer, tasks = prepared([name], tasks_for(name))
     for task in tasks:
         with trainer.streams.at("finetune"):
+            try_update(trainer.passes, optimizer, [task], 1)  # what a plugin keeps is there afterwards, as in an estimate
             two, four, many = (try_update(trainer.passes, optimizer, [task], examples) for examples in (2, 4, 23))
         most = max(many.history)
         found = two.fits(four, most)
@@ -180,7 +181,7 @@ def test_more_memory_never_gives_smaller_micro_batches(plugins: dict[str, dict[s
             assert not sizes
     assert refused
     assert sizes == sorted(sizes)
-    assert sizes[0] < 60
+    assert sizes[0] < 70
     assert sizes[-1] > 4 * sizes[0]
 
 
