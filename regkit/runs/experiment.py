@@ -109,7 +109,7 @@ class Experiment:
             Passes(model, composition.hook, streams, precision.type, composition.in_steps()),
             State(model, composition.hook, streams, plugins, composition.acts),
             tasks,
-            Fit.on(model, settings.micro_batch_tokens, settings.memory),
+            Fit.on(model, settings.micro_batch_tokens, settings.memory, bucketing=settings.length_bucketing),
             processes,
             clip=settings.clip,
             bucketing=settings.length_bucketing,

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 MOST = 16384  # tokens in a micro-batch, at first
 MOST_ON_CPU = 1024  # where larger micro-batches save no time
+MOST_OF_ANY_LENGTH = 2048  # on a CPU, where a batch counts for more than it has, as its longest text counts for all
 
 
 class Size(NamedTuple):
@@ -49,10 +50,16 @@ class Fit:
     whole: Sequence[str] = ()  # plugins of this stage that need whole batches: then they are not cut
 
     @classmethod
-    def on(cls, model: MultitaskModel, tokens: int | None = None, memory: int | None = None) -> "Fit":
-        """Make what fits a model on its device: at most so many tokens, or the usual number there."""
+    def on(
+        cls, model: MultitaskModel, tokens: int | None = None, memory: int | None = None, *, bucketing: bool = True
+    ) -> "Fit":
+        """Make what fits a model on its device: at most so many tokens, or the usual number there.
+
+        `bucketing` says whether texts of like length are together.
+        """
         device = next(model.parameters()).device
-        usual = MOST_ON_CPU if device.type == "cpu" else MOST
+        on_cpu = MOST_ON_CPU if bucketing else MOST_OF_ANY_LENGTH
+        usual = on_cpu if device.type == "cpu" else MOST
         return cls(tokens or usual, memory, square=square(model.encoder, device))
 
     def begin(self, state: State, passes: Passes, tasks: Sequence[Task], processes: Processes) -> None:

@@ -100,7 +100,9 @@ def test_the_peak_of_a_large_update_is_told_from_two_small_ones(name: str) -> No
     trainer, optimizer, tasks = prepared([name], tasks_for(name))
     for task in tasks:
         with trainer.streams.at("finetune"):
-            try_update(trainer.passes, optimizer, [task], 1)  # what a plugin keeps is there afterwards, as in an estimate
+            try_update(
+                trainer.passes, optimizer, [task], 1
+            )  # what a plugin keeps is there afterwards, as in an estimate
             two, four, many = (try_update(trainer.passes, optimizer, [task], examples) for examples in (2, 4, 23))
         most = max(many.history)
         found = two.fits(four, most)

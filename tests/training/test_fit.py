@@ -211,6 +211,7 @@ def test_training_and_evaluation_count_squares_and_stay_within_one_bound(place: 
 def test_the_usual_bound_is_smaller_on_a_cpu() -> None:
     model = tiny_trainer({}).model
     assert Fit.on(model).micro_batch_tokens == MOST_ON_CPU < Fit().micro_batch_tokens
+    assert Fit.on(model, bucketing=False).micro_batch_tokens == 2 * MOST_ON_CPU
     assert Fit.on(model, 77).micro_batch_tokens == 77
     assert Fit.on(model).square > 0
 
