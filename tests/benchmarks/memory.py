@@ -88,6 +88,14 @@ def peak_within(options: Options, plugins: Plugins, bound: int) -> Peak:
 
 def estimates(options: Options, bound: int) -> Table:
     """Tell how near the peak comes to the bound that the estimate was given."""
-    peaks = {name: alone(peak_within, options, plugins, bound).most for name, plugins in ESTIMATED.items()}
-    figures = {name: f"peak {most / 1e6:.0f} MB, {most / bound:.2f} of the bound" for name, most in peaks.items()}
+    figures = {name: peak_said(options, plugins, bound) for name, plugins in ESTIMATED.items()}
     return Table(f"Steps of regkit that may take {bound / 1e6:.0f} MB", [], figures=figures)
+
+
+def peak_said(options: Options, plugins: Plugins, bound: int) -> str:
+    """Say how near the peak comes to the bound, or that no step fits into it."""
+    try:
+        most = alone(peak_within, options, plugins, bound).most
+    except ConfigError as error:
+        return str(error)
+    return f"peak {most / 1e6:.0f} MB, {most / bound:.2f} of the bound"
