@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from regkit.base.combine import inner_products
 from regkit.base.wording import enumerated, percent
 from regkit.hooks.compose import Composition
 from regkit.hooks.spec import Predict, hookimpl
@@ -138,8 +139,9 @@ class Meter:
         """Record the cosines between the tasks' gradients, if several share the step."""
         if self.composition.stopwatch.running:
             with self.composition.stopwatch.paused():
-                alike = torch.nn.functional.normalize(gradients.float(), dim=1)
-                cosines = (alike @ alike.T).tolist()
+                products = inner_products(gradients)  # a copy of the rows would take more than all else in the step
+                norms = products.diagonal().sqrt().clamp(min=1e-12)
+                cosines = (products / norms / norms[:, None]).tolist()
                 for (row, one), (column, other) in combinations(enumerate(tasks), 2):
                     self.record["cosines"][f"{one.name} and {other.name}"] = cosines[row][column]
         return (yield)
