@@ -9,6 +9,8 @@ from regkit.experiments.statistics.paired import holm, sign_flip
 from regkit.experiments.tables.formats import as_csv, as_json, as_latex, as_markdown
 from regkit.experiments.tables.summarize import summarize
 from regkit.experiments.tables.table import Column, Rival, Table
+from regkit.page.document import Cell, Grid
+from regkit.page.sections.ablation import sections
 from regkit.runs.settings import Settings
 from tests.experiments.studies import ablation, result
 
@@ -118,3 +120,12 @@ def test_every_form_of_the_table_tells_who_beats_the_controls() -> None:
     assert ",dropout=0," in next(line for line in as_csv(table).splitlines() if line.startswith("smart"))
     assert '"control": "dropout=0"' in as_json(table)
     assert any("beats every control" in note for note in table.notes)
+
+
+def test_the_page_shows_each_method_against_its_hardest_control() -> None:
+    found = {section.title: section for section in sections(table_of(SCORES))}["Methods against every control"]
+    grid = next(block for block in found.blocks if isinstance(block, Grid))
+    shown = {row[1].text: row[2].text for row in grid.rows if isinstance(row[1], Cell) and isinstance(row[2], Cell)}
+    assert set(shown) == {"smart over dropout=0", "sam over dropout=0"}
+    assert float(shown["smart over dropout=0"].replace("+", "")) == pytest.approx(0.02, abs=1e-3)
+    assert all("every control" not in section.title for section in sections(table_of({"plain": [0.7], "smart": [0.8]})))

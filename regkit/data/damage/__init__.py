@@ -63,7 +63,8 @@ def _misspelt(word: str, drawn: random.Random) -> str:
     letter, following = word[place], word[place + 1]
     ways = [letter + letter + following, following]
     ways += [following + letter] if place + 2 < len(word) and letter != following else []
-    ways += [near + following for near in NEIGHBOURS.get(letter.lower(), "")[:1]]
+    if near := NEIGHBOURS.get(letter.lower()):
+        ways.append(drawn.choice(near) + following)
     return word[:place] + drawn.choice(ways) + word[place + 2 :]
 
 

@@ -52,7 +52,6 @@ important significant crucial
 famous renowned celebrated
 popular well-liked
 rich wealthy
-poor needy
 kid child youngster
 kids children youngsters
 child kid youngster
@@ -69,7 +68,6 @@ friend buddy pal
 friends buddies pals
 job occupation
 jobs occupations
-work labor
 house home
 houses homes
 car automobile
@@ -100,8 +98,6 @@ problem trouble difficulty
 problems troubles difficulties
 reason cause
 reasons causes
-way manner method
-ways manners methods
 method technique approach
 methods techniques approaches
 goal aim objective
@@ -116,29 +112,16 @@ buy purchase acquire
 bought purchased acquired
 buying purchasing acquiring
 sell vend
-start begin commence
-starts begins commences
 started began commenced
 starting beginning commencing
 begin start commence
 begins starts commences
-end finish conclude
-ends finishes concludes
 ended finished concluded
 stop halt cease
 stops halts ceases
 stopped halted ceased
-help assist aid
-helps assists aids
 helped assisted aided
 helping assisting aiding
-get obtain receive
-gets obtains receives
-getting obtaining receiving
-make create produce
-makes creates produces
-making creating producing
-made created produced
 show display exhibit
 shows displays exhibits
 showing displaying exhibiting
@@ -146,9 +129,6 @@ use employ utilize
 uses employs utilizes
 used employed utilized
 using employing utilizing
-need require
-needs requires
-needed required
 want desire
 wants desires
 try attempt
@@ -159,12 +139,6 @@ choose select pick
 chooses selects picks
 chose selected picked
 choosing selecting picking
-keep retain
-keeps retains
-improve enhance better
-improves enhances betters
-improved enhanced bettered
-improving enhancing bettering
 increase boost raise
 increases boosts raises
 increased boosted raised
@@ -182,9 +156,6 @@ happen occur
 happens occurs
 happened occurred
 happening occurring
-look gaze glance
-looks gazes glances
-looking gazing glancing
 speak talk
 speaks talks
 speaking talking
@@ -193,17 +164,7 @@ talking speaking
 say state
 says states
 said stated
-tell inform
-tells informs
-told informed
-ask inquire
-asks inquires
-asked inquired
-think believe
-thinks believes
-thought believed
 believe think
-like enjoy
 likes enjoys
 liked enjoyed
 love adore
@@ -216,18 +177,12 @@ walk stroll
 walks strolls
 walking strolling
 walked strolled
-run sprint jog
-running sprinting jogging
-runs sprints jogs
 jump leap hop
 jumps leaps hops
 jumping leaping hopping
 throw toss hurl
 throws tosses hurls
 throwing tossing hurling
-cut slice chop
-cuts slices chops
-cutting slicing chopping
 eat consume
 eats consumes
 eating consuming
@@ -274,9 +229,6 @@ really truly genuinely
 truly really genuinely
 almost nearly practically
 nearly almost
-about roughly approximately
-also too
-but yet
 however nevertheless nonetheless
 because since as
 while whereas

@@ -1,6 +1,6 @@
 """Ablation: the sections of a page that show a study's table - scores, differences, costs, failures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from regkit.base.wording import in_bytes, in_time
 from regkit.experiments.tables.table import MEAN, Column, Difference, Entry, Row, Table
@@ -85,46 +85,42 @@ def _mean(entry: Entry) -> str:
 
 def _differences(table: Table) -> list[Block]:
     """Draw the differences of each score, and list their p-values."""
-    forests, rows = [], []
-    for column in table.columns:
-        found = [(row.name, each) for row in table.rows if (each := _difference(row, column))]
-        shown = [Interval(name, each.mean, each.low, each.high, each.told) for name, each in found]
-        if shown:
-            better = "lower is better" if column.lower_is_better else "higher is better"
-            forests.append(Forest(str(column), shown, f"difference, {better}"))
-        rows += [_tested(column, name, each) for name, each in found]
-    if not forests:
-        return []
-    head = ["score", "row", *TESTED]
+    found = {
+        column: [(row.name, each) for row in table.rows if (each := _difference(row, column))]
+        for column in table.columns
+    }
+    said = f"Row minus {table.baseline}, the same seeds, with 95 % intervals. Filled: told from nothing."
     caption = "Differences, exact sign-flip tests, and how many seeds would tell a difference of this size"
-    return [
-        Panel(
-            f"Row minus {table.baseline}, the same seeds, with 95 % intervals. Filled: told from nothing.",
-            forests,
-        ),
-        Grid(caption, head, rows, frozenset({0, 1}), folded=len(rows) > FOLDED),
-    ]
+    return _compared(found, said, "row", caption)
 
 
 def _rivals(table: Table) -> list[Block]:
     """Draw what each method gains over the plain row that is hardest to beat, and list the p-values."""
+    found: dict[Column, list[tuple[str, Difference]]] = {column: [] for column in table.columns}
+    for row in table.rows:
+        for column, entry in row.entries.items():
+            if rival := entry.rival:
+                found[column].append((f"{row.name} over {rival.control}", rival.difference))
+    said = "Method minus the control that is hardest to beat. Filled: better than every control."
+    caption = "The largest p over all controls: better than plain training is who beats each of them"
+    return _compared(found, said, "method over its hardest control", caption)
+
+
+def _compared(
+    found: Mapping[Column, Sequence[tuple[str, Difference]]], said: str, who: str, caption: str
+) -> list[Block]:
+    """Draw named differences by score, and list them with their p-values; nothing where there are none."""
     forests, rows = [], []
-    for column in table.columns:
-        found = [(row.name, entry.rival) for row in table.rows if (entry := row.entries.get(column)) and entry.rival]
-        over = [(f"{name} over {rival.control}", rival.difference) for name, rival in found]
-        if over:
+    for column, each in found.items():
+        if each:
             better = "lower is better" if column.lower_is_better else "higher is better"
-            shown = [Interval(name, each.mean, each.low, each.high, each.told) for name, each in over]
+            shown = [Interval(name, one.mean, one.low, one.high, one.told) for name, one in each]
             forests.append(Forest(str(column), shown, f"difference, {better}"))
-        rows += [_tested(column, name, each) for name, each in over]
+        rows += [_tested(column, name, one) for name, one in each]
     if not forests:
         return []
-    head = ["score", "method over its hardest control", *TESTED]
-    caption = "The largest p over all controls: better than plain training is who beats each of them"
-    return [
-        Panel("Method minus the control that is hardest to beat. Filled: better than every control.", forests),
-        Grid(caption, head, rows, frozenset({0, 1}), folded=len(rows) > FOLDED),
-    ]
+    head = ["score", who, *TESTED]
+    return [Panel(said, forests), Grid(caption, head, rows, frozenset({0, 1}), folded=len(rows) > FOLDED)]
 
 
 def _tested(column: Column, name: str, found: Difference) -> list[str | Cell]:
