@@ -210,6 +210,16 @@ def test_training_imports_neither_torchs_compiler_nor_what_other_commands_need(
     assert set(heavy) - {"regkit_plugins"} == {"torch", "numpy", "safetensors", "tokenizers"}
 
 
+@pytest.mark.parametrize("given", ["", "1024"])
+def test_torch_keeps_few_sizes_of_products_unless_the_user_says_more(given: str) -> None:
+    told = "import os, sys\nprint(os.environ['LRU_CACHE_CAPACITY'], 'torch' in sys.modules)"
+    program = f"import sys\nfrom regkit.cli.app import main\nsys.argv = ['regkit', '-h']\nmain()\n{told}"
+    environment = {name: value for name, value in os.environ.items() if name != "LRU_CACHE_CAPACITY"}
+    environment |= {"LRU_CACHE_CAPACITY": given} if given else {}
+    said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines()[-1] == f"{given or 16} False"
+
+
 def test_the_public_names_are_those_that_type_checkers_see() -> None:
     for name in regkit.__all__:
         assert name in dir(regkit)
