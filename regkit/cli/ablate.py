@@ -26,6 +26,7 @@ from regkit.experiments.tables.formats.cells import seconds
 from regkit.hooks import catalog
 from regkit.model.encoders import check_encoder
 from regkit.runs.experiment import Experiment
+from regkit.runs.robust import ATTACKED
 from regkit.runs.settings import Settings
 from regkit.runs.shared import Shared
 from regkit.tasks.task import scorable
@@ -142,6 +143,8 @@ def describe(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
         what = " (baseline)" if name == plan.baseline else " (control)" if name in plain else ""
         lines.append(f"row {name}{what}: {said}")
     lines.append(f"seeds: {', '.join(map(str, plan.seeds))}")
+    if plan.robust:
+        lines.append(f"each run is also scored on changed dev examples, at most {ATTACKED} of a task under attack")
     states = [result.state for result in results]
     done = [f"{states.count(state)} {state}" for state in ("finished", "failed", "running") if state in states]
     if plan.race is None:

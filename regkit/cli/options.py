@@ -25,9 +25,10 @@ SHOWN = {
     "label": "COLUMN",
     "dev": "PATH|SHARE",
     "subsample": "TASK=N",
+    "label_noise": "TASK=SHARE",
     "pair_mode": "TASK=MODE",
 }  # where that says too little
-REPEATED = {"text", "subsample", "pair_mode"}  # settings of several values: the option is given several times
+REPEATED = {"text", "pair_mode", "subsample", "label_noise"}  # of several values: the option is given several times
 PANELS = ["", *GROUPS]  # the parts of a command's help; the first has the title that typer gives it
 
 

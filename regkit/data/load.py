@@ -14,6 +14,7 @@ from regkit.base.wording import percent
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.examples import Files, Part, Way, write_examples, write_labels
 from regkit.data.kept import find_kept
+from regkit.data.label_noise import Noise
 from regkit.data.prepare import needed, prepare
 from regkit.data.remarks import describe_labels
 from regkit.data.saved import Found
@@ -43,13 +44,14 @@ def load_task(
     splits: Iterable[Split] = SPLITS,
     keep_texts: bool = False,
     draw: Draw | None = None,
+    noise: Noise | None = None,
 ) -> Task:
-    """Read, check and tokenize a task's splits; `draw` chooses training examples.
+    """Read, check and tokenize a task's splits; `draw` chooses training examples, `noise` replaces labels of theirs.
 
     Raises DataError, which names file, line and field.
     """
     whole = read_task(name, spec, tokenizer, longest, batch_size=batch_size, splits=splits, keep_texts=keep_texts)
-    return drawn(whole, draw)
+    return drawn(whole, draw, noise)
 
 
 def read_task(
@@ -91,24 +93,35 @@ def _read(spec: TaskSpec, wanted: Sequence[Split], way: Way, folder: Path | None
     return found
 
 
-def drawn(whole: Whole, draw: Draw | None = None) -> Task:
-    """Choose the training examples of a run, and weigh the classes by their labels. Raises ConfigError."""
+def drawn(whole: Whole, draw: Draw | None = None, noise: Noise | None = None) -> Task:
+    """Choose a run's training examples and their labels, and weigh the classes by these. Raises ConfigError."""
     task, spec = whole.task, whole.spec
-    train = task.splits.get("train")
-    if draw and isinstance(train, Examples):
+    if draw and isinstance(train := task.splits.get("train"), Examples):
         rows = draw.rows(task.name, len(train))
         chosen = replace(train.only(rows), truncated=_truncated(train, rows))
-        of_all = describe_labels(task.objective, "train", train.labels)
-        notes = [note for note in task.notes if note not in of_all]
-        notes.append(f"train: {len(rows)} of {len(train)} rows are drawn by the seed, which is {draw.seed}")
-        notes += describe_labels(task.objective, "train", chosen.labels)
-        task = replace(task, splits={**task.splits, "train": chosen}, notes=notes)
+        said = f"train: {len(rows)} of {len(train)} rows are drawn by the seed, which is {draw.seed}"
+        task = _trained_on(task, chosen, said)
+    if noise and isinstance(train := task.splits.get("train"), Examples):
+        task = _trained_on(task, _noisy(task, train, noise), noise.note(len(train)))
     if spec.class_weights is None:
         return task
     assert isinstance(task.objective, OfWeights)
-    objective = weighted(task.objective, _training_labels(spec, task, draw), spec.weights or ())
+    objective = weighted(task.objective, _training_labels(spec, task, draw, noise), spec.weights or ())
     note = f"weights of its classes in the loss: {_listed(objective)}."
     return replace(task, objective=objective, notes=[*task.notes, note])
+
+
+def _trained_on(task: Task, examples: Examples, said: str) -> Task:
+    """Give a task other training examples, and say what they are, and describe their labels."""
+    of_all = describe_labels(task.objective, "train", task.splits["train"].labels)
+    notes = [note for note in task.notes if note not in of_all]
+    notes += [said, *describe_labels(task.objective, "train", examples.labels)]
+    return replace(task, splits={**task.splits, "train": examples}, notes=notes)
+
+
+def _noisy(task: Task, train: Examples, noise: Noise) -> Examples:
+    assert train.labels is not None  # or else the table was refused
+    return replace(train, labels=noise.replaced(task.name, task.objective, train.labels))
 
 
 def _without_label(split: Split, examples: Examples) -> list[str]:
@@ -122,14 +135,15 @@ def _truncated(examples: Examples, rows: Sequence[int]) -> int:
     return int((lengths[rows] == lengths.max()).sum()) if examples.truncated else 0
 
 
-def _training_labels(spec: TaskSpec, task: Task, draw: Draw | None) -> Tensor:
+def _training_labels(spec: TaskSpec, task: Task, draw: Draw | None, noise: Noise | None) -> Tensor:
     """Find the labels that are trained on; where the training split is not at hand, read them."""
     if "train" in task.splits:
         labels = task.splits["train"].labels
         assert labels is not None  # or else the table was refused
         return labels
     labels, _ = write_labels(spec, prepare(spec, ["train"]).tables["train"], Files(None, "train"))
-    return labels[torch.as_tensor(draw.rows(task.name, len(labels)))] if draw else labels
+    labels = labels[torch.as_tensor(draw.rows(task.name, len(labels)))] if draw else labels
+    return noise.replaced(task.name, task.objective, labels) if noise else labels
 
 
 def _listed(objective: OfWeights) -> str:

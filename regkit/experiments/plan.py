@@ -44,17 +44,18 @@ class Draft:
     seeds: Sequence[int] | None = None
     baseline: str | None = None
     controls: bool = False
+    robust: bool = False
     storage: str | None = None
 
 
 def read_draft(path: Path) -> Draft:
     """Read a study from a TOML file.
 
-    It has settings as in a config, `seeds`, `baseline`, `controls`, and tables `[rows.NAME]`. `make = "grid"`, or another
-    way, makes rows of the sets that `of = ["smart", "rrobin"]` lists. Raises ConfigError.
+    It has settings as in a config, `seeds`, `baseline`, `controls`, `robust`, and tables `[rows.NAME]`. `make = "grid"`,
+    or another way, makes rows of the sets that `of = ["smart", "rrobin"]` lists. Raises ConfigError.
     """
     values, folder = read_values(path), absolute(path).parent
-    names = ("rows", "seeds", "baseline", "controls", "make", "of", "storage")
+    names = ("rows", "seeds", "baseline", "controls", "robust", "make", "of", "storage")
     own = {name: values.pop(name) for name in names if name in values}
     if "search" in values:
         raise ConfigError(f"{path} asks for a search, which is for {typed('regkit', 'tune', path)}.")
@@ -71,8 +72,9 @@ def read_draft(path: Path) -> Draft:
     for name in ("baseline", "storage"):
         if not isinstance(own.get(name, ""), str):
             raise ConfigError(f"{path}: {name} is {own[name]!r}; a text is needed.")
-    if not isinstance(own.get("controls", False), bool):
-        raise ConfigError(f"{path}: controls is {own['controls']!r}; true or false is needed.")
+    for name in ("controls", "robust"):
+        if not isinstance(own.get(name, False), bool):
+            raise ConfigError(f"{path}: {name} is {own[name]!r}; true or false is needed.")
     return Draft(
         settings,
         [Row.checked(name, changes, f"{path}: row '{name}'", folder) for name, changes in rows.items()],
@@ -81,6 +83,7 @@ def read_draft(path: Path) -> Draft:
         read_seeds(own["seeds"], f"{path}: seeds") if "seeds" in own else None,
         own.get("baseline"),
         own.get("controls", False),
+        own.get("robust", False),
         own.get("storage"),
     )
 
@@ -127,6 +130,7 @@ class Plan:
     baseline: str
     race: float | None = None  # seconds for which the rows race; without it, every row has every seed
     controls: bool = False  # whether to add the plain rows that a method has to beat, see `controls`
+    robust: bool = False  # whether to score each run on changed examples, too
 
     @classmethod
     def of(cls, draft: Draft) -> "Plan":
@@ -147,7 +151,8 @@ class Plan:
         if baseline not in known:
             raise ConfigError(f"the baseline '{baseline}' is no row. {nearest(baseline, known)}")
         _check_rows(draft.settings, rows)
-        return cls(draft.settings, known, tuple(draft.seeds or range(SEEDS)), baseline, controls=draft.controls)
+        asked = {"controls": draft.controls, "robust": draft.robust}
+        return cls(draft.settings, known, tuple(draft.seeds or range(SEEDS)), baseline, **asked)
 
     def cells(self) -> list[Cell]:
         """List the runs: all rows with the first seed, then all with the next."""
@@ -160,8 +165,14 @@ class Plan:
     def joined(self, other: "Plan", owner: str) -> "Plan":
         """Add another plan's rows and seeds.
 
-        Raises ConfigError, in the name of the `owner`, where one row differs.
+        Raises ConfigError, in the name of the `owner`, where one row differs, and where runs would be scored on changed
+        examples which others were not.
         """
+        if other.robust and not self.robust:
+            raise ConfigError(
+                f"{owner} began without --robust, and a finished run keeps no weights to score again; leave it out, or name "
+                "another --output to begin a new study."
+            )
         other = other._named_like(self)
         other = replace(other, settings=with_precision_of(self.settings, other.settings))
         for name, row in other.rows.items():
@@ -174,7 +185,7 @@ class Plan:
         was_race = self.race is not None and other.race is None  # whose seeds are only the most that might be run
         ours = () if was_race else tuple(self.seeds)
         seeds = [*ours, *(seed for seed in other.seeds if seed not in ours)]
-        return replace(other, rows={**self.rows, **other.rows}, seeds=tuple(seeds))
+        return replace(other, rows={**self.rows, **other.rows}, seeds=tuple(seeds), robust=self.robust)
 
     def _named_like(self, noted: "Plan") -> "Plan":
         """Name encoders that are gone as another plan does."""
@@ -191,7 +202,7 @@ class Plan:
         values = self.settings.model_dump(mode="json", exclude_none=True, exclude={"seed"})
         rows = {name: _without_none(row.changes) for name, row in self.rows.items()}
         own = {"race": self.race} if self.race is not None else {}
-        own |= {"controls": True} if self.controls else {}
+        own |= {name: True for name in ("controls", "robust") if getattr(self, name)}
         return values | own | {"seeds": list(self.seeds), "baseline": self.baseline, "rows": rows}
 
     def toml(self, **more: Any) -> str:
@@ -201,13 +212,13 @@ class Plan:
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> "Plan":
         """Read the plan that `as_values` wrote. Raises ConfigError for one of another version."""
-        own = ("seeds", "baseline", "rows", "race", "controls")
+        own = ("seeds", "baseline", "rows", "race", "controls", "robust")
         settings = Settings.checked({name: value for name, value in values.items() if name not in own}, "the study")
         rows = {
             name: Row.checked(name, changes, f"row '{name}'", Path("/")) for name, changes in values["rows"].items()
         }
-        seeds, race, controls = tuple(values["seeds"]), values.get("race"), values.get("controls", False)
-        return cls(settings, rows, seeds, values["baseline"], race, controls)
+        asked = {name: values.get(name, False) for name in ("controls", "robust")}
+        return cls(settings, rows, tuple(values["seeds"]), values["baseline"], values.get("race"), **asked)
 
 
 def noted_name(encoder: str | None, noted: str | None) -> str | None:

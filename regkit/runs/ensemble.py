@@ -14,7 +14,7 @@ from regkit.distributed.processes import ALONE, Processes
 from regkit.runs import evidence
 from regkit.runs.finished import labelled, load_run
 from regkit.runs.folders import best_of, find_folder, find_run, unfinished
-from regkit.tasks.names import Precision
+from regkit.tasks.names import UNDER, Precision
 from regkit.tasks.objectives import Mixable
 from regkit.tasks.task import Examples, Split, Task
 from regkit.training.evaluation import Evaluator, Scores, score
@@ -89,7 +89,7 @@ def _remembered(folder: Path, split: Split) -> Answered:
     """Read the answers that a run without weights has kept of a split."""
     answers = evidence.load(folder)
     if split not in answers:
-        kept = " and ".join(answers) or "no split"
+        kept = " and ".join(each for each in answers if UNDER not in each) or "no split"
         raise RunError(f"{folder} has no weights, and has kept its answers on {kept} alone; name another --split.")
     found = answers[split]
     tasks = [Task(name, each.objective, {split: _without_texts(each)}) for name, each in found.items()]

@@ -14,7 +14,6 @@ from regkit.base.errors import RunError
 from regkit.base.files import load_tensors, read_json, write
 from regkit.runs.folders import EVIDENCE
 from regkit.tasks.objectives import Objective, described, from_description
-from regkit.tasks.task import Split
 
 TENSORS, NAMES = "evidence.safetensors", EVIDENCE
 
@@ -29,7 +28,7 @@ class Evidence:
     ids: Sequence[str]  # [examples]
 
 
-Answers = Mapping[Split, Mapping[str, Evidence]]  # by split and task
+Answers = Mapping[str, Mapping[str, Evidence]]  # by split, or by `dev under typos`, and by task
 
 
 def save(folder: Path, answers: Answers) -> None:

@@ -10,6 +10,7 @@ from regkit.base.randomness import Streams
 from regkit.data.bare import TableSpec
 from regkit.data.declare import TaskSpec, read_again
 from regkit.data.find import choose, find_tasks
+from regkit.data.label_noise import noises
 from regkit.data.labels import stated
 from regkit.data.load import drawn
 from regkit.data.per_task import check_names
@@ -81,13 +82,13 @@ class Experiment:
             check_names(name, getattr(settings, name), found)
         specs = read_again(choose(found, settings.tasks), settings.labels, settings.pair_mode)
         left_out = [name for name in found if name not in specs and settings.tasks is None]
-        draws = draws_of(settings.subsample, settings.seed)
+        draws, noise = draws_of(settings.subsample, settings.seed), noises(settings.label_noise, settings.seed)
         loaded = shared.encoder(settings, streams, bare=begun is not None)
         tokenizer, encoder, weights = loaded.tokenizer, loaded.encoder, loaded.weights
         longest = min(settings.max_length or encoder.longest, encoder.longest)
         size = settings.batch_size
         read = {name: shared.task(name, spec, tokenizer, longest, size) for name, spec in specs.items()}
-        tasks = [drawn(whole, draws.get(name)) for name, whole in read.items()]
+        tasks = [drawn(whole, draws.get(name), noise.get(name)) for name, whole in read.items()]
         own, stage = (tasks, _stage(settings, tasks)) if settings.finetune else ([], None)
         composition = compose(plugins, Defaults(own, stage), streams, named)
         composition.watch.every = settings.measure_every

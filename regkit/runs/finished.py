@@ -13,6 +13,7 @@ from regkit.base.errors import ConfigError, RegkitError, RunError
 from regkit.base.files import follow, read_json
 from regkit.data.declare import TaskSpec, read_again
 from regkit.data.find import choose, find_tasks, is_table
+from regkit.data.label_noise import Noise, noises
 from regkit.data.load import load_task
 from regkit.data.subsample import Draw, draws
 from regkit.distributed.launch import find_device
@@ -83,7 +84,8 @@ def load_run(
     tokenizer, encoder = read.tokenizer, read.encoder
     longest = min(settings.max_length or encoder.longest, encoder.longest)
     whole = partial(load_task, tokenizer=tokenizer, longest=longest, batch_size=settings.batch_size)
-    own = partial(_drawn, whole, draws(settings.subsample, settings.seed))
+    drawn, noise = draws(settings.subsample, settings.seed), noises(settings.label_noise, settings.seed)
+    own = partial(_drawn, whole, drawn, noise)
     load: Callable[..., Task] = whole if data else own
     notes: list[str] = []
     if table and (moved := _moved(folder, settings, table, own)):
@@ -92,6 +94,9 @@ def load_run(
         notes = [f"every row of {table} is scored; the run may have been trained on some of them"]
     loaded = {name: load(name, spec, splits=[split], keep_texts=keep_texts) for name, spec in specs.items()}
     tasks = [task for task in loaded.values() if split in task.splits]
+    if load is own and split == "train":
+        noisy = [task for task in tasks if task.name in noise]
+        notes += [f"task '{task.name}': {noise[task.name].note(len(task.splits['train']))}" for task in noisy]
     if not tasks:
         raise ConfigError(f"none of the tasks {', '.join(specs)} has a {split} split; name another --split, or --data.")
     model = models.assemble(best, encoder, tasks, where, settings.pooling)
@@ -116,9 +121,16 @@ def labelled(task: Task, split: Split, outputs: Tensor) -> tuple[Task, Tensor]:
     return replace(task, splits={split: examples.labelled()}), outputs[examples.labelled_rows]
 
 
-def _drawn(load: Callable[..., Task], drawn: Mapping[str, Draw], name: str, spec: TaskSpec, **how: Any) -> Task:
-    """Load a task with the training examples that the run drew."""
-    return load(name, spec, draw=drawn.get(name), **how)
+def _drawn(
+    load: Callable[..., Task],
+    drawn: Mapping[str, Draw],
+    noise: Mapping[str, Noise],
+    name: str,
+    spec: TaskSpec,
+    **how: Any,
+) -> Task:
+    """Load a task with the training examples that the run drew, and their labels."""
+    return load(name, spec, draw=drawn.get(name), noise=noise.get(name), **how)
 
 
 def _declared(settings: Settings, data: Path | None) -> dict[str, TaskSpec]:

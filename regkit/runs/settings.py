@@ -14,6 +14,7 @@ from regkit.base.errors import ConfigError, explain, nearest
 from regkit.base.files import TextPath, absolute, follow, read_toml
 from regkit.data.bare import Given
 from regkit.data.declare import DevSplit, PairModes, below
+from regkit.data.label_noise import LabelNoise
 from regkit.data.subsample import Subsample
 from regkit.data.target import Kind
 from regkit.runs.elsewhere import setting_called
@@ -51,13 +52,13 @@ Columns = Annotated[list[str], Field(min_length=1, max_length=2), BeforeValidato
 Memory = Annotated[int, BeforeValidator(size_in_bytes), Field(ge=1)]
 
 
-PER_TASK = ("pair_mode", "subsample")  # settings that have a value for each task
+PER_TASK = ("pair_mode", "subsample", "label_noise")  # settings that have a value for each task
 
 # Every setting but `labels` and `plugins`, in the order in which help, docs and `regkit settings` print them.
 GROUPS = {
     "What to train on": [
-       "data", "text", "label", "kind", "dev", "test", "tasks", "pair_mode", "subsample", "encoder", "encoder_factory",
-       "fresh_heads", "finetune",
+       "data", "text", "label", "kind", "dev", "test", "tasks", "pair_mode", "subsample", "label_noise", "encoder",
+       "encoder_factory", "fresh_heads", "finetune",
     ],
     "How long": ["epochs", "steps", "eval_steps", "score_first", "patience"],
     "How": [
@@ -108,6 +109,8 @@ class Settings(BaseModel):
     """How a task reads its pairs: sts=bi_encoder, or cross_encoder. Without it, as the data declares it."""
     subsample: Subsample = {}
     """Training examples of a task to draw by the seed: a number, sst=500, or a share, sst=0.1."""
+    label_noise: LabelNoise = {}
+    """Share of a task's training labels to replace by wrong ones, drawn by the seed: sst=0.2."""
     encoder: str | None = None
     """Checkpoint folder, or a name on the Hugging Face Hub. Without it, the demo's MiniLM."""
     encoder_factory: Factory | None = None

@@ -9,6 +9,7 @@ MOST_CLASSES = 1 << 16  # of a task: each has a row in the head's weights, whate
 FINETUNE = "finetune"  # the stage that every run ends with, on the run's own tasks
 
 Split = Literal["train", "dev", "test"]
+UNDER = " under "  # between a split and what was done to its examples: `dev under typos`
 Precision = Literal["auto", "bf16", "fp32"]
 Pooling = Literal[
     "pooler", "cls", "mean", "max"

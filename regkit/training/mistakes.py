@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from regkit.tasks.objectives import Probabilistic, Regression, class_names
+from regkit.tasks.objectives import Objective, Probabilistic, Regression, class_names
 from regkit.tasks.task import Dataset, Examples, Split, Task
 
 WORST = 20  # examples
@@ -35,10 +35,13 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray) -> flo
 
     `confidence` is the probability of the predicted class, and `right` whether it is the label: `[examples]` each.
     """
-    edges = np.linspace(0, 1, BINS + 1)[1:-1]
-    bins = np.digitize(confidence, edges, right=True)  # a bin has its upper edge: (0, 1/15], (1/15, 2/15], ...
-    gaps = np.bincount(bins, weights=right.astype(float) - confidence, minlength=BINS)
+    gaps = np.bincount(bins_of(confidence), weights=right.astype(float) - confidence, minlength=BINS)
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def bins_of(confidence: np.ndarray) -> np.ndarray:
+    """Find the bin of each confidence, which has its upper edge: (0, 1/15], (1/15, 2/15], ..."""
+    return np.asarray(np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True))
 
 
 def brier_score(probabilities: np.ndarray, truth: np.ndarray) -> float:
@@ -50,12 +53,35 @@ def brier_score(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return float(np.square(probabilities - wanted).sum(axis=1).mean())
 
 
+def calibration(objective: Objective, evidence: Tensor, labels: Tensor) -> dict[str, float]:
+    """Compute how far the probabilities of one class an example are off: less is better; nothing for other kinds.
+
+    `evidence` is the output of each example, `[examples, ...]`, and `labels` are `[examples]`.
+    """
+    if labels.dim() != 1 or not isinstance(objective, Probabilistic):
+        return {}
+    confidence, right, probabilities = confidences(objective, evidence, labels)
+    error = expected_calibration_error(confidence, right)
+    return {"calibration_error": error, "brier_score": brier_score(probabilities, labels.numpy())}
+
+
+def confidences(
+    objective: Probabilistic, evidence: Tensor, labels: Tensor
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute the probability of each predicted class, whether it is the label, and the probabilities of all classes.
+
+    They are `[examples]`, `[examples]` and `[examples, classes]`.
+    """
+    prediction, probabilities = objective.prediction(evidence), objective.probabilities(evidence.double())
+    confidence = probabilities.gather(-1, prediction[:, None])[:, 0].numpy()
+    return confidence, (prediction == labels).numpy(), probabilities.numpy()
+
+
 def _of_classes(objective: Probabilistic, examples: Dataset, labels: Tensor, evidence: Tensor) -> dict[str, Any]:
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    prediction, probabilities = objective.prediction(evidence), objective.probabilities(evidence)
-    names, truth, guess = class_names(objective), labels.numpy(), prediction.numpy()
-    confidence = probabilities.gather(-1, prediction[:, None])[:, 0].double().numpy()
+    confidence, _, _ = confidences(objective, evidence, labels)
+    names, truth, guess = class_names(objective), labels.numpy(), objective.prediction(evidence).numpy()
     known = range(len(names))
     parts = precision_recall_fscore_support(truth, guess, labels=known, zero_division=0.0)
     rows = zip(*(part.tolist() for part in parts), strict=True)
@@ -63,8 +89,7 @@ def _of_classes(objective: Probabilistic, examples: Dataset, labels: Tensor, evi
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST].tolist()
     found: dict[str, Any] = {
         "classes": {name: dict(zip(COLUMNS, row, strict=True)) for name, row in zip(names, rows, strict=True)},
-        "calibration_error": expected_calibration_error(confidence, truth == guess),
-        "brier_score": brier_score(probabilities.double().numpy(), truth),
+        **calibration(objective, evidence, labels),
         "worst": [
             _example(examples, row, names[truth[row]], names[guess[row]]) | {"probability": float(confidence[row])}
             for row in worst

@@ -163,6 +163,8 @@ PLUGINS = [
     train("pair mode of no task", "--pair-mode", "mod=bi_encoder", says="pair_mode: there is no task 'mod'. Did you mean 'mood'? "),
     train("pair mode without a task", "--pair-mode", "bi_encoder", says="--pair-mode is ['bi_encoder']; give TASK=MODE, such as sts=bi_encoder."),
     train("subsample of no task", "--subsample", "mod=3", says="subsample: there is no task 'mod'. Did you mean 'mood'? "),
+    train("label noise of no task", "--label-noise", "mod=0.2", says="label_noise: there is no task 'mod'. Did you mean 'mood'? "),
+    train("label noise in rows", "--label-noise", "mood=20", says="label_noise.mood is '20'; give the share of its training labels that are replaced, from 0 to 1."),
     train("option without a name", "-p", "smart:=3", says="'=3' is not of the form option=value."),
     train("option twice", "-p", "smart:weight=1,weight=2", says="weight is given twice."),
     train("plugin twice", "-p", "smart", "-p", "smart:weight=1", says="--plugin smart is given twice; one plugin has one instance a run."),

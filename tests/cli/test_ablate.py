@@ -111,6 +111,32 @@ def test_a_study_that_is_finished_shows_its_table_without_its_encoder_and_its_da
         assert (new.status, (place / "new").exists()) == (2, False)
 
 
+@pytest.mark.slow
+def test_a_robust_study_is_scored_on_changed_examples_by_whatever_worker_and_command(place: Path) -> None:
+    words = ["ablate", *PAIR, "--label-noise", "mood=0.5", "--seeds", "1", "--output", "robust"]
+    ran = regkit(*words, "--robust", "--jobs", "0", cwd=place)
+    assert "each run is also scored on changed dev examples, at most 500 of a task under attack" in ran.out
+    assert "robust = true" in (place / "robust" / "study.toml").read_text(encoding="utf8")
+    assert regkit("work", "robust", cwd=place).status == 0
+    ran = regkit(*words, cwd=place)  # as the study has noted
+    assert (ran.status, "runs are finished" in ran.out) == (0, False)
+    for title in ("dev mood accuracy under typos", "dev mean under attack", "dev same brier_score, less is better"):
+        assert title in ran.out
+    assert "Intervals" not in ran.out  # of one seed
+    first = results(place / "robust")[0]
+    assert list(first.scores) == ["dev", "dev under typos", "dev under synonyms", "dev under attack"]
+    scored = regkit("eval", "robust/runs/plain-0", "--split", "test", cwd=place)
+    assert "has kept its answers on dev alone" in scored.err
+    assert regkit("report", "robust", "--output", "robust.html", cwd=place).status == 0
+    assert "dev mood accuracy under typos" in (place / "robust.html").read_text(encoding="utf8")
+    plain = [*words[:-1], "not-robust", "--dry-run"]
+    assert "changed dev examples" not in regkit(*plain, cwd=place).out
+    assert regkit(*plain[:-1], "--jobs", "0", cwd=place).status == 0
+    ran = regkit(*plain, "--robust", cwd=place)
+    is_one_sentence(ran)
+    assert "study 'not-robust' began without --robust" in ran.err
+
+
 def test_a_dry_run_prints_the_plan_and_leaves_nothing(place: Path, tmp_path: Path) -> None:
     before = everything_in(place)
     ran = regkit("ablate", *PAIR, "--output", "dry", "--dry-run", cwd=place)

@@ -21,6 +21,7 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "tasks": (["--tasks", "near, mood"], ["near", "mood"]),
     "pair_mode": (["--pair-mode", "near=cross_encoder"], {"near": "cross_encoder"}),
     "subsample": (["--subsample", "near=20", "--subsample", "mood=0.5"], {"near": 20, "mood": 0.5}),
+    "label_noise": (["--label-noise", "near=0.1", "--label-noise", "mood=0.5"], {"near": 0.1, "mood": 0.5}),
     "encoder": (["--encoder", "encoder"], None),
     "encoder_factory": (["--encoder-factory", "tests.model.test_own:Words"], "tests.model.test_own:Words"),
     "fresh_heads": (["--fresh-heads"], True),

@@ -2,10 +2,15 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
+from regkit.tasks.batch import Batch
+from regkit.training.attack import Attack
 from tests.helpers import regkit
 
 
@@ -37,6 +42,31 @@ def test_json_has_every_score_before_and_after_and_an_attack_does_not_help(run: 
     for scores in (changes["attack"]["before"], changes["attack"]["after"]):
         assert scores.keys() == plain.keys()
     assert all(changes["attack"]["after"][task]["loss"] > changes["attack"]["before"][task]["loss"] for task in plain)
+
+
+@pytest.mark.slow
+def test_passes_are_halved_when_memory_runs_out_and_the_scores_stay(
+    run: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = json.loads(regkit("eval", "run", "--robust", "--json", cwd=place).out)
+    largest: list[int] = []
+
+    def few(work: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def outputs(self: object, model: object, task: object, batch: Batch, *more: object) -> Tensor:
+            largest.append(len(batch))
+            if len(batch) > 4:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB.")
+            return work(self, model, task, batch, *more)
+
+        return outputs
+
+    monkeypatch.setattr(Attack, "outputs", few(Attack.outputs))
+    found = json.loads(regkit("eval", "run", "--robust", "--json", cwd=place).out)
+    assert (max(largest) > 4, largest[-1] <= 4) == (True, True)
+    (before,), (found,) = before["runs"].values(), found["runs"].values()
+    for name in ("typos", "synonyms", "attack"):
+        for task, scores in before[name]["after"].items():
+            assert found[name]["after"][task]["loss"] == pytest.approx(scores["loss"], abs=1e-4)
 
 
 @pytest.mark.parametrize("other", ["--report", "--ensemble"])

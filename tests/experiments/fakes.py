@@ -8,7 +8,7 @@ from pathlib import Path
 
 from regkit.experiments.plan import Draft, Plan
 from regkit.experiments.rows import parse_set
-from regkit.experiments.study.cell import Outcome
+from regkit.experiments.study.outcome import Outcome
 from regkit.experiments.study.study import PLAN, ROUND, Study
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.lock import Say
@@ -41,6 +41,7 @@ class FakeRunner:
     wrong: dict[str, Exception] = field(default_factory=dict)  # by the row's plugin: what its runs raise
     takes: float = 0.0  # seconds
     keep_weights: bool = False
+    robust: bool = False
     freed: list[Path] = field(default_factory=list)
     interrupts: Interrupts = field(default_factory=Interrupts)
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from regkit.experiments.study.outcome import read_outcome
 from regkit.experiments.study.results import Result
 from regkit.runs import evidence
 from regkit.runs.evidence import Evidence
@@ -26,8 +27,16 @@ def ablation(scores: Mapping[str, Sequence[float]]) -> list[Result]:
     return [result(row, seed, score) for row, values in scores.items() for seed, score in enumerate(values)]
 
 
-def answered(folder: Path, row: str, seed: int, right: float, examples: int = 60) -> Result:
-    """A run that answers a yes-or-no task and a score, and leaves its answers."""
+def answered(
+    folder: Path,
+    row: str,
+    seed: int,
+    right: float,
+    examples: int = 60,
+    changes: Sequence[str] = (),
+    drop: float = float("nan"),
+) -> Result:
+    """A run that answers a yes-or-no task and a score, also on changed examples, and leaves its answers."""
     torch.manual_seed(7)  # of the examples, which are the same for every run
     labels, near = torch.randint(2, [examples]), torch.rand(examples) * 5
     hard = torch.randn(examples)
@@ -37,8 +46,13 @@ def answered(folder: Path, row: str, seed: int, right: float, examples: int = 60
     ids = [str(number) for number in range(examples)]
     own = folder / f"{row}-{seed}"
     own.mkdir()
-    there = {"sst": Evidence(Binary(), output, labels, ids), "sts": Evidence(Regression(0.0, 5.0), guess, near, ids)}
-    evidence.save(own, {"dev": there})
-    scores = {task: dict(each.objective.metrics(each.output, each.labels)) for task, each in there.items()}
-    mains = {"sst": ("accuracy", False), "sts": ("loss", True)}
-    return Result(row, seed, "finished", {"dev": scores}, mains, seconds=10.0 + seed, memory=2.0**30, folder=own)
+    there = {}
+    for split in ("dev", *(f"dev under {change}" for change in changes)):
+        there[split] = {
+            "sst": Evidence(Binary(), output, labels, ids),
+            "sts": Evidence(Regression(0.0, 5.0), guess, near, ids),
+        }
+        output, guess = output + torch.randn(examples), guess + torch.randn(examples)
+    evidence.save(own, there)
+    found = read_outcome(own)
+    return Result(row, seed, "finished", found.scores, TWO, 10.0 + seed, memory=2.0**30, drop=drop, folder=own)

@@ -1,8 +1,10 @@
 """Cells: one run of a study, wherever it was broken off, comes to what it would have come to."""
 
+import json
 import signal
 import weakref
 from dataclasses import dataclass
+from math import isnan
 from mmap import mmap
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,16 @@ import torch
 
 from regkit import hookimpl
 from regkit.base.errors import RunError, StoppedError
+from regkit.experiments.statistics.scorers import CALIBRATION
 from regkit.experiments.study.cell import Runner
 from regkit.experiments.study.cost import Clock, begin_peak, peak
+from regkit.experiments.study.outcome import drop
+from regkit.runs import evidence, robust
 from regkit.runs.experiment import Experiment
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.settings import Settings
+from regkit.tasks.batch import Batch
+from regkit.training.attack import Attack
 
 
 @pytest.fixture
@@ -62,6 +69,74 @@ def test_a_run_that_was_stopped_or_not_scored_comes_to_the_same(settings: Settin
         (tmp_path / "whole" / name).unlink()  # killed at the end of training
     assert Runner().run(settings, tmp_path / "whole", silent).scores == whole.scores
     assert (tmp_path / "whole" / "log.jsonl").read_bytes() == log  # nothing was trained again
+
+
+@pytest.mark.slow
+def test_a_run_is_scored_on_changed_examples_which_are_the_same_for_every_row_and_seed(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(robust, "ATTACKED", 7)
+    settings = settings.model_copy(update={"steps": 1})
+    seen: list[tuple[str, bytes]] = []
+    read, attack = robust.tokenized, Attack.outputs
+
+    def tokenized(texts: Any, *given: Any, **more: Any) -> Any:
+        seen.append(("texts", repr(texts).encode()))
+        return read(texts, *given, **more)
+
+    def outputs(self: Attack, model: Any, task: Any, batch: Batch) -> torch.Tensor:
+        noise = batch.noise(model.embed(batch), "attack 0", "uniform")
+        seen.append(("attack", noise.numpy().tobytes()))
+        return attack(self, model, task, batch)
+
+    monkeypatch.setattr(robust, "tokenized", tokenized)
+    monkeypatch.setattr(Attack, "outputs", outputs)
+    one = Runner(robust=True).run(settings, tmp_path / "one", silent)
+    first, seen[:] = list(seen), []
+    other = settings.model_copy(update={"seed": 3, "plugins": {}, "label_noise": {"mood": 0.5}})
+    two = Runner(robust=True).run(other, tmp_path / "two", silent)
+    assert [name for name, _ in first] == ["texts", "texts", "attack"]
+    assert seen == first
+    assert list(one.scores) == ["dev", "dev under typos", "dev under synonyms", "dev under attack"] == list(two.scores)
+    assert set(one.scores["dev"]["mood"]) - set(one.scores["dev under attack"]["mood"]) == set(CALIBRATION)
+    kept = [evidence.load(tmp_path / name)["dev under attack"]["mood"] for name in ("one", "two")]
+    assert len(kept[0].ids) == 7
+    assert kept[0].ids == kept[1].ids
+    assert (one.mains, one.value) == ({"mood": ("accuracy", False)}, one.scores["dev"]["mood"]["accuracy"])
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_before_it_was_scored_on_changed_examples_ends_the_same(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Runner(robust=True).run(settings, tmp_path / "whole", silent)
+    for place in ("regkit.runs.robust.attacked", "regkit.experiments.study.cell.evidence.save"):
+        folder = tmp_path / place
+        with monkeypatch.context() as broken:
+            broken.setattr(place, lambda *given: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            with pytest.raises((OSError, RunError)):
+                Runner(robust=True).run(settings, folder, silent)
+        assert (folder / "finished.json").is_file()
+        log = (folder / "log.jsonl").read_bytes()
+        again = Runner(robust=True).run(settings, folder, silent)
+        assert (again.scores, again.drop) == (whole.scores, whole.drop)
+        assert (folder / "log.jsonl").read_bytes() == log  # nothing was trained again
+        for name in ("evidence.json", "evidence.safetensors"):
+            assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_drop_is_from_the_best_evaluation_to_the_last_by_the_log(tmp_path: Path) -> None:
+    evaluations: list[dict[str, Any]] = [{"scores": {"dev": {"a": {"accuracy": score}}}} for score in (0.5, 0.8, 0.7)]
+    lines = [{"losses": {}}, *evaluations, {"skipped": []}]
+    (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf8")
+    assert isnan(drop(tmp_path, {"a": ("accuracy", False)}))
+    (tmp_path / "scores.json").write_text(json.dumps(evaluations[1]["scores"]), encoding="utf8")
+    assert drop(tmp_path, {"a": ("accuracy", False)}) == pytest.approx(0.1)
+    assert drop(tmp_path, {"a": ("accuracy", True)}) == pytest.approx(-0.1)
+    assert isnan(drop(tmp_path, {"b": ("accuracy", False)}))
+    for broken in ("", "{", "[1]\n", '{"scores": 3}\n', '{"scores": {"dev": {"a": {"accuracy": null}}}}\n'):
+        (tmp_path / "log.jsonl").write_text(broken, encoding="utf8")
+        assert isnan(drop(tmp_path, {"a": ("accuracy", False)}))
 
 
 def test_a_run_of_other_settings_in_the_same_folder_is_refused(settings: Settings, tmp_path: Path) -> None:

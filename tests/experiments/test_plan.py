@@ -1,5 +1,6 @@
 """Plans: rows of sets, from a file and from a command line, and what is refused before anything is imported."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,9 @@ def test_a_plan_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     plan = read(tmp_path, FILE)
     assert Plan.from_values(plan.as_values()) == plan
     assert read(tmp_path, plan.toml()) == plan
+    robust = read(tmp_path, f"robust = true\n{FILE}")
+    assert robust == replace(plan, robust=True)
+    assert Plan.from_values(robust.as_values()) == robust == read(tmp_path, robust.toml())
 
 
 def test_paths_in_a_row_of_a_file_start_at_its_folder(tmp_path: Path) -> None:
@@ -147,6 +151,10 @@ def test_a_study_takes_more_rows_and_seeds_but_no_other_settings() -> None:
     assert plan("smart").joined(plan("smart", device="cpu", keep=5), "s").settings.keep == 5
     with pytest.raises(RegkitError, match=r"^s has row 'plain' with epochs = 3, not 4; name another --output"):
         plan("smart").joined(plan("smart", epochs=4), "s")
+    robust = replace(plan("smart"), robust=True)
+    assert robust.joined(plan("rrobin"), "s").robust  # as the study has noted
+    with pytest.raises(RegkitError, match=r"^s began without --robust, .* name another --output"):
+        plan("smart").joined(robust, "s")
     other = Plan.of(Draft(rows=[Row("smart", plugins={"smart": {"weight": 2}})]))
     with pytest.raises(RegkitError, match=r"^s has row 'smart' with plugins"):
         plan("smart").joined(other, "s")
@@ -155,6 +163,7 @@ def test_a_study_takes_more_rows_and_seeds_but_no_other_settings() -> None:
 
 
 REFUSED = {
+    'robust = "yes"\n[rows.a]\ndropout = 0': "robust is 'yes'; true or false is needed.",
     "seed = 3\n[rows.a]\ndropout = 0": "a study has several seeds: seeds = 5, or seeds = [0, 1, 2].",
     "epohcs = 3": "has no option 'epohcs'. Did you mean 'epochs'?",
     "rows = 3": "rows are tables, [rows.NAME]",

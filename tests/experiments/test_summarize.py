@@ -14,8 +14,10 @@ from regkit.base.errors import ConfigError
 from regkit.experiments.contest import scores_of
 from regkit.experiments.statistics.paired import interval, sign_flip
 from regkit.experiments.study.results import Result
+from regkit.experiments.tables.formats import as_csv, as_json, as_latex, as_markdown
 from regkit.experiments.tables.summarize import summarize
 from regkit.experiments.tables.table import Column, Difference, Table
+from regkit.page.reading.studies import table_from
 from tests.experiments.studies import ablation, answered, result
 
 PLAIN = [0.80, 0.70, 0.75, 0.72, 0.78]
@@ -32,6 +34,45 @@ def difference(table: Table, row: str, column: Column = SST) -> Difference:
     found = next(each for each in table.rows if each.name == row).entries[column].difference
     assert found
     return found
+
+
+def test_scores_under_changes_calibration_and_the_drop_are_columns_of_their_own(tmp_path: Path) -> None:
+    rows = {"plain": (0.4, 0.1), "smart": (0.5, 0.0)}
+    results = [
+        answered(tmp_path, row, seed, right, changes=["typos", "attack"], drop=drop)
+        for row, (right, drop) in rows.items()
+        for seed in range(3)
+    ]
+    table = table_of(results)
+    deciding = ["dev sst accuracy", "dev sts loss", "dev mean"]
+    changed = [f"{score} under {change}" for change in ("typos", "attack") for score in deciding]
+    others = ["dev sst calibration_error", "dev sst brier_score", "dev mean drop"]
+    assert list(map(str, table.columns)) == [*deciding, *changed, *others]
+    typos, attack = (
+        difference(table, "smart", Column(f"dev under {name}", "sst", "accuracy")) for name in ("typos", "attack")
+    )
+    assert difference(table, "smart") != typos != attack
+    loss = difference(table, "smart", Column("dev under typos", "sts", "loss", lower_is_better=True))
+    assert difference(table, "smart", Column("dev under typos", "mean")).mean == pytest.approx(
+        (typos.mean - loss.mean) / 2
+    )
+    brier, drop = (Column("dev", *name, lower_is_better=True) for name in (("sst", "brier_score"), ("mean", "drop")))
+    assert table.rows[0].entries[brier].values == {
+        run.seed: run.scores["dev"]["sst"]["brier_score"] for run in results[:3]
+    }
+    assert difference(table, "smart", drop).mean == pytest.approx(-0.1)
+    assert "Intervals are of 95 %, over seeds and examples: both might have been others." in table.notes
+    assert "Those of the drop are over seeds alone: it is read off the logs." in table.notes
+
+
+def test_every_form_of_the_table_names_what_was_done_to_the_examples(tmp_path: Path) -> None:
+    table = table_of([answered(tmp_path, row, 0, 0.5, changes=["typos"], drop=0.1) for row in ("plain", "smart")])
+    assert table_from(json.loads(as_json(table))).columns == table.columns
+    assert "\nplain,dev under typos,sst,accuracy,false," in as_csv(table)
+    assert all("dev sst accuracy under typos" in form(table) for form in (as_markdown, as_latex))
+    assert "mean drop, less is better" in as_markdown(table)
+    without = table_of([answered(tmp_path, row, 1, 0.5, drop=0.0) for row in ("plain", "smart")])
+    assert list(map(str, without.columns)) == ["dev sst accuracy", "dev sts loss", "dev mean"]
 
 
 def test_rows_are_paired_by_seed_in_whatever_order_their_runs_ended() -> None:

@@ -19,8 +19,8 @@ from regkit.experiments import contest
 from regkit.experiments.asked import read_plan
 from regkit.experiments.plan import Cell, Draft, made
 from regkit.experiments.study import alive, worker
-from regkit.experiments.study.cell import Outcome
 from regkit.experiments.study.order import Cells, in_order
+from regkit.experiments.study.outcome import Outcome
 from regkit.experiments.study.results import read_results
 from regkit.experiments.study.study import DEAD, STOPPED, Claim, Study
 from regkit.experiments.study.worker import Worker

@@ -117,6 +117,14 @@ Controls = Annotated[
         "early stopping, and as much time.",
     ),
 ]
+Robust = Annotated[
+    bool,
+    typer.Option(
+        "--robust",
+        metavar="",
+        help="Score every run on texts with typing errors, in other words and under attack, and its probabilities.",
+    ),
+]
 Form = Annotated[
     TableName,
     typer.Option("--format", metavar="FORM", help="Print the table for terminal, markdown, latex, csv or json."),
@@ -132,6 +140,7 @@ def ablate(
     rows: Making = None,
     baseline: Baseline = None,
     controls: Controls = False,
+    robust: Robust = False,
     race: RaceTime = None,
     output: Output = None,
     storage: Storage = None,
@@ -143,7 +152,7 @@ def ablate(
 ) -> None:
     """Compare sets of plugins and settings over several seeds; the same command again goes on."""
     draft = plans.read_draft(file) if file else plans.Draft()
-    draft = replace(draft, controls=draft.controls or controls)
+    draft = replace(draft, controls=draft.controls or controls, robust=draft.robust or robust)
     shared = change(draft.settings, file, settings)
     sets = ["+".join(map(catalog.allowed, parts(each))) for each in plugin or []]
     given = (draft, shared, sets, seeds, rows.value if rows else None, baseline)

@@ -26,7 +26,7 @@ DOMAINS_OWN = [
 
 FINETUNING = {  # settings without a meaning for `pretrain`
     *("tasks", "finetune", "warmup", "weight_decay", "max_length"),
-    *("text", "label", "kind", "dev", "test", "pair_mode", "subsample"),
+    *("text", "label", "kind", "dev", "test", "pair_mode", "subsample", "label_noise"),
 }
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from regkit.base.errors import RunError
 from regkit.experiments.statistics.resampling import alike, resample
+from regkit.experiments.statistics.scorers import is_scored
 from regkit.experiments.study.results import Result
 from regkit.experiments.tables.table import Column
 from regkit.runs import evidence
@@ -71,7 +72,7 @@ def _answers(run: Result) -> Answers:
 
 def _draw(answers: Mapping[Cell, Answers], column: Column) -> Drawn:
     given = {cell: found.get(column.split, {}).get(column.task) for cell, found in answers.items()}
-    there = {cell: each for cell, each in given.items() if each and column.metric in each.objective.scores}
+    there = {cell: each for cell, each in given.items() if each and is_scored(each, column.metric)}
     if not there:
         return Drawn({})
     first: Evidence = next(iter(there.values()))

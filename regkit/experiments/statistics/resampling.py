@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from regkit.experiments.statistics.scorers import scorer
+from regkit.experiments.statistics.scorers import CALIBRATION, scorer
 from regkit.runs.evidence import Evidence
 from regkit.tasks.objectives import MaskedWords
+from regkit.training.mistakes import calibration
 
 RESAMPLES = 1000  # the error of an interval's half width is about 2 %
 FEW = 200  # of a score that has to be computed anew from the drawn rows, which takes milliseconds each; about 5 %
@@ -71,4 +72,6 @@ def _score(evidence: Evidence, rows: Tensor, metric: str) -> float:
     output, labels = evidence.output[rows], evidence.labels[rows]
     if metric == "loss" and not isinstance(evidence.objective, MaskedWords):  # which are summed up already
         return float(evidence.objective.loss(output, labels))  # without the other scores, which take far longer
+    if metric in CALIBRATION:
+        return calibration(evidence.objective, output, labels).get(metric, np.nan)
     return evidence.objective.metrics(output, labels).get(metric, np.nan)

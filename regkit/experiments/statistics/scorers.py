@@ -12,11 +12,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from regkit.runs.evidence import Evidence
-from regkit.tasks.objectives import Binary, Classification, MaskedWords, Multilabel, Ordinal, Regression, SoftLabels
+from regkit.tasks.objectives import (
+    Binary,
+    Classification,
+    MaskedWords,
+    Multilabel,
+    Ordinal,
+    Probabilistic,
+    Regression,
+    SoftLabels,
+)
+from regkit.training.mistakes import BINS, bins_of, confidences
 
 Floats = NDArray[np.float64]
 Scorer = Callable[[Floats], Floats]  # from counts, [draws, examples], to scores, [draws]
+CALIBRATION = ("calibration_error", "brier_score")  # of one class an example; of both, less is better
 
+ONE_CLASS = (Binary, Classification, Ordinal)  # kinds with a probability of each class, one of which is the label
 MOST_CLASSES = 64  # of an F1 that is computed from counts of each
 
 
@@ -24,6 +36,11 @@ def scorer(evidence: Evidence, metric: str) -> Scorer | None:
     """Find how a score is computed from counts; None for one that needs the drawn rows themselves."""
     found = SCORERS.get((evidence.objective.kind, metric))
     return found(evidence) if found else None
+
+
+def is_scored(evidence: Evidence, metric: str) -> bool:
+    """Tell whether the answers can be scored so."""
+    return metric in evidence.objective.scores or (evidence.objective.kind, metric) in SCORERS
 
 
 def _mean(values: Tensor) -> Scorer:
@@ -34,6 +51,25 @@ def _mean(values: Tensor) -> Scorer:
 
 def _accuracy(evidence: Evidence) -> Scorer:
     return _mean(evidence.objective.prediction(evidence.output) == evidence.labels)
+
+
+def _brier_score(evidence: Evidence) -> Scorer:
+    _, _, probabilities = _confidences(evidence)
+    wanted = np.eye(probabilities.shape[1])[evidence.labels.numpy()]
+    return _mean(torch.from_numpy(np.square(probabilities - wanted).sum(axis=1)))
+
+
+def _calibration_error(evidence: Evidence) -> Scorer:
+    """Sum over bins how far the confidence is from the share that is right: see `expected_calibration_error`."""
+    confidence, right, _ = _confidences(evidence)
+    gaps = np.zeros((len(right), BINS))
+    gaps[np.arange(len(right)), bins_of(confidence)] = right - confidence
+    return lambda counts: np.abs(counts @ gaps).sum(axis=1) / counts.sum(axis=1)
+
+
+def _confidences(evidence: Evidence) -> tuple[Floats, Floats, Floats]:
+    assert isinstance(evidence.objective, Probabilistic)  # by its kind
+    return confidences(evidence.objective, evidence.output, evidence.labels)
 
 
 def _soft_accuracy(evidence: Evidence) -> Scorer:
@@ -212,6 +248,8 @@ SCORERS: Mapping[tuple[str, str], Callable[[Evidence], Scorer | None]] = {
     (Ordinal.kind, "accuracy"): _accuracy,
     (Ordinal.kind, "mae"): _absolute_error,
     (SoftLabels.kind, "accuracy"): _soft_accuracy,
+    **{(each.kind, "brier_score"): _brier_score for each in ONE_CLASS},
+    **{(each.kind, "calibration_error"): _calibration_error for each in ONE_CLASS},
     (MaskedWords.kind, "accuracy"): _masked_words(_share_found),
     (MaskedWords.kind, "perplexity"): _masked_words(_perplexity),
 }

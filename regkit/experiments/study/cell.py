@@ -5,9 +5,9 @@ What a table needs of its best checkpoint is kept.
 
 import gc
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import nan
 from pathlib import Path
@@ -16,54 +16,32 @@ from typing import Any
 import torch
 
 from regkit.base.errors import RegkitError
-from regkit.base.files import read_object, write
+from regkit.base.files import write
 from regkit.experiments.study.cost import Clock, begin_peak, peak
 from regkit.experiments.study.given import given
-from regkit.experiments.study.results import deciding
+from regkit.experiments.study.outcome import COST, Outcome, read_outcome
 from regkit.runs import disk, evidence, resume, trial
 from regkit.runs.evidence import NAMES, Answers, Evidence
 from regkit.runs.execute import executed
 from regkit.runs.experiment import Experiment
-from regkit.runs.finished import labelled, load_model
+from regkit.runs.finished import labelled, load_model, load_run
 from regkit.runs.folders import CONFIG, FINISHED, is_run
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.lock import Say, claim
 from regkit.runs.recorder import Recorder
 from regkit.runs.resumable import Resumable, newest
+from regkit.runs.robust import Probe
 from regkit.runs.settings import Settings
 from regkit.runs.shared import Shared
 from regkit.runs.trackers import leave_out_missing
+from regkit.tasks.names import UNDER
 from regkit.tasks.task import Split, Task
-from regkit.training.effects import in_words
 from regkit.training.evaluation import Evaluator
 from regkit.training.fit import Fit
 from regkit.training.precision import as_trained
 
 SCORED: tuple[Split, ...] = ("dev", "test")
-COST, EFFECTS = "cost.json", "effects.json"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a finished run came to; its trial has all of it as attributes."""
-
-    scores: Mapping[Split, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)  # by split, task and metric
-    mains: Mapping[str, tuple[str, bool]] = field(default_factory=dict)  # by task: deciding metric, less is better
-    seconds: float = nan  # of training
-    operations: float = nan  # of a step, over those of a plain one
-    memory: float = nan  # bytes, at the peak
-    effects: Sequence[str] = ()  # lines of the effect meter
-
-    def as_attributes(self) -> dict[str, Any]:
-        """Put it into plain values; a number that is not known is left out."""
-        return {
-            name: value for name, value in asdict(self).items() if not (isinstance(value, float) and value != value)
-        }
-
-    @property
-    def value(self) -> float:
-        """What decides: see `deciding`."""
-        return deciding(self.scores, self.mains)
+CHANGED: Split = "dev"  # whose examples are changed
 
 
 @dataclass
@@ -73,6 +51,7 @@ class Runner:
     interrupts: Interrupts = field(default_factory=Interrupts)
     shared: Shared = field(default_factory=Shared)
     keep_weights: bool = False
+    robust: bool = False  # whether to score each run on changed examples, too
     observers: Callable[[], Sequence[Any]] = list  # further observers of a run: context managers
     check: Callable[[dict[str, str]], None] = lambda found: None  # of what a run is given, before it begins
     counted: dict[str, float] = field(default_factory=dict)  # operations of a step, by settings other than the seed
@@ -92,7 +71,7 @@ class Runner:
                 settings = resume.same(folder, Settings.read(folder / CONFIG), settings)
                 if not (folder / FINISHED).is_file():
                     self._go_on(newest(folder, say), settings, say)
-                elif not (folder / NAMES).is_file():
+                elif not self._is_scored(folder):
                     self._score(folder, self._build(settings))
         return replace(read_outcome(folder), operations=self.operations(settings))
 
@@ -100,6 +79,12 @@ class Runner:
         """Free what a finished run holds: the weights too, unless they are to be kept."""
         with suppress(OSError, RegkitError):  # the run is finished all the same
             (disk.superfluous(folder) if self.keep_weights else disk.weights(folder)).free()
+
+    def _is_scored(self, folder: Path) -> bool:
+        """Whether a finished run has all of its answers."""
+        if not (folder / NAMES).is_file():
+            return False
+        return not self.robust or any(UNDER in split for split in evidence.load(folder))
 
     def _build(self, settings: Settings) -> Experiment:
         gc.collect()  # hooks and model hold each other: without this, the run before keeps its memory, on a GPU too
@@ -126,10 +111,11 @@ class Runner:
             self._score(folder, experiment)
 
     def _score(self, folder: Path, experiment: Experiment) -> None:
-        """Save what the run's best checkpoint answers on dev and, where it is labelled, test."""
+        """Save what the run's best checkpoint answers on dev and, where it is labelled, test; and on changed examples."""
         settings = experiment.settings
         tasks = [task for task in experiment.tasks if task.name in (settings.tasks or ())]
-        evidence.save(folder, answers(folder, tasks, settings))
+        found = answers(folder, tasks, settings)
+        evidence.save(folder, {**found, **changed_answers(folder, settings)} if self.robust else found)
 
     def operations(self, settings: Settings) -> float:
         """Count the operations of a step, once for all seeds of a row; NaN where a step cannot be tried."""
@@ -151,7 +137,7 @@ def answers(folder: Path, tasks: Sequence[Task], settings: Settings) -> Answers:
     """Ask the run's best checkpoint for the labelled examples of dev and test."""
     model = load_model(folder, tasks, settings)
     evaluator = Evaluator(Fit.on(model), as_trained("auto", settings.precision).type)
-    found: dict[Split, dict[str, Evidence]] = {}
+    found: dict[str, dict[str, Evidence]] = {}
     for split in SCORED:
         for task in tasks:
             if split in task.splits and task.splits[split].labels is not None:
@@ -161,23 +147,14 @@ def answers(folder: Path, tasks: Sequence[Task], settings: Settings) -> Answers:
     return found
 
 
+def changed_answers(folder: Path, settings: Settings) -> Answers:
+    """Ask the run's best checkpoint about examples of dev with changed texts, and under attack."""
+    finished = load_run(folder, CHANGED, device=settings.device, factory=settings.encoder_factory, keep_texts=True)
+    return {f"{CHANGED}{UNDER}{name}": found for name, found in Probe(finished, CHANGED).under_all().items()}
+
+
 def _evidence(task: Task, split: Split, output: torch.Tensor) -> Evidence:
     scored, output = labelled(task, split, output)
     examples = scored.splits[split]
     assert examples.labels is not None  # it was asked for
     return Evidence(task.objective, output, examples.labels, list(examples.ids))
-
-
-def read_outcome(folder: Path) -> Outcome:
-    """Read what a finished run came to, off its folder. Raises RunError if it has no answers."""
-    found = evidence.load(folder)
-    objectives = {task: each.objective for split in found.values() for task, each in split.items()}
-    scores = {
-        split: {task: dict(each.objective.metrics(each.output, each.labels)) for task, each in tasks.items()}
-        for split, tasks in found.items()
-    }
-    mains = {task: (each.metric, each.scores[each.metric].lower_is_better) for task, each in objectives.items()}
-    cost, effects = read_object(folder / COST), read_object(folder / EFFECTS)
-    seconds = cost.get("seconds", nan)  # of a run that another command went on with, nobody has counted them
-    lines = in_words(effects) if "warnings" in effects else []
-    return Outcome(scores, mains, seconds, nan, cost.get("memory", nan), lines)

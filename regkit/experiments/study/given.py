@@ -14,13 +14,15 @@ APART = "|"  # between what is named and how it is read
 def given(experiment: Experiment) -> dict[str, str]:
     """Compute a digest of each split and of the encoder's weights, by what they are called.
 
-    Splits are as the run reads them. Training sets that the seed draws are left out: they differ from run to run.
+    Splits are as the run reads them. Training sets that the seed draws, or labels of theirs, are left out: they differ from
+    run to run.
     """
     settings, found = experiment.settings, dict[str, str]()
     for task in experiment.tasks:
         way = repr((settings.encoder, settings.max_length, task.pair_mode, task.objective))
         for split, examples in task.splits.items():
-            if isinstance(examples, Examples) and not (split == "train" and task.name in settings.subsample):
+            by_seed = split == "train" and (task.name in settings.subsample or settings.label_noise.get(task.name))
+            if isinstance(examples, Examples) and not by_seed:
                 found[_key(f"the {split} split of task '{task.name}'", way)] = examples.digest().hex()
     if experiment.weights:
         found[_key("the encoder", str(settings.encoder))] = _of_weights(experiment.weights)

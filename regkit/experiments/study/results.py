@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from regkit.experiments.plan import Cell, Plan
 from regkit.experiments.study.study import ERROR, Study, is_complete, is_running
-from regkit.tasks.names import Split
+
+Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # by split, or `dev under typos`; by task and metric
+Mains = Mapping[str, tuple[str, bool]]  # by task: deciding metric, less is better
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,12 @@ class Result:
     row: str
     seed: int
     state: Literal["finished", "failed", "running", "waiting"]
-    scores: Mapping[Split, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)  # by split, task and metric
-    mains: Mapping[str, tuple[str, bool]] = field(default_factory=dict)  # by task: deciding metric, less is better
+    scores: Scores = field(default_factory=dict)
+    mains: Mains = field(default_factory=dict)
     seconds: float = nan  # of training
     operations: float = nan  # of a step, over those of a plain one
     memory: float = nan  # bytes, at the peak
+    drop: float = nan  # from the best evaluation to the last
     effects: Sequence[str] = ()  # lines of the effect meter
     error: str = ""  # the sentence of a run that failed
     folder: Path | None = None  # of the run, if its study knows one
@@ -34,15 +37,20 @@ class Result:
         return deciding(self.scores, self.mains)
 
 
-def deciding(scores: Mapping[Split, Mapping[str, Mapping[str, float]]], mains: Mapping[str, tuple[str, bool]]) -> float:
+def deciding(scores: Scores, mains: Mains) -> float:
     """Average the tasks' deciding scores on dev, higher being better.
 
     It is 0 where there is none, or one is not finite.
     """
-    dev = scores.get("dev", {})
-    known = [(dev[task][metric], less) for task, (metric, less) in mains.items() if metric in dev.get(task, {})]
+    found = average(scores.get("dev", {}), mains)
+    return found if isfinite(found) else 0.0
+
+
+def average(scores: Mapping[str, Mapping[str, float]], mains: Mains) -> float:
+    """Average the tasks' deciding scores of one split, higher being better; NaN where there is none."""
+    known = [(scores[task][metric], less) for task, (metric, less) in mains.items() if metric in scores.get(task, {})]
     found = [-value if less else value for value, less in known]
-    return mean(found) if found and all(map(isfinite, found)) else 0.0
+    return mean(found) if found else nan
 
 
 def read_results(study: Study, plan: Plan) -> list[Result]:
@@ -80,7 +88,7 @@ def _result(cell: Cell, trials: Sequence[Any], study: Study) -> Result:
 
 def _finished(cell: Cell, attributes: Mapping[str, Any]) -> Result:
     mains = {task: (str(metric), bool(less)) for task, (metric, less) in attributes.get("mains", {}).items()}
-    known = {name: attributes[name] for name in ("seconds", "operations", "memory") if name in attributes}
+    known = {name: attributes[name] for name in ("seconds", "operations", "memory", "drop") if name in attributes}
     return Result(
         *cell,
         "finished",

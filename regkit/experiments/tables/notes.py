@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from regkit.base.wording import enumerated
 from regkit.experiments.statistics.drawn import Drawn
 from regkit.experiments.statistics.paired import smallest_p
-from regkit.experiments.tables.table import Column, Difference, Entry, Row, Table
+from regkit.experiments.tables.table import DROP, Column, Difference, Entry, Row, Table
 
 CONVINCING = 0.05  # a p below which a difference is usually reported
 
@@ -77,7 +77,11 @@ def _of_examples(
 ) -> Iterator[str]:
     """Say what the intervals cover, and where answers are missing."""
     several = [row for row, found in compared.items() if any(each.pairs > 1 for each in found.values())]
-    without = [row for row in several if not all(_answered(table, row, answers[column]) for column in compared[row])]
+    without = [
+        row
+        for row in several
+        if not all(_answered(table, row, answers[column]) for column in compared[row] if column.metric != DROP)
+    ]
     if len(without) < len(several):
         yield "Intervals are of 95 %, over seeds and examples: both might have been others."
     if without:
@@ -86,6 +90,8 @@ def _of_examples(
             f"Intervals{names} are over seeds alone: answers of these runs, or of the baseline's, are not here or are to "
             "other examples."
         )
+    if several and any(column.metric == DROP for column in table.columns):
+        yield "Those of the drop are over seeds alone: it is read off the logs."
 
 
 def _answered(table: Table, row: str, answers: Drawn) -> bool:

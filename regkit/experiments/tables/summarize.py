@@ -11,10 +11,11 @@ from regkit.base.errors import ConfigError, nearest
 from regkit.experiments.controls import is_control
 from regkit.experiments.statistics import drawn, paired
 from regkit.experiments.statistics.drawn import Drawn
+from regkit.experiments.statistics.scorers import CALIBRATION
 from regkit.experiments.study.results import Result
 from regkit.experiments.tables.notes import notes_of
-from regkit.experiments.tables.table import MEAN, Column, Cost, Difference, Entry, Rival, Row, Table
-from regkit.tasks.names import Split
+from regkit.experiments.tables.table import DROP, MEAN, Column, Cost, Difference, Entry, Rival, Row, Table
+from regkit.tasks.names import UNDER, Split
 
 SPLITS: Sequence[Split] = ("dev", "test")
 
@@ -65,23 +66,37 @@ def _by_seed(results: Iterable[Result]) -> dict[int, Result]:
 
 
 def columns_of(finished: Finished) -> list[Column]:
-    """List the scores that decide of each task, split by split, and their mean where there are several."""
+    """List the scores that decide of each task, split by split, and their mean where there are several; then others.
+
+    Splits with changed examples come after the others, then calibration, and the drop from the best evaluation to the last
+    where there is one.
+    """
     runs = [result for row in finished.values() for result in row.values()]
     mains = {task: main for result in reversed(runs) for task, main in result.mains.items()}
     order = dict.fromkeys(task for result in runs for task in result.mains)
     found = []
-    for split in SPLITS:
+    splits = [
+        *SPLITS,
+        *(split for split in dict.fromkeys(each for run in runs for each in run.scores) if UNDER in split),
+    ]
+    for split in splits:
         tasks = [
             Column(split, task, *mains[task])
             for task in order
             if any(isfinite(score(result, Column(split, task, *mains[task]))) for result in runs)
         ]
         found += [*tasks, Column(split, MEAN)] if len(tasks) > 1 else tasks
+    calibration = [Column(split, task, metric, True) for split in SPLITS for metric in CALIBRATION for task in order]
+    found += [column for column in calibration if any(isfinite(score(run, column)) for run in runs)]
+    if any(run.drop and isfinite(run.drop) for run in runs):
+        found.append(Column("dev", MEAN if len(order) > 1 else next(iter(order)), DROP, True))
     return found
 
 
 def score(result: Result, column: Column) -> float:
     """Look up a run's score; NaN if it has none."""
+    if column.metric == DROP:
+        return result.drop
     return result.scores.get(column.split, {}).get(column.task, {}).get(column.metric, nan)
 
 
@@ -92,7 +107,7 @@ def _parts(column: Column, columns: Sequence[Column]) -> list[Column]:
     """
     if column.task != MEAN or column.metric:
         return [column]
-    return [each for each in columns if each.split == column.split and each is not column]
+    return [each for each in columns if each.split == column.split and each.metric not in ("", *CALIBRATION, DROP)]
 
 
 def _drawn(finished: Finished, columns: Sequence[Column], baseline: str) -> dict[Column, Drawn]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, is_dataclass
 from math import isfinite
 from typing import Any
 
-from regkit.tasks.names import Split
+from regkit.tasks.names import UNDER
 
 MEAN = "mean"  # the column of the mean over tasks
+DROP = "drop"  # the score of how far the last evaluation is below the best
 DOUBT = 0.05  # the most for a difference that is told
 
 
@@ -18,14 +19,15 @@ DOUBT = 0.05  # the most for a difference that is told
 class Column:
     """Name a score: of a task on a split, or the mean over tasks, which has no metric of its own."""
 
-    split: Split
+    split: str  # or a split and what was done to its examples: `dev under typos`
     task: str
     metric: str = ""
     lower_is_better: bool = False
 
     def __str__(self) -> str:
-        """Write it as a table's head does: `dev sst accuracy`."""
-        return " ".join(filter(None, [self.split, self.task, self.metric]))
+        """Write it as a table's head does: `dev sst accuracy`, `dev sst accuracy under typos`."""
+        split, under, change = self.split.partition(UNDER)
+        return " ".join(filter(None, [split, self.task, self.metric])) + under + change
 
 
 @dataclass(frozen=True)
