@@ -18,6 +18,8 @@ from torch import Tensor
 
 from regkit import Batch, NonNegative, Positive, Predict, Task, Tuned, hookimpl
 
+ACROSS = 100  # radii that the coordinate with the largest gradient would go: so most others reach the edge, too
+
 
 @dataclass
 class Smart:
@@ -25,10 +27,10 @@ class Smart:
     """Strength of the term (lambda_s)."""
     epsilon: Annotated[NonNegative, Tuned(0.003, 0.3, log=True)] = 0.01
     """Radius of the box around each word embedding, per coordinate."""
-    sigma: Positive = 0.01
-    """Standard deviation of the random start."""
-    eta: Positive = 1.0
-    """Length of an ascent step, for the coordinate with the largest gradient of its example."""
+    sigma: Positive | None = None
+    """Standard deviation of the random start. Without it, epsilon."""
+    eta: Positive | None = None
+    """Length of an ascent step, for the coordinate with the largest gradient of its example. Without it, 100 epsilon."""
     steps: Annotated[int, Field(ge=1, le=100)] = 1
     """Ascent steps (K); each costs two thirds of a plain step."""
     unit: Literal["rms", "absolute"] = "rms"
@@ -69,13 +71,15 @@ class Smart:
     def adversary(self, task: Task, batch: Batch, embeddings: Tensor, output: Tensor, predict: Predict) -> Tensor:
         """Find the perturbation, `[tokens, width]`, that changes the output most, by gradient ascent."""
         unit = self._unit(batch, embeddings)
-        nudge = self.sigma * unit * batch.noise(embeddings, "smart")
+        sigma = self.epsilon if self.sigma is None else self.sigma
+        eta = ACROSS * self.epsilon if self.eta is None else self.eta
+        nudge = sigma * unit * batch.noise(embeddings, "smart")
         for _ in range(self.steps):
             nudge.requires_grad_()
             distance = task.objective.divergence(output, predict(embeddings + nudge))
             (gradient,) = torch.autograd.grad(distance, nudge)
             largest = batch.per_example(gradient.abs(), "amax").clamp(min=torch.finfo(gradient.dtype).tiny)
-            ascent = self.eta * unit * gradient / batch.to_tokens(largest)[:, None]
+            ascent = eta * unit * gradient / batch.to_tokens(largest)[:, None]
             nudge = (nudge.detach() + ascent).clamp(-self.epsilon * unit, self.epsilon * unit)
         return nudge
 

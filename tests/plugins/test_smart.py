@@ -107,6 +107,17 @@ def test_no_coordinate_leaves_the_box_of_its_example() -> None:
         torch.testing.assert_close(reach, torch.full_like(reach, smart.epsilon))
 
 
+@pytest.mark.parametrize("epsilon", [0.01, 0.3])
+def test_the_start_and_the_step_grow_with_the_radius_where_no_option_says_otherwise(epsilon: float) -> None:
+    trainer = tiny_trainer({"smart": Smart(epsilon=epsilon)}, dropout=0.0)
+    trainer.model.double()
+    task = tiny_tasks()[0]
+    batch = task.splits["train"].batch([0, 3, 5, 6], KEYS)
+    noise = batch.noise(torch.empty(len(batch.tokens), TINY.hidden_size, dtype=torch.float64), "smart")
+    expected, _ = Oracle(trainer, Smart(epsilon=epsilon, sigma=epsilon, eta=100 * epsilon)).term(task, batch, noise)
+    torch.testing.assert_close(trainer.passes.losses(task, batch)["smart"], expected, rtol=1e-8, atol=1e-14)
+
+
 def test_with_dropout_on_the_term_is_the_adversary_and_not_the_dropout() -> None:
     """With masks of its own in each pass, the term would stay as large as R-Drop's when the radius goes to 0."""
     task = tiny_tasks()[0]
