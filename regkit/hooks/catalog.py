@@ -220,8 +220,8 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
     plugin = load_class(name)
     known = options(plugin)
     _check_names(name, known, given)
-    if option_values.is_automatic(given):
-        _check_weight(name, plugin)
+    if option_values.share(name, given):
+        _check_weight(name, plugin, given[option_values.WEIGHT])
         given = {**given, option_values.WEIGHT: 1.0}
     checked = {key: option_values.checked(name, known[key], value) for key, value in given.items() if key not in OF_ALL}
     made = option_values.construct(name, plugin, checked)
@@ -230,10 +230,10 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
     return made
 
 
-def _check_weight(name: str, plugin: type) -> None:
+def _check_weight(name: str, plugin: type, given: str) -> None:
     """Raise PluginError if a plugin has no weight that scales its terms of the loss, which regkit could choose."""
     if option_values.WEIGHT not in traits.strengths(plugin) or "extra_losses" not in _hooks(_methods(name)):
-        raise PluginError(f"'{name}' has no weight that scales a term of the loss, so weight=auto is not for it.")
+        raise PluginError(f"'{name}' has no weight that scales a term of the loss, so weight={given} is not for it.")
 
 
 def check_options(name: str, plugin: Any) -> None:

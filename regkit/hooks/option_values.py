@@ -1,6 +1,7 @@
 """Option values: check what the options of a plugin are given, and read back what it holds."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any, get_origin
 
@@ -19,6 +20,7 @@ WEIGHT, AUTO = (
     "weight",
     "auto",
 )  # the option that scales a plugin's terms of the loss, and the value that leaves it to regkit
+SHARE = 0.03  # of the gradient, at which `auto` holds a term
 OF_ALL = (STAGES, CODE)  # what is no field of a plugin
 
 
@@ -32,9 +34,21 @@ def acts_in(name: str, given: Mapping[str, Any]) -> list[str] | None:
     return checked(name, option, given[STAGES]) if STAGES in given else None
 
 
-def is_automatic(given: Mapping[str, Any]) -> bool:
-    """Whether the options leave the weight of a plugin's terms to regkit."""
-    return given.get(WEIGHT) == AUTO
+def share(name: str, given: Mapping[str, Any]) -> float | None:
+    """Read at which share of the gradient a plugin's terms are held: that of `weight=auto`, or 0.05 of `weight=5%`.
+
+    None where the weight is a number, or not given. Raises PluginError for a share that no term can have.
+    """
+    value = given.get(WEIGHT)
+    if not isinstance(value, str) or not (value == AUTO or value.endswith("%")):
+        return None
+    with suppress(ValueError):
+        found = SHARE if value == AUTO else float(value.removesuffix("%")) / 100
+        if 0 < found < 1:
+            return found
+    raise PluginError(
+        f"'{name}': weight is '{value}'; a share of the gradient is between 0% and 100%, as in weight=5%."
+    )
 
 
 def checked(name: str, option: Option, value: Any) -> Any:
@@ -95,7 +109,7 @@ def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any
     Of a plugin in a file, its code is noted with them.
     """
     held = {key: getattr(plugin, key) for key in given if key not in OF_ALL}
-    held |= {WEIGHT: AUTO} if is_automatic(given) else {}
+    held |= {WEIGHT: given[WEIGHT]} if share(name, given) else {}
     stages = {STAGES: acts_in(name, given)} if STAGES in given else {}
     return noted(name, held | stages)
 

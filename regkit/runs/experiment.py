@@ -72,11 +72,9 @@ class Experiment:
         plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
         chosen = {name: option_values.acts_in(name, options) for name, options in settings.plugins.items()}
         named = {name: stages for name, stages in chosen.items() if stages is not None}
-        automatic = [name for name, options in settings.plugins.items() if option_values.is_automatic(options)]
-        auto = AutoWeights(automatic, processes=processes)
-        plugins = (
-            {auto_weights.NAME: auto} | plugins if automatic else plugins
-        )  # the outermost: it weighs what all give
+        held = {name: option_values.share(name, options) for name, options in settings.plugins.items()}
+        auto = AutoWeights({name: share for name, share in held.items() if share}, processes=processes)
+        plugins = {auto_weights.NAME: auto} | plugins if auto.shares else plugins  # outermost: it weighs what all give
         found = find_tasks(settings.data, settings.given) if settings.data or settings.finetune else {}
         for name in PER_TASK:  # a task of the data that this run leaves out may be named all the same
             check_names(name, getattr(settings, name), found)
@@ -92,7 +90,7 @@ class Experiment:
         own, stage = (tasks, _stage(settings, tasks)) if settings.finetune else ([], None)
         composition = compose(plugins, Defaults(own, stage), streams, named)
         composition.watch.every = settings.measure_every
-        composition.automatic, auto.owners = automatic, composition.owners
+        composition.automatic, auto.owners = auto.shares, composition.owners
         tasks = composition.tasks(tasks, tokenizer, encoder)
         rate = 0.1 if settings.dropout is None else settings.dropout
         pooling = settings.pooling or (made_for(weights) if weights else usual(encoder))

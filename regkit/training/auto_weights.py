@@ -1,12 +1,12 @@
-"""Auto weights: hold terms of the loss at a share of the gradient, which is what `weight=auto` asks for.
+"""Auto weights: hold terms of the loss at a share of the gradient, as `weight=auto` and `weight=5%` ask for.
 
 What a weight of 1 comes to depends on task, encoder and term. A share of the gradient means the same everywhere: a term at
-10 % has a ninth of the gradient of the task's own loss, by their norms. Some batches of each task are measured, most of the
-first ones, and the weight goes to what would have held the share, later half of the way on a log scale. It changes between
-updates only: all micro-batches of one have the same, and so has a second gradient at other weights.
+5 % has a nineteenth of the gradient of the task's own loss, by their norms. Some batches of each task are measured, most of
+the first ones, and the weight goes to what would have held the share, later half of the way on a log scale. It changes
+between updates only: all micro-batches of one have the same, and so has a second gradient at other weights.
 """
 
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, isfinite, log
 from statistics import fmean
@@ -21,7 +21,6 @@ from regkit.tasks.task import Task
 from regkit.training.effects import gradient_norm
 
 NAME = "weight=auto"  # as a plugin of the run, beside those of the user
-SHARE = 0.1  # of a term in the sum of its gradient's norm and the task's
 EVERY = 100  # batches of a task between two that are measured, after those numbered 0, 1, 2, 4, 8, ... 64
 FOLLOWED = 0.5  # of the way, in logarithms; all of it in the first EVERY batches, in which gradients change most
 MOST = 1e6  # weight: a teacher is a mere copy at first, and its term has hardly a gradient
@@ -33,7 +32,7 @@ Answers = Sequence[Mapping[str, Tensor]]
 class AutoWeights:
     """The weights of the terms of some plugins, by task and term. They are 0 until the first measurement."""
 
-    plugins: Collection[str]
+    shares: Mapping[str, float]  # by plugin: of a term in the sum of its gradient's norm and the task's
     owners: Mapping[str, str] = field(default_factory=dict)  # of the terms of the loss given so far: the plugin's name
     processes: Processes = ALONE
     weights: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -55,9 +54,10 @@ class AutoWeights:
     def extra_losses(self, model: MultitaskModel, task: Task, loss: Tensor) -> Generator[None, Answers, Answers]:
         """Weigh the terms, and measure them in the first micro-batch of some batches."""
         answers = yield
-        own = {name: term for each in answers for name, term in each.items() if self.owners.get(name) in self.plugins}
+        own = {name: term for each in answers for name, term in each.items() if self.owners.get(name) in self.shares}
         if task.name in self.due - self.wanted.keys():
-            self.wanted[task.name] = holding(model, loss, own)
+            shares = {name: self.shares[self.owners[name]] for name in own}
+            self.wanted[task.name] = holding(model, loss, own, shares)
         known = self.weights.get(task.name, {})
         weights = {name: known.get(name, 0.0) for name in own}
         return [{name: weights.get(name, 1.0) * term for name, term in each.items()} for each in answers]
@@ -97,7 +97,9 @@ def is_measured(batch: int) -> bool:
     return batch % EVERY == 0 or (batch < EVERY and batch & (batch - 1) == 0)
 
 
-def holding(model: MultitaskModel, loss: Tensor, terms: Mapping[str, Tensor]) -> dict[str, float]:
+def holding(
+    model: MultitaskModel, loss: Tensor, terms: Mapping[str, Tensor], shares: Mapping[str, float]
+) -> dict[str, float]:
     """Find the weight at which each term would have its share of the gradient; one without a gradient has none."""
     if not terms:
         return {}
@@ -105,7 +107,7 @@ def holding(model: MultitaskModel, loss: Tensor, terms: Mapping[str, Tensor]) ->
     found, whole = {}, float(gradient_norm(loss, parameters))
     for name, term in terms.items():
         own = float(gradient_norm(term, parameters)) if term.requires_grad else 0.0
-        weight = SHARE / (1 - SHARE) * whole / own if own else 0.0
+        weight = shares[name] / (1 - shares[name]) * whole / own if own else 0.0
         if weight and isfinite(weight):
             found[name] = weight
     return found

@@ -18,6 +18,7 @@ from torch import Tensor
 
 import regkit
 from regkit import Batch, MultitaskModel, Predict, Task, hookimpl
+from regkit.hooks.option_values import SHARE
 from regkit.model.modes import mode
 from regkit.model.pooling import vectors_by_pooling
 from regkit.training.auto_weights import holding
@@ -90,7 +91,7 @@ def share(place: Place, model: MultitaskModel, loss: Tensor, embeddings: Tensor,
     """Compute the term of weight 1, its share of the gradient, and the weight that would make that a tenth."""
     nudge = place.found(Smart(epsilon=place.radius))
     term = place.task.objective.divergence(place.predict(embeddings + nudge), output)
-    weight = holding(model, loss, {"smart": term}).get("smart", float("nan"))
+    weight = holding(model, loss, {"smart": term}, {"smart": SHARE}).get("smart", float("nan"))
     return {"term": float(term.detach()), "share": 1 / (1 + 9 * weight), "auto weight": weight}
 
 

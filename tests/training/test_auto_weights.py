@@ -11,10 +11,11 @@ from torch import Tensor
 from regkit.base.errors import PluginError
 from regkit.hooks import catalog
 from regkit.hooks.compose import Composition
+from regkit.hooks.option_values import SHARE, share
 from regkit.hooks.spec import hookimpl
 from regkit.testing import tiny_tasks
 from regkit.testing.tiny import MeterLog, tiny_run
-from regkit.training.auto_weights import MOST, NAME, SHARE, AutoWeights, is_measured
+from regkit.training.auto_weights import MOST, NAME, AutoWeights, is_measured
 from regkit.training.effects import Meter, Record
 from regkit.training.loop import Trainer
 from tests.helpers import regkit
@@ -41,9 +42,11 @@ class Nothing:
         return {"nothing": 0 * loss}
 
 
-def run(plugins: Mapping[str, object], automatic: list[str], **more: int) -> tuple[Trainer, Composition, list[Record]]:
+def run(
+    plugins: Mapping[str, object], automatic: list[str], share: float = SHARE, **more: int
+) -> tuple[Trainer, Composition, list[Record]]:
     """Train with these plugins, whose terms are weighed, and measure every batch."""
-    auto = AutoWeights(automatic)
+    auto = AutoWeights(dict.fromkeys(automatic, share))
     trainer, composition = tiny_run({NAME: auto, **plugins}, tiny_tasks()[:1], **more)
     auto.owners = composition.owners
     meter = Meter(trainer.state, composition, 1)
@@ -63,12 +66,14 @@ def test_every_doubling_of_the_batches_is_measured_and_then_one_in_a_hundred() -
     assert [batch for batch in range(401) if is_measured(batch)] == [0, 1, 2, 4, 8, 16, 32, 64, 100, 200, 300, 400]
 
 
-def test_a_term_has_its_share_of_the_gradient_whatever_its_scale() -> None:
-    trainer, _, records = run({"loud": Loud()}, ["loud"])
-    assert weights(trainer) == pytest.approx({"loud": SHARE / (1 - SHARE) / 1e4})
+@pytest.mark.parametrize("share", [SHARE, 0.1])
+def test_a_term_has_its_share_of_the_gradient_whatever_its_scale(share: float) -> None:
+    trainer, _, records = run({"loud": Loud()}, ["loud"], share)
+    assert weights(trainer) == pytest.approx({"loud": share / (1 - share) / 1e4})
     terms = [record["terms"]["classes"] for record in records]
     assert terms[0]["loud"]["size"] == 0  # nothing was known yet
-    assert [each["loud"]["gradient"] / each["task"]["gradient"] for each in terms[1:]] == pytest.approx([1 / 9] * 5)
+    ratios = [each["loud"]["gradient"] / each["task"]["gradient"] for each in terms[1:]]
+    assert ratios == pytest.approx([share / (1 - share)] * 5)
 
 
 def test_the_share_is_held_while_both_gradients_change() -> None:
@@ -79,7 +84,7 @@ def test_the_share_is_held_while_both_gradients_change() -> None:
 
 
 def test_the_weight_goes_half_of_the_way_in_logarithms() -> None:
-    auto = AutoWeights(["smart"], weights={"sst": {"smart": 1.0}}, due={"sst"}, wanted={"sst": {"smart": 16.0}})
+    auto = AutoWeights({"smart": 0.1}, weights={"sst": {"smart": 1.0}}, due={"sst"}, wanted={"sst": {"smart": 16.0}})
     auto.after_step({"sst": {}})
     assert auto.weights == {"sst": {"smart": pytest.approx(16.0)}}  # among the first batches, all of it
     auto.seen, auto.wanted = {"sst": 100}, {"sst": {"smart": 1.0}}
@@ -91,7 +96,7 @@ def test_the_weight_goes_half_of_the_way_in_logarithms() -> None:
 def test_a_term_without_a_gradient_has_no_weight_and_none_gets_too_much() -> None:
     trainer, *_ = run({"nothing": Nothing()}, ["nothing"], steps=1)
     assert weights(trainer) == {}
-    auto = AutoWeights(["faint"], due={"sst"}, wanted={"sst": {"faint": 1e12}})
+    auto = AutoWeights({"faint": 0.1}, due={"sst"}, wanted={"sst": {"faint": 1e12}})
     auto.after_step({"sst": {}})
     assert auto.weights == {"sst": {"faint": MOST}}
 
@@ -111,13 +116,27 @@ def test_all_micro_batches_of_an_update_have_one_weight() -> None:
 
 @pytest.mark.parametrize("stop", [1, 5])
 def test_a_run_resumes_exactly(stop: int, place: Path, tmp_path: Path) -> None:
-    exact(place, tmp_path, {"smart": {"weight": "auto"}, "bregman": {"weight": "auto"}}, [stop])
+    exact(place, tmp_path, {"smart": {"weight": "auto"}, "bregman": {"weight": "5%"}}, [stop])
 
 
 @pytest.mark.parametrize("name", ["ema", "sam", "famo"])
 def test_a_plugin_without_a_term_to_weigh_is_refused(name: str) -> None:
     with pytest.raises(PluginError, match=f"'{name}' has no weight that scales a term|'{name}' has no option 'weight'"):
         catalog.make(name, {"weight": "auto"})
+
+
+@pytest.mark.parametrize("text", ["0%", "100%", "-3%", "nan%", "%", "5 of%"])
+def test_a_share_that_no_term_can_have_is_refused(text: str) -> None:
+    with pytest.raises(
+        PluginError, match=f"'smart': weight is '{text}'; a share of the gradient is between 0% and 100%"
+    ):
+        catalog.make("smart", {"weight": text})
+
+
+def test_a_share_is_read_from_auto_and_from_percent() -> None:
+    given: list[object] = ["auto", "5%", "2.5 %", 3.0, "3"]
+    assert [share("smart", {"weight": each}) for each in given] == [SHARE, 0.05, 0.025, None, None]
+    assert share("smart", {}) is None
 
 
 def test_the_run_says_that_it_weighs_the_term(place: Path) -> None:
@@ -127,5 +146,6 @@ def test_the_run_says_that_it_weighs_the_term(place: Path) -> None:
     assert "plugin smart (weight=auto)" in ran.out
     assert "effect of weight=auto: weight of smart on " in ran.out
     assert 'weight = "auto"' in (place / "auto" / "config.toml").read_text()
-    planned = regkit("train", *given[:-1], "new", "-p", "smart:weight=auto", "--dry-run", cwd=place)
+    planned = regkit("train", *given[:-1], "new", "-p", "smart:weight=5%", "--dry-run", cwd=place)
     assert "loss = task + auto x smart" in planned.out
+    assert "plugin smart (weight=5%)" in planned.out
