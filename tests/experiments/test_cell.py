@@ -125,6 +125,20 @@ def test_a_run_that_was_killed_before_it_was_scored_on_changed_examples_ends_the
             assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.slow
+def test_a_run_that_was_scored_as_it_is_alone_is_scored_on_changed_examples_while_it_has_weights(
+    settings: Settings, tmp_path: Path
+) -> None:
+    plain, robust = Runner(), Runner(robust=True)
+    assert list(plain.run(settings, tmp_path / "run", silent).scores) == ["dev"]
+    assert len(robust.run(settings, tmp_path / "run", silent).scores) == 4
+    plain.run(settings, tmp_path / "freed", silent)
+    plain.free(tmp_path / "freed")
+    with pytest.raises(RunError, match="freed has no"):
+        robust.run(settings, tmp_path / "freed", silent)
+    assert list(plain.run(settings, tmp_path / "freed", silent).scores) == ["dev"]
+
+
 def test_the_drop_is_from_the_best_evaluation_to_the_last_by_the_log(tmp_path: Path) -> None:
     evaluations: list[dict[str, Any]] = [{"scores": {"dev": {"a": {"accuracy": score}}}} for score in (0.5, 0.8, 0.7)]
     lines = [{"losses": {}}, *evaluations, {"skipped": []}]
