@@ -11,7 +11,7 @@ from regkit.runs.settings import Settings
 SLOWER, FASTER = 0.5, 2  # learning rates, in that of all rows
 STRONGER = 10  # weight decay, likewise
 USUAL_DECAY = 0.01  # where all rows have none
-SCORINGS = 4  # in an epoch, so that a run can be stopped at its best earlier than at the end of one
+SCORINGS = 4  # where all rows have one, so that a run can be stopped at its best earlier
 
 
 def is_control(changes: Mapping[str, Any]) -> bool:
@@ -44,14 +44,12 @@ def usual(settings: Settings) -> list[Row]:
     return [no_dropout(), *map(parse_set, sets)]
 
 
-def stopped_early(settings: Settings, epoch: int) -> list[Row]:
-    """Make the control that is scored several times an epoch, of so many updates, and stops at its best.
+def stopped_early(between: int) -> list[Row]:
+    """Make the control that is scored more often than all rows, with so many updates between, and stops at its best.
 
-    The score of every run is that of its best evaluation. There is none where all rows are scored so often.
+    The score of every run is that of its best evaluation. There is none where all rows are scored after each update.
     """
-    every = max(epoch // SCORINGS, 1)
-    enough = settings.eval_steps is not None and settings.eval_steps <= every
-    return [] if enough or every == epoch else [parse_set(f"eval_steps={every}")]
+    return [parse_set(f"eval_steps={max(between // SCORINGS, 1)}")] if between > 1 else []
 
 
 def as_long(settings: Settings, cost: float) -> list[Row]:

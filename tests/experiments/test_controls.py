@@ -74,9 +74,9 @@ def test_a_control_trains_as_long_as_the_dearest_method(settings: Settings, cost
 
 
 def test_a_control_is_scored_more_often_and_so_can_stop_earlier() -> None:
-    assert [row.name for row in controls.stopped_early(Settings(), 100)] == ["eval_steps=25"]
-    assert controls.stopped_early(Settings(eval_steps=20), 100) == []
-    assert controls.stopped_early(Settings(), 1) == []
+    assert [row.name for row in controls.stopped_early(100)] == ["eval_steps=25"]
+    assert [row.name for row in controls.stopped_early(2)] == ["eval_steps=1"]
+    assert controls.stopped_early(1) == []
 
 
 def test_a_method_is_compared_with_the_control_that_it_is_least_better_than() -> None:
