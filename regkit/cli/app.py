@@ -15,9 +15,9 @@ from regkit.cli.commands import lists, models, plugins, studies, training
 from regkit.cli.endings import end_by, stop
 
 INTERRUPTED = 130
-# Torch on a CPU keeps buffers for so many sizes of matrix products in bf16. It would be 1,024 of them, several MB each, and
-# packed batches rarely have the same number of tokens twice.
-SIZES = "16"
+# On a CPU, torch and oneDNN each keep what they have prepared for so many sizes of matrix products in bf16. It would be 1,024,
+# up to several MB each, and packed batches rarely have the same number of tokens twice.
+SIZES = {"LRU_CACHE_CAPACITY": "16", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"}
 COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "train": training.train,
     "pretrain": training.pretrain,
@@ -81,7 +81,8 @@ def options(
 
 def main() -> None:
     """Run the command line. An error of the user is one sentence on standard error, and exit status 2."""
-    os.environ.setdefault("LRU_CACHE_CAPACITY", SIZES)  # torch reads it when it is imported
+    for name, count in SIZES.items():
+        os.environ.setdefault(name, count)  # it is read when torch is imported
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
     try:

@@ -55,5 +55,5 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=1)
     chosen = parser.parse_args()
     for radius in (0.01, 0.03, 0.1, 0.3, 1.0):
-        smart = Smart(epsilon=radius, sigma=radius, eta=100 * radius, steps=chosen.steps)
+        smart = Smart(epsilon=radius, steps=chosen.steps)
         print(f"epsilon {radius} RMS: ratio {ratio(chosen.encoder, chosen.data, smart=smart):.1f}", flush=True)

@@ -166,6 +166,7 @@ if __name__ == "__main__":
     parser.add_argument("--examples", type=int, default=1000)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         regkit.train(
@@ -179,6 +180,7 @@ if __name__ == "__main__":
             eval_steps=chosen.updates,
             learning_rate=chosen.learning_rate,
             batch_size=chosen.batch_size,
+            seed=chosen.seed,
             subsample={chosen.task: chosen.examples},
             precision="fp32",
             micro_batch_tokens=16384,

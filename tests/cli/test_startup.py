@@ -211,11 +211,12 @@ def test_training_imports_neither_torchs_compiler_nor_what_other_commands_need(
 
 
 @pytest.mark.parametrize("given", ["", "1024"])
-def test_torch_keeps_few_sizes_of_products_unless_the_user_says_more(given: str) -> None:
-    told = "import os, sys\nprint(os.environ['LRU_CACHE_CAPACITY'], 'torch' in sys.modules)"
+@pytest.mark.parametrize("name", ["LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"])
+def test_few_sizes_of_products_are_kept_unless_the_user_says_more(name: str, given: str) -> None:
+    told = f"import os, sys\nprint(os.environ['{name}'], 'torch' in sys.modules)"
     program = f"import sys\nfrom regkit.cli.app import main\nsys.argv = ['regkit', '-h']\nmain()\n{told}"
-    environment = {name: value for name, value in os.environ.items() if name != "LRU_CACHE_CAPACITY"}
-    environment |= {"LRU_CACHE_CAPACITY": given} if given else {}
+    environment = {each: value for each, value in os.environ.items() if each != name}
+    environment |= {name: given} if given else {}
     said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert said.stdout.splitlines()[-1] == f"{given or 16} False"
 
