@@ -56,7 +56,7 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         found = operation(*arguments, **(options or {}))
         for storage in (tensor.untyped_storage() for tensor in _tensors(found)):
             if id(storage) not in self.counted | given:  # or else it is a view, or was changed in place
-                takes = storage.nbytes() * (self.fragmented if storage.nbytes() < HEAP else 1)
+                takes = with_holes(storage.nbytes(), self.fragmented)
                 self.counted.add(id(storage))
                 self.now += takes
                 self.history.append(self.now)
@@ -66,6 +66,11 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _gone(self, storage: int, takes: int) -> None:
         self.counted.discard(storage)
         self.now -= takes
+
+
+def with_holes(size: int, fragmented: int = FRAGMENTED) -> int:
+    """Count the bytes that a tensor of this size takes, with the holes that the heap has around a small one."""
+    return size * fragmented if size < HEAP else size
 
 
 def _tensors(values: Any) -> list[Tensor]:
@@ -229,8 +234,11 @@ def memory_in_use(device: torch.device) -> int:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 
 
-def state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Predict the bytes of the optimizer's state, from one of its kind for a small parameter per group."""
+def state_bytes(optimizer: torch.optim.Optimizer, fragmented: int = FRAGMENTED) -> int:
+    """Predict the bytes of the optimizer's state, from one of its kind for a small parameter per group.
+
+    Each byte of a small tensor counts as `fragmented` many: it is made where a step has left holes, and parts them.
+    """
     found = 0
     try:
         for group in optimizer.param_groups:
@@ -238,13 +246,14 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
             like.grad = torch.zeros(4, 4)
             twin = type(optimizer)([{**group, "params": [like]}])  # type: ignore[call-arg]
             twin.step()
-            kept = _tensors(twin.state[like])
-            each_weight = sum(value.numel() // like.numel() * value.element_size() for value in kept)
-            found += each_weight * sum(each.numel() for each in group["params"])
+            of_a_weight = [value.numel() // like.numel() * value.element_size() for value in _tensors(twin.state[like])]
+            found += sum(
+                with_holes(size * each.numel(), fragmented) for size in of_a_weight for each in group["params"]
+            )
         return found
     except Exception:  # one that cannot be built or stepped like this; most keep two numbers a weight
         weights: list[Tensor] = [each for group in optimizer.param_groups for each in group["params"]]
-        return sum(2 * each.numel() * each.element_size() for each in weights)
+        return sum(2 * with_holes(each.nbytes, fragmented) for each in weights)
 
 
 def in_words(amount: int, *, up: bool = False) -> str:

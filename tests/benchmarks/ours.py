@@ -44,7 +44,10 @@ def experiment_of(options: Options, plugins: Plugins, **more: Any) -> Experiment
         plugins=plugins,
         **values,
     )
-    return Experiment.build(settings, shared=_shared())
+    shared = _shared()
+    experiment = Experiment.build(settings, shared=shared)
+    shared.encoders.clear()  # a run by itself keeps no second copy of the weights
+    return experiment
 
 
 @cache

@@ -19,7 +19,15 @@ from regkit.tasks.task import Task
 from regkit.testing import exactly, same_weights, tiny_run, tiny_trainer
 from regkit.training import estimate
 from regkit.training.effects import Meter
-from regkit.training.estimate import Live, TrialUpdate, leaving_no_trace, state_bytes, try_update
+from regkit.training.estimate import (
+    FRAGMENTED,
+    HEAP,
+    Live,
+    TrialUpdate,
+    leaving_no_trace,
+    state_bytes,
+    try_update,
+)
 from regkit.training.loop import Trainer
 from regkit.training.stages import make_optimizer, prepare
 from tests.helpers import compute, regkit, slow_but, stages_of
@@ -141,7 +149,7 @@ def test_the_moment_of_the_most_memory_may_be_another_where_there_are_more_examp
 def test_an_optimizers_state_is_told_before_it_is_made(make: Callable[[Any], torch.optim.Optimizer]) -> None:
     weights = [torch.nn.Parameter(torch.ones(30, 10)), torch.nn.Parameter(torch.ones(10))]
     optimizer = make(weights)
-    told = state_bytes(optimizer)
+    told = state_bytes(optimizer, fragmented=1)
     assert not optimizer.state
     for weight in weights:
         weight.grad = torch.ones_like(weight)
@@ -155,7 +163,12 @@ def test_an_optimizer_that_cannot_be_copied_is_taken_for_one_that_keeps_two_numb
         def __init__(self, weights: Any, more: int) -> None:
             super().__init__(weights, lr=0.1)
 
-    assert state_bytes(Odd([torch.nn.Parameter(torch.ones(30))], 1)) == 240
+    assert state_bytes(Odd([torch.nn.Parameter(torch.ones(30))], 1), fragmented=1) == 240
+
+
+def test_small_parts_of_an_optimizers_state_leave_holes_as_tensors_of_a_step_do() -> None:
+    small, large = (torch.nn.Parameter(torch.empty(size)) for size in (1000, HEAP // 4))
+    assert state_bytes(torch.optim.AdamW([small, large], fused=True)) == 2 * (FRAGMENTED * small.nbytes + large.nbytes)
 
 
 # The size that is found
