@@ -14,14 +14,13 @@ from regkit.base.errors import DataError, short
 from regkit.data.declare import TaskSpec
 from regkit.data.encode import batches, encode
 from regkit.data.formats.records import Nested
+from regkit.data.remarks import NO_LABELS
 from regkit.data.stored.flat import Flat, Growing
 from regkit.data.stored.held import BLOCK, Held, Numbered, Texts, TextWriter
 from regkit.data.tables import Table
 from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.objectives import Label, Objective, differ
 from regkit.tasks.task import Examples, Split
-
-NO_LABELS = ("", "-", "?", "-1", "NA", "N/A", "nan", "null", "None")  # what often stands where a label is missing
 
 
 @dataclass(frozen=True)

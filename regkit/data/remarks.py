@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 
 from regkit.tasks.names import Split
-from regkit.tasks.objectives import Objective
+from regkit.tasks.objectives import Classification, Objective
 
 SHOWN = 12  # classes whose counts are listed
+NO_LABELS = ("", "-", "?", "-1", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # stand where a label is missing
 MAJORITY = 0.9  # share of one class, above which always naming it would score well
 
 
@@ -23,8 +24,14 @@ def describe_labels(objective: Objective, split: Split, labels: Tensor | None) -
     if split == "train" and absent:
         more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
         said.append(f"no train row is labelled {', '.join(absent[:SHOWN])}{more}")
+    if split == "train" and isinstance(objective, Classification):
+        said += [_doubtful(name) for name in map(objective.text, every) if name in NO_LABELS]
     count = max(counts)
     if count > MAJORITY * len(labels):
         share, most = 100 * count / len(labels), objective.text(counts.index(count))
         said.append(f"{share:.3g} % of the {split} rows are labelled {most}: always saying so would be as accurate")
     return said
+
+
+def _doubtful(name: str) -> str:
+    return f"class '{name}' may stand for a missing label; skip = [\"{name}\"] in a tasks.toml leaves its rows out"

@@ -298,7 +298,7 @@ def test_a_test_split_may_come_with_or_without_labels(tmp_path: Path, tokenizer:
 def test_rows_of_each_class_are_counted_and_what_is_odd_about_them_is_said(
     tmp_path: Path, tokenizer: Tokenizer
 ) -> None:
-    def notes(*labels: int, **spec: Any) -> list[str]:
+    def notes(*labels: object, **spec: Any) -> list[str]:
         rows = [{"text": f"a{number}", "label": label} for number, label in enumerate(labels)]
         declared = TaskSpec(**ONE | spec, train=write_csv(tmp_path / "t.csv", rows))
         return list(load_task("t", declared, tokenizer, LONGEST).notes)
@@ -312,6 +312,9 @@ def test_rows_of_each_class_are_counted_and_what_is_odd_about_them_is_said(
     assert counts.endswith("11: 1, and 18 classes more")
     assert absent == "no train row is labelled 20, 21, 22, 23, 24, 25, 26, 27, 28, 29"
     assert notes(0, 5, kind="regression", range=(0, 5), classes=None) == []
+    (_, said) = notes("good", "NaN", "bad", classes=["bad", "good", "NaN"])
+    assert said == "class 'NaN' may stand for a missing label; skip = [\"NaN\"] in a tasks.toml leaves its rows out"
+    assert len(notes("none", "some", classes=["none", "some"])) == 1
 
 
 @pytest.mark.parametrize("bad", ["", " "])
