@@ -15,8 +15,8 @@ from regkit.cli.commands import lists, models, plugins, studies, training
 from regkit.cli.endings import end_by, stop
 
 INTERRUPTED = 130
-# On a CPU, torch and oneDNN each keep what they have prepared for so many sizes of matrix products in bf16. It would be 1,024 of
-# them, up to several MB each, and packed batches rarely have the same number of tokens twice.
+# On a CPU, torch and oneDNN each keep what they have prepared for so many sizes of matrix products in bf16: 1,024 unless they
+# are told otherwise, up to several MB each, and packed batches rarely have the same number of tokens twice.
 SIZES = {"LRU_CACHE_CAPACITY": "16", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"}
 COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "train": training.train,
