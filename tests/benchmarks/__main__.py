@@ -31,8 +31,10 @@ from tests.benchmarks.table import shown
 PARTS = ("step", "smart", "surgery", "pairs", "memory", "run", "predict", "hooks", "watch", "encoders", "gpu")
 STUDIES = [
     "adversary",
+    "ascent",
     "corpus",
     "effect",
+    "gains",
     "growth",
     "ladder",
     "race",

@@ -278,3 +278,36 @@ def test_growth_measures_rows_and_tasks_twice_and_draws_them(options: Options, t
     ]
     assert all(each["disk"] > 0 < each["own"] <= each["peak"] for each in found)
     assert (tmp_path / "found.svg").read_text(encoding="utf8").count("<svg") == 1
+
+
+def test_gains_are_a_table_and_a_picture_of_what_rows_gain_over_the_hardest_control(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    found = {"mean": 0.01, "low": 0.002, "high": 0.018, "p": 0.031, "adjusted": 0.062, "told": True}
+    rival = {**found, "mean": 0.004, "low": -0.004, "told": False, "p": 0.25, "adjusted": 0.5, "control": "dropout=0"}
+    entry = {
+        "split": "dev",
+        "task": "sst",
+        "metric": "accuracy",
+        "mean": 0.5,
+        "deviation": 0.01,
+        "difference": None,
+        "rival": None,
+    }
+    rows = [
+        {"name": "plain", "settings": {}, "entries": [entry], "cost": {"seconds_ratio": 1.0}},
+        {
+            "name": "smart",
+            "settings": {"plugins": {"smart": {}}},
+            "entries": [{**entry, "mean": 0.51, "difference": found, "rival": rival}],
+            "cost": {"seconds_ratio": 2.5},
+        },
+    ]
+    (tmp_path / "table.json").write_text(
+        json.dumps({"name": "few", "baseline": "plain", "rows": rows}), encoding="utf8"
+    )
+    words = [sys.executable, "-m", "tests.benchmarks.gains", str(tmp_path), "--picture", str(tmp_path / "gains.svg")]
+    said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    assert "| plain | 0.500 ± 0.010 |  |  |  |  | 1.00 |" in said
+    over = "**+0.010 [+0.002, +0.018]** | +0.004 [-0.004, +0.018] dropout=0 | 0.250 | 0.500 | 2.50 |"
+    assert f"| smart | 0.510 ± 0.010 | {over}" in said
+    assert (tmp_path / "gains.svg").read_text(encoding="utf8").count("<svg") == 1

@@ -1,0 +1,88 @@
+"""Gains: print what the rows of studies gain, and what that costs, as the tables of docs/gains.md; and draw it.
+
+    regkit ablate examples/gains/few-labels.toml --data FOLDER --encoder ENCODER --output STUDY
+    python -m tests.benchmarks.gains STUDY [STUDY ...] [--score 'dev sst accuracy'] [--picture FILE]
+
+A study's own page (`regkit report STUDY`) has all scores; this has one for each study: the mean over tasks on dev, or the
+deciding score of the only task, unless `--score` names another.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HEAD = ["row", "score", "over the baseline", "over the hardest control", "p", "Holm", "time"]
+
+
+def chosen(row: Mapping[str, Any], score: str | None) -> Mapping[str, Any] | None:
+    """Choose a row's entry of the score that is asked for."""
+    named = {" ".join((each["split"], each["task"], each["metric"])).strip(): each for each in row["entries"]}
+    if score is not None:
+        return named.get(score)
+    return next((each for name, each in named.items() if name.startswith("dev mean")), next(iter(named.values()), None))
+
+
+def line(row: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """Write a row of the table. p and Holm's p are those against all controls where there are several plain rows."""
+    difference, rival = entry["difference"], entry["rival"]
+    tested = (rival or difference) if difference else None
+    cells = [
+        row["name"],
+        f"{entry['mean']:.3f} ± {entry['deviation']:.3f}",
+        span(difference),
+        f"{span(rival)} {rival['control']}" if rival else "",
+        f"{tested['p']:.3f}" if tested else "",
+        f"{tested['adjusted']:.3f}" if tested else "",
+        f"{row['cost']['seconds_ratio'] or 1.0:.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def span(difference: Mapping[str, Any] | None) -> str:
+    """Write a difference with its interval, bold where it can be told from nothing."""
+    if not difference:
+        return ""
+    said = f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
+    return f"**{said}**" if difference["told"] else said
+
+
+def draw(studies: Mapping[str, Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]], path: Path) -> None:
+    """Draw each study's differences from its baseline, with intervals, against the time that they cost."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4 * len(studies), 4.8), layout="constrained")
+    axes = figure.subplots(1, len(studies), squeeze=False)[0]
+    for panel, (name, rows) in zip(axes, studies.items(), strict=True):
+        panel.axhline(0, color="grey", linewidth=0.8)
+        for row, entry in rows:
+            if difference := entry["difference"]:
+                ratio, mean = row["cost"]["seconds_ratio"], difference["mean"]
+                below, above = mean - difference["low"], difference["high"] - mean
+                colour = "tab:grey" if not row["settings"].get("plugins") else "tab:blue"
+                face = colour if difference["told"] else "white"
+                panel.errorbar([ratio], [mean], [[below], [above]], fmt="o", color=colour, markerfacecolor=face)
+                panel.annotate(row["name"], (ratio, mean), xytext=(5, 3), textcoords="offset points", fontsize=8)
+        panel.set(title=name, xlabel="time, as a multiple of the baseline", ylabel="difference, with 95 % intervals")
+        panel.set(xscale="log")
+        panel.set_xticks([0.5, 1, 2, 4], labels=["0.5", "1", "2", "4"])
+        panel.set_xticks([], minor=True)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("studies", type=Path, nargs="+", metavar="STUDY")
+    parser.add_argument("--score", help="such as 'dev sst accuracy'")
+    parser.add_argument("--picture", type=Path, help="an SVG or PNG file; it needs matplotlib")
+    given = parser.parse_args()
+    drawn = {}
+    for study in given.studies:
+        found = json.loads((study / "table.json").read_text(encoding="utf8"))
+        rows = [(row, entry) for row in found["rows"] if (entry := chosen(row, given.score))]
+        print(f"\n{found['name']}\n\n| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")
+        print("\n".join(line(*each) for each in rows))
+        drawn[found["name"]] = rows
+    if given.picture:
+        draw(drawn, given.picture)
