@@ -58,7 +58,7 @@ def _is_alone(module: nn.Module) -> bool:
 
 @dataclass
 class Mixout:
-    p: Annotated[float, Field(ge=0, lt=1), Tuned(0, 0.9)] = 0.7
+    p: Annotated[float, Field(ge=0, lt=1), Tuned(0, 0.9)] = 0.3
     """Share of the weights that are replaced by the pretrained ones."""
     rows: Annotated[bool, Tuned()] = False
     """Draw one row of the mask for all outputs: whole input neurons are replaced, not single weights."""

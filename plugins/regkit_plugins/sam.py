@@ -18,7 +18,7 @@ from regkit import MultitaskModel, NonNegative, Tuned, hookimpl
 
 @dataclass
 class SAM:
-    rho: Annotated[NonNegative, Tuned(0.01, 0.2, log=True)] = 0.05
+    rho: Annotated[NonNegative, Tuned(0.01, 0.2, log=True)] = 0.02
     """L2 distance, over all trained weights, of the point where the second gradient is taken."""
 
     weights: dict[Tensor, Tensor] = field(init=False, repr=False, default_factory=dict)  # as they were, by parameter
