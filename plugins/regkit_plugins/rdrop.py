@@ -22,6 +22,7 @@ class RDrop:
     """Of the divergence over a batch; the sum is the mean times the task's batch size. A score has its mean."""
 
     neutral: ClassVar[Mapping[str, float]] = {"weight": 0.0}
+    scaled: ClassVar[tuple[str, ...]] = ("rdrop",)  # the second loss counts as much whatever the weight
 
     @hookimpl
     def extra_losses(

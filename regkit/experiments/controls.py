@@ -11,12 +11,19 @@ from regkit.runs.settings import Settings
 SLOWER, FASTER = 0.5, 2  # learning rates, in that of all rows
 STRONGER = 10  # weight decay, likewise
 USUAL_DECAY = 0.01  # where all rows have none
+# What is learned from: a row that changes it asks another question, and neither competes nor is competed with.
+DATA = {"data", "tasks", "text", "label", "kind", "dev", "test", "subsample", "label_noise"}
 SCORINGS = 4  # where all rows have one, so that a run can be stopped at its best earlier
 
 
 def is_control(changes: Mapping[str, Any]) -> bool:
-    """Whether a row that makes these changes is plain: it has no plugin of its own, and takes none away."""
-    return not changes.get("plugins")
+    """Whether a row that makes these changes is plain: it has no plugin of its own, takes none away, and has the same data."""
+    return not changes.get("plugins") and not changes.keys() & DATA
+
+
+def is_method(changes: Mapping[str, Any]) -> bool:
+    """Whether a row that makes these changes competes with the plain ones: it has plugins of its own, and the same data."""
+    return bool(changes.get("plugins")) and not changes.keys() & DATA
 
 
 def controls_of(plan: Plan) -> list[str]:
@@ -25,8 +32,8 @@ def controls_of(plan: Plan) -> list[str]:
 
 
 def methods_of(plan: Plan) -> list[str]:
-    """Name the other rows of a plan."""
-    return [name for name, row in plan.rows.items() if not is_control(row.changes)]
+    """Name the rows of a plan that compete with the plain ones."""
+    return [name for name, row in plan.rows.items() if is_method(row.changes)]
 
 
 def no_dropout() -> Row:

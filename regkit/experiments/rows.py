@@ -12,7 +12,7 @@ from typing import Any, Literal
 from regkit.base.errors import ConfigError, PluginError, RegkitError, nearest
 from regkit.hooks import catalog, option_values
 from regkit.runs.elsewhere import setting_called
-from regkit.runs.settings import Settings
+from regkit.runs.settings import PER_TASK, Settings
 
 NONE = "none"  # a setting that is left out, in a set and in a file: neither has another word for it
 PLAIN, ALL = "plain", "all"  # names of rows: the shared settings alone, and every set together
@@ -35,7 +35,10 @@ class Row:
 
         Raises ConfigError, which names the `owner`.
         """
-        settings = {key: None if value == NONE else value for key, value in values.items() if key != "plugins"}
+        empty = dict.fromkeys(PER_TASK, dict[str, Any]())
+        settings = {
+            key: empty.get(key) if value == NONE else value for key, value in values.items() if key != "plugins"
+        }
         for key in settings:
             _check_setting(key, owner)
         if isinstance(tasks := settings.get("tasks"), str):

@@ -18,6 +18,7 @@ from regkit.hooks.following import LOG
 from regkit.hooks.option_values import OF_ALL
 
 GROUP = "regkit.plugins"
+LARGE = 1e6  # a weight that an option with an upper bound refuses
 IN_A_PATH = re.compile(r"[/\\]|\.py", re.IGNORECASE)  # what a path has, and no plugin's name
 DOTTED = re.compile(r"\s*(\w+)\.(\w+)(?:\.(\w+))?\s*=\s*(.*)", re.DOTALL)  # an option as TOML writes it
 
@@ -231,9 +232,13 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
 
 
 def _check_weight(name: str, plugin: type, given: str) -> None:
-    """Raise PluginError if a plugin has no weight that scales its terms of the loss, which regkit could choose."""
+    """Raise PluginError if a plugin has no weight that scales its terms of the loss freely, which regkit could choose."""
     if option_values.WEIGHT not in traits.strengths(plugin) or "extra_losses" not in _hooks(_methods(name)):
         raise PluginError(f"'{name}' has no weight that scales a term of the loss, so weight={given} is not for it.")
+    with suppress(PluginError):
+        option_values.checked(name, options(plugin)[option_values.WEIGHT], LARGE)
+        return
+    raise PluginError(f"'{name}' has a weight within bounds, so weight={given} is not for it; give a number.")
 
 
 def check_options(name: str, plugin: Any) -> None:

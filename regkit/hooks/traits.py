@@ -25,6 +25,11 @@ def radius(plugin: object) -> float | None:
     return found if isinstance(found, float) else None
 
 
+def is_scaled(plugin: object, term: str) -> bool:
+    """Whether the option `weight` of a plugin scales one of its terms: all, or those in its class attribute `scaled`."""
+    return term in getattr(plugin, "scaled", (term,))
+
+
 def needs_whole_batches(plugin: object) -> bool:
     """Whether a plugin compares the examples of a batch, which then must not be cut: `whole_batches`."""
     return bool(getattr(plugin, "whole_batches", False))

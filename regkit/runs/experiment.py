@@ -73,7 +73,7 @@ class Experiment:
         chosen = {name: option_values.acts_in(name, options) for name, options in settings.plugins.items()}
         named = {name: stages for name, stages in chosen.items() if stages is not None}
         held = {name: option_values.share(name, options) for name, options in settings.plugins.items()}
-        auto = AutoWeights({name: share for name, share in held.items() if share}, processes=processes)
+        auto = AutoWeights({name: share for name, share in held.items() if share}, plugins, processes=processes)
         plugins = {auto_weights.NAME: auto} | plugins if auto.shares else plugins  # outermost: it weighs what all give
         found = find_tasks(settings.data, settings.given) if settings.data or settings.finetune else {}
         for name in PER_TASK:  # a task of the data that this run leaves out may be named all the same

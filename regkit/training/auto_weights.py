@@ -12,10 +12,12 @@ from math import exp, isfinite, log
 from statistics import fmean
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks.spec import Losses, hookimpl
+from regkit.hooks.traits import is_scaled
 from regkit.model import MultitaskModel
 from regkit.tasks.task import Task
 from regkit.training.effects import gradient_norm
@@ -30,9 +32,10 @@ Answers = Sequence[Mapping[str, Tensor]]
 
 @dataclass
 class AutoWeights:
-    """The weights of the terms of some plugins, by task and term. They are 0 until the first measurement."""
+    """The weights of the terms of some plugins, by task and plugin. They are 0 until the first measurement."""
 
-    shares: Mapping[str, float]  # by plugin: of a term in the sum of its gradient's norm and the task's
+    shares: Mapping[str, float]  # by plugin: of its terms in the sum of their gradient's norm and the task's
+    plugins: Mapping[str, object] = field(default_factory=dict)  # of the run, by name
     owners: Mapping[str, str] = field(default_factory=dict)  # of the terms of the loss given so far: the plugin's name
     processes: Processes = ALONE
     weights: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -54,13 +57,15 @@ class AutoWeights:
     def extra_losses(self, model: MultitaskModel, task: Task, loss: Tensor) -> Generator[None, Answers, Answers]:
         """Weigh the terms, and measure them in the first micro-batch of some batches."""
         answers = yield
-        own = {name: term for each in answers for name, term in each.items() if self.owners.get(name) in self.shares}
+        own: dict[str, list[Tensor]] = {}
+        for name, term in (pair for each in answers for pair in each.items()):
+            if owner := self._weighed(name):
+                own.setdefault(owner, []).append(term)
         if task.name in self.due - self.wanted.keys():
-            shares = {name: self.shares[self.owners[name]] for name in own}
-            self.wanted[task.name] = holding(model, loss, own, shares)
-        known = self.weights.get(task.name, {})
-        weights = {name: known.get(name, 0.0) for name in own}
-        return [{name: weights.get(name, 1.0) * term for name, term in each.items()} for each in answers]
+            sums = {name: torch.stack(terms).sum() for name, terms in own.items()}
+            self.wanted[task.name] = holding(model, loss, sums, self.shares)
+        weights = {None: 1.0, **dict.fromkeys(own, 0.0), **self.weights.get(task.name, {})}
+        return [{name: weights[self._weighed(name)] * term for name, term in each.items()} for each in answers]
 
     @hookimpl
     def after_step(self, losses: Losses) -> None:
@@ -74,6 +79,11 @@ class AutoWeights:
     def measure(self, task: Task) -> Mapping[str, float]:
         """Report the weights."""
         return {f"weight of {name} on {task.name}": weight for name, weight in self.weights.get(task.name, {}).items()}
+
+    def _weighed(self, term: str) -> str | None:
+        """Name the plugin whose weight scales a term; None where that is no plugin that is weighed here."""
+        owner = self.owners.get(term, "")
+        return owner if owner in self.shares and is_scaled(self.plugins.get(owner), term) else None
 
     def _follow(self, task: str, wanted: Sequence[Mapping[str, float]]) -> None:
         known = dict(self.weights.get(task, {}))
@@ -100,7 +110,7 @@ def is_measured(batch: int) -> bool:
 def holding(
     model: MultitaskModel, loss: Tensor, terms: Mapping[str, Tensor], shares: Mapping[str, float]
 ) -> dict[str, float]:
-    """Find the weight at which each term would have its share of the gradient; one without a gradient has none."""
+    """Find the weight at which each term, by plugin, would have its share of the gradient; none for one without."""
     if not terms:
         return {}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -90,6 +90,21 @@ def test_a_method_is_compared_with_the_control_that_it_is_least_better_than() ->
     assert found.difference.told
 
 
+def test_a_row_with_other_data_is_no_control_and_competes_with_none() -> None:
+    rows = {
+        **CHANGES,
+        "noise": {"label_noise": {"sst": 0.4}},
+        "noisy": {"label_noise": {"sst": 0.4}, "plugins": {"sam": {}}},
+    }
+    scores = {**SCORES, "noise": [0.99] * 6, "noisy": [0.5, 0.6, 0.55, 0.5, 0.6, 0.5]}
+    table = summarize("study", rows, ablation(scores), "plain")
+    assert rival(table, "smart") == rival(table_of(SCORES), "smart")
+    assert all(row.entries[SST].rival is None for row in table.rows if row.name in ("noise", "noisy"))
+    found = plan("smart", "label_noise=sst=0.4", "smart+subsample=sst=100")
+    assert controls.methods_of(found) == ["smart"]
+    assert "label_noise=sst=0.4" not in controls.controls_of(found)
+
+
 def test_a_method_that_beats_plain_training_and_not_every_control_has_beaten_nothing() -> None:
     table = table_of(SCORES)
     sam = next(row for row in table.rows if row.name == "sam").entries[SST]

@@ -70,6 +70,13 @@ def test_paths_in_a_row_of_a_file_start_at_its_folder(tmp_path: Path) -> None:
     assert (less.data, less.encoder) == (tmp_path / "some", str(tmp_path / "small"))
 
 
+def test_none_leaves_a_setting_out_also_one_with_a_value_for_each_task() -> None:
+    shared = Settings.checked({"label_noise": {"sst": 0.2}, "dropout": 0.1}, "the test")
+    found = made(Draft(), shared, ["label_noise=none+dropout=none"], None, None, None)
+    settings = found.settings_of(Cell("label_noise=none+dropout=none", 0))
+    assert (settings.label_noise, settings.dropout) == ({}, None)
+
+
 def test_a_plain_row_is_added_as_the_baseline_where_there_is_none() -> None:
     plan = made(Draft(), Settings(), ["smart", "dropout=0"], "2", None, None)
     assert (list(plan.rows), plan.baseline, plan.seeds) == (["plain", "smart", "dropout=0"], "plain", (0, 1))

@@ -123,6 +123,15 @@ def test_a_plugin_without_ranges_is_searched_where_the_file_gives_one(
     assert str(found["stranger.strength"]) == "stranger.strength: 0.1 to 10, log (default 1)"
 
 
+def test_a_weight_that_is_held_at_a_share_of_the_gradient_is_not_searched() -> None:
+    settings = SETTINGS.model_copy(update={"plugins": {"smart": {"weight": "5%"}}})
+    assert list(space_of(settings, None, "tune")) == ["learning_rate", "smart.epsilon"]
+    with pytest.raises(
+        RegkitError, match=r"tune: regkit chooses smart\.weight, which is 5%; leave it out, or give a number"
+    ):
+        space_of(settings, {"smart.weight": "1..5"}, "tune")
+
+
 def test_the_values_of_a_trial_change_settings_and_options_and_nothing_else() -> None:
     found = changed(SETTINGS, {"learning_rate": 1e-3, "smart.epsilon": 0.1, "weighted.weights.sst": 5.0})
     assert found.learning_rate == 1e-3

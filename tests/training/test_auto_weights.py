@@ -1,10 +1,14 @@
 """Auto weights: the share of the gradient is held, whatever the scale of a term, and runs resume exactly."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import pytest
+import torch
+from regkit_plugins.l2sp import L2SP
+from regkit_plugins.rdrop import RDrop
 from regkit_plugins.smart import Smart
 from torch import Tensor
 
@@ -99,6 +103,30 @@ def test_a_term_without_a_gradient_has_no_weight_and_none_gets_too_much() -> Non
     auto = AutoWeights({"faint": 0.1}, due={"sst"}, wanted={"sst": {"faint": 1e12}})
     auto.after_step({"sst": {}})
     assert auto.weights == {"sst": {"faint": MOST}}
+
+
+def test_terms_that_the_weight_does_not_scale_are_left_alone() -> None:
+    auto = AutoWeights({"rdrop": 0.5}, {"rdrop": RDrop()}, {"rdrop": "rdrop", "rdrop second": "rdrop"})
+    auto.weights = {"sst": {"rdrop": 5.0}}
+    task = replace(tiny_tasks()[0], name="sst")
+    answers = auto.extra_losses(None, task, None)
+    next(answers)
+    with pytest.raises(StopIteration) as ended:
+        answers.send([{"rdrop": torch.tensor(2.0), "rdrop second": torch.tensor(3.0)}, {"other": torch.tensor(4.0)}])
+    assert [*ended.value.value] == [{"rdrop": 10.0, "rdrop second": 3.0}, {"other": 4.0}]
+
+
+def test_all_terms_of_a_plugin_have_one_weight_by_their_sum() -> None:
+    trainer, _, records = run({"l2sp": L2SP(weight=1.0, head=2.0)}, ["l2sp"], steps=2)
+    assert weights(trainer).keys() == {"l2sp"}
+    assert {"l2sp", "l2sp head"} <= records[1]["terms"]["classes"].keys()
+
+
+def test_a_weight_with_an_upper_bound_is_refused() -> None:
+    with pytest.raises(
+        PluginError, match=r"'mixup' has a weight within bounds, so weight=5% is not for it; give a number\."
+    ):
+        catalog.make("mixup", {"weight": "5%"})
 
 
 def test_a_plugin_whose_weight_is_a_number_keeps_it() -> None:

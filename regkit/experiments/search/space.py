@@ -16,7 +16,7 @@ from regkit.base.bounds import Tuned
 from regkit.base.described import Option
 from regkit.base.errors import ConfigError, explain, nearest, short
 from regkit.experiments.search.dimension import Dimension, Space, written
-from regkit.hooks import catalog, uninstalled
+from regkit.hooks import catalog, option_values, uninstalled
 from regkit.runs.elsewhere import setting_called
 from regkit.runs.settings import Settings
 from regkit.runs.settings import options as all_settings
@@ -51,6 +51,8 @@ def declared(settings: Settings) -> dict[str, Literal[True]]:
     names = ["learning_rate"] if settings.finetune else []
     for plugin, given in settings.plugins.items():
         for option in _options(plugin).values():
+            if option.name == option_values.WEIGHT and option_values.share(plugin, given):
+                continue  # regkit chooses it
             keys = given.get(option.name, {}) if _is_table(option) else [""]
             names += [".".join(filter(None, [plugin, option.name, key])) for key in keys if option.tuned]
     return dict.fromkeys(names, True)
@@ -165,6 +167,10 @@ def _asked(settings: Settings, name: str, owner: str) -> _Asked:
             f"{owner}: there is no option '{name}'. {nearest(name, [f'{plugin}.{each}' for each in known])}"
         )
     option, value = known[own], settings.plugins[plugin].get(own, known[own].default)
+    if own == option_values.WEIGHT and option_values.share(plugin, settings.plugins[plugin]):
+        raise ConfigError(
+            f"{owner}: regkit chooses {name}, which is {value}; leave it out, or give a number to begin with."
+        )
     if get_origin(option.hint) is list:
         raise ConfigError(f"{owner}: {name} is a list, and a search varies numbers, words and switches.")
     if value is not option.default:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from regkit.base.errors import ConfigError, nearest
-from regkit.experiments.controls import is_control
+from regkit.experiments.controls import is_control, is_method
 from regkit.experiments.statistics import drawn, paired
 from regkit.experiments.statistics.drawn import Drawn
 from regkit.experiments.statistics.scorers import CALIBRATION
@@ -36,9 +36,10 @@ def summarize(name: str, rows: Mapping[str, Mapping[str, Any]], results: Iterabl
     finished = {row: _by_seed(each for each in every if each.row == row) for row in rows}
     columns = columns_of(finished)
     answers = _drawn(finished, columns, baseline)
-    controls = [row for row, changes in rows.items() if is_control(changes)]
+    against = [row for row, changes in rows.items() if is_control(changes)]
+    methods = [row for row, changes in rows.items() if is_method(changes)]
     entries = {
-        column: _entries(finished, column, _parts(column, columns), baseline, controls, answers[column])
+        column: _entries(finished, column, _parts(column, columns), baseline, methods, against, answers[column])
         for column in columns
     }
     made = [
@@ -123,6 +124,7 @@ def _entries(
     column: Column,
     parts: Sequence[Column],
     baseline: str,
+    methods: Sequence[str],
     controls: Sequence[str],
     answers: Drawn,
 ) -> dict[str, Entry]:
@@ -130,11 +132,13 @@ def _entries(
     values = {row: _scores(runs, parts) for row, runs in finished.items()}
     found = {row: _difference(row, baseline, values, answers) for row in values if row != baseline}
     corrected = _over_rows({row: each for row, each in found.items() if each})
-    rivals = _rivals(controls, values, answers, -1.0 if column.lower_is_better else 1.0)
+    rivals = _rivals(methods, controls, values, answers, -1.0 if column.lower_is_better else 1.0)
     return {row: _entry(each, corrected.get(row), rivals.get(row)) for row, each in values.items() if each}
 
 
-def _rivals(controls: Sequence[str], values: Values, answers: Drawn, sign: float) -> dict[str, Rival]:
+def _rivals(
+    methods: Sequence[str], controls: Sequence[str], values: Values, answers: Drawn, sign: float
+) -> dict[str, Rival]:
     """Compare each method with every control; none where there is only one, which is the baseline or nobody's rival.
 
     A method that is better than the best control has to be better than all, so that the largest p over the controls is
@@ -143,7 +147,7 @@ def _rivals(controls: Sequence[str], values: Values, answers: Drawn, sign: float
     if len(controls) < 2:
         return {}
     found = {}
-    for row in values.keys() - set(controls):
+    for row in (row for row in methods if row in values):
         against = {control: _difference(row, control, values, answers) for control in controls}
         if known := {control: each for control, each in against.items() if each}:
             found[row] = _hardest(known, sign)
