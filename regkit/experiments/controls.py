@@ -17,12 +17,12 @@ SCORINGS = 4  # where all rows have one, so that a run can be stopped at its bes
 
 
 def is_control(changes: Mapping[str, Any]) -> bool:
-    """Whether a row that makes these changes is plain: it has no plugin of its own, takes none away, and has the same data."""
+    """Whether a row with these changes is plain: no plugin of its own, none taken away, and the same data."""
     return not changes.get("plugins") and not changes.keys() & DATA
 
 
 def is_method(changes: Mapping[str, Any]) -> bool:
-    """Whether a row that makes these changes competes with the plain ones: it has plugins of its own, and the same data."""
+    """Whether a row with these changes competes with the plain ones: plugins of its own, and the same data."""
     return bool(changes.get("plugins")) and not changes.keys() & DATA
 
 

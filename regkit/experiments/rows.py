@@ -35,7 +35,7 @@ class Row:
 
         Raises ConfigError, which names the `owner`.
         """
-        empty = dict.fromkeys(PER_TASK, dict[str, Any]())
+        empty = {key: dict[str, Any]() for key in PER_TASK}
         settings = {
             key: empty.get(key) if value == NONE else value for key, value in values.items() if key != "plugins"
         }

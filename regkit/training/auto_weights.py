@@ -64,8 +64,8 @@ class AutoWeights:
         if task.name in self.due - self.wanted.keys():
             sums = {name: torch.stack(terms).sum() for name, terms in own.items()}
             self.wanted[task.name] = holding(model, loss, sums, self.shares)
-        weights = {None: 1.0, **dict.fromkeys(own, 0.0), **self.weights.get(task.name, {})}
-        return [{name: weights[self._weighed(name)] * term for name, term in each.items()} for each in answers]
+        known = self.weights.get(task.name, {})
+        return [{name: self._weight(name, known) * term for name, term in each.items()} for each in answers]
 
     @hookimpl
     def after_step(self, losses: Losses) -> None:
@@ -84,6 +84,10 @@ class AutoWeights:
         """Name the plugin whose weight scales a term; None where that is no plugin that is weighed here."""
         owner = self.owners.get(term, "")
         return owner if owner in self.shares and is_scaled(self.plugins.get(owner), term) else None
+
+    def _weight(self, term: str, known: Mapping[str, float]) -> float:
+        owner = self._weighed(term)
+        return known.get(owner, 0.0) if owner else 1.0
 
     def _follow(self, task: str, wanted: Sequence[Mapping[str, float]]) -> None:
         known = dict(self.weights.get(task, {}))
