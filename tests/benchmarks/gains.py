@@ -49,25 +49,24 @@ def span(difference: Mapping[str, Any] | None) -> str:
 
 
 def draw(studies: Mapping[str, Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]], path: Path) -> None:
-    """Draw each study's differences from its baseline, with intervals, against the time that they cost."""
+    """Draw each study's differences from its baseline, with intervals; beside the names stands the time that rows cost."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4 * len(studies), 4.8), layout="constrained")
     axes = figure.subplots(1, len(studies), squeeze=False)[0]
     for panel, (name, rows) in zip(axes, studies.items(), strict=True):
-        panel.axhline(0, color="grey", linewidth=0.8)
-        for row, entry in rows:
+        panel.axvline(0, color="grey", linewidth=0.8)
+        names = []
+        for row, entry in reversed(rows):
             if difference := entry["difference"]:
-                ratio, mean = row["cost"]["seconds_ratio"], difference["mean"]
-                below, above = mean - difference["low"], difference["high"] - mean
-                colour = "tab:grey" if not row["settings"].get("plugins") else "tab:blue"
+                mean = difference["mean"]
+                colour = "tab:blue" if row["settings"].get("plugins") else "tab:grey"
                 face = colour if difference["told"] else "white"
-                panel.errorbar([ratio], [mean], [[below], [above]], fmt="o", color=colour, markerfacecolor=face)
-                panel.annotate(row["name"], (ratio, mean), xytext=(5, 3), textcoords="offset points", fontsize=8)
-        panel.set(title=name, xlabel="time, as a multiple of the baseline", ylabel="difference, with 95 % intervals")
-        panel.set(xscale="log")
-        panel.set_xticks([0.5, 1, 2, 4], labels=["0.5", "1", "2", "4"])
-        panel.set_xticks([], minor=True)
+                around = [[mean - difference["low"]], [difference["high"] - mean]]
+                panel.errorbar([mean], [len(names)], xerr=around, fmt="o", color=colour, markerfacecolor=face)
+                names.append(f"{row['name']} ({row['cost']['seconds_ratio']:.1f}x)")
+        panel.set_yticks(range(len(names)), labels=names)
+        panel.set(title=name, xlabel="difference from the baseline; filled: told from nothing")
     figure.savefig(path)
 
 
