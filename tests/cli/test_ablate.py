@@ -53,6 +53,29 @@ def studied(place: Path) -> Path:
     return place / "study"
 
 
+@pytest.mark.parametrize(("every", "more"), [("1000", "2"), ("4", "1")])
+def test_controls_are_rows_and_one_of_them_is_scored_four_times_as_often(place: Path, every: str, more: str) -> None:
+    words = [
+        "--encoder",
+        "encoder",
+        "--data",
+        "data",
+        "--steps",
+        "8",
+        "--eval-steps",
+        every,
+        "--lr",
+        "0.01",
+        "--dry-run",
+    ]
+    ran = regkit("ablate", *words, "--controls", "-p", "smart", "--seeds", "2", "--output", "controlled", cwd=place)
+    assert ran.status == 0, ran.err
+    rows = re.findall(r"row (\S+) \((?:baseline|control)\)", ran.out)
+    rates = ["learning_rate=0.005", "learning_rate=0.02"]
+    assert rows[:-1] == ["plain", "dropout=0", *rates, "weight_decay=0.1", f"eval_steps={more}"]
+    assert 16 < int(rows[-1].removeprefix("steps=")) < 24  # as long as smart takes
+
+
 def test_each_run_scores_as_one_of_its_own_command_does(place: Path, studied: Path) -> None:
     """What a worker's runs share changes nothing: here is the last of four."""
     words = [*RIGHT, "--tasks", "mood,same", "-p", "smart", "--seed", "1", "--subsample", "mood=0.5"]
