@@ -63,9 +63,10 @@ def with_controls(plan: Plan) -> Plan:
         raise ConfigError("a race with one seed can tell nothing; leave --seeds out, or give at least 3.")
     if list(plan.seeds) != list(range(plan.seeds[0], plan.seeds[0] + len(plan.seeds))):
         raise ConfigError("a race takes seeds as they come; give a number of them, --seeds 20.")
-    for name in plan.rows.keys() - {*methods_of(plan), *controls_of(plan)}:
+    entered = {*methods_of(plan), *controls_of(plan)}
+    if other := next((name for name in plan.rows if name not in entered), None):
         raise ConfigError(
-            f"row '{name}' changes the data, and a race is on one; leave it out, or change it for all rows."
+            f"row '{other}' changes the data, and a race is on the same for all; leave it out, or change it for all rows."
         )
     found = plan if len(controls_of(plan)) > 1 else added(plan, [no_dropout()])
     if not rules(found).rows:

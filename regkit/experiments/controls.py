@@ -52,9 +52,10 @@ def usual(settings: Settings) -> list[Row]:
 
 
 def stopped_early(between: int) -> list[Row]:
-    """Make the control that is scored more often than all rows, with so many updates between, and stops at its best.
+    """Make the control that is scored more often than all rows, and stops at its best.
 
-    The score of every run is that of its best evaluation. There is none where all rows are scored after each update.
+    All rows have so many updates between two evaluations, and the score of every run is that of its best. There is none
+    where all rows are scored after each update.
     """
     return [parse_set(f"eval_steps={max(between // SCORINGS, 1)}")] if between > 1 else []
 

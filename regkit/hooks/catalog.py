@@ -232,13 +232,15 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
 
 
 def _check_weight(name: str, plugin: type, given: str) -> None:
-    """Raise PluginError if a plugin has no weight that scales its terms of the loss freely, which regkit could choose."""
+    """Raise PluginError if a plugin has no weight without an upper bound that scales its terms."""
     if option_values.WEIGHT not in traits.strengths(plugin) or "extra_losses" not in _hooks(_methods(name)):
         raise PluginError(f"'{name}' has no weight that scales a term of the loss, so weight={given} is not for it.")
-    with suppress(PluginError):
+    try:
         option_values.checked(name, options(plugin)[option_values.WEIGHT], LARGE)
-        return
-    raise PluginError(f"'{name}' has a weight within bounds, so weight={given} is not for it; give a number.")
+    except PluginError:
+        raise PluginError(
+            f"'{name}' has a weight within bounds, so weight={given} is not for it; give a number."
+        ) from None
 
 
 def check_options(name: str, plugin: Any) -> None:

@@ -32,9 +32,7 @@ class Composition:
     teachers: Teachers  # notices the models that they keep
     owners: dict[str, str] = field(default_factory=dict)  # of the terms of the loss given so far: the plugin's name
     attached: dict[str, Attached] = field(default_factory=dict)  # by name, in the same order
-    automatic: Mapping[str, float] = field(
-        default_factory=dict
-    )  # plugins whose terms are held at a share of the gradient
+    automatic: Mapping[str, float] = field(default_factory=dict)  # the shares at which plugins' terms are held
 
     @property
     def hook(self) -> Any:

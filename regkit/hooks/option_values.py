@@ -35,7 +35,7 @@ def acts_in(name: str, given: Mapping[str, Any]) -> list[str] | None:
 
 
 def share(name: str, given: Mapping[str, Any]) -> float | None:
-    """Read at which share of the gradient a plugin's terms are held: that of `weight=auto`, or 0.05 of `weight=5%`.
+    """Read at which share of the gradient a plugin's terms are held, such as 0.05 for `weight=5%`.
 
     None where the weight is a number, or not given. Raises PluginError for a share that no term can have.
     """

@@ -26,7 +26,10 @@ def radius(plugin: object) -> float | None:
 
 
 def is_scaled(plugin: object, term: str) -> bool:
-    """Whether the option `weight` of a plugin scales one of its terms: all, or those in its class attribute `scaled`."""
+    """Whether the option `weight` of a plugin scales one of its terms.
+
+    It scales all, or those in its class attribute `scaled`.
+    """
     return term in getattr(plugin, "scaled", (term,))
 
 

@@ -141,7 +141,7 @@ def some(examples: Dataset) -> Dataset:
 
 
 def attacked(model: MultitaskModel, task: Task, split: Split, fit: Fit) -> Tensor:
-    """Compute what the objective keeps of the output at the worst points that an attack finds, in order, on the CPU."""
+    """Compute what the objective keeps of the output at the worst points found, in order, on the CPU."""
     examples, device = task.splits[split], next(model.parameters()).device
     rows = np.argsort(examples.lengths(), kind="stable").tolist()
     found: dict[int, Tensor] = {}

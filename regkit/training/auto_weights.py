@@ -114,7 +114,7 @@ def is_measured(batch: int) -> bool:
 def holding(
     model: MultitaskModel, loss: Tensor, terms: Mapping[str, Tensor], shares: Mapping[str, float]
 ) -> dict[str, float]:
-    """Find the weight at which each term, by plugin, would have its share of the gradient; none for one without."""
+    """Find the weight at which each plugin's terms would have their share; none without a gradient."""
     if not terms:
         return {}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -55,7 +55,11 @@ def test_a_row_without_dropout_is_not_added_twice() -> None:
     [
         (["dropout=0"], None, "every row is plain"),
         (["smart"], "0,2", "a race takes seeds as they come"),
-        (["smart", "label_noise=sst=0.1"], "3", "row 'label_noise=sst=0.1' changes the data, and a race is on one"),
+        (
+            ["smart", "label_noise=sst=0.1"],
+            "3",
+            "row 'label_noise=sst=0.1' changes the data, and a race is on the same for all",
+        ),
         (["smart"], "1", "a race with one seed can tell nothing"),
     ],
 )
