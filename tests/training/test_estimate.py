@@ -163,7 +163,8 @@ def test_an_optimizer_that_cannot_be_copied_is_taken_for_one_that_keeps_two_numb
         def __init__(self, weights: Any, more: int) -> None:
             super().__init__(weights, lr=0.1)
 
-    assert state_bytes(Odd([torch.nn.Parameter(torch.ones(30))], 1), fragmented=1) == 240
+    odd = Odd([torch.nn.Parameter(torch.ones(30))], 1)
+    assert (state_bytes(odd, fragmented=1), state_bytes(odd, fragmented=3)) == (240, 720)
 
 
 def test_small_parts_of_an_optimizers_state_leave_holes_as_tensors_of_a_step_do() -> None:
