@@ -143,8 +143,12 @@ def describe(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
         what = " (baseline)" if name == plan.baseline else " (control)" if name in plain else ""
         lines.append(f"row {name}{what}: {said}")
     lines.append(f"seeds: {', '.join(map(str, plan.seeds))}")
-    if plan.robust:
-        lines.append(f"each run is also scored on changed dev examples, at most {ATTACKED} of a task under attack")
+    if plan.radii:
+        within = " and ".join(f"{radius:g}" for radius in plan.radii)
+        lines.append(
+            f"each run is also scored on changed dev examples, at most {ATTACKED} of a task under attacks within {within} "
+            "RMS of the word embeddings"
+        )
     states = [result.state for result in results]
     done = [f"{states.count(state)} {state}" for state in ("finished", "failed", "running") if state in states]
     if plan.race is None:

@@ -10,6 +10,7 @@ import typer
 from regkit.cli.gather import make_importable, parse
 from regkit.cli.options import flag
 from regkit.hooks import catalog, option_values
+from regkit.runs.radii import RADII, read_radii
 from regkit.runs.settings import Settings
 
 
@@ -47,6 +48,13 @@ Device = Annotated[
 PrecisionOfAnswers = Annotated[
     PrecisionName, typer.Option(help="Number format of the answers. auto is that in which the run was trained.")
 ]
+AttackRadius = Annotated[
+    str | None,
+    typer.Option(
+        metavar="R[,R]",
+        help="How far the attacks of --robust may move the word embeddings, in their root mean square. \\[default: 0.03,0.1]",
+    ),
+]
 EncoderFactory = Annotated[
     str | None, typer.Option(metavar="MODULE:FUNCTION", help="What builds the encoder, if it is one of your own.")
 ]
@@ -71,3 +79,13 @@ def check_factory(encoder_factory: str | None) -> None:
     named = {"encoder_factory": encoder_factory}
     Settings.checked(named, "the command line", {name: flag(name) for name in named})
     make_importable(encoder_factory)
+
+
+def given_radii(robust: bool, radii: str | None) -> tuple[float, ...]:
+    """Read the radii of attacks that a command line asks for: none without `--robust` and `--attack-radius`.
+
+    Raises ConfigError.
+    """
+    if radii is not None:
+        return read_radii(radii, "--attack-radius")
+    return RADII if robust else ()

@@ -16,6 +16,7 @@ from regkit.tasks.task import Split, Task
 def evaluate(
     runs: Sequence[Path],
     split: Split,
+    radii: Sequence[float],
     data: Path | None,
     device: str,
     precision: Precision,
@@ -25,7 +26,9 @@ def evaluate(
     """Score the best checkpoints of runs on a split as it is and as it is changed, and print what that costs."""
     with aside() if as_json else nullcontext():
         found = {
-            str(run): robust_scores(run, split, data=data, device=device, precision=precision, factory=factory)
+            str(run): robust_scores(
+                run, split, radii=radii, data=data, device=device, precision=precision, factory=factory
+            )
             for run in map(find_run, runs)
         }
     console = Terminal()

@@ -14,7 +14,8 @@ from regkit.base.errors import ConfigError
 from regkit.data.find import choose, find_tasks
 from regkit.experiments import plan as plans
 from regkit.experiments.controls import added, controls_of, methods_of, no_dropout
-from regkit.experiments.plan import Cell, Draft, Plan
+from regkit.experiments.draft import Draft
+from regkit.experiments.plan import Cell, Plan
 from regkit.experiments.statistics.race import Race, Scores, Verdict
 from regkit.experiments.study.order import Cells, Order
 from regkit.experiments.study.results import Result

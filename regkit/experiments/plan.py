@@ -1,19 +1,19 @@
 """Plan: what a study runs - the settings that all rows share, the rows, the seeds, the baseline."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import tomli_w
 
-from regkit.base.errors import ConfigError, nearest, typed
+from regkit.base.errors import ConfigError, nearest
 from regkit.base.files import absolute
-from regkit.experiments.rows import ALL, NONE, PLAIN, Making, Row, make_rows, parse_set
-from regkit.runs.settings import Settings, read_values
+from regkit.experiments.draft import Draft, read_making, read_robust, read_seeds
+from regkit.experiments.rows import ALL, NONE, PLAIN, Row, make_rows, parse_set
+from regkit.runs.settings import Settings
 
 SEEDS = 5
-MOST_SEEDS = 1000
 WITHOUT_RESULT = {"device", "group", "keep", "keep_state", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
 
 
@@ -34,93 +34,6 @@ class Choice(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A study as a file describes it; what it leaves open is None."""
-
-    settings: Settings = field(default_factory=Settings)
-    rows: Sequence[Row] = ()
-    sets: Sequence[Row] = ()  # of which `making` makes rows
-    making: Making | None = None
-    seeds: Sequence[int] | None = None
-    baseline: str | None = None
-    controls: bool = False
-    robust: bool = False
-    storage: str | None = None
-
-
-def read_draft(path: Path) -> Draft:
-    """Read a study from a TOML file.
-
-    It has settings as in a config, `seeds`, `baseline`, `controls`, `robust`, and tables `[rows.NAME]`. `make = "grid"`,
-    or another way, makes rows of the sets that `of = ["smart", "rrobin"]` lists. Raises ConfigError.
-    """
-    values, folder = read_values(path), absolute(path).parent
-    names = ("rows", "seeds", "baseline", "controls", "robust", "make", "of", "storage")
-    own = {name: values.pop(name) for name in names if name in values}
-    if "search" in values:
-        raise ConfigError(f"{path} asks for a search, which is for {typed('regkit', 'tune', path)}.")
-    if "seed" in values:
-        raise ConfigError(f"{path}: a study has several seeds: seeds = 5, or seeds = [0, 1, 2].")
-    settings = Settings.checked(values, str(path)).below(folder)
-    rows, sets = own.get("rows", {}), own.get("of", [])
-    if not isinstance(rows, dict) or not all(isinstance(changes, dict) for changes in rows.values()):
-        raise ConfigError(f"{path}: rows are tables, [rows.NAME], each with the settings and plugins that it changes.")
-    if not isinstance(sets, list) or not all(isinstance(each, str) for each in sets):
-        raise ConfigError(f'{path}: of is {sets!r}; a list of sets is needed, such as ["smart", "rrobin"].')
-    if ("make" in own) != bool(sets):
-        raise ConfigError(f'{path}: make = "grid", or another way, and of = ["smart", "rrobin"] go together.')
-    for name in ("baseline", "storage"):
-        if not isinstance(own.get(name, ""), str):
-            raise ConfigError(f"{path}: {name} is {own[name]!r}; a text is needed.")
-    for name in ("controls", "robust"):
-        if not isinstance(own.get(name, False), bool):
-            raise ConfigError(f"{path}: {name} is {own[name]!r}; true or false is needed.")
-    return Draft(
-        settings,
-        [Row.checked(name, changes, f"{path}: row '{name}'", folder) for name, changes in rows.items()],
-        [parse_set(each) for each in sets],
-        read_making(own.get("make"), f"{path}: make"),
-        read_seeds(own["seeds"], f"{path}: seeds") if "seeds" in own else None,
-        own.get("baseline"),
-        own.get("controls", False),
-        own.get("robust", False),
-        own.get("storage"),
-    )
-
-
-def read_making(value: object, owner: str) -> Making | None:
-    """Read the way in which rows are made. Raises ConfigError."""
-    known: Mapping[str, Making] = {name: name for name in get_args(Making)}
-    if value is None:
-        return None
-    if value not in known:
-        raise ConfigError(f"{owner} is {value!r}. {nearest(str(value), known)}")
-    return known[str(value)]
-
-
-def read_seeds(value: object, owner: str) -> tuple[int, ...]:
-    """Read seeds: a number of them, or a list.
-
-    Raises ConfigError for none, one that is twice there, or another value.
-    """
-    given: object = value
-    if isinstance(value, str):
-        parts = [part.strip() for part in value.split(",")]
-        if not all(part.isdecimal() for part in parts if part):
-            raise ConfigError(f"{owner} is {value!r}; give a number of seeds, or a list such as 0,1,2.")
-        given = int(value) if parts[1:] == [] and parts[0] else [int(part) for part in parts if part]
-    whole = isinstance(given, int) and not isinstance(given, bool)
-    if isinstance(given, int) and whole and not 1 <= given <= MOST_SEEDS:
-        raise ConfigError(f"{owner} is {value!r}; give a number from 1 to {MOST_SEEDS}, or a list.")
-    seeds = tuple(range(given)) if isinstance(given, int) and whole else given
-    if not isinstance(seeds, list | tuple) or not seeds or not all(type(each) is int and each >= 0 for each in seeds):
-        raise ConfigError(f"{owner} is {value!r}; give a number of seeds, or a list of numbers from 0.")
-    if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"{owner}: a seed is given twice; every run of a row has another one.")
-    return tuple(seeds)
-
-
-@dataclass(frozen=True)
 class Plan:
     """What a study runs."""
 
@@ -130,7 +43,7 @@ class Plan:
     baseline: str
     race: float | None = None  # seconds for which the rows race; without it, every row has every seed
     controls: bool = False  # whether to add the plain rows that a method has to beat, see `controls`
-    robust: bool = False  # whether to score each run on changed examples, too
+    radii: Sequence[float] = ()  # of the attacks, where each run is scored on changed examples, too
 
     @classmethod
     def of(cls, draft: Draft) -> "Plan":
@@ -151,8 +64,8 @@ class Plan:
         if baseline not in known:
             raise ConfigError(f"the baseline '{baseline}' is no row. {nearest(baseline, known)}")
         _check_rows(draft.settings, rows)
-        asked = {"controls": draft.controls, "robust": draft.robust}
-        return cls(draft.settings, known, tuple(draft.seeds or range(SEEDS)), baseline, **asked)
+        seeds = tuple(draft.seeds or range(SEEDS))
+        return cls(draft.settings, known, seeds, baseline, controls=draft.controls, radii=draft.radii)
 
     def cells(self) -> list[Cell]:
         """List the runs: all rows with the first seed, then all with the next."""
@@ -168,9 +81,10 @@ class Plan:
         Raises ConfigError, in the name of the `owner`, where one row differs, and where runs would be scored on changed
         examples which others were not.
         """
-        if other.robust and not self.robust:
+        if other.radii and other.radii != self.radii:
+            began = f"with attacks of {', '.join(map(str, self.radii))}" if self.radii else "without --robust"
             raise ConfigError(
-                f"{owner} began without --robust, and a finished run keeps no weights to score again; leave it out, or name "
+                f"{owner} began {began}, and a finished run keeps no weights to score again; leave it out, or name "
                 "another --output to begin a new study."
             )
         other = other._named_like(self)
@@ -185,7 +99,7 @@ class Plan:
         was_race = self.race is not None and other.race is None  # whose seeds are only the most that might be run
         ours = () if was_race else tuple(self.seeds)
         seeds = [*ours, *(seed for seed in other.seeds if seed not in ours)]
-        return replace(other, rows={**self.rows, **other.rows}, seeds=tuple(seeds), robust=self.robust)
+        return replace(other, rows={**self.rows, **other.rows}, seeds=tuple(seeds), radii=self.radii)
 
     def _named_like(self, noted: "Plan") -> "Plan":
         """Name encoders that are gone as another plan does."""
@@ -202,7 +116,8 @@ class Plan:
         values = self.settings.model_dump(mode="json", exclude_none=True, exclude={"seed"})
         rows = {name: _without_none(row.changes) for name, row in self.rows.items()}
         own = {"race": self.race} if self.race is not None else {}
-        own |= {name: True for name in ("controls", "robust") if getattr(self, name)}
+        own |= {"controls": True} if self.controls else {}
+        own |= {"robust": list(self.radii)} if self.radii else {}
         return values | own | {"seeds": list(self.seeds), "baseline": self.baseline, "rows": rows}
 
     def toml(self, **more: Any) -> str:
@@ -217,8 +132,15 @@ class Plan:
         rows = {
             name: Row.checked(name, changes, f"row '{name}'", Path("/")) for name, changes in values["rows"].items()
         }
-        asked = {name: values.get(name, False) for name in ("controls", "robust")}
-        return cls(settings, rows, tuple(values["seeds"]), values["baseline"], values.get("race"), **asked)
+        return cls(
+            settings,
+            rows,
+            tuple(values["seeds"]),
+            values["baseline"],
+            values.get("race"),
+            values.get("controls", False),
+            read_robust(values.get("robust", False), "the study: robust"),
+        )
 
 
 def noted_name(encoder: str | None, noted: str | None) -> str | None:

@@ -18,6 +18,8 @@ from regkit.model.modes import mode
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs.evidence import Evidence
 from regkit.runs.finished import Finished, load_run
+from regkit.runs.radii import RADII
+from regkit.runs.radii import attack as attack_name
 from regkit.tasks.names import Precision
 from regkit.tasks.task import Dataset, Examples, Split, Task
 from regkit.training.attack import Attack
@@ -25,7 +27,6 @@ from regkit.training.evaluation import Evaluator, Scores, score
 from regkit.training.fit import Fit
 from regkit.training.precision import as_trained
 
-ATTACK = "attack"
 ATTACKED = 500  # examples of a task at most: each takes as long as ten updates
 
 Found = dict[str, Evidence]  # by task
@@ -58,6 +59,7 @@ class Probe:
 
     finished: Finished
     split: Split
+    radii: Sequence[float] = RADII  # of the attacks
     precision: Precision = "auto"
 
     @cached_property
@@ -89,14 +91,15 @@ class Probe:
         """Ask about the examples that are attacked as they are, in float32."""
         return self._answers(self.part, self._outputs(Evaluator(self.evaluator.fit)))
 
-    def under_attack(self) -> Found:
+    def under_attack(self, radius: float) -> Found:
         """Ask about the examples at the worst points that an attack finds."""
-        fit = self.evaluator.fit
-        return self._answers(self.part, lambda task: attacked(self.finished.model, task, self.split, fit))
+        model, fit, attack = self.finished.model, self.evaluator.fit, Attack(radius)
+        return self._answers(self.part, lambda task: attacked(model, task, self.split, fit, attack))
 
     def under_all(self) -> dict[str, Found]:
-        """Ask about the examples changed in each way, and under attack: by what was done to them."""
-        return {**{name: self.under(change) for name, change in CHANGES.items()}, ATTACK: self.under_attack()}
+        """Ask about the examples changed in each way, and under each attack: by what was done to them."""
+        changed = {name: self.under(change) for name, change in CHANGES.items()}
+        return changed | {attack_name(radius): self.under_attack(radius) for radius in self.radii}
 
     def scores(self, found: Found) -> Scores:
         """Score answers. Raises RunError if an output is not finite."""
@@ -116,19 +119,26 @@ class Probe:
 
 
 def robust_scores(
-    folder: Path, split: Split, *, data: Path | None, device: str, precision: Precision, factory: str | None
+    folder: Path,
+    split: Split,
+    *,
+    radii: Sequence[float],
+    data: Path | None,
+    device: str,
+    precision: Precision,
+    factory: str | None,
 ) -> Robust:
     """Score a run's best checkpoint on a split as it is, and as it is changed: the examples that have a label.
 
     Raises RegkitError.
     """
     finished = load_run(folder, split, data=data, device=device, factory=factory, keep_texts=True)
-    probe = Probe(finished, split, precision)
+    probe = Probe(finished, split, radii, precision)
     if not probe.tasks:
         raise ConfigError(f"no task of {folder} has a {split} split with labels, so there is nothing to score.")
     plain, part = probe.scores(probe.plain()), probe.scores(probe.before_attack())
     losses = {
-        name: Loss(part if name == ATTACK else plain, probe.scores(found)) for name, found in probe.under_all().items()
+        name: Loss(plain if name in CHANGES else part, probe.scores(found)) for name, found in probe.under_all().items()
     }
     return Robust(probe.tasks, losses, finished.notes)
 
@@ -140,7 +150,7 @@ def some(examples: Dataset) -> Dataset:
     return examples.only(np.linspace(0, len(examples) - 1, ATTACKED).round().astype(int).tolist())
 
 
-def attacked(model: MultitaskModel, task: Task, split: Split, fit: Fit) -> Tensor:
+def attacked(model: MultitaskModel, task: Task, split: Split, fit: Fit, attack: Attack) -> Tensor:
     """Compute what the objective keeps of the output at the worst points found, in order, on the CPU."""
     examples, device = task.splits[split], next(model.parameters()).device
     rows = np.argsort(examples.lengths(), kind="stable").tolist()
@@ -148,7 +158,7 @@ def attacked(model: MultitaskModel, task: Task, split: Split, fit: Fit) -> Tenso
     with mode(model, training=False), torch.no_grad():
         for part in fit.cut(rows, examples, fit.tokens):
             batch = examples.batch(part, part).to(device)
-            outputs = task.objective.evidence(Attack().outputs(model, task, batch).float(), batch).cpu()
+            outputs = task.objective.evidence(attack.outputs(model, task, batch).float(), batch).cpu()
             found |= dict(zip(part, outputs, strict=True))
     return torch.stack([found[row] for row in range(len(examples))])
 

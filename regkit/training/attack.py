@@ -18,7 +18,7 @@ from regkit.tasks.task import Task
 class Attack:
     """How far the embeddings are moved, and how hard the worst point is looked for."""
 
-    radius: float = 0.1  # of the box, in root mean squares of the example's word embeddings
+    radius: float  # of the box, in root mean squares of the example's word embeddings
     steps: int = 10
     starts: int = 1
     stride: float = 2.5  # of all steps together, in radii: enough to cross the box

@@ -138,16 +138,16 @@ def test_a_study_that_is_finished_shows_its_table_without_its_encoder_and_its_da
 def test_a_robust_study_is_scored_on_changed_examples_by_whatever_worker_and_command(place: Path) -> None:
     words = ["ablate", *PAIR, "--label-noise", "mood=0.5", "--seeds", "1", "--output", "robust"]
     ran = regkit(*words, "--robust", "--jobs", "0", cwd=place)
-    assert "each run is also scored on changed dev examples, at most 500 of a task under attack" in ran.out
-    assert "robust = true" in (place / "robust" / "study.toml").read_text(encoding="utf8")
+    assert "at most 500 of a task under attacks within 0.03 and 0.1 RMS of the word embeddings" in ran.out
+    assert "    0.03,\n" in (place / "robust" / "study.toml").read_text(encoding="utf8")
     assert regkit("work", "robust", cwd=place).status == 0
     ran = regkit(*words, cwd=place)  # as the study has noted
     assert (ran.status, "runs are finished" in ran.out) == (0, False)
-    for title in ("dev mood accuracy under typos", "dev mean under attack", "dev same brier_score, less is better"):
+    for title in ("dev mood accuracy under typos", "dev mean under attack 0.1", "dev same brier_score, less is better"):
         assert title in ran.out
     assert "Intervals" not in ran.out  # of one seed
     first = results(place / "robust")[0]
-    assert list(first.scores) == ["dev", "dev under typos", "dev under synonyms", "dev under attack"]
+    assert list(first.scores) == ["dev", "dev under typos", "dev under synonyms", "dev under attack 0.03", "dev under attack 0.1"]
     scored = regkit("eval", "robust/runs/plain-0", "--split", "test", cwd=place)
     assert "has kept its answers on dev alone" in scored.err
     assert regkit("report", "robust", "--output", "robust.html", cwd=place).status == 0

@@ -28,7 +28,7 @@ def test_each_task_has_a_line_with_each_change_and_its_difference(run: Path, pla
     assert head.endswith("run: dev")
     assert [line.split(":")[0].strip() for line in lines] == ["mood", "same", "near"]
     one = r"  \w+: \w+ -?\.?[\d.]+; " + ", ".join(
-        rf"{name} \S+ \([+-]\S+\)" for name in ("typos", "synonyms", "attack")
+        rf"{name} \S+ \([+-]\S+\)" for name in ("typos", "synonyms", "attack 0.03", "attack 0.1")
     )
     assert all(re.fullmatch(one, line) for line in lines), lines
 
@@ -36,12 +36,25 @@ def test_each_task_has_a_line_with_each_change_and_its_difference(run: Path, pla
 def test_json_has_every_score_before_and_after_and_an_attack_does_not_help(run: Path, place: Path) -> None:
     found = json.loads(regkit("eval", "run", "--robust", "--json", cwd=place).out)
     (changes,) = found["runs"].values()
-    assert list(changes) == ["typos", "synonyms", "attack", "notes"]
+    assert list(changes) == ["typos", "synonyms", "attack 0.03", "attack 0.1", "notes"]
     plain = json.loads(regkit("eval", "run", "--json", cwd=place).out)["dev"]
     assert changes["typos"]["before"]["mood"] == pytest.approx(plain["mood"])
-    for scores in (changes["attack"]["before"], changes["attack"]["after"]):
-        assert scores.keys() == plain.keys()
-    assert all(changes["attack"]["after"][task]["loss"] > changes["attack"]["before"][task]["loss"] for task in plain)
+    before, near, far = (
+        changes["attack 0.03"]["before"],
+        changes["attack 0.03"]["after"],
+        changes["attack 0.1"]["after"],
+    )
+    assert before == changes["attack 0.1"]["before"]
+    assert before.keys() == near.keys() == far.keys() == plain.keys()
+    assert all(before[task]["loss"] < near[task]["loss"] < far[task]["loss"] for task in plain)
+
+
+def test_the_radii_of_the_attacks_may_be_given(run: Path, place: Path) -> None:
+    found = json.loads(regkit("eval", "run", "--attack-radius", "0.2", "--json", cwd=place).out)
+    assert list(*(changes for changes in found["runs"].values())) == ["typos", "synonyms", "attack 0.2", "notes"]
+    ran = regkit("eval", "run", "--robust", "--attack-radius", "0.1,0", cwd=place)
+    assert ran.status == 2
+    assert ran.err == "regkit: --attack-radius is '0.1,0'; give numbers above 0, such as 0.03,0.1.\n"
 
 
 @pytest.mark.slow
@@ -64,7 +77,7 @@ def test_passes_are_halved_when_memory_runs_out_and_the_scores_stay(
     found = json.loads(regkit("eval", "run", "--robust", "--json", cwd=place).out)
     assert (max(largest) > 4, largest[-1] <= 4) == (True, True)
     (before,), (found,) = before["runs"].values(), found["runs"].values()
-    for name in ("typos", "synonyms", "attack"):
+    for name in ("typos", "synonyms", "attack 0.1"):
         for task, scores in before[name]["after"].items():
             assert found[name]["after"][task]["loss"] == pytest.approx(scores["loss"], abs=1e-4)
 

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from regkit.experiments.plan import Draft, Plan
+from regkit.experiments.draft import Draft
+from regkit.experiments.plan import Plan
 from regkit.experiments.rows import parse_set
 from regkit.experiments.study.outcome import Outcome
 from regkit.experiments.study.study import PLAN, ROUND, Study

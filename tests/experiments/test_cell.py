@@ -91,10 +91,10 @@ def test_a_run_is_scored_on_changed_examples_which_are_the_same_for_every_row_an
 
     monkeypatch.setattr(robust, "tokenized", tokenized)
     monkeypatch.setattr(Attack, "outputs", outputs)
-    one = Runner(robust=True).run(settings, tmp_path / "one", silent)
+    one = Runner(radii=(0.1,)).run(settings, tmp_path / "one", silent)
     first, seen[:] = list(seen), []
     other = settings.model_copy(update={"seed": 3, "plugins": {}, "label_noise": {"mood": 0.5}})
-    two = Runner(robust=True).run(other, tmp_path / "two", silent)
+    two = Runner(radii=(0.1,)).run(other, tmp_path / "two", silent)
     assert [name for name, _ in first] == ["texts", "texts", "attack"]
     assert seen == first
     assert list(one.scores) == ["dev", "dev under typos", "dev under synonyms", "dev under attack"] == list(two.scores)
@@ -109,16 +109,16 @@ def test_a_run_is_scored_on_changed_examples_which_are_the_same_for_every_row_an
 def test_a_run_that_was_killed_before_it_was_scored_on_changed_examples_ends_the_same(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Runner(robust=True).run(settings, tmp_path / "whole", silent)
+    whole = Runner(radii=(0.1,)).run(settings, tmp_path / "whole", silent)
     for place in ("regkit.runs.robust.attacked", "regkit.experiments.study.cell.evidence.save"):
         folder = tmp_path / place
         with monkeypatch.context() as broken:
             broken.setattr(place, lambda *given: (_ for _ in ()).throw(OSError(28, "No space left on device")))
             with pytest.raises((OSError, RunError)):
-                Runner(robust=True).run(settings, folder, silent)
+                Runner(radii=(0.1,)).run(settings, folder, silent)
         assert (folder / "finished.json").is_file()
         log = (folder / "log.jsonl").read_bytes()
-        again = Runner(robust=True).run(settings, folder, silent)
+        again = Runner(radii=(0.1,)).run(settings, folder, silent)
         assert (again.scores, again.drop) == (whole.scores, whole.drop)
         assert (folder / "log.jsonl").read_bytes() == log  # nothing was trained again
         for name in ("evidence.json", "evidence.safetensors"):
@@ -129,7 +129,7 @@ def test_a_run_that_was_killed_before_it_was_scored_on_changed_examples_ends_the
 def test_a_run_that_was_scored_as_it_is_alone_is_scored_on_changed_examples_while_it_has_weights(
     settings: Settings, tmp_path: Path
 ) -> None:
-    plain, robust = Runner(), Runner(robust=True)
+    plain, robust = Runner(), Runner(radii=(0.1,))
     assert list(plain.run(settings, tmp_path / "run", silent).scores) == ["dev"]
     assert len(robust.run(settings, tmp_path / "run", silent).scores) == 4
     plain.run(settings, tmp_path / "freed", silent)

@@ -7,7 +7,8 @@ import pytest
 from regkit.base.errors import ConfigError
 from regkit.experiments import contest
 from regkit.experiments.contest import racing
-from regkit.experiments.plan import Cell, Draft, Plan, made
+from regkit.experiments.draft import Draft
+from regkit.experiments.plan import Cell, Plan, made
 from regkit.experiments.study.order import Cells
 from regkit.experiments.study.results import Result
 from regkit.runs.settings import Settings

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from regkit.experiments import controls
-from regkit.experiments.plan import Draft, Plan, made
+from regkit.experiments.draft import Draft
+from regkit.experiments.plan import Plan, made
 from regkit.experiments.statistics.paired import holm, sign_flip
 from regkit.experiments.tables.formats import as_csv, as_json, as_latex, as_markdown
 from regkit.experiments.tables.summarize import summarize

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from regkit.base.errors import RegkitError
-from regkit.experiments.plan import Cell, Draft, Plan, made, read_draft, read_seeds
+from regkit.experiments.draft import Draft, read_draft, read_seeds
+from regkit.experiments.plan import Cell, Plan, made
 from regkit.experiments.rows import Row, make_rows, parse_set
+from regkit.runs.radii import RADII
 from regkit.runs.settings import Settings
 
 FILE = """\
@@ -58,9 +60,10 @@ def test_a_plan_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     plan = read(tmp_path, FILE)
     assert Plan.from_values(plan.as_values()) == plan
     assert read(tmp_path, plan.toml()) == plan
-    robust = read(tmp_path, f"robust = true\n{FILE}")
-    assert robust == replace(plan, robust=True)
-    assert Plan.from_values(robust.as_values()) == robust == read(tmp_path, robust.toml())
+    for given, radii in (("true", RADII), ("[0.2, 0.05]", (0.05, 0.2)), ("false", ())):
+        robust = read(tmp_path, f"robust = {given}\n{FILE}")
+        assert robust == replace(plan, radii=radii)
+        assert Plan.from_values(robust.as_values()) == robust == read(tmp_path, robust.toml())
 
 
 def test_paths_in_a_row_of_a_file_start_at_its_folder(tmp_path: Path) -> None:
@@ -158,10 +161,12 @@ def test_a_study_takes_more_rows_and_seeds_but_no_other_settings() -> None:
     assert plan("smart").joined(plan("smart", device="cpu", keep=5), "s").settings.keep == 5
     with pytest.raises(RegkitError, match=r"^s has row 'plain' with epochs = 3, not 4; name another --output"):
         plan("smart").joined(plan("smart", epochs=4), "s")
-    robust = replace(plan("smart"), robust=True)
-    assert robust.joined(plan("rrobin"), "s").robust  # as the study has noted
+    robust = replace(plan("smart"), radii=RADII)
+    assert robust.joined(plan("rrobin"), "s").radii == RADII  # as the study has noted
     with pytest.raises(RegkitError, match=r"^s began without --robust, .* name another --output"):
         plan("smart").joined(robust, "s")
+    with pytest.raises(RegkitError, match=r"^s began with attacks of 0\.03, 0\.1, .* name another --output"):
+        robust.joined(replace(robust, radii=(0.2,)), "s")
     other = Plan.of(Draft(rows=[Row("smart", plugins={"smart": {"weight": 2}})]))
     with pytest.raises(RegkitError, match=r"^s has row 'smart' with plugins"):
         plan("smart").joined(other, "s")
@@ -170,7 +175,11 @@ def test_a_study_takes_more_rows_and_seeds_but_no_other_settings() -> None:
 
 
 REFUSED = {
-    'robust = "yes"\n[rows.a]\ndropout = 0': "robust is 'yes'; true or false is needed.",
+    "robust = []\n[rows.a]\ndropout = 0": "robust is []; give numbers above 0, such as 0.03,0.1.",
+    "robust = [0.1, nan]\n[rows.a]\ndropout = 0": "robust is [0.1, nan]; give numbers above 0",
+    "robust = [0.1, 0.10]\n[rows.a]\ndropout = 0": "robust: a radius is given twice",
+    "robust = [true]\n[rows.a]\ndropout = 0": "robust is [True]; give numbers above 0",
+    'robust = "yes"\n[rows.a]\ndropout = 0': "robust is 'yes'; true, false, or a list of radii such as [0.03, 0.1] is needed.",
     "seed = 3\n[rows.a]\ndropout = 0": "a study has several seeds: seeds = 5, or seeds = [0, 1, 2].",
     "epohcs = 3": "has no option 'epohcs'. Did you mean 'epochs'?",
     "rows = 3": "rows are tables, [rows.NAME]",

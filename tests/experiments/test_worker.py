@@ -17,7 +17,8 @@ import pytest
 from regkit.base.errors import RunError, StoppedError
 from regkit.experiments import contest
 from regkit.experiments.asked import read_plan
-from regkit.experiments.plan import Cell, Draft, made
+from regkit.experiments.draft import Draft
+from regkit.experiments.plan import Cell, made
 from regkit.experiments.study import alive, worker
 from regkit.experiments.study.order import Cells, in_order
 from regkit.experiments.study.outcome import Outcome

@@ -82,14 +82,14 @@ def test_what_is_found_does_not_depend_on_the_other_examples_of_the_batch(
     name: str, parts: list[list[int]], trainer: Trainer
 ) -> None:
     task = next(each for each in trainer.tasks if each.name == name)
-    whole = outputs(trainer, task, batch_of(task, [0, 1, 2, 3]), Attack())
+    whole = outputs(trainer, task, batch_of(task, [0, 1, 2, 3]), Attack(0.1))
     for rows in parts:
-        part = outputs(trainer, task, batch_of(task, rows), Attack())
+        part = outputs(trainer, task, batch_of(task, rows), Attack(0.1))
         torch.testing.assert_close(part, whole[rows], rtol=1e-3, atol=1e-4)
 
 
 def test_the_model_is_as_it_was(trainer: Trainer) -> None:
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    outputs(trainer, trainer.tasks[0], batch_of(trainer.tasks[0], [0, 1]), Attack())
+    outputs(trainer, trainer.tasks[0], batch_of(trainer.tasks[0], [0, 1]), Attack(0.1))
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
     assert all(parameter.grad is None for parameter in trainer.model.parameters()) or trainer.state.optimizer

@@ -9,6 +9,7 @@ import typer
 from regkit.base.errors import ConfigError, typed
 from regkit.cli import request as requests
 from regkit.cli.arguments import (
+    AttackRadius,
     Device,
     EncoderFactory,
     PluginCode,
@@ -16,6 +17,7 @@ from regkit.cli.arguments import (
     PrecisionOfAnswers,
     ScoresAsJson,
     check_factory,
+    given_radii,
     read_plugins,
 )
 from regkit.data.find import find_tasks, is_table
@@ -65,6 +67,7 @@ def evaluate(
         bool,
         typer.Option("--robust", metavar="", help="Score texts with typing errors, in other words, and under attack."),
     ] = False,
+    attack_radius: AttackRadius = None,
     ensemble: Annotated[
         bool,
         typer.Option("--ensemble", metavar="", help="Score the mean of several runs' probabilities or scores."),
@@ -72,7 +75,8 @@ def evaluate(
 ) -> None:
     """Score a run's best checkpoint, or several runs'."""
     asked = {"--predictions": predictions, "--report": report, "--ensemble": ensemble}
-    if robust and (given := [name for name in asked if asked[name]]):
+    radii = given_radii(robust, attack_radius)
+    if radii and (given := [name for name in asked if asked[name]]):
         raise ConfigError(f"--robust is asked for by itself; leave {given[0]} out.")
     if ensemble or (runs and len(runs) > 1):
         folders.check_several(runs or [], "--ensemble")
@@ -87,10 +91,10 @@ def evaluate(
     check_factory(encoder_factory)
     read_plugins(plugin)
 
-    if robust:
+    if radii:
         from regkit.cli import robust as changing
 
-        changing.evaluate(found, split.value, data, device, precision.value, encoder_factory, as_json)
+        changing.evaluate(found, split.value, radii, data, device, precision.value, encoder_factory, as_json)
         return
 
     from regkit.cli import evaluate as evaluating

@@ -10,17 +10,20 @@ import typer
 
 from regkit.base.errors import RegkitError
 from regkit.cli.arguments import (
+    AttackRadius,
     DryRun,
     EncoderFactory,
     Output,
     PluginCode,
     Plugins,
     check_factory,
+    given_radii,
     plugin_names,
     read_plugins,
 )
 from regkit.cli.gather import change, check
 from regkit.cli.options import takes_settings
+from regkit.experiments import draft as drafts
 from regkit.experiments import place as places
 from regkit.experiments import plan as plans
 from regkit.experiments.controls import added, usual
@@ -141,6 +144,7 @@ def ablate(
     baseline: Baseline = None,
     controls: Controls = False,
     robust: Robust = False,
+    attack_radius: AttackRadius = None,
     race: RaceTime = None,
     output: Output = None,
     storage: Storage = None,
@@ -151,8 +155,9 @@ def ablate(
     settings: dict[str, Any],
 ) -> None:
     """Compare sets of plugins and settings over several seeds; the same command again goes on."""
-    draft = plans.read_draft(file) if file else plans.Draft()
-    draft = replace(draft, controls=draft.controls or controls, robust=draft.robust or robust)
+    draft = drafts.read_draft(file) if file else drafts.Draft()
+    radii = given_radii(robust and not draft.radii, attack_radius) or draft.radii
+    draft = replace(draft, controls=draft.controls or controls, radii=radii)
     shared = change(draft.settings, file, settings)
     sets = ["+".join(map(catalog.allowed, parts(each))) for each in plugin or []]
     given = (draft, shared, sets, seeds, rows.value if rows else None, baseline)

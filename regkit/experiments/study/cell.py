@@ -51,7 +51,7 @@ class Runner:
     interrupts: Interrupts = field(default_factory=Interrupts)
     shared: Shared = field(default_factory=Shared)
     keep_weights: bool = False
-    robust: bool = False  # whether to score each run on changed examples, too
+    radii: Sequence[float] = ()  # of the attacks, where each run is scored on changed examples, too
     observers: Callable[[], Sequence[Any]] = list  # further observers of a run: context managers
     check: Callable[[dict[str, str]], None] = lambda found: None  # of what a run is given, before it begins
     counted: dict[str, float] = field(default_factory=dict)  # operations of a step, by settings other than the seed
@@ -84,7 +84,7 @@ class Runner:
         """Whether a finished run has all of its answers."""
         if not (folder / NAMES).is_file():
             return False
-        return not self.robust or any(UNDER in split for split in evidence.load(folder))
+        return not self.radii or any(UNDER in split for split in evidence.load(folder))
 
     def _build(self, settings: Settings) -> Experiment:
         gc.collect()  # hooks and model hold each other: without this, the run before keeps its memory, on a GPU too
@@ -115,7 +115,7 @@ class Runner:
         settings = experiment.settings
         tasks = [task for task in experiment.tasks if task.name in (settings.tasks or ())]
         found = answers(folder, tasks, settings)
-        evidence.save(folder, {**found, **changed_answers(folder, settings)} if self.robust else found)
+        evidence.save(folder, {**found, **changed_answers(folder, settings, self.radii)} if self.radii else found)
 
     def operations(self, settings: Settings) -> float:
         """Count the operations of a step, once for all seeds of a row; NaN where a step cannot be tried."""
@@ -147,10 +147,10 @@ def answers(folder: Path, tasks: Sequence[Task], settings: Settings) -> Answers:
     return found
 
 
-def changed_answers(folder: Path, settings: Settings) -> Answers:
-    """Ask the run's best checkpoint about examples of dev with changed texts, and under attack."""
+def changed_answers(folder: Path, settings: Settings, radii: Sequence[float]) -> Answers:
+    """Ask the run's best checkpoint about examples of dev with changed texts, and under attacks of these radii."""
     finished = load_run(folder, CHANGED, device=settings.device, factory=settings.encoder_factory, keep_texts=True)
-    return {f"{CHANGED}{UNDER}{name}": found for name, found in Probe(finished, CHANGED).under_all().items()}
+    return {f"{CHANGED}{UNDER}{name}": found for name, found in Probe(finished, CHANGED, radii).under_all().items()}
 
 
 def _evidence(task: Task, split: Split, output: torch.Tensor) -> Evidence:

@@ -124,7 +124,7 @@ class Worker:
 
     def _run(self, plan: Plan, cell: Cell, folder: Path, claim: Claim) -> None:
         """Run a cell that is this worker's, and note what it came to, or why it failed."""
-        began, self.runner.robust = time.monotonic(), plan.robust
+        began, self.runner.radii = time.monotonic(), plan.radii
         try:
             outcome = self.runner.run(
                 self._settings(plan, cell), folder, lambda line: self.say(f"{name(cell)}: {line}")

@@ -1,0 +1,35 @@
+"""Radii: how far the attacks of `--robust` may move word embeddings, in root mean squares of an example's."""
+
+from math import inf
+
+from regkit.base.errors import ConfigError
+
+RADII = (0.03, 0.1)  # one that a plain narrow encoder survives in part, and one that it does not
+
+
+def read_radii(value: object, owner: str) -> tuple[float, ...]:
+    """Read radii: a list of numbers above 0, or a text that lists some. They are put in order.
+
+    Raises ConfigError for none, one that is twice there, or another value.
+    """
+    given = value.split(",") if isinstance(value, str) else value
+    try:
+        found = sorted(map(_radius, given)) if isinstance(given, list | tuple) else []
+    except ValueError:
+        found = []
+    if not found or not all(0 < each < inf for each in found):
+        raise ConfigError(f"{owner} is {value!r}; give numbers above 0, such as 0.03,0.1.")
+    if len(set(found)) < len(found):
+        raise ConfigError(f"{owner}: a radius is given twice; every attack has another one.")
+    return tuple(found)
+
+
+def attack(radius: float) -> str:
+    """Name the attack of a radius."""
+    return f"attack {radius:g}"
+
+
+def _radius(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError
+    return float(value)
