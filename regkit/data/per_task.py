@@ -14,8 +14,10 @@ def by_task(form: str) -> Callable[[object], object]:
 
     def read(value: object) -> object:
         texts = [value] if isinstance(value, str) else value
+        if isinstance(texts, dict):
+            return texts
         if not isinstance(texts, list | tuple):
-            return value
+            raise ValueError(f"give {form}")
         found: dict[str, str] = {}
         for part in (part for text in texts for part in str(text).split(",")):
             name, equals, given = (piece.strip() for piece in part.partition("="))

@@ -115,7 +115,7 @@ class Plan:
         """Put the plan into plain values, in the form of a file."""
         values = self.settings.model_dump(mode="json", exclude_none=True, exclude={"seed"})
         rows = {name: _without_none(row.changes) for name, row in self.rows.items()}
-        own = {"race": self.race} if self.race is not None else {}
+        own: dict[str, Any] = {"race": self.race} if self.race is not None else {}
         own |= {"controls": True} if self.controls else {}
         own |= {"robust": list(self.radii)} if self.radii else {}
         return values | own | {"seeds": list(self.seeds), "baseline": self.baseline, "rows": rows}

@@ -16,10 +16,8 @@ from regkit.hooks.files import check_record
 
 STAGES = "stages"  # the option of every plugin: the stages in which it acts
 CODE = "code"  # beside the options of a plugin in a file: what a run notes of it
-WEIGHT, AUTO = (
-    "weight",
-    "auto",
-)  # the option that scales a plugin's terms of the loss, and the value that leaves it to regkit
+WEIGHT = "weight"  # the option that scales a plugin's terms of the loss
+AUTO = "auto"  # its value that leaves it to regkit
 SHARE = 0.03  # of the gradient, at which `auto` holds a term
 OF_ALL = (STAGES, CODE)  # what is no field of a plugin
 
@@ -40,7 +38,8 @@ def share(name: str, given: Mapping[str, Any]) -> float | None:
     None where the weight is a number, or not given. Raises PluginError for a share that no term can have.
     """
     value = given.get(WEIGHT)
-    if not isinstance(value, str) or not (value == AUTO or value.endswith("%")):
+    value = value.lower() if isinstance(value, str) else ""
+    if not (value == AUTO or value.endswith("%")):
         return None
     with suppress(ValueError):
         found = SHARE if value == AUTO else float(value.removesuffix("%")) / 100

@@ -5,6 +5,12 @@ from collections.abc import Iterable
 
 from regkit.base.errors import nearest
 
+FILES = {  # what else stands in a file of settings for another command
+    "rows baseline controls robust make of": "regkit ablate",
+    "search trials sampler fresh_seeds": "regkit tune",
+    "seeds storage": "regkit ablate and regkit tune",
+}
+COMMANDS = {name: command for names, command in FILES.items() for name in names.split()}
 OTHER_NAMES = {"learning_rate": "--lr"}  # short options of settings
 OTHERS = {
     "gradient-accumulation gradient-accumulation-steps grad-accum accumulation-steps accumulate-grad-batches": (
@@ -58,6 +64,13 @@ def setting_called(name: str) -> str:
         option = named[0]
     short = {other: setting for setting, other in OTHER_NAMES.items()}
     return short.get(option, option[2:].replace("-", "_"))
+
+
+def no_setting(name: str, known: Iterable[str]) -> str:
+    """Say which command has a name in its files, or else the nearest setting."""
+    if name in COMMANDS:
+        return f"That is for {COMMANDS[name]}; leave it out here."
+    return nearest(setting_called(name), known)
 
 
 def no_option(name: str, known: Iterable[str]) -> str:

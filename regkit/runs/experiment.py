@@ -21,6 +21,7 @@ from regkit.hooks import catalog, option_values, traits
 from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
 from regkit.model import MultitaskModel
+from regkit.model.encoders import Loaded
 from regkit.model.pooling import made_for, usual
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import models
@@ -69,26 +70,13 @@ class Experiment:
         """
         shared = shared or Shared(keeps=False)
         streams = Streams(settings.seed, find_device(settings.device))
-        plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
-        chosen = {name: option_values.acts_in(name, options) for name, options in settings.plugins.items()}
-        named = {name: stages for name, stages in chosen.items() if stages is not None}
-        held = {name: option_values.share(name, options) for name, options in settings.plugins.items()}
-        auto = AutoWeights({name: share for name, share in held.items() if share}, plugins, processes=processes)
-        plugins = {auto_weights.NAME: auto} | plugins if auto.shares else plugins  # outermost: it weighs what all give
-        found = find_tasks(settings.data, settings.given) if settings.data or settings.finetune else {}
-        for name in PER_TASK:  # a task of the data that this run leaves out may be named all the same
-            check_names(name, getattr(settings, name), found)
-        specs = read_again(choose(found, settings.tasks), settings.labels, settings.pair_mode)
-        left_out = [name for name in found if name not in specs and settings.tasks is None]
-        draws, noise = draws_of(settings.subsample, settings.seed), noises(settings.label_noise, settings.seed)
+        plugins, auto = _plugins(settings, processes)
+        specs, left_out = _specs(settings)
         loaded = shared.encoder(settings, streams, bare=begun is not None)
         tokenizer, encoder, weights = loaded.tokenizer, loaded.encoder, loaded.weights
-        longest = min(settings.max_length or encoder.longest, encoder.longest)
-        size = settings.batch_size
-        read = {name: shared.task(name, spec, tokenizer, longest, size) for name, spec in specs.items()}
-        tasks = [drawn(whole, draws.get(name), noise.get(name)) for name, whole in read.items()]
+        tasks = _tasks(settings, specs, loaded, shared)
         own, stage = (tasks, _stage(settings, tasks)) if settings.finetune else ([], None)
-        composition = compose(plugins, Defaults(own, stage), streams, named)
+        composition = compose(plugins, Defaults(own, stage), streams, _stages_named(settings))
         composition.watch.every = settings.measure_every
         composition.automatic, auto.owners = auto.shares, composition.owners
         tasks = composition.tasks(tasks, tokenizer, encoder)
@@ -122,14 +110,42 @@ class Experiment:
         composition.check_stages([stage.name for stage, _ in stages])
         _check_whole_batches(composition, [stage.name for stage, _ in stages], settings, processes)
         check_monitor(settings.monitor, [task for _, trained in stages for task in trained])
-        settings = _resolved(settings, specs, tasks, plugins).model_copy(
-            update={
-                "pooling": pooling,
-                "micro_batch_tokens": trainer.fit.micro_batch_tokens,
-                "precision": precision.format,
-            }
-        )
+        found = {"micro_batch_tokens": trainer.fit.micro_batch_tokens, "precision": precision.format}
+        settings = _resolved(settings, specs, tasks, plugins).model_copy(update={"pooling": pooling, **found})
         return cls(settings, tokenizer, tasks, model, composition, trainer, left_out, heads, precision, weights)
+
+
+def _plugins(settings: Settings, processes: Processes) -> tuple[dict[str, object], AutoWeights]:
+    """Make the plugins, and outermost what weighs the terms of those whose weight is a share, if there are any."""
+    plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
+    shares = {name: option_values.share(name, options) for name, options in settings.plugins.items()}
+    auto = AutoWeights({name: share for name, share in shares.items() if share}, plugins, processes=processes)
+    return ({auto_weights.NAME: auto} | plugins if auto.shares else plugins), auto
+
+
+def _stages_named(settings: Settings) -> dict[str, list[str]]:
+    """Find the plugins that are told in which stages to act."""
+    found = {name: option_values.acts_in(name, options) for name, options in settings.plugins.items()}
+    return {name: stages for name, stages in found.items() if stages is not None}
+
+
+def _specs(settings: Settings) -> tuple[dict[str, TaskSpec], list[str]]:
+    """Find the run's tasks in its data, and those of the data that are trained only where they are named."""
+    found = find_tasks(settings.data, settings.given) if settings.data or settings.finetune else {}
+    for name in PER_TASK:  # a task of the data that this run leaves out may be named all the same
+        check_names(name, getattr(settings, name), found)
+    specs = read_again(choose(found, settings.tasks), settings.labels, settings.pair_mode)
+    return specs, [name for name in found if name not in specs and settings.tasks is None]
+
+
+def _tasks(settings: Settings, specs: Mapping[str, TaskSpec], loaded: Loaded, shared: Shared) -> list[Task]:
+    """Read the tasks, and draw what is trained on."""
+    draws, noise = draws_of(settings.subsample, settings.seed), noises(settings.label_noise, settings.seed)
+    longest = min(settings.max_length or loaded.encoder.longest, loaded.encoder.longest)
+    read = {
+        name: shared.task(name, spec, loaded.tokenizer, longest, settings.batch_size) for name, spec in specs.items()
+    }
+    return [drawn(task, draws.get(name), noise.get(name)) for name, task in read.items()]
 
 
 def _check_whole_batches(

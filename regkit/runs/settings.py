@@ -10,14 +10,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from regkit.base.bounds import Count, NonNegative, Positive, Tuned
 from regkit.base.described import Option, meanings
-from regkit.base.errors import ConfigError, explain, nearest
+from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, absolute, follow, read_toml
 from regkit.data.bare import Given
 from regkit.data.declare import DevSplit, PairModes, below
 from regkit.data.label_noise import LabelNoise
 from regkit.data.subsample import Subsample
 from regkit.data.target import Kind
-from regkit.runs.elsewhere import setting_called
+from regkit.runs.elsewhere import no_setting
 from regkit.tasks.names import Pooling, Precision
 
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a share that may not be all
@@ -189,7 +189,7 @@ class Settings(BaseModel):
         """Check plain values. ConfigError names the `owner`, or what the user called the setting: `--warmup`."""
         known = cls.model_fields
         if unknown := next((name for name in values if name not in known), None):
-            raise ConfigError(f"{owner} has no option '{unknown}'. {nearest(setting_called(unknown), known)}")
+            raise ConfigError(f"{owner} has no option '{unknown}'. {no_setting(unknown, known)}")
         try:
             return cls.model_validate(values)
         except ValidationError as error:

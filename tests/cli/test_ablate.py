@@ -147,7 +147,13 @@ def test_a_robust_study_is_scored_on_changed_examples_by_whatever_worker_and_com
         assert title in ran.out
     assert "Intervals" not in ran.out  # of one seed
     first = results(place / "robust")[0]
-    assert list(first.scores) == ["dev", "dev under typos", "dev under synonyms", "dev under attack 0.03", "dev under attack 0.1"]
+    assert list(first.scores) == [
+        "dev",
+        "dev under typos",
+        "dev under synonyms",
+        "dev under attack 0.03",
+        "dev under attack 0.1",
+    ]
     scored = regkit("eval", "robust/runs/plain-0", "--split", "test", cwd=place)
     assert "has kept its answers on dev alone" in scored.err
     assert regkit("report", "robust", "--output", "robust.html", cwd=place).status == 0

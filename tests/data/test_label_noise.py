@@ -153,7 +153,7 @@ def test_weights_of_classes_are_those_of_the_labels_that_are_trained_on(place: P
         ({"sst": float("nan")}, "label_noise.sst is nan"),
         ("0.2", "label_noise is '0.2'; give TASK=SHARE, such as sst=0.2."),
         ("sst=0.1,sst=0.2", "task 'sst' is given twice."),
-        (0.2, "label_noise is 0.2"),
+        (0.2, "label_noise is 0.2; give TASK=SHARE, such as sst=0.2."),
     ],
 )
 def test_noise_that_cannot_be_is_refused(noise: object, said: str) -> None:

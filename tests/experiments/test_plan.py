@@ -181,6 +181,7 @@ REFUSED = {
     "robust = [true]\n[rows.a]\ndropout = 0": "robust is [True]; give numbers above 0",
     'robust = "yes"\n[rows.a]\ndropout = 0': "robust is 'yes'; true, false, or a list of radii such as [0.03, 0.1] is needed.",
     "seed = 3\n[rows.a]\ndropout = 0": "a study has several seeds: seeds = 5, or seeds = [0, 1, 2].",
+    "fresh_seeds = 3\n[rows.a]": "has no option 'fresh_seeds'. That is for regkit tune; leave it out here.",
     "epohcs = 3": "has no option 'epohcs'. Did you mean 'epochs'?",
     "rows = 3": "rows are tables, [rows.NAME]",
     "[rows]\na = 3": "rows are tables, [rows.NAME]",

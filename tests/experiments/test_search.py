@@ -418,6 +418,7 @@ def test_the_command_line_changes_what_the_file_says(tmp_path: Path) -> None:
         ("[search]\nwarm = true", "Did you mean 'warmup'?"),
         ("[search]", "there is nothing to search"),
         ("trails = 3", "has no option 'trails'"),
+        ("robust = true", "has no option 'robust'. That is for regkit ablate; leave it out here."),
         ("storage = 3", "storage is 3"),
     ],
 )

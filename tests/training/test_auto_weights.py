@@ -162,8 +162,8 @@ def test_a_share_that_no_term_can_have_is_refused(text: str) -> None:
 
 
 def test_a_share_is_read_from_auto_and_from_percent() -> None:
-    given: list[object] = ["auto", "5%", "2.5 %", 3.0, "3"]
-    assert [share("smart", {"weight": each}) for each in given] == [SHARE, 0.05, 0.025, None, None]
+    given: list[object] = ["auto", "AUTO", "5%", "2.5 %", 3.0, "3"]
+    assert [share("smart", {"weight": each}) for each in given] == [SHARE, SHARE, 0.05, 0.025, None, None]
     assert share("smart", {}) is None
 
 
