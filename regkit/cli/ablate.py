@@ -102,16 +102,17 @@ def with_measured_controls(plan: Plan, runner: Runner) -> Plan:
     baseline = Experiment.build(plan.settings_of(Cell(plan.baseline, seed)), shared=runner.shared)
     known = [cost for cost in costs if isfinite(cost)]
     settings = plan.settings
-    early, longer = controls.stopped_early(between_scores(baseline)), controls.as_long(settings, max(known))
+    between, updates = lengths(baseline)
+    early, longer = controls.stopped_early(between), controls.as_long(settings, max(known), updates)
     return controls.added(plan, [*early, *longer])
 
 
-def between_scores(experiment: Experiment) -> int:
-    """Count the updates between two evaluations of the last stage, or all of a shorter stage."""
+def lengths(experiment: Experiment) -> tuple[int, int]:
+    """Count the updates of the last stage between two evaluations, and all of them."""
     trainer = experiment.trainer
     stage, tasks = collect_stages(trainer.hook, trainer.tasks)[-1]
     length = measure_length(trainer.hook, trainer.streams, stage, tasks)
-    return min(trainer.eval_steps or length.epoch, length.total)
+    return min(trainer.eval_steps or length.epoch, length.total), length.total
 
 
 def settled(settings: Settings, shared: Shared, runs: Sequence[Settings]) -> Settings:

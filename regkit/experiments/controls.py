@@ -13,6 +13,7 @@ STRONGER = 10  # weight decay, likewise
 USUAL_DECAY = 0.01  # where all rows have none
 # What is learned from: a row that changes it asks another question, and neither competes nor is competed with.
 DATA = {"data", "tasks", "text", "label", "kind", "dev", "test", "subsample", "label_noise"}
+MISSED = 0.1  # share of a method's time by which the epochs of a control may miss it
 SCORINGS = 4  # where all rows have one, so that a run can be stopped at its best earlier
 
 
@@ -60,11 +61,17 @@ def stopped_early(between: int) -> list[Row]:
     return [parse_set(f"eval_steps={max(between // SCORINGS, 1)}")] if between > 1 else []
 
 
-def as_long(settings: Settings, cost: float) -> list[Row]:
-    """Make the control that trains as long as a method whose step costs so much, in plain ones; none for a cheap one."""
-    name, length = ("epochs", settings.epochs) if settings.steps is None else ("steps", settings.steps)
-    longer = round(cost * length)
-    return [parse_set(f"{name}={longer}")] if longer > length else []
+def as_long(settings: Settings, cost: float, updates: int) -> list[Row]:
+    """Make the control that trains as long as a method whose step costs so much, in plain ones; none for a cheap one.
+
+    It has more epochs, or more updates where the run is as long as so many, or where whole epochs miss the time.
+    """
+    epochs = round(cost * settings.epochs)
+    fits = abs(epochs / settings.epochs - cost) <= MISSED * cost
+    if settings.steps is None and fits:
+        return [parse_set(f"epochs={epochs}")] if epochs > settings.epochs else []
+    steps = round(cost * updates)
+    return [parse_set(f"steps={steps}")] if steps > updates else []
 
 
 def added(plan: Plan, controls: Sequence[Row]) -> Plan:

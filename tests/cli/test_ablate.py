@@ -314,7 +314,7 @@ def test_workers_that_are_killed_at_any_moment_end_in_the_scores_of_an_undisturb
 ) -> None:
     moments = random.Random(17)
     plan = ["ablate", *LONG, "--output", "killed", "--storage", "killed.log"]
-    for _ in range(5):
+    for _ in range(3):
         first = start(place, *plan)
         second = start(place, "work", "killed") if (place / "killed" / "study.toml").exists() else None
         time.sleep(4)  # imports

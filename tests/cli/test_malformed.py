@@ -51,7 +51,7 @@ from tests.runs.test_resume import go, settings
 SECONDS = 10
 MEMORY = 2 << 20  # KiB
 FATAL = 8 << 30  # bytes, mapped files included: a mistake of ours shall fail a test and not the machine
-MANY = int(os.environ.get("REGKIT_FUZZ", 8))  # examples of each kind of file and change
+MANY = int(os.environ.get("REGKIT_FUZZ", 4))  # examples of each kind of file and change
 TRIED: Counter[str] = Counter()  # inputs of each kind, for the report at the end
 PEAKS: dict[str, tuple[int, float]] = {}  # MiB and seconds of the worst
 

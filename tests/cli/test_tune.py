@@ -152,7 +152,7 @@ def test_an_ablation_is_no_search_and_a_search_no_ablation(place: Path, tmp_path
 
 @pytest.mark.slow
 def test_a_search_that_was_killed_at_random_ends_like_one_that_was_not(place: Path, tmp_path: Path) -> None:
-    words = [*TINY, *SPACE, "--steps", 60, "--trials", 6, "--seeds", 2, "--fresh-seeds", 2, "--sampler", "tpe"]
+    words = [*TINY, *SPACE, "--steps", 20, "--trials", 4, "--seeds", 2, "--fresh-seeds", 2, "--sampler", "tpe"]
     command = [sys.executable, "-m", "regkit", "tune", *map(str, words), "--output"]
 
     def record(folder: Path) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def test_a_search_that_was_killed_at_random_ends_like_one_that_was_not(place: Pa
     begun = time.monotonic()
     subprocess.run([*command, whole], cwd=place, check=True, capture_output=True)
     takes, draw = time.monotonic() - begun, random.Random(0)
-    for _ in range(5):
+    for _ in range(4):
         process = subprocess.Popen([*command, parts], cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(draw.uniform(0.1, 0.4) * takes)  # well before it can end, however busy the machine is

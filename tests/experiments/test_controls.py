@@ -66,12 +66,14 @@ def test_a_control_that_is_there_already_is_not_added() -> None:
     [
         (Settings(epochs=3), 2.6, ["epochs=8"]),
         (Settings(epochs=3), 1.0, []),
-        (Settings(epochs=1), 1.3, []),  # less than half an epoch more
+        (Settings(epochs=3), 1.04, []),  # the epochs that there are miss its time by little
+        (Settings(epochs=1), 1.3, ["steps=130"]),  # whole epochs miss it by more
+        (Settings(epochs=1), 1.7, ["steps=170"]),
         (Settings(steps=100), 2.6, ["steps=260"]),
     ],
 )
 def test_a_control_trains_as_long_as_the_dearest_method(settings: Settings, cost: float, names: list[str]) -> None:
-    assert [row.name for row in controls.as_long(settings, cost)] == names
+    assert [row.name for row in controls.as_long(settings, cost, updates=100)] == names
 
 
 def test_a_control_is_scored_more_often_and_so_can_stop_earlier() -> None:
