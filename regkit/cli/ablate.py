@@ -145,7 +145,7 @@ def describe(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
         lines.append(f"row {name}{what}: {said}")
     lines.append(f"seeds: {', '.join(map(str, plan.seeds))}")
     if plan.radii:
-        within = " and ".join(f"{radius:g}" for radius in plan.radii)
+        within = " and ".join(map(str, plan.radii))
         lines.append(
             f"each run is also scored on changed dev examples, at most {ATTACKED} of a task under attacks within {within} "
             "RMS of the word embeddings"

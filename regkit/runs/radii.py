@@ -24,9 +24,9 @@ def read_radii(value: object, owner: str) -> tuple[float, ...]:
     return tuple(found)
 
 
-def attack(radius: float) -> str:
+def attack_within(radius: float) -> str:
     """Name the attack of a radius."""
-    return f"attack {radius:g}"
+    return f"attack {radius}"
 
 
 def _radius(value: object) -> float:

@@ -18,8 +18,7 @@ from regkit.model.modes import mode
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs.evidence import Evidence
 from regkit.runs.finished import Finished, load_run
-from regkit.runs.radii import RADII
-from regkit.runs.radii import attack as attack_name
+from regkit.runs.radii import attack_within
 from regkit.tasks.names import Precision
 from regkit.tasks.task import Dataset, Examples, Split, Task
 from regkit.training.attack import Attack
@@ -59,7 +58,7 @@ class Probe:
 
     finished: Finished
     split: Split
-    radii: Sequence[float] = RADII  # of the attacks
+    radii: Sequence[float]  # of the attacks
     precision: Precision = "auto"
 
     @cached_property
@@ -99,7 +98,7 @@ class Probe:
     def under_all(self) -> dict[str, Found]:
         """Ask about the examples changed in each way, and under each attack: by what was done to them."""
         changed = {name: self.under(change) for name, change in CHANGES.items()}
-        return changed | {attack_name(radius): self.under_attack(radius) for radius in self.radii}
+        return changed | {attack_within(radius): self.under_attack(radius) for radius in self.radii}
 
     def scores(self, found: Found) -> Scores:
         """Score answers. Raises RunError if an output is not finite."""
