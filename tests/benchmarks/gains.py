@@ -1,10 +1,10 @@
 """Gains: print what the rows of studies gain, and what that costs, as the tables of docs/gains.md; and draw it.
 
     regkit ablate examples/gains/few-labels.toml --data FOLDER --encoder ENCODER --output STUDY
-    python -m tests.benchmarks.gains STUDY [STUDY ...] [--score 'dev sst accuracy'] [--picture FILE]
+    python -m tests.benchmarks.gains STUDY [STUDY ...] [--split test] [--score 'dev sst accuracy'] [--together] [--picture FILE]
 
-A study's own page (`regkit report STUDY`) has all scores; this has one for each study: the mean over tasks on dev, or the
-deciding score of the only task, unless `--score` names another.
+A study's own page (`regkit report STUDY`) has all scores; this has one for each study: the mean over tasks on dev or on
+`--split`, or the deciding score of the only task, unless `--score` names another. `--together` makes one table of all studies.
 """
 
 import argparse
@@ -16,12 +16,43 @@ from typing import Any
 HEAD = ["row", "score", "over the baseline", "over the hardest control", "p", "Holm", "time"]
 
 
-def chosen(row: Mapping[str, Any], score: str | None) -> Mapping[str, Any] | None:
-    """Choose a row's entry of the score that is asked for."""
+Rows = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]  # of a study, each with its entry of a score
+
+
+def chosen(row: Mapping[str, Any], score: str | None, split: str = "dev") -> Mapping[str, Any] | None:
+    """Choose a row's entry of the score that is asked for, or of the one that decides on a split."""
     named = {" ".join((each["split"], each["task"], each["metric"])).strip(): each for each in row["entries"]}
     if score is not None:
         return named.get(score)
-    return next((each for name, each in named.items() if name.startswith("dev mean")), next(iter(named.values()), None))
+    found = {name: each for name, each in named.items() if each["split"] == split}
+    return next(
+        (each for name, each in found.items() if name.startswith(f"{split} mean")), next(iter(found.values()), None)
+    )
+
+
+def together(studies: Mapping[str, Rows]) -> list[str]:
+    """Write one table: what each row gains over the baseline in each study, marked where it beats every control.
+
+    A row's cost is that of its step, in operations of a plain one, in the first study that has it.
+    """
+    rows = {row["name"]: row for found in studies.values() for row, _ in found}
+    head = ["row", *studies, "operations"]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for name, row in rows.items():
+        entries = [next((entry for each, entry in found if each["name"] == name), None) for found in studies.values()]
+        cost = row["cost"].get("operations")
+        lines.append(f"| {' | '.join([name, *map(gained, entries), f'{cost:.2f}' if cost else ''])} |")
+    return lines
+
+
+def gained(entry: Mapping[str, Any] | None) -> str:
+    """Write what a row gains, or of the baseline its score; a dagger stands where it beats every control."""
+    if entry is None:
+        return ""
+    if not entry["difference"]:
+        return f"{entry['mean']:.3f} ± {entry['deviation']:.3f}"
+    rival = entry["rival"]
+    return span(entry["difference"]) + ("†" if rival and rival["told"] and rival["mean"] > 0 else "")
 
 
 def line(row: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
@@ -48,7 +79,7 @@ def span(difference: Mapping[str, Any] | None) -> str:
     return f"**{said}**" if difference["told"] else said
 
 
-def draw(studies: Mapping[str, Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]], path: Path) -> None:
+def draw(studies: Mapping[str, Rows], path: Path) -> None:
     """Draw each study's differences from its baseline, with intervals; beside the names stands the time that rows cost."""
     from matplotlib.figure import Figure
 
@@ -73,15 +104,20 @@ def draw(studies: Mapping[str, Sequence[tuple[Mapping[str, Any], Mapping[str, An
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", type=Path, nargs="+", metavar="STUDY")
+    parser.add_argument("--split", default="dev", help="dev or test")
+    parser.add_argument("--together", action="store_true", help="one table of all studies")
     parser.add_argument("--score", help="such as 'dev sst accuracy'")
     parser.add_argument("--picture", type=Path, help="an SVG or PNG file; it needs matplotlib")
     given = parser.parse_args()
     drawn = {}
     for study in given.studies:
         found = json.loads((study / "table.json").read_text(encoding="utf8"))
-        rows = [(row, entry) for row in found["rows"] if (entry := chosen(row, given.score))]
-        print(f"\n{found['name']}\n\n| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")
-        print("\n".join(line(*each) for each in rows))
+        rows = [(row, entry) for row in found["rows"] if (entry := chosen(row, given.score, given.split))]
+        if not given.together:
+            print(f"\n{found['name']}\n\n| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")
+            print("\n".join(line(*each) for each in rows))
         drawn[found["name"]] = rows
+    if given.together:
+        print("\n".join(together(drawn)))
     if given.picture:
         draw(drawn, given.picture)

@@ -311,3 +311,12 @@ def test_gains_are_a_table_and_a_picture_of_what_rows_gain_over_the_hardest_cont
     over = "**+0.010 [+0.002, +0.018]** | +0.004 [-0.004, +0.018] dropout=0 | 0.250 | 0.500 | 2.50 |"
     assert f"| smart | 0.510 ± 0.010 | {over}" in said
     assert (tmp_path / "gains.svg").read_text(encoding="utf8").count("<svg") == 1
+    said = subprocess.run([*words[:4], "--together"], check=True, capture_output=True, text=True).stdout
+    assert said.splitlines() == [
+        "| row | few | operations |",
+        "| --- | --- | --- |",
+        "| plain | 0.500 ± 0.010 |  |",
+        "| smart | **+0.010 [+0.002, +0.018]** |  |",
+    ]
+    said = subprocess.run([*words[:4], "--split", "test"], check=True, capture_output=True, text=True).stdout
+    assert "smart" not in said, "there is no score of that split"
