@@ -10,7 +10,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from regkit.base.errors import RunError, explain
 from regkit.base.files import read_json
-from regkit.experiments.tables.table import Column, Cost, Difference, Entry, Row, Table
+from regkit.experiments.tables.table import Column, Cost, Difference, Entry, Rival, Row, Table
 from regkit.page.charts.scales import is_number
 
 T = TypeVar("T")
@@ -106,8 +106,10 @@ def _row(values: Mapping[str, Any]) -> Row:
 
 def _entry(values: Mapping[str, Any]) -> Entry:
     by_seed = {seed: _float(value) for seed, value in values["values"].items()}
-    found = values.get("difference")
-    return _checked(Entry, {**values, "values": by_seed, "difference": _checked(Difference, found) if found else None})
+    found, rival = values.get("difference"), values.get("rival")
+    difference = _checked(Difference, found) if found else None
+    over = _checked(Rival, {**rival, "difference": _checked(Difference, rival)}) if rival else None
+    return _checked(Entry, {**values, "values": by_seed, "difference": difference, "rival": over})
 
 
 def _checked(form: type[T], values: Mapping[str, Any]) -> T:
