@@ -203,8 +203,11 @@ class Recorder:
         return {**found, "unmeasured": self._unmeasured(records), "warnings": said + self._untrained(records)}
 
     def _unmeasured(self, records: Sequence[dict[str, Any]]) -> list[str]:
-        """List the tasks that were trained with plugins, and on which nothing was measured: they gave few batches."""
-        if not self.experiment.composition.in_steps():
+        """List the tasks that were trained with plugins, and on which nothing was measured: they gave few batches.
+
+        Where nobody wants to measure, there is nothing to say.
+        """
+        if not (self.experiment.settings.measure_every and self.experiment.composition.in_steps()):
             return []
         trained = dict.fromkeys(task for record in records for task in record.get("losses", ()))
         measured = {task for record in records if "effects" in record for task in record["effects"]["terms"]}
