@@ -12,6 +12,7 @@ from regkit.base.errors import ConfigError, DataError, explain, short
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.holdout import hold_out
 from regkit.data.labels import as_number, read_classes, read_kind, read_members, read_order, read_range
+from regkit.data.remarks import describe_classes
 from regkit.data.repeats import Hashed, number_of
 from regkit.data.rows import Choice, is_placeholder
 from regkit.data.stored.held import Made
@@ -64,6 +65,7 @@ def prepare(spec: TaskSpec, splits: Iterable[Split] = SPLITS) -> Prepared:
             _add(found, split, table)
     if spec.is_open:
         _complete(found)
+        found.notes += describe_classes(found.spec.objective)
     if spec.held_out and "train" in found.tables:  # also where train alone is wanted: it is what the dev split leaves
         _make_dev(found)
     _count_repeated(found)

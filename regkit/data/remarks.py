@@ -24,8 +24,6 @@ def describe_labels(objective: Objective, split: Split, labels: Tensor | None) -
     if split == "train" and absent:
         more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
         said.append(f"no train row is labelled {', '.join(absent[:SHOWN])}{more}")
-    if split == "train" and isinstance(objective, Classification):
-        said += [_doubtful(name) for name in map(objective.text, every) if name in NO_LABELS]
     count = max(counts)
     if count > MAJORITY * len(labels):
         share, most = 100 * count / len(labels), objective.text(counts.index(count))
@@ -33,5 +31,10 @@ def describe_labels(objective: Objective, split: Split, labels: Tensor | None) -
     return said
 
 
-def _doubtful(name: str) -> str:
-    return f"class '{name}' may stand for a missing label; skip = [\"{name}\"] in a tasks.toml leaves its rows out"
+def describe_classes(objective: Objective) -> list[str]:
+    """Name the classes, read off the labels, that may be no classes."""
+    if not isinstance(objective, Classification):
+        return []
+    doubtful = [name for name in map(objective.text, range(objective.classes)) if name in NO_LABELS]
+    remedy = 'skip = ["{}"] in a tasks.toml leaves its rows out'
+    return [f"class '{name}' may stand for a missing label; {remedy.format(name)}" for name in doubtful]
