@@ -13,6 +13,9 @@ import pytest
 
 from regkit.cli.options import flag
 from regkit.cli.settings import PAGE, grouped
+from regkit.data.find import find_tasks
+from regkit.experiments.draft import read_draft
+from regkit.experiments.plan import Cell, Plan
 from regkit.hooks import catalog
 from regkit.hooks.spec import Hooks
 from regkit.runs import settings
@@ -166,6 +169,28 @@ def test_ci_runs_the_readmes_test_command() -> None:
 def test_recipes_are_settings_whose_plugins_accept_their_options(path: Path) -> None:
     for name, options in Settings.read(path).plugins.items():
         catalog.make(name, options)
+
+
+GAINS = ROOT / "examples" / "gains"
+HELD_OUT = GAINS / "held-out.toml"  # tasks, and no study
+STUDIES = sorted({*GAINS.glob("*.toml"), *(ROOT / "examples" / "tables").glob("*.toml")} - {HELD_OUT})
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_studies_are_plans_whose_plugins_accept_their_options(path: Path) -> None:
+    plan = Plan.of(read_draft(path))
+    for row in plan.rows:
+        for name, options in plan.settings_of(Cell(row, plan.seeds[0])).plugins.items():
+            catalog.make(name, options)
+    head = path.read_text(encoding="utf8").partition("\n\n")[0]
+    assert f"regkit ablate examples/{path.parent.name}/{path.name}" in head
+
+
+def test_the_held_out_tasks_choose_on_a_part_of_train_and_are_reported_on_the_files_own_dev_split() -> None:
+    tasks = find_tasks(HELD_OUT)
+    assert list(tasks) == ["sst", "quora", "sts", "shift"]
+    assert all(spec.held_out and str(spec.test).endswith("-dev.csv") for spec in tasks.values())
+    assert tasks["shift"].optional
 
 
 def test_the_recipes_hold_the_literal_settings_of_the_paper_and_of_the_report() -> None:
