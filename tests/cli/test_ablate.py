@@ -134,6 +134,23 @@ def test_a_study_that_is_finished_shows_its_table_without_its_encoder_and_its_da
         assert (new.status, (place / "new").exists()) == (2, False)
 
 
+@pytest.mark.parametrize(
+    ("words", "within"),
+    [
+        ([], "0.2"),
+        (["--robust"], "0.2"),
+        (["--attack-radius", "0.3,0.1"], "0.1 and 0.3"),
+    ],
+)
+def test_a_command_line_changes_the_radii_of_a_file_only_where_it_names_some(
+    place: Path, words: list[str], within: str
+) -> None:
+    (place / "radii.toml").write_text("robust = [0.2]\n[rows.calm]\ndropout = 0.0\n", encoding="utf8")
+    ran = regkit("ablate", "radii.toml", *RIGHT, *words, "--dry-run", "--output", "radii", cwd=place)
+    assert (ran.status, ran.err) == (0, "")
+    assert f"under attacks within {within} RMS" in ran.out
+
+
 @pytest.mark.slow
 def test_a_robust_study_is_scored_on_changed_examples_by_whatever_worker_and_command(place: Path) -> None:
     words = ["ablate", *PAIR, "--label-noise", "mood=0.5", "--seeds", "1", "--output", "robust"]
