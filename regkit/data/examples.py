@@ -14,7 +14,7 @@ from regkit.base.errors import DataError, short
 from regkit.data.declare import TaskSpec
 from regkit.data.encode import batches, encode
 from regkit.data.formats.records import Nested
-from regkit.data.remarks import NO_LABELS
+from regkit.data.labels import NO_LABELS
 from regkit.data.stored.flat import Flat, Growing
 from regkit.data.stored.held import BLOCK, Held, Numbered, Texts, TextWriter
 from regkit.data.tables import Table

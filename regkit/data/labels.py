@@ -10,6 +10,7 @@ from regkit.base.errors import DataError, short
 from regkit.tasks.labels import fields
 
 MOST_READ = 1000  # classes that are read off a column: with more, it is more likely another column
+NO_LABELS = ("", "-", "?", "-1", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # stand where a label is missing
 FEW_NUMBERS = 20  # whole numbers of so many values are classes, as stars are; of more, scores
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 DECLARE = "declare them, name another --label, or use --kind regression if they are scores"
@@ -18,6 +19,14 @@ DECLARE = "declare them, name another --label, or use --kind regression if they 
 def as_number(text: str) -> float | None:
     """Read a decimal number; None for other text."""
     return float(text) if NUMBER.fullmatch(text) else None
+
+
+def doubtful(classes: Iterable[str]) -> list[str]:
+    """Write a remark on each class, read off the labels, that may be no class."""
+    remedy = 'skip = ["{}"] in a tasks.toml leaves its rows out'
+    return [
+        f"class '{name}' may stand for a missing label; {remedy.format(name)}" for name in classes if name in NO_LABELS
+    ]
 
 
 def read_kind(values: Iterable[str]) -> str:

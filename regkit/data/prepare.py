@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from regkit.base.errors import ConfigError, DataError, explain, short
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.holdout import hold_out
-from regkit.data.labels import as_number, read_classes, read_kind, read_members, read_order, read_range
-from regkit.data.remarks import describe_classes
+from regkit.data.labels import as_number, doubtful, read_classes, read_kind, read_members, read_order, read_range
 from regkit.data.repeats import Hashed, number_of
 from regkit.data.rows import Choice, is_placeholder
 from regkit.data.stored.held import Made
@@ -65,7 +64,6 @@ def prepare(spec: TaskSpec, splits: Iterable[Split] = SPLITS) -> Prepared:
             _add(found, split, table)
     if spec.is_open:
         _complete(found)
-        found.notes += describe_classes(found.spec.objective)
     if spec.held_out and "train" in found.tables:  # also where train alone is wanted: it is what the dev split leaves
         _make_dev(found)
     _count_repeated(found)
@@ -132,6 +130,8 @@ def _complete(found: Prepared) -> None:
     except ValidationError as error:
         raise ConfigError(explain(error, table.name, type(spec).model_fields)) from None
     found.notes.append(f"read off {spec.label_name}: {_said(update)}")
+    if kind == "classification" and isinstance(read := update.get("classes"), tuple):  # and not their number
+        found.notes += doubtful(read)
 
 
 def _given(found: Prepared) -> Iterator[str]:

@@ -4,10 +4,9 @@ import torch
 from torch import Tensor
 
 from regkit.tasks.names import Split
-from regkit.tasks.objectives import Classification, Objective
+from regkit.tasks.objectives import Objective
 
 SHOWN = 12  # classes whose counts are listed
-NO_LABELS = ("", "-", "?", "-1", "NA", "N/A", "NaN", "nan", "NULL", "null", "None")  # stand where a label is missing
 MAJORITY = 0.9  # share of one class, above which always naming it would score well
 
 
@@ -29,12 +28,3 @@ def describe_labels(objective: Objective, split: Split, labels: Tensor | None) -
         share, most = 100 * count / len(labels), objective.text(counts.index(count))
         said.append(f"{share:.3g} % of the {split} rows are labelled {most}: always saying so would be as accurate")
     return said
-
-
-def describe_classes(objective: Objective) -> list[str]:
-    """Name the classes, read off the labels, that may be no classes."""
-    if not isinstance(objective, Classification):
-        return []
-    doubtful = [name for name in map(objective.text, range(objective.classes)) if name in NO_LABELS]
-    remedy = 'skip = ["{}"] in a tasks.toml leaves its rows out'
-    return [f"class '{name}' may stand for a missing label; {remedy.format(name)}" for name in doubtful]
