@@ -97,9 +97,11 @@ def test_a_run_is_scored_on_changed_examples_which_are_the_same_for_every_row_an
     two = Runner(radii=(0.1,)).run(other, tmp_path / "two", silent)
     assert [name for name, _ in first] == ["texts", "texts", "attack"]
     assert seen == first
-    assert list(one.scores) == ["dev", "dev under typos", "dev under synonyms", "dev under attack"] == list(two.scores)
-    assert set(one.scores["dev"]["mood"]) - set(one.scores["dev under attack"]["mood"]) == set(CALIBRATION)
-    kept = [evidence.load(tmp_path / name)["dev under attack"]["mood"] for name in ("one", "two")]
+    assert (
+        list(one.scores) == ["dev", "dev under typos", "dev under synonyms", "dev under attack 0.1"] == list(two.scores)
+    )
+    assert set(one.scores["dev"]["mood"]) - set(one.scores["dev under attack 0.1"]["mood"]) == set(CALIBRATION)
+    kept = [evidence.load(tmp_path / name)["dev under attack 0.1"]["mood"] for name in ("one", "two")]
     assert len(kept[0].ids) == 7
     assert kept[0].ids == kept[1].ids
     assert (one.mains, one.value) == ({"mood": ("accuracy", False)}, one.scores["dev"]["mood"]["accuracy"])
