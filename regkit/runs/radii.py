@@ -15,7 +15,7 @@ def read_radii(value: object, owner: str) -> tuple[float, ...]:
     given = value.split(",") if isinstance(value, str) else value
     try:
         found = sorted(map(_radius, given)) if isinstance(given, list | tuple) else []
-    except ValueError:
+    except (ValueError, OverflowError):  # no number, or a whole one of 400 digits
         found = []
     if not found or not all(0 < each < inf for each in found):
         raise ConfigError(f"{owner} is {value!r}; give numbers above 0, such as 0.03,0.1.")
