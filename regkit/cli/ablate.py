@@ -23,6 +23,7 @@ from regkit.experiments.study.cell import Runner
 from regkit.experiments.study.results import Result, read_results
 from regkit.experiments.study.study import PLAN, ROUND, UNTIL, Study
 from regkit.experiments.tables.formats.cells import seconds
+from regkit.experiments.tables.notes import too_few
 from regkit.hooks import catalog
 from regkit.model.encoders import check_encoder
 from regkit.runs.experiment import Experiment
@@ -154,6 +155,8 @@ def describe(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
     done = [f"{states.count(state)} {state}" for state in ("finished", "failed", "running") if state in states]
     if plan.race is None:
         lines.append(f"runs: {len(plan.rows)} rows x {len(plan.seeds)} seeds = {len(results)}" + _after(done))
+        if few := too_few(len(plan.seeds), len(plan.rows) - 1):
+            lines.append(f"p: {few} (exact sign-flip test)")
     else:
         against = " and ".join(contest.rules(plan).controls)
         lines.append(

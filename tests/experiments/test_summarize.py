@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from statsmodels.stats.multitest import multipletests
 
 from regkit.base.errors import ConfigError
 from regkit.experiments.contest import scores_of
-from regkit.experiments.statistics.paired import interval, sign_flip
+from regkit.experiments.statistics.paired import holm, interval, sign_flip, smallest_p
 from regkit.experiments.study.results import Result
 from regkit.experiments.tables.formats import as_csv, as_json, as_latex, as_markdown
+from regkit.experiments.tables.notes import too_few
 from regkit.experiments.tables.summarize import summarize
 from regkit.experiments.tables.table import Column, Difference, Table
 from regkit.page.reading.studies import table_from
@@ -222,9 +224,32 @@ def test_the_table_says_what_p_can_be_and_how_many_seeds_would_tell() -> None:
     assert (
         "p is at least 0.0625 with 5 seeds (exact sign-flip test, two-sided); below 0.05 takes 6 seeds." in table.notes
     )
+    several = table_of(ablation({"plain": PLAIN, "r3f": PLAIN[::-1], "rdrop": PLAIN[1:] + PLAIN[:1]}))
+    assert any(note.endswith("below 0.05 by Holm's method over 2 rows takes 7 seeds.") for note in several.notes)
     needed = difference(table, "r3f").needed
     assert needed
     assert f"'r3f': about {needed} seeds would tell a difference of this size (dev sst accuracy)." in table.notes
+
+
+@pytest.mark.parametrize(
+    ("seeds", "rows", "said"),
+    [
+        (5, 1, "below 0.05 takes 6 seeds"),
+        (6, 1, ""),
+        (6, 2, "below 0.05 by Holm's method over 2 rows takes 7 seeds"),
+        (10, 27, "below 0.05 by Holm's method over 27 rows takes 11 seeds"),
+        (11, 27, ""),
+        (3, 4000, "below 0.05 by Holm's method over 4000 rows takes 18 seeds"),
+        (3, 50_000, ""),  # no number of seeds does: 100,000 flips are drawn
+        (5, 0, "below 0.05 takes 6 seeds"),
+    ],
+)
+def test_how_many_seeds_a_convincing_p_takes_depends_on_the_rows(seeds: int, rows: int, said: str) -> None:
+    assert too_few(seeds, rows) == said
+    needed = re.search(r"(\d+) seeds", said)
+    if needed:
+        pairs = int(needed[1])
+        assert holm([smallest_p(pairs)] * max(rows, 1))[0] < 0.05 <= holm([smallest_p(pairs - 1)] * max(rows, 1))[0]
 
 
 def test_mean_scores_are_those_that_choose_a_checkpoint() -> None:

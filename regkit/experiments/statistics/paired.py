@@ -61,6 +61,11 @@ def smallest_p(pairs: int) -> float:
     return 2.0 ** (1 - max(pairs, 1)) if pairs <= EXACT else 1 / (DRAWN + 1)
 
 
+def pairs_below(level: float) -> int | None:
+    """Count the pairs that it takes for p to fall below a level; None if no number of them does."""
+    return next((pairs for pairs in range(1, EXACT + 2) if smallest_p(pairs) < level), None)
+
+
 def holm(p_values: ArrayLike) -> Floats:
     """Adjust p-values for their number (Holm, 1979).
 

@@ -1,10 +1,10 @@
 """Notes: what whoever reads a table must know before believing it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from regkit.base.wording import enumerated
 from regkit.experiments.statistics.drawn import Drawn
-from regkit.experiments.statistics.paired import smallest_p
+from regkit.experiments.statistics.paired import pairs_below, smallest_p
 from regkit.experiments.tables.table import DROP, Column, Difference, Entry, Row, Table
 
 CONVINCING = 0.05  # a p below which a difference is usually reported
@@ -15,7 +15,7 @@ def notes_of(table: Table, answers: Mapping[Column, Drawn]) -> list[str]:
     compared = {row.name: _differences(row) for row in table.rows if row.name != table.baseline}
     return [
         *_unfinished(table),
-        *_of_seeds([each for found in compared.values() for each in found.values()]),
+        *_of_seeds(compared),
         *_of_rows(compared),
         *_of_rivals(table),
         *_of_examples(table, compared, answers),
@@ -37,21 +37,26 @@ def _unfinished(table: Table) -> Iterator[str]:
         yield f"No run of the baseline '{table.baseline}' is finished, so nothing is compared."
 
 
-def _of_seeds(differences: Sequence[Difference]) -> Iterator[str]:
+def _of_seeds(compared: Mapping[str, Mapping[Column, Difference]]) -> Iterator[str]:
     """Say what p can be with so many seeds."""
-    known = sorted({each.pairs for each in differences}, reverse=True)
+    known = sorted({each.pairs for found in compared.values() for each in found.values()}, reverse=True)
     if 1 in known:
         yield "One seed tells nothing of what others would have given, so it has no interval and a p of 1."
     several = [f"{smallest_p(pairs):.3g} with {pairs} seeds" for pairs in known if pairs > 1]
     if several:
-        few = (
-            f"; below {CONVINCING:g} takes {_pairs_for(CONVINCING)} seeds" if smallest_p(known[-1]) > CONVINCING else ""
-        )
-        yield f"p is at least {' and '.join(several)} (exact sign-flip test, two-sided){few}."
+        few = too_few(known[-1], sum(bool(found) for found in compared.values()))
+        after = f"; {few}" if few else ""
+        yield f"p is at least {' and '.join(several)} (exact sign-flip test, two-sided){after}."
 
 
-def _pairs_for(p: float) -> int:
-    return next(pairs for pairs in range(1, 64) if smallest_p(pairs) < p)
+def too_few(seeds: int, rows: int) -> str:
+    """Say how many seeds it takes for a convincing p of one of several rows; nothing if these are enough."""
+    level = CONVINCING / max(rows, 1)
+    needed = pairs_below(level)
+    if needed is None or smallest_p(seeds) < level:
+        return ""
+    over = f" by Holm's method over {rows} rows" if rows > 1 else ""
+    return f"below {CONVINCING:g}{over} takes {needed} seeds"
 
 
 def _of_rows(compared: Mapping[str, Mapping[Column, Difference]]) -> Iterator[str]:
