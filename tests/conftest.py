@@ -15,6 +15,9 @@ from regkit.training import precision
 from tests.helpers import write_encoder, write_tasks
 
 torch.set_num_threads(1)
+# What pytest compiles of the tests and of regkit is kept, whatever the environment says: it takes 20 seconds in each process.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 SHARED = Path(os.environ.get("REGKIT_SHARED", Path(__file__).parents[2] / "shared"))
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import cached_property, wraps
 from itertools import chain, islice, zip_longest
 from types import SimpleNamespace
 from typing import Any
@@ -54,11 +54,15 @@ class Attached:
         stage, *_ = self.streams.place or (None,)
         return not isinstance(stage, str) or hook in OF_THE_RUN or self.acts(stage)
 
+    @cached_property
+    def answered(self) -> dict[str, Method]:
+        """The plugin's hook implementations, by the name of the hook."""
+        return implementations(self.plugin)
+
     @property
     def hooks(self) -> list[str]:
         """The hooks that the plugin answers, in the loop's order."""
-        answered = implementations(self.plugin)
-        return [hook for hook in vars(Hooks) if hook in answered]
+        return [hook for hook in vars(Hooks) if hook in self.answered]
 
     @property
     def only_follows(self) -> bool:
@@ -67,7 +71,7 @@ class Attached:
 
     def wraps(self, hook: str) -> bool:
         """Whether the plugin wraps the others' answers to a hook, instead of giving one."""
-        return is_wrapper(implementations(self.plugin)[hook])
+        return is_wrapper(self.answered[hook])
 
     def methods(self) -> SimpleNamespace:
         """Wrap the plugin's hook implementations for pluggy. Raises MisuseError as `check_hooks` does."""

@@ -6,26 +6,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from regkit.base.operations import Watch
 from regkit.base.randomness import states_of
 
 FRESH = 8  # passes with fresh dropout in one hook; each takes a number from the plugin's stream
 
 
-class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Draws(Watch):
     """Call `note` for every operation of torch that draws random numbers. That slows each operation.
 
     `note` is given the name of the operation, and whether it draws from a generator that it was given.
     """
 
     def __init__(self, note: Callable[[str, bool], object]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.note = note
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled here; to skip the compiler, torch would import it
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}

@@ -3,12 +3,10 @@
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import mean
-from typing import Any
 
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
+from regkit.base.operations import Operations
 from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
 from regkit.hooks.spec import hookimpl
@@ -73,25 +71,6 @@ def _try_stage(experiment: Experiment, stage: Stage, tasks: Sequence[Task]) -> S
     tried = {task.name: Trial.of(experiment, composition, stage, task) for task in tasks}
     ratios = {name: (trial, trial.operations / plain[name].operations) for name, trial in tried.items()}
     return StageTrial(stage, tasks, tokens, ratios)
-
-
-class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Count the operations in matrix products as FlopCounterMode does, which imports torch's compiler."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.count = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled here; to skip the compiler, torch would import it
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func.overloadpacket)
-        if formula is not None:
-            self.count += formula(*args, **(kwargs or {}), out_val=result)
-        return result
 
 
 @dataclass

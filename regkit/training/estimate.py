@@ -21,10 +21,9 @@ from weakref import finalize
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from regkit.base.errors import ConfigError
+from regkit.base.operations import Watch
 from regkit.data.order import size
 from regkit.data.weights import lengths_in, lengths_of, weigh
 from regkit.hooks.marks import held
@@ -39,14 +38,14 @@ HEAP = 2**25  # bytes below which a tensor is on the C library's heap
 FRAGMENTED = 2  # bytes that the heap takes for each byte on it, where its holes are worst
 
 
-class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Live(Watch):
     """Counts the bytes of the tensors made inside while they live: `history` has the sum after each.
 
     Each byte of a small tensor counts as `fragmented` many.
     """
 
     def __init__(self, fragmented: int = FRAGMENTED) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.fragmented, self.now = fragmented, 0
         self.history: list[int] = [0]
         self.counted: set[int] = set()  # storages
@@ -73,8 +72,15 @@ def with_holes(size: int, fragmented: int = FRAGMENTED) -> int:
     return size * fragmented if size < HEAP else size
 
 
-def _tensors(values: Any) -> list[Tensor]:
-    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """List the tensors among what an operation takes or gives, which may be in lists and dictionaries."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _tensors(each)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
 
 
 @dataclass

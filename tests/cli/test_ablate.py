@@ -293,7 +293,7 @@ def test_the_processor_is_divided_among_workers_unless_the_user_did(monkeypatch:
     assert threads(2) == {}
 
 
-LONG = [*RIGHT[:-1], "40", "--save-steps", "3", "-p", "plain", "-p", "smart", "-p", "rrobin+ema", "--seeds", "2"]
+LONG = [*RIGHT[:-1], "24", "--save-steps", "3", "-p", "plain", "-p", "smart", "-p", "rrobin+ema", "--seeds", "2"]
 PROGRAM = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from regkit.cli import app; app.main()"
 )

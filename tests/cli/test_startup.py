@@ -201,7 +201,11 @@ def test_a_value_that_only_the_plugin_can_check_imports_the_plugin(imported: Sta
     assert "torch" in heavy
 
 
-@pytest.mark.parametrize("more", [("--dry-run",), ("--steps", "2", "--save-steps", "1")], ids=["dry run", "run"])
+@pytest.mark.parametrize(
+    "more",
+    [("--dry-run",), ("--dry-run", "--memory", "2GB"), ("--steps", "2", "--save-steps", "1")],
+    ids=["dry run", "memory", "run"],
+)
 def test_training_imports_neither_torchs_compiler_nor_what_other_commands_need(
     imported: Started, place: Path, more: tuple[str, ...]
 ) -> None:

@@ -171,7 +171,7 @@ def postgres() -> Iterator[str]:
 @pytest.mark.slow
 def test_four_workers_on_postgresql_lose_no_run_and_do_none_twice(tmp_path: Path) -> None:
     with postgres() as address:
-        plan = plan_of("smart", "rrobin", "sam", seeds=15)
+        plan = plan_of("smart", "rrobin", "sam", seeds=6)
         study = begin(tmp_path / "s", plan, address)
         words = [sys.executable, "-c", WORKER, str(study.folder), address]
         workers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(4)]

@@ -226,7 +226,7 @@ def test_combinations_resume_exactly_wherever_they_stop(
 
 
 @pytest.mark.slow
-@hypothesis_settings(PATIENT, max_examples=15, phases=WITHOUT_SHRINKING)
+@hypothesis_settings(PATIENT, max_examples=6, phases=WITHOUT_SHRINKING)
 @given(plugins=combination(), stops=STOPS, seed=st.integers(0, 5), micro=st.sampled_from([30, 16384]))
 def test_many_more_combinations_resume_exactly(
     plugins: dict[str, Any],

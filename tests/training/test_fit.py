@@ -4,6 +4,7 @@ import json
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -117,9 +118,12 @@ def small(batch: Batch) -> bool:
     return size(batch.example_lengths) <= LIMIT or len(batch) == 1
 
 
-@pytest.mark.parametrize("where", slow_but(WHERE, ["recompute"]))
 @pytest.mark.parametrize(
-    "plugins", slow_but([("smart", "bregman", "ema"), ("rrobin", "pcgrad")], [("rrobin", "pcgrad")]), ids=" ".join
+    ("where", "plugins"),
+    [
+        ("recompute", ("rrobin", "pcgrad")),
+        *(pytest.param(where, ("smart", "bregman", "ema"), marks=pytest.mark.slow) for where in WHERE),
+    ],
 )
 def test_a_step_that_does_not_fit_is_done_again_with_the_same_result(
     where: str, plugins: Sequence[str], monkeypatch: pytest.MonkeyPatch
@@ -148,9 +152,10 @@ def test_a_step_that_does_not_fit_is_done_again_with_the_same_result(
             torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5, msg=f"{name}: {{}}".format)
 
 
-@pytest.mark.parametrize("where", WHERE[:-1])
 @pytest.mark.slow
-@pytest.mark.parametrize("plugin", ["rdrop", "mixout", "neftune"])
+@pytest.mark.parametrize(
+    ("where", "plugin"), list(zip(WHERE[:-1], cycle(["rdrop", "mixout", "neftune"]), strict=False))
+)
 def test_a_step_that_is_done_again_is_bit_for_bit_that_of_smaller_micro_batches(where: str, plugin: str) -> None:
     """With dropout and every draw on: nothing of the broken-off tries is left."""
 
