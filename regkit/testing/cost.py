@@ -25,6 +25,7 @@ def cost_is_as_declared(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
 
 
 def _operations(plugins: Plugins, tasks: Tasks) -> int:
-    with Operations() as operations:
+    operations = Operations()
+    with operations:
         tiny_trainer(plugins, tasks=unscored(tasks())).train()
     return operations.count
