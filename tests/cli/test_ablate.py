@@ -115,6 +115,7 @@ def test_the_same_command_again_runs_nothing_and_more_seeds_run_those_alone(stud
         "dropout=0.3, seed 0",
         "dropout=0.3, seed 1",
     ]
+    assert "p: below 0.05 by Holm's method over 2 rows takes 7 seeds (exact sign-flip test)" in ran.out
     assert (studied / "runs" / "plain-0" / "log.jsonl").read_bytes() == before
     assert regkit("eval", studied / "runs" / "dropout=0.3-1", cwd=place).status == 0  # --keep-weights
 

@@ -67,7 +67,7 @@ NEEDED_BY_KINDS = {
 }
 
 # The promises of these take a second each: the slow run has them.
-SLOWER = {"child_tuning", "class_weights", "constant", "cosine", "focal", "one_cycle", "supcon", "vat"}
+SLOWER = {"child_tuning", "class_weights", "constant", "cosine", "focal", "freelb", "one_cycle", "supcon", "vat"}
 
 TRACKERS = ["tensorboard", "mlflow", "wandb", "trackio"]  # they take no part in a step
 

@@ -69,8 +69,9 @@ def test_tensors_are_counted_while_they_are_alive() -> None:
         del two
         five = torch.stack([four, four])
         large = torch.empty(2**23)  # none of the heap's
-    assert live.now == 2 * five.nbytes + large.nbytes
-    assert live.history == [0, 8000, 16000, 160, 160 + 2**25]
+        both = torch.sort(four)
+    assert live.now == 2 * (five.nbytes + sum(part.nbytes for part in both)) + large.nbytes
+    assert live.history == [0, 8000, 16000, 160, 160 + 2**25, 240 + 2**25, 400 + 2**25]
 
 
 def test_what_a_plugin_has_in_slots_is_put_back() -> None:
