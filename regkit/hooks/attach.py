@@ -142,7 +142,7 @@ class Attached:
             given = dict(zip(names, arguments, strict=True))
             called = Call(self.name, self.plugin, owner, hook, given)
             with kept(owner, hook, given), closing(method(*arguments)) as inner:  # closed at once
-                with self._alone(called, "before"):
+                with self._alone(called._replace(owner=f"{owner}, before its yield,"), "before"):
                     if next(inner, inner) is inner:
                         raise MisuseError(f"{owner} does not yield.")
                 answer = yield

@@ -144,7 +144,7 @@ def _unkept(call: Call, sight: Sight) -> Mapping[str, object]:
 
 
 RULES = (
-    Rule(settings, ALL, "leaves {} changed for all that follows; put it back, and before a `yield` too"),
+    Rule(settings, ALL, "leaves {} changed for all that follows; put it back"),
     Rule(seeds, ALL, "calls {}; leave that out: what a hook draws comes from a stream of its own, seeded by the run"),
     Rule(
         gradients,

@@ -126,6 +126,10 @@ DEEDS = {
     "mode of a part": refused(
         doing(lambda model: model.heads.eval(), "before_step"), "before_step leaves the mode of heads changed"
     ),
+    "mode changed around a yield": refused(
+        hook("encode", wrong.evaluating, wrapper=True),
+        "the wrapper encode, before its yield, leaves the mode of the model changed; put it back, or ask predict(",
+    ),
     "dropout switched off": refused(wrong.WithoutDropout, "extra_losses leaves the dropout rate of encoder."),
     "hook of torch's left": refused(wrong.Watchful, "extra_losses leaves a hook of torch's on encoder.layers.0"),
     "frozen in a step": refused(
@@ -134,7 +138,7 @@ DEEDS = {
     ),
     "gradients off around a yield": refused(
         hook("predict", wrong.switch_off, wrapper=True),
-        "the wrapper predict leaves the recording of gradients changed for all that follows; put it back, and before a",
+        "the wrapper predict, before its yield, leaves the recording of gradients changed for all that follows; put it back.",
     ),
     "default dtype": refused(
         doing(lambda model: torch.set_default_dtype(torch.float64), "before_step"),

@@ -15,6 +15,7 @@ from torch import Tensor
 from regkit import Batch, MultitaskModel, Predict, Task, hookimpl
 from regkit.hooks.watch import FIRST
 from regkit.model.dropout import Dropout
+from regkit.model.modes import mode
 
 Terms = Mapping[str, Any]
 
@@ -311,6 +312,11 @@ def doing(action: Callable[[MultitaskModel], object], name: str = "extra_losses"
 
 def forget_return(self: object) -> Generator[None, Tensor, None]:
     yield
+
+
+def evaluating(self: object, model: MultitaskModel) -> Generator[None, Tensor, Tensor]:
+    with mode(model, training=False):
+        return (yield)
 
 
 def switch_off(self: object) -> Generator[None, Tensor, Tensor]:
