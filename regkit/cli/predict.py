@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import sys
 import time
@@ -42,14 +41,9 @@ class Answers:
 
 
 def load_alone(folder: Path, device: str, precision: Precision, tokens: int | None, factory: str | None) -> Trained:
-    """Load the model of a checkpoint. Raises ConfigError if torchrun started several processes.
-
-    What oneDNN would keep for each new shape of a batch lies between tensors that are freed. With texts of ever other
-    lengths the heap grew by 2 KiB a text, and keeping it saves no time. It is turned off before the first layer runs.
-    """
+    """Load the model of a checkpoint. Raises ConfigError if torchrun started several processes."""
     if started() > 1:
         raise ConfigError("regkit predict is one process; start it without torchrun, on a part of the texts each.")
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
     with aside():
         return load(folder, device=device, factory=factory, precision=precision, micro_batch_tokens=tokens)
 
