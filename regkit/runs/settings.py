@@ -158,7 +158,7 @@ class Settings(BaseModel):
     precision: Precision = "auto"
     """Number format of the forward pass. auto takes bf16 on CUDA and where a CPU is faster with it."""
     micro_batch_tokens: Count | None = None
-    """Most tokens in memory at once; the result is the same. 1024 on a CPU (2048 without length_bucketing), else 16384."""
+    """Most tokens in memory at once. Without it 1024 on a CPU, 2048 if not length_bucketing, else 16384."""
     memory: Memory | None = None
     """Most memory to take, such as 2GB: batches are cut into parts that fit into it."""
     save_steps: Count | None = None
