@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 
-class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class EachOperation(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """See every operation of torch in `__torch_dispatch__`. That slows each of them."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return False  # nothing is compiled here; to skip the compiler, torch would import it
 
 
-class Operations(Watch):
+class Operations(EachOperation):
     """Count the operations in matrix products as FlopCounterMode does, which imports torch's compiler."""
 
     def __init__(self) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regkit.base.operations import Watch
+from regkit.base.operations import EachOperation
 from regkit.base.randomness import states_of
 
 FRESH = 8  # passes with fresh dropout in one hook; each takes a number from the plugin's stream
 
 
-class Draws(Watch):
+class Draws(EachOperation):
     """Call `note` for every operation of torch that draws random numbers. That slows each operation.
 
     `note` is given the name of the operation, and whether it draws from a generator that it was given.

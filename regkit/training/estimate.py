@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from regkit.base.errors import ConfigError
-from regkit.base.operations import Watch
+from regkit.base.operations import EachOperation
 from regkit.data.order import size
 from regkit.data.weights import lengths_in, lengths_of, weigh
 from regkit.hooks.marks import held
@@ -38,7 +38,7 @@ HEAP = 2**25  # bytes below which a tensor is on the C library's heap
 FRAGMENTED = 2  # bytes that the heap takes for each byte on it, where its holes are worst
 
 
-class Live(Watch):
+class Live(EachOperation):
     """Counts the bytes of the tensors made inside while they live: `history` has the sum after each.
 
     Each byte of a small tensor counts as `fragmented` many.
