@@ -24,6 +24,7 @@ from regkit.runs.interrupts import Interrupts
 from regkit.runs.settings import Settings
 from regkit.tasks.batch import Batch
 from regkit.training.attack import Attack
+from regkit.training.evaluation import Evaluator, Scores
 
 
 @pytest.fixture
@@ -187,9 +188,24 @@ def test_a_run_begins_without_the_model_of_the_run_before(
 
 
 def test_seconds_are_those_of_all_updates_also_of_those_that_another_process_made() -> None:
-    clock = Clock(seconds=3.0, updates=6)
+    clock = Clock(Evaluator(), seconds=3.0, updates=6)
     assert clock.of(10) == 5.0
-    assert Clock().of(10) != Clock().of(10)  # NaN: nothing was seen of it
+    assert Clock(Evaluator()).of(10) != Clock(Evaluator()).of(10)  # NaN: nothing was seen of it
+
+
+def test_scoring_is_no_part_of_the_seconds_of_training(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that is scored more often, as one that stops early is, would seem to cost more."""
+    scores = Evaluator.scores
+
+    def slow(self: Evaluator, *given: Any) -> Scores:
+        self.seconds += 1000.0
+        return scores(self, *given)
+
+    monkeypatch.setattr(Evaluator, "scores", slow)
+    outcome = Runner().run(settings, tmp_path / "run", silent)
+    assert outcome.seconds < 0.0  # more was scored, as it says, than time has passed
 
 
 def test_the_peak_of_the_memory_is_that_since_it_was_begun() -> None:

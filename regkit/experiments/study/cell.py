@@ -100,7 +100,8 @@ class Runner:
         self._train(resume.build(resumable, settings, shared=self.shared), resumable.folder, resumable, say)
 
     def _train(self, experiment: Experiment, folder: Path, resumable: Resumable | None, say: Say) -> None:
-        device, clock = experiment.trainer.streams.device, Clock()
+        trainer = experiment.trainer
+        device, clock = trainer.streams.device, Clock(trainer.evaluator)
         begin_peak(device)
         observers = [clock, *self.observers()]
         with executed(

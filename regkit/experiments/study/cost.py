@@ -12,6 +12,7 @@ import torch
 
 from regkit.hooks.spec import hookimpl
 from regkit.tasks.task import Task
+from regkit.training.evaluation import Evaluator
 
 STATUS, REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc_pid_clear_refs(5): the peak of the memory becomes what it is now
@@ -22,9 +23,10 @@ class Clock:
     """Observes a run and counts seconds and updates of this process.
 
     It counts from the first update to the end of training. What comes before is left out: in the first run of a process,
-    libraries are imported there.
+    libraries are imported there. So is the time of scoring: a method does not cost more by being scored more often.
     """
 
+    evaluator: Evaluator
     seconds: float = 0.0
     updates: int = 0
     began: float | None = None
@@ -33,12 +35,12 @@ class Clock:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.seconds = time.monotonic() - self.began if self.began is not None else 0.0
+        self.seconds = self._time() - self.began if self.began is not None else 0.0
 
     @hookimpl(wrapper=True)
     def choose_tasks(self) -> Generator[None, Sequence[Task], Sequence[Task]]:
         """Begin to count."""
-        self.began = time.monotonic() if self.began is None else self.began
+        self.began = self._time() if self.began is None else self.began
         return (yield)
 
     @hookimpl(trylast=True)
@@ -48,6 +50,9 @@ class Clock:
     @hookimpl(trylast=True)
     def skipped(self) -> None:
         self.updates += 1
+
+    def _time(self) -> float:
+        return time.monotonic() - self.evaluator.seconds
 
     def of(self, updates: int) -> float:
         """Tell the seconds of a whole run of so many updates.

@@ -14,7 +14,7 @@ class Cells:
     """Where the cells of an ablation stand, by the trials of the study."""
 
     scores: dict[str, dict[int, float]] = field(default_factory=dict)  # by row and seed
-    seconds: dict[str, list[float]] = field(default_factory=dict)  # by row
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # by row, of whole runs: with scoring and start-up
     running: dict[Cell, Any] = field(default_factory=dict)  # the trials whose workers are not dead
     failed: set[Cell] = field(default_factory=set)  # in this round
 
@@ -28,7 +28,7 @@ class Cells:
                 continue
             if is_complete(trial):
                 found.scores.setdefault(cell.row, {})[cell.seed] = trial.value
-                found.seconds.setdefault(cell.row, []).append(trial.user_attrs.get("seconds", 0.0))
+                found.seconds.setdefault(cell.row, []).append(trial.duration.total_seconds())
             elif is_running(trial) and study.verdict(trial) != "dead":
                 found.running[cell] = trial
             elif ERROR in trial.user_attrs and trial.user_attrs.get(ROUND) == round_:
