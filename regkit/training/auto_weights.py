@@ -45,9 +45,14 @@ class AutoWeights:
         default_factory=dict
     )  # the weights that would have held the share in it
 
+    @hookimpl
+    def prepare(self) -> None:
+        """Measure no step that is only tried, whatever a plan chose before."""
+        self.due = set()
+
     @hookimpl(wrapper=True)
     def choose_tasks(self) -> Generator[None, Sequence[Task], Sequence[Task]]:
-        """Decide whose batches are measured in this update: nothing is where a step is only tried."""
+        """Decide whose batches are measured in this update."""
         chosen = yield
         self.wanted = {}
         self.due = {task.name for task in chosen if is_measured(self.seen.get(task.name, 0))}

@@ -54,6 +54,7 @@ def steps(place: Path, *plugins: str) -> dict[str, tuple[str, str, float]]:
         ([], "task", "1 clean", 3),
         (["smart"], "task + 1 x smart", "1 clean, 2 by smart", 8),
         (["smart:steps=2,weight=5"], "task + 5 x smart", "1 clean, 3 by smart", 10),
+        (["smart:weight=5%"], "task + auto x smart", "1 clean, 2 by smart", 8),  # most updates are not measured
         (["bregman"], "task + 1 x bregman", "1 clean, 1 by bregman", 4),
         (["rdrop"], "task + 1 x rdrop + rdrop second", "1 clean, 1 by rdrop", 6),
         (["r3f"], "task + 1 x r3f", "1 clean, 1 by r3f", 6),
