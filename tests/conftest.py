@@ -3,16 +3,13 @@
 import os
 import sys
 from collections.abc import Iterator
-from functools import cache
-from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 
 import pytest
 import torch
 
-from regkit.hooks import catalog
 from regkit.training import precision
-from tests.helpers import write_encoder, write_tasks
+from tests.helpers import listed_once, write_encoder, write_tasks
 
 torch.set_num_threads(1)
 # What pytest compiles of the tests and of regkit is kept, whatever the environment says: it takes 20 seconds in each process.
@@ -54,14 +51,8 @@ def slow_bf16(caches: None) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def listed() -> Iterator[None]:
-    """The installed packages are looked through once for each `sys.path`: with all extras it takes 6 ms, thousands of times."""
-
-    @cache
-    def found(group: str, path: tuple[str, ...]) -> EntryPoints:
-        return entry_points(group=group)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalog, "entry_points", lambda group: found(group, tuple(sys.path)))
+    """The installed packages are looked through once."""
+    with listed_once():
         yield
 
 

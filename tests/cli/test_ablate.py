@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,9 @@ from regkit.experiments.asked import read_plan
 from regkit.experiments.place import find_place, threads
 from regkit.experiments.study.results import Result, read_results
 from regkit.experiments.study.study import Study
+from tests import forked
 from tests.cli.test_bad_input import is_one_sentence
+from tests.forked import Forked
 from tests.helpers import everything_in, regkit, with_stranger
 
 RIGHT = ["--encoder", "encoder", "--data", "data", "--batch-size", "8", "--lr", "0.01", "--steps", "5"]
@@ -241,10 +242,9 @@ def test_data_that_changed_since_the_first_runs_is_not_mixed_into_their_table(pl
 @pytest.mark.slow
 def test_commands_that_begin_a_study_at_the_same_time_lose_no_row(place: Path, tmp_path: Path) -> None:
     words = [*RIGHT, "--tasks", "mood", "--seeds", "1", "--jobs", "0", "--output", tmp_path / "study", "-p"]
-    started = [start(place, "ablate", *words, row) for row in ("smart", "dropout=0")]
+    started = [forked.command(["ablate", *words, row], place) for row in ("smart", "dropout=0")]
     for process in started:
-        with process:
-            _, said = process.communicate()
+        _, said = process.communicate()
         assert process.returncode == 0, said
     assert {each.row for each in results(tmp_path / "study")} == {"plain", "smart", "dropout=0"}
 
@@ -295,24 +295,9 @@ def test_the_processor_is_divided_among_workers_unless_the_user_did(monkeypatch:
 
 
 LONG = [*RIGHT[:-1], "24", "--save-steps", "3", "-p", "plain", "-p", "smart", "-p", "rrobin+ema", "--seeds", "2"]
-PROGRAM = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from regkit.cli import app; app.main()"
-)
 
 
-def start(place: Path, *words: object, **more: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *map(str, words)],
-        cwd=place,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **more,
-    )
-
-
-def until_some_run_is_saved(study: Path, process: subprocess.Popen[str]) -> None:
+def until_some_run_is_saved(study: Path, process: Forked) -> None:
     while not list(study.glob("runs/*/checkpoints/*/model.safetensors")) and process.poll() is None:
         time.sleep(0.01)
 
@@ -334,9 +319,8 @@ def test_workers_that_are_killed_at_any_moment_end_in_the_scores_of_an_undisturb
     moments = random.Random(17)
     plan = ["ablate", *LONG, "--output", "killed", "--storage", "killed.log"]
     for _ in range(3):
-        first = start(place, *plan)
-        second = start(place, "work", "killed") if (place / "killed" / "study.toml").exists() else None
-        time.sleep(4)  # imports
+        first = forked.command(plan, place)
+        second = forked.command(["work", "killed"], place) if (place / "killed" / "study.toml").exists() else None
         until_some_run_is_saved(place / "killed", first)
         time.sleep(moments.random())
         for process in filter(None, (first, second)):
@@ -353,13 +337,13 @@ def test_several_jobs_end_in_the_scores_of_one_and_ctrl_c_stops_them_all(
     place: Path, undisturbed: list[Result]
 ) -> None:
     words = ["ablate", *LONG, "--output", "jobs", "--jobs", "2"]
-    process = start(place, *words)
+    process = forked.command(words, place)
     until_some_run_is_saved(place / "jobs", process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err.splitlines()[-1]) == (130, "regkit: stopped by SIGINT; the same command goes on.")
     assert {result.state for result in results(place / "jobs")} <= {"finished", "waiting"}
-    finished = start(place, *words)
+    finished = forked.command(words, place)
     out, err = finished.communicate(timeout=240)
     assert (finished.returncode, err) == (0, ""), out
     assert scores(results(place / "jobs")) == scores(undisturbed)

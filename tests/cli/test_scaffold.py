@@ -1,6 +1,5 @@
 """`regkit plugins new`: each kind begins as a project that installs, passes its tests, and trains."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from regkit.cli.scaffold import KindName, checked_name, class_name
 from regkit.hooks.contract import CONTRACT
 from regkit.hooks.files import PluginFile
+from tests import forked
 from tests.benchmarks.scaffold import run, steps, try_kind, write_project
 from tests.helpers import regkit
 
@@ -74,10 +74,10 @@ def test_a_class_does_not_hide_what_its_module_uses(name: str, kind: str) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KindName if kind is not KindName.REGULARIZER])
-def test_the_tests_of_each_kind_pass(kind: KindName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tests_of_each_kind_pass(kind: KindName, tmp_path: Path) -> None:
     project = write_project(tmp_path / "project", kind)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(project), *sys.path]))  # in place of an installation
-    run(sys.executable, "-m", *steps(kind)["tests"], cwd=tmp_path)
+    tests = forked.module(steps(kind)["tests"], tmp_path, PYTHONPATH=str(project))  # in place of an installation
+    assert tests.wait() == 0, tests.said
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from regkit.runs.settings import Settings
+from tests import forked
 from tests.helpers import everything_in, regkit
 
 pytest.importorskip("optuna")
@@ -153,7 +153,7 @@ def test_an_ablation_is_no_search_and_a_search_no_ablation(place: Path, tmp_path
 @pytest.mark.slow
 def test_a_search_that_was_killed_at_random_ends_like_one_that_was_not(place: Path, tmp_path: Path) -> None:
     words = [*TINY, *SPACE, "--steps", 20, "--trials", 4, "--seeds", 2, "--fresh-seeds", 2, "--sampler", "tpe"]
-    command = [sys.executable, "-m", "regkit", "tune", *map(str, words), "--output"]
+    command = ["tune", *words, "--output"]
 
     def record(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((folder / "search.json").read_text())
@@ -161,16 +161,16 @@ def test_a_search_that_was_killed_at_random_ends_like_one_that_was_not(place: Pa
 
     whole, parts, killed = tmp_path / "whole", tmp_path / "parts", 0
     begun = time.monotonic()
-    subprocess.run([*command, whole], cwd=place, check=True, capture_output=True)
+    assert forked.command([*command, whole], place).wait() == 0
     takes, draw = time.monotonic() - begun, random.Random(0)
     for _ in range(2):
-        process = subprocess.Popen([*command, parts], cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = forked.command([*command, parts], place)
         try:
             process.wait(draw.uniform(0.1, 0.4) * takes)  # well before it can end, however busy the machine is
         except subprocess.TimeoutExpired:
             process.kill()
             killed += 1
         process.wait()
-    subprocess.run([*command, parts], cwd=place, check=True, capture_output=True)
+    assert forked.command([*command, parts], place).wait() == 0
     assert killed
     assert record(parts) == record(whole)

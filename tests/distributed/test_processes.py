@@ -1,8 +1,4 @@
-"""Several processes train one model: as one process would, from checkpoints of other numbers of them, and none is left behind.
-
-`python -m tests.distributed.test_processes NAME...` is what each process runs for the tests of the library: it compares, plugin by
-plugin, what all of them come to with what it comes to alone.
-"""
+"""Several processes train one model: as one process would, from checkpoints of other numbers of them, and none is left behind."""
 
 import json
 import os
@@ -31,8 +27,10 @@ from regkit.hooks import catalog
 from regkit.hooks.traits import needs_whole_batches
 from regkit.testing import tiny_tasks, tiny_trainer
 from regkit.testing.processes import same_as_alone
+from tests import forked
 from tests.cli.test_bad_input import is_one_sentence
-from tests.helpers import Ran, reevaluate, regkit, write_encoder, write_tasks
+from tests.forked import Forked
+from tests.helpers import Ran, listed_once, reevaluate, regkit, write_encoder, write_tasks
 from tests.testing.test_promises import SURGERY, acting, factory, tasks_for
 
 
@@ -47,35 +45,38 @@ def compare(names: Sequence[str], processes: Processes) -> None:
     same_as_alone(plugins, tasks, processes, gradients=len(names) == 1)
 
 
-def start(command: Sequence[str], count: int, folder: Path | None = None) -> list[subprocess.Popen[str]]:
-    """The same command in so many processes, as torchrun starts them."""
+def start(words: Sequence[object], count: int, folder: Path) -> list[Forked]:
+    """The same command of regkit in so many processes, as torchrun starts them."""
+    return [forked.command(words, folder, **place) for place in places(count)]
+
+
+def places(count: int) -> list[dict[str, str]]:
+    """What torchrun has in the environment of each process."""
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
-    return [
-        subprocess.Popen(
-            [sys.executable, *command],
-            env=os.environ | place | {"RANK": str(rank)},
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    return [{**shared, "RANK": str(rank)} for rank in range(count)]
 
 
-def ends(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+def ends(processes: Sequence[Forked]) -> list[tuple[int | None, str]]:
     """Exit status and standard error of each."""
     errors = [process.communicate(timeout=300)[1] for process in processes]
     return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
 
 
 def compared(count: int, *names: str) -> None:
-    """Run `compare` in so many processes."""
-    found = ends(start(["-m", "tests.distributed.test_processes", *names], count))
+    """Compare, plugin by plugin, what so many processes come to with what each of them comes to alone."""
+    found = ends([Forked(compare_all, names, cwd=Path.cwd(), more=place) for place in places(count)])
     assert [status for status, _ in found] == [0] * count, max(error for _, error in found)
+
+
+def compare_all(names: Sequence[str]) -> None:
+    """Compare in one of the processes."""
+    with joined(torch.device("cpu")) as processes, listed_once():
+        check_reevaluating(processes)
+        for each in names:
+            compare(each.split("+"), processes)
 
 
 def check_reevaluating(processes: Processes) -> None:
@@ -155,7 +156,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-TRAIN = ["-m", "regkit", "train"]
 ARGUMENTS = ["run.toml", "--steps", "30", "-p", "rrobin", "-p", "smart", "--save-steps", "5"]
 
 
@@ -182,7 +182,7 @@ def like(one: Path, other: Path) -> None:
 
 def interrupted(place: Path, count: int, output: str, until: str, *more: str) -> None:
     """Run until a checkpoint, and then stop every process by a signal to the last of them alone."""
-    processes = start([*TRAIN, *ARGUMENTS, "--output", output, "--resume", "auto", *more], count, place)
+    processes = start(["train", *ARGUMENTS, "--output", output, "--resume", "auto", *more], count, place)
     while not (place / output / "checkpoints" / until).exists() and processes[0].poll() is None:
         time.sleep(0.01)
     processes[-1].send_signal(signal.SIGTERM)
@@ -211,7 +211,7 @@ def test_a_finished_run_is_scored_by_several_processes_and_said_by_one(place: Pa
     ran = regkit("train", *ARGUMENTS, "--output", "scored", cwd=place)
     assert ran.status == 0, ran.err
     alone = json.loads(regkit("eval", "scored", "--json", cwd=place).out)["dev"]
-    processes = start(["-m", "regkit", "eval", "scored", "--json", "--predictions", "predicted"], 3, place)
+    processes = start(["eval", "scored", "--json", "--predictions", "predicted"], 3, place)
     said = [process.communicate(timeout=300) for process in processes]
     assert [out for out, _ in said[1:]] == ["", ""], said
     for task, scores in json.loads(said[0][0])["dev"].items():
@@ -222,7 +222,7 @@ def test_a_finished_run_is_scored_by_several_processes_and_said_by_one(place: Pa
 @pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_in_one_sentence(place: Path) -> None:
     """Killed: the first saves what was done and says how to go on."""
-    processes = start([*TRAIN, *ARGUMENTS, "--steps", "3000", "--output", "died"], 3, place)
+    processes = start(["train", *ARGUMENTS, "--steps", "3000", "--output", "died"], 3, place)
     while not (place / "died" / "checkpoints" / "finetune-5").exists() and processes[0].poll() is None:
         time.sleep(0.01)
     processes[1].kill()
@@ -302,7 +302,7 @@ def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("strangers")
 def test_a_loss_of_one_process_that_is_not_finite_is_skipped_and_named_by_all(place: Path) -> None:
-    found = ends(start([*TRAIN, *ARGUMENTS, "-p", "spoiler", "--output", "spoilt"], 2, place))
+    found = ends(start(["train", *ARGUMENTS, "-p", "spoiler", "--output", "spoilt"], 2, place))
     assert [status for status, _ in found] == [0, 0], found
     log = log_of(place / "spoilt")
     skipped = [line for line in log if "skipped" in line]
@@ -316,7 +316,7 @@ def test_a_loss_of_one_process_that_is_not_finite_is_skipped_and_named_by_all(pl
 @pytest.mark.slow
 @pytest.mark.usefixtures("strangers")
 def test_where_one_process_runs_out_of_memory_all_halve_their_micro_batches(place: Path) -> None:
-    found = ends(start([*TRAIN, *ARGUMENTS, "-p", "glutton", "--output", "hungry"], 2, place))
+    found = ends(start(["train", *ARGUMENTS, "-p", "glutton", "--output", "hungry"], 2, place))
     assert found == [(0, ""), (0, "")]
     log = log_of(place / "hungry")
     assert [line for line in log if "micro_batch_tokens" in line]
@@ -341,7 +341,7 @@ def test_what_all_processes_say_is_said_by_the_first(place: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("strangers")
 def test_processes_that_drift_apart_stop(place: Path) -> None:
-    found = ends(start([*TRAIN, *ARGUMENTS, "-p", "drifter", "--output", "drifted"], 2, place))
+    found = ends(start(["train", *ARGUMENTS, "-p", "drifter", "--output", "drifted"], 2, place))
     assert [status for status, _ in found] == [2, 2]
     assert found[0][1].startswith("regkit: the processes of this run no longer have the same weights; a plugin did")
 
@@ -349,24 +349,13 @@ def test_processes_that_drift_apart_stop(place: Path) -> None:
 @pytest.mark.slow
 def test_training_ends_early_in_all_processes(place: Path) -> None:
     more = ["--lr", "1e-9", "--patience", "1", "--monitor", "mood.accuracy", "--score-first", "--output", "patient"]
-    assert ends(start([*TRAIN, *ARGUMENTS, *more], 2, place)) == [(0, ""), (0, "")]
+    assert ends(start(["train", *ARGUMENTS, *more], 2, place)) == [(0, ""), (0, "")]
     log = log_of(place / "patient")
     assert [line["step"] for line in log if "scores" in line] == [0, 12, 24]
 
 
 @pytest.mark.slow
 def test_what_is_refused_is_said_once(place: Path) -> None:
-    found = ends(start([*TRAIN, *ARGUMENTS, "-p", "nonsense"], 2, place))
+    found = ends(start(["train", *ARGUMENTS, "-p", "nonsense"], 2, place))
     assert [status for status, _ in found] == [2, 2]
     assert all(error.count("regkit: there is no plugin 'nonsense'.") <= 1 for _, error in found)
-
-
-def main() -> None:
-    with joined(torch.device("cpu")) as processes:
-        check_reevaluating(processes)
-        for names in sys.argv[1:]:
-            compare(names.split("+"), processes)
-
-
-if __name__ == "__main__":
-    main()

@@ -321,7 +321,7 @@ def test_two_processes_come_to_what_one_does(family: str, places: dict[str, Path
     train = ["train", "--data", "data", "--encoder", "encoder", "--device", "cpu", "--dropout", "0", "--steps", "6"]
     ran = regkit(*train, "--output", "one", cwd=places[family])
     assert ran.status == 0, ran.err
-    found = ends(start(["-m", "regkit", *train, "--output", "two"], 2, places[family]))
+    found = ends(start([*train, "--output", "two"], 2, places[family]))
     assert [status for status, _ in found] == [0, 0], [error for _, error in found]
     one, two = (load_file(places[family] / name / "last" / "model.safetensors") for name in ("one", "two"))
     for name, tensor in one.items():

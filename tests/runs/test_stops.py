@@ -15,7 +15,9 @@ import pytest
 
 from regkit.runs import checkpoint, manifest
 from regkit.runs.log import Log
+from tests import forked
 from tests.cli.test_bad_input import is_one_sentence
+from tests.forked import Forked
 from tests.helpers import Ran, regkit, with_stranger, write_encoder, write_tasks
 from tests.runs.test_resume import same_run
 
@@ -39,20 +41,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(place: Path, *more: object) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "COLUMNS")}
-    command = [sys.executable, "-c", PROGRAM, "train", *ARGUMENTS, *map(str, more)]
-    return subprocess.Popen(
-        command,
-        cwd=place,
-        env=environment | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(place: Path, *more: object) -> Forked:
+    return forked.command(["train", *ARGUMENTS, *more], place)
 
 
-def until(found: Callable[[], object], process: subprocess.Popen[str]) -> None:
+def until(found: Callable[[], object], process: Forked) -> None:
     """Wait for something to be there."""
     while not found() and process.poll() is None:
         time.sleep(0.001)
@@ -175,12 +168,12 @@ def test_a_closed_terminal_saves_the_run_and_under_nohup_ends_its_lines_alone(pl
         finish(place, output)
 
 
-def writes(folder: Path, process: subprocess.Popen[str]) -> bool:
+def writes(folder: Path, process: Forked) -> bool:
     """Whether this process is writing a checkpoint."""
     return any((folder / "checkpoints").glob(f".*.{process.pid}"))
 
 
-def kill(place: Path, output: str, found: Callable[[subprocess.Popen[str]], object]) -> bool:
+def kill(place: Path, output: str, found: Callable[[Forked], object]) -> bool:
     """Start the run, or go on with it, and kill it as soon as something is found; whether that came before its end."""
     process = start(place, "--output", output, "--resume", "auto")
     try:
@@ -209,7 +202,7 @@ def test_kills_at_any_moment_some_of_them_while_a_checkpoint_is_written(place: P
     while killed < 5:
         shutil.rmtree(folder, ignore_errors=True)
         for number in range(10):
-            began, wait = time.monotonic(), 2 + 0.35 * ((7 * number + killed) % 11)
+            began, wait = time.monotonic(), 0.2 * ((7 * number + killed) % 11)
             writing = number % 3 == 0
             killed += kill(
                 place,

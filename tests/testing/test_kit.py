@@ -26,10 +26,11 @@ from regkit.testing import (
 )
 from regkit.testing.kit import Check, counts, factory_of, status
 from regkit.testing.processes import two_processes_are_one
+from tests import forked
 from tests.faults import FAULTS
 from tests.faults.plugins import BatchStatistic
 from tests.faults.right import RIGHT, ActsNowhere, OtherLoss
-from tests.helpers import slow_but, with_stranger
+from tests.helpers import Ran, slow_but, with_stranger
 from tests.hooks.test_files import MINE
 
 BY_NAME: dict[str, Check] = {promise.__name__: promise for promise in (*PROMISES, *SLOW_PROMISES)}
@@ -187,9 +188,9 @@ def test_processes_that_do_not_end_are_ended_and_that_is_said(monkeypatch: pytes
 WITH = [] if "regkit" in entry_points(group="pytest11").names else ["-p", "regkit.testing.pytest_plugin"]
 
 
-def pytest_with(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *WITH, *words]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True)
+def pytest_with(place: Path, *words: str) -> Ran:
+    pytest_ = forked.module(["pytest", "-q", "-p", "no:cacheprovider", *WITH, *words], place)
+    return Ran(pytest_.wait(), *pytest_.said)
 
 
 @pytest.mark.slow
@@ -197,10 +198,10 @@ def test_pytest_checks_a_plugin_beside_the_tests_that_are_there(tmp_path: Path) 
     (tmp_path / "test_mine.py").write_text("def test_mine(): pass\n", encoding="utf8")
     some = ("-k", "mine or it_acts or decides or strength_zero or cost")
     done = pytest_with(tmp_path, "--regkit-plugin", "rrobin", *some)
-    assert done.returncode == 0, done.stdout
-    assert "2 passed, 2 skipped" in done.stdout
-    assert "regkit: rrobin: 1 passed, 0 failed, 2 not applicable, 0 skipped" in done.stdout
-    assert re.search(r"rrobin: strength_zero_is_no_plugin: not applicable: it has no option `weight`", done.stdout)
+    assert done.status == 0, done.out
+    assert "2 passed, 2 skipped" in done.out
+    assert "regkit: rrobin: 1 passed, 0 failed, 2 not applicable, 0 skipped" in done.out
+    assert re.search(r"rrobin: strength_zero_is_no_plugin: not applicable: it has no option `weight`", done.out)
 
 
 @pytest.mark.slow
@@ -208,17 +209,17 @@ def test_pytest_takes_a_plugin_in_a_file_which_may_be_frozen(tmp_path: Path) -> 
     frozen = MINE.replace("@dataclass", "@dataclass(frozen=True, slots=True)")
     (tmp_path / "mine.py").write_text(frozen, encoding="utf8")
     done = pytest_with(tmp_path, "--regkit-plugin", "./mine.py", "-k", "strength_zero")
-    assert "regkit: ./mine.py: 1 passed, 0 failed, 0 not applicable, 0 skipped" in done.stdout
+    assert "regkit: ./mine.py: 1 passed, 0 failed, 0 not applicable, 0 skipped" in done.out
 
 
 @pytest.mark.slow
 def test_pytest_does_not_end_green_where_nothing_was_checked(tmp_path: Path) -> None:
     done = pytest_with(tmp_path, "--regkit-plugin", "rrobin", "-k", "cost_is_as_declared")
-    assert done.returncode == 5, done.stdout
-    assert "0 passed, 0 failed, 1 not applicable" in done.stdout
+    assert done.status == 5, done.out
+    assert "0 passed, 0 failed, 1 not applicable" in done.out
     done = pytest_with(tmp_path, "--regkit-plugin", "rorbin")
-    assert done.returncode == 4
-    assert "there is no plugin 'rorbin'. Did you mean 'rrobin'?" in done.stderr
+    assert done.status == 4
+    assert "there is no plugin 'rorbin'. Did you mean 'rrobin'?" in done.err
 
 
 def test_pytest_starts_without_torch() -> None:
