@@ -356,7 +356,7 @@ def test_a_full_disk_is_a_sentence_and_the_same_command_goes_on_when_there_is_ro
     words = ["ablate", *LONG, "--output", "full", "--storage", "full.log"]
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
     limited += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from regkit.cli import app; app.main()"
-    done = subprocess.run([sys.executable, "-c", limited, *words], cwd=place, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-B", "-c", limited, *words], cwd=place, capture_output=True, text=True)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr + done.stdout
     assert "File too large" in done.stdout + done.stderr

@@ -32,7 +32,7 @@ from regkit.training.loop import Trainer
 from regkit.training.stages import make_optimizer, prepare
 from tests.helpers import compute, regkit, slow_but, stages_of
 from tests.runs.test_resume import SURGERY, go, log, same_run, settings
-from tests.testing.test_promises import factory, ours, tasks_for
+from tests.testing.test_promises import acting, factory, tasks_for
 
 MUCH = 2**40
 
@@ -101,7 +101,7 @@ def prepared(
     return trainer, make_optimizer(trainer.hook, trainer.model, stage), together
 
 
-PEAKS = ["smart", "bregman", "freelb", "rdrop", "sam", "mixout", "ema", "neftune", "r3f"]
+PEAKS = ["smart", "bregman", "freelb", "rdrop", "sam", "mixout", "ema", "neftune"]
 
 
 @pytest.mark.parametrize("name", slow_but(PEAKS, ["smart", "bregman"]))
@@ -189,7 +189,7 @@ def found(trainer: Trainer, memory: int, meter: bool = False) -> int:
 @pytest.mark.parametrize("plugins", [{}, {"smart": {}}, {"rrobin": {"per_step": 3}, "pcgrad": {}}], ids=", ".join)
 def test_more_memory_never_gives_smaller_micro_batches(plugins: dict[str, dict[str, Any]]) -> None:
     sizes, refused = [], 0
-    for memory in (100_000, 300_000, 500_000, 600_000, 1_000_000, 4_000_000):
+    for memory in (100_000, 500_000, 1_000_000, 4_000_000):
         trainer = tiny_trainer({name: catalog.make(name, options) for name, options in plugins.items()})
         try:
             sizes.append(found(trainer, memory))
@@ -226,7 +226,7 @@ def tiny_trainer_and_composition(plugins: dict[str, Any]) -> tuple[Trainer, Any]
     return tiny_run(plugins, None)
 
 
-@pytest.mark.parametrize("name", slow_but(ours(), ["smart"]))
+@pytest.mark.parametrize("name", slow_but(acting(), ["smart"]))
 def test_the_estimate_leaves_no_trace(name: str) -> None:
     """Weights, gradients, modes, random states, and a plugin's own state are as before; and so is the run that follows."""
     names = ("rrobin", name) if name in SURGERY else (name,)
