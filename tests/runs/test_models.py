@@ -40,8 +40,9 @@ from regkit.runs.manifest import seal
 from regkit.runs.resumable import newest
 from regkit.testing import tiny_tasks, tiny_trainer
 from regkit.testing.tiny import tiny_tokenizer
+from tests import forked
 from tests.cli.test_bad_input import is_one_sentence
-from tests.distributed.test_processes import ends, start
+from tests.distributed.test_processes import ends, places
 from tests.helpers import SHAPE, VOCABULARY, regkit, slow_but, with_stranger, write_encoder, write_tasks
 from tests.runs.test_resume import go, settings
 
@@ -400,9 +401,9 @@ def test_a_copy_of_the_model_has_the_modules_and_resumes_bit_for_bit(place: Path
 @pytest.mark.slow
 def test_two_processes_train_the_modules_and_one_reads_them(place: Path) -> None:
     """The processes compare their weights at each evaluation; the strangers' packages are on the path of both."""
-    words = ["-m", "tests.runs.test_models", "train", "--data", "data", "--encoder", "encoder", "--tasks", "mood,same"]
+    words = ["tests.runs.test_models", "train", "--data", "data", "--encoder", "encoder", "--tasks", "mood,same"]
     words += ["-p", "bottleneck", "-p", "small_lora", "--steps", "4", "--batch-size", "8", "--device", "cpu"]
-    ended = ends(start([*words, "--output", "two"], 2, place))
+    ended = ends([forked.module([*words, "--output", "two"], place, **each) for each in places(2)])
     assert [status for status, _ in ended] == [0, 0], ended
     ran = regkit("eval", place / "two", "--json", cwd=place)
     noted = json.loads((place / "two" / "scores.json").read_text(encoding="utf8"))["dev"]

@@ -189,7 +189,7 @@ def found(trainer: Trainer, memory: int, meter: bool = False) -> int:
 @pytest.mark.parametrize("plugins", [{}, {"smart": {}}, {"rrobin": {"per_step": 3}, "pcgrad": {}}], ids=", ".join)
 def test_more_memory_never_gives_smaller_micro_batches(plugins: dict[str, dict[str, Any]]) -> None:
     sizes, refused = [], 0
-    for memory in (100_000, 500_000, 1_000_000, 4_000_000):
+    for memory in (100_000, 300_000, 500_000, 600_000, 1_000_000, 4_000_000):
         trainer = tiny_trainer({name: catalog.make(name, options) for name, options in plugins.items()})
         try:
             sizes.append(found(trainer, memory))
