@@ -1,6 +1,6 @@
 """Forked: processes of their own that need not import torch, since they are forked off one that has.
 
-A process takes four seconds to import what a command needs, and the tests that stop and kill them start hundreds.
+A process takes seconds to import what a command needs, and the tests that stop and kill processes start many.
 
     process = forked.command(["train", "--steps", "3"], cwd=place)
     out, err = process.communicate()
