@@ -51,10 +51,10 @@ class Live(EachOperation):
         self.counted: set[int] = set()  # storages
 
     def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        given = {id(tensor.untyped_storage()) for tensor in _tensors((arguments, options))}
         found = operation(*arguments, **(options or {}))
         for storage in (tensor.untyped_storage() for tensor in _tensors(found)):
-            if id(storage) not in self.counted | given:  # or else it is a view, or was changed in place
+            given = (id(tensor.untyped_storage()) for tensor in _tensors((arguments, options)))
+            if id(storage) not in self.counted and id(storage) not in given:  # or else a view, or changed in place
                 takes = with_holes(storage.nbytes(), self.fragmented)
                 self.counted.add(id(storage))
                 self.now += takes

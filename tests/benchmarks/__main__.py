@@ -31,6 +31,7 @@ from tests.benchmarks.table import shown
 PARTS = ("step", "smart", "surgery", "pairs", "memory", "run", "predict", "hooks", "watch", "encoders", "gpu")
 STUDIES = [
     "adversary",
+    "apart",
     "ascent",
     "corpus",
     "effect",

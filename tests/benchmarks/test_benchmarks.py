@@ -1,19 +1,26 @@
 """Benchmarks time what training does, compare what was computed first, and say what was measured."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from regkit import Experiment, Settings
+from regkit.data.find import find_tasks
+from regkit.data.load import load_task
+from regkit.data.subsample import Draw
 from regkit.hooks import catalog
+from regkit.model.tokenizer import Tokenizer
 from regkit.testing import tiny_tasks, tiny_trainer
 from tests.benchmarks import __main__ as command
-from tests.benchmarks import gpu, peers, surgery, surroundings
+from tests.benchmarks import apart, gpu, peers, surgery, surroundings
 from tests.benchmarks.alike import Outcome, UnlikeError, compare
 from tests.benchmarks.options import Options
 from tests.benchmarks.ours import enter, operations_a_token, outcome, regkit_way, step_of, trainer_of
@@ -249,6 +256,31 @@ def test_a_peer_without_padding_computes_the_same(options: Options) -> None:
     chosen = replace(options, batch_size=1)
     made = {"padded": peers.hand_loop(chosen), "free": peers.padding_free(chosen, "sdpa")}
     compare({name: way.outcome() for name, way in made.items() if way.outcome}, "fp32")
+
+
+def test_a_model_apart_has_the_very_examples_of_a_run(options: Options, tmp_path: Path) -> None:
+    settings = Settings(data=options.data, encoder=str(options.encoder), subsample={"mood": 7, "near": 5}, seed=3)
+    for task in Experiment.build(settings).tasks:
+        if task.name != "same":
+            spec, tokenizer = find_tasks(options.data)[task.name], Tokenizer.load(options.encoder)
+            draw = Draw(settings.subsample[task.name], 3)
+            alone = load_task(task.name, spec, tokenizer, apart.LONGEST, keep_texts=True, draw=draw)
+            apart.write_rows(alone, tmp_path, "dev")
+            rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+            train = task.splits["train"]
+            assert [float(row["label"]) for row in rows] == train.labels.tolist()
+            texts = [row[side] for row in rows for side in ("text", "other") if side in row]
+            tokens = [tokenizer.join([encoded])[0] for encoded in tokenizer.encode(texts)]
+            assert np.concatenate(tokens).tolist() == train.tokens.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_models_apart_are_trained_and_scored(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("accelerate")
+    words = [str(options.encoder), str(options.data), "--tasks", "mood", "near", "--split", "dev", "--seeds", "1"]
+    apart.compare(apart.parser().parse_args([*words, "--epochs", "1"]))
+    assert re.match(r"seed 0: mood 0\.\d{3}, near -?\d\.\d{3}, mean -?\d\.\d{3}\nmean ", capsys.readouterr().out)
 
 
 def test_every_part_and_study_has_a_module_that_the_help_describes() -> None:

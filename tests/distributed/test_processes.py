@@ -31,18 +31,12 @@ from tests import forked
 from tests.cli.test_bad_input import is_one_sentence
 from tests.forked import Forked
 from tests.helpers import Ran, listed_once, reevaluate, regkit, write_encoder, write_tasks
-from tests.testing.test_promises import SURGERY, acting, factory, tasks_for
+from tests.testing.test_promises import acting, crowds, factory, tasks_for
 
 
 def compare(names: Sequence[str], processes: Processes) -> None:
     """AssertionError where several processes come to other gradients or weights than one."""
-    options = {"rrobin": {"per_step": 3}} if len(names) > 1 else {}
-    tasks = tasks_for(*names)
-
-    def plugins() -> dict[str, object]:
-        return {**factory(*names)(), **{name: catalog.make(name, given) for name, given in options.items()}}
-
-    same_as_alone(plugins, tasks, processes, gradients=len(names) == 1)
+    same_as_alone(factory(*names), tasks_for(*names), processes)
 
 
 def start(words: Sequence[object], count: int, folder: Path) -> list[Forked]:
@@ -92,24 +86,16 @@ def check_reevaluating(processes: Processes) -> None:
         torch.testing.assert_close(*losses)
 
 
-TOGETHER = [f"rrobin+{name}" for name in (*SURGERY, "uncertainty")]
-
-
-@pytest.mark.slow
-def test_two_processes_come_to_what_one_does() -> None:
-    compared(2, "rrobin+pcgrad+rdrop")
-
-
 @pytest.mark.slow
 def test_more_processes_than_examples_in_a_batch() -> None:
     """Batches of 5, 3 and 1: some processes have no share, and no losses to name."""
-    compared(4, "smart", "rrobin+pcgrad", "rrobin+famo")
+    compared(4, "rrobin+pcgrad+smart", "rrobin+famo")
 
 
 @pytest.mark.slow
 def test_every_plugin_comes_to_the_same_with_two_processes() -> None:
     cut = [name for name in acting() if not needs_whole_batches(catalog.load_class(name))]
-    compared(2, *cut, *TOGETHER, "ema+lora", "bregman+lora")
+    compared(2, *map("+".join, crowds(cut)), "rrobin+uncertainty", "ema+lora", "bregman+lora")
 
 
 def test_a_plugin_is_not_blamed_for_a_process_that_is_gone() -> None:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from regkit.base.errors import EncoderError
 from regkit.base.randomness import Streams
-from regkit.hooks import catalog
 from regkit.model import MultitaskModel, load_encoder, load_known_heads, save_encoder
 from regkit.model.adapter import WORD_HEADS, Adapter, attend_packed
 from regkit.model.tokenizer import Tokenizer
@@ -28,7 +27,7 @@ from tests.helpers import VOCABULARY, regkit, slow_but, write_tasks
 from tests.model.foreign_families import FOREIGN, foreign_model, write_foreign, write_vocabulary
 from tests.model.test_families import packed, padded_run
 from tests.runs.test_resume import exact
-from tests.testing.test_promises import OF_A_STEP
+from tests.testing.test_promises import OF_A_STEP, factory
 
 FAMILIES = slow_but(FOREIGN, ["modernbert", "deberta-v2", "albert"])
 TRAINED = ["modernbert", "deberta-v2"]  # one of each way
@@ -305,14 +304,10 @@ def test_a_plugin_that_asks_for_layers_is_refused_where_they_share_weights(
 
 @pytest.mark.parametrize("promise", OF_A_STEP)
 @pytest.mark.parametrize("family", slow_but(TRAINED, []))
-@pytest.mark.parametrize("plugin", ["smart", "bregman", "pcgrad"])
-def test_a_plugin_keeps_every_promise(
-    plugin: str, family: str, promise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plugins_keep_every_promise(family: str, promise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_foreign(tmp_path, family, vocab_size=tiny.TINY.vocab_size)
     monkeypatch.setattr(tiny, "Bert", lambda config: load_encoder(tmp_path, dropout=config.hidden_dropout_prob))
-    together = {"rrobin": {"per_step": 3}} if plugin == "pcgrad" else {}
-    promise(lambda: {name: catalog.make(name, options) for name, options in [*together.items(), (plugin, {})]})
+    promise(factory("rrobin", "pcgrad", "smart", "bregman"))
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from regkit.runs.sinks import FolderSink
 from regkit.training.effects import Meter
 from regkit.training.fit import MOST_ON_CPU
 from tests.helpers import PATIENT, regkit, slow_but, with_stranger, write_encoder, write_tasks
-from tests.testing.test_promises import SURGERY, acting, apart, decides, ours
+from tests.testing.test_promises import SURGERY, acting, apart, crowds, decides, ours
 
 STEPS = 11  # updates of nine an epoch: scored after 0, 9 and 11
 
@@ -169,15 +169,16 @@ def test_a_signal_ends_an_evaluation_between_two_passes(place: Path, tmp_path: P
     same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
+CROWDS = crowds(ours())
 STATEFUL = {"bregman", "mixout", "adaptive", "famo", "domain"}  # and one of each kind
 
 
-@pytest.mark.parametrize("name", slow_but(ours(), STATEFUL))
-def test_a_run_with_any_plugin_resumes_exactly(name: str, place: Path, tmp_path: Path) -> None:
-    """Surgery needs several tasks a step. Where it stops, the name decides."""
-    plugins: dict[str, Any] = {"rrobin": {"per_step": 3}} if name in SURGERY else {}
-    stops = [random.Random(name).randint(1, STEPS - 1)]
-    exact(place, tmp_path, plugins | {name: ACTING.get(name, {})}, stops)
+@pytest.mark.parametrize("names", slow_but(CROWDS, [each for each in CROWDS if STATEFUL & set(each)]), ids="-".join)
+def test_a_run_with_any_plugins_resumes_exactly(names: tuple[str, ...], place: Path, tmp_path: Path) -> None:
+    """Surgery needs several tasks a step. Where it stops, the names decide."""
+    several = {"rrobin": {"per_step": 3}} if set(SURGERY) & set(names) else {}
+    stops = [random.Random(" ".join(names)).randint(1, STEPS - 1)]
+    exact(place, tmp_path, {name: ACTING.get(name, {}) for name in names} | several, stops)
 
 
 def test_a_run_without_plugins_resumes_exactly_at_every_step(place: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from regkit.training.loop import Trainer
 from regkit.training.stages import make_optimizer, prepare
 from tests.helpers import compute, regkit, slow_but, stages_of
 from tests.runs.test_resume import SURGERY, go, log, same_run, settings
-from tests.testing.test_promises import acting, factory, tasks_for
+from tests.testing.test_promises import acting, crowds, factory, tasks_for
 
 MUCH = 2**40
 
@@ -101,12 +101,12 @@ def prepared(
     return trainer, make_optimizer(trainer.hook, trainer.model, stage), together
 
 
-PEAKS = ["smart", "bregman", "freelb", "rdrop", "sam", "mixout", "ema", "neftune"]
+PEAKS = ["smart", "bregman", "freelb", "rdrop sam", "mixout ema neftune"]
 
 
-@pytest.mark.parametrize("name", slow_but(PEAKS, ["smart", "bregman"]))
-def test_the_peak_of_a_large_update_is_told_from_two_small_ones(name: str) -> None:
-    trainer, optimizer, tasks = prepared([name], tasks_for(name))
+@pytest.mark.parametrize("names", slow_but(PEAKS, ["smart", "bregman"]))
+def test_the_peak_of_a_large_update_is_told_from_two_small_ones(names: str) -> None:
+    trainer, optimizer, tasks = prepared(names.split(), tasks_for(*names.split()))
     for task in tasks:
         with trainer.streams.at("finetune"):
             try_update(
@@ -226,13 +226,13 @@ def tiny_trainer_and_composition(plugins: dict[str, Any]) -> tuple[Trainer, Any]
     return tiny_run(plugins, None)
 
 
-@pytest.mark.parametrize("name", slow_but(acting(), ["smart"]))
-def test_the_estimate_leaves_no_trace(name: str) -> None:
+CROWDS = crowds(acting())
+
+
+@pytest.mark.parametrize("names", slow_but(CROWDS, [crowd for crowd in CROWDS if "smart" in crowd]), ids="-".join)
+def test_the_estimate_leaves_no_trace(names: tuple[str, ...]) -> None:
     """Weights, gradients, modes, random states, and a plugin's own state are as before; and so is the run that follows."""
-    names = ("rrobin", name) if name in SURGERY else (name,)
-    made = {
-        each: catalog.make(each, {"per_step": 3}) if each == "rrobin" else factory(*names)()[each] for each in names
-    }
+    made = factory(*names)()
     trainer = tiny_trainer(made, tasks=tasks_for(*names)(), steps=3)
     stage, tasks = stages_of(trainer)[-1]
     trainer.fit.memory = MUCH
@@ -255,9 +255,7 @@ def test_the_estimate_leaves_no_trace(name: str) -> None:
 @pytest.mark.parametrize("name", ["smart", "mixout", "gradvac", "sam", "uncertainty"])
 def test_a_run_with_enough_memory_is_the_run_without_a_bound(name: str) -> None:
     def run(memory: int | None) -> Trainer:
-        names = ("rrobin", name) if name in SURGERY else (name,)
-        made = {key: catalog.make(key, {"per_step": 3} if key == "rrobin" else {}) for key in names}
-        trainer = tiny_trainer(made, steps=4)
+        trainer = tiny_trainer(factory("rrobin", name)() if name in SURGERY else factory(name)(), steps=4)
         trainer.fit.memory = memory
         trainer.train()
         return trainer
