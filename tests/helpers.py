@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+import typer.main
 from hypothesis import HealthCheck, settings
 from safetensors.torch import save_file
 
@@ -146,11 +147,15 @@ def regkit(*arguments: object, cwd: Path, demo: bool = False) -> Ran:
     return Ran(int(status or 0), out.getvalue(), err.getvalue())  # type: ignore[call-overload]
 
 
+made_once = cache(typer.main.get_command)  # to put all commands together takes 50 ms, thousands of times
+
+
 @contextlib.contextmanager
 def patched(arguments: Sequence[object], cwd: Path, demo: bool) -> Iterator[None]:
     package = encoders.DEMO_PACKAGE if demo else "no_package_of_this_name"
     arranged = patch.object(sys, "argv", ["regkit", *map(str, arguments)])
-    with arranged, patch.object(encoders, "DEMO_PACKAGE", package), contextlib.chdir(cwd):
+    found = patch.object(encoders, "DEMO_PACKAGE", package)
+    with arranged, found, patch.object(typer.main, "get_command", made_once), contextlib.chdir(cwd):
         yield
 
 

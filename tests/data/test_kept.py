@@ -1,5 +1,6 @@
 """Kept: the second run finds the tokens of a table as the first one made them, or makes them again - never others."""
 
+import io
 import json
 import os
 import pickle
@@ -238,11 +239,25 @@ def test_a_table_that_changes_while_it_is_read_is_refused(
     assert not folders(cache)
 
 
+class Heard(io.StringIO):
+    """Standard error, on which somebody waits until something is said: what is read meanwhile may be lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.something = threading.Event()
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if "\n" in text:
+            self.something.set()
+        return written
+
+
 def test_of_two_runs_that_begin_at_once_one_reads_and_the_other_waits_and_says_so(
-    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec, prepare, begun, go_on = spec_of(tmp_path, **ONE), load.prepare, threading.Event(), threading.Event()
-    calls, found = list[int](), list[dict[str, Any]]()
+    calls, found, heard = list[int](), list[dict[str, Any]](), Heard()
 
     def slow(*given: Any) -> Any:
         calls.append(1)
@@ -251,17 +266,16 @@ def test_of_two_runs_that_begin_at_once_one_reads_and_the_other_waits_and_says_s
         return prepare(*given)
 
     monkeypatch.setattr(load, "prepare", slow)
+    monkeypatch.setattr("sys.stderr", heard)
     both = [threading.Thread(target=lambda: found.append(everything(read(spec, tokenizer)))) for _ in range(2)]
     both[0].start()
     assert begun.wait(20)
     both[1].start()
-    said = ""
-    while "Waiting" not in said and both[1].is_alive():
-        said += capsys.readouterr().err
+    assert heard.something.wait(20)
     go_on.set()
     for thread in both:
         thread.join(20)
-    assert said == f"Waiting for another run, which is building the cache of {tmp_path / 'train.csv'}.\n"
+    assert heard.getvalue() == f"Waiting for another run, which is building the cache of {tmp_path / 'train.csv'}.\n"
     assert found[0] == found[1]
     assert len(calls) == 1
 

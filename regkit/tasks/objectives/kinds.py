@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -51,10 +52,16 @@ def from_description(values: Mapping[str, Any]) -> Known:
     if unknown := sorted(given.keys() - known):
         raise ValueError(f"{a_task(kind)} has no '{unknown[0]}'. {nearest(unknown[0], known)}")
     try:
-        return TypeAdapter(KINDS[kind]).validate_python(given)
+        return _checker(KINDS[kind]).validate_python(given)
     except ValidationError as error:
         (first, *_) = error.errors(include_url=False)
         own = first.get("ctx", {}).get("error")  # what the kind itself says of its fields together
         raise ValueError(
             str(own) if own and not first["loc"] else explain(error, a_task(kind), known).rstrip(".")
         ) from None
+
+
+@cache
+def _checker(form: type[Known]) -> TypeAdapter[Known]:
+    """Make what checks the values of a kind: it takes 2 ms, and every task asks several times."""
+    return TypeAdapter(form)
