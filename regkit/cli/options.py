@@ -29,6 +29,7 @@ SHOWN = {
     "pair_mode": "TASK=MODE",
 }  # where that says too little
 REPEATED = {"text", "pair_mode", "subsample", "label_noise"}  # of several values: the option is given several times
+LISTED = {"tasks"}  # of several names: with commas, or the option is given several times
 PANELS = ["", *GROUPS]  # the parts of a command's help; the first has the title that typer gives it
 
 
@@ -58,6 +59,8 @@ def takes_settings(
                 if options[name]:
                     raise ConfigError(f"{flag(name)} and {flag(off)} are both given; leave one of them out.")
                 options[name] = False
+            for name in LISTED & options.keys():
+                options[name] = ",".join(options[name]) if options[name] else None
             command(**values, settings={name: options[name] for name in given if options[name] not in (None, [])})
 
         own = inspect.signature(command, eval_str=True).parameters.values()
@@ -93,7 +96,7 @@ def _parameters(name: str, setting: Option, meaning: str = "", default: Any = No
         autocompletion=_completer(_choices(setting.hint)),
     )
     if setting.hint is not bool:
-        return [_keyword(name, list[str] | None if name in REPEATED else str | None, option)]
+        return [_keyword(name, list[str] | None if name in REPEATED | LISTED else str | None, option)]
     hidden = typer.Option(off, hidden=True, rich_help_panel=panel)  # a column of its own would cut the text
     return [_keyword(name, bool | None, option), _keyword(OFF + name, bool | None, hidden)]
 

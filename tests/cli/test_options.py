@@ -86,6 +86,17 @@ def test_every_setting_of_a_table_can_be_given_and_is_what_the_run_was_trained_w
     assert expected.items() <= written.items()
 
 
+def test_tasks_are_named_with_commas_or_one_by_one(place: Path) -> None:
+    words = ("train", "--encoder", "encoder", "--data", "data", "--dry-run")
+    one, other, mixed = (
+        regkit(*words, *[word for names in given for word in ("--tasks", names)], cwd=place)
+        for given in (["near,same,mood"], ["near", "same", "mood"], ["near, same", "mood"])
+    )
+    assert one.status == 0, one.err
+    assert all(f"task {name}: " in one.out for name in ("near", "same", "mood"))
+    assert one.out == other.out == mixed.out
+
+
 @pytest.mark.parametrize("name", ["learning_rate", "length_bucketing", "finetune"])
 def test_a_setting_has_its_own_name_and_a_switch_can_be_turned_on_and_off(place: Path, name: str) -> None:
     words = ("train", "--encoder", "encoder", "--data", "data", "--dry-run")
