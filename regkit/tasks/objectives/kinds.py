@@ -52,7 +52,7 @@ def from_description(values: Mapping[str, Any]) -> Known:
     if unknown := sorted(given.keys() - known):
         raise ValueError(f"{a_task(kind)} has no '{unknown[0]}'. {nearest(unknown[0], known)}")
     try:
-        return _checker(KINDS[kind]).validate_python(given)
+        return _checker(kind).validate_python(given)
     except ValidationError as error:
         (first, *_) = error.errors(include_url=False)
         own = first.get("ctx", {}).get("error")  # what the kind itself says of its fields together
@@ -62,6 +62,6 @@ def from_description(values: Mapping[str, Any]) -> Known:
 
 
 @cache
-def _checker(form: type[Known]) -> TypeAdapter[Known]:
+def _checker(kind: str) -> TypeAdapter[Known]:
     """Make what checks the values of a kind: it takes 2 ms, and every task asks several times."""
-    return TypeAdapter(form)
+    return TypeAdapter(KINDS[kind])
