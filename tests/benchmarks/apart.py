@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 
+from regkit.data.declare import TaskSpec
 from regkit.data.find import find_tasks
 from regkit.data.load import load_task
 from regkit.data.subsample import Draw
@@ -25,6 +26,12 @@ from regkit.tasks.objectives import Regression
 from regkit.tasks.task import Examples, Split, Task
 
 LONGEST = 128  # tokens, of which the texts of these tasks have fewer
+
+
+def task_of(name: str, spec: TaskSpec, tokenizer: Tokenizer, subsample: int | None, seed: int) -> Task:
+    """Read a task with its texts, and with the training examples that a run of this seed draws."""
+    draw = Draw(subsample, seed) if subsample else None
+    return load_task(name, spec, tokenizer, LONGEST, keep_texts=True, draw=draw)
 
 
 def write_rows(task: Task, folder: Path, scored: Split) -> None:
@@ -60,8 +67,7 @@ def compare(chosen: argparse.Namespace) -> None:
     for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds):
         scores = {}
         for name in chosen.tasks:
-            draw = Draw(chosen.subsample, seed) if chosen.subsample else None
-            task = load_task(name, specs[name], tokenizer, LONGEST, keep_texts=True, draw=draw)
+            task = task_of(name, specs[name], tokenizer, chosen.subsample, seed)
             with TemporaryDirectory() as place:
                 write_rows(task, Path(place), chosen.split)
                 words = ["--encoder", encoder, "--data", place, "--warmup", chosen.warmup, "--seed", seed, *settings]

@@ -14,8 +14,6 @@ import torch
 
 from regkit import Experiment, Settings
 from regkit.data.find import find_tasks
-from regkit.data.load import load_task
-from regkit.data.subsample import Draw
 from regkit.hooks import catalog
 from regkit.model.tokenizer import Tokenizer
 from regkit.testing import tiny_tasks, tiny_trainer
@@ -263,8 +261,7 @@ def test_a_model_apart_has_the_very_examples_of_a_run(options: Options, tmp_path
     for task in Experiment.build(settings).tasks:
         if task.name != "same":
             spec, tokenizer = find_tasks(options.data)[task.name], Tokenizer.load(options.encoder)
-            draw = Draw(settings.subsample[task.name], 3)
-            alone = load_task(task.name, spec, tokenizer, apart.LONGEST, keep_texts=True, draw=draw)
+            alone = apart.task_of(task.name, spec, tokenizer, int(settings.subsample[task.name]), 3)
             apart.write_rows(alone, tmp_path, "dev")
             rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
             train = task.splits["train"]
