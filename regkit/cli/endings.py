@@ -40,7 +40,8 @@ def _usage(error: Any) -> str:
     said = error.format_message().replace("Value error, ", "")  # pydantic's, by way of typer
     if wrong := re.match("No such command '(.*?)'", said):
         return f"there is no command '{wrong[1]}'. {nearest(wrong[1], error.ctx.command.list_commands(error.ctx))}"
-    return str(said[:1].lower() + said[1:])
+    said = " ".join(said.split())  # typer lists choices one a line
+    return said[:1].lower() + said[1:]
 
 
 def stop(message: str, status: int, lost: bool = False, remedy: str = "") -> NoReturn:

@@ -29,6 +29,8 @@ def settings(name: str | None, markdown: bool) -> None:
     """Print all settings by group, or one, or the page of the docs."""
     known = options()
     console = Terminal()
+    if markdown and name is not None:
+        raise ConfigError(f"--markdown prints the page of all settings; leave {name} or --markdown out.")
     if markdown:
         console.out(page(known), end="", highlight=False)
         return

@@ -46,7 +46,7 @@ class Row:
         found = Settings.checked(settings, owner).below(folder).model_dump(mode="json", include=set(settings))
         plugins = values.get("plugins", {})
         for plugin, options in plugins.items() if isinstance(plugins, Mapping) else [("plugins", plugins)]:
-            if options is not False and not isinstance(options, Mapping):
+            if not isinstance(options, Mapping) and (options is not False or plugin == "plugins"):
                 raise ConfigError(
                     f"{owner}: {plugin} is {options!r}; give its options, plugins.smart = {{weight = 2}}, or false."
                 )

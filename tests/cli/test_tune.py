@@ -50,6 +50,10 @@ def test_a_search_ends_with_a_config_to_train_with_and_the_same_command_goes_on(
     assert more.status == 0, more.err
     assert "default, seed 0: " not in more.out
     assert len(json.loads((folder / "search.json").read_text())["trials"]) == 3
+    itself = regkit("tune", folder / "study.toml", cwd=place)
+    assert itself.status == 0, itself.err
+    assert "seed 0: " not in itself.out
+    assert not (place / "runs").exists()
     best = Settings.read(folder / "best.toml")
     assert best.model_copy(update={"learning_rate": 5e-5, "plugins": {}}) == Settings.read(
         folder / "runs" / "default-0" / "config.toml"
@@ -112,6 +116,12 @@ def test_data_without_a_dev_split_is_refused_before_anything_is_trained(place: P
     assert not (tmp_path / "study").exists()
 
 
+def test_epochs_of_a_file_have_no_effect_beside_steps_of_the_command_line(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('[search]\nepochs = "1..3"\n')
+    ran = regkit("tune", tmp_path / "s.toml", *TINY[:4], "--space", "steps=2..4", "--dry-run", cwd=place)
+    assert (ran.status, ran.err) == (2, "regkit: --space: epochs has no effect beside steps; leave one of them out.\n")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -121,6 +131,7 @@ def test_data_without_a_dev_split_is_refused_before_anything_is_trained(place: P
         (["--space", "learning_rate=1..0.1"], "its low end, 1, is not below its high end, 0.1"),
         (["--space", "warmup=0..0.2 log"], "a log scale begins above 0"),
         (["--space", "rdrop.weight"], "add --plugin rdrop"),
+        (["--space", "dropout=0,0.1", "--space", "dropout=0,0.2"], "--space: dropout is given twice."),
         (["--trials", "0"], "--trials is '0'; input should be greater than or equal to 1"),
         (["--seeds", "x"], "--seeds is 'x'"),
         (["--fresh-seeds", "-1"], "--fresh-seeds is '-1'"),

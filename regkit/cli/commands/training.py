@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from regkit.base.errors import ConfigError
 from regkit.cli.arguments import DryRun, Output, Plugins, read_plugins
 from regkit.cli.gather import check, gather
-from regkit.cli.options import takes_settings
+from regkit.cli.options import flag, takes_settings
 from regkit.runs import folders
 from regkit.runs.settings import GROUPS
 from regkit.runs.settings import options as known_settings
@@ -140,7 +141,10 @@ def pretrain(
     """
     chosen = gather(None, {"data": None, **settings, "finetune": False}, read_plugins(plugin))
     given = {name: getattr(chosen, name) for name in DOMAINS_OWN if name in settings}
-    domain = {"corpus": corpus, **given, **chosen.plugins.get(DOMAIN, {})}
+    named = chosen.plugins.get(DOMAIN, {})
+    if twice := [name for name in ("corpus", *given) if name in named]:
+        raise ConfigError(f"{flag(twice[0])} and --plugin {DOMAIN}:{twice[0]} are both given; leave one of them out.")
+    domain = {"corpus": corpus, **given, **named}
     defaults = {name: option.default for name, option in known_settings().items() if name in given}
     chosen = chosen.model_copy(update={"plugins": {DOMAIN: domain} | {**chosen.plugins, DOMAIN: domain}, **defaults})
     folders.check_free(output)

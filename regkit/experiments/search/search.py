@@ -19,7 +19,7 @@ from regkit.experiments.plan import WITHOUT_RESULT, Plan, noted_name, with_preci
 from regkit.experiments.rows import Row
 from regkit.experiments.search.dimension import Space
 from regkit.experiments.search.samplers import SamplerName
-from regkit.experiments.search.space import changed, space_of
+from regkit.experiments.search.space import changed, check_length, space_of
 from regkit.experiments.search.trials import DEFAULT
 from regkit.runs.settings import Settings, read_values
 
@@ -82,7 +82,8 @@ class SearchFile:
         )
         space = dict(space_of(settings, self.ranges, f"{self.name}: [search]")) if self.ranges or not ranges else {}
         if ranges:
-            space |= space_of(settings, dict(map(_range, ranges)), "--space")
+            space |= space_of(settings, _ranges(ranges), "--space")
+            check_length(settings, space, "--space")
         return Search(settings, space, found)
 
 
@@ -158,6 +159,16 @@ class Search:
             plugin, option, *_ = name.split(".")
             plugins.setdefault(plugin, {})[option] = whole[plugin][option]
         return Row(f"trial-{number}", own, plugins)
+
+
+def _ranges(texts: Sequence[str]) -> dict[str, str | bool]:
+    """Read what `--space` was given. Raises ConfigError for a name that is given twice."""
+    found = dict[str, str | bool]()
+    for name, value in map(_range, texts):
+        if name in found:
+            raise ConfigError(f"--space: {name} is given twice.")
+        found[name] = value
+    return found
 
 
 def _range(text: str) -> tuple[str, str | bool]:

@@ -41,9 +41,14 @@ def space_of(settings: Settings, wanted: Mapping[str, Any] | None, owner: str) -
     space = {name: _asked(settings, name, owner).dimension(value) for name, value in ranges.items()}
     if not space:
         raise ConfigError(f"{owner}: there is nothing to search; name an option, such as learning_rate, with {FORMS}.")
+    check_length(settings, space, owner)
+    return space
+
+
+def check_length(settings: Settings, space: Space, owner: str) -> None:
+    """Raise ConfigError where a search varies the epochs of runs that have a number of steps."""
     if "epochs" in space and (settings.steps or "steps" in space):
         raise ConfigError(f"{owner}: epochs has no effect beside steps; leave one of them out.")
-    return space
 
 
 def declared(settings: Settings) -> dict[str, Literal[True]]:
