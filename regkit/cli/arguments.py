@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from regkit.base.errors import ConfigError
 from regkit.cli.gather import make_importable, parse
 from regkit.cli.options import flag
 from regkit.hooks import catalog, option_values
@@ -72,6 +73,15 @@ def read_plugins(texts: Iterable[str] | None) -> list[tuple[str, dict[str, Any]]
     """
     parsed = parse([catalog.allowed(text) for text in texts or []])
     return [(name, option_values.noted(name, options)) for name, options in parsed]
+
+
+def allow_files(texts: Iterable[str] | None) -> None:
+    """Allow the code of plugins in files, for a command whose run names its plugins. Raises ConfigError for a name."""
+    for text in texts or []:
+        if any(options.keys() != {option_values.CODE} for _, options in read_plugins([text])):
+            raise ConfigError(
+                f"--plugin {text}: a file is needed, FILE.py, whose code may be run; a run has its own plugins."
+            )
 
 
 def check_factory(encoder_factory: str | None) -> None:

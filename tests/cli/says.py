@@ -86,6 +86,7 @@ COMMAND_LINE = [
     Case("unknown option of a setting", ("settings", "--lerning-rate"), "there is no setting '--lerning-rate'. Did you mean '--learning-rate'? Available: --batch-size, "),
     Case("the page of all settings, and one of them", ("settings", "warmup", "--markdown"), "--markdown prints the page of all settings; leave warmup or --markdown out."),
     Case("a missing option with choices", ("plugins", "new", "mine"), "missing option '--kind'. Choose from: regularizer, scheduler, "),
+    Case("a plugin's name where its file may be allowed", ("eval", "run", "-p", "smart:weight=3"), "--plugin smart:weight=3: a file is needed, FILE.py, whose code may be run; a run has its own plugins."),
     Case("a corpus twice", ("pretrain", "--corpus", "a.txt", "--encoder", "encoder", "-p", "domain:corpus=b.txt"), "--corpus and --plugin domain:corpus are both given; leave one of them out."),
     Case("a row with no table of plugins", ("ablate", "s.toml", "--encoder", "encoder", "--data", "data", "--dry-run"), ("s.toml: ", "plugins is False; give its options"), {"s.toml": "[rows.a]\nplugins = false\n"}),
     Case("unknown setting", ("settings", "lerning_rate"), "there is no setting 'lerning_rate'. Did you mean 'learning_rate'? Available: batch_size, "),

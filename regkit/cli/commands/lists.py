@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from regkit.base.errors import ConfigError
-from regkit.cli.arguments import PluginCode, read_plugins
+from regkit.cli.arguments import PluginCode, allow_files
 from regkit.data.bare import Given
 from regkit.runs.settings import options as known_settings
 
@@ -60,7 +60,7 @@ def report(
     plugin: PluginCode = None,
 ) -> None:
     """Write a page of runs and studies: curves, effects, mistakes, tables with intervals."""
-    read_plugins(plugin)
+    allow_files(plugin)
 
     from regkit.cli import page
 

@@ -16,9 +16,9 @@ from regkit.cli.arguments import (
     PrecisionName,
     PrecisionOfAnswers,
     ScoresAsJson,
+    allow_files,
     check_factory,
     given_radii,
-    read_plugins,
 )
 from regkit.data.find import find_tasks, is_table
 from regkit.data.stream import open_stream
@@ -89,7 +89,7 @@ def evaluate(
     for folder in found:
         Settings.read(folder / folders.CONFIG)
     check_factory(encoder_factory)
-    read_plugins(plugin)
+    allow_files(plugin)
 
     if radii:
         from regkit.cli import robust as changing
@@ -143,7 +143,7 @@ def predict(
     if lines and text:
         raise ConfigError("--lines reads one text a line, which has no columns; leave out --text.")
     check_factory(encoder_factory)
-    read_plugins(plugin)
+    allow_files(plugin)
     checkpoint = find_checkpoint(where)
     tasks = requests.choose(descriptions(checkpoint), task or [], text or [])
     readable = [tuple(text or each.columns) for each in tasks.values()]
@@ -177,7 +177,7 @@ def export(
     folder = folders.find_folder(run)
     if output is None:
         raise ConfigError(f"name the folder to write: {typed('regkit', 'export', run or folder, '--output', 'DIR')}")
-    read_plugins(plugin)
+    allow_files(plugin)
     settings = Settings.read(folder / folders.CONFIG)
     names = formats.choose_tasks(folder, settings, form.value, task or [])
     formats.check_output(output)
@@ -211,7 +211,7 @@ def average(
     for run in named:
         Settings.read(folders.find_folder(run) / folders.CONFIG)
     check_factory(encoder_factory)
-    read_plugins(plugin)
+    allow_files(plugin)
 
     from regkit.cli import average as averaging
 

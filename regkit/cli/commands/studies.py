@@ -16,6 +16,7 @@ from regkit.cli.arguments import (
     Output,
     PluginCode,
     Plugins,
+    allow_files,
     check_factory,
     given_radii,
     plugin_names,
@@ -252,7 +253,7 @@ def work(
     """Work on a study until no run is left; any number of workers may do so at the same time."""
     place = places.find_place(study, storage)
     check_factory(encoder_factory)
-    read_plugins(plugin)
+    allow_files(plugin)
     storages.check_installed()
 
     from regkit.cli import work as working
