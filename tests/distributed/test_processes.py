@@ -95,7 +95,7 @@ def test_more_processes_than_examples_in_a_batch() -> None:
 @pytest.mark.slow
 def test_every_plugin_comes_to_the_same_with_two_processes() -> None:
     cut = [name for name in acting() if not needs_whole_batches(catalog.load_class(name))]
-    compared(2, *map("+".join, crowds(cut)), "rrobin+uncertainty", "ema+lora", "bregman+lora")
+    compared(2, *map("+".join, crowds(cut)), "rrobin+pcgrad+uncertainty", "ema+lora", "bregman+lora")
 
 
 def test_a_plugin_is_not_blamed_for_a_process_that_is_gone() -> None:

@@ -232,8 +232,8 @@ def tune(
     asked = searches.SearchFile.read(file) if file else searches.SearchFile()
     chosen = change(asked.settings, file, settings, read_plugins(plugin))
     search = asked.search(chosen, {name: each for name, each in given.items() if each is not None}, space)
-    named = file is not None and file.name != folders.STUDY  # the file of a study is where it is
-    own = output or (folders.RUNS / f"{file.stem}-tune" if file and named else None)
+    named = file if file and file.name != folders.STUDY else None  # the file of a study is where it is
+    own = output or (folders.RUNS / f"{named.stem}-tune" if named else None)
     place = places.new_place(own, file, chosen, storage or asked.storage, "search")
     missing = _missing(place, [(Row(PLAIN), chosen)])
     storages.check_installed()
