@@ -1,15 +1,42 @@
 """Bounds: types of options and settings that say which numbers are allowed, and which worth trying."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isnan, nan
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, TypeAdapter, ValidatorFunctionWrapHandler, WrapValidator
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def convert(hint: Any, value: object) -> Any:
+    """Check a value by its type, and convert text.
+
+    Raises pydantic's ValidationError, and PydanticUserError for a type that it does not know.
+    """
+    config = ConfigDict(allow_inf_nan=False)
+    return TypeAdapter(Annotated[hint, WrapValidator(not_of_truth)], config=config).validate_python(value)
+
+
+def not_of_truth(value: object, check: ValidatorFunctionWrapHandler) -> Any:
+    """Check a value as its field does, but take true and false for no numbers; pydantic makes 1 and 0 of them."""
+    found = check(value)
+    if _truth_as_number(value, found):
+        raise ValueError("a number is needed, and not true or false")
+    return found
+
+
+def _truth_as_number(value: object, found: object) -> bool:
+    """Tell whether a truth value has become a number, also within a list or a table."""
+    if isinstance(value, Mapping) and isinstance(found, Mapping):
+        return any(_truth_as_number(each, found[key]) for key, each in value.items() if key in found)
+    if isinstance(value, list | tuple) and isinstance(found, list | tuple):
+        return any(map(_truth_as_number, value, found))
+    return isinstance(value, bool) and isinstance(found, int | float) and not isinstance(found, bool)
 
 
 @dataclass(frozen=True)

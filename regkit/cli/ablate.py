@@ -17,7 +17,7 @@ from regkit.distributed.launch import find_device
 from regkit.experiments import contest, controls
 from regkit.experiments.asked import is_done, read_plan
 from regkit.experiments.place import Place
-from regkit.experiments.plan import Cell, Plan
+from regkit.experiments.plan import Cell, Plan, check_twins
 from regkit.experiments.rows import naming
 from regkit.experiments.study.cell import Runner
 from regkit.experiments.study.results import Result, read_results
@@ -192,6 +192,7 @@ def check_rows(plan: Plan, results: Sequence[Result], shared: Shared) -> list[st
     Returns the plan of the baseline's runs. Raises RegkitError, which names the row.
     """
     begun = {result.row for result in results if result.state != "waiting"}
+    check_twins(plan, begun)
     lines: list[str] = []
     for name in plan.rows:
         if name in begun:

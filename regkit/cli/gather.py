@@ -21,7 +21,7 @@ from regkit.hooks import catalog
 from regkit.model.encoders import check_encoder
 from regkit.runs.elsewhere import setting_called
 from regkit.runs.folders import check_source
-from regkit.runs.settings import PER_TASK, Settings
+from regkit.runs.settings import PER_TASK, Settings, check_one_length
 
 SETTING = re.compile(r"\s*(\w+)(?:\.(\w+))?\s*=\s*([^=]*)")  # NAME=VALUE, or NAME.KEY=VALUE
 
@@ -67,7 +67,9 @@ def change(
     if isinstance(values["encoder"], str | Path) and follow(Path(values["encoder"])).is_dir():
         values["encoder"] = str(absolute(Path(values["encoder"])))
     called = {name: name if owner else flag(name) for name in given}
-    return Settings.checked(values, owner or "the command line", called)
+    found = Settings.checked(values, owner or "the command line", called)
+    check_one_length(given, owner or "the command line")
+    return found
 
 
 def parse(texts: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:

@@ -109,6 +109,8 @@ def request(stream: Stream, tasks: Mapping[str, Description], text: Sequence[str
 
     Raises DataError if a column is missing of a task that is named, or of all.
     """
+    if len(set(text)) < len(text):
+        raise ConfigError(f"--text names column '{text[0]}' twice; a pair has two.")
     if isinstance(stream, Lines):
         columns = _of_lines(stream, tasks, named)
     else:

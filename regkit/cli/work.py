@@ -14,7 +14,7 @@ from regkit.experiments.plan import Plan
 from regkit.experiments.search.search import Search
 from regkit.experiments.study.cell import Runner
 from regkit.experiments.study.study import Study
-from regkit.experiments.study.worker import Worker
+from regkit.experiments.study.worker import Worker, said_of_weights
 from regkit.hooks import option_values
 
 
@@ -28,7 +28,7 @@ def work(place: Place, factory: str | None, keep_weights: bool) -> None:
         option_values.check_code(name, options)
     place.write(plan)
     say = partial(print_line, Terminal())
-    for line in code_run():
+    for line in [*code_run(), *said_of_weights(study, keep_weights)]:
         say(line)
     with closing(study):
         worker = Worker(study, Runner(keep_weights=keep_weights), say=say)

@@ -15,7 +15,7 @@ from regkit.experiments.plan import Plan
 from regkit.experiments.search.search import Search
 from regkit.experiments.study.cell import Runner
 from regkit.experiments.study.study import Study
-from regkit.experiments.study.worker import Worker
+from regkit.experiments.study.worker import Worker, said_of_weights
 from regkit.hooks import catalog
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.shared import Shared
@@ -26,6 +26,8 @@ STORAGE = "REGKIT_STORAGE"  # the variable that hands a storage to workers: a co
 
 def let_work(study: Study, runner: Runner, jobs: int, place: Place, plan: Plan | Search, console: Console) -> None:
     """Let so many processes work on the study; one is this, and none leaves it to others."""
+    for line in said_of_weights(study, runner.keep_weights):
+        print_line(console, line)
     if jobs == 1:
         Worker(study, runner, say=partial(print_line, console)).work()
     elif jobs > 1:

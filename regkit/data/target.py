@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from regkit.base.bounds import not_of_truth
 from regkit.base.errors import nearest
 from regkit.data.formats.records import first_duplicate
 from regkit.tasks.labels import class_of, yes_or_no
@@ -48,6 +49,8 @@ class Target(BaseModel):
     class_weights: Annotated[Weights | None, BeforeValidator(_weights)] = None  # how much each counts in the loss
     metric: str | None = None  # the score that decides which checkpoint is best; each kind has one of its own
     range: tuple[Bound, Bound] | None = None  # lowest and highest score
+
+    _numbers = field_validator("*", mode="wrap")(not_of_truth)
 
     @model_validator(mode="after")
     def _fits(self) -> "Target":

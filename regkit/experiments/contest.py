@@ -3,7 +3,6 @@
 It says which rows are plain controls, which run is next, and what came of it.
 """
 
-import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, replace
@@ -23,17 +22,7 @@ from regkit.hooks import catalog, traits
 from regkit.runs.settings import Settings
 
 SEEDS = 20  # that a row may have, unless a study says otherwise
-FORM = re.compile(r"(?:(\d+)\s*h)?\s*(?:(\d+)\s*m(?:in)?)?\s*(?:(\d+)\s*s)?")
 SCHEDULES = {"choose_tasks", "epoch_steps"}  # hooks of a method for several tasks
-
-
-def read_time(text: str) -> float:
-    """Read `1h`, `45min` or `1h30m` as seconds. Raises ConfigError for anything else."""
-    found = FORM.fullmatch(text.strip())
-    if not found or not any(int(part or 0) for part in found.groups()):
-        raise ConfigError(f"--race is '{text}'; give a time, such as 1h, 45min or 1h30min.")
-    hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return float(3600 * hours + 60 * minutes + seconds)
 
 
 def made(

@@ -1,7 +1,9 @@
 """Draft: a study as a file describes it, before a command line changes it and its rows are made."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +14,7 @@ from regkit.runs.radii import RADII, read_radii
 from regkit.runs.settings import Settings, read_values
 
 MOST_SEEDS = 1000
+TIME = re.compile(r"(?:(\d+)\s*h)?\s*(?:(\d+)\s*m(?:in)?)?\s*(?:(\d+)\s*s)?")
 
 
 @dataclass(frozen=True)
@@ -26,18 +29,19 @@ class Draft:
     baseline: str | None = None
     controls: bool = False
     radii: Sequence[float] = ()  # of the attacks, where runs are scored on changed examples, too
+    race: float | None = None  # seconds for which the rows race
     storage: str | None = None
 
 
 def read_draft(path: Path) -> Draft:
     """Read a study from a TOML file.
 
-    It has settings as in a config, `seeds`, `baseline`, `controls`, `robust` and tables `[rows.NAME]`. `make = "grid"`,
-    or another way, makes rows of the sets that `of = ["smart", "rrobin"]` lists. `robust` is true, or a list of radii.
-    Raises ConfigError.
+    It has settings as in a config, `seeds`, `baseline`, `controls`, `robust`, `race`, `storage` and tables `[rows.NAME]`.
+    `make = "grid"`, or another way, makes rows of the sets that `of = ["smart", "rrobin"]` lists. `robust` is true, or a list
+    of radii. Raises ConfigError.
     """
     values, folder = read_values(path), absolute(path).parent
-    names = ("rows", "seeds", "baseline", "controls", "robust", "make", "of", "storage")
+    names = ("rows", "seeds", "baseline", "controls", "robust", "race", "make", "of", "storage")
     own = {name: values.pop(name) for name in names if name in values}
     if "search" in values:
         raise ConfigError(f"{path} asks for a search, which is for {typed('regkit', 'tune', path)}.")
@@ -65,8 +69,23 @@ def read_draft(path: Path) -> Draft:
         own.get("baseline"),
         own.get("controls", False),
         read_robust(own.get("robust", False), f"{path}: robust"),
+        read_race(own["race"], f"{path}: race") if "race" in own else None,
         own.get("storage"),
     )
+
+
+def read_race(value: object, owner: str) -> float:
+    """Read for how long rows race: `1h`, `45min`, `1h30m`, or seconds. Raises ConfigError for anything else."""
+    seconds = _seconds(value) if isinstance(value, str) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < inf:
+        raise ConfigError(f"{owner} is {value!r}; give a time, such as 1h, 45min or 1h30min.")
+    return float(seconds)
+
+
+def _seconds(text: str) -> int:
+    found = TIME.fullmatch(text.strip())
+    hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (0, 0, 0)
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def read_robust(value: object, owner: str) -> tuple[float, ...]:

@@ -1,16 +1,17 @@
 """Plan: what a study runs - the settings that all rows share, the rows, the seeds, the baseline."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tomli_w
 
-from regkit.base.errors import ConfigError, nearest
+from regkit.base.errors import ConfigError, RegkitError, nearest
 from regkit.base.files import absolute
 from regkit.experiments.draft import Draft, read_making, read_robust, read_seeds
 from regkit.experiments.rows import ALL, NONE, PLAIN, Row, make_rows, parse_set
+from regkit.hooks import catalog, option_values
 from regkit.runs.settings import Settings
 
 SEEDS = 5
@@ -185,19 +186,35 @@ def _without_none(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_rows(shared: Settings, rows: Iterable[Row]) -> None:
-    """Refuse two rows whose runs would be the same, and one that has nothing to compare.
+    """Raise ConfigError for a row that has nothing to compare."""
+    for row in rows:
+        if not row.apply(shared).finetune:
+            raise ConfigError(f"row '{row.name}': a run without fine-tuning has no scores; leave finetune = false out.")
+
+
+def check_twins(plan: Plan, begun: Collection[str]) -> None:
+    """Refuse a row that has not begun, and whose runs would be those of another, however either is written.
 
     Raises ConfigError.
     """
     seen: dict[str, str] = {}
-    for row in rows:
-        settings = row.apply(shared)
-        if not settings.finetune:
-            raise ConfigError(f"row '{row.name}': a run without fine-tuning has no scores; leave finetune = false out.")
-        found = repr(settings.model_dump(exclude=WITHOUT_RESULT))
-        if found in seen:
-            raise ConfigError(f"rows '{seen[found]}' and '{row.name}' do not differ; leave one of them out.")
-        seen[found] = row.name
+    for name in sorted(plan.rows, key=lambda name: name not in begun):
+        twin = seen.setdefault(_meaning(plan.rows[name].apply(plan.settings)), name)
+        if twin != name and name not in begun:
+            raise ConfigError(f"rows '{twin}' and '{name}' do not differ; leave one of them out.")
+
+
+def _meaning(settings: Settings) -> str:
+    """Write what decides what a run comes to: the same text for what can be written in several ways."""
+    plugins = {name: _options_meant(name, given) for name, given in settings.plugins.items()}  # their order counts
+    return repr(settings.model_dump(exclude=WITHOUT_RESULT) | {"plugins": plugins})
+
+
+def _options_meant(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return option_values.meant(name, catalog.make(name, given), given)
+    except RegkitError:  # the row's first run says it
+        return given
 
 
 def _difference(ours: Settings, theirs: Settings) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from regkit.base.errors import ConfigError, PluginError, RegkitError, nearest
 from regkit.hooks import catalog, option_values
 from regkit.runs.elsewhere import setting_called
-from regkit.runs.settings import PER_TASK, Settings
+from regkit.runs.settings import PER_TASK, Settings, check_one_length
 
 NONE = "none"  # a setting that is left out, in a set and in a file: neither has another word for it
 PLAIN, ALL = "plain", "all"  # names of rows: the shared settings alone, and every set together
@@ -124,9 +124,12 @@ def parse_set(text: str) -> Row:
             _once(name, plugins, text)
             if name != PLAIN:
                 plugins[name] = options
+            elif options:
+                raise PluginError(f"-p {text}: plain is the shared settings alone, and no plugin; it has no options.")
         else:
             _once(name, settings, text)
             settings[name] = value
+    check_one_length(settings, f"-p {text}")
     return Row.checked(text.strip(), settings | {"plugins": plugins}, f"-p {text}", Path.cwd())
 
 

@@ -5,9 +5,10 @@ from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any, get_origin
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import PydanticUserError, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from regkit.base.bounds import convert
 from regkit.base.described import Option
 from regkit.base.errors import PluginError, RegkitError, explain, short
 from regkit.base.failures import in_one_line, last_line
@@ -54,7 +55,7 @@ def checked(name: str, option: Option, value: Any) -> Any:
     if isinstance(value, str) and get_origin(option.hint) is list:
         value = [part.strip() for part in value.split(",")]
     try:
-        return TypeAdapter(option.hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+        return convert(option.hint, value)
     except ValidationError as error:
         raise PluginError(explain(error, f"'{name}'", (), option.name)) from None
     except PydanticUserError:
@@ -111,6 +112,15 @@ def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any
     held |= {WEIGHT: given[WEIGHT]} if share(name, given) else {}
     stages = {STAGES: acts_in(name, given)} if STAGES in given else {}
     return noted(name, held | stages)
+
+
+def meant(name: str, plugin: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Read all options that a plugin acts by, those left out too: equal for what is one, however it was written.
+
+    Raises PluginError for an option that JSON has no form for.
+    """
+    weight = {WEIGHT: ("share", found)} if (found := share(name, given)) else {}
+    return held(name, plugin) | weight | {STAGES: acts_in(name, given)}
 
 
 def held(name: str, plugin: Any) -> dict[str, Any]:

@@ -33,15 +33,16 @@ class Given:
     columns: Sequence[str] = ()  # of the training table, once it is written
 
 
-def write_tables(data: Any, folder: Path = FOLDER) -> Path:
+def write_tables(data: Any, folder: Path = FOLDER, chosen: object = None) -> Path:
     """Write `data` as tables in a folder of its own, named by what is in it; equal data is written once.
 
     `data` is a table, or a mapping from names of tasks to tables, or to mappings from splits to tables; beside splits, such
     a mapping has options of `tasks.toml`, such as metric. A table is a pair of lists (texts, labels), a DataFrame, a
-    `datasets.Dataset`, or a sequence of rows that are mappings. A text may be a pair of texts. Raises DataError or
-    ConfigError, which names the task.
+    `datasets.Dataset`, or a sequence of rows that are mappings. A text may be a pair of texts. `chosen` are the tasks to
+    train, of which one names a table that comes without a name. Raises DataError or ConfigError, which names the task.
     """
     given = _tasks(data)
+    _check_chosen(given, chosen)
     unfinished = folder / f".{os.getpid()}"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -61,6 +62,17 @@ def write_tables(data: Any, folder: Path = FOLDER) -> Path:
         return found
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _check_chosen(given: Sequence[Given], chosen: object) -> None:
+    """Raise ConfigError for a task to train that is none of those that were given by name."""
+    names = [task.name for task in given]
+    if (
+        isinstance(chosen, list)
+        and names != [TASK]
+        and (other := next((each for each in chosen if each not in names), None))
+    ):
+        raise ConfigError(f"there is no task '{other}'. {nearest(str(other), names)}")
 
 
 def _tasks(data: Any) -> list[Given]:

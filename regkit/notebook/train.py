@@ -41,7 +41,7 @@ def train(
     if isinstance(given.get("text"), str):
         given["text"] = [given["text"]]
     if data is not None:
-        given["data"] = data if isinstance(data, str | Path) else write_tables(data)
+        given["data"] = data if isinstance(data, str | Path) else write_tables(data, chosen=given.get("tasks"))
     begin, go_on = checked_path("output", output), checked_path("resume", resume)
     handed = take(plugins)
     with uninstalled.handing(handed.plugins):

@@ -14,13 +14,13 @@ from pathlib import Path
 from torch import Tensor
 
 from regkit.base.errors import ConfigError, RunError, short
-from regkit.base.files import point, write
+from regkit.base.files import absolute, point, read_object, write
 from regkit.model import MultitaskModel
 from regkit.model.built import without_plugins
-from regkit.runs import checkpoint, trained
+from regkit.runs import checkpoint, environment, trained
 from regkit.runs.alike import Member, check_alike, doubts, read_member
 from regkit.runs.finished import load_run, was_scored
-from regkit.runs.folders import CONFIG, FINISHED, TASKS, check_free
+from regkit.runs.folders import AVERAGE, CONFIG, ENVIRONMENT, FINISHED, TASKS, check_free
 from regkit.runs.keeping import monitored
 from regkit.tasks.task import FINETUNE, Stage
 from regkit.training.caveats import report
@@ -28,7 +28,6 @@ from regkit.training.evaluation import Evaluator, Scores
 from regkit.training.fit import Fit
 from regkit.training.inference import Inference
 
-NOTE = "average.json"  # in the folder of an average: what it was made of
 CHECKPOINT = "average-1"
 
 Weights = Mapping[str, Tensor]
@@ -174,7 +173,8 @@ def _write(soup: Averaged, inference: Inference) -> None:
             point(unfinished / name, place)
         shutil.copyfile(first.folder / TASKS, unfinished / TASKS)
         write(unfinished / "scores.json", json.dumps(report("dev", soup.scores, soup.caveats), indent=2))
-        write(unfinished / NOTE, json.dumps(_note(soup), indent=2))
+        write(unfinished / ENVIRONMENT, json.dumps(_environment(soup, inference), indent=2))
+        write(unfinished / AVERAGE, json.dumps(_note(soup), indent=2))
         write(unfinished / FINISHED, json.dumps({"stage": FINETUNE, "step": 0}))
         write(unfinished / CONFIG, first.settings.toml())
         unfinished.replace(output)
@@ -184,7 +184,15 @@ def _write(soup: Averaged, inference: Inference) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def _environment(soup: Averaged, inference: Inference) -> dict[str, object]:
+    """Note where the average was made, and on how many examples the first run was trained."""
+    examples = read_object(soup.members[0].folder / ENVIRONMENT).get("examples", {})
+    return environment.present(next(inference.model.parameters()).device, {}) | {"examples": examples}
+
+
 def _note(soup: Averaged) -> dict[str, object]:
     kept = [member.folder for member in soup.kept]
-    members = [{"run": str(each.folder), "kept": each.folder in kept, "dev": each.scores} for each in soup.members]
+    members = [
+        {"run": str(absolute(each.folder)), "kept": each.folder in kept, "dev": each.scores} for each in soup.members
+    ]
     return {"averaged": members, "doubts": list(soup.doubts)}

@@ -66,6 +66,8 @@ def answer(
     """
     folder = find_folder(run)
     if data is None and (folder / evidence.NAMES).is_file() and not _has_weights(folder):
+        if precision != "auto":
+            raise RunError(f"{folder} has no weights to answer in {precision}; leave out --precision for what it kept.")
         return _remembered(folder, split)
     folder = find_run(run)
     finished = load_run(folder, split, data=data, device=device, factory=factory, keep_texts=keep_texts)

@@ -18,6 +18,7 @@ from regkit.runs.settings import Settings
 RUNS = Path("runs")
 CONFIG = "config.toml"
 ENVIRONMENT = "environment.json"
+AVERAGE = "average.json"  # of an average of runs: what it was made of
 TASKS = "tasks.json"
 LOG = "log.jsonl"
 FINISHED = "finished.json"

@@ -1,14 +1,14 @@
 """Settings: every choice of a run, as `config.toml` and the command line give it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from regkit.base.bounds import Count, NonNegative, Positive, Tuned
+from regkit.base.bounds import Count, NonNegative, Positive, Tuned, not_of_truth
 from regkit.base.described import Option, meanings
 from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, absolute, follow, read_toml
@@ -178,6 +178,8 @@ class Settings(BaseModel):
     plugins: dict[str, dict[str, Any]] = {}
     """Options of each plugin, by its name. The first plugin is the outermost wrapper."""
 
+    _numbers = field_validator("*", mode="wrap")(not_of_truth)
+
     @classmethod
     def read(cls, path: Path) -> "Settings":
         """Read settings from a TOML file; relative paths in it start at its folder."""
@@ -218,6 +220,12 @@ class Settings(BaseModel):
     def toml(self) -> str:
         """Write a TOML file that gives these settings again."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def check_one_length(given: Collection[str], owner: str) -> None:
+    """Raise ConfigError where a user gives both epochs and steps, of which a run can have one."""
+    if {"epochs", "steps"} <= set(given):
+        raise ConfigError(f"{owner}: epochs and steps both say how long a run is; leave one of them out.")
 
 
 def options() -> dict[str, Option]:

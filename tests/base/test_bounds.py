@@ -3,8 +3,9 @@
 from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import ValidationError
 
-from regkit.base.bounds import NonNegative, Tuned
+from regkit.base.bounds import NonNegative, Tuned, convert
 from regkit.base.described import Option
 
 
@@ -52,3 +53,27 @@ def test_a_range_that_cannot_be_is_refused(values: dict[str, Any], reason: str) 
 )
 def test_the_range_is_read_beside_the_type(hint: Any, found: Tuned | None) -> None:
     assert Option("weight", hint, 1.0, "").tuned == found
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (float, True),
+        (int, False),
+        (NonNegative | None, True),
+        (list[float], [0.5, True]),
+        (tuple[int, int], (1, False)),
+        (dict[str, float], {"sst": True}),
+        (dict[str, list[int]], {"sst": [True]}),
+    ],
+)
+def test_a_truth_value_is_no_number_wherever_it_stands(hint: Any, value: object) -> None:
+    with pytest.raises(ValidationError, match="a number is needed, and not true or false"):
+        convert(hint, value)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"), [(bool, True), (bool | float, False), (bool | float, 2.0), (list[bool], [True]), (object, True)]
+)
+def test_a_truth_value_stays_one_where_it_may_stand(hint: Any, value: object) -> None:
+    assert repr(convert(hint, value)) == repr(value)

@@ -111,7 +111,11 @@ def test_the_same_command_again_runs_nothing_and_more_seeds_run_those_alone(stud
     ran = regkit(*words[:-2], "--subsample", "mood=0.25", "--seeds", "3", cwd=place)
     is_one_sentence(ran)
     assert "study 'study' has row 'plain' with subsample = {'mood': 0.5}, not {'mood': 0.25}" in ran.err
+    twin = regkit(*words, "-p", "smart:weight=1.0", cwd=place)
+    is_one_sentence(twin)
+    assert "rows 'smart' and 'smart:weight=1.0' do not differ; leave one of them out." in twin.err
     ran = regkit(*words, "-p", "dropout=0.3", "--seeds", "1", "--keep-weights", cwd=place)
+    assert "finished runs that have kept no weights: 4; --keep-weights is for the runs to come" in ran.out
     assert [line.partition(":")[0] for line in ran.out.splitlines() if "runs are finished" in line] == [
         "dropout=0.3, seed 0",
         "dropout=0.3, seed 1",

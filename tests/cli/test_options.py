@@ -26,7 +26,6 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "encoder_factory": (["--encoder-factory", "tests.model.test_own:Words"], "tests.model.test_own:Words"),
     "fresh_heads": (["--fresh-heads"], True),
     "finetune": (["--finetune"], True),
-    "epochs": (["--epochs", "2"], 2),
     "steps": (["--steps=1"], 1),
     "eval_steps": (["--eval-steps", "1"], 1),
     "score_first": (["--score-first"], True),
@@ -54,7 +53,8 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "monitor": (["--monitor", "near.pearson"], "near.pearson"),
     "group": (["--group", "table-1/smart"], "table-1/smart"),
 }
-OF_A_TABLE: dict[str, tuple[list[str], Any]] = {  # what a declaration in a file says instead
+OF_A_TABLE: dict[str, tuple[list[str], Any]] = {  # what a declaration in a file says instead; epochs in place of steps
+    "epochs": (["--epochs", "1"], 1),
     "text": (["--text", "one", "--text", "two"], ["one", "two"]),
     "label": (["--label", "same"], "same"),
     "kind": (["--kind", "classification"], "classification"),
@@ -78,7 +78,7 @@ def test_every_setting_of_a_table_can_be_given_and_is_what_the_run_was_trained_w
     place: Path, tmp_path: Path
 ) -> None:
     words = [word for typed, _ in OF_A_TABLE.values() for word in typed]
-    table = ("--data", "data/same-train.csv", "--encoder", "encoder", "--steps", "1")
+    table = ("--data", "data/same-train.csv", "--encoder", "encoder")
     ran = regkit("train", *table, *words, "--output", tmp_path / "run", cwd=place)
     assert ran.status == 0, ran.err
     written = tomllib.loads((tmp_path / "run" / "config.toml").read_text(encoding="utf8"))

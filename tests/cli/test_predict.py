@@ -123,6 +123,8 @@ def test_other_columns_are_read_where_text_names_them(place: Path) -> None:
     assert list(found[0]) == ["one", "mood", "mood.0", "mood.1", "mood.2"]
     swapped = objects(predict(place, "run", "same.csv", "--text", "two", "--text", "one", "--json").out)
     assert list(swapped[0]) == ["two", "one", "same", "near"]
+    twice = predict(place, "run", "same.csv", "--text", "two", "--text", "two").err
+    assert twice == "regkit: --text names column 'two' twice; a pair has two.\n"
 
 
 def test_an_output_file_holds_what_is_printed_and_takes_its_name_at_the_end(

@@ -7,7 +7,7 @@ import pytest
 from regkit.base.errors import ConfigError
 from regkit.experiments import contest
 from regkit.experiments.contest import racing
-from regkit.experiments.draft import Draft
+from regkit.experiments.draft import Draft, read_race
 from regkit.experiments.plan import Cell, Plan, made
 from regkit.experiments.study.order import Cells
 from regkit.experiments.study.results import Result
@@ -23,13 +23,13 @@ def plan(*sets: str, seeds: str | None = None, seconds: float = 60.0) -> Plan:
     [("1h", 3600), ("45min", 2700), ("45m", 2700), ("90s", 90), ("1h30min", 5400), (" 2 h 5 s ", 7205)],
 )
 def test_a_time_is_read_in_hours_minutes_and_seconds(text: str, seconds: float) -> None:
-    assert contest.read_time(text) == seconds
+    assert read_race(text, "--race") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "1", "h", "0h", "-1h", "1.5h", "1d", "1min30h", "inf"])
 def test_anything_else_is_no_time(text: str) -> None:
     with pytest.raises(ConfigError, match="give a time, such as 1h, 45min or 1h30min"):
-        contest.read_time(text)
+        read_race(text, "--race")
 
 
 def test_a_method_races_against_plain_training_and_against_that_without_dropout() -> None:

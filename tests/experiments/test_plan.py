@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from regkit.base.errors import RegkitError
+from regkit.experiments import contest
 from regkit.experiments.draft import Draft, read_draft, read_seeds
-from regkit.experiments.plan import Cell, Plan, made
+from regkit.experiments.plan import Cell, Plan, check_twins, made
 from regkit.experiments.rows import Row, make_rows, parse_set
 from regkit.runs.radii import RADII
 from regkit.runs.settings import Settings
@@ -174,6 +175,48 @@ def test_a_study_takes_more_rows_and_seeds_but_no_other_settings() -> None:
         plan("smart", "dropout=0").joined(made(Draft(), Settings(epochs=4), ["epochs=3"], "2", None, "epochs=3"), "s")
 
 
+TWINS = [
+    ("[rows.a]\n[rows.b]", "rows 'a' and 'b'"),
+    ("epochs = 3\n[rows.a]\ndropout = 0\n[rows.b]\nepochs = 3", "rows 'plain' and 'b'"),
+    ("[rows.a.plugins.smart]\n[rows.b.plugins.smart]\nweight = 1", "rows 'a' and 'b'"),
+    ("[rows.a.plugins.smart]\nweight = '3%'\n[rows.b.plugins.smart]\nweight = 'auto'", "rows 'a' and 'b'"),
+    (
+        "[rows.a.plugins.rrobin]\nstages = 'finetune'\n[rows.b.plugins.rrobin]\nstages = ['finetune']",
+        "rows 'a' and 'b'",
+    ),
+    ("[rows.a.plugins.smart]\nepsilon = 1e-5\n[rows.b.plugins.smart]\nepsilon = '0.00001'", "rows 'a' and 'b'"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), TWINS)
+def test_two_rows_whose_runs_are_the_same_are_refused_however_they_are_written(
+    text: str, said: str, tmp_path: Path
+) -> None:
+    plan = read(tmp_path, text)
+    with pytest.raises(RegkitError, match=f"^{said} do not differ; leave one of them out.$"):
+        check_twins(plan, begun=())
+    check_twins(plan, begun=plan.rows)  # what has begun goes on
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[rows.a.plugins.smart]\nweight = 0.03\n[rows.b.plugins.smart]\nweight = '3%'",
+        "[rows.a.plugins]\nsmart = {}\nrrobin = {}\n[rows.b.plugins]\nrrobin = {}\nsmart = {}",  # the order counts
+        "[rows.a.plugins.smrt]\nx = 1\n[rows.b.plugins.smrt]\nx = 1.0",  # the first run says what is wrong with it
+    ],
+)
+def test_rows_that_may_differ_are_run(text: str, tmp_path: Path) -> None:
+    check_twins(read(tmp_path, text), begun=())
+
+
+def test_the_file_of_a_race_is_one_too(tmp_path: Path) -> None:
+    race = contest.made(Draft(), Settings(), ["smart"], "4", None, None, 60.0)
+    draft = read_draft(write(tmp_path, race.toml()))
+    assert draft.race == 60.0
+    assert contest.made(draft, draft.settings, [], None, None, None, draft.race) == race
+
+
 REFUSED = {
     "robust = []\n[rows.a]\ndropout = 0": "robust is []; give numbers above 0, such as 0.03,0.1.",
     "robust = [0.1, nan]\n[rows.a]\ndropout = 0": "robust is [0.1, nan]; give numbers above 0",
@@ -191,8 +234,10 @@ REFUSED = {
     '[rows.a]\nencoder_factory = "a:b"': "row 'a': --encoder-factory is one for all rows.",
     "[rows.a]\nplugins.smart = 3": "row 'a': smart is 3; give its options",
     "[rows.a]\nplugins = 3": "row 'a': plugins is 3; give its options",
-    "[rows.a]\n[rows.b]": "rows 'a' and 'b' do not differ; leave one of them out.",
-    "epochs = 3\n[rows.a]\ndropout = 0\n[rows.b]\nepochs = 3": "rows 'plain' and 'b' do not differ",
+    'race = "long"\n[rows.a]': "race is 'long'; give a time, such as 1h, 45min or 1h30min.",
+    "race = true\n[rows.a]": "race is True; give a time",
+    "race = 0\n[rows.a]": "race is 0; give a time",
+    "race = inf\n[rows.a]": "race is inf; give a time",
     'baseline = "smrt"\n[rows.smart.plugins.smart]': "the baseline 'smrt' is no row. Did you mean 'smart'?",
     "baseline = 3\n[rows.a]": "baseline is 3; a text is needed.",
     "storage = 3\n[rows.a]": "storage is 3; a text is needed.",

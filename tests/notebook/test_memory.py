@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regkit import DataError, RegkitError
+from regkit import ConfigError, DataError, RegkitError
 from regkit.data.find import find_tasks
 from regkit.notebook.memory import write_tables
 
@@ -114,6 +114,13 @@ def test_a_refused_form_comes_with_the_one_that_is_taken(tmp_path: Path) -> None
     form = '"b": {"train": table, "text": COLUMN, "label": COLUMN}'
     assert said == f"task 'b': name its columns, {form}. Available: q, y, z."
     write_tables(other | {"b": {"train": other["b"], "text": "q", "label": "y"}}, tmp_path)
+
+
+def test_a_task_that_is_named_is_not_given_another_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^there is no task 'sts'\. Did you mean 'sst'"):
+        write_tables({"sst": (TEXTS, LABELS)}, tmp_path, ["sts"])
+    assert not list(tmp_path.iterdir())
+    write_tables((TEXTS, LABELS), tmp_path, ["sts"])  # which has no name of its own
 
 
 def test_a_split_that_no_task_has_is_to_be_left_out(tmp_path: Path) -> None:

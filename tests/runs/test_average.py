@@ -70,7 +70,13 @@ def test_everything_takes_the_folder_of_an_average(place: Path, tmp_path: Path) 
     assert made["kept"] == ["a", "b"]
     again = json.loads(regkit("eval", soup, "--json", cwd=place).out)
     assert again["dev"] == made["dev"] == json.loads((soup / "scores.json").read_text())["dev"]
-    assert [each["run"] for each in json.loads((soup / "average.json").read_text())["averaged"]] == ["a", "b"]
+    noted = json.loads((soup / "average.json").read_text())["averaged"]
+    assert [each["run"] for each in noted] == [str(place / "a"), str(place / "b")]  # wherever it is read from
+    assert regkit("export", soup, "--task", "mood", "--output", tmp_path / "out", cwd=place).status == 0
+    card = (tmp_path / "out" / "README.md").read_text("utf8")
+    assert "* weights: the average of those of a, b; data and settings are those of a\n* data: data" in card
+    assert "* command: `regkit average a b" in card
+    assert "* versions: python" in card
     assert len(load(soup).predict("mood", ["the cake is bad"])) == 1
     train(place, str(soup), str(tmp_path / "next"), "mood,same", "--steps", "1")
     assert regkit("train", "--resume", soup, cwd=place).out.startswith(f"{soup} is finished")

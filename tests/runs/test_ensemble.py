@@ -108,6 +108,8 @@ def test_a_run_that_has_kept_its_answers_and_not_its_weights_is_a_member(runs: P
     assert json.loads(regkit("eval", "two", "--json", cwd=tmp_path).out)["dev"] == whole["members"]["two"]
     refused = regkit("eval", "two", "--split", "test", cwd=tmp_path)
     assert refused.err == "regkit: two has no weights, and has kept its answers on dev alone; name another --split.\n"
+    refused = regkit("eval", "two", "--precision", "bf16", cwd=tmp_path)
+    assert refused.err == "regkit: two has no weights to answer in bf16; leave out --precision for what it kept.\n"
 
 
 @pytest.mark.parametrize(

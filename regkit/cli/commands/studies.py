@@ -162,12 +162,13 @@ def ablate(
     shared = change(draft.settings, file, settings)
     sets = ["+".join(map(catalog.allowed, parts(each))) for each in plugin or []]
     given = (draft, shared, sets, seeds, rows.value if rows else None, baseline)
-    if race is None:
+    seconds = drafts.read_race(race, "--race") if race is not None else draft.race
+    if seconds is None:
         plan = plans.made(*given)
     else:
         from regkit.experiments import contest
 
-        plan = contest.made(*given, contest.read_time(race))
+        plan = contest.made(*given, seconds)
     if plan.controls:
         plan = added(plan, usual(plan.settings))
     place = places.new_place(output, file, shared, storage or draft.storage)
@@ -177,7 +178,7 @@ def ablate(
 
     from regkit.cli import ablate as comparing
 
-    picks = race is not None and not (plugin or draft.rows or draft.sets)
+    picks = seconds is not None and not (plugin or draft.rows or draft.sets)
     comparing.ablate(place, plan, jobs, keep_weights, form.value, dry_run, picks, missing)
 
 

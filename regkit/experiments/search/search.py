@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from regkit.base.bounds import Count
+from regkit.base.bounds import Count, not_of_truth
 from regkit.base.errors import ConfigError, explain
 from regkit.base.files import absolute
 from regkit.experiments.plan import WITHOUT_RESULT, Plan, noted_name, with_precision_of
@@ -37,6 +37,8 @@ class Extent(BaseModel):
     seeds: Annotated[int, Field(ge=1, le=FRESH)] = 3
     fresh_seeds: Annotated[int, Field(ge=0)] = 10
     sampler: SamplerName = "gp"
+
+    _numbers = field_validator("*", mode="wrap")(not_of_truth)
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], owner: str, called: Mapping[str, str] | None = None) -> "Extent":

@@ -10,9 +10,9 @@ from dataclasses import MISSING, dataclass, replace
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from regkit.base.bounds import Tuned
+from regkit.base.bounds import Tuned, convert
 from regkit.base.described import Option
 from regkit.base.errors import ConfigError, explain, nearest, short
 from regkit.experiments.search.dimension import Dimension, Space, written
@@ -235,6 +235,6 @@ def _words(option: Option) -> list[Any]:
 def _checked(option: Option, value: Any, subject: str, what: str) -> Any:
     """Check a value by the option's own bounds, and convert text. ConfigError says what is needed."""
     try:
-        return TypeAdapter(option.hint, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+        return convert(option.hint, value)
     except ValidationError as error:
         raise ConfigError(explain(error, subject, (), what)) from None

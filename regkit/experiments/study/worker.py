@@ -157,6 +157,12 @@ class Worker:
         return own if is_run(own) else next((folder for folder in begun if is_run(folder)), own)
 
 
+def said_of_weights(study: Study, keep: bool) -> list[str]:
+    """Say how many finished runs have kept no weights, if those are to be kept from now on; they are not run again."""
+    lost = sum(is_complete(trial) and not trial.user_attrs.get(KEEPS) for trial in study.trials()) if keep else 0
+    return [f"finished runs that have kept no weights: {lost}; --keep-weights is for the runs to come"] if lost else []
+
+
 def _shown(outcome: Any) -> str:
     """Write the deciding scores on dev."""
     found = [

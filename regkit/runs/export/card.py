@@ -19,7 +19,7 @@ from regkit.runs.export.forms import form_of, one_number
 from regkit.runs.export.onnx import GRAPHS, output_name, tasks_of
 from regkit.runs.export.sentence import HEAD
 from regkit.runs.export.source import Source
-from regkit.runs.folders import ENVIRONMENT
+from regkit.runs.folders import AVERAGE, ENVIRONMENT
 from regkit.runs.settings import Settings, options
 from regkit.tasks.objectives import SCALE
 from regkit.tasks.task import Task
@@ -151,7 +151,8 @@ class Card:
     def training(self) -> str:
         """List data, encoder, plugins, other settings, command and versions."""
         settings = self.source.settings
-        lines = [f"* data: {settings.data.name if settings.data else 'the demo of regkit'}{self._sizes()}"]
+        lines = self._averaged()
+        lines.append(f"* data: {settings.data.name if settings.data else 'the demo of regkit'}{self._sizes()}")
         lines.append(f"* encoder: {encoder_name(settings)}")
         lines += [f"* plugin: {plugin(name, options)}" for name, options in settings.plugins.items()]
         if changed := other_settings(settings):
@@ -160,8 +161,16 @@ class Card:
         if Path(program).name in OURS:  # a run that was begun in Python has a program of the user's there
             lines.append(f"* command: `{typed('regkit', *words)}`")
         versions = {"python": self.environment.get("python"), **self.environment.get("packages", {})}
-        lines.append(f"* versions: {', '.join(f'{name} {found}' for name, found in versions.items() if found)}")
+        if said := ", ".join(f"{name} {found}" for name, found in versions.items() if found):
+            lines.append(f"* versions: {said}")
         return "\n".join(["## Training", "", *lines])
+
+    def _averaged(self) -> list[str]:
+        """Name the runs whose weights were averaged, if it was not one run that was trained."""
+        noted = read_object(self.source.folder / AVERAGE).get("averaged", ())
+        names = [Path(each["run"]).name for each in noted if each["kept"]]
+        first = [f"data and settings are those of {Path(each['run']).name}" for each in noted[:1]]
+        return [f"* weights: the average of those of {', '.join(names)}; {said}" for said in first]
 
     def _sizes(self) -> str:
         """Count the examples of each task that were trained on."""
