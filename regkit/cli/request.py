@@ -89,8 +89,10 @@ def choose(known: Mapping[str, Description], names: Sequence[str], text: Sequenc
     chosen = {name: known[name] for name in names or known}
     if not text:
         return chosen
+    if (twice := first_duplicate(text)) is not None:
+        raise ConfigError(f"--text names column '{twice}' twice; a pair has two columns.")
     fitting = {name: task for name, task in chosen.items() if task.texts == len(text)}
-    if first_duplicate(text) is not None or not fitting or (names and len(fitting) < len(chosen)):
+    if not fitting or (names and len(fitting) < len(chosen)):
         reads = ", ".join(
             f"{name} reads {'a pair' if task.texts == 2 else 'one text'}" for name, task in chosen.items()
         )
@@ -109,8 +111,6 @@ def request(stream: Stream, tasks: Mapping[str, Description], text: Sequence[str
 
     Raises DataError if a column is missing of a task that is named, or of all.
     """
-    if len(set(text)) < len(text):
-        raise ConfigError(f"--text names column '{text[0]}' twice; a pair has two.")
     if isinstance(stream, Lines):
         columns = _of_lines(stream, tasks, named)
     else:

@@ -124,7 +124,7 @@ def test_other_columns_are_read_where_text_names_them(place: Path) -> None:
     swapped = objects(predict(place, "run", "same.csv", "--text", "two", "--text", "one", "--json").out)
     assert list(swapped[0]) == ["two", "one", "same", "near"]
     twice = predict(place, "run", "same.csv", "--text", "two", "--text", "two").err
-    assert twice == "regkit: --text names column 'two' twice; a pair has two.\n"
+    assert twice == "regkit: --text names column 'two' twice; a pair has two columns.\n"
 
 
 def test_an_output_file_holds_what_is_printed_and_takes_its_name_at_the_end(
