@@ -163,9 +163,7 @@ def test_the_place_that_all_inputs_are_put_into_is_right(place: Path) -> None:
         assert regkit(*command, cwd=place).status == 0
 
 
-@pytest.mark.parametrize(
-    "given", some([each for each in CORPUS if not each.worst], 16) + some([each for each in CORPUS if each.worst], 99)
-)
+@pytest.mark.parametrize("given", some([each for each in CORPUS if not each.worst], 16))
 def test_a_malformed_input_is_refused_in_one_sentence(given: Input, place: Path) -> None:
     arrange(place, given)
     TRIED[given.kind] += 1
@@ -221,6 +219,7 @@ def test_the_worst_end_within_ten_seconds_and_two_gigabytes(
     given: Input, place: Path, forks: subprocess.Popen[str]
 ) -> None:
     arrange(place, given)
+    TRIED[given.kind] += 1
     assert forks.stdin
     assert forks.stdout
     forks.stdin.write(json.dumps([str(place), given.command]) + "\n")

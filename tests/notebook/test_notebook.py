@@ -15,13 +15,15 @@ def test_the_example_notebook_runs_and_says_what_it_promises(tmp_path: Path, mon
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "the notebook is kept without outputs"
+    for cell in notebook.cells:  # three trainings of the demo's MiniLM, which take a minute
+        cell.source = cell.source.replace("steps=10", "steps=3")
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = "\n".join(text(output) for cell in notebook.cells for output in cell.get("outputs", []))
     assert "read off label: classification with the classes no, yes" in shown
     assert "plugin calm (weight=0.3): answers extra_losses" in shown
     assert "(2, 384)" in shown
     assert "task 'film', train has 160 texts and 159 labels." in shown
-    assert "step 10/10" not in shown, "the line of progress is removed at the end"
+    assert "step 3/3" not in shown, "the line of progress is removed at the end"
     assert list((tmp_path / "runs" / "data").iterdir())
 
 

@@ -197,7 +197,7 @@ def test_any_two_plugins_keep_every_promise_together(names: tuple[str, str]) -> 
 
 
 @pytest.mark.slow
-@patient(10)
+@patient(5)
 @given(names=PAIRS)
 def test_many_more_pairs_keep_every_promise(names: tuple[str, str]) -> None:
     keep_all(names)
