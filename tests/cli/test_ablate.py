@@ -298,7 +298,8 @@ def test_the_processor_is_divided_among_workers_unless_the_user_did(monkeypatch:
     assert threads(2) == {}
 
 
-LONG = [*RIGHT[:-1], "12", "--tasks", "mood,same", "--save-steps", "3", "-p", "plain", "-p", "smart", "-p", "rrobin+ema", "--seeds", "2"]
+SAVED = [*RIGHT[:-2], "--steps", "12", "--save-steps", "3", "--tasks", "mood,same"]
+LONG = [*SAVED, "-p", "plain", "-p", "smart", "-p", "rrobin+ema", "--seeds", "2"]
 
 
 def until_some_run_is_saved(study: Path, process: Forked) -> None:
