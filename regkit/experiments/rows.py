@@ -44,13 +44,7 @@ class Row:
         if isinstance(tasks := settings.get("tasks"), str):
             settings["tasks"] = [each.strip() for each in tasks.split(",")]
         found = Settings.checked(settings, owner).below(folder).model_dump(mode="json", include=set(settings))
-        plugins = values.get("plugins", {})
-        for plugin, options in plugins.items() if isinstance(plugins, Mapping) else [("plugins", plugins)]:
-            if not isinstance(options, Mapping) and (options is not False or plugin == "plugins"):
-                raise ConfigError(
-                    f"{owner}: {plugin} is {options!r}; give its options, plugins.smart = {{weight = 2}}, or false."
-                )
-        return cls(name, found, _noted(plugins))
+        return cls(name, found, _noted(_plugins(values, owner)))
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -87,6 +81,21 @@ class Row:
         """
         plain = re.sub(r"[^a-z0-9_.=+-]+", "-", self.name.lower())[:60].strip("-.")
         return plain if plain == self.name else f"{plain}-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}"
+
+
+def _plugins(values: Mapping[str, Any], owner: str) -> Mapping[str, Any]:
+    """Read the plugins of a row: the options of each, or false. Raises ConfigError for anything else."""
+    plugins = values.get("plugins", {})
+    if not isinstance(plugins, Mapping):
+        raise _no_options("plugins", plugins, owner)
+    for name, options in plugins.items():
+        if options is not False and not isinstance(options, Mapping):
+            raise _no_options(name, options, owner)
+    return plugins
+
+
+def _no_options(name: str, given: object, owner: str) -> ConfigError:
+    return ConfigError(f"{owner}: {name} is {given!r}; give its options, plugins.smart = {{weight = 2}}, or false.")
 
 
 def _noted(plugins: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,8 +62,8 @@ def test_after_some_random_points_the_gaussian_process_proposes_better_ones_than
 
 @pytest.mark.slow
 def test_its_search_ends_at_a_better_point_than_chance_in_most_repetitions() -> None:
-    better = [found("gp", repeat) > found("random", repeat) for repeat in range(6)]
-    assert sum(better) >= 5
+    better = [found("gp", repeat) > found("random", repeat) for repeat in range(4)]
+    assert sum(better) >= 3
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
