@@ -8,6 +8,7 @@ from regkit.data.bare import Given, declare_table, name_of, names_split, sort_fi
 from regkit.data.declare import DemoSpec, TaskSpec, read_declaration
 from regkit.data.formats.columnar import is_saved
 from regkit.data.formats.hub import on_hub
+from regkit.data.formats.records import first_duplicate
 from regkit.data.tables import is_pattern
 
 ROWS_MISSING = {"skip_empty": True}  # the course's own files have rows without label or text, which its loader skips
@@ -91,14 +92,16 @@ def _course(folder: Path, prefix: str, spec: dict[str, Any]) -> TaskSpec:
 def choose(tasks: dict[str, TaskSpec], names: list[str] | None) -> dict[str, TaskSpec]:
     """Choose tasks by name, in the order in which they are named.
 
-    Without names, these are all tasks that are not optional, or else all. Raises ConfigError for an unknown name, and
-    for an empty list of names.
+    Without names, these are all tasks that are not optional, or else all. Raises ConfigError for a name that is unknown
+    or twice there, and for an empty list of names.
     """
     if tasks and names == []:
         raise ConfigError(f"tasks is []; name at least one, or leave it out to train all. {nearest('', tasks)}")
     for name in names or ():
         if name not in tasks:
             raise ConfigError(f"there is no task '{name}'. {nearest(name, tasks)}")
+    if (twice := first_duplicate(names or ())) is not None:
+        raise ConfigError(f"tasks names '{twice}' twice; leave one of them out.")
     if names:
         return {name: tasks[name] for name in names}
     return {name: task for name, task in tasks.items() if not task.optional} or tasks

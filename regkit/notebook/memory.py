@@ -67,12 +67,9 @@ def write_tables(data: Any, folder: Path = FOLDER, chosen: object = None) -> Pat
 def _check_chosen(given: Sequence[Given], chosen: object) -> None:
     """Raise ConfigError for a task to train that is none of those that were given by name."""
     names = [task.name for task in given]
-    if (
-        isinstance(chosen, list)
-        and names != [TASK]
-        and (other := next((each for each in chosen if each not in names), None))
-    ):
-        raise ConfigError(f"there is no task '{other}'. {nearest(str(other), names)}")
+    others = [each for each in chosen if each not in names] if isinstance(chosen, list) and names != [TASK] else []
+    if others:
+        raise ConfigError(f"there is no task '{others[0]}'. {nearest(str(others[0]), names)}")
 
 
 def _tasks(data: Any) -> list[Given]:

@@ -95,6 +95,7 @@ COMMAND_LINE = [
     train("one argument too many", "a.toml", "b.toml", says="b.toml"),
     Case("unknown command", ("trian",), "there is no command 'trian'. Did you mean 'train'? Available: ablate, average, clean, data, eval, explain, export, plugins, predict, pretrain, profile, report, runs, settings, train, tune, work."),
     train("two lengths", "--epochs", 3, says="the command line: epochs and steps both say how long a run is; leave one of them out."),
+    train("a task twice", "--tasks", "mood,same,mood", says="tasks names 'mood' twice; leave one of them out."),
     train("a switch on and off", "--finetune", "--no-finetune", says="--finetune and --no-finetune are both given; leave one of them out."),
     Case("unknown split", ("eval", "run", "--split", "val"), ("invalid value for '--split': 'val'", "train", "dev", "test")),
     train("no epochs", "--epochs", 0, says=("regkit: --epochs is '0'; ", "greater than or equal to 1")),

@@ -202,6 +202,9 @@ def test_two_rows_whose_runs_are_the_same_are_refused_however_they_are_written(
     "text",
     [
         "[rows.a.plugins.smart]\nweight = 0.03\n[rows.b.plugins.smart]\nweight = '3%'",
+        "[rows.a.plugins.smart]\n[rows.b.plugins.smart]\nweight = '3%'",
+        "[rows.a.plugins.smart]\nweight = '5%'\n[rows.b.plugins.smart]\nweight = '3%'",
+        "[rows.a.plugins.smart]\n[rows.b.plugins.smart]\nstages = 'domain'",
         "[rows.a.plugins]\nsmart = {}\nrrobin = {}\n[rows.b.plugins]\nrrobin = {}\nsmart = {}",  # the order counts
         "[rows.a.plugins.smrt]\nx = 1\n[rows.b.plugins.smrt]\nx = 1.0",  # the first run says what is wrong with it
     ],

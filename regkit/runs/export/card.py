@@ -167,10 +167,12 @@ class Card:
 
     def _averaged(self) -> list[str]:
         """Name the runs whose weights were averaged, if it was not one run that was trained."""
-        noted = read_object(self.source.folder / AVERAGE).get("averaged", ())
-        names = [Path(each["run"]).name for each in noted if each["kept"]]
-        first = [f"data and settings are those of {Path(each['run']).name}" for each in noted[:1]]
-        return [f"* weights: the average of those of {', '.join(names)}; {said}" for said in first]
+        noted = read_object(self.source.folder / AVERAGE).get("averaged")
+        if not noted:
+            return []
+        kept = ", ".join(Path(each["run"]).name for each in noted if each["kept"])
+        first = Path(noted[0]["run"]).name
+        return [f"* weights: the average of those of {kept}; data and settings are those of {first}"]
 
     def _sizes(self) -> str:
         """Count the examples of each task that were trained on."""
