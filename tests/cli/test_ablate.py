@@ -77,6 +77,16 @@ def test_controls_are_rows_and_one_of_them_is_scored_four_times_as_often(place: 
     assert 16 < int(rows[-1].removeprefix("steps=")) < 24  # as long as smart takes
 
 
+def test_a_race_in_a_file_is_one(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "race.toml").write_text('race = "90s"\nseeds = 4\n[rows.smart.plugins.smart]\n', encoding="utf8")
+    words = ["ablate", tmp_path / "race.toml", *RIGHT, "--tasks", "mood", "--output", "raced", "--dry-run"]
+    for more, said in (((), "a race of 90 s"), (("--race", "3min"), "a race of 3")):
+        ran = regkit(*words, *more, cwd=place)
+        assert ran.status == 0, ran.err
+        assert said in ran.out
+        assert "against plain and dropout=0, at most 4 seeds" in ran.out
+
+
 def test_each_run_scores_as_one_of_its_own_command_does(place: Path, studied: Path) -> None:
     """What a worker's runs share changes nothing: here is the last of four."""
     words = [*RIGHT, "--tasks", "mood,same", "-p", "smart", "--seed", "1", "--subsample", "mood=0.5"]

@@ -132,6 +132,8 @@ def test_fresh_seeds_are_those_of_no_trial() -> None:
         assert search.seeds[0] == seed
     with pytest.raises(ConfigError, match="1000"):
         Extent.checked({"seeds": 1001}, "x")
+    with pytest.raises(ConfigError, match=r"^x: trials is True; a number is needed"):
+        Extent.checked({"trials": True}, "x")
 
 
 def test_what_is_reported_is_the_difference_on_fresh_seeds_and_not_the_score_that_chose(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"output": 5}, "output is 5; the path of a folder is needed."),
     ({"resume": ["run"]}, "resume is ['run']; the path of a folder is needed."),
     ({"dev": [{"text": "a"}]}, "dev is [{'text': 'a'}]; "),
+    ({"tasks": ["moood"]}, "there is no task 'moood'. Did you mean 'mood'? Available: mood."),
+    ({"steps": True}, "steps is True; a number is needed, and not true or false."),
 ]
 
 
