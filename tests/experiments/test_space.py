@@ -92,6 +92,10 @@ def test_without_ranges_the_learning_rate_and_what_plugins_declare_is_searched()
         ({"smart": True}, "there is no option 'smart'"),
         ({"seed": "1..5"}, "seed is the same in all trials"),
         ({"rdrop.weight": True}, "add --plugin rdrop"),
+        (
+            {"learning_rate": {"low": 1e-5, "high": 1e-3}},
+            '[search]: learning_rate is a setting, and no table; give a range such as "0.1..10 log"',
+        ),
         ({"rdorp.weight": True}, "there is no plugin 'rdorp'. Did you mean 'rdrop'?"),
         ({"weighted.weights.x": True}, "has no value to begin with"),
         ({"smart.unit": "rms, abs"}, "a choice is 'abs'; input should be 'rms' or 'absolute'"),

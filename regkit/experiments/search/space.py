@@ -162,6 +162,8 @@ def _asked(settings: Settings, name: str, owner: str) -> _Asked:
     plugin, dot, rest = name.partition(".")
     if not dot:
         return _Asked(_setting(settings, name, owner), getattr(settings, name), name, f"{owner}: {name}")
+    if plugin in SEARCHED:
+        raise ConfigError(f"{owner}: {plugin} is a setting, and no table; give {FORMS}, or true for its own range.")
     if plugin not in settings.plugins:
         catalog.summary(plugin)  # a plugin that there is not
         raise ConfigError(f"{owner}: {name} belongs to a plugin that no trial has; add --plugin {plugin}.")
