@@ -64,6 +64,7 @@ def ablate(
     print_lines(console, [*plans.code_run(), *describe(place, plan, results)])
     if not (study and noted and is_done(plan, study)):
         check_given(plan.settings, missing)
+        check_twins(plan, noted.rows if noted else ())
         print_lines(console, check_rows(plan, results, runner.shared))
         if not noted:
             runs = [plan.settings_of(Cell(name, plan.seeds[0])) for name in plan.rows]
@@ -192,7 +193,6 @@ def check_rows(plan: Plan, results: Sequence[Result], shared: Shared) -> list[st
     Returns the plan of the baseline's runs. Raises RegkitError, which names the row.
     """
     begun = {result.row for result in results if result.state != "waiting"}
-    check_twins(plan, begun)
     lines: list[str] = []
     for name in plan.rows:
         if name in begun:

@@ -192,15 +192,15 @@ def _check_rows(shared: Settings, rows: Iterable[Row]) -> None:
             raise ConfigError(f"row '{row.name}': a run without fine-tuning has no scores; leave finetune = false out.")
 
 
-def check_twins(plan: Plan, begun: Collection[str]) -> None:
-    """Refuse a row that has not begun, and whose runs would be those of another, however either is written.
+def check_twins(plan: Plan, noted: Collection[str]) -> None:
+    """Raise ConfigError for a new row whose runs would be those of another, however either is written.
 
-    Raises ConfigError.
+    `noted` are the rows that the study has, which go on.
     """
     seen: dict[str, str] = {}
-    for name in sorted(plan.rows, key=lambda name: name not in begun):
+    for name in sorted(plan.rows, key=lambda name: name not in noted):
         twin = seen.setdefault(_meaning(plan.rows[name].apply(plan.settings)), name)
-        if twin != name and name not in begun:
+        if twin != name and name not in noted:
             raise ConfigError(f"rows '{twin}' and '{name}' do not differ; leave one of them out.")
 
 

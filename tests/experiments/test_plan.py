@@ -194,8 +194,8 @@ def test_two_rows_whose_runs_are_the_same_are_refused_however_they_are_written(
 ) -> None:
     plan = read(tmp_path, text)
     with pytest.raises(RegkitError, match=f"^{said} do not differ; leave one of them out.$"):
-        check_twins(plan, begun=())
-    check_twins(plan, begun=plan.rows)  # what has begun goes on
+        check_twins(plan, noted=())
+    check_twins(plan, noted=plan.rows)  # what a study has goes on
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_two_rows_whose_runs_are_the_same_are_refused_however_they_are_written(
     ],
 )
 def test_rows_that_may_differ_are_run(text: str, tmp_path: Path) -> None:
-    check_twins(read(tmp_path, text), begun=())
+    check_twins(read(tmp_path, text), noted=())
 
 
 def test_the_file_of_a_race_is_one_too(tmp_path: Path) -> None:

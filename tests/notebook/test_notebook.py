@@ -17,6 +17,7 @@ def test_the_example_notebook_runs_and_says_what_it_promises(tmp_path: Path, mon
     assert not any(cell.get("outputs") for cell in notebook.cells), "the notebook is kept without outputs"
     for cell in notebook.cells:  # three trainings of the demo's MiniLM, which take a minute
         cell.source = cell.source.replace("steps=10", "steps=3")
+    assert sum("steps=3" in cell.source for cell in notebook.cells) == 3
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = "\n".join(text(output) for cell in notebook.cells for output in cell.get("outputs", []))
     assert "read off label: classification with the classes no, yes" in shown

@@ -208,5 +208,5 @@ def test_everything_at_once_keeps_every_promise() -> None:
     names: tuple[str, ...] = ("rrobin", "pcgrad")
     for name in acting():
         names += (name,) if name not in names and apart((*names, name)) else ()
-    elsewhere = (resume_is_exact, strength_zero_is_no_plugin)  # by crowds whose runs are files, and by pairs
+    elsewhere = (resume_is_exact, strength_zero_is_no_plugin)  # tried with crowds in tests/runs, and with pairs here
     keep_all(names, [promise for promise in OF_A_STEP if promise not in elsewhere])
