@@ -16,7 +16,7 @@ from regkit.hooks.stopwatch import Stopwatch
 from regkit.hooks.teachers import Teachers
 from regkit.hooks.watch import Watch
 from regkit.model import Encoder, MultitaskModel
-from regkit.model.built import build
+from regkit.model.merging import build
 from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.task import FINETUNE, Task
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from regkit.base.errors import ConfigError, RunError, short
 from regkit.base.files import absolute, point, read_object, write
 from regkit.model import MultitaskModel
-from regkit.model.built import without_plugins
+from regkit.model.merging import without_plugins
 from regkit.runs import checkpoint, environment, trained
 from regkit.runs.alike import Member, check_alike, doubts, read_member
 from regkit.runs.finished import load_run, was_scored

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from regkit.base.errors import PluginError, RegkitError, RunError
 from regkit.base.files import flush, load_tensors, read_json
 from regkit.model import MultitaskModel, save_encoder
-from regkit.model.built import is_plain, merge, plain_state
 from regkit.model.classifiers import OURS
 from regkit.model.encoders import check_whole
+from regkit.model.merging import is_plain, merge, plain_state
 from regkit.model.pooling import made_for
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import packing

@@ -10,7 +10,7 @@ from torch import Tensor
 from regkit.base.errors import PluginError
 from regkit.hooks.spec import DECIDE, hookimpl
 from regkit.hooks.traits import needs_whole_batches, strengths
-from regkit.model.built import merge
+from regkit.model.merging import merge
 from regkit.tasks.task import Task
 from regkit.testing import causes
 from regkit.testing.causes import different, unlike

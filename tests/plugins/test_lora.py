@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from regkit import MultitaskModel, PluginError
-from regkit.model.built import is_plain, merge
+from regkit.model.merging import is_plain, merge
 from regkit.tasks.objectives import Classification
 from regkit.testing import tiny_task, tiny_tasks, tiny_trainer
 from regkit.training.loop import Trainer

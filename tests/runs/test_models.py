@@ -32,7 +32,7 @@ from regkit import (
 from regkit.base.files import digest_of, follow
 from regkit.cli.app import main
 from regkit.hooks import catalog
-from regkit.model.built import merge
+from regkit.model.merging import merge
 from regkit.runs import checkpoint, resume
 from regkit.runs.average import average
 from regkit.runs.export.source import Source

@@ -12,7 +12,7 @@ from regkit.base.errors import ConfigError, RunError
 from regkit.base.files import follow, read_object
 from regkit.data.encode import tokenized
 from regkit.model import MultitaskModel
-from regkit.model.built import is_plain, merge
+from regkit.model.merging import is_plain, merge
 from regkit.model.modes import mode
 from regkit.model.own import factory_of
 from regkit.model.padded import runs_padded
