@@ -228,6 +228,7 @@ def test_a_part_for_gpus_says_so_on_a_cpu(options: Options) -> None:
 SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
+@pytest.mark.slow
 def test_an_epoch_gives_each_task_its_update_in_each_round(options: Options, tmp_path: Path) -> None:
     """The part `gpu` on a CPU, with a tiny encoder of the tokenizer that it is given."""
     chosen = replace(options, encoder=gpu.write_shape(tmp_path / "shape", options.encoder, **SHAPE))

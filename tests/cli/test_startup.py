@@ -195,6 +195,7 @@ def test_nothing_heavy_is_imported_for_help_listings_and_the_users_mistakes(
     assert (found, heavy) == (status, []), said
 
 
+@pytest.mark.slow
 def test_a_value_that_only_the_plugin_can_check_imports_the_plugin(imported: Started, place: Path) -> None:
     status, heavy, said = imported(place, "train", "-p", "smart:weight=-1", *RIGHT)
     assert (status, said) == (2, "regkit: 'smart': weight is '-1'; input should be greater than or equal to 0.\n")
@@ -203,8 +204,11 @@ def test_a_value_that_only_the_plugin_can_check_imports_the_plugin(imported: Sta
 
 @pytest.mark.parametrize(
     "more",
-    [("--dry-run",), ("--dry-run", "--memory", "2GB"), ("--steps", "2", "--save-steps", "1")],
-    ids=["dry run", "memory", "run"],
+    [
+        pytest.param(("--dry-run",), id="dry run", marks=pytest.mark.slow),
+        pytest.param(("--dry-run", "--memory", "2GB"), id="memory", marks=pytest.mark.slow),
+        pytest.param(("--steps", "2", "--save-steps", "1"), id="run"),
+    ],
 )
 def test_training_imports_neither_torchs_compiler_nor_what_other_commands_need(
     imported: Started, place: Path, more: tuple[str, ...]
@@ -214,7 +218,7 @@ def test_training_imports_neither_torchs_compiler_nor_what_other_commands_need(
     assert set(heavy) - {"regkit_plugins"} == {"torch", "numpy", "safetensors", "tokenizers"}
 
 
-@pytest.mark.parametrize("given", ["", "1024"])
+@pytest.mark.parametrize("given", slow_but(["", "1024"], [""]))
 @pytest.mark.parametrize("name", ["LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"])
 def test_few_sizes_of_products_are_kept_unless_the_user_says_more(name: str, given: str) -> None:
     told = f"import os, sys\nprint(os.environ['{name}'], 'torch' in sys.modules)"

@@ -89,6 +89,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place: Path, tmp_path: Pat
     assert everything_in(place) == before
 
 
+@pytest.mark.slow
 def test_a_worker_works_on_a_search(place: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     command = ["tune", *TINY, *SPACE, "--seeds", 1, "--fresh-seeds", 0, "--trials", 1, "--output", folder]

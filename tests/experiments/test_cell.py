@@ -167,6 +167,7 @@ def test_a_run_of_other_settings_in_the_same_folder_is_refused(settings: Setting
         Runner().run(settings, tmp_path / "other", silent)
 
 
+@pytest.mark.slow
 def test_a_run_begins_without_the_model_of_the_run_before(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +194,7 @@ def test_seconds_are_those_of_all_updates_also_of_those_that_another_process_mad
     assert Clock(Evaluator()).of(10) != Clock(Evaluator()).of(10)  # NaN: nothing was seen of it
 
 
+@pytest.mark.slow
 def test_scoring_is_no_part_of_the_seconds_of_training(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from regkit.base.bounds import Tuned
 from regkit.experiments.search.dimension import Dimension, Space
 from regkit.experiments.search.samplers import SAMPLERS, SamplerName, Tried, importance, propose
+from tests.helpers import slow_but
 
 pytest.importorskip("optuna")
 
@@ -52,6 +53,7 @@ def found(sampler: SamplerName, repeat: int) -> float:
     return worth(max(searched(sampler, repeat, 30), key=lambda each: each[1] or 0)[0])
 
 
+@pytest.mark.slow
 def test_after_some_random_points_the_gaussian_process_proposes_better_ones_than_chance() -> None:
     better = 0
     for repeat in range(5):
@@ -98,7 +100,7 @@ def test_a_proposal_lies_in_the_space_with_the_options_types(sampler: SamplerNam
         tried.append((point, float(number)))
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", slow_but(SAMPLERS, ["random", "tpe"]))
 def test_no_point_is_proposed_twice_and_a_space_may_be_exhausted(sampler: SamplerName) -> None:
     tried = list[Tried]()
     for number in range(24):
@@ -109,6 +111,7 @@ def test_no_point_is_proposed_twice_and_a_space_may_be_exhausted(sampler: Sample
     assert propose(MIXED, tried, sampler, 24) is None
 
 
+@pytest.mark.slow
 def test_workers_that_propose_at_the_same_time_stay_apart() -> None:
     tried = searched("gp", 2, trials=12)
     first = propose(SPACE, tried, "gp", 12)

@@ -229,7 +229,12 @@ TERMS = ["smart", "rdrop", "bregman", "r3f", "freelb", "l2sp"]
 
 
 @pytest.mark.parametrize(
-    "own", [{"compute_loss_func": mean_of_update}, {"label_smoothing_factor": 0.1}, {}], ids=["right", "smooth", "sum"]
+    "own",
+    [
+        pytest.param({"compute_loss_func": mean_of_update}, id="right"),
+        pytest.param({"label_smoothing_factor": 0.1}, id="smooth", marks=pytest.mark.slow),
+        pytest.param({}, id="sum", marks=pytest.mark.slow),
+    ],
 )
 def test_how_a_batch_is_cut_does_not_show(own: dict[str, Any], tmp_path: Path) -> None:
     """A model that does not use the number of labels gives a sum of means, which is transformers' own; so do its terms."""

@@ -269,7 +269,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-@pytest.mark.parametrize("family", slow_but(TRAINED, ["modernbert"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("family", TRAINED)
 def test_a_run_resumes_exactly(family: str, places: dict[str, Path], tmp_path: Path) -> None:
     exact(places[family], tmp_path, {"mixout": {}, "ema": {}, "smart": {}}, [4])
 

@@ -131,6 +131,7 @@ def train(place: Path, *more: object, output: Path) -> Ran:
     return regkit("train", *words, *more, cwd=place)
 
 
+@pytest.mark.slow
 def test_it_resumes_exactly_with_a_regularizer_and_surgery(place: Path, tmp_path: Path) -> None:
     plugins = {"smart": {}, "rrobin": {"per_step": 3}, "pcgrad": {}}
     exact(place, tmp_path, plugins, [4, 3], encoder_factory=FACTORY)

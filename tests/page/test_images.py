@@ -14,6 +14,7 @@ pytest.importorskip("matplotlib")
 NAME = "$x^{ <b> _\u202e \U0001f468 " + "y" * 300
 
 
+@pytest.mark.slow
 def test_every_kind_of_chart_is_drawn_with_names_that_are_no_mathematics(tmp_path: Path) -> None:
     charts = [
         Curves(NAME, [Curve(NAME, [(0.0, 1.0), (1.0, 2.0)], band=[(0.0, 0.5, 1.5)], members=[[(0.0, 1.0)]]), Curve("_", [(0.0, 1.0)], style=1)]),

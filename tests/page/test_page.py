@@ -185,6 +185,7 @@ def test_a_page_of_sixty_tasks_is_whole_and_small(tmp_path: Path) -> None:
     assert len(text.encode()) < 1_000_000
 
 
+@pytest.mark.slow
 def test_a_page_of_a_hundred_runs_is_below_2_mb(tmp_path: Path) -> None:
     steps = 120
     for row in range(20):

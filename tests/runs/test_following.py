@@ -175,6 +175,7 @@ def test_a_tracker_that_cannot_begin_ends_the_run_in_a_sentence_and_leaves_no_fo
     assert not (tmp_path / "runs" / "latest").is_symlink()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_trackers(run: Any, tmp_path: Path) -> None:
     """With other options, with one more, and without any; a plugin that acts stays as it was."""
     plugins = ["-p", "falls", "-p", "watch:note=old", "--save-steps", "5"]

@@ -61,7 +61,8 @@ def finish(place: Path, output: str) -> None:
     assert not list((place / output / "checkpoints").glob(".*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(place: Path, number: signal.Signals) -> None:
     output = number.name
     process = start(place, "--output", output)

@@ -22,7 +22,7 @@ from regkit.testing.tiny import MeterLog, tiny_run
 from regkit.training.auto_weights import MOST, NAME, AutoWeights, is_measured
 from regkit.training.effects import Meter, Record
 from regkit.training.loop import Trainer
-from tests.helpers import regkit
+from tests.helpers import regkit, slow_but
 from tests.runs.test_resume import exact
 
 
@@ -142,7 +142,7 @@ def test_all_micro_batches_of_an_update_have_one_weight() -> None:
     assert weights(parts)["smart"] > 0
 
 
-@pytest.mark.parametrize("stop", [1, 5])
+@pytest.mark.parametrize("stop", slow_but([1, 5], [5]))
 def test_a_run_resumes_exactly(stop: int, place: Path, tmp_path: Path) -> None:
     exact(place, tmp_path, {"smart": {"weight": "auto"}, "bregman": {"weight": "5%"}}, [stop])
 

@@ -76,6 +76,7 @@ def test_a_task_that_alone_is_trained_is_measured_first() -> None:
     assert len(records) > len(few)
 
 
+@pytest.mark.slow
 def test_a_short_run_says_which_tasks_were_not_measured(tmp_path: Path) -> None:
     write_encoder(tmp_path / "encoder")
     write_tasks(tmp_path / "data")

@@ -104,7 +104,7 @@ def prepared(
 PEAKS = ["smart", "bregman", "freelb", "rdrop sam", "mixout ema neftune"]
 
 
-@pytest.mark.parametrize("names", slow_but(PEAKS, ["smart", "bregman"]))
+@pytest.mark.parametrize("names", slow_but(PEAKS, ["bregman"]))
 def test_the_peak_of_a_large_update_is_told_from_two_small_ones(names: str) -> None:
     trainer, optimizer, tasks = prepared(names.split(), tasks_for(*names.split()))
     for task in tasks:
@@ -229,7 +229,8 @@ def tiny_trainer_and_composition(plugins: dict[str, Any]) -> tuple[Trainer, Any]
 CROWDS = crowds(acting())
 
 
-@pytest.mark.parametrize("names", slow_but(CROWDS, [crowd for crowd in CROWDS if "smart" in crowd]), ids="-".join)
+@pytest.mark.slow
+@pytest.mark.parametrize("names", CROWDS, ids="-".join)
 def test_the_estimate_leaves_no_trace(names: tuple[str, ...]) -> None:
     """Weights, gradients, modes, random states, and a plugin's own state are as before; and so is the run that follows."""
     made = factory(*names)()
@@ -316,6 +317,7 @@ def test_too_little_memory_is_refused_with_what_is_needed(place: Path, tmp_path:
     assert regkit("train", *words(place), "--memory", f"{needed}MB", "--dry-run", cwd=tmp_path).status == 0
 
 
+@pytest.mark.slow
 def test_what_the_process_takes_is_counted_too(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     before = estimate.memory_in_use(torch.device("cpu"))

@@ -258,6 +258,7 @@ class Holds:
         return {"held": 0 * large.sum()}
 
 
+@pytest.mark.slow
 def test_what_a_broken_off_step_held_is_free_before_it_is_done_again() -> None:
     holds = Holds()
     tiny_trainer({"holds": holds}, steps=2).train()
@@ -293,6 +294,7 @@ def test_gradients_of_a_broken_off_step_are_gone_before_it_is_done_again() -> No
     assert not any(left)
 
 
+@pytest.mark.slow
 def test_a_measured_step_that_is_done_again_is_measured_whole() -> None:
     scarce, plugins = Scarce("backward", small), {"smart": catalog.make("smart", {})}
     _, composition, records = measured(plugins | {"scarce": scarce})
@@ -312,6 +314,7 @@ def test_one_example_that_does_not_fit_ends_the_run_with_a_remedy(where: str, mo
         trainer.train()
 
 
+@pytest.mark.slow
 def test_the_plugin_in_which_memory_ran_out_is_named_and_not_blamed() -> None:
     scarce = Scarce("pass", lambda batch: False)
     with pytest.raises(RunError, match="memory ran out after 0 steps, in extra_losses of plugin 'scarce', with one"):
@@ -376,6 +379,7 @@ class Plugin:
 """
 
 
+@pytest.mark.slow
 def test_the_plan_says_that_batches_are_whole_and_a_bound_on_memory_is_refused(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -504,7 +508,8 @@ def scarce(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with_stranger(monkeypatch, tmp_path / "strangers", scarce=SCARCE)
 
 
-@pytest.mark.parametrize("stop", slow_but([1, 4, 9], [4]))
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [1, 4, 9])
 @pytest.mark.usefixtures("scarce")
 def test_a_run_that_found_its_size_resumes_exactly(stop: int, place: Path, tmp_path: Path) -> None:
     """Dropout is on, so another cut would be seen."""
