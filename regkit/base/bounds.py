@@ -1,16 +1,19 @@
 """Bounds: types of options and settings that say which numbers are allowed, and which worth trying."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isnan, nan
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+
+NONE = "none"  # how a user writes that a setting or an option is left out: neither TOML nor a command line has another word
 
 
 def convert(hint: Any, value: object) -> Any:
@@ -19,12 +22,21 @@ def convert(hint: Any, value: object) -> Any:
     Raises pydantic's ValidationError, and PydanticUserError for a type that it does not know.
     """
     config = ConfigDict(allow_inf_nan=False)
-    return TypeAdapter(Annotated[hint, WrapValidator(not_of_truth)], config=config).validate_python(value)
+    return TypeAdapter(Annotated[hint, WrapValidator(as_written)], config=config).validate_python(value)
 
 
-def not_of_truth(value: object, check: ValidatorFunctionWrapHandler) -> Any:
-    """Check a value as its field does, but take true and false for no numbers; pydantic makes 1 and 0 of them."""
-    found = check(value)
+def as_written(value: object, check: ValidatorFunctionWrapHandler) -> Any:
+    """Check a value as its field does, but take true and false for no numbers, and the word none for None.
+
+    pydantic makes 1 and 0 of the former. The word stays one where the field takes any text.
+    """
+    try:
+        found = check(value)
+    except ValidationError:
+        if value == NONE:
+            with suppress(ValidationError):
+                return check(None)
+        raise
     if _truth_as_number(value, found):
         raise ValueError("a number is needed, and not true or false")
     return found

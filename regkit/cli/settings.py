@@ -19,7 +19,8 @@ HEAD = f"""\
 
 Every choice of a run. On the command line of `regkit train`, `batch_size` is `--batch-size`; a switch such as `finetune` is
 `--finetune` or `--no-finetune`. A TOML file given to `regkit train` has the same names at its top, and a table
-`[plugins.NAME]` for each plugin; options of the command line change what the file says. `regkit settings NAME` explains one.
+`[plugins.NAME]` for each plugin; options of the command line change what the file says. A number or a choice that may be left
+out is left out by `none`: `--dropout none`, or `dropout = "none"`. `regkit settings NAME` explains one.
 
 This page is written by `{PAGE}`.
 """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from regkit.base.bounds import not_of_truth
+from regkit.base.bounds import as_written
 from regkit.base.errors import nearest
 from regkit.data.formats.records import first_duplicate
 from regkit.tasks.labels import class_of, yes_or_no
@@ -50,7 +50,7 @@ class Target(BaseModel):
     metric: str | None = None  # the score that decides which checkpoint is best; each kind has one of its own
     range: tuple[Bound, Bound] | None = None  # lowest and highest score
 
-    _numbers = field_validator("*", mode="wrap")(not_of_truth)
+    _written = field_validator("*", mode="wrap")(as_written)
 
     @model_validator(mode="after")
     def _fits(self) -> "Target":

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import tomli_w
 
+from regkit.base.bounds import NONE
 from regkit.base.errors import ConfigError, RegkitError, nearest
 from regkit.base.files import absolute
 from regkit.experiments.draft import Draft, read_making, read_robust, read_seeds
-from regkit.experiments.rows import ALL, NONE, PLAIN, Row, make_rows, parse_set
+from regkit.experiments.rows import ALL, PLAIN, Row, make_rows, parse_set
 from regkit.hooks import catalog, option_values
 from regkit.runs.settings import Settings
 

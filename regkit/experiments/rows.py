@@ -9,12 +9,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+from regkit.base.bounds import NONE
 from regkit.base.errors import ConfigError, PluginError, RegkitError, nearest
 from regkit.hooks import catalog, option_values
 from regkit.runs.elsewhere import setting_called
 from regkit.runs.settings import PER_TASK, Settings, check_one_length
 
-NONE = "none"  # a setting that is left out, in a set and in a file: neither has another word for it
 PLAIN, ALL = "plain", "all"  # names of rows: the shared settings alone, and every set together
 Making = Literal["leave-one-out", "one-at-a-time", "grid"]
 OPTION = re.compile(r"\s*\+\s*(?=[^\W\d]|[./~\\])")  # between two parts of a set, and not within 1e+5

@@ -8,7 +8,7 @@ from typing import Any, get_origin
 from pydantic import PydanticUserError, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from regkit.base.bounds import convert
+from regkit.base.bounds import NONE, convert
 from regkit.base.described import Option
 from regkit.base.errors import PluginError, RegkitError, explain, short
 from regkit.base.failures import in_one_line, last_line
@@ -104,11 +104,12 @@ def noted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Read back the options that were given, as the plugin holds them: numbers, not text.
+    """Read back the options that were given, as the plugin holds them: numbers, not text, and `none` for None.
 
     Of a plugin in a file, its code is noted with them.
     """
     held = {key: getattr(plugin, key) for key in given if key not in OF_ALL}
+    held = {key: NONE if value is None else value for key, value in held.items()}
     held |= {WEIGHT: given[WEIGHT]} if share(name, given) else {}
     stages = {STAGES: acts_in(name, given)} if STAGES in given else {}
     return noted(name, held | stages)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_type_hints
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from regkit.base.bounds import Count, NonNegative, Positive, Tuned, not_of_truth
+from regkit.base.bounds import Count, NonNegative, Positive, Tuned, as_written
 from regkit.base.described import Option, meanings
 from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, absolute, follow, read_toml
@@ -178,7 +178,7 @@ class Settings(BaseModel):
     plugins: dict[str, dict[str, Any]] = {}
     """Options of each plugin, by its name. The first plugin is the outermost wrapper."""
 
-    _numbers = field_validator("*", mode="wrap")(not_of_truth)
+    _written = field_validator("*", mode="wrap")(as_written)
 
     @classmethod
     def read(cls, path: Path) -> "Settings":

@@ -77,3 +77,21 @@ def test_a_truth_value_is_no_number_wherever_it_stands(hint: Any, value: object)
 )
 def test_a_truth_value_stays_one_where_it_may_stand(hint: Any, value: object) -> None:
     assert repr(convert(hint, value)) == repr(value)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (NonNegative | None, None),
+        (Literal["cls", "max"] | None, None),
+        (list[float] | None, None),
+        (str | None, "none"),
+    ],
+)
+def test_none_is_a_word_for_what_is_left_out_where_text_is_no_value(hint: Any, value: object) -> None:
+    assert convert(hint, "none") == value
+
+
+def test_none_is_refused_as_it_was_written_where_nothing_may_be_left_out() -> None:
+    with pytest.raises(ValidationError, match="input_value='none'"):
+        convert(NonNegative, "none")

@@ -86,6 +86,20 @@ def test_every_setting_of_a_table_can_be_given_and_is_what_the_run_was_trained_w
     assert expected.items() <= written.items()
 
 
+def test_none_leaves_out_what_a_file_gives_and_is_noted(place: Path, tmp_path: Path) -> None:
+    given = "dropout = 0.2\npooling = 'max'\n[plugins.smart]\nsigma = 0.5\neta = 'none'\n"
+    (tmp_path / "c.toml").write_text(given, encoding="utf8")
+    left_out = ("--dropout", "none", "--pooling", "none", "-p", "smart:sigma=none")
+    here = ("--data", "data", "--encoder", "encoder", "--steps", "1", "--output", tmp_path / "run")
+    ran = regkit("train", tmp_path / "c.toml", *here, *left_out, cwd=place)
+    assert ran.status == 0, ran.err
+    written = tomllib.loads((tmp_path / "run" / "config.toml").read_text(encoding="utf8"))
+    assert "dropout" not in written
+    assert written["pooling"] == "pooler"
+    assert written["plugins"]["smart"] == {"sigma": "none", "eta": "none"}
+    assert catalog.make("smart", written["plugins"]["smart"]) == catalog.make("smart", {})
+
+
 def test_tasks_are_named_with_commas_or_one_by_one(place: Path) -> None:
     words = ("train", "--encoder", "encoder", "--data", "data", "--dry-run")
     one, other, mixed = (

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from regkit.base.bounds import Tuned
+from regkit.base.bounds import NONE, Tuned
 
 CHOICES = Tuned()
 Choice = str | int | float | bool | None
@@ -29,7 +29,7 @@ class Dimension:
     def as_value(self) -> str | list[Any]:
         """Write it as a file has it: `0.003..0.3 log`, or a list of choices."""
         if self.choices:
-            return ["none" if choice is None else choice for choice in self.choices]
+            return [NONE if choice is None else choice for choice in self.choices]
         scale = " log" if self.range.log else f" step {self.range.step!r}" if self.range.step else ""
         return f"{self.range.low!r}..{self.range.high!r}{scale}"
 

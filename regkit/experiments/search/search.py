@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from regkit.base.bounds import Count, not_of_truth
+from regkit.base.bounds import Count, as_written
 from regkit.base.errors import ConfigError, explain
 from regkit.base.files import absolute
 from regkit.experiments.plan import WITHOUT_RESULT, Plan, noted_name, with_precision_of
@@ -38,7 +38,7 @@ class Extent(BaseModel):
     fresh_seeds: Annotated[int, Field(ge=0)] = 10
     sampler: SamplerName = "gp"
 
-    _numbers = field_validator("*", mode="wrap")(not_of_truth)
+    _written = field_validator("*", mode="wrap")(as_written)
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], owner: str, called: Mapping[str, str] | None = None) -> "Extent":

@@ -143,7 +143,7 @@ class _Asked:
 
     def among(self, values: Sequence[Any]) -> Dimension:
         """Take choices, each of which must be a value of the option."""
-        found = [self._checked(None if value == "none" else value, "a choice") for value in values]
+        found = [self._checked(value, "a choice") for value in values]
         for number, choice in enumerate(found):
             if choice in found[:number]:
                 raise ConfigError(f"{self.subject} has the choice {written(choice)} twice.")
