@@ -17,7 +17,10 @@ from regkit import Count, Dropout, MultitaskModel, PluginError, Positive, Stage,
 
 
 class LowRankLinear(nn.Linear):
-    """A linear layer that shares the parameters of another, and adds the product of two thin matrices to its weight."""
+    """A linear layer that adds the product of two thin matrices to the weight of another.
+
+    It shares the parameters of that layer.
+    """
 
     def __init__(self, layer: nn.Linear, rank: int, scale: float, rate: float) -> None:
         super().__init__(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")

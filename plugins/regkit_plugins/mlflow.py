@@ -83,7 +83,10 @@ class MLflow:
 
 
 def _check_place(uri: str) -> None:
-    """Check that server or database can be reached: MLflow would try for minutes. Raises OSError or PluginError."""
+    """Check that server or database can be reached.
+
+    MLflow would try for minutes. Raises OSError or PluginError.
+    """
     if uri.startswith(("http:", "https:")):
         check_server(uri)
     if not uri.startswith(DATABASES):

@@ -42,10 +42,10 @@ def factors(products: Tensor) -> Tensor:
 
 
 def bargain(products: Tensor) -> Tensor:
-    """Solve `products @ a = 1 / a` for positive a, `[tasks]`, by damped Newton steps (Boyd and Vandenberghe, 2004, 9.6).
+    """Solve `products @ a = 1 / a` for positive a, `[tasks]`, by damped Newton steps.
 
-    `products` is positive definite. The potential is self-concordant, so that a step shortened by 1 + its decrement never
-    leaves the positive numbers.
+    The method is that of Boyd and Vandenberghe (2004, 9.6). `products` is positive definite. The potential is
+    self-concordant, so that a step shortened by 1 + its decrement never leaves the positive numbers.
     """
     a = torch.ones(len(products), dtype=products.dtype)
     for _ in range(MOST):

@@ -107,7 +107,10 @@ def _norm(batch: Batch, values: Tensor) -> Tensor:
 
 
 def _unit(batch: Batch, values: Tensor) -> Tensor:
-    """Scale each example to a norm of 1; zeros stay. The squares of gradients as small as these would be 0."""
+    """Scale each example to a norm of 1; zeros stay.
+
+    The squares of gradients as small as these would be 0.
+    """
     tiny = torch.finfo(values.dtype).tiny
     values = values / batch.to_tokens(batch.per_example(values.abs(), "amax").clamp(min=tiny))[:, None]
     return values / _norm(batch, values).clamp(min=tiny)

@@ -87,9 +87,10 @@ def _remove_unfinished(place: Path, run: str) -> None:
 
 
 def _mode() -> Any:
-    """Choose `offline` where wandb would ask for an account, or wait for a server; what the user has chosen stays.
+    """Choose `offline` where wandb would ask for an account, or wait for a server.
 
-    Raises OSError if the user has chosen `online` by $WANDB_MODE, and the server cannot be reached.
+    What the user has chosen stays. Raises OSError if the user has chosen `online` by $WANDB_MODE, and the server cannot be
+    reached.
     """
     import wandb
 

@@ -1,4 +1,7 @@
-"""Combine: multiply and add up the gradients of tasks, rows of millions of numbers, a block of columns at a time."""
+"""Combine: multiply and add up the gradients of tasks, a block of columns at a time.
+
+They are rows of millions of numbers.
+"""
 
 import torch
 from torch import Tensor
@@ -7,18 +10,20 @@ BLOCK = 1 << 18  # columns: few enough that a block's sums need no memory of the
 
 
 def inner_products(rows: Tensor) -> Tensor:
-    """Compute the inner products of rows, `[tasks, parameters]`, with one another: `[tasks, tasks]`, float64 on the CPU.
+    """Compute the inner products of rows with one another, in float64 on the CPU.
 
-    Blocks are added up in float64: of 20 million squares, float32 alone would lose some thousandths.
+    The rows are `[tasks, parameters]`, the products `[tasks, tasks]`. Blocks are added up in float64: of 20 million
+    squares, float32 alone would lose some thousandths.
     """
     products = [part @ part.T for part in torch.split(rows, BLOCK, dim=1)]
     return torch.stack(products).cpu().double().sum(0)  # note: waits for the GPU
 
 
 def weighted_sum(rows: Tensor, weights: Tensor) -> Tensor:
-    """Add up rows, `[tasks, parameters]`, each times its weight, `[tasks]`, into the first row: `[parameters]`.
+    """Add up weighted rows into the first row.
 
-    It is `weights @ rows`, bit for bit, in the memory of the rows: so the answer to `combine_gradients` takes none.
+    The rows are `[tasks, parameters]`, the weights `[tasks]`, the sum `[parameters]`. It is `weights @ rows`, bit for bit,
+    in the memory of the rows: so the answer to `combine_gradients` takes none.
     """
     weights = weights.to(rows)
     for part in torch.split(rows, BLOCK, dim=1):

@@ -22,9 +22,10 @@ def last_line(error: BaseException) -> str:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Write what an exception says in one line; of several lines, those that tell, as far as there is room.
+    """Write what an exception says in one line.
 
-    The first line alone may only count what is wrong, as pydantic's does, and the last may only point, as those of YAML do.
+    Of several lines, those that tell stay, as far as there is room. The first line alone may only count what is wrong, as
+    pydantic's does, and the last may only point, as those of YAML do.
     """
     try:
         lines = [line.expandtabs() for line in str(error).strip().splitlines()]

@@ -162,9 +162,9 @@ def _finished(place: Path, sync: bool) -> Iterator[Path]:
 
 
 def kept_below(root: Path) -> dict[Path, int]:
-    """Find the folders that are kept below a cache's folder, and the bytes of each; without what is `MEASURED`.
+    """Find the folders that are kept below a cache's folder, and the bytes of each.
 
-    Whatever else is there is somebody's: REGKIT_CACHE may name any folder.
+    `MEASURED` is left out. Whatever else is there is somebody's: REGKIT_CACHE may name any folder.
     """
     return {
         place: sum(path.stat().st_size for path in place.rglob("*") if path.is_file())

@@ -1,4 +1,7 @@
-"""Memory: use the memory of a large tensor again, as to ask the system for it takes longer than to fill it."""
+"""Memory: use the memory of a large tensor again.
+
+To ask the system for it takes longer than to fill it.
+"""
 
 from collections.abc import Sequence
 from threading import Lock
@@ -43,7 +46,10 @@ class Memory:
 
 
 def is_real(tensor: Tensor) -> bool:
-    """Whether a tensor is in memory. One that stands for several, in `torch.autograd.grad(is_grads_batched=True)`, is not."""
+    """Whether a tensor is in memory.
+
+    One that stands for several, in `torch.autograd.grad(is_grads_batched=True)`, is not.
+    """
     try:
         tensor.untyped_storage()
     except NotImplementedError:

@@ -93,9 +93,10 @@ def check_given(settings: Settings, missing: RegkitError | None) -> None:
 
 
 def with_measured_controls(plan: Plan, runner: Runner) -> Plan:
-    """Add the controls for which a look at the runs is needed: early stopping, and the time of the dearest method.
+    """Add the controls that take a look at the runs.
 
-    Raises RegkitError, which names the row, for one whose runs cannot be.
+    They are early stopping, and the time of the dearest method. Raises RegkitError, which names the row, for one whose runs
+    cannot be.
     """
     costs, seed = [1.0], plan.seeds[0]
     for name in controls.methods_of(plan):
@@ -118,7 +119,10 @@ def lengths(experiment: Experiment) -> tuple[int, int]:
 
 
 def settled(settings: Settings, shared: Shared, runs: Sequence[Settings]) -> Settings:
-    """Choose the precision of a new study, so that all its runs have one, whoever runs them, and none is slowed down."""
+    """Choose the one precision of all runs of a new study.
+
+    Whoever runs them, none is slowed down.
+    """
     device = find_device(settings.device)
     encoder = shared.encoder(settings, Streams(settings.seed, device)).encoder
     plugins = {name: catalog.make(name, options) for run in runs for name, options in run.plugins.items()}

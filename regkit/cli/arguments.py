@@ -76,7 +76,10 @@ def read_plugins(texts: Iterable[str] | None) -> list[tuple[str, dict[str, Any]]
 
 
 def allow_files(texts: Iterable[str] | None) -> None:
-    """Allow the code of plugins in files, for a command whose run names its plugins. Raises ConfigError for a name."""
+    """Allow the code of plugins in files, for a command whose run names its plugins.
+
+    Raises ConfigError for a name.
+    """
     for text in texts or []:
         if any(options.keys() != {option_values.CODE} for _, options in read_plugins([text])):
             raise ConfigError(
@@ -92,9 +95,9 @@ def check_factory(encoder_factory: str | None) -> None:
 
 
 def given_radii(robust: bool, radii: str | None) -> tuple[float, ...]:
-    """Read the radii of attacks that a command line asks for: none without `--robust` and `--attack-radius`.
+    """Read the radii of attacks that a command line asks for.
 
-    Raises ConfigError.
+    There are none without `--robust` and `--attack-radius`. Raises ConfigError.
     """
     if radii is not None:
         return read_radii(radii, "--attack-radius")

@@ -1,4 +1,7 @@
-"""Few updates: train the first updates of a run to look at them, unscored; then training ends by an error of its own."""
+"""Few updates: train the first updates of a run to look at them, unscored.
+
+Then training ends by an error of its own.
+"""
 
 from contextlib import suppress
 

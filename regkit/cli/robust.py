@@ -1,4 +1,4 @@
-"""The command `regkit eval --robust`: what a run loses on texts that are changed and still say the same."""
+"""The command `regkit eval --robust`: what a run loses on changed texts that still say the same."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,10 @@ def evaluate(
     factory: str | None,
     as_json: bool,
 ) -> None:
-    """Score the best checkpoints of runs on a split as it is and as it is changed, and print what that costs."""
+    """Score the best checkpoints of runs on a split as it is and as it is changed.
+
+    Prints what the changes cost.
+    """
     with aside() if as_json else nullcontext():
         found = {
             str(run): robust_scores(

@@ -79,7 +79,10 @@ class Noise:
 
 
 def _rows_with_others(labels: "np.ndarray") -> "np.ndarray | None":
-    """Find for each row the next one that has another label, around the end: `[examples]`; None where all have one."""
+    """Find for each row the next one that has another label, around the end.
+
+    Returns `[examples]`, or None where all have one label.
+    """
     import numpy as np
 
     differs = (labels != np.roll(labels, 1, axis=0)).reshape(len(labels), -1).any(axis=1)  # from the row before

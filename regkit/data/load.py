@@ -46,9 +46,9 @@ def load_task(
     draw: Draw | None = None,
     noise: Noise | None = None,
 ) -> Task:
-    """Read, check and tokenize a task's splits; `draw` chooses training examples, `noise` replaces labels of theirs.
+    """Read, check and tokenize a task's splits.
 
-    Raises DataError, which names file, line and field.
+    `draw` chooses training examples, `noise` replaces labels of theirs. Raises DataError, which names file, line and field.
     """
     whole = read_task(name, spec, tokenizer, longest, batch_size=batch_size, splits=splits, keep_texts=keep_texts)
     return drawn(whole, draw, noise)
@@ -94,7 +94,10 @@ def _read(spec: TaskSpec, wanted: Sequence[Split], way: Way, folder: Path | None
 
 
 def drawn(whole: Whole, draw: Draw | None = None, noise: Noise | None = None) -> Task:
-    """Choose a run's training examples and their labels, and weigh the classes by these. Raises ConfigError."""
+    """Choose a run's training examples and their labels, and weigh the classes by these.
+
+    Raises ConfigError.
+    """
     task, spec = whole.task, whole.spec
     if draw and isinstance(train := task.splits.get("train"), Examples):
         rows = draw.rows(task.name, len(train))

@@ -1,4 +1,7 @@
-"""Controls: plain rows, which change a setting or nothing. What a method gains has to be more than what they gain."""
+"""Controls: plain rows, which change a setting or nothing.
+
+What a method gains has to be more than what they gain.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +26,10 @@ def is_control(changes: Mapping[str, Any]) -> bool:
 
 
 def is_method(changes: Mapping[str, Any]) -> bool:
-    """Whether a row with these changes competes with the plain ones: plugins of its own, and the same data."""
+    """Whether a row with these changes competes with the plain ones.
+
+    It has plugins of its own, and the same data.
+    """
     return bool(changes.get("plugins")) and not changes.keys() & DATA
 
 
@@ -43,7 +49,10 @@ def no_dropout() -> Row:
 
 
 def usual(settings: Settings) -> list[Row]:
-    """Make the controls that take as long as the shared settings: no dropout, other learning rates and weight decay."""
+    """Make the controls that take as long as the shared settings.
+
+    They have no dropout, other learning rates, and another weight decay.
+    """
     decay = STRONGER * settings.weight_decay or USUAL_DECAY
     sets = [
         *(f"learning_rate={factor * settings.learning_rate:g}" for factor in (SLOWER, FASTER)),
@@ -62,9 +71,10 @@ def stopped_early(between: int) -> list[Row]:
 
 
 def as_long(settings: Settings, cost: float, updates: int) -> list[Row]:
-    """Make the control that trains as long as a method whose step costs so much, in plain ones; none for a cheap one.
+    """Make the control that trains as long as a method whose step costs so much, in plain ones.
 
-    It has more epochs, or more updates where the run is as long as so many, or where whole epochs miss the time.
+    There is none for a cheap method. It has more epochs, or more updates where the run is as long as so many, or where
+    whole epochs miss the time.
     """
     epochs = round(cost * settings.epochs)
     fits = abs(epochs / settings.epochs - cost) <= MISSED * cost

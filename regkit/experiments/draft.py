@@ -75,7 +75,10 @@ def read_draft(path: Path) -> Draft:
 
 
 def read_race(value: object, owner: str) -> float:
-    """Read for how long rows race: `1h`, `45min`, `1h30m`, or seconds. Raises ConfigError for anything else."""
+    """Read for how long rows race: `1h`, `45min`, `1h30m`, or seconds.
+
+    Raises ConfigError for anything else.
+    """
     seconds = _seconds(value) if isinstance(value, str) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < inf:
         raise ConfigError(f"{owner} is {value!r}; give a time, such as 1h, 45min or 1h30min.")
@@ -89,9 +92,9 @@ def _seconds(text: str) -> int:
 
 
 def read_robust(value: object, owner: str) -> tuple[float, ...]:
-    """Read whether runs are scored on changed examples, and the radii of their attacks: true, false, or a list.
+    """Read whether runs are scored on changed examples, and the radii of their attacks.
 
-    Raises ConfigError.
+    A file says true, false, or a list of radii. Raises ConfigError.
     """
     if isinstance(value, bool):
         return RADII if value else ()

@@ -162,9 +162,9 @@ def with_precision_of(noted: Settings, given: Settings) -> Settings:
 def made(
     draft: Draft, shared: Settings, sets: Sequence[str], seeds: str | None, making: str | None, baseline: str | None
 ) -> Plan:
-    """Make the plan of what a file describes and a command line changes, without the controls that it may ask for.
+    """Make the plan of what a file describes and a command line changes.
 
-    Raises ConfigError or PluginError.
+    The controls that it may ask for are added later. Raises ConfigError or PluginError.
     """
     way = read_making(making, "--rows") or draft.making
     given = [parse_set(each) for each in sets]

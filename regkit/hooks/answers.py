@@ -139,7 +139,10 @@ def _check_named(owner: str, hook: str, answer: object) -> None:
 
 
 def _detached(term: Tensor) -> bool:
-    """Whether a term is a number without a gradient, and not 0, as one is that has nothing to say of a batch."""
+    """Whether a term is a number without a gradient, and not 0.
+
+    A term is 0 that has nothing to say of a batch.
+    """
     return torch.is_grad_enabled() and not term.requires_grad and bool(term.isfinite() & (term != 0))
 
 

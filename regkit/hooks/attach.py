@@ -129,7 +129,10 @@ class Attached:
         return call
 
     def _of_its_stages(self, records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Select the lines of the log that are of stages that the user wants the plugin in; without a wish, all."""
+        """Select the lines of the log that are of the stages in which the user wants the plugin.
+
+        Without such a wish, these are all.
+        """
         return [record for record in records if self.named is None or record["stage"] in self.named]
 
     def _around(self, hook: str, method: Method) -> Method:

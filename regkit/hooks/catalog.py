@@ -174,9 +174,10 @@ def check_names(name: str, given: Mapping[str, Any]) -> None:
 
 
 def only_follows(name: str) -> bool:
-    """Whether a plugin takes no part in training, has no state, and only follows the run's log, as trackers do.
+    """Whether a plugin only follows the run's log, as trackers do.
 
-    It is imported only if its source does not tell. Raises PluginError as `load_class` does.
+    It takes no part in training, and has no state. It is imported only if its source does not tell. Raises PluginError as
+    `load_class` does.
     """
     methods = _methods(name)
     hooks = _hooks(methods)
@@ -275,7 +276,10 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _check_no_dot(text: str) -> None:
-    """Raise PluginError, with the form that works, for an option that is written as TOML and spaces write it."""
+    """Raise PluginError for an option that is written as TOML and spaces write it.
+
+    The error has the form that works.
+    """
     found = DOTTED.fullmatch(text)
     if found is None:
         return

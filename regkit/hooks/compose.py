@@ -98,9 +98,10 @@ class Composition:
         return [name for name, each in self.attached.items() if hook in each.hooks and not each.wraps(hook)]
 
     def tell(self, hook: str, *, goes_on: bool, **given: Any) -> list[str]:
-        """Tell those that follow the run. Returns a sentence for each plugin that failed, and will be told no more.
+        """Tell those that follow the run.
 
-        A run that `goes_on` does so without those that fail; one that has not begun is refused: nothing is lost yet.
+        Returns a sentence for each plugin that failed, and will be told no more. A run that `goes_on` does so without those
+        that fail; one that has not begun is refused: nothing is lost yet.
         """
         before = {name for name, each in self.attached.items() if each.lost}
         for each in self.attached.values():

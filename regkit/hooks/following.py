@@ -64,7 +64,10 @@ class Bookmark:
         return cls(file)
 
     def new(self, records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Select the lines of the log that were not told: a run that goes on repeats those since its checkpoint."""
+        """Select the lines of the log that were not told.
+
+        A run that goes on repeats those since its checkpoint.
+        """
         return [record for record in records if _place(record) > (self.updates, self.scored)]
 
     def move(self, records: Sequence[Mapping[str, Any]]) -> None:
@@ -100,7 +103,10 @@ def check_server(url: str) -> None:
 
 
 def check_library(plugin: str, module: str, package: str) -> None:
-    """Raise PluginError with the command to type if a plugin's library is not installed. Nothing is imported."""
+    """Raise PluginError with the command to type if a plugin's library is not installed.
+
+    Nothing is imported.
+    """
     found = find_spec(module)
     if found is None or found.origin is None:  # a mere folder of that name, as wandb leaves one
         raise PluginError(f"'{plugin}' needs its library: pip install '{package}'.")

@@ -104,9 +104,9 @@ def noted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Read back the options that were given, as the plugin holds them: numbers, not text, and `none` for None.
+    """Read back the options that were given, as the plugin holds them.
 
-    Of a plugin in a file, its code is noted with them.
+    They are numbers, not text, and `none` for None. Of a plugin in a file, its code is noted with them.
     """
     held = {key: getattr(plugin, key) for key in given if key not in OF_ALL}
     held = {key: NONE if value is None else value for key, value in held.items()}
@@ -116,9 +116,9 @@ def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any
 
 
 def meant(name: str, plugin: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Read all options that a plugin acts by, those left out too: equal for what is one, however it was written.
+    """Read all options that a plugin acts by, those left out too.
 
-    Raises PluginError for an option that JSON has no form for.
+    They are equal for what is one, however it was written. Raises PluginError for an option that JSON has no form for.
     """
     weight = {WEIGHT: ("share", found)} if (found := share(name, given)) else {}
     return held(name, plugin) | weight | {STAGES: acts_in(name, given)}

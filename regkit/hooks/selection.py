@@ -16,10 +16,11 @@ def check_tasks(
     model: MultitaskModel,
     fits: Callable[[Task], bool],
 ) -> None:
-    """Check the tasks on which a plugin acts: those `named` by its option `tasks`, or else all of the stage.
+    """Check the tasks on which a plugin acts.
 
-    The model has a head for each task of any stage. Raises PluginError for a name that is none of them, and for a task of
-    this stage that does not fit; it lists those that do.
+    They are those `named` by its option `tasks`, or else all of the stage. The model has a head for each task of any stage.
+    Raises PluginError for a name that is none of them, and for a task of this stage that does not fit; it lists those that
+    do.
     """
     for name in named:
         if name not in model.heads:

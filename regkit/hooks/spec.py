@@ -275,9 +275,10 @@ class Hooks:
 
     @notify
     def logged(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Learn the lines that the run's log has got since the last call, in plain numbers: nothing waits for the GPU.
+        """Learn the lines that the run's log has got since the last call.
 
-        `regkit.numbers` names each number. A line's `updates` counts those of the run so far, in all stages.
+        They hold plain numbers: nothing waits for the GPU. `regkit.numbers` names each number. A line's `updates` counts
+        those of the run so far, in all stages.
         """
 
     @notify

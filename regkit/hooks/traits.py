@@ -15,9 +15,9 @@ def strengths(plugin: object) -> Mapping[str, float]:
 
 
 def radius(plugin: object) -> float | None:
-    """Read how small the perturbation in a plugin's passes is: `radius`, in units of the RMS of word embeddings.
+    """Read how small the perturbation in a plugin's passes is, from `radius`.
 
-    None for a plugin that has none, or whose options make it do nothing.
+    It is in units of the RMS of word embeddings. None for a plugin that has none, or whose options make it do nothing.
     """
     if any(getattr(plugin, name, None) == value for name, value in strengths(plugin).items()):
         return None

@@ -1,6 +1,7 @@
-"""Again: compute a cheap function a second time in the backward pass, and keep its argument alone until then.
+"""Again: compute a cheap function a second time in the backward pass.
 
-Of a feed-forward network torch keeps the widest hidden states twice, before and after the activation (Chen et al., 2016).
+Only its argument is kept until then. Of a feed-forward network torch keeps the widest hidden states twice, before and after
+the activation (Chen et al., 2016).
 """
 
 import weakref

@@ -1,4 +1,4 @@
-"""Kernels: call the attention kernels of GPUs that know where packed sequences end, forward and backward.
+"""Kernels: call the attention kernels of GPUs that know where packed sequences end.
 
 Flash attention (Dao, 2023, arXiv 2307.08691) computes in half precision, memory-efficient attention (Rabe and Staats, 2021,
 arXiv 2112.05682) in float32. torch has the first without dropout in `torch.nn.attention.varlen`, and both in nested tensors;
@@ -39,7 +39,10 @@ class Kernel(NamedTuple):
 
 
 def flash(query: Tensor, key: Tensor, value: Tensor, spans: Spans, form: Form) -> Sequence[Tensor]:
-    """Attend by flash attention. Gives the result, the logarithms of sums, and two numbers for dropout's generator."""
+    """Attend by flash attention.
+
+    Returns the result, the logarithms of sums, and two numbers for dropout's generator.
+    """
     attend = torch.ops.aten._flash_attention_forward
     found: Sequence[Tensor] = attend(query, key, value, *spans, form.rate, False, False, **_flash_options(form))
     return found[:4]

@@ -34,7 +34,7 @@ def build(model: MultitaskModel, plugins: Mapping[str, Mapping[str, Any]], chang
 
 @torch.no_grad()
 def merge(model: MultitaskModel) -> MultitaskModel:
-    """Make a copy in evaluation mode, with plugins' modules merged into the weights below them if they can be.
+    """Make a copy in evaluation mode, with plugins' modules merged into the weights below them.
 
     Two kinds can be: parametrizations of torch, and modules whose method `merged` returns the plain module that computes the
     same. All other tensors are those of the model itself, so the copy takes little memory. Raises PluginError for a module
@@ -95,7 +95,10 @@ def without_plugins(model: MultitaskModel) -> MultitaskModel:
 
 
 def is_plain(merged: MultitaskModel, part: str = "") -> bool:
-    """Whether a merged model, or its part `encoder` or `heads.sst`, has the form that it had before plugins."""
+    """Whether a merged model, or a part of it, has the form that it had before plugins.
+
+    A part is `encoder`, or a head such as `heads.sst`.
+    """
     built = merged.built
     if built is None:
         return True

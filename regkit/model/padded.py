@@ -31,9 +31,9 @@ def padded_states(encoder: Encoder, ids: Tensor, mask: Tensor, segments: Tensor)
 
 
 def runs_padded(encoder: Encoder) -> bool:
-    """Whether an encoder can be run on padded texts: one of transformers, or minBERT with its own layers and attention.
+    """Whether an encoder can be run on padded texts.
 
-    What these call may have been replaced.
+    One of transformers can be, and minBERT with its own layers and attention. What these call may have been replaced.
     """
     if isinstance(encoder, Bert):
         layers: list[Layer] = list(encoder.layers)  # type: ignore[arg-type]

@@ -9,7 +9,10 @@ from regkit.model.plain import is_transformed
 
 
 def put_rows(packed: Tensor, slots: Tensor, count: int) -> Tensor:
-    """Make `count` rows: those of `packed`, `[rows, ...]`, at the indices `slots`, `[rows]`, and zeros elsewhere."""
+    """Put packed rows into their slots among `count` rows, and zeros elsewhere.
+
+    `packed` is `[rows, ...]`, and the indices `slots` are `[rows]`.
+    """
     if packed.requires_grad and torch.is_grad_enabled() and not is_transformed():
         found: Tensor = _PutRows.apply(packed, slots, count)  # type: ignore[no-untyped-call]
         return found
@@ -17,7 +20,10 @@ def put_rows(packed: Tensor, slots: Tensor, count: int) -> Tensor:
 
 
 class _PutRows(torch.autograd.Function):
-    """`index_copy`, of which torch keeps the rows until the backward pass, though it only asks for their shape."""
+    """Does `index_copy`, and keeps nothing until the backward pass.
+
+    torch would keep the rows there, though it only asks for their shape.
+    """
 
     @staticmethod
     def forward(ctx: Any, packed: Tensor, slots: Tensor, count: int) -> Tensor:

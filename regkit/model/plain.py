@@ -1,4 +1,7 @@
-"""Plain: tell where modules and torch compute as they usually do, so that a shortcut to the same numbers may be taken."""
+"""Plain: tell where modules and torch compute as they usually do.
+
+There, a shortcut to the same numbers may be taken.
+"""
 
 from collections.abc import Sequence
 
@@ -12,7 +15,10 @@ def is_plain(*modules: nn.Module, kinds: Sequence[type[nn.Module]] = (nn.Linear,
 
 
 def is_transformed() -> bool:
-    """Whether `torch.func` transforms what is computed now; it asks more of autograd functions and hooks than they have."""
+    """Whether `torch.func` transforms what is computed now.
+
+    It asks more of autograd functions and hooks than they have.
+    """
     return bool(torch._C._are_functorch_transforms_active())
 
 

@@ -41,5 +41,8 @@ def _split(weights: Tensor, heads: int) -> Tensor:
 
 
 def _by_head(values: Tensor, weights: Tensor) -> Tensor:
-    """Multiply `[sequences, heads, a]` by a matrix for each head, `[heads, a, b]`: `[sequences, heads, b]`."""
+    """Multiply a vector of each head by a matrix for each head.
+
+    Vectors are `[sequences, heads, a]`, matrices `[heads, a, b]`, results `[sequences, heads, b]`.
+    """
     return torch.bmm(values.transpose(0, 1), weights).transpose(0, 1)

@@ -1,4 +1,4 @@
-"""Table: look up rows of an embedding, and keep the memory of its gradient from one update to the next.
+"""Table: look up rows of an embedding, and keep the memory of its gradient between updates.
 
 A batch reads 500 of 30,000 rows, and the gradient has all of them. On a CPU, to ask the system for so much memory takes
 ten times as long as to set what is there to 0.
@@ -29,7 +29,10 @@ class Table(nn.Embedding):
 
 
 def forget_memory(model: nn.Module) -> None:
-    """Give back the memory that tables keep: the next gradients are made in new memory, as the first ones were."""
+    """Give back the memory that tables keep.
+
+    The next gradients are made in new memory, as the first ones were.
+    """
     for module in model.modules():
         if isinstance(module, Table):
             module.memory.forget()

@@ -1,4 +1,7 @@
-"""Varlen: attend within packed sequences by a kernel that knows where each of them ends, so that nothing is padded."""
+"""Varlen: attend within packed sequences by a kernel that knows where each ends.
+
+So nothing is padded.
+"""
 
 from typing import Any
 

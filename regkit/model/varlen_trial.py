@@ -1,7 +1,7 @@
-"""Varlen's trial: use a kernel that knows lengths only where it was seen to be right, once in a process.
+"""Varlen's trial: use a kernel that knows lengths only where it was seen to be right.
 
-Values, gradients and dropout are compared with plain operations on four short sequences. A kernel that fails, differs or
-gives other bits the second time is not used: attention then pads.
+It is tried once in a process. Values, gradients and dropout are compared with plain operations on four short sequences. A
+kernel that fails, differs or gives other bits the second time is not used: attention then pads.
 """
 
 import logging
@@ -26,7 +26,10 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def runs_varlen(query: Tensor, key: Tensor, value: Tensor, form: Form) -> bool:
-    """Whether a kernel that knows lengths computes this here; a kind of attention is tried when it is first asked for."""
+    """Whether a kernel that knows lengths computes this here.
+
+    A kind of attention is tried when it is first asked for.
+    """
     kernel, width, single = KERNELS.get(query.dtype), query.shape[-1], len(query) != len(key)
     alike = query.dtype == key.dtype == value.dtype and query.shape[1:] == key.shape[1:] == value.shape[1:]
     if not (query.is_cuda and kernel and alike and width % 8 == 0 and width <= WIDEST):
@@ -92,7 +95,10 @@ def _batch(device: torch.device) -> Batch:
 
 
 def _seen(attend: Attend, query: Tensor, key: Tensor, batch: Batch) -> Tensor:
-    """Find which keys count for each query, `[queries, heads, longest]`: values that are rows of 1 show the weights."""
+    """Find which keys count for each query, `[queries, heads, longest]`.
+
+    Values that are rows of 1 show the weights.
+    """
     width = key.shape[-1]
     weights = []
     for first in range(0, batch.longest, width):

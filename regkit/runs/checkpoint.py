@@ -110,7 +110,10 @@ def _of_plugins(model: MultitaskModel, plain: Mapping[str, Tensor]) -> dict[str,
 
 
 def plain_tensors(folder: Path, model: MultitaskModel) -> dict[str, Tensor]:
-    """Collect the tensors of the plain model: of an encoder that was read already, and the heads in the file."""
+    """Collect the tensors of the plain model.
+
+    Those of the encoder were read already; those of the heads are in the file.
+    """
     encoder = {name: tensor.clone() for name, tensor in model.state_dict().items() if name.startswith(ENCODER)}
     return encoder | {name: tensor for name, tensor in _tensors(folder).items() if name.startswith(HEADS)}
 

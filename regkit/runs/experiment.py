@@ -116,7 +116,7 @@ class Experiment:
 
 
 def _plugins(settings: Settings, processes: Processes) -> tuple[dict[str, object], AutoWeights]:
-    """Make the plugins, and outermost what weighs the terms of those whose weight is a share, if there are any."""
+    """Make the plugins, and outermost what weighs terms by their share of the gradient, if any are."""
     plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
     shares = {name: option_values.share(name, options) for name, options in settings.plugins.items()}
     auto = AutoWeights({name: share for name, share in shares.items() if share}, plugins, processes=processes)

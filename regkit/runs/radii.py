@@ -1,4 +1,7 @@
-"""Radii: how far the attacks of `--robust` may move word embeddings, in root mean squares of an example's."""
+"""Radii: how far the attacks of `--robust` may move word embeddings.
+
+They are in root mean squares of an example's embeddings.
+"""
 
 from math import inf
 

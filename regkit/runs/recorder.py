@@ -203,9 +203,9 @@ class Recorder:
         return {**found, "unmeasured": self._unmeasured(records), "warnings": said + self._untrained(records)}
 
     def _unmeasured(self, records: Sequence[dict[str, Any]]) -> list[str]:
-        """List the tasks that were trained with plugins, and on which nothing was measured: they gave few batches.
+        """List the tasks that were trained with plugins, and on which nothing was measured.
 
-        Where nobody wants to measure, there is nothing to say.
+        They gave few batches. Where nobody wants to measure, there is nothing to say.
         """
         if not (self.experiment.settings.measure_every and self.experiment.composition.in_steps()):
             return []

@@ -50,10 +50,11 @@ class Robust:
 
 @dataclass(frozen=True)
 class Probe:
-    """Asks a run's best checkpoint about the labelled examples of a split: as they are, changed, and under attack.
+    """Asks a run's best checkpoint about the labelled examples of a split.
 
-    It answers in the precision of training, unless another is asked for; an attack is made in float32, as its steps are
-    small. Where memory runs out, passes are halved. The changes are the same for every run.
+    It asks about them as they are, changed, and under attack. It answers in the precision of training, unless another is
+    asked for; an attack is made in float32, as its steps are small. Where memory runs out, passes are halved. The changes
+    are the same for every run.
     """
 
     finished: Finished
@@ -127,9 +128,9 @@ def robust_scores(
     precision: Precision,
     factory: str | None,
 ) -> Robust:
-    """Score a run's best checkpoint on a split as it is, and as it is changed: the examples that have a label.
+    """Score a run's best checkpoint on a split as it is, and as it is changed.
 
-    Raises RegkitError.
+    Examples without a label are left out. Raises RegkitError.
     """
     finished = load_run(folder, split, data=data, device=device, factory=factory, keep_texts=True)
     probe = Probe(finished, split, radii, precision)

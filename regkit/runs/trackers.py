@@ -13,7 +13,10 @@ TRACKERS = "trackers"  # an entry of a run's environment.json
 
 
 def is_tracker(name: str, run: Path) -> bool:
-    """Tell whether a plugin of a run only follows it, by the run's own record where it is not installed here."""
+    """Whether a plugin of a run only follows it.
+
+    Where it is not installed here, the run's own record tells.
+    """
     noted = read_object(run / ENVIRONMENT).get(TRACKERS)
     return (isinstance(noted, list) and name in noted) or catalog.only_follows(name)
 

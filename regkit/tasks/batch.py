@@ -175,7 +175,10 @@ class Batch:
 
 
 def copied_together(tensors: Sequence[Tensor], device: torch.device, pinned: bool = True) -> list[Tensor]:
-    """Copy small tensors from the CPU to a GPU, all in one go and from pinned memory: so nothing waits for the copy."""
+    """Copy small tensors from the CPU to a GPU, all in one go and from pinned memory.
+
+    So nothing waits for the copy.
+    """
     sizes = [-(-tensor.nbytes // ALIGNED) * ALIGNED for tensor in tensors]
     room = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=pinned)
     for tensor, part in zip(tensors, torch.split(room, sizes), strict=True):

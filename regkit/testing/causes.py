@@ -120,7 +120,10 @@ def of_a_cut(factory: Factory, tasks: Tasks, task: Task, tokens: int) -> str:
 
 
 def _terms(trainer: Trainer, task: Task, tokens: int) -> tuple[dict[str, float], list[dict[str, float]], list[float]]:
-    """Compute the terms of a task's second batch, whole and of each of its parts, and the parts' shares of it."""
+    """Compute the terms of a task's second batch, of the whole and of each of its parts.
+
+    Returns the parts' shares of it, too.
+    """
     trainer.model.double()
     stage, _ = prepared(trainer)
     trainer.model.train()

@@ -1,4 +1,7 @@
-"""Kinds: the promise that a plugin takes every kind of task, or refuses it by name before the first step."""
+"""Kinds: the promise that a plugin takes every kind of task, or refuses it by name.
+
+It refuses before the first step.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,7 +15,10 @@ from regkit.training.stages import measure_length
 
 
 def every_kind_is_taken_or_refused(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
-    """Check that a task of each objective and pair mode trains, or is refused by name before the first step."""
+    """Check that a task of each objective and pair mode trains, or is refused by name.
+
+    It is refused before the first step.
+    """
     every = lean(factory, lambda: [*tiny_tasks(), *tiny_kinds()])
     refused = {task.name: refusal(factory, [task]) for task in every}
     for task in every:

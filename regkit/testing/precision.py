@@ -1,4 +1,4 @@
-"""Precision: the promise that a plugin works under bf16 autocast, and does there what it does in float32."""
+"""Precision: the promise that a plugin does under bf16 autocast what it does in float32."""
 
 from collections import defaultdict
 from collections.abc import Mapping

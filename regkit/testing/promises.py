@@ -173,7 +173,10 @@ def a_skipped_step_leaves_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) 
 
 
 def merging_changes_no_output(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
-    """Check that modules which are merged into the weights, for other programs, compute the same as before."""
+    """Check that modules which are merged into the weights compute the same as before.
+
+    They are merged for other programs.
+    """
     trainer = tiny_trainer(factory(), tasks=lean(factory, tasks))
     if trainer.model.built is None:
         raise NotApplicableError("it puts no modules into the model")

@@ -1,4 +1,4 @@
-"""Arithmetic: choose the coarsest number format in which a pass with a small perturbation still measures it.
+"""Arithmetic: choose the coarsest number format that still measures a small perturbation.
 
 The difference of two passes loses the digits that both have in common, so the smaller a perturbation is, the more digits
 its passes need. `docs/precision.md` has the errors by format and radius, which `python -m tests.benchmarks.ladder` prints.
@@ -30,9 +30,9 @@ PRODUCTS = ("MmBackward", "mmBackward", "Attention")  # in the names of the node
 
 
 def arithmetic_of(radius: float | None, precision: torch.dtype, device: torch.device) -> Arithmetic:
-    """Choose how to compute a pass with a perturbation of this radius, in a run of this precision; None has none.
+    """Choose how to compute a pass with a perturbation of this radius, in a run of this precision.
 
-    TF32 is CUDA's alone; elsewhere such a pass is in float32.
+    A pass without a radius, None, has no perturbation. TF32 is CUDA's alone; elsewhere such a pass is in float32.
     """
     if precision != torch.bfloat16:
         return "fp32"
@@ -44,9 +44,10 @@ def arithmetic_of(radius: float | None, precision: torch.dtype, device: torch.de
 
 @dataclass(frozen=True)
 class Multiplier:
-    """Runs passes in a number format. It turns torch's switch of TF32 on for the products of such a pass alone.
+    """Runs passes in a number format.
 
-    The switch is the whole process's. It goes back to where it was when the run began, also after a product that failed.
+    It turns torch's switch of TF32 on for the products of such a pass alone. The switch is the whole process's. It goes
+    back to where it was when the run began, also after a product that failed.
     """
 
     usual: object = field(default_factory=lambda: getattr(MATMUL, SWITCH))
@@ -63,7 +64,10 @@ class Multiplier:
             self._off()
 
     def backward_too(self, output: Tensor, embeddings: Tensor) -> None:
-        """Let the products of the backward pass from `output` to `embeddings` be in TF32, too, whenever it is made."""
+        """Let the products of the backward pass from `output` to `embeddings` be in TF32, too.
+
+        They are, whenever that pass is made.
+        """
         seen, ahead = {embeddings.grad_fn}, [output.grad_fn]
         while ahead:
             node = ahead.pop()

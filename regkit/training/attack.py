@@ -1,4 +1,4 @@
-"""Attack: move word embeddings within a box to where the loss is largest, and score what the model answers there.
+"""Attack: move word embeddings within a box to where the loss is largest, and score that.
 
 Projected gradient ascent (Madry et al., 2018, section 2.1) on the task's own loss with the true labels, from several random
 starts; of each example, the point with the largest loss counts. The weights stay as they are.

@@ -1,9 +1,10 @@
-"""Auto weights: hold terms of the loss at a share of the gradient, as `weight=auto` and `weight=5%` ask for.
+"""Auto weights: hold terms of the loss at a share of the gradient.
 
-What a weight of 1 comes to depends on task, encoder and term. A share of the gradient means the same everywhere: a term at
-5 % has a nineteenth of the gradient of the task's own loss, by their norms. Some batches of each task are measured, most of
-the first ones, and the weight goes to what would have held the share, later half of the way on a log scale. It changes
-between updates only: all micro-batches of one have the same, and so has a second gradient at other weights.
+That is what `weight=auto` and `weight=5%` ask for. What a weight of 1 comes to depends on task, encoder and term. A share
+of the gradient means the same everywhere: a term at 5 % has a nineteenth of the gradient of the task's own loss, by their
+norms. Some batches of each task are measured, most of the first ones, and the weight goes to what would have held the
+share, later half of the way on a log scale. It changes between updates only: all micro-batches of one have the same, and so
+has a second gradient at other weights.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -32,7 +33,10 @@ Answers = Sequence[Mapping[str, Tensor]]
 
 @dataclass
 class AutoWeights:
-    """The weights of the terms of some plugins, by task and plugin. They are 0 until the first measurement."""
+    """The weights of the terms of some plugins, by task and plugin.
+
+    They are 0 until the first measurement.
+    """
 
     shares: Mapping[str, float]  # by plugin: of its terms in the sum of their gradient's norm and the task's
     plugins: Mapping[str, object] = field(default_factory=dict)  # of the run, by name
@@ -112,7 +116,10 @@ class AutoWeights:
 
 
 def is_measured(batch: int) -> bool:
-    """Whether the batch of this number, from 0, is measured: with each doubling of their number, then one in EVERY."""
+    """Whether the batch of this number, from 0, is measured.
+
+    It is with each doubling of their number, and then one in EVERY.
+    """
     return batch % EVERY == 0 or (batch < EVERY and batch & (batch - 1) == 0)
 
 

@@ -69,7 +69,10 @@ class Meter:
         return chosen
 
     def _is_due(self, task: str) -> bool:
-        """Whether this batch of a task is measured: each task that gave one before has its place among `every` batches."""
+        """Whether this batch of a task is measured.
+
+        Each task that gave one before has its place among `every` batches.
+        """
         seen = self.state.position.seen
         before = list(seen).index(task) if task in seen else len(seen)
         early = min(1, self.every - 1)  # the second batch: by then a teacher is no mere copy

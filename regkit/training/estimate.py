@@ -68,7 +68,10 @@ class Live(EachOperation):
 
 
 def with_holes(size: int, fragmented: int = FRAGMENTED) -> int:
-    """Count the bytes that a tensor of this size takes, with the holes that the heap has around a small one."""
+    """Count the bytes that a tensor of this size takes, with the holes of the heap.
+
+    The heap has one around each small tensor.
+    """
     return size * fragmented if size < HEAP else size
 
 
@@ -214,7 +217,10 @@ def _put_back(plugin: Any, before: Mapping[str, Any]) -> None:
 
 
 def _load_metrics(passes: Passes, tasks: Sequence[Task]) -> None:
-    """Compute metrics once, so that the memory of what a kind of a plugin's own imports for them is counted."""
+    """Compute metrics once, so that the memory of what they import is counted.
+
+    A kind of a plugin's own may import much for them.
+    """
     model, device = passes.model, passes.streams.device
     with torch.no_grad(), mode(model, training=False), warnings.catch_warnings(action="ignore"):
         for task, labels in scorable(tasks, "dev"):

@@ -1,7 +1,8 @@
-"""Gate: let an update through only if all its numbers are finite, without making the CPU wait for the GPU's work.
+"""Gate: let an update through only if all its numbers are finite.
 
-The GPU itself decides whether the optimizer moves anything. So the CPU queues the optimizer's step first, and reads the
-answer while the GPU still makes that step, so it can prepare the next update meanwhile.
+The CPU does not wait for the GPU's work. The GPU itself decides whether the optimizer moves anything. So the CPU queues the
+optimizer's step first, and reads the answer while the GPU still makes that step, so it can prepare the next update
+meanwhile.
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +31,10 @@ class Gate:
 
     @property
     def late(self) -> bool:
-        """Whether the optimizer's step may be queued before the answer is there: the optimizer is told on the device."""
+        """Whether the optimizer's step may be queued before the answer is there.
+
+        The optimizer is told on the device.
+        """
         optimizer = self.update.optimizer
         told = type(optimizer) in (AdamW, torch.optim.AdamW) and all(group["fused"] for group in optimizer.param_groups)
         return told and self.norm.is_cuda and not self.early
@@ -45,7 +49,10 @@ class Gate:
         return bool(self.answer.read())
 
     def step(self) -> None:
-        """Step the optimizer; if it is not known yet whether all numbers are finite, it moves only if they are."""
+        """Step the optimizer if all numbers are finite.
+
+        Where that is not known yet, the step is queued, and moves nothing if they are not.
+        """
         optimizer = self.update.optimizer
         if self.late:
             vars(optimizer)["found_inf"] = (~self.finite).float()  # as torch's GradScaler tells it

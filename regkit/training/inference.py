@@ -37,9 +37,10 @@ class Inference:
     precision: torch.dtype = torch.float32
 
     def outputs(self, tasks: Sequence[Task], columns: Columns) -> tuple[dict[str, Tensor], int]:
-        """Compute each task's output for every row, `[rows, ...]` on the CPU, and count the truncated sequences.
+        """Compute each task's output for every row, and count the truncated sequences.
 
-        Tasks that read the same columns alike share the encoder's pass. Raises RunError if an output is not finite.
+        Outputs are `[rows, ...]`, on the CPU. Tasks that read the same columns alike share the encoder's pass. Raises
+        RunError if an output is not finite.
         """
         needed: dict[View, set[Pooling]] = defaultdict(set)
         for task in tasks:
@@ -59,9 +60,9 @@ class Inference:
     def vectors(
         self, texts: Sequence[Sequence[str]], poolings: Collection[Pooling], longest: int
     ) -> tuple[dict[Pooling, Tensor], int]:
-        """Compute a vector of each row's text, or pair read together, `[rows, width]`; count the truncated rows.
+        """Compute a vector of each row's text, or pair read together; count the truncated rows.
 
-        `texts[side][row]` has one side, or two.
+        The vectors are `[rows, width]`. `texts[side][row]` has one side, or two.
         """
         examples = tokenized(texts, self.tokenizer, longest)
         work = partial(self._encoded, examples, poolings)

@@ -45,18 +45,20 @@ def bins_of(confidence: np.ndarray) -> np.ndarray:
 
 
 def brier_score(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Compute the Brier score: the mean over examples of the squared error of all their probabilities (Brier, 1950).
+    """Compute the Brier score (Brier, 1950).
 
-    `probabilities` is `[examples, classes]` and `truth` `[examples]`. It is between 0 and 2, and less is better.
+    It is the mean over examples of the squared error of all their probabilities. `probabilities` is `[examples, classes]`
+    and `truth` `[examples]`. It is between 0 and 2, and less is better.
     """
     wanted = np.eye(probabilities.shape[1])[truth]
     return float(np.square(probabilities - wanted).sum(axis=1).mean())
 
 
 def calibration(objective: Objective, evidence: Tensor, labels: Tensor) -> dict[str, float]:
-    """Compute how far the probabilities of one class an example are off: less is better; nothing for other kinds.
+    """Compute how far the probabilities are off, for tasks of one class an example.
 
-    `evidence` is the output of each example, `[examples, ...]`, and `labels` are `[examples]`.
+    Less is better. Other kinds have nothing here. `evidence` is the output of each example, `[examples, ...]`, and `labels`
+    are `[examples]`.
     """
     if labels.dim() != 1 or not isinstance(objective, Probabilistic):
         return {}
@@ -68,9 +70,9 @@ def calibration(objective: Objective, evidence: Tensor, labels: Tensor) -> dict[
 def confidences(
     objective: Probabilistic, evidence: Tensor, labels: Tensor
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute the probability of each predicted class, whether it is the label, and the probabilities of all classes.
+    """Compute the probability of each predicted class, and whether it is the label.
 
-    They are `[examples]`, `[examples]` and `[examples, classes]`.
+    Returns the probabilities of all classes, too. They are `[examples]`, `[examples]` and `[examples, classes]`.
     """
     prediction, probabilities = objective.prediction(evidence), objective.probabilities(evidence.double())
     confidence = probabilities.gather(-1, prediction[:, None])[:, 0].numpy()

@@ -84,9 +84,10 @@ def choose_precision(
 
 
 def as_trained(asked: Precision, trained: Precision | None) -> Choice:
-    """Choose the number format in which a trained model answers: that of its training, unless another is asked for.
+    """Choose the number format in which a trained model answers.
 
-    `trained` is the setting of its run. A run that noted no format was trained in fp32, or by an older regkit.
+    It is that of its training, unless another is asked for. `trained` is the setting of its run. A run that noted no format
+    was trained in fp32, or by an older regkit.
     """
     before: Format = "bf16" if trained == "bf16" else "fp32"
     if asked == "auto":
@@ -116,9 +117,9 @@ def _timed(inputs: int, outputs: int) -> tuple[Format, str]:
 
 
 def kept_ratio(inputs: int, outputs: int) -> float:
-    """Look up the ratio that `measure` found on this processor with this version of torch, or measure it now.
+    """Look up the ratio that `measure` found, or measure it now.
 
-    Raises UnkeptError if it cannot be kept.
+    It holds for this processor and this version of torch. Raises UnkeptError if it cannot be kept.
     """
     shape = [inputs, outputs]
     parts = [shape, _processor(), torch.__version__, digest_of(Path(__file__))]
@@ -133,7 +134,10 @@ def kept_ratio(inputs: int, outputs: int) -> float:
 
 
 def measure(inputs: int, outputs: int) -> float:
-    """Time a product of tokens and weights in both formats, in turn, and return the median of the ratios bf16 / fp32."""
+    """Time a product of tokens and weights in bf16 and fp32, in turn.
+
+    Returns the median of the ratios bf16 / fp32.
+    """
     values, weight = (torch.linspace(-1, 1, rows * inputs).view(rows, inputs) for rows in (TOKENS, outputs))
     ratios = []
     for _ in range(1 + TRIES):

@@ -8,7 +8,10 @@ from regkit.model import MultitaskModel
 
 
 def room_for_gradients(model: MultitaskModel, rows: int, memory: Memory) -> Tensor:
-    """Make `[rows, parameters]` for the gradients of the shared parameters, not filled yet, in memory that is kept."""
+    """Make `[rows, parameters]` for gradients of the shared parameters, in memory that is kept.
+
+    It is not filled yet.
+    """
     return memory.empty((rows, sum(each.numel() for each in model.shared_parameters())), next(model.parameters()))
 
 

@@ -82,7 +82,10 @@ class FreeLB:
         return self.epsilon if self.unit == "norm" else 0.0
 
     def _ascend(self, batch: Batch, embeddings: Tensor, gradient: Callable[[Tensor], Tensor]) -> Tensor:
-        """Climb from a random start to the last point, by the gradient at each point before. Returns the perturbation."""
+        """Climb from a random start to the last point, by the gradient at each point before.
+
+        Returns the perturbation.
+        """
         nudge = self._start(batch, embeddings)
         for _ in range(self.steps - 1):
             nudge = self._climb(batch, embeddings, nudge, gradient((embeddings + nudge).requires_grad_()))

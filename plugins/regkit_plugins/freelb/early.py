@@ -1,4 +1,7 @@
-"""Early: make backward passes before that of the loop, each for the gradient of a point and of the weights."""
+"""Early: make backward passes before that of the loop.
+
+Each is for the gradient of a point and of the weights.
+"""
 
 from typing import Any
 

@@ -17,11 +17,17 @@ class PluginsGroup(TyperGroup):
     """A group of commands whose first word may also be the name of a plugin, to be explained."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Add the command that is left out: `plugins smart` is `plugins show smart`, and `plugins` is `plugins show`."""
+        """Add the command `show` where it is left out.
+
+        `plugins smart` is `plugins show smart`, and `plugins` is `plugins show`.
+        """
         return super().parse_args(ctx, args if self._names_a_command(args) else [SHOW, *args])
 
     def _names_a_command(self, args: list[str]) -> bool:
-        """Whether the first word is a command, or was meant to be one: no plugin is called so, and more words follow."""
+        """Whether the first word is a command, or was meant to be one.
+
+        It was if no plugin is called so, and more words follow.
+        """
         if not args or args[0] in self.commands or args[0].startswith("-"):
             return bool(args)
         return len(args) > 1 and not args[1].startswith("-") and args[0] not in catalog.installed()

@@ -1,4 +1,4 @@
-"""Damage: change texts as people do, by typing errors and by other words, so that what they say stays the same.
+"""Damage: change texts by typing errors and other words, so that what they say stays the same.
 
 A label holds for the changed text as well, and what a model loses on it is what it is not robust to.
 """
@@ -19,16 +19,19 @@ Change = Callable[[str, random.Random], str]
 
 
 def typos(text: str, drawn: random.Random) -> str:
-    """Misspell a tenth of the words of four letters or more, and at least one, each by one error inside the word.
+    """Misspell a tenth of the words of four letters or more, and at least one.
 
-    Two letters change places, one is left out or twice there, or a neighbour on the keyboard is hit (the four errors of
-    Pruthi et al., 2019, section 2); the first and the last letter stay.
+    Each gets one error inside the word. Two letters change places, one is left out or twice there, or a neighbour on the
+    keyboard is hit (the four errors of Pruthi et al., 2019, section 2); the first and the last letter stay.
     """
     return _changed(text, lambda word: len(word) >= LONG, MISSPELT, drawn, _misspelt)
 
 
 def synonyms(text: str, drawn: random.Random) -> str:
-    """Put other words of the same meaning in the place of half of those that the thesaurus has, and of at least one."""
+    """Put other words of the same meaning in the place of half of those that the thesaurus has.
+
+    At least one is changed.
+    """
     return _changed(text, lambda word: word.lower() in OTHERS, REPLACED, drawn, _replaced)
 
 
@@ -36,7 +39,10 @@ CHANGES: Mapping[str, Change] = {"typos": typos, "synonyms": synonyms}
 
 
 def damaged(texts: Sequence[tuple[str, ...]], ids: Sequence[str], change: Change) -> list[tuple[str, ...]]:
-    """Change the texts of examples, one each or two. An example is always changed in the same way, by its name."""
+    """Change the texts of examples, one each or two.
+
+    An example is always changed in the same way, by its name.
+    """
     found = []
     for sides, name in zip(texts, ids, strict=True):
         drawn = random.Random(f"{change.__name__} {name}")

@@ -60,7 +60,10 @@ def _brier_score(evidence: Evidence) -> Scorer:
 
 
 def _calibration_error(evidence: Evidence) -> Scorer:
-    """Sum over bins how far the confidence is from the share that is right: see `expected_calibration_error`."""
+    """Sum over bins how far the confidence is from the share that is right.
+
+    See `expected_calibration_error`.
+    """
     confidence, right, _ = _confidences(evidence)
     gaps = np.zeros((len(right), BINS))
     gaps[np.arange(len(right)), bins_of(confidence)] = right - confidence

@@ -112,7 +112,10 @@ class Runner:
             self._score(folder, experiment)
 
     def _score(self, folder: Path, experiment: Experiment) -> None:
-        """Save what the run's best checkpoint answers on dev and, where it is labelled, test; and on changed examples."""
+        """Save what the run's best checkpoint answers on dev and on test.
+
+        Test is left out where it has no labels. With radii, it answers changed examples of dev, too.
+        """
         settings = experiment.settings
         tasks = [task for task in experiment.tasks if task.name in (settings.tasks or ())]
         found = answers(folder, tasks, settings)
@@ -149,7 +152,7 @@ def answers(folder: Path, tasks: Sequence[Task], settings: Settings) -> Answers:
 
 
 def changed_answers(folder: Path, settings: Settings, radii: Sequence[float]) -> Answers:
-    """Ask the run's best checkpoint about examples of dev with changed texts, and under attacks of these radii."""
+    """Ask the run's best checkpoint about examples of dev with changed texts, and under attack."""
     finished = load_run(folder, CHANGED, device=settings.device, factory=settings.encoder_factory, keep_texts=True)
     return {f"{CHANGED}{UNDER}{name}": found for name, found in Probe(finished, CHANGED, radii).under_all().items()}
 

@@ -158,7 +158,10 @@ class Worker:
 
 
 def said_of_weights(study: Study, keep: bool) -> list[str]:
-    """Say how many finished runs have kept no weights, if those are to be kept from now on; they are not run again."""
+    """Say how many finished runs have kept no weights, if those are to be kept from now on.
+
+    These are not run again.
+    """
     lost = sum(is_complete(trial) and not trial.user_attrs.get(KEEPS) for trial in study.trials()) if keep else 0
     return [f"finished runs that have kept no weights: {lost}; --keep-weights is for the runs to come"] if lost else []
 

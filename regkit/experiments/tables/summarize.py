@@ -67,10 +67,10 @@ def _by_seed(results: Iterable[Result]) -> dict[int, Result]:
 
 
 def columns_of(finished: Finished) -> list[Column]:
-    """List the scores that decide of each task, split by split, and their mean where there are several; then others.
+    """List the scores that decide of each task, split by split, and then the other ones.
 
-    Splits with changed examples come after the others, then calibration, and the drop from the best evaluation to the last
-    where there is one.
+    Where there are several tasks, their mean is one of those that decide. Splits with changed examples come after the
+    others, then calibration, and the drop from the best evaluation to the last where there is one.
     """
     runs = [result for row in finished.values() for result in row.values()]
     mains = {task: main for result in reversed(runs) for task, main in result.mains.items()}
@@ -139,10 +139,11 @@ def _entries(
 def _rivals(
     methods: Sequence[str], controls: Sequence[str], values: Values, answers: Drawn, sign: float
 ) -> dict[str, Rival]:
-    """Compare each method with every control; none where there is only one, which is the baseline or nobody's rival.
+    """Compare each method with every control.
 
-    A method that is better than the best control has to be better than all, so that the largest p over the controls is
-    that of the whole claim, and their number costs nothing (Berger, 1982).
+    There is none to compare with where only one is plain: it is the baseline, or nobody's rival. A method that is better
+    than the best control has to be better than all, so that the largest p over the controls is that of the whole claim, and
+    their number costs nothing (Berger, 1982).
     """
     if len(controls) < 2:
         return {}

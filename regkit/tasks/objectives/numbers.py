@@ -15,7 +15,10 @@ def wide(values: Tensor) -> Tensor:
 
 
 def constant(values: Sequence[Any], like: Tensor) -> Tensor:
-    """Make a tensor of numbers, or of rows of numbers, once for each device: a copy to a GPU makes the CPU wait for it."""
+    """Make a tensor of numbers, or of rows of numbers, once for each device.
+
+    A copy to a GPU would make the CPU wait for it each time.
+    """
     rows = tuple(tuple(each) if isinstance(each, Sequence) else each for each in values)
     return _constant(rows, like.dtype, like.device)
 
@@ -101,7 +104,10 @@ def log_no_and_yes(output: Tensor) -> Tensor:
 
 
 def distributions(labels: Tensor, classes: int) -> Tensor:
-    """Write classes, `[examples]`, as distributions, `[examples, classes]`; those that are such already stay."""
+    """Write classes, `[examples]`, as distributions, `[examples, classes]`.
+
+    Those that are such already stay.
+    """
     return labels if labels.is_floating_point() else F.one_hot(labels, classes)
 
 
