@@ -17,6 +17,8 @@ def data(places: Sequence[Path], given: Given, output: Path | None) -> None:
     """
     if output is not None and output.exists():
         raise ConfigError(f"{output} exists already; name another --output, or remove it.")
+    if output is not None and output.suffix != ".toml":
+        raise ConfigError(f"--output is {output}; a declaration is a TOML file, such as {output.stem or 'tasks'}.toml.")
     found = look(places, given)
     console = Terminal()
     print_lines(console, [line for seen in found for line in seen.lines()])

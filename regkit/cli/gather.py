@@ -15,13 +15,13 @@ from regkit.data import demo
 from regkit.data.declare import read_again
 from regkit.data.find import choose, find_tasks
 from regkit.data.formats.hub import on_hub
-from regkit.data.labels import as_number
 from regkit.data.per_task import check_names
 from regkit.hooks import catalog
 from regkit.model.encoders import check_encoder
 from regkit.runs.elsewhere import setting_called
 from regkit.runs.folders import check_source
 from regkit.runs.settings import PER_TASK, Settings, check_one_length
+from regkit.tasks.labels import as_number
 
 SETTING = re.compile(r"\s*(\w+)(?:\.(\w+))?\s*=\s*([^=]*)")  # NAME=VALUE, or NAME.KEY=VALUE
 

@@ -14,12 +14,12 @@ from regkit.base.files import TextPath, read_toml
 from regkit.data import demo
 from regkit.data.formats.hub import on_hub
 from regkit.data.formats.records import Value, first_duplicate
-from regkit.data.labels import as_number
 from regkit.data.per_task import by_task
 from regkit.data.stored.held import Numbers
 from regkit.data.stored.rows import Rows
 from regkit.data.tables import Table, find_files, read_table
 from regkit.data.target import Target
+from regkit.tasks.labels import as_number
 from regkit.tasks.names import PairMode, Pooling, Split
 from regkit.tasks.reading import Layout
 

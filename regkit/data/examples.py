@@ -1,6 +1,5 @@
 """Examples: check the rows of a split, and write them as token ids and labels, block by block."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,8 +12,8 @@ from torch import Tensor
 from regkit.base.errors import DataError, short
 from regkit.data.declare import TaskSpec
 from regkit.data.encode import batches, encode
-from regkit.data.formats.records import Nested
-from regkit.data.labels import NO_LABELS
+from regkit.data.labels import is_missing
+from regkit.data.rows import check_texts
 from regkit.data.stored.flat import Flat, Growing
 from regkit.data.stored.held import BLOCK, Held, Numbered, Texts, TextWriter
 from regkit.data.tables import Table
@@ -73,7 +72,7 @@ def write_examples(spec: TaskSpec, table: Table, way: Way, files: Files, *, labe
 
     Raises DataError, which names the line.
     """
-    _check_texts(spec, table)
+    check_texts(spec.text_columns, table)
     labels, unlabelled = write_labels(spec, table, files) if labelled else (None, [])
     ids = _write_ids(table, spec.id, files)
     texts = _write_texts(spec, table, files) if way.keep_texts else ()
@@ -144,7 +143,7 @@ def _label(spec: TaskSpec, objective: Objective, table: Table, number: int, text
     try:
         return objective.label(text)
     except ValueError as needed:
-        remedy = f"; {_leaving_out(text)} leaves such rows out" if text in NO_LABELS else ""
+        remedy = f"; {_leaving_out(text)} leaves such rows out" if is_missing(text) else ""
         said = f"{short(spec.label_name)} is '{short(text)}'; {needed} is needed{remedy}"
         raise DataError(f"{table.where(number)}: {said}.") from None
 
@@ -157,21 +156,6 @@ def _leaving_out(label: str) -> str:
 def _texts(spec: TaskSpec, table: Table) -> Iterator[tuple[str, ...]]:
     for row in table.rows.columns(spec.text_columns):
         yield tuple(row.get(column, "") for column in spec.text_columns)
-
-
-def _check_texts(spec: TaskSpec, table: Table) -> None:
-    """Raise DataError, with the line, for a text that is empty, or that is a list or an object."""
-    for column in spec.text_columns:
-        for number, row in enumerate(table.rows.columns([column])):
-            text = row.get(column, "")
-            if isinstance(text, Nested):
-                found = json.loads(text)
-                inside = next(iter(found), "") if isinstance(found, dict) else 0
-                needed = f"a text is needed, such as {short(f'{column}.{inside}')}"
-                raise DataError(f"{table.where(number)}: {column} is {short(text)}; {needed}.")
-            if not text.strip():
-                remedy = "skip_empty = true leaves such rows out"
-                raise DataError(f"{table.where(number)}: {column} is empty; {remedy}.")
 
 
 def _write_ids(table: Table, column: str | None, files: Files) -> Sequence[str]:

@@ -1,5 +1,6 @@
 """Guess: which columns of a table are its text and its label, by their usual names."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from regkit.base.errors import ConfigError, short
@@ -32,7 +33,7 @@ def guess_columns(
 
 def _usual_texts(columns: Sequence[str]) -> list[str]:
     """Find the usual pair, or the usual text; nothing if there is none, or several."""
-    known = {each.lower(): each for each in columns}
+    known = _usual(columns)
     pairs = [[known[one], known[two]] for one, two in PAIRS if one in known and two in known]
     if pairs:
         return pairs[0] if len(pairs) == 1 else []
@@ -41,6 +42,12 @@ def _usual_texts(columns: Sequence[str]) -> list[str]:
 
 
 def _usual_label(columns: Sequence[str]) -> str | None:
-    known = {each.lower(): each for each in columns}
+    known = _usual(columns)
     found = [known[each] for each in LABELS if each in known]
     return found[0] if len(found) == 1 else None
+
+
+def _usual(columns: Sequence[str]) -> dict[str, str]:
+    """Find columns by their names in lower case; those that differ in case alone are none."""
+    counts = Counter(each.lower() for each in columns)
+    return {each.lower(): each for each in columns if counts[each.lower()] == 1}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BeforeValidator
 
 from regkit.base.errors import ConfigError
-from regkit.data.labels import as_number
 from regkit.data.per_task import by_task
+from regkit.tasks.labels import as_number
 
 if TYPE_CHECKING:
     import numpy as np

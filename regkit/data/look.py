@@ -14,6 +14,7 @@ from regkit.data.declare import SPLITS
 from regkit.data.formats.columnar import is_saved
 from regkit.data.formats.hub import on_hub
 from regkit.data.prepare import Prepared, prepare
+from regkit.data.rows import check_texts
 from regkit.data.tables import Table, is_pattern
 
 EXAMPLES = 3  # rows of each task that are shown
@@ -43,7 +44,9 @@ class Seen:
         if self.found is None:
             return _commented([f"{self.name}: {self.trouble}"])
         values = {name: _plain(getattr(self.found.spec, name), folder) for name in WRITTEN}
-        given = {name: value for name, value in values.items() if value not in (None, False)}
+        given = {name: value for name, value in values.items() if value is not None and value is not False}
+        if self.found.spec.held_out and "dev" not in self.found.tables:
+            given["dev"] = 0  # none could be made
         examples = _commented([*self.found.notes, *_examples(self.found)])
         return f"[tasks.{self.name}]\n{examples}{tomli_w.dumps(given)}"
 
@@ -57,7 +60,10 @@ def look(places: Sequence[Path], given: Given | None = None) -> list[Seen]:
     for seen in found:
         files: Files = seen.files if "train" in seen.files else {"train": next(iter(seen.files.values()))}
         try:
-            seen.found = prepare(declare_table(files, given or Given()))
+            prepared = prepare(declare_table(files, given or Given()))
+            for table in prepared.tables.values():
+                check_texts(prepared.spec.text_columns, table)
+            seen.found = prepared
         except RegkitError as error:
             seen.trouble = str(error)
     if not found:

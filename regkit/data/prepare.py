@@ -11,12 +11,21 @@ from pydantic import ValidationError
 from regkit.base.errors import ConfigError, DataError, explain, short
 from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.holdout import hold_out
-from regkit.data.labels import as_number, doubtful, read_classes, read_kind, read_members, read_order, read_range
+from regkit.data.labels import (
+    COMMA,
+    doubtful,
+    misfit,
+    read_classes,
+    read_kind,
+    read_members,
+    read_order,
+    read_range,
+)
 from regkit.data.repeats import Hashed, number_of
 from regkit.data.rows import Choice, is_placeholder
 from regkit.data.stored.held import Made
 from regkit.data.tables import Table
-from regkit.tasks.labels import plain
+from regkit.tasks.labels import as_number, fields, plain
 from regkit.tasks.names import Split
 
 SHOWN = 12  # classes that a remark names
@@ -115,13 +124,14 @@ def _complete(found: Prepared) -> None:
     """Read kind, classes and range off the labels, where the task leaves them open. Raises DataError."""
     spec, table = found.spec, found.tables["train"]
     names = table.classes.get(spec.label_name)
-    kind = spec.kind or ("classification" if names else read_kind(_given(found)))
+    kind = spec.kind or ("classification" if names else _read_kind(found))
     update: dict[str, Any] = {"kind": kind}
     if spec.kind is None and kind == "binary":
         read_classes(table.name, spec.label_name, _given(found))  # which refuses one class alone
     if kind in READERS and spec.count is None:
         classes_of = READERS[kind]
-        update["classes"] = tuple(names) if names else classes_of(table.name, spec.label_name, _given(found))
+        values = _members(found) if kind == "multilabel" else _given(found)
+        update["classes"] = tuple(names) if names else classes_of(table.name, spec.label_name, values)
     if kind == "regression" and spec.range is None:
         scored = (label for split in ("train", "dev") if split in found.tables for label in _scores(found, split))
         update["range"] = read_range(table.name, spec.label_name, scored)
@@ -134,9 +144,28 @@ def _complete(found: Prepared) -> None:
         found.notes += doubtful(read)
 
 
+def _read_kind(found: Prepared) -> str:
+    """Read the kind off the training labels. Raises DataError, with the line, where one tells that it has to be said."""
+    kind = read_kind(_given(found))
+    if kind == "classification" and (odd := misfit(found.labels("train"))):
+        row, said = odd
+        raise DataError(f"{found.tables['train'].where(row)}: {found.spec.label_name} {said}.")
+    return kind
+
+
 def _given(found: Prepared) -> Iterator[str]:
     """Iterate over the training labels that are not empty."""
     return filter(None, found.labels("train"))
+
+
+def _members(found: Prepared) -> Iterator[str]:
+    """Iterate over the members of the training labels, which are lists. Raises DataError, with the line."""
+    for row, label in enumerate(found.labels("train")):
+        try:
+            yield from fields(label, bool)
+        except ValueError as needed:
+            said = f"{found.spec.label_name} is {short(label)}; {needed} is needed"
+            raise DataError(f"{found.tables['train'].where(row)}: {said}.") from None
 
 
 def _scores(found: Prepared, split: Split) -> Iterator[str]:
@@ -147,7 +176,8 @@ def _scores(found: Prepared, split: Split) -> Iterator[str]:
     for row, label in enumerate(found.labels(split)):
         if label and as_number(label) is None:
             where = found.tables[split].where(row)
-            raise DataError(f"{where}: {found.spec.label_name} is '{short(label)}'; a regression needs numbers.")
+            point = ", with a decimal point" if COMMA.fullmatch(label) else ""
+            raise DataError(f"{where}: {found.spec.label_name} is '{short(label)}'; a regression needs numbers{point}.")
         if label:
             yield label
 

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from regkit.base.errors import ConfigError
-from regkit.data.labels import as_number
 from regkit.data.per_task import by_task
+from regkit.tasks.labels import as_number
 
 NEEDED = "give a number of examples, from 1, or a share of them, above 0 and below 1"
 FORM = "TASK=NUMBER or TASK=SHARE, such as sst=500"

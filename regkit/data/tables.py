@@ -132,7 +132,13 @@ def find_files(places: Sequence[Path], split: Split = "train") -> list[Path]:
 
 def is_pattern(place: Path) -> bool:
     """Tell whether a path stands for every file that matches it, and is not itself a file."""
-    return any(sign in str(place) for sign in PATTERN) and not place.exists()
+    return not place.exists() and any(sign in str(_parted(place)[1]) for sign in PATTERN)
+
+
+def _parted(place: Path) -> tuple[Path, Path]:
+    """Part a path into the folders that are there, whatever signs their names have, and the rest."""
+    folder = next((each for each in place.parents if each.is_dir()), Path())
+    return folder, place.relative_to(folder)
 
 
 def _files(place: Path, split: Split) -> list[Path]:
@@ -146,7 +152,8 @@ def _files(place: Path, split: Split) -> list[Path]:
         return saved_files(splits[found])
     if on_hub(place) or not is_pattern(place):
         return [place]
-    matches = sorted(map(Path, glob.glob(str(place), recursive=True)))
+    folder, pattern = _parted(place)
+    matches = sorted(map(Path, glob.glob(str(Path(glob.escape(str(folder)), pattern)), recursive=True)))
     if not matches:
         raise DataError(f"no file matches {place}.")
     return matches

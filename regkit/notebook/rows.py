@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from regkit.base.errors import DataError
+from regkit.data.formats.records import first_duplicate
 
 Row = Mapping[str, Any]
 
@@ -21,7 +22,9 @@ def rows_of(owner: str, table: Any) -> Iterator[Row]:
     elif hasattr(table, "to_dicts"):  # of polars
         yield from table.to_dicts()
     elif hasattr(table, "to_dict") and hasattr(table, "columns"):  # of pandas
-        yield from (_without_missing(row) for row in table.to_dict("records"))
+        if (twice := first_duplicate(map(str, table.columns))) is not None:
+            raise DataError(f"{owner} has two columns '{twice}'; rename one of them.")
+        yield from (_plain(row) for row in table.to_dict("records"))
     elif isinstance(table, Sequence) and not isinstance(table, str) and all(isinstance(row, Mapping) for row in table):
         yield from table
     else:
@@ -87,5 +90,7 @@ def _named_classes(data: Any) -> Iterator[Row]:
         yield row
 
 
-def _without_missing(row: Row) -> Row:
-    return {str(name): None if value != value else value for name, value in row.items()}
+def _plain(row: Row) -> Row:
+    """Write a row of pandas with lists for arrays, as of a column of lists, and None for what is missing."""
+    listed = {str(name): value.tolist() if getattr(value, "ndim", 0) else value for name, value in row.items()}
+    return {name: None if not isinstance(value, list) and value != value else value for name, value in listed.items()}

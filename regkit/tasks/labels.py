@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import islice
+from typing import Any
 
 from regkit.base.errors import short
 
@@ -20,14 +21,14 @@ LONGEST_LIST = 1 << 16  # characters of a list as Python writes it, which is par
 SHOWN = 20  # classes in a message
 
 
-def number(text: str) -> float | None:
+def as_number(text: str) -> float | None:
     """Read a decimal number such as -1, 2.5 or 1e-05; None for other text, such as 1_0 or nan."""
     return float(text) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) else None
 
 
 def whole(text: str, highest: int) -> int:
     """Read a whole number from 0 to `highest`, which may be written as 4.0."""
-    value = number(text.strip())
+    value = as_number(text.strip())
     if value is None or not (value.is_integer() and 0 <= value <= highest):
         raise ValueError(f"a whole number from 0 to {highest}" if highest > 1 else "0 or 1")
     return int(value)
@@ -76,7 +77,7 @@ def _places(names: tuple[str, ...]) -> tuple[dict[str, int], dict[float | str, i
 def plain(text: str) -> float | str:
     """Say what a name means without case and surrounding blanks: 4.0 is the number 4."""
     text = text.strip()
-    value = number(text)
+    value = as_number(text)
     return text.casefold() if value is None else value
 
 
@@ -88,26 +89,33 @@ def listed(names: Sequence[str]) -> str:
 def fields(text: str, known: Callable[[str], bool]) -> list[str]:
     """Read the fields of a list: JSON, or fields parted by |, ; or a comma; no text is no field.
 
-    A separator counts where all that it parts is `known`, so a name may contain one.
+    A separator counts where all that it parts is `known`, so a name may contain one. Raises ValueError for a list of others.
     """
     text = text.strip()
     if not text:
         return []
     if text[0] == "[" and (found := _listing(text)) is not None:
-        return found
+        if not all(isinstance(each, str | int | float) for each in found):
+            raise ValueError("a list of names or numbers")
+        return [str(int(each)) if isinstance(each, bool) else str(each) for each in found]
     parted = ([part.strip() for part in text.split(separator)] for separator in SEPARATORS if separator in text)
     return next((parts for parts in parted if all(map(known, parts))), [text])
 
 
-def _listing(text: str) -> list[str] | None:
-    """Read a list as JSON or Python writes it; None where it is none of plain values."""
+def is_list(text: str) -> bool:
+    """Tell whether a label is a list as JSON or Python writes it."""
+    return text[:1] == "[" and _listing(text) is not None
+
+
+def _listing(text: str) -> list[Any] | None:
+    """Read a list as JSON or Python writes it; None where it is none."""
     for read in (json.loads, _literal):
         try:
             found = read(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        if isinstance(found, list) and all(isinstance(each, str | int | float) for each in found):
-            return [str(int(each)) if isinstance(each, bool) else str(each) for each in found]
+        if isinstance(found, list):
+            return found
     return None
 
 

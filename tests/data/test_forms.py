@@ -139,6 +139,8 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "wrapped.json": (json.dumps({"data": ROWS}), "is one JSON object, and no rows"),
     "list.json": ('["a", "b"]', "a JSON object is needed"),
     "cut.json": (json.dumps(ROWS)[:-20], "this is not JSON"),
+    "two arrays.json": (f"{json.dumps(ROWS)}\n\n{json.dumps(ROWS)}\n", ", line 3: the array has ended, and here is more; an array"),
+    "array and more.json": (f"{json.dumps(ROWS)} garbage", ", line 1: the array has ended, and here is more"),
     "empty.csv": ("", "is empty"),
     "header.csv": ("text,label\n", "has no rows"),
     "headerless.csv": (table(header=False), "name the columns in tasks.toml"),

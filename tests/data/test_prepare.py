@@ -1,5 +1,6 @@
 """Prepare: which rows a task takes, what is read off its labels, and which rows are held out - each counted and said."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,95 @@ def test_rows_are_taken_by_the_values_of_other_columns(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match=r"no column 'anser'\. Did you mean 'answer'\?"):
         prepared(tmp_path, train, where={"anser": "accept"})
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted", "taken"),
+    [
+        (("True", "False", "1", "no"), True, [0, 2]),
+        (("True", "False", "1", "no"), False, [1, 3]),
+        (("1", "1.0", "2", "01"), 1, [0, 1, 3]),
+        (("en", "EN", "de", "en "), "en", [0, 3]),
+        (("1.5", "1.50", "x", ""), (1.5, "x"), [0, 1, 2]),
+    ],
+)
+def test_a_value_of_another_column_is_read_as_labels_are(
+    written: Sequence[str], wanted: Any, taken: list[int], tmp_path: Path
+) -> None:
+    train = [{**row, "of": each} for row, each in zip(rows(*"abab"), written, strict=True)]
+    assert texts(
+        prepared(tmp_path, train, where={"of": wanted}, kind="classification", classes=["a", "b"]), "train"
+    ) == [f"text {number}" for number in taken]
+
+
+def test_what_is_wanted_of_another_column_is_said_as_it_was_written(tmp_path: Path) -> None:
+    train = [{**row, "ok": "False"} for row in rows("a", "b")]
+    with pytest.raises(DataError, match=r"every row is left out: 2 whose ok is not true\.$"):
+        prepared(tmp_path, train, where={"ok": True})
+
+
+@pytest.mark.parametrize(
+    ("labels", "skip", "classes"),
+    [
+        ((*("-1.0", "0.0", "1.0", "2.0"), "-1"), "-1", 3),
+        (("NA", "na", "good", "bad"), "NA", ("bad", "good")),
+        (("0", "0.0", "1", "2", "3"), "0", ("1", "2", "3")),
+        (("Yes", "no", "NO", "maybe"), "no", ("maybe", "Yes")),
+    ],
+)
+def test_a_label_is_skipped_however_a_table_writes_it(
+    labels: Sequence[str], skip: str, classes: object, tmp_path: Path
+) -> None:
+    assert prepared(tmp_path, rows(*labels), skip=[skip]).spec.classes == classes
+
+
+def test_a_code_keeps_its_zeros_and_spellings_that_only_look_like_one_number_stay_apart(tmp_path: Path) -> None:
+    assert prepared(tmp_path, rows("01", "02", "11")).spec.classes == ("01", "02", "11")
+    assert prepared(tmp_path, rows("1e2", "100", "7.0", "7")).spec.classes == ("7", "100", "1e2")
+    assert prepared(tmp_path, rows("00", "01")).spec.kind == "classification"
+    assert prepared(tmp_path, rows(*(f"0{number}" for number in range(1000, 1030)))).spec.kind == "classification"
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (
+            ('["a", "b"]', '["b"]'),
+            'line 2: label is ["a", "b"]; a list needs the kind multilabel or soft, as by --kind.',
+        ),
+        (
+            ("0.5", *["1.5"] * 18, "3.5."),
+            "line 21: label is '3.5.', and nearly all others are numbers; correct it, or say",
+        ),
+        (
+            ("0.5", *["1.5"] * 18, "12%"),
+            "line 21: label is '12%', and nearly all others are numbers; correct it, or say",
+        ),
+        (
+            ("0.5", *["1.5"] * 18, "NA"),
+            "skip = ['NA'] in a tasks.toml leaves such rows out, or say --kind classification.",
+        ),
+        (("0,5", "1,25", "3"), "line 2: label is '0,5'; a score has a decimal point, and classes need --kind"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused_with_the_line(labels: Sequence[str], says: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=re.escape(says)):
+        prepared(tmp_path, rows(*labels))
+
+
+@pytest.mark.parametrize("labels", [("1", "2", "3", "4 stars"), ("a,b", "b"), ("[a]", "b"), (*["1"] * 19, "x")])
+def test_labels_that_may_be_classes_are_read_as_such(labels: Sequence[str], tmp_path: Path) -> None:
+    assert prepared(tmp_path, rows(*labels)).spec.kind == "classification"
+
+
+def test_lists_that_are_none_of_names_are_refused_with_the_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r'line 3: label is \["a", null\]; a list of names or numbers is needed\.$'):
+        prepared(tmp_path, rows('["a", "b"]', '["a", null]'), kind="multilabel")
+
+
+def test_a_score_with_a_comma_is_told_from_any_other_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 3: label is '0,5'; a regression needs numbers, with a decimal point\.$"):
+        prepared(tmp_path, rows("1", "0,5"), kind="regression")
 
 
 @pytest.mark.parametrize("placeholder", ["", "-1", "-1.0", "0"])

@@ -146,8 +146,10 @@ def find_text(path: Path, encoding: str | None = None) -> Text:
         begin = stream.read(BEGIN)
     _check_kind(path, begin)
     marked = next((name for mark, name in MARKS.items() if begin.startswith(mark)), None)
-    if encoding or marked:
-        return _decoded(path, encoding or marked or "")
+    if marked and (encoding or marked).startswith(marked.removesuffix("-sig")):
+        return _decoded(path, marked)  # which leaves the mark out
+    if encoding:
+        return _decoded(path, encoding)
     try:
         return _decoded(path, "utf-8")
     except EncodingError as error:

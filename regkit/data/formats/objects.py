@@ -79,6 +79,7 @@ class Objects:
             line, counted = line + content.count("\n", counted, place), place
             where = f"{self.name}, line {line}"
             if content.startswith("]", place):
+                self._check_end(content, place + 1, line)
                 break
             try:
                 found, end = decoder.raw_decode(content, place)
@@ -93,6 +94,13 @@ class Objects:
                 place += 1
             elif not content.startswith("]", place):
                 raise DataError(f"{where}: this is not JSON.")
+
+    def _check_end(self, content: str, place: int, line: int) -> None:
+        """Raise DataError for anything that stands behind the array, such as another one."""
+        end = _skip(content, place)
+        if end < len(content):
+            line += content.count("\n", place, end)
+            raise DataError(f"{self.name}, line {line}: the array has ended, and here is more; {AS_LINES}.")
 
 
 def looks_like_objects(text: Text) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from regkit.tasks.batch import Batch
-from regkit.tasks.labels import number
+from regkit.tasks.labels import as_number
 from regkit.tasks.objectives import metrics
 from regkit.tasks.objectives.checks import check_metric
 from regkit.tasks.objectives.numbers import same_shape, wide
@@ -81,7 +81,7 @@ class Regression:
 
     def label(self, text: str) -> float:
         """Read a number of the table onto the scale. Raises ValueError, which says what is needed instead."""
-        value = number(text.strip())
+        value = as_number(text.strip())
         if value is None or not self.low <= value <= self.high:
             raise ValueError(f"a number from {self.text(0)} to {self.text(SCALE)}")
         return self._on_scale(value)

@@ -85,7 +85,7 @@ class SoftLabels:
     def label(self, text: str) -> Sequence[float]:
         """Read a share for each class. Raises ValueError, which says what is needed instead."""
         shares = [
-            texts.number(each.strip()) for each in texts.fields(text, lambda part: texts.number(part) is not None)
+            texts.as_number(each.strip()) for each in texts.fields(text, lambda part: texts.as_number(part) is not None)
         ]
         found = [share for share in shares if share is not None and share >= 0]
         total = sum(found)
