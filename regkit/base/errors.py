@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 LISTED = 50  # choices in a message
 COMPARED = 1000  # choices to find the nearest among
 LONG = 100  # characters of a value or a choice in a message
+TABLE = 'a table is needed: {NAME = VALUE} in a file, {"NAME": VALUE} on the command line'
 
 
 class RegkitError(Exception):
@@ -111,7 +112,7 @@ def explain(
         return f"{owner}: {place[0]} is {short(repr(first['input']))}; a value is missing."
     if first["type"] == "missing":
         return f"{owner} needs '{name}'."
-    message = first["msg"].removeprefix("Value error, ")
+    message = TABLE if first["type"] == "dict_type" else first["msg"].removeprefix("Value error, ")
     message = (message[0].lower() + message[1:]).replace("tuple", "list")  # as a user calls it
     if not name:
         return f"{owner}: {message.rstrip('.')}."

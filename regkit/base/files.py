@@ -67,6 +67,12 @@ def read_text(path: Path, most: int = TEXT) -> str:
     return _read(path, most).decode().replace("\r\n", "\n").replace("\r", "\n")
 
 
+def read_begin(path: Path, most: int) -> str:
+    """Read at most so many bytes of a file as text, as far as they are text: enough to tell what it is."""
+    with path.open("rb") as file:
+        return file.read(most).decode(errors="replace")
+
+
 def load_tensors(path: Path) -> "dict[str, Tensor]":
     """Read the tensors of a safetensors file. The library checks that their sizes add up to the file's."""
     check_plain(path)

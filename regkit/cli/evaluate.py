@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from regkit.base.files import write
+from regkit.base.errors import ConfigError
+from regkit.base.files import read_begin, write
 from regkit.cli.display import print_runs, print_scores
 from regkit.cli.report import Report, in_words
 from regkit.cli.terminal import Terminal, aside, print_lines
@@ -53,6 +54,8 @@ def evaluate(runs: Sequence[Path | None], wanted: Wanted, together: bool) -> Non
 
     Report and write predictions where asked.
     """
+    if wanted.predictions and wanted.predictions.exists() and not wanted.predictions.is_dir():
+        raise ConfigError(f"--predictions is {wanted.predictions}, which is no folder; name another.")
     with aside() if wanted.as_json else nullcontext(), joined(find_device(wanted.device)) as processes:
         members = [
             answer(
@@ -122,6 +125,9 @@ def _tell_each(members: Sequence[Answered], wanted: Wanted) -> None:
 def _judge(answered: Answered, wanted: Wanted) -> Scored:
     """Score what was answered, and write predictions where asked."""
     split, scored = wanted.split, answered.labelled(wanted.split)
+    if wanted.predictions:
+        for task in answered.tasks:
+            _check_predictions(wanted.predictions / _file(task, split), answered.columns[task.name])
     scores = answered.scores(split)
     reports: dict[str, Report] = {}
     warnings: list[str] = []
@@ -180,4 +186,16 @@ def write_predictions(folder: Path, task: Task, split: Split, output: Tensor, co
         cells = [f"{each:.6g}" for each in value] if len(columns) > 2 else [task.objective.text(value)]
         rows.writerow([name, *cells])
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder / f"{task.name}-{split}.csv", text.getvalue())
+    write(folder / _file(task, split), text.getvalue())
+
+
+def _file(task: Task, split: Split) -> str:
+    return f"{task.name}-{split}.csv"
+
+
+def _check_predictions(file: Path, columns: Sequence[str]) -> None:
+    """Raise ConfigError where something else than predictions is, such as the table that was read."""
+    header = io.StringIO()
+    csv.writer(header, lineterminator="\n").writerow(columns)
+    if file.exists() and read_begin(file, len(header.getvalue().encode())) != header.getvalue():
+        raise ConfigError(f"{file} exists, and holds no predictions of this run; name another folder.")

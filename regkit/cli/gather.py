@@ -23,6 +23,7 @@ from regkit.runs.folders import check_source
 from regkit.runs.settings import PER_TASK, Settings, check_one_length
 from regkit.tasks.labels import as_number
 
+READ_BY = {"data", "text", "label", "kind"}
 SETTING = re.compile(r"\s*(\w+)(?:\.(\w+))?\s*=\s*([^=]*)")  # NAME=VALUE, or NAME.KEY=VALUE
 
 
@@ -58,6 +59,8 @@ def change(
             raise PluginError(f"--plugin {name} is given twice; one plugin has one instance a run.")
         chosen[name] = chosen.get(name, {}) | dict(options)
     values = base.model_dump() | dict(given) | {"plugins": chosen}
+    if READ_BY & given.keys():  # what the file notes was read off other labels, or in another way
+        values["labels"] = {}
     if isinstance(values["tasks"], str):
         values["tasks"] = [name.strip() for name in values["tasks"].split(",")]
     if "epochs" in given and "steps" not in given:

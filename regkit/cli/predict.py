@@ -1,12 +1,14 @@
 """The command `regkit predict`: ask a run about new texts, block by block, in flat memory."""
 
 import csv
+import io
 import json
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -54,7 +56,10 @@ def predict(trained: Trained, request: Request, output: Path | None, as_json: bo
     print_lines(console, [*request.notes, *([f"answered in {trained.precision}"] if trained.precision.why else [])])
     asking = Asking(trained, request)
     try:
-        with replacing(output) if output else nullcontext(sys.stdout) as file, _progress(console, output) as show:
+        with (
+            replacing(output) if output else _standard_output() as file,
+            _progress(console, output) as show,
+        ):
             write = (json_writer if as_json else csv_writer)(file, request.shown, asking.tasks)
             for block in _blocks(request.records):
                 with aside():
@@ -183,9 +188,21 @@ def _blocks(records: Iterator[Record]) -> Iterator[list[Record]]:
 
 
 @contextmanager
+def _standard_output() -> Iterator[IO[str]]:
+    """Open standard output for answers: in UTF-8, as in a file, but on a terminal. Where it is closed, they are lost."""
+    if sys.stdout is None:
+        with Path(os.devnull).open("w", encoding="utf8") as nowhere:
+            yield nowhere
+        return
+    if not sys.stdout.isatty() and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf8")
+    yield sys.stdout
+
+
+@contextmanager
 def _progress(console: Console, output: Path | None) -> Iterator[Callable[[str], None]]:
     """Show on a terminal how far it is, unless the answers are printed there."""
-    if not console.is_terminal or (output is None and sys.stdout.isatty()):
+    if not console.is_terminal or (output is None and sys.stdout and sys.stdout.isatty()):
         yield lambda said: None
         return
     with Progress(TextColumn("{task.description}"), console=console, transient=True) as progress:

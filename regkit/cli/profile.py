@@ -14,7 +14,7 @@ from torch.profiler import profile as torch_profile
 from torch.profiler import record_function
 
 from regkit.base.errors import ConfigError, EncoderError
-from regkit.base.files import write
+from regkit.base.files import read_begin, write
 from regkit.cli.few_updates import Updates, train_until_enough
 from regkit.cli.plan import code_run
 from regkit.cli.terminal import Terminal, print_lines
@@ -25,6 +25,7 @@ from regkit.runs.settings import Settings
 from regkit.training.estimate import Live
 from regkit.training.stages import collect_stages, measure_length
 
+TRACE = '"schemaVersion"'  # how what torch's profiler writes begins
 WARM_UP = 3  # updates that are not counted: plugins are watched closely in the first three
 REST = "the encoder's rest"
 LOOP = "the loop"
@@ -38,6 +39,8 @@ def profile(settings: Settings, updates: int, trace: Path | None) -> None:
     """Train a few updates, and print what each part of them takes; write a trace. Nothing is saved."""
     if trace and not (trace.absolute().parent.is_dir() and (trace.is_file() or not trace.exists())):
         raise ConfigError(f"{trace} cannot be written: --trace takes a file in a folder that is there.")
+    if trace and trace.exists() and TRACE not in read_begin(trace, 100):
+        raise ConfigError(f"{trace} exists, and is no trace; name another --trace.")
     console = Terminal()
     print_lines(console, code_run())
     experiment = Experiment.build(settings)

@@ -49,7 +49,7 @@ def find_tasks(data: Path | None, given: Given | None = None) -> dict[str, TaskS
     if on_hub(data) or data.is_file() or is_saved(data) or is_pattern(data):
         return {given.call(name_of(data)): declare_table(split_table(data), given)}
     if not data.is_dir():
-        raise DataError(f"{data} does not exist; {TAKES}.")
+        raise DataError(f"{data} {'is neither a file nor a folder' if data.exists() else 'does not exist'}; {TAKES}.")
     return _in_folder(data, given)
 
 

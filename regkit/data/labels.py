@@ -19,6 +19,7 @@ NEARLY_ALL = 0.9  # of the labels, if they are scores, and one is no number
 WITHOUT_FRACTION = re.compile(r"([+-]?[0-9]+)\.0*")
 CODE = re.compile(r"[+-]?0[0-9]+")  # of a place or a product: no number begins so
 COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")  # a number as much of Europe writes it, or two of a list
+LARGEST = 1e9  # of a score: see `target.Bound`
 DECLARE = "declare them, name another --label, or use --kind regression if they are scores"
 
 
@@ -138,6 +139,9 @@ def read_range(owner: str, column: str, values: Iterable[str]) -> tuple[float, f
         low, high = min(low, number), max(high, number)
     if low == high:
         raise DataError(f"{owner}: every {column} is {low:g}; nothing can be learned from it.")
+    if max(-low, high) > LARGEST:
+        said = f"{column} is from {low:g} to {high:g}; scores up to {LARGEST:g} are learned"
+        raise DataError(f"{owner}: {said}: divide them, or use --kind classification if they are classes.")
     return low, high
 
 

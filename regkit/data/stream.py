@@ -4,7 +4,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -12,9 +12,11 @@ from typing import BinaryIO, Protocol
 
 from regkit.base.errors import DataError
 from regkit.base.files import check_plain
+from regkit.data.bare import PACKED
 from regkit.data.formats.columnar import is_saved, saved_splits
-from regkit.data.formats.decode import LONGEST_LINE
+from regkit.data.formats.decode import LONGEST_LINE, Text, find_text
 from regkit.data.formats.objects import BEGINS_JSON
+from regkit.data.formats.signatures import BEGIN, columnar
 from regkit.data.tables import find_files, is_pattern, open_source
 from regkit.tasks.reading import Layout
 
@@ -50,13 +52,13 @@ class Lines:
     columns: Sequence[str] = (TEXT,)
     unit = "line"
 
-    def __init__(self, name: str, lines: Iterator[bytes]) -> None:
-        self.name, self._lines = name, lines
+    def __init__(self, name: str, lines: Iterator[str], notes: Sequence[str] = ()) -> None:
+        self.name, self._lines, self._notes = name, lines, notes
 
     def records(self, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
         blank = 0
         for number, line in enumerate(self._lines, 1):
-            text = self._text(line, number)
+            text = line.rstrip("\r\n")
             if not text.strip():
                 blank = blank or number
                 continue
@@ -65,16 +67,7 @@ class Lines:
             yield number, {TEXT: text}
 
     def notes(self) -> Sequence[str]:
-        return ()
-
-    def _text(self, line: bytes, number: int) -> str:
-        if len(line) > LONGEST_LINE:
-            raise DataError(f"{self.name}, line {number}: it is longer than {LONGEST_LINE >> 20} MiB.")
-        try:
-            return line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            byte = f"byte {error.object[error.start]:#04x}"
-            raise DataError(f"{self.name}, line {number}: {byte} is not UTF-8 text.") from None
+        return self._notes
 
 
 class Files:
@@ -115,8 +108,8 @@ def open_stream(
         return
     try:
         check_plain(file)
-        is_table = not lines and (table or file.suffix.lower() not in EITHER or _is_table(_first(file), readable))
-        stream: Stream = _open_table(file, layout) if is_table else Lines(str(file), _lines_of(file))
+        is_table = not lines and (table or _holds_table(file, readable))
+        stream: Stream = _open_table(file, layout) if is_table else _open_lines(file)
     except FileNotFoundError:
         raise DataError(f"{file} does not exist.") from None
     except (OSError, ValueError) as error:
@@ -130,8 +123,9 @@ def _from_stdin(readable: Columns, layout: Layout, lines: bool, table: bool) -> 
     """Open standard input. A table is copied to the disk first, because what reads tables looks twice."""
     found = _pieces(sys.stdin.buffer)
     first = next(found, b"")
-    if lines or not first or not (table or _is_table(first, readable)):
-        yield Lines(STDIN, chain([first] if first else [], found))
+    begin = first.decode("utf-8-sig", errors="replace")
+    if lines or not first or not (table or _is_table(begin, readable)):
+        yield Lines(STDIN, _decoded(chain([first] if first else [], found)))
         return
     with tempfile.TemporaryDirectory(prefix="regkit-") as folder:
         copy = Path(folder, "stdin")
@@ -154,23 +148,51 @@ def _open_table(file: Path, layout: Layout) -> Stream:
     return open_source(file, quoting=layout.quoting, encoding=layout.encoding, names=layout.names)
 
 
-def _is_table(first: bytes, readable: Columns) -> bool:
+def _holds_table(file: Path, readable: Columns) -> bool:
+    """Tell whether a file holds a table, by its ending, or else by how it begins."""
+    endings = [each.lower() for each in file.suffixes]
+    if endings and endings[-1] in PACKED:
+        endings.pop()
+    if (endings[-1] if endings else "") not in EITHER:
+        return True
+    with file.open("rb") as opened:
+        if columnar(opened.read(BEGIN)):
+            return True
+    return _is_table(find_text(file).begin.partition("\n")[0], readable)
+
+
+def _is_table(first: str, readable: Columns) -> bool:
     """Tell by its first line whether a file is a table that can be read."""
-    text = first.decode("utf-8-sig", errors="replace").strip()
+    text = first.strip()
     if BEGINS_JSON.match(text):
         return True
     fields = {field.strip().strip('"') for field in re.split(r"[\t,;|]", text)}
     return any(fields.issuperset(columns) for columns in readable)
 
 
-def _first(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return opened.readline(LONGEST_LINE + 1)
+def _open_lines(file: Path) -> Lines:
+    """Open a file of texts, packed or not, in its own encoding."""
+    text = find_text(file)
+    return Lines(str(file), _lines_of(text), text.notes)
 
 
-def _lines_of(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as opened:
-        yield from _pieces(opened)
+def _lines_of(text: Text) -> Iterator[str]:
+    with text.open(newline="\n") as opened:
+        yield from opened
+
+
+def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
+    """Decode lines of standard input. Raises DataError, which names the line."""
+    for number, line in enumerate(lines, 1):
+        if len(line) > LONGEST_LINE:
+            raise DataError(f"{STDIN}, line {number}: it is longer than {LONGEST_LINE >> 20} MiB.")
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            byte = f"byte {error.object[error.start]:#04x}"
+            raise DataError(
+                f"{STDIN}, line {number}: {byte} is not UTF-8 text; a file is read in its encoding."
+            ) from None
 
 
 def _pieces(stream: BinaryIO) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ PLAIN, ALL = "plain", "all"  # names of rows: the shared settings alone, and eve
 Making = Literal["leave-one-out", "one-at-a-time", "grid"]
 OPTION = re.compile(r"\s*\+\s*(?=[^\W\d]|[./~\\])")  # between two parts of a set, and not within 1e+5
 MOST = 512  # rows of a grid
+OF_ALL_ROWS = ("dev", "test", "label", "kind")  # what is scored: with others, nothing could be compared
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ def parse_set(text: str) -> Row:
                 raise PluginError(f"-p {text}: plain is the shared settings alone, and no plugin; it has no options.")
         else:
             _once(name, settings, text)
+            _check_setting(name, f"-p {text}")
             settings[name] = value
     check_one_length(settings, f"-p {text}")
     return Row.checked(text.strip(), settings | {"plugins": plugins}, f"-p {text}", Path.cwd())
@@ -154,7 +156,13 @@ def _check_setting(name: str, owner: str) -> None:
         raise ConfigError(f"{owner}: every row is run with the same seeds, which --seeds sets.")
     if name == "encoder_factory":  # what is imported is named once, where the user is
         raise ConfigError(f"{owner}: --encoder-factory is one for all rows.")
-    known = set(Settings.model_fields) - {"seed", "encoder_factory"}
+    if name == "plugins":
+        raise ConfigError(f"{owner}: a plugin stands there by its own name, such as smart:weight=2.")
+    if name in OF_ALL_ROWS:
+        raise ConfigError(
+            f"{owner}: every row is scored on the same examples and labels, which --{name} names for all."
+        )
+    known = set(Settings.model_fields) - {"seed", "encoder_factory", "labels", "plugins"}
     if name not in known:
         raise ConfigError(f"{owner}: there is no setting '{name}'. {nearest(setting_called(name), known)}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from regkit.base.files import read_begin
 from regkit.page import words
 from regkit.page.charts.figures import Figure
 from regkit.page.charts.svg import draw, sample
@@ -45,8 +46,7 @@ def html(document: Document) -> str:
 
 def is_ours(path: Path) -> bool:
     """Whether a file is a page that an earlier report wrote, and a new one may replace."""
-    with path.open("rb") as file:
-        return MARK.encode() in file.read(BEGIN)
+    return MARK in read_begin(path, BEGIN)
 
 
 def _drawn(figure: Figure, keys: Iterator[str]) -> Markup:

@@ -21,7 +21,7 @@ from regkit.experiments.study.study import Study
 from tests import forked
 from tests.cli.test_bad_input import is_one_sentence
 from tests.forked import Forked
-from tests.helpers import everything_in, regkit, slow_but, with_stranger
+from tests.helpers import everything_in, regkit, with_stranger
 
 RIGHT = ["--encoder", "encoder", "--data", "data", "--batch-size", "8", "--lr", "0.01", "--steps", "5"]
 PAIR = [*RIGHT, "--tasks", "mood,same", "-p", "plain", "-p", "smart", "--seeds", "2"]
@@ -54,7 +54,7 @@ def studied(place: Path) -> Path:
     return place / "study"
 
 
-@pytest.mark.parametrize(("every", "more"), slow_but([("1000", "2"), ("4", "1")], [("4", "1")]))
+@pytest.mark.parametrize(("every", "more"), [pytest.param("1000", "2", marks=pytest.mark.slow), ("4", "1")])
 def test_controls_are_rows_and_one_of_them_is_scored_four_times_as_often(place: Path, every: str, more: str) -> None:
     words = [
         "--encoder",

@@ -145,7 +145,7 @@ def full(*arguments: object, **named: object) -> None:
 
 def test_a_full_disk_leaves_no_part_of_a_prediction_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (place / "p").mkdir()
-    (place / "p" / "same-dev.csv").write_text("from before\n", encoding="utf8")
+    (place / "p" / "same-dev.csv").write_text("row,same\nfrom before\n", encoding="utf8")
     open_file, before = Path.open, everything_in(place)
 
     def half(path: Path, *arguments: Any, **named: Any) -> IO[str]:

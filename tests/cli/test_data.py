@@ -1,5 +1,6 @@
 """Data from the command line: a table alone is trained on, gone on with and scored, and `regkit data` declares it."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -53,6 +54,20 @@ def test_the_same_command_goes_on_with_a_run_although_it_says_less_than_the_run_
     assert (ran.status, "run is finished" in ran.out) == (0, True), ran.err
     is_one_sentence(refused := train(bare, "--output", "run", "--resume", "auto", "--label", "id"))
     assert "has label = stars, not id" in refused.err
+
+
+def test_what_a_config_notes_of_labels_is_forgotten_where_others_are_read(bare: Path) -> None:
+    write_csv(bare / "scores.csv", [{"review": sentence(n), "stars": n / 100} for n in range(30)])
+
+    def planned(*more: object) -> str:
+        ran = regkit("train", "run/config.toml", *more, "--dry-run", cwd=bare)
+        assert ran.status == 0, ran.err
+        return ran.out
+
+    assert "read off" not in planned("--seed", 5)
+    assert "read off stars: ordinal with the classes 1, 2, 3" in planned("--kind", "ordinal")
+    assert "read off stars: regression from 0 to 0.29" in planned("--data", "scores.csv")
+    assert "read off id: regression" in planned("--label", "id")
 
 
 def test_kind_pair_dev_and_test_can_be_given(bare: Path) -> None:
@@ -208,6 +223,19 @@ def test_regkit_data_is_told_what_it_cannot_guess(bare: Path) -> None:
     assert "name the columns by --text COLUMN and --label COLUMN" in ran.err
     ran = regkit("data", "unusual.csv", "--text", "a", "--label", "b", "--kind", "ordinal", cwd=bare)
     assert 'kind = "ordinal"\ntext = "a"\nlabel = "b"\n' in ran.out, ran.err
+
+
+def test_what_regkit_data_writes_is_what_it_found_and_can_be_trained_on(bare: Path) -> None:
+    write_csv(bare / "two.csv", [{"text": "good", "label": 1}, {"text": "bad", "label": 0}])
+    ran = regkit("data", "two.csv", "--output", "two.toml", cwd=bare)
+    assert "dev: none; no dev split can be made of it" in ran.out
+    assert train(bare, "--dry-run", data="two.toml").status == 0
+    is_one_sentence(ran := regkit("data", "two.csv", "--output", "two.txt", cwd=bare))
+    assert ran.err == "regkit: --output is two.txt; a declaration is a TOML file, such as two.toml.\n"
+    nested = "".join(json.dumps({"text": ["good", "film"], "label": number % 2}) + "\n" for number in range(20))
+    (bare / "nested.jsonl").write_text(nested, encoding="utf8")
+    is_one_sentence(ran := regkit("data", "nested.jsonl", cwd=bare))
+    assert 'text is ["good", "film"]; a text is needed' in ran.err
 
 
 def test_tables_of_which_none_can_be_a_task_are_a_failure_and_nothing_is_written(bare: Path) -> None:

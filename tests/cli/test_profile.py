@@ -65,6 +65,16 @@ def test_a_trace_replaces_nothing_but_a_file(place: Path, name: str) -> None:
     assert "cannot be written: --trace takes a file" in ran.err
 
 
+def test_a_trace_replaces_a_trace_and_no_other_file(place: Path, tmp_path: Path) -> None:
+    other, trace = tmp_path / "other.json", tmp_path / "trace.json"
+    other.write_text('{"rows": []}')
+    ran = profile(place, "--trace", other)
+    assert (ran.status, other.read_text()) == (2, '{"rows": []}')
+    assert ran.err == f"regkit: {other} exists, and is no trace; name another --trace.\n"
+    for _ in range(2):
+        assert profile(place, "--trace", trace).status == 0
+
+
 def test_a_trace_that_torch_could_not_write_whole_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     class Cut:
         def export_chrome_trace(self, path: str) -> None:

@@ -199,6 +199,17 @@ def test_an_encoding_that_the_bytes_do_not_tell_can_be_named(tmp_path: Path) -> 
     assert [row["label"] for row in read_table(path, encoding="koi8-r").rows] == ["да", "нет"]
 
 
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [("utf-8-sig", "utf-8"), ("utf-8-sig", "utf-8-sig"), ("utf-16", "utf-16-le"), ("utf-32", "utf-32-le")],
+)
+def test_a_byte_order_mark_is_no_text_also_where_the_encoding_is_named(
+    tmp_path: Path, written: str, named: str
+) -> None:
+    path = write(tmp_path / "t.csv", "text,label\na,0\n".encode(written))
+    assert list(read_table(path, encoding=named).rows) == [{"text": "a", "label": "0"}]
+
+
 def test_damaged_utf8_is_not_taken_for_another_encoding(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", "text,label\nnaïve café,1\n".encode() + b"a long english line, \xc3,0\n")
     with pytest.raises(DataError, match=r"line 3: byte 0xc3 is not UTF-8 text"):
@@ -290,6 +301,17 @@ def test_several_files_are_one_table_and_an_error_names_the_one_that_is_meant(tm
         ]
     with pytest.raises(DataError, match=r"no file matches .*/dev-\*\.csv\."):
         read_table(tmp_path / "dev-*.csv")
+
+
+def test_signs_of_a_pattern_in_the_name_of_a_folder_that_is_there_are_no_pattern(tmp_path: Path) -> None:
+    folder = tmp_path / "data [v1]*"
+    folder.mkdir()
+    for number in range(2):
+        write(folder / f"train-{number}.csv", f"text,label\nt{number},{number}\n")
+    assert len(read_table(folder / "train-*.csv").rows) == 2
+    assert len(read_table(tmp_path / "data*" / "train-1.csv").rows) == 1
+    with pytest.raises(DataError, match=r"dev\.csv does not exist\.$"):
+        read_table(folder / "dev.csv")
 
 
 def saved(folder: Path) -> Path:

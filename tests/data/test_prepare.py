@@ -144,6 +144,13 @@ def test_lists_that_are_none_of_names_are_refused_with_the_line(tmp_path: Path) 
         prepared(tmp_path, rows('["a", "b"]', '["a", null]'), kind="multilabel")
 
 
+def test_scores_that_are_too_large_are_told_from_a_range_that_was_given(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"label is from 0 to 3e\+12; scores up to 1e\+09 are learned: divide them, or use --kind"
+    ):
+        prepared(tmp_path, rows("0", "3000000000000"), kind="regression")
+
+
 def test_a_score_with_a_comma_is_told_from_any_other_text(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"line 3: label is '0,5'; a regression needs numbers, with a decimal point\.$"):
         prepared(tmp_path, rows("1", "0,5"), kind="regression")

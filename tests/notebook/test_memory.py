@@ -68,6 +68,20 @@ def test_splits_pairs_numbers_and_missing_values_are_kept(tmp_path: Path) -> Non
     }
 
 
+def test_lists_in_a_frame_are_lists_and_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    held = pandas.DataFrame(
+        {"text": ["x", "y"], "label": [np.array(["a", "b"], dtype=object), np.array([], dtype=object)]}
+    )
+    assert read(write_tables({"many": held}, tmp_path))["many-train"] == [
+        {"text": "x", "label": ["a", "b"]},
+        {"text": "y", "label": []},
+    ]
+    twice = pandas.DataFrame([["x", 1, "same"]], columns=["text", "label", "text"])
+    with pytest.raises(DataError, match=r"has two columns 'text'; rename one of them\.$"):
+        write_tables({"twice": twice}, tmp_path)
+
+
 def test_several_tasks_and_options_are_declared_beside_the_tables(tmp_path: Path) -> None:
     tasks = {
         "sst": {"train": ROWS, "dev": ROWS, "metric": "macro_f1"},

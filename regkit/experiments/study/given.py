@@ -18,12 +18,14 @@ def given(experiment: Experiment) -> dict[str, str]:
     run to run.
     """
     settings, found = experiment.settings, dict[str, str]()
+    table = repr((settings.data, settings.text))  # a row may learn from another one
     for task in experiment.tasks:
         way = repr((settings.encoder, settings.max_length, task.pair_mode, task.objective))
         for split, examples in task.splits.items():
             by_seed = split == "train" and (task.name in settings.subsample or settings.label_noise.get(task.name))
+            read = way + table if split == "train" else way
             if isinstance(examples, Examples) and not by_seed:
-                found[_key(f"the {split} split of task '{task.name}'", way)] = examples.digest().hex()
+                found[_key(f"the {split} split of task '{task.name}'", read)] = examples.digest().hex()
     if experiment.weights:
         found[_key("the encoder", str(settings.encoder))] = _of_weights(experiment.weights)
     return found
