@@ -49,6 +49,7 @@ def main() -> None:
     chosen = parser.parse_args()
     settings = regkit.Settings(encoder=chosen.encoder, encoder_factory="own_encoder:build", steps=chosen.steps)
     regkit.Experiment.build(settings).trainer.train()
+    print(f"trained for {chosen.steps} updates; to save and score a run, name the function to regkit train")
 
 
 if __name__ == "__main__":

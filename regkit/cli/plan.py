@@ -11,6 +11,7 @@ from regkit.hooks.traits import needs_whole_batches
 from regkit.model.adapter import Adapter
 from regkit.model.own import Own
 from regkit.runs.experiment import Experiment
+from regkit.runs.settings import Settings
 from regkit.tasks.task import Stage, Task, scorable
 from regkit.training.caveats import left_out, undefined
 from regkit.training.loop import Trainer
@@ -42,7 +43,7 @@ def plan(experiment: Experiment) -> list[str]:
         lines.append(f"processes: {trainer.processes.count}, each with its share of every batch")
     lines.append(_micro_batches(trainer))
     for task in trainer.tasks:
-        lines += _task(task)
+        lines += _task(task, settings.batch_size)
     lines += [f"task {name}: found, not trained; --tasks would name it" for name in experiment.left_out]
     composition = experiment.composition
     for name, plugin in composition.plugins.items():
@@ -180,10 +181,12 @@ def _seen(task: Task, batches: int, steps: int, known: str) -> str:
     return f"{task.name}: in {batches} of the first {steps} updates{known}; {seen}"
 
 
-def _task(task: Task) -> list[str]:
+def _task(task: Task, batch_size: int) -> list[str]:
+    asked = batch_size not in (task.batch_size, Settings.model_fields["batch_size"].default)
+    own = f", as the task says, and not of {batch_size}" if asked else ""
     mode = f", {task.pair_mode.replace('_', '-')}" if task.pair_mode else ""
     sizes = ", ".join(f"{len(examples)} {split}" for split, examples in task.splits.items())
-    lines = [f"task {task.name}: {task.objective.kind}{mode}; {sizes}; batches of {task.batch_size}"]
+    lines = [f"task {task.name}: {task.objective.kind}{mode}; {sizes}; batches of {task.batch_size}{own}"]
     for split, examples in task.splits.items():
         if examples.truncated:
             share = percent(examples.truncated / len(examples))

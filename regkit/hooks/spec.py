@@ -12,11 +12,11 @@
             learning rate = peak x schedule(stage, step, total_steps)                        # decide
             for task in chosen:
                 for batch in micro-batches of the task's next batch:
-                    batch = augment(task, batch)             # decide, may be wrapped
-                    embeddings = embed(model, batch)         # decide, may be wrapped
-                    vectors = encode(model, task, batch, embeddings)                         # decide, may be wrapped
-                    output = predict(model, task, batch, vectors)                            # decide, may be wrapped
-                    loss = task_loss(task, batch, output)    # decide, may be wrapped
+                    batch = augment(task, batch)             # decide
+                    embeddings = embed(model, batch)         # decide
+                    vectors = encode(model, task, batch, embeddings)                         # decide
+                    output = predict(model, task, batch, vectors)                            # decide
+                    loss = task_loss(task, batch, output)    # decide
                        + extra_losses(model, task, batch, embeddings, vectors, output, loss, predict, task_loss)  # collect
                     measure(model, task, batch, embeddings, output, predict)                 # collect; now and then
                     backward
@@ -30,7 +30,7 @@
                 optimizer.step()
                 after_step(model, step, total_steps, losses, reevaluate)                     # notify
         # after each epoch or so many steps, and at the end; before the first step too, where all dev examples are scored
-        model_to_evaluate(model)                             # decide, may be wrapped
+        model_to_evaluate(model)                             # decide
         evaluated(stage, step, scores)                       # notify
         logged(records)                                      # notify; now and then: the new lines of the run's log
     end_run(state)                                           # notify
@@ -198,7 +198,7 @@ class Hooks:
 
     @decide
     def task_loss(self, task: Task, batch: Batch, output: Tensor) -> Tensor:
-        """Compute the loss of the clean output: a scalar, the mean over examples. A wrapper may weigh it."""
+        """Compute the loss of an output: a scalar, the mean over examples. A wrapper may weigh it."""
 
     @collect
     def extra_losses(

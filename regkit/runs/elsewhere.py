@@ -38,7 +38,11 @@ OTHERS = {
     "model model-name model-name-or-path pretrained-model checkpoint bert": "--encoder is its name here",
     "dataset dataset-name data-dir train-file train-data": "--data is its name here: a folder, or a file of tasks",
     "task task-name": "--tasks is its name here",
-    "logging-steps log-interval log-every report-to": "No option is needed: log.jsonl in --output has every loss",
+    "load-best-model-at-end": "No option is needed: the best checkpoint is kept, and is what eval, predict and export take",
+    "label-smoothing-factor label-smoothing": "--plugin label_smoothing does that",
+    "neftune-noise-alpha": "--plugin neftune:alpha=5 does that",
+    "report-to": "--plugin does that: tensorboard, wandb, mlflow or trackio; log.jsonl in --output has every loss anyway",
+    "logging-steps log-interval log-every": "No option is needed: log.jsonl in --output has every loss",
     "eval-strategy evaluation-strategy eval-every eval-interval val-check-interval": (
         "--eval-steps does that, in updates; without it, the dev split is scored after each epoch"
     ),

@@ -26,6 +26,8 @@ from regkit.training.effects import Meter, summary, warnings
 from regkit.training.evaluation import Scores
 from regkit.training.stages import collect_stages
 
+FEW = 10  # examples of a sample: fewer have a loss, but two points always correlate
+
 
 @dataclass
 class Recorder:
@@ -110,8 +112,10 @@ class Recorder:
         )
         for task in self.trainer.tasks:
             if task.name in scores:
-                shown = ", ".join(f"{name} {value:.3f}" for name, value in scores[task.name].items())
-                self.say(f"  {task.name}, {examples[task.name]} of {len(task.splits['dev'])}: {shown}")
+                count = examples[task.name]
+                told = {name: value for name, value in scores[task.name].items() if count >= FEW or name == "loss"}
+                shown = ", ".join(f"{name} {value:.3f}" for name, value in told.items())
+                self.say(f"  {task.name}, {count} of {len(task.splits['dev'])}: {shown}")
         self._stop_if_asked()
 
     @hookimpl(trylast=True)
@@ -210,7 +214,9 @@ class Recorder:
         if not (self.experiment.settings.measure_every and self.experiment.composition.in_steps()):
             return []
         trained = dict.fromkeys(task for record in records for task in record.get("losses", ()))
-        measured = {task for record in records if "effects" in record for task in record["effects"]["terms"]}
+        effects = [record["effects"] for record in records if "effects" in record]
+        measured = {task for each in effects for task in each["terms"]}
+        measured |= {task for each in effects for pair in each["cosines"] for task in pair.split(" and ")}
         return [task for task in trained if task not in measured]
 
     def _untrained(self, records: Sequence[dict[str, Any]]) -> list[str]:

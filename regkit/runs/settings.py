@@ -150,7 +150,7 @@ class Settings(BaseModel):
     max_skipped: Count = 5
     """Updates in a row that may be skipped because a loss or gradient is not finite."""
     measure_every: Annotated[int, Field(ge=0)] = 100
-    """Measure what each plugin does on one in so many batches of a task, and watch its hooks. 0: neither."""
+    """Measure plugins on one in so many batches of a task, and watch hooks. 0: watch the first 3 steps."""
     seed: int = 0
     """Seed from which all random numbers are derived."""
     device: str = "auto"

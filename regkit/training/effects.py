@@ -39,7 +39,7 @@ Answers = list[Mapping[str, Tensor]]
 class Meter:
     """An observer that measures one in `every` batches of a task. Whoever logs a step calls `finish`.
 
-    The tasks' first measured batches are spread over the first `every`: a short run measures one of the tasks alone.
+    The tasks' first measured batches are spread over the first `every`: a short run measures some of the tasks alone.
     """
 
     state: State

@@ -45,7 +45,9 @@ class Trainer:
     bucketing: bool = True  # texts of like length in one batch
     max_skipped: int = 5  # updates in a row that may be skipped, for numbers that are not finite, before training stops
     eval_steps: int | None = None  # updates between two evaluations; None: an epoch's
-    score_first: bool = True  # all dev examples before the first update, and no sample where they cost much
+    score_first: bool = (
+        True  # score all of dev before the first update; False, as in `Settings`: a sample, if all cost much
+    )
     sampled: Callable[[Stage, Scores, Mapping[str, int]], None] = lambda stage, scores, examples: None  # see `evaluate`
     memory: Memory = field(default_factory=Memory)  # of the tasks' gradients, where a plugin combines them
     gradient_norm: Tensor | None = None  # of the last update, before it was clipped: a scalar

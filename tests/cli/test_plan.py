@@ -121,6 +121,13 @@ def build(data: Path, plugins: dict[str, dict[str, Any]], **settings: Any) -> Ex
     return Experiment.build(Settings(**values))
 
 
+def test_a_batch_size_of_a_tasks_own_is_said_where_another_was_asked_for(uneven: Path) -> None:
+    (said,) = [line for line in plan(build(uneven, {})) if line.startswith("task same:")]
+    assert said.endswith("; batches of 7, as the task says, and not of 4")
+    (said,) = [line for line in plan(build(uneven, {}, batch_size=32)) if line.startswith("task same:")]
+    assert said.endswith("; batches of 7"), "nobody asked for 32"
+
+
 def epoch_lines(lines: Sequence[str]) -> list[str]:
     """What is said below the line of the stage."""
     start = next(number for number, line in enumerate(lines) if line.startswith("stage "))

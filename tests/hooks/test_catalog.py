@@ -146,7 +146,13 @@ def test_the_summary_is_the_first_line_of_the_module_or_else_of_the_class(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silent = "from dataclasses import dataclass\n\n@dataclass\nclass Plugin:\n    '''In the class.\n\n    Rest.'''\n"
-    install(monkeypatch, tmp_path, stranger=STRANGER, silent=silent)
+    both = "".join(
+        f"class {name}:\n    '{name}: says so.'\n    @hookimpl\n    def prepare(self): ...\n"
+        for name in ("Plugin", "Other")
+    )
+    several = f"'Two methods.'\nfrom regkit import hookimpl\n{both}"
+    install(monkeypatch, tmp_path, stranger=STRANGER, silent=silent, several=several)
+    assert catalog.summary("several") == ("Plugin: says so.", "")
     assert catalog.summary("stranger") == ("Stranger: does [CLS] things (Nobody, 2020).", "More about it.")
     assert catalog.summary("silent") == ("In the class.", "Rest.")
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -100,6 +101,18 @@ def test_a_short_run_says_which_tasks_were_not_measured(tmp_path: Path) -> None:
     for every in ("2", "0"):  # nobody misses what was turned off
         ran = regkit("train", *given, "--tasks", "mood,same", "--measure-every", every, cwd=tmp_path)
         assert (ran.status, "nothing of this" in ran.out) == (0, False)
+
+
+def test_tasks_whose_gradients_were_compared_are_measured(tmp_path: Path) -> None:
+    write_encoder(tmp_path / "encoder")
+    write_tasks(tmp_path / "data")
+    where = ("--encoder", "encoder", "--data", "data", "--tasks", "mood,same", "--steps", "2")
+    ran = regkit("train", *where, "-p", "pcgrad", "-p", "rrobin:per_step=2", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert "mood and same: cosine of the gradients" in ran.out
+    assert "nothing of this was measured" not in ran.out
+    assert "before training: a sample of dev" in ran.out
+    assert not re.search(r"mood, \d of 20: accuracy", ran.out), "of a few examples, only the loss is said"
 
 
 def test_with_0_nothing_is_measured() -> None:

@@ -5,7 +5,7 @@ import io
 import json
 from math import isfinite
 
-from regkit.experiments.tables.table import Column, Entry, Rival, Row, Table
+from regkit.experiments.tables.table import Column, Entry, Row, Table
 
 HEAD = [
     *("row", "split", "task", "metric", "lower_is_better", "seeds", "mean", "deviation"),
@@ -54,11 +54,6 @@ def _fields(row: Row, column: Column, entry: Entry | None) -> list[object]:
     costs = [cost.seconds, cost.seconds_ratio, cost.operations, cost.memory] if cost else [None] * 4
     where = [row.name, column.split, column.task, column.metric, column.lower_is_better]
     return [*where, *scores, *compared, *rivals, *costs, len(row.failures), len(row.missing)]
-
-
-def _rival(rival: Rival) -> list[object]:
-    over = rival.difference
-    return [rival.control, over.mean, over.low, over.high, over.p, over.adjusted, over.told]
 
 
 def _field(value: object) -> object:
