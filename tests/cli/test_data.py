@@ -217,6 +217,12 @@ def test_a_split_that_the_command_line_replaces_is_said(bare: Path) -> None:
     assert "not read: the dev split in validation.csv, because of --dev 0.2" in out
 
 
+def test_of_two_columns_that_differ_in_case_alone_none_is_guessed(bare: Path) -> None:
+    write_csv(bare / "twins.csv", [{"text": sentence(n), "Text": n, "label": n % 3} for n in range(9)])
+    is_one_sentence(ran := train(bare, "--dry-run", data="twins.csv"))
+    assert "name the columns by --text COLUMN. Available: text, Text, label." in ran.err
+
+
 def test_regkit_data_is_told_what_it_cannot_guess(bare: Path) -> None:
     write_csv(bare / "unusual.csv", [{"a": sentence(n), "b": 1 + n % 3, "c": n} for n in range(9)])
     is_one_sentence(ran := regkit("data", "unusual.csv", cwd=bare))

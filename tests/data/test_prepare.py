@@ -134,7 +134,10 @@ def test_labels_that_are_no_classes_are_refused_with_the_line(labels: Sequence[s
         prepared(tmp_path, rows(*labels))
 
 
-@pytest.mark.parametrize("labels", [("1", "2", "3", "4 stars"), ("a,b", "b"), ("[a]", "b"), (*["1"] * 19, "x")])
+@pytest.mark.parametrize(
+    "labels",
+    [("1", "2", "3", "4 stars"), ("a,b", "b"), ("[a]", "b"), (*["1"] * 19, "x"), ("1,2", "x"), ("0.5", "1.5", "high")],
+)
 def test_labels_that_may_be_classes_are_read_as_such(labels: Sequence[str], tmp_path: Path) -> None:
     assert prepared(tmp_path, rows(*labels)).spec.kind == "classification"
 
