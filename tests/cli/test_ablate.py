@@ -254,6 +254,26 @@ def test_data_that_changed_since_the_first_runs_is_not_mixed_into_their_table(pl
     assert [each.state for each in results(tmp_path / "study")] == ["finished", "finished", "failed", "failed"]
 
 
+def test_a_row_may_learn_from_another_table_of_the_same_tasks(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "data", tmp_path / "more")
+    path = tmp_path / "more" / "mood-train.csv"
+    path.write_text("\n".join(path.read_text(encoding="utf8").splitlines()[:-1]) + "\n", encoding="utf8")
+    words = [
+        *RIGHT,
+        "--tasks",
+        "mood",
+        "-p",
+        f"data={tmp_path / 'more'}",
+        "--seeds",
+        "1",
+        "--output",
+        tmp_path / "study",
+    ]
+    ran = regkit("ablate", *words, cwd=place)
+    assert ran.status == 0, ran.err
+    assert [each.state for each in results(tmp_path / "study")] == ["finished", "finished"]
+
+
 @pytest.mark.slow
 def test_commands_that_begin_a_study_at_the_same_time_lose_no_row(place: Path, tmp_path: Path) -> None:
     words = [*RIGHT, "--tasks", "mood", "--seeds", "1", "--jobs", "0", "--output", tmp_path / "study", "-p"]
