@@ -61,7 +61,7 @@ def tune(
         print_lines(console, found.summary())
         compare(place, study, found, console)
         print_lines(console, conclude(place, found))
-    if found.default.failed:
+    if found.default.failed or (jobs and not found.progress.is_searched):
         raise typer.Exit(1)
 
 

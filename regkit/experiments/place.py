@@ -18,6 +18,7 @@ from regkit.runs.folders import RUNS, STUDY, check_free, is_run
 from regkit.runs.settings import Settings
 
 LOCK = "study.lock"
+BEGINNING = {LOCK, storages.DATABASE, f"{storages.DATABASE}-journal"}  # what is there before its file
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,16 @@ def new_place(
     if is_run(folder):
         raise RunError(f"{folder} is a run, and no study; name another --output.")
     if not Place(folder).has_begun:
-        check_free(folder)
+        if not _is_beginning(folder):
+            check_free(folder)
         return Place(folder, storage)
     return Place(folder, storage or _noted(folder))
+
+
+def _is_beginning(folder: Path) -> bool:
+    """Whether a folder holds what a study leaves that was stopped before its file was there, and nothing else."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return LOCK in names and names <= BEGINNING
 
 
 def find_place(study: Path, storage: str | None) -> Place:

@@ -22,6 +22,7 @@ from regkit.hooks.spec import hookimpl
 from regkit.hooks.traits import needs_whole_batches
 
 FIRST = 3  # steps of a stage that are watched
+RARE = ("evaluated",)  # hooks of which each call is watched: between two of them, hundreds of steps may go by
 CUT = ("augment", "embed", "encode", "predict", "task_loss", "extra_losses")  # hooks of a micro-batch
 
 
@@ -63,7 +64,7 @@ class Watch:
         Raises MisuseError for a change that makes the numbers of the run wrong.
         """
         self.calls[call.name, call.hook] += 1
-        if call.hook in LOG or not self.on:
+        if call.hook in LOG or not (self.on or call.hook in RARE):
             yield
             return
         sight = self._sight()

@@ -2,14 +2,17 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import regkit
+from regkit import __main__
 from regkit.base.errors import PluginError
 from regkit.hooks import catalog, source
 from tests.helpers import install, slow_but, write_encoder, write_tasks
@@ -216,6 +219,28 @@ def test_training_imports_neither_torchs_compiler_nor_what_other_commands_need(
     status, heavy, said = imported(place, "train", "-p", "smart", "-p", "rrobin", "--output", "run", *RIGHT, *more)
     assert status == 0, said
     assert set(heavy) - {"regkit_plugins"} == {"torch", "numpy", "safetensors", "tokenizers"}
+
+
+@pytest.mark.parametrize(
+    ("before", "during"), [(signal.default_int_handler, signal.SIG_DFL), (signal.SIG_IGN, signal.SIG_IGN)]
+)
+def test_an_interruption_while_regkit_is_imported_leaves_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, before: object, during: object
+) -> None:
+    seen = []
+
+    class Imported(ModuleType):
+        def __getattr__(self, name: str) -> Callable[[], None]:
+            seen.append(signal.getsignal(signal.SIGINT))
+            return lambda: seen.append(signal.getsignal(signal.SIGINT))
+
+    monkeypatch.setitem(sys.modules, "regkit.cli.app", Imported("regkit.cli.app"))
+    now = signal.signal(signal.SIGINT, before)  # type: ignore[arg-type]
+    try:
+        __main__.main()
+    finally:
+        signal.signal(signal.SIGINT, now)
+    assert seen[-2:] == [during, before]
 
 
 @pytest.mark.parametrize("given", slow_but(["", "1024"], [""]))

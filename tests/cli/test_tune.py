@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from regkit.cli import tune
 from regkit.runs.settings import Settings
 from tests import forked
 from tests.helpers import everything_in, regkit
@@ -32,6 +33,23 @@ TINY = [
     "smart",
 ]
 SPACE = ["--space", "smart.epsilon", "--space", "learning_rate=1e-4..1e-2 log"]
+
+
+def test_a_search_whose_workers_came_to_nothing_is_a_failure_and_the_same_command_begins_it(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for name in ("study.lock", "study.db"):  # as a command leaves them that was killed, or had no room
+        (folder / name).touch()
+    monkeypatch.setattr(tune, "let_work", lambda *given: None)
+    command = ["tune", *TINY, *SPACE, "--seeds", 1, "--fresh-seeds", 0, "--trials", 1, "--output", folder]
+    for jobs, status in ((2, 1), (0, 0)):
+        ran = regkit(*command, "--jobs", jobs, cwd=place)
+        assert (ran.status, "the search is not over yet" in ran.out) == (status, True), ran.err
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "study.db").touch()
+    assert "exists already" in regkit(*command[:-1], tmp_path / "other", cwd=place).err, "nothing says whose that is"
 
 
 @pytest.mark.slow

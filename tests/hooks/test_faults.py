@@ -51,6 +51,24 @@ def test_a_fault_that_shows_elsewhere_is_said_once(name: str) -> None:
     assert sentence.endswith(".")
 
 
+@dataclass
+class Flattering:
+    """Changes scores in place, long after the first steps."""
+
+    @hookimpl
+    def evaluated(self, step: int, scores: Mapping[str, dict[str, float]]) -> None:
+        for each in scores.values():
+            each.update(dict.fromkeys(each, 0.999) if step > FIRST else {})
+
+
+@pytest.mark.parametrize("every", [0, 100])
+def test_scores_are_watched_at_each_evaluation(every: int) -> None:
+    trainer, composition = tiny_run({"a": Flattering()}, tiny_tasks()[:2], steps=FIRST + 4)
+    composition.watch.every = every
+    with pytest.raises(PluginError, match="plugin 'a': evaluated changes `scores` in place"):
+        trainer.train()
+
+
 def test_gradients_that_are_thrown_away_between_micro_batches_are_noticed() -> None:
     with pytest.raises(PluginError, match=r"plugin 'a': extra_losses changes the gradient of .*zero_grad\(\)"):
         run(doing(lambda model: model.zero_grad())(), micro_batch_tokens=20)
