@@ -92,7 +92,9 @@ class TokenCache:
             raise ConfigError(f"held-out size is {size}; a share between 0 and 1 or a whole number is needed.")
         count = max(1, round(size * len(self))) if size < 1 else int(size)
         if count >= len(self):
-            raise DataError(f"the corpus has {len(self)} documents; {count} to hold out leave none to train on.")
+            has = "one document" if len(self) == 1 else f"{len(self)} documents"
+            remedy = "hold out fewer, or say by the option documents what forms one, such as lines"
+            raise DataError(f"the corpus has {has}; {count} to hold out leave none to train on; {remedy}.")
         chosen = np.zeros(len(self), bool)
         chosen[np.argsort(_hashes(len(self), derive(seed, "held out")), kind="stable")[:count]] = True
         held = np.repeat(chosen, np.diff(self.document_offsets))
