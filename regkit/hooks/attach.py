@@ -177,9 +177,9 @@ class Attached:
                 yield
             except EncoderError as error:  # of an encoder without what the plugin asks of it
                 raise PluginError(f"plugin '{self.name}': {error}") from None
-            except RegkitError:
+            except (RegkitError, KeyboardInterrupt):
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:  # SystemExit too, and what an author derives from none of Python's errors
                 if ran_out(error):
                     error.add_note(f"{hook} of plugin '{self.name}'")
                     raise

@@ -51,6 +51,33 @@ def test_a_fault_that_shows_elsewhere_is_said_once(name: str) -> None:
     assert sentence.endswith(".")
 
 
+class Away(BaseException):
+    """What an author may derive from none of Python's errors."""
+
+
+@pytest.mark.parametrize("raised", [Away("gone"), GeneratorExit("gone"), SystemExit("gone")])
+def test_whatever_a_hook_raises_names_the_plugin(raised: BaseException) -> None:
+    @dataclass
+    class Leaving:
+        @hookimpl
+        def after_step(self) -> None:
+            raise raised
+
+    with pytest.raises(PluginError, match=f"plugin 'a' failed in after_step at .*{type(raised).__name__}: gone"):
+        run(Leaving())
+
+
+def test_an_interruption_in_a_hook_is_none_of_the_plugins() -> None:
+    @dataclass
+    class Interrupted:
+        @hookimpl
+        def after_step(self) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted())
+
+
 @dataclass
 class Flattering:
     """Changes scores in place, long after the first steps."""

@@ -453,7 +453,7 @@ def test_a_size_that_is_neither_share_nor_number_is_refused(size: float) -> None
 def test_neither_part_may_be_empty() -> None:
     with pytest.raises(DataError, match="100 documents; 100 to hold out leave none"):
         CACHE.held_out(100, 0)
-    with pytest.raises(DataError, match="1 documents; 1 to hold out leave none"):
+    with pytest.raises(DataError, match="one document; 1 to hold out leave none"):
         TokenCache.of([[[1]]]).held_out(0.1, 0)
 
 
