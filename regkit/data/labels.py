@@ -19,7 +19,7 @@ NEARLY_ALL = 0.9  # of the labels, if they are scores, and one is no number
 WITHOUT_FRACTION = re.compile(r"([+-]?[0-9]+)\.0*")
 CODE = re.compile(r"[+-]?0[0-9]+")  # of a place or a product: no number begins so
 COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")  # a number as much of Europe writes it, or two of a list
-LARGEST = 1e9  # of a score: see `target.Bound`
+LARGEST = 1e9  # of a score: a float64 of this size has six decimals
 DECLARE = "declare them, name another --label, or use --kind regression if they are scores"
 
 

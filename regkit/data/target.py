@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from regkit.base.bounds import as_written
 from regkit.base.errors import nearest
 from regkit.data.formats.records import first_duplicate
+from regkit.data.labels import LARGEST
 from regkit.tasks.labels import class_of, yes_or_no
 from regkit.tasks.names import MOST_CLASSES
 from regkit.tasks.scores import SCORES, a_task
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 NARROWEST = 1e-30  # range of scores; a number divided by a narrower one may be too large for a float
 Kind = Literal["classification", "binary", "regression", "multilabel", "ordinal", "soft"]
 OF_COLUMNS = ("multilabel", "soft")  # kinds whose label may be a column for each class
-Bound = Annotated[float, Field(ge=-1e9, le=1e9)]  # of a score: a float64 of this size has six decimals
+Bound = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 Classes = Annotated[int, Field(ge=2, le=MOST_CLASSES)] | Annotated[tuple[str, ...], Field(min_length=2)]
 Weights = Literal["balanced"] | tuple[float, ...] | dict[str, float]  # of classes, in their order or by name
 

@@ -138,7 +138,8 @@ def parse_set(text: str) -> Row:
                 raise PluginError(f"-p {text}: plain is the shared settings alone, and no plugin; it has no options.")
         else:
             _once(name, settings, text)
-            _check_setting(name, f"-p {text}")
+            if name == "plugins":  # the key of a file's table
+                raise ConfigError(f"-p {text}: a plugin stands there by its own name, such as smart:weight=2.")
             settings[name] = value
     check_one_length(settings, f"-p {text}")
     return Row.checked(text.strip(), settings | {"plugins": plugins}, f"-p {text}", Path.cwd())
@@ -156,8 +157,6 @@ def _check_setting(name: str, owner: str) -> None:
         raise ConfigError(f"{owner}: every row is run with the same seeds, which --seeds sets.")
     if name == "encoder_factory":  # what is imported is named once, where the user is
         raise ConfigError(f"{owner}: --encoder-factory is one for all rows.")
-    if name == "plugins":
-        raise ConfigError(f"{owner}: a plugin stands there by its own name, such as smart:weight=2.")
     if name in OF_ALL_ROWS:
         raise ConfigError(
             f"{owner}: every row is scored on the same examples and labels, which --{name} names for all."

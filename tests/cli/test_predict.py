@@ -214,11 +214,14 @@ def test_answers_on_standard_output_are_utf8_whatever_the_locale(place: Path, mo
     assert [row["text"] for row in table(written.getvalue().decode())] == ["café 日本"]
 
 
-def test_answers_that_nobody_takes_are_no_error(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_that_nobody_takes_are_no_error(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     for more in ([], ["--json"]):
         monkeypatch.setattr(sys, "argv", ["regkit", "predict", str(place / "run"), str(place / "lines.txt"), *more])
         main()
+        assert "20 texts, none cut" in capsys.readouterr().err
 
 
 def test_several_processes_are_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

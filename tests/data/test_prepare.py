@@ -1,5 +1,6 @@
 """Prepare: which rows a task takes, what is read off its labels, and which rows are held out - each counted and said."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from regkit.base.errors import ConfigError, DataError
 from regkit.data.declare import TaskSpec, read_again
+from regkit.data.find import find_tasks
 from regkit.data.holdout import hold_out
 from regkit.data.labels import stated
 from regkit.data.prepare import Prepared, prepare
@@ -366,3 +368,11 @@ def test_only_files_that_are_needed_are_read(tmp_path: Path) -> None:
     assert list(prepare(TaskSpec(**closed, train=train, dev=0.5), ["dev"]).tables) == ["dev"]
     with pytest.raises(DataError, match=r"nowhere\.csv does not exist"):
         prepare(TaskSpec(text="text", label="label", train=nowhere, dev=train), ["dev"])
+
+
+def test_what_is_there_and_is_no_file_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe is neither a file nor a folder; --data takes a table"):
+        find_tasks(tmp_path / "pipe")
+    with pytest.raises(DataError, match="none does not exist; --data takes a table"):
+        find_tasks(tmp_path / "none")
