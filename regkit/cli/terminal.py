@@ -31,6 +31,10 @@ class Terminal(Console):
             if error.errno != errno.EIO:  # as of a terminal that was closed
                 raise
             self.on_broken_pipe()
+        except ValueError:
+            if not self.file.closed:  # by the code of a plugin
+                raise
+            self.quiet = True
 
 
 def aside() -> AbstractContextManager[object]:

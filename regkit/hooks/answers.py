@@ -103,6 +103,14 @@ def check(owner: str, hook: str, answer: Any, given: Mapping[str, Any]) -> None:
     unit, argument, count = ROWS.get(hook, ("", "", len))
     if argument in given and len(answer) != (rows := count(given[argument])):
         raise MisuseError(f"{owner} returns {_described(answer)}; it needs {rows} rows, one for each {unit}.")
+    if hook == "predict" and answer.shape[1:] != (shape := _beyond_rows(given["task"])):
+        whole = [len(answer), *shape]
+        raise MisuseError(f"{owner} returns {_described(answer)}; task '{given['task'].name}' needs {whole}.")
+
+
+def _beyond_rows(task: Task) -> tuple[int, ...]:
+    """Say what the shape of a task's output is beside its rows: an output of one number has no dimension for it."""
+    return () if task.objective.width == 1 else (task.objective.width,)
 
 
 def check_all(owner: str, hook: str, answers: Any, given: Mapping[str, Any]) -> None:

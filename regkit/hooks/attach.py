@@ -2,7 +2,7 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
@@ -17,7 +17,7 @@ from regkit.base.failures import gone, last_line, ran_out, reason
 from regkit.base.randomness import Streams
 from regkit.hooks.answers import NAMED, check, check_all, check_gradient, same_tensors
 from regkit.hooks.following import LOG
-from regkit.hooks.implementations import Method, check_hooks, implementations, is_wrapper
+from regkit.hooks.implementations import Method, arguments_of, check_hooks, implementations, is_wrapper
 from regkit.hooks.rules import Call
 from regkit.hooks.spec import Hooks
 from regkit.hooks.stopwatch import Stopwatch
@@ -26,6 +26,7 @@ from regkit.tasks.task import FINETUNE, Stage
 
 OF_THE_RUN = ("tasks", "build", "stages", *LOG)  # hooks that belong to no stage
 BEFORE_STEPS = ("tasks", "prepare", "make_optimizer")  # hooks that are given the model or its encoder
+PLACES = {"end_run": "the end"}  # of hooks that are called in no stage
 Answers = Sequence[Sequence[Stage]]  # to the hook `stages`: of each plugin
 
 
@@ -86,19 +87,23 @@ class Attached:
 
     def _plain(self, hook: str, method: Method) -> Method:
         owner, names = f"plugin '{self.name}': {hook}", list(inspect.signature(method).parameters)
+        known = arguments_of(hook)
 
-        @wraps(method)
+        @as_specified(hook, method)
         def call(*arguments: Any) -> Any:
             if not self.acts_now(hook):
                 return {} if hook in NAMED else None
-            given = dict(zip(names, arguments, strict=True))
+            handed = dict(zip(known, arguments, strict=True))
+            given = {name: handed[name] for name in names}
             if "records" in given:
                 given["records"] = self._of_its_stages(given["records"])
             called = Call(self.name, self.plugin, owner, hook, given)
             with kept(owner, hook, given), self._alone(called):
                 answer = method(*given.values())
-            check(owner, hook, answer, given)
+            check(owner, hook, answer, handed)
             check_gradient(owner, hook, answer, given.values())
+            if hook == "augment":
+                self.watch.check_tokens(called, answer)
             if hook == "task_loss":
                 self.watch.check_mean(called, answer)
             if hook == "stages":
@@ -137,14 +142,16 @@ class Attached:
 
     def _around(self, hook: str, method: Method) -> Method:
         owner, names = f"plugin '{self.name}': the wrapper {hook}", list(inspect.signature(method).parameters)
+        known = arguments_of(hook)
 
-        @wraps(method)
+        @as_specified(hook, method)
         def wrapper(*arguments: Any) -> Generator[None, Any, Any]:
             if not self.acts_now(hook):
                 return (yield)
-            given = dict(zip(names, arguments, strict=True))
+            handed = dict(zip(known, arguments, strict=True))
+            given = {name: handed[name] for name in names}
             called = Call(self.name, self.plugin, owner, hook, given)
-            with kept(owner, hook, given), closing(method(*arguments)) as inner:  # closed at once
+            with kept(owner, hook, given), closing(method(*given.values())) as inner:  # closed at once
                 with self._alone(called._replace(owner=f"{owner}, before its yield,"), "before"):
                     if next(inner, inner) is inner:
                         raise MisuseError(f"{owner} does not yield.")
@@ -153,8 +160,10 @@ class Attached:
                     try:
                         inner.send(self._own(answer) if hook == "stages" else answer)
                     except StopIteration as stop:
-                        check_all(owner, hook, stop.value, given)
+                        check_all(owner, hook, stop.value, handed)
                         check_gradient(owner, hook, stop.value, [answer])
+                        if hook == "augment":
+                            self.watch.check_tokens(called, stop.value)
                         if hook == "task_loss":
                             self.watch.check_mean(called, stop.value, wrapped=answer)
                         if hook == "extra_losses":
@@ -190,7 +199,7 @@ class Attached:
                         f"'{self.name}' cannot begin to follow the run: {reason(error)}; give it other options, or leave "
                         f"out -p {self.name}."
                     ) from error
-                place = ", ".join(str(part) for part in self.streams.place) or "the start"
+                place = ", ".join(str(part) for part in self.streams.place) or PLACES.get(hook, "the start")
                 raise PluginError(f"plugin '{self.name}' failed in {hook} at {place}: {last_line(error)}.") from error
 
     def _own(self, answers: Answers) -> Answers:
@@ -217,6 +226,19 @@ class Attached:
                 raise PluginError(
                     f"'{other}' and '{self.name}' both give a loss named '{name}'; each needs a name of its own."
                 )
+
+
+def as_specified(hook: str, method: Any) -> Callable[[Method], Method]:
+    """Mark a function as a plugin's method is, and let pluggy hand it all arguments of the hook.
+
+    The method may name fewer; its answer is checked against what the others say.
+    """
+
+    def marked(function: Method) -> Method:
+        vars(function)["regkit_impl"] = method.regkit_impl
+        return wraps(getattr(Hooks, hook))(function)
+
+    return marked
 
 
 def kept(owner: str, hook: str, given: Mapping[str, Any]) -> AbstractContextManager[None]:

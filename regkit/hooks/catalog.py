@@ -9,8 +9,10 @@ from dataclasses import MISSING, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, get_type_hints
 
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
 from regkit.base.described import Option, meanings
-from regkit.base.errors import PluginError, nearest
+from regkit.base.errors import PluginError, nearest, short
 from regkit.base.failures import last_line
 from regkit.hooks import contract, kinds, option_values, source, traits, uninstalled
 from regkit.hooks.files import PluginFile, named
@@ -222,6 +224,7 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
     plugin = load_class(name)
     known = options(plugin)
     _check_names(name, known, given)
+    _check_defaults(name, known, given)
     if option_values.share(name, given):
         _check_weight(name, plugin, given[option_values.WEIGHT])
         given = {**given, option_values.WEIGHT: 1.0}
@@ -249,6 +252,21 @@ def check_options(name: str, plugin: Any) -> None:
     for option in options(type(plugin)).values():
         with suppress(option_values.UncheckableError):  # only the plugin can check it
             option_values.checked(name, option, getattr(plugin, option.name))
+
+
+def _check_defaults(name: str, known: Mapping[str, Option], given: Mapping[str, Any]) -> None:
+    """Raise PluginError for a default that its own type does not allow; None stands for one that is worked out later."""
+    for option in known.values():
+        if option.name in given or option.default is MISSING or option.default is None:
+            continue
+        with suppress(PydanticUserError):  # a type that only the plugin can check
+            try:
+                TypeAdapter(option.hint).validate_python(option.default)
+            except ValidationError:
+                raise PluginError(
+                    f"plugin '{name}': its option {option.name} is {short(repr(option.default))} by default, which is no "
+                    f"{option.type}; give it another default, or another type."
+                ) from None
 
 
 def _check_names(name: str, known: Mapping[str, Option], given: Mapping[str, Any]) -> None:

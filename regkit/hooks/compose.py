@@ -11,6 +11,7 @@ from regkit.base.errors import PluginError, nearest
 from regkit.base.randomness import Streams
 from regkit.hooks import contract, option_values
 from regkit.hooks.attach import Attached
+from regkit.hooks.blame import Blame
 from regkit.hooks.spec import DECIDE, Hooks
 from regkit.hooks.stopwatch import Stopwatch
 from regkit.hooks.teachers import Teachers
@@ -138,6 +139,7 @@ def compose(
     found = Composition(manager, plugins, stopwatch, watch, teachers)
     found.observe(found.watch)
     found.observe(found.teachers)
+    found.observe(Blame(found))
     for name, plugin in plugins.items():
         contract.check(name, getattr(plugin, contract.ATTRIBUTE, None))
         found.attached[name] = Attached(

@@ -159,7 +159,7 @@ def _is_plugin(kind: ast.ClassDef, classes: Sequence[ast.ClassDef]) -> bool:
 
 
 def _has_hooks(kind: ast.ClassDef, classes: Sequence[ast.ClassDef]) -> bool:
-    methods = [each for each in kind.body if isinstance(each, ast.FunctionDef)]
+    methods = [each for each in kind.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
     if any("hookimpl" in ast.unparse(mark) for method in methods for mark in method.decorator_list):
         return True
     bases = {ast.unparse(base) for base in kind.bases}

@@ -52,6 +52,11 @@ def check_hooks(name: str, plugin: object) -> dict[str, Method]:
     return found
 
 
+def arguments_of(hook: str) -> list[str]:
+    """List the names of all arguments of a hook."""
+    return list(inspect.signature(getattr(Hooks, hook)).parameters)[1:]
+
+
 def _check_signature(name: str, hook: str, method: Any) -> None:
     if hook not in HOOKS:
         raise MisuseError(f"plugin '{name}' implements '{hook}', which is no hook. {nearest(hook, HOOKS)}")
@@ -59,13 +64,15 @@ def _check_signature(name: str, hook: str, method: Any) -> None:
         raise MisuseError(f"plugin '{name}': {hook} is marked trylast, so the default would answer before it.")
     if method.regkit_impl["hookwrapper"]:
         raise MisuseError(f"plugin '{name}': {hook} is a wrapper of an old kind; mark it by @hookimpl(wrapper=True).")
+    if inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method):
+        raise MisuseError(f"plugin '{name}': {hook} is `async def`, and a hook is called, not awaited; write `def`.")
     if is_wrapper(method) and not inspect.isgeneratorfunction(method):
         raise MisuseError(f"plugin '{name}': the wrapper {hook} has no yield.")
-    if not is_wrapper(method) and (inspect.isgeneratorfunction(method) or inspect.iscoroutinefunction(method)):
+    if not is_wrapper(method) and inspect.isgeneratorfunction(method):
         raise MisuseError(
             f"plugin '{name}': {hook} would never run; a hook with a yield is marked @hookimpl(wrapper=True)."
         )
-    known = list(inspect.signature(getattr(Hooks, hook)).parameters)[1:]
+    known = arguments_of(hook)
     for argument in inspect.signature(method).parameters.values():
         if argument.name not in known:
             choices = nearest(argument.name, known)

@@ -1,7 +1,10 @@
 """Rules: what may not change while a plugin's hook runs, and the sentence for each."""
 
+import os
 import random
+import sys
 from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -64,6 +67,18 @@ def settings(call: Call, sight: Sight) -> Mapping[str, object]:
     return {"the recording of gradients": torch.is_grad_enabled(), "the default dtype": torch.get_default_dtype()}
 
 
+def directory(call: Call, sight: Sight) -> Mapping[str, object]:
+    """Look at the working directory, unless it has been deleted."""
+    with suppress(OSError):
+        return {"the working directory": os.getcwd()}
+    return {}
+
+
+def streams(call: Call, sight: Sight) -> Mapping[str, object]:
+    """Look at whether the streams that all print to are open."""
+    return {f"sys.{name}": getattr(getattr(sys, name), "closed", True) for name in ("stdout", "stderr")}
+
+
 def seeds(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at the seed of torch's default generators."""
     return {"torch.manual_seed": torch.initial_seed()}
@@ -72,6 +87,13 @@ def seeds(call: Call, sight: Sight) -> Mapping[str, object]:
 def gradients(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at the gradient of each weight."""
     return {name: mark(weight.grad) for name, weight in sight.weights.items()}
+
+
+def any_gradient(call: Call, sight: Sight) -> Mapping[str, object]:
+    """Look at whether a weight has a gradient that is not 0 all over."""
+    return {
+        "all weights": any(weight.grad is not None and bool(weight.grad.any()) for weight in sight.weights.values())
+    }
 
 
 def weights(call: Call, sight: Sight) -> Mapping[str, object]:
@@ -145,6 +167,8 @@ def _unkept(call: Call, sight: Sight) -> Mapping[str, object]:
 
 RULES = (
     Rule(settings, ALL, "leaves {} changed for all that follows; put it back"),
+    Rule(directory, ALL, "leaves {} changed, from which others find their files; put it back"),
+    Rule(streams, ALL, "closes {}, to which others print; leave it open, or write to a file of its own"),
     Rule(seeds, ALL, "calls {}; leave that out: what a hook draws comes from a stream of its own, seeded by the run"),
     Rule(
         gradients,
@@ -160,6 +184,12 @@ RULES = (
         UPDATE,
         "changes requires_grad of {}, which no checkpoint keeps, so a resumed run begins with that of prepare; to leave a "
         "weight as it is, set its grad to None in before_step",
+        refused=False,
+    ),
+    Rule(
+        any_gradient,
+        ("before_step", "clipped"),
+        "takes away the gradients of {}, so this step trains nothing; take away those alone of weights that shall stay",
         refused=False,
     ),
     Rule(modes, STEPS, "leaves the mode of {} changed; put it back, or ask predict(..., dropout='off')"),

@@ -20,6 +20,7 @@ from regkit.hooks.following import LOG
 from regkit.hooks.rules import BEGIN, RULES, Call, Rule, Sight, Values
 from regkit.hooks.spec import hookimpl
 from regkit.hooks.traits import needs_whole_batches
+from regkit.tasks.batch import Batch
 
 FIRST = 3  # steps of a stage that are watched
 RARE = ("evaluated",)  # hooks of which each call is watched: between two of them, hundreds of steps may go by
@@ -109,6 +110,18 @@ class Watch:
             self.say(
                 f"{call.owner} returns as many times the usual loss as a batch has examples: if it is a sum over them, "
                 "return their mean, or the loss depends on how batches are cut."
+            )
+
+    def check_tokens(self, call: Call, batch: Batch) -> None:
+        """Raise MisuseError for token ids that the encoder has not: a GPU would say nothing of which hook made them."""
+        words = getattr(getattr(self.model, "encoder", None), "word", None)
+        if not self.on or not isinstance(words, nn.Embedding):
+            return
+        low, high = (int(each) for each in batch.tokens.aminmax())
+        if low < 0 or high >= words.num_embeddings:
+            raise MisuseError(
+                f"{call.owner} returns the token id {low if low < 0 else high}; the encoder has those from 0 to "
+                f"{words.num_embeddings - 1}."
             )
 
     def say(self, sentence: str) -> None:

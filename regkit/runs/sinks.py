@@ -21,6 +21,8 @@ from regkit.runs.log import Log, cut
 from regkit.runs.resumable import FolderState, Resumable, leftovers
 from regkit.runs.resume import fingerprints
 
+TOLD_NO_MORE = "Training goes on, and this plugin is told no more of it."
+
 
 class Sink:
     """Writes nothing. Every process's recorder calls the same verbs in the same order.
@@ -190,7 +192,8 @@ class FolderSink(Sink):
         A run is worth more than what follows it.
         """
         for sentence in self.experiment.composition.tell(hook, goes_on=goes_on, **given):
-            self.say(f"{sentence} Training goes on, and this plugin is told no more of it.")
+            after = "Nothing else of the run is lost." if hook == "end_run" else TOLD_NO_MORE
+            self.say(f"{sentence} {after}")
 
     def _inside(self, name: str) -> Path:
         assert self.folder is not None  # it has begun

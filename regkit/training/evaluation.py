@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from regkit.base.errors import RunError
 from regkit.distributed.processes import ALONE, Processes
+from regkit.hooks.blame import blamed
 from regkit.model import MultitaskModel
 from regkit.model.modes import autocast, mode
 from regkit.tasks.objectives import Objective
@@ -46,7 +48,12 @@ class Evaluator:
         ordered = rows[by_length].tolist()
         parts = self.fit.cut(ordered, examples, MOST_LOGITS // task.objective.width)  # as if every token were predicted
         found = None
-        with self.processes.all_or_none(), mode(model, training=False), autocast(device, self.precision):
+        with (
+            self.processes.all_or_none(),
+            built(model, task),
+            mode(model, training=False),
+            autocast(device, self.precision),
+        ):
             for _, part, counts in self.processes.own(parts):
                 self.between()
                 batch = examples.batch(part).to(device)
@@ -73,6 +80,15 @@ class Evaluator:
         self.caveats = caveats
         self.seconds += time.monotonic() - began
         return found
+
+
+def built(model: MultitaskModel, task: Task) -> AbstractContextManager[None]:
+    """Name the plugins that changed a model's modules, if any did, where it fails to answer for a task."""
+    plugins = model.built.plugins if model.built else ()
+    owners = [
+        f"plugin '{name}' builds (in place of a head or layer that it takes away it needs another)" for name in plugins
+    ]
+    return blamed(f"the model's answer for task '{task.name}'", owners)
 
 
 def score(task: Task, output: Tensor, labels: Tensor) -> dict[str, float]:

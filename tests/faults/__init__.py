@@ -212,6 +212,12 @@ LATER = {
         "a_teacher_gets_no_gradient",
         "the model that it gives to predict gathers gradients",
     ),
+    "gradient taken away": said(
+        wrong.GradientTakenAway,
+        "before_step takes away the gradients of all weights, so this step trains nothing",
+        "it_acts",
+        "no weight has changed",
+    ),
     "summed loss": said(
         hook("task_loss", wrong.sum_up),
         "task_loss returns as many times the usual loss as a batch has examples: if it is",
@@ -256,7 +262,6 @@ UNSEEN = {
     ),
     "zero that is not zero": unseen(wrong.ZeroIsNotZero, "strength_zero_is_no_plugin", "weight=0"),
     "lost in bf16": unseen(wrong.LostInBf16, "bf16_is_no_trouble", "measures rounding"),
-    "gradient taken away": unseen(wrong.GradientTakenAway, "it_acts", "no weight has changed"),
     "wrong cost": unseen(wrong.WrongCost, "cost_is_as_declared", "2.0"),
 }
 

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from regkit.base.errors import ConfigError, PluginError
 from regkit.hooks.answers import NAMED, VALUES
-from regkit.hooks.spec import DECIDE, Hooks, hookimpl
+from regkit.hooks.spec import DECIDE, Hooks, Predict, hookimpl
 from regkit.model import MultitaskModel
+from regkit.model.merging import build
 from regkit.runs import checkpoint
 from regkit.tasks.batch import Batch
 from regkit.tasks.objectives import Binary
 from regkit.tasks.task import Stage, Task
 from regkit.testing import tiny_task, tiny_tasks, tiny_trainer
+from regkit.testing.tiny import tiny_run
 
 NOTIFY = {
     "build",
@@ -151,6 +153,69 @@ def test_a_wrong_answer_is_said_with_what_is_needed(hook: str, answer: object, s
     found = said(plugin(**methods))
     assert says in found
     assert found.startswith((f"plugin 'a': {hook} ", "choose_tasks gives"))
+
+
+@pytest.mark.parametrize(
+    ("hook", "change", "says"),
+    [
+        (
+            "predict",
+            lambda output: torch.cat([output, output], 1),
+            "a tensor of shape [4, 6]; task 'classes' needs [4, 3].",
+        ),
+        ("predict", lambda output: output[1:], "a tensor of shape [3, 3]; it needs 4 rows, one for each prediction."),
+        ("augment", lambda batch: replace(batch, tokens=batch.tokens + 999), "; the encoder has those from 0 to "),
+        ("augment", lambda batch: replace(batch, tokens=batch.tokens - 999), "returns the token id -"),
+    ],
+)
+def test_an_answer_is_checked_by_arguments_that_the_hook_does_not_name(
+    hook: str, change: Callable[[Any], Any], says: str
+) -> None:
+    found = said(wrapped(hook, change))
+    assert found.startswith(f"plugin 'a': the wrapper {hook} returns ")
+    assert says in found
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        (
+            "embed",
+            "encode",
+            "encode at finetune, 0, classes, 0 fails on what plugin 'b' answers to embed: RuntimeError: ",
+        ),
+        (
+            "encode",
+            "predict",
+            "predict at finetune, 0, classes, 0 fails on what plugin 'b' answers to encode: RuntimeError: ",
+        ),
+    ],
+)
+def test_a_later_hook_that_fails_on_a_plugins_answer_names_the_plugin(first: str, second: str, says: str) -> None:
+    innocent = plugin(after_step=lambda self: None)
+    assert said(innocent, wrapped(first, lambda values: torch.cat([values, values], 1))).startswith(says)
+
+
+def test_a_plugin_that_asks_for_a_pass_which_fails_is_named_itself() -> None:
+    def extra_losses(self: object, embeddings: Tensor, predict: Predict) -> Mapping[str, Tensor]:
+        return {"x": predict(embeddings[:, 1:]).mean()}
+
+    asking, innocent = plugin(extra_losses=extra_losses), wrapped("embed", lambda embeddings: 1.0 * embeddings)
+    assert said(asking, innocent).startswith("plugin 'a' failed in extra_losses at ")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.heads.__delitem__("classes"),
+        lambda model: setattr(model.encoder, "layers", model.encoder.layers[:0]),
+    ],
+)
+def test_a_model_that_cannot_answer_any_more_names_who_built_it(change: Callable[[MultitaskModel], Any]) -> None:
+    trainer, _ = tiny_run({}, tiny_tasks()[:1], steps=1)
+    build(trainer.model, {"a": {}}, lambda: change(trainer.model))
+    with pytest.raises(PluginError, match=r"^the model's answer for task 'classes' fails on what plugin 'a' builds "):
+        trainer.train()
 
 
 @pytest.mark.parametrize("answer", [None, {"x": torch.ones(2)}, {"x": "high"}])
@@ -369,7 +434,7 @@ async def never(self: object) -> None: ...
     [
         (old, {"hookwrapper": True}, "prepare is a wrapper of an old kind; mark it by @hookimpl(wrapper=True)."),
         (old, {}, "prepare would never run; a hook with a yield is marked @hookimpl(wrapper=True)."),
-        (never, {}, "prepare would never run"),
+        (never, {}, "prepare is `async def`, and a hook is called, not awaited; write `def`."),
     ],
 )
 def test_a_hook_that_would_not_run_is_refused(method: Callable[..., Any], mark: Mapping[str, bool], says: str) -> None:

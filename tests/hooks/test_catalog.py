@@ -115,6 +115,27 @@ def test_what_is_not_given_keeps_its_default(stranger: None) -> None:
     assert one.layers is not other.layers
 
 
+@pytest.mark.parametrize(
+    ("default", "says"),
+    [
+        ("count: int = 'two'", "its option count is 'two' by default, which is no int; give it another default"),
+        ("count: Annotated[int, Field(ge=3)] = 2", "its option count is 2 by default, which is no "),
+        ("count: int = None", ""),
+        ("count: float = float('inf')", ""),
+    ],
+)
+def test_a_default_of_another_type_is_refused_but_for_one_that_is_set_later(
+    default: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = STRANGER.replace("if self.count > 9:", "if False:")
+    install(monkeypatch, tmp_path, stranger=plain.replace("count: int = 2", default))
+    if not says:
+        assert catalog.make("stranger", {"rate": 1})
+        return
+    with pytest.raises(PluginError, match=f"^plugin 'stranger': {says}"):
+        catalog.make("stranger", {"rate": 1})
+
+
 def test_an_option_is_its_field_with_the_string_below_it(stranger: None) -> None:
     found = catalog.options(catalog.load_class("stranger"))
     assert list(found) == ["rate", "count", "mode", "layers", "plain"]

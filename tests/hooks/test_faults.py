@@ -1,7 +1,10 @@
 """Faults: the mistakes that writers of plugins make, each refused or said with plugin, hook and remedy."""
 
+import io
 import json
+import os
 import random
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +16,7 @@ from regkit_plugins.rdrop import RDrop
 from regkit_plugins.sam import SAM
 
 from regkit.base.errors import PluginError
+from regkit.cli.terminal import Terminal
 from regkit.hooks.compose import Composition
 from regkit.hooks.spec import hookimpl
 from regkit.hooks.watch import FIRST, Watch
@@ -49,6 +53,37 @@ def test_a_fault_that_shows_elsewhere_is_said_once(name: str) -> None:
     (sentence,) = run(FAULTS[name].plugin())[1].watch.said
     assert sentence.startswith(f"plugin 'a': {FAULTS[name].run}")
     assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("action", "says"),
+    [
+        (
+            lambda: os.chdir("/"),
+            "leaves the working directory changed, from which others find their files; put it back.",
+        ),
+        (
+            lambda: sys.stdout.close(),
+            "closes sys.stdout, to which others print; leave it open, or write to a file of i",
+        ),
+    ],
+)
+def test_what_a_hook_does_to_the_whole_program_is_refused(
+    action: Callable[[], object], says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # and back
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    with pytest.raises(PluginError, match=f"^plugin 'a': after_step {says}"):
+        run(doing(lambda model: action(), "after_step")())
+
+
+def test_nothing_is_raised_where_a_hook_has_closed_what_is_printed_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", closed)
+    terminal = Terminal()
+    terminal.print("heard")
+    closed.close()
+    terminal.print("unheard")
 
 
 class Away(BaseException):

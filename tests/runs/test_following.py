@@ -239,6 +239,14 @@ def test_a_run_whose_trackers_library_is_missing_is_refused_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_tracker_that_fails_at_the_end_is_not_said_to_be_told_no_more(run: Any) -> None:
+    ran = run("run", "-p", "watch:fails=end_run")
+    assert ran.status == 0
+    (said,) = (line for line in ran.out.splitlines() if "away" in line)
+    assert said.startswith("plugin 'watch' failed in end_run at the end: OSError: the server is away")
+    assert said.endswith("Nothing else of the run is lost.")
+
+
 def test_a_server_that_answers_is_reached_whatever_it_says_and_one_that_does_not_is_named_without_a_password() -> None:
     class Refusing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

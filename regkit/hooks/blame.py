@@ -1,0 +1,65 @@
+"""Blame: name the plugins whose answers or modules a pass of the model fails on."""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from regkit.base.errors import PluginError, RegkitError
+from regkit.base.failures import gone, last_line, ran_out
+from regkit.hooks.spec import hookimpl
+
+if TYPE_CHECKING:
+    from regkit.hooks.compose import Composition
+
+HANDED_ON = ("build", "augment", "embed", "encode", "predict")  # hooks on whose results later parts of a pass work
+
+
+@contextmanager
+def blamed(what: str, owners: Sequence[str]) -> Iterator[None]:
+    """Turn an error into a PluginError that names its owners: `plugin 'a' answers to embed`, where `what` fails on that.
+
+    Where there are none, it is regkit's own, and stays as it is. Running out of memory is nobody's fault.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not owners or isinstance(error, RegkitError) or ran_out(error) or gone(error):
+            raise
+        raise PluginError(f"{what} fails on what {' or '.join(owners)}: {last_line(error)}.") from error
+
+
+@dataclass
+class Blame:
+    """Surrounds the hooks of the forward pass: what a plugin answers may make a later hook fail, which is not its own."""
+
+    composition: "Composition"
+
+    @hookimpl(wrapper=True, tryfirst=True)
+    def embed(self) -> Generator[None, Any, Any]:
+        return (yield from self._around("embed"))
+
+    @hookimpl(wrapper=True, tryfirst=True)
+    def encode(self) -> Generator[None, Any, Any]:
+        return (yield from self._around("encode"))
+
+    @hookimpl(wrapper=True, tryfirst=True)
+    def predict(self) -> Generator[None, Any, Any]:
+        return (yield from self._around("predict"))
+
+    @hookimpl(wrapper=True, tryfirst=True)
+    def task_loss(self) -> Generator[None, Any, Any]:
+        return (yield from self._around("task_loss"))
+
+    def _around(self, hook: str) -> Generator[None, Any, Any]:
+        watch, at_work = self.composition.watch, self.composition.stopwatch.owners[-1]
+        owners = [] if at_work in self.composition.plugins else self._owners()  # an error in its own pass names it
+        with blamed(f"{hook} at {', '.join(map(str, watch.streams.place))}", owners):
+            return (yield)
+
+    def _owners(self) -> list[str]:
+        """Name the plugins that act now and answer a hook whose result is handed on."""
+        found = {}
+        for name, each in self.composition.attached.items():
+            found[name] = [hook for hook in each.hooks if hook in HANDED_ON and each.acts_now(hook)]
+        return [f"plugin '{name}' answers to {' and '.join(hooks)}" for name, hooks in found.items() if hooks]
