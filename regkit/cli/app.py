@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from regkit.base.errors import ConfigError
 from regkit.cli.commands import lists, models, plugins, studies, training
 from regkit.cli.endings import end_by, stop
 
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "profile": training.profile,
     "settings": lists.show_settings,
 }
+SHARED = ("train", "pretrain", "eval", "work")  # commands that several processes do together
 GROUPS = {"plugins": plugins.app}  # of commands, which come last in the help
 
 
@@ -71,12 +73,25 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version_: Annotated[
         bool,
         typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Print the version, and end."),
     ] = False,
 ) -> None:
     """Fine-tune a BERT-sized encoder on several tasks at once, with methods as plugins."""
+    if "RANK" in os.environ and context.invoked_subcommand not in SHARED:
+        _check_alone(context.invoked_subcommand)
+
+
+def _check_alone(command: str | None) -> None:
+    """Raise ConfigError if torchrun started several processes: each would do the whole work of the command."""
+    from regkit.distributed.launch import started
+
+    if started() > 1:
+        raise ConfigError(
+            f"regkit {command} is one process; start it without torchrun, which is for {', '.join(SHARED)}."
+        )
 
 
 def main() -> None:

@@ -18,12 +18,11 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from torch import Tensor
 
-from regkit.base.errors import ConfigError, DataError, StoppedError
+from regkit.base.errors import DataError, StoppedError
 from regkit.base.files import replacing
 from regkit.cli.request import Record, Request
 from regkit.cli.terminal import aside, print_line, print_lines, silence
 from regkit.data.formats.records import Nested
-from regkit.distributed.launch import started
 from regkit.runs.trained import WINDOW, Label, Trained, labels, load
 from regkit.tasks.names import Precision
 from regkit.tasks.objectives import Probabilistic, class_names
@@ -42,10 +41,8 @@ class Answers:
     probabilities: list[list[float]] | None  # of each class; None for a task without classes
 
 
-def load_alone(folder: Path, device: str, precision: Precision, tokens: int | None, factory: str | None) -> Trained:
-    """Load the model of a checkpoint. Raises ConfigError if torchrun started several processes."""
-    if started() > 1:
-        raise ConfigError("regkit predict is one process; start it without torchrun, on a part of the texts each.")
+def load_aside(folder: Path, device: str, precision: Precision, tokens: int | None, factory: str | None) -> Trained:
+    """Load the model of a checkpoint. What plugins print meanwhile goes to standard error."""
     with aside():
         return load(folder, device=device, factory=factory, precision=precision, micro_batch_tokens=tokens)
 

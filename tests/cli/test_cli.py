@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from regkit.cli import app as cli
 from regkit.hooks import catalog
 from regkit.hooks.kinds import KINDS
 from tests.helpers import TASKS, Ran, everything_in, install, regkit, sentence, write_csv, write_tasks
@@ -430,3 +431,17 @@ def test_the_course_files_train_as_they_stand(course: Path, bert_tiny: Path, tmp
         "quora-test.csv": 4000,
         "sts-test.csv": 1725,
     }
+
+
+@pytest.mark.parametrize("command", [*cli.COMMANDS, *cli.GROUPS])
+def test_under_torchrun_a_command_that_is_one_process_is_refused(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    ran = regkit(command, "--no-such-option", cwd=tmp_path)
+    refused = (
+        f"regkit: regkit {command} is one process; start it without torchrun, which is for train, pretrain, eval, work."
+    )
+    assert ran.status == 2
+    assert ran.err.startswith(refused) == (command not in cli.SHARED)

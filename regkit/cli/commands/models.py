@@ -153,7 +153,7 @@ def predict(
 
         from regkit.cli import predict as predicting
 
-        trained = predicting.load_alone(checkpoint, device, precision.value, micro_batch_tokens, encoder_factory)
+        trained = predicting.load_aside(checkpoint, device, precision.value, micro_batch_tokens, encoder_factory)
         predicting.predict(trained, asked, output, as_json)
 
 
