@@ -27,6 +27,7 @@ TEXT = 1 << 24  # bytes of a file; parsed as JSON, they take up to 25 times as m
 HEADER = 1 << 22  # bytes of a safetensors header, 30 times BERT's: a tensor of no size takes 60, and 25 microseconds
 POINTER = b"version https://git-lfs.github.com/spec/"  # how the pointer of Git LFS begins
 DEEPEST = 100  # levels of nesting: whoever walks through them may call itself
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what is said of a disk, or of a user's part of it, that is full
 LEADS = b"leads to "  # how a file begins that stands for a link
 LONGEST = 5000  # bytes of such a file
 
@@ -208,7 +209,7 @@ def _replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
     try:
         with naming(path):
             file = unfinished.open(mode, encoding=None if "b" in mode else "utf8")
-        with file:
+        with naming_full(path), file:
             yield file
         with naming(path):
             unfinished.replace(path)
@@ -223,6 +224,17 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+
+
+@contextmanager
+def naming_full(target: object) -> Iterator[None]:
+    """Let the error of a full disk say what was written to: it is raised far from where that was opened."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in FULL:
+            error.filename = str(target)
+        raise
 
 
 def digest_of(path: Path) -> str:

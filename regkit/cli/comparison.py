@@ -38,9 +38,14 @@ def _told(plan: Plan, results: Sequence[Result]) -> list[str]:
     return [*dropped, "the looks of a race are paid for in the next line, and not in the table:", str(found)]
 
 
+def to_take_up(place: Place) -> str:
+    """Write the command that goes on with a study."""
+    return f"to take up what is not finished: {typed('regkit', 'work', place.folder, *catalog.allowance())}"
+
+
 def _next(place: Place, plan: Plan, table: Table) -> list[str]:
     """Write the commands that work next on a study."""
     lines = [f"tables: {place.folder / 'table.md'}, .tex, .csv and .json"]
     if any(row.missing for row in table.rows) and plan.race is None:
-        lines.append(f"to take up what is not finished: {typed('regkit', 'work', place.folder, *catalog.allowance())}")
+        lines.append(to_take_up(place))
     return [*lines, f"to look at it: {typed('regkit', 'report', place.folder)}"]

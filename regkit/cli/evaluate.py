@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,7 +186,12 @@ def write_predictions(folder: Path, task: Task, split: Split, output: Tensor, co
         cells = [f"{each:.6g}" for each in value] if len(columns) > 2 else [task.objective.text(value)]
         rows.writerow([name, *cells])
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder / _file(task, split), text.getvalue())
+    try:
+        write(folder / _file(task, split), text.getvalue())
+    except OSError:
+        with suppress(OSError):  # it holds other predictions
+            folder.rmdir()
+        raise
 
 
 def _file(task: Task, split: Split) -> str:

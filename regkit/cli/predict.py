@@ -19,7 +19,7 @@ from rich.progress import Progress, TextColumn
 from torch import Tensor
 
 from regkit.base.errors import DataError, StoppedError
-from regkit.base.files import replacing
+from regkit.base.files import naming_full, replacing
 from regkit.cli.request import Record, Request
 from regkit.cli.terminal import aside, print_line, print_lines, silence
 from regkit.data.formats.records import Nested
@@ -193,7 +193,8 @@ def _standard_output() -> Iterator[IO[str]]:
         return
     if not sys.stdout.isatty() and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf8")
-    yield sys.stdout
+    with naming_full("standard output"):
+        yield sys.stdout
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from rich.console import Console
 from regkit.base.errors import ConfigError, RegkitError, typed
 from regkit.base.files import write
 from regkit.cli.ablate import check_given, check_rows, settled
-from regkit.cli.comparison import show
+from regkit.cli.comparison import show, to_take_up
 from regkit.cli.plan import code_run
-from regkit.cli.terminal import Terminal, print_lines
+from regkit.cli.terminal import Terminal, print_line, print_lines
 from regkit.cli.workers import let_work
 from regkit.experiments.asked import is_done
 from regkit.experiments.place import Place
@@ -61,6 +61,8 @@ def tune(
         print_lines(console, found.summary())
         compare(place, study, found, console)
         print_lines(console, conclude(place, found))
+        if not is_done(search, study):
+            print_line(console, to_take_up(place))
     if found.default.failed or (jobs and not found.progress.is_searched):
         raise typer.Exit(1)
 

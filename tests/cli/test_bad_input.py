@@ -159,10 +159,26 @@ def test_a_full_disk_leaves_no_part_of_a_prediction_file(place: Path, monkeypatc
     ran = regkit("eval", "run", "--predictions", "p", cwd=place)
     monkeypatch.undo()
     is_one_sentence(ran)
-    assert "No space left on device" in ran.err
+    assert ran.err == f"regkit: {Path('p', 'same-dev.csv')}: No space left on device.\n"
     after = everything_in(place)
     assert after.keys() - before.keys() <= {"p/mood-dev.csv"}
     assert after["p/same-dev.csv"] == before["p/same-dev.csv"]
+
+
+def test_a_full_disk_leaves_no_empty_folder_of_predictions(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "replace", full)
+    ran = regkit("eval", "run", "--predictions", "new", cwd=place)
+    is_one_sentence(ran)
+    assert not (place / "new").exists()
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_file_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as caught, files.replacing(tmp_path / "answers.csv"):
+        full()
+    assert caught.value.filename == str(tmp_path / "answers.csv")
+    with pytest.raises(OSError, match="Input/output") as caught, files.replacing(tmp_path / "answers.csv"):
+        raise OSError(errno.EIO, "Input/output error")  # of what is read meanwhile
+    assert caught.value.filename is None
 
 
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,11 +224,6 @@ def test_answers_that_nobody_takes_are_no_error(
         assert "20 texts, none cut" in capsys.readouterr().err
 
 
-def test_several_processes_are_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predicting, "started", lambda: 2)
-    assert predict(place, "run", "mood.csv").err.startswith("regkit: regkit predict is one process; ")
-
-
 FILES = {
     "empty.csv": b"",
     "blank.txt": b"\n\n",

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import patch
 
 import pytest
 
@@ -239,8 +240,25 @@ def test_an_interruption_while_regkit_is_imported_leaves_no_traceback(
     try:
         __main__.main()
     finally:
-        signal.signal(signal.SIGINT, now)
+        after = signal.signal(signal.SIGINT, now)
     assert seen[-2:] == [during, before]
+    assert after is (before if before is signal.SIG_IGN else __main__._leave)
+
+
+def test_a_second_interruption_at_the_end_leaves_with_the_status_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("regkit.cli.app.main", interrupted)
+    now = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit, match=r"^130$"):
+            __main__.main()
+        with patch.object(os, "_exit") as left:
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, now)
+    left.assert_called_once_with(130)
 
 
 @pytest.mark.parametrize("given", slow_but(["", "1024"], [""]))

@@ -47,6 +47,7 @@ def test_a_search_whose_workers_came_to_nothing_is_a_failure_and_the_same_comman
     for jobs, status in ((2, 1), (0, 0)):
         ran = regkit(*command, "--jobs", jobs, cwd=place)
         assert (ran.status, "the search is not over yet" in ran.out) == (status, True), ran.err
+        assert ran.out.endswith(f"to take up what is not finished: regkit work {folder}\n")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "study.db").touch()
     assert "exists already" in regkit(*command[:-1], tmp_path / "other", cwd=place).err, "nothing says whose that is"
@@ -61,6 +62,7 @@ def test_a_search_ends_with_a_config_to_train_with_and_the_same_command_goes_on(
     assert "search smart.epsilon: 0.003 to 0.3, log (default 0.01)" in first.out
     assert first.out.index("trials: 2 by random") < first.out.index("default, seed 0: ")
     assert "with one seed, a search follows what is luck" in first.out
+    assert "to take up what" not in first.out
     record = json.loads((folder / "search.json").read_text())
     assert [each["state"] for each in record["trials"]] == ["complete", "complete"]
     assert record["default"]["value"] == record["trials"][0]["value"]
