@@ -46,6 +46,7 @@ class Prepared:
     tables: dict[Split, Table] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     unlabelled: set[Split] = field(default_factory=set)
+    skipped: set[str] = field(default_factory=set)  # labels of `skip` that rows have
 
     def labels(self, split: Split) -> Sequence[str]:
         """Return the labels of a split, as its table writes them."""
@@ -71,6 +72,8 @@ def prepare(spec: TaskSpec, splits: Iterable[Split] = SPLITS) -> Prepared:
     for split in needed(spec, wanted):
         if (table := spec.table(split)) is not None:
             _add(found, split, table)
+    if unknown := [f"'{label}'" for label in spec.skip if label not in found.skipped]:
+        found.notes.append(f"no row is labelled {' or '.join(unknown)}, which skip shall leave out")
     if spec.is_open:
         _complete(found)
     if spec.held_out and "train" in found.tables:  # also where train alone is wanted: it is what the dev split leaves
@@ -96,6 +99,7 @@ def _add(found: Prepared, split: Split, table: Table) -> None:
     may_be_empty = spec.kind == "multilabel" or split == "test"
     choice = Choice(spec.text_columns, label, spec.skip, spec.skip_empty, may_be_empty, spec.where)
     found.tables[split], said = choice.rows(found.tables[split])
+    found.skipped |= choice.matched
     found.notes += [*table.notes, *(f"{split}: {each}" for each in said)]
 
 

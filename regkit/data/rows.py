@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from regkit.base.errors import DataError, short
@@ -25,10 +25,11 @@ class Choice:
     skip_empty: bool = False  # leave out rows without text or label
     may_be_empty: bool = False  # whether a row without label is one: no class of several holds, or it is only predicted
     where: Mapping[str, Value | tuple[Value, ...]] | None = None  # values that other columns must have
+    matched: set[str] = field(default_factory=set)  # those labels of `skip` that a row had
 
     @cached_property
-    def _skipped(self) -> set[str]:
-        return set(map(meaning, self.skip))
+    def _skipped(self) -> dict[str, str]:
+        return {meaning(label): label for label in self.skip}
 
     def rows(self, table: Table) -> tuple[Table, list[str]]:
         """Take the chosen rows, and say how many were left out and why. Raises DataError if none is left."""
@@ -58,7 +59,9 @@ class Choice:
             if not any(_is(row.get(column, "").strip(), each) for each in several):
                 return f"whose {column} is not {' or '.join(map(_shown, several))}"
         label = self.label(row) if self.label else ""
-        if self.label and meaning(label) in self._skipped and (label or not self.skip_empty or self.may_be_empty):
+        skipped = self._skipped.get(meaning(label)) if self.label and self.skip else None
+        if skipped is not None and (label or not self.skip_empty or self.may_be_empty):
+            self.matched.add(skipped)
             return f"labelled '{short(label)}'"
         if self.skip_empty and self.label and not label and not self.may_be_empty:
             return "without label"

@@ -109,13 +109,27 @@ def open_stream(
     try:
         check_plain(file)
         is_table = not lines and (table or _holds_table(file, readable))
-        stream: Stream = _open_table(file, layout) if is_table else _open_lines(file)
+        guessed = is_table and not table and _ending(file) in EITHER
+        with _or_lines(guessed):
+            stream: Stream = _open_table(file, layout) if is_table else _open_lines(file)
     except FileNotFoundError:
         raise DataError(f"{file} does not exist.") from None
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{file} cannot be read: {said.rstrip('.')}.") from None
-    yield stream
+    with _or_lines(guessed):
+        yield stream
+
+
+@contextmanager
+def _or_lines(guessed: bool) -> Iterator[None]:
+    """Let an error about what was taken for a table by its looks alone say how lines are read."""
+    try:
+        yield
+    except DataError as error:
+        if guessed:
+            error.remedy = "By its first line, this is a table; --lines reads one text a line."
+        raise
 
 
 @contextmanager
@@ -132,9 +146,13 @@ def _from_stdin(readable: Columns, layout: Layout, lines: bool, table: bool) -> 
         with copy.open("wb") as written:
             written.write(first)
             shutil.copyfileobj(sys.stdin.buffer, written)
-        source = _open_table(copy, layout)
-        source.name = STDIN
-        yield source
+        with _or_lines(not table):
+            try:
+                source = _open_table(copy, layout)
+            except DataError as error:
+                raise DataError(str(error).replace(str(copy), STDIN)) from None
+            source.name = STDIN
+            yield source
 
 
 def _parts(place: Path) -> Sequence[Path]:
@@ -150,15 +168,20 @@ def _open_table(file: Path, layout: Layout) -> Stream:
 
 def _holds_table(file: Path, readable: Columns) -> bool:
     """Tell whether a file holds a table, by its ending, or else by how it begins."""
-    endings = [each.lower() for each in file.suffixes]
-    if endings and endings[-1] in PACKED:
-        endings.pop()
-    if (endings[-1] if endings else "") not in EITHER:
+    if _ending(file) not in EITHER:
         return True
     with file.open("rb") as opened:
         if columnar(opened.read(BEGIN)):
             return True
     return _is_table(find_text(file).begin.partition("\n")[0], readable)
+
+
+def _ending(file: Path) -> str:
+    """Read the ending of a file, below that of what packs it."""
+    endings = [each.lower() for each in file.suffixes]
+    if endings and endings[-1] in PACKED:
+        endings.pop()
+    return endings[-1] if endings else ""
 
 
 def _is_table(first: str, readable: Columns) -> bool:

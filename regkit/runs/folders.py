@@ -161,8 +161,7 @@ def find_folder(run: Path | None) -> Path:
     if not folder.is_dir():
         if run is None:
             raise RunError("there is no run yet: `regkit train` makes one, and runs/latest points to it.")
-        others = [path.name for path in run.parent.iterdir() if is_run(path)] if run.parent.is_dir() else []
-        raise RunError(f"there is no run {run}. {nearest(run.name, others)}")
+        raise RunError(f"there is no run {run}. {_nearest(run)}")
     if (folder / STUDY).is_file() and not is_run(folder):
         raise RunError(
             f"{folder} is a study; name one of its runs, {_one_of(folder / 'runs')}, or compare them: "
@@ -171,6 +170,14 @@ def find_folder(run: Path | None) -> Path:
     if not is_run(folder):
         raise RunError(f"{folder} is not a run: it has no {CONFIG}.")
     return folder
+
+
+def _nearest(run: Path) -> str:
+    """List the runs beside one that is not there; where there are none, those in `runs/`."""
+    beside, usual = ([path for path in folder.glob("*") if is_run(path)] for folder in (run.parent, RUNS))
+    if beside:
+        return nearest(run.name, [path.name for path in beside])
+    return nearest(str(RUNS / run.name), map(str, usual))
 
 
 def _one_of(runs: Path) -> Path:

@@ -231,6 +231,7 @@ FILES = {
     "gap.txt": b"one\n\ntwo\n",
     "wide.csv": b"sentence\na,b\n",
     "other.csv": b"sentense\nfine\n",
+    "braces.txt": b'{"a": 1} is what I wrote\n',
     "half.jsonl": b'{"sentence": "fine"}\n{"sentence"\n',
 }
 REFUSED = [
@@ -241,6 +242,7 @@ REFUSED = [
     (("run", "gap.txt"), "gap.txt, line 2: the text is empty."),
     (("run", "wide.csv"), "wide.csv, line 2: 2 fields; the header has 1."),
     (("run", "half.jsonl"), "half.jsonl, line 2: this is not JSON."),
+    (("run", "braces.txt"), "braces.txt, line 1: this is not JSON. By its first line, this is a table; --lines reads one text a line."),
     (("run", "other.csv"), "other.csv has no column 'sentence'; task 'mood' reads it, and --text names another. Did you mean 'sentense'?"),
     (("run", "mood.csv", "--text", "sentense"), "mood.csv has no column 'sentense'; task 'mood' reads it, and --text names another. Did you mean 'sentence'?"),
     (("run", "mood.csv", "--task", "same"), "mood.csv has no column 'one'; task 'same' reads it"),

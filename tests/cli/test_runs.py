@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from regkit.base.errors import RunError
+from regkit.runs.folders import find_folder
 from tests.cli.test_bad_input import is_one_sentence
 from tests.helpers import regkit, write_encoder, write_tasks
 
@@ -86,3 +88,15 @@ def test_what_is_no_run_is_one_sentence(place: Path, words: list[str], said: str
     ran = regkit("runs", *words, cwd=place)
     is_one_sentence(ran)
     assert said in ran.err
+
+
+def test_a_run_that_is_not_here_is_looked_for_where_runs_usually_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "config.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    mine = Path("runs", "mine")
+    for asked in ("mine", "elsewhere/mine"):
+        with pytest.raises(RunError, match=re.escape(f"no run {asked}. Did you mean '{mine}'? Available: {mine}.")):
+            find_folder(Path(asked))

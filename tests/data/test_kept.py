@@ -202,7 +202,7 @@ def test_a_cache_that_cannot_be_written_costs_a_sentence_and_no_run(
 ) -> None:
     spec = spec_of(tmp_path, **(ONE | {"id": "id"}))
     whole = everything(read(spec, tokenizer))
-    spec = spec.model_copy(update={"skip": ("none",)})  # another key
+    spec = spec.model_copy(update={"skip_empty": True})  # another key
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         if why == "a full disk":

@@ -40,6 +40,9 @@ def texts(found: Prepared, split: Any) -> list[str]:
 def test_rows_are_left_out_by_label_and_where_something_is_missing_and_counted_by_reason(tmp_path: Path) -> None:
     train = [*rows("yes", "-", "no", "-", ""), {"text": " ", "label": "yes"}]
     found = prepared(tmp_path, train, skip=["-"], skip_empty=True)
+    assert not [note for note in found.notes if "which skip shall" in note]
+    unknown = "no row is labelled 'none' or '?', which skip shall leave out"
+    assert unknown in prepared(tmp_path, train, skip=["-", "none", "?"], skip_empty=True).notes
     assert texts(found, "train") == ["text 0", "text 2"]
     assert "train: 4 of 6 rows are left out: 2 labelled '-', 1 without label, 1 without text" in found.notes
     assert found.tables["train"].lines == [2, 4]
