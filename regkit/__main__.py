@@ -1,5 +1,6 @@
 """`regkit` and `python -m regkit`: the command line, imported where an interruption ends the program without a traceback."""
 
+import atexit
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ def main() -> None:
     interrupted = signal.getsignal(signal.SIGINT)
     asked = interrupted is signal.default_int_handler  # and not ignored, as in the background of a script
     if asked:
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # called last, when Python alone is taken down
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from regkit.cli.app import main as run
 
@@ -23,7 +25,7 @@ def main() -> None:
     except KeyboardInterrupt:  # another one, while what the first one means was being said
         sys.exit(INTERRUPTED)
     finally:
-        if asked:  # all is said, and only Python has to end, which would say where it was
+        if asked:  # all is said; what others do at the end would say where it was
             with suppress(AttributeError, OSError, ValueError):  # there is none, nobody reads it, it is closed
                 sys.stdout.flush()
             signal.signal(signal.SIGINT, _leave)

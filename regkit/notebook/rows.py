@@ -39,6 +39,8 @@ def _remedy(table: Any) -> str:
     of_tuples = isinstance(table, Sequence) and table and isinstance(table[0], tuple)
     if isinstance(table, zip) or of_tuples:
         return "; of pairs of a text and its label, that is tuple(zip(*table))"
+    if isinstance(table, Sequence) and table and isinstance(table[0], str | int | float):
+        return "; a dict holds tasks by name, and one of columns is a DataFrame: pandas.DataFrame(columns)"
     return ""
 
 

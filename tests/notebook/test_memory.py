@@ -118,6 +118,9 @@ def test_a_refused_form_comes_with_the_one_that_is_taken(tmp_path: Path) -> None
     pairs = list(zip(TEXTS, LABELS, strict=True))
     for table in (pairs, zip(TEXTS, LABELS, strict=True)):
         assert "that is tuple(zip(*table))." in refusal(table, tmp_path)
+    assert refusal({"text": TEXTS, "label": LABELS}, tmp_path).endswith(
+        "; a dict holds tasks by name, and one of columns is a DataFrame: pandas.DataFrame(columns)."
+    )
     assert read(write_tables(tuple(zip(*pairs, strict=True)), tmp_path)) == {"task-train": ROWS}
     assert "regkit.train('sst.csv'), or a task of a tasks.toml." in refusal({"sst": {"train": "sst.csv"}}, tmp_path)
     stream = datasets.Dataset.from_list(ROWS).to_iterable_dataset()
