@@ -1,6 +1,6 @@
 """Blame: name the plugins whose answers or modules a pass of the model fails on."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,18 @@ HANDED_ON = ("build", "augment", "embed", "encode", "predict")  # hooks on whose
 
 
 @contextmanager
-def blamed(what: str, owners: Sequence[str]) -> Iterator[None]:
+def blamed(what: Callable[[], str], owners: Callable[[], Sequence[str]]) -> Iterator[None]:
     """Turn an error into a PluginError that names its owners: `plugin 'a' answers to embed`, where `what` fails on that.
 
-    Where there are none, it is regkit's own, and stays as it is. Running out of memory is nobody's fault.
+    Both are asked for after an error alone. Where there are no owners, it is regkit's own, and stays as it is. Running out
+    of memory is nobody's fault.
     """
     try:
         yield
     except Exception as error:
-        if not owners or isinstance(error, RegkitError) or ran_out(error) or gone(error):
+        if isinstance(error, RegkitError) or ran_out(error) or gone(error) or not (found := owners()):
             raise
-        raise PluginError(f"{what} fails on what {' or '.join(owners)}: {last_line(error)}.") from error
+        raise PluginError(f"{what()} fails on what {' or '.join(found)}: {last_line(error)}.") from error
 
 
 @dataclass
@@ -52,13 +53,17 @@ class Blame:
         return (yield from self._around("task_loss"))
 
     def _around(self, hook: str) -> Generator[None, Any, Any]:
-        watch, at_work = self.composition.watch, self.composition.stopwatch.owners[-1]
-        owners = [] if at_work in self.composition.plugins else self._owners()  # an error in its own pass names it
-        with blamed(f"{hook} at {', '.join(map(str, watch.streams.place))}", owners):
+        place, asking = self.composition.watch.streams.place, self.composition.stopwatch.owners[-1]
+        with blamed(lambda: f"{hook} at {', '.join(map(str, place))}", lambda: self._owners(asking)):
             return (yield)
 
-    def _owners(self) -> list[str]:
-        """Name the plugins that act now and answer a hook whose result is handed on."""
+    def _owners(self, asking: str) -> list[str]:
+        """Name the plugins that act now and answer a hook whose result is handed on.
+
+        There are none if the plugin that is `asking` for the pass is named anyway.
+        """
+        if asking in self.composition.plugins:
+            return []
         found = {}
         for name, each in self.composition.attached.items():
             found[name] = [hook for hook in each.hooks if hook in HANDED_ON and each.acts_now(hook)]

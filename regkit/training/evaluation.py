@@ -88,7 +88,7 @@ def built(model: MultitaskModel, task: Task) -> AbstractContextManager[None]:
     owners = [
         f"plugin '{name}' builds (in place of a head or layer that it takes away it needs another)" for name in plugins
     ]
-    return blamed(f"the model's answer for task '{task.name}'", owners)
+    return blamed(lambda: f"the model's answer for task '{task.name}'", lambda: owners)
 
 
 def score(task: Task, output: Tensor, labels: Tensor) -> dict[str, float]:
