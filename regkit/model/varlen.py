@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regkit.model import tf32
 from regkit.model.kernels import KERNELS, Form, Spans
 from regkit.tasks.batch import Batch
+
+TOP, LEAST = 64.0, 1e-30  # of a gradient in fp16, whose own largest number is 65504; below, a gradient is taken for 0
 
 
 def attend_varlen(query: Tensor, key: Tensor, value: Tensor, batch: Batch, form: Form) -> Tensor:
@@ -27,11 +30,13 @@ class _Varlen(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, batch: Batch, form: Form) -> Any:
-        ctx.kernel, ctx.batch, ctx.form = KERNELS[query.dtype], batch, form
+        ctx.type = type_of(query.dtype)
+        ctx.kernel, ctx.batch, ctx.form = KERNELS[ctx.type], batch, form
         ctx.set_materialize_grads(False)  # where a loss is cancelled, nothing is computed
-        kept = ctx.kernel.forward(query, key, value, _spans(query, batch), form)
+        given = [each.to(ctx.type) for each in (query, key, value)]
+        kept = ctx.kernel.forward(*given, _spans(query, batch), form)
         ctx.save_for_backward(query, key, value, *kept)
-        return kept[0]
+        return kept[0].to(query.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -40,8 +45,22 @@ class _Varlen(torch.autograd.Function):
         if torch.is_grad_enabled() and not ctx.form.rate:  # the gradient is to have a gradient
             return (*_differentiable(ctx, gradient), None, None)
         inputs, kept = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
-        found = ctx.kernel.backward(gradient.contiguous(), inputs, kept, _spans(inputs[0], ctx.batch), ctx.form)
-        return (*found, None, None)
+        spans, given = _spans(inputs[0], ctx.batch), [each.to(ctx.type) for each in inputs]
+        if ctx.type == gradient.dtype:
+            return (*ctx.kernel.backward(gradient.contiguous(), given, kept, spans, ctx.form), None, None)
+        factor = lifting(gradient)
+        found = ctx.kernel.backward((gradient * factor).to(ctx.type), given, kept, spans, ctx.form)
+        return (*(each.to(gradient.dtype) / factor for each in found), None, None)
+
+
+def type_of(dtype: torch.dtype) -> torch.dtype:
+    """Choose the numbers that a kernel computes with: where products are in TF32, fp16, which has as many digits."""
+    return torch.float16 if dtype == torch.float32 and tf32.is_on() else dtype
+
+
+def lifting(gradient: Tensor) -> Tensor:
+    """Compute the power of two that lifts the largest number to `TOP`, as fp16 has no small ones: a scalar."""
+    return torch.exp2(torch.floor(torch.log2(TOP / gradient.abs().amax().clamp(min=LEAST))))
 
 
 def _spans(query: Tensor, batch: Batch) -> Spans:

@@ -14,7 +14,7 @@ from torch import Tensor
 from regkit.base.failures import in_one_line, ran_out
 from regkit.base.randomness import unchanged
 from regkit.model.kernels import KERNELS, Form
-from regkit.model.varlen import attend_plainly, attend_varlen
+from regkit.model.varlen import attend_plainly, attend_varlen, type_of
 from regkit.tasks.batch import Batch
 
 WIDEST = 256  # numbers of a head, in half precision
@@ -30,13 +30,14 @@ def runs_varlen(query: Tensor, key: Tensor, value: Tensor, form: Form) -> bool:
 
     A kind of attention is tried when it is first asked for.
     """
-    kernel, width, single = KERNELS.get(query.dtype), query.shape[-1], len(query) != len(key)
+    dtype, width, single = type_of(query.dtype), query.shape[-1], len(query) != len(key)
+    kernel = KERNELS.get(dtype)
     alike = query.dtype == key.dtype == value.dtype and query.shape[1:] == key.shape[1:] == value.shape[1:]
     if not (query.is_cuda and kernel and alike and width % 8 == 0 and width <= WIDEST):
         return False
     if form.window is not None and (single or not kernel.windows):  # a single query would be taken for the last token
         return False
-    return works(query.device, query.dtype, width, form.rate > 0, form.window is not None)
+    return works(query.device, dtype, width, form.rate > 0, form.window is not None)
 
 
 @lru_cache

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from regkit.model import tf32
 from regkit.model.modes import autocast
 
 Arithmetic = Literal["bf16", "TF32", "fp32"]
@@ -23,9 +24,6 @@ class Rung(NamedTuple):
 
 
 LADDER = (Rung(0.1, "bf16"), Rung(0.003, "TF32"))  # and below them fp32
-MATMUL: Any = torch.backends.cuda.matmul
-# The second is the switch before torch 2.9.
-SWITCH, ON = ("fp32_precision", "tf32") if hasattr(MATMUL, "fp32_precision") else ("allow_tf32", True)
 PRODUCTS = ("MmBackward", "mmBackward", "Attention")  # in the names of the nodes of a backward pass
 
 
@@ -50,7 +48,7 @@ class Multiplier:
     back to where it was when the run began, also after a product that failed.
     """
 
-    usual: object = field(default_factory=lambda: getattr(MATMUL, SWITCH))
+    usual: object = field(default_factory=tf32.switch)
 
     @contextmanager
     def computing(self, arithmetic: Arithmetic, device: torch.device) -> Iterator[None]:
@@ -71,16 +69,17 @@ class Multiplier:
         seen, ahead = {embeddings.grad_fn}, [output.grad_fn]
         while ahead:
             node = ahead.pop()
-            if node is None or node in seen:
+            if node is None or not node.next_functions or node in seen:  # a weight has no product behind it
                 continue
             seen.add(node)
             ahead += [each for each, _ in node.next_functions]
-            if any(name in node.name() for name in PRODUCTS):
+            kind = node.name()
+            if any(name in kind for name in PRODUCTS):
                 node.register_prehook(self._on)
                 node.register_hook(self._off)
 
     def _on(self, *_: Any) -> None:
-        setattr(MATMUL, SWITCH, ON)
+        tf32.put(tf32.ON)
 
     def _off(self, *_: Any) -> None:
-        setattr(MATMUL, SWITCH, self.usual)
+        tf32.put(self.usual)

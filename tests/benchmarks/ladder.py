@@ -1,10 +1,10 @@
 """Ladder: measure what rounding does to SMART's term and to its gradient, by number format and radius.
 
-    python -m tests.benchmarks.ladder [ENCODER] [DATA] [--tasks sst,quora,sts] [--formats bf16,fp16,TF32,fp32]
+    python -m tests.benchmarks.ladder [ENCODER] [DATA] [--tasks sst,quora,sts] [--formats bf16,fp16,TF32,fp32] [--device cuda]
 
 The encoder is first fine-tuned for a few updates, so that its heads say something. The perturbation is found in float64,
 and the term at it is computed in each format, dropout off: its error, and that of its gradient with respect to all
-weights, are relative to float64. The worst of the tasks is printed.
+weights, are relative to float64. The worst of the tasks is printed. On a CPU, products in TF32 are imitated.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from regkit import Experiment, Settings
-from regkit.model import MultitaskModel
+from regkit.model import MultitaskModel, tf32
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
 
@@ -47,11 +47,11 @@ def rounded(values: Tensor) -> Tensor:
     return ((bits + (1 << (BITS - 1))) & -(1 << BITS)).view(torch.float32)
 
 
-FORMATS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "bf16": lambda: torch.autocast("cpu", torch.bfloat16),
-    "fp16": lambda: torch.autocast("cpu", torch.float16),
-    "TF32": TF32,
-    "fp32": nullcontext,
+FORMATS: dict[str, Callable[[str], AbstractContextManager[Any]]] = {
+    "bf16": lambda device: torch.autocast(device, torch.bfloat16),
+    "fp16": lambda device: torch.autocast(device, torch.float16),
+    "TF32": lambda device: tf32.switched(tf32.ON) if device == "cuda" else TF32(),
+    "fp32": lambda device: nullcontext(),
 }
 
 
@@ -59,7 +59,7 @@ class Term:
     """SMART's term of a batch at one perturbation, and the float64 that it is compared with."""
 
     def __init__(self, model: MultitaskModel, task: Task, batch: Batch, radius: float) -> None:
-        self.model, self.task, self.batch = model, task, batch
+        self.model, self.task, self.batch, self.device = model, task, batch, batch.tokens.device.type
         self.exact = copy.deepcopy(model).double()
         smart = Smart(epsilon=radius, sigma=radius, eta=100 * radius)
         clean = self.exact.embed(batch).detach()
@@ -88,14 +88,16 @@ class Term:
     def errors(self, name: str) -> tuple[float, float]:
         """Compute how far the term and its gradient are from float64's, relative to these."""
         term, gradient = self.wanted
-        found, slope = self.of(self.model, FORMATS[name](), 2.0**10 / term if name == "fp16" else 1.0)
+        found, slope = self.of(self.model, FORMATS[name](self.device), 2.0**10 / term if name == "fp16" else 1.0)
         return abs(found - term) / term, float((slope - gradient).norm() / gradient.norm())
 
 
-def table(encoder: str | None, data: Path | None, tasks: list[str] | None, formats: list[str]) -> Iterator[str]:
+def table(
+    encoder: str | None, data: Path | None, tasks: list[str] | None, formats: list[str], device: str = "cpu"
+) -> Iterator[str]:
     """Write the table, a row as it is measured."""
     settings = Settings(
-        data=data, encoder=encoder, tasks=tasks, steps=UPDATES, device="cpu", precision="fp32", learning_rate=1e-4
+        data=data, encoder=encoder, tasks=tasks, steps=UPDATES, device=device, precision="fp32", learning_rate=1e-4
     )
     experiment = Experiment.build(settings)
     experiment.trainer.train()
@@ -104,7 +106,7 @@ def table(encoder: str | None, data: Path | None, tasks: list[str] | None, forma
     yield f"| {' | '.join(['---'] * (1 + 2 * len(formats)))} |"
     for radius in RADII:
         terms = [
-            Term(experiment.model, task, task.splits["dev"].batch(rows, rows), radius)
+            Term(experiment.model, task, task.splits["dev"].batch(rows, rows).to(torch.device(device)), radius)
             for task in experiment.tasks
             for rows in [list(range(EXAMPLES))]
         ]
@@ -120,7 +122,8 @@ if __name__ == "__main__":
     parser.add_argument(
         "--formats", type=lambda text: text.split(","), default=list(FORMATS), help="fp16 is slow on a CPU"
     )
+    parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args()
-    with sdpa_kernel(SDPBackend.MATH):  # whose products are seen by TF32
-        for line in table(chosen.encoder, chosen.data, chosen.tasks, chosen.formats):
+    with sdpa_kernel(SDPBackend.MATH) if chosen.device == "cpu" else nullcontext():  # whose products are seen by TF32
+        for line in table(chosen.encoder, chosen.data, chosen.tasks, chosen.formats, chosen.device):
             print(line, flush=True)

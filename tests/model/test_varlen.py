@@ -15,11 +15,11 @@ from torch import Tensor
 
 from regkit.base.failures import ran_out
 from regkit.base.randomness import unchanged
-from regkit.model import varlen_trial
+from regkit.model import tf32, varlen_trial
 from regkit.model.adapter import attend_packed
 from regkit.model.attention import SelfAttention, attend_within
 from regkit.model.kernels import FLASH, KERNELS, Form, deterministic
-from regkit.model.varlen import attend_plainly, attend_varlen
+from regkit.model.varlen import attend_plainly, attend_varlen, lifting
 from regkit.model.varlen_trial import runs_varlen, works
 from regkit.tasks.batch import Batch
 from regkit.testing import resume_is_exact, tiny_tasks, tiny_trainer
@@ -241,6 +241,39 @@ def test_the_gradient_of_a_gradient_is_that_of_plain_operations(trained: tuple[i
     torch.testing.assert_close(found(attend_varlen), found(attend_plainly), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1.0, 1e-9, 1e9])
+def test_where_products_are_in_tf32_the_kernel_computes_in_fp16_and_loses_no_small_gradient(
+    size: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where they are not, in float32."""
+    batch = random_batch(RAGGED)
+    inputs, seen = leaves(batch), []
+    use(monkeypatch, kernel := StandIn())
+    monkeypatch.setattr(
+        torch.ops.aten,
+        "_flash_attention_forward",
+        lambda *given, **more: (seen.append(given[0].dtype), kernel.forward(*given, **more))[1],
+    )
+
+    def scaled() -> list[Tensor]:
+        output = attend_varlen(*inputs, batch, Form())
+        return list(torch.autograd.grad(output, inputs, size * torch.ones_like(output).cumsum(0).cos()))
+
+    wanted = scaled()
+    assert seen == []
+    with tf32.switched(tf32.ON):
+        halved = scaled()
+    assert seen == [torch.float16]
+    for one, other in zip(halved, wanted, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() <= 2e-3 * other.norm()
+
+
+def test_a_gradient_of_zeros_or_that_is_not_finite_stays_that() -> None:
+    assert lifting(torch.zeros(3)).isfinite()
+    assert (torch.tensor([torch.inf, 1.0]) * lifting(torch.tensor([torch.inf, 1.0]))).isnan().any()
+
+
 Kind = tuple[torch.dtype, int, bool, bool]  # the arguments of `works` behind the device
 KINDS = [
     *product([torch.bfloat16, torch.float16], [8, 64], [False, True], [False, True]),
@@ -357,7 +390,9 @@ def test_torchs_own_flash_attention_takes_these_shapes(single: bool, window: int
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_the_kernel_of_this_gpu_passes_the_trial(kind: Kind) -> None:
-    """Flash attention needs a card from 2020 or later."""
+    """Flash attention needs a card from 2020 or later; the other kernel has other dropout backward than forward in torch 2.11."""
     if kind[0] != torch.float32 and torch.cuda.get_device_capability() < (8, 0):
         pytest.skip("needs a card of compute capability 8.0")
+    if kind[0] == torch.float32 and kind[2]:
+        pytest.xfail("the gradient of memory-efficient attention with dropout was wrong on an H200")
     assert works(torch.device("cuda", 0), *kind)

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from regkit.model.tf32 import MATMUL, ON, SWITCH
 from regkit.testing import tiny_tasks, tiny_trainer
 from regkit.training import passes
-from regkit.training.arithmetic import LADDER, MATMUL, ON, SWITCH, Multiplier, arithmetic_of
+from regkit.training.arithmetic import LADDER, Multiplier, arithmetic_of
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 HALF, SINGLE = torch.bfloat16, torch.float32
