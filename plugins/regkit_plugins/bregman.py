@@ -30,7 +30,7 @@ class Bregman:
 
     @hookimpl(trylast=True)  # others may change the weights while they prepare
     def prepare(self, model: MultitaskModel) -> None:
-        self.teacher = copy.deepcopy(model).float().requires_grad_(False)
+        self.teacher = copy.deepcopy(model).float().requires_grad_(False).eval()
 
     @hookimpl
     def extra_losses(self, task: Task, batch: Batch, output: Tensor, predict: Predict) -> Mapping[str, Tensor]:

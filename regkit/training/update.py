@@ -12,6 +12,7 @@ from regkit.base.memory import Memory
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks.spec import Losses
 from regkit.model import MultitaskModel
+from regkit.model.walk import weights_of
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
 from regkit.training.passes import Passes
@@ -44,7 +45,8 @@ class Update:
     def compute(self) -> None:
         """Compute the gradient into `.grad`, combined if several tasks share the update, and keep the losses."""
         model = self.passes.model
-        model.zero_grad()
+        for weight in weights_of(model):
+            weight.grad = None
         self.optimizer.zero_grad()  # it may hold a plugin's own parameters
         together = len(self.chosen) > 1 and combines(self.passes)
         rows = room_for_gradients(model, len(self.chosen), self.memory) if together else None

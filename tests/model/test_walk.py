@@ -1,0 +1,16 @@
+"""Walking through a model: what torch lists, in its order."""
+
+import torch
+from torch import nn
+
+from regkit.model.walk import modules_of, weights_of
+
+
+def test_modules_and_weights_are_those_that_torch_lists_each_once() -> None:
+    shared, tied = nn.Linear(2, 2), nn.Linear(2, 2)
+    tied.weight = shared.weight
+    model = nn.Sequential(nn.Sequential(shared, nn.ReLU()), shared, tied, nn.LayerNorm(2, elementwise_affine=False))
+    model.register_parameter("own", nn.Parameter(torch.zeros(1)))
+    model[0].register_module("none", None)
+    assert list(map(id, modules_of(model))) == list(map(id, model.modules()))
+    assert list(map(id, weights_of(model))) == list(map(id, model.parameters()))
