@@ -17,8 +17,10 @@ from regkit.model.again import called_again
 from regkit.model.attention import SelfAttention
 from regkit.model.dropout import Dropout
 from regkit.model.families import FAMILIES, Family
-from regkit.model.plain import is_plain
+from regkit.model.plain import is_own, is_plain
+from regkit.model.repeat.repeated import Repeated
 from regkit.model.table import Table
+from regkit.model.walk import modules_of
 from regkit.tasks.batch import Batch
 
 ACTIVATIONS = {"gelu": nn.GELU(), "gelu_new": nn.GELU("tanh"), "gelu_pytorch_tanh": nn.GELU("tanh"), "relu": nn.ReLU()}
@@ -138,8 +140,14 @@ class Layer(nn.Module):
         return fed
 
 
+# What is in a minBERT that no plugin has changed.
+OWN = (Layer, SelfAttention, nn.Linear, nn.LayerNorm, Dropout, Table, nn.GELU, nn.ReLU, nn.Identity, nn.ModuleList)
+
+
 class Bert(nn.Module):
     """minBERT. It begins with fresh weights, see `initialise`; `load_encoder` builds it from a checkpoint."""
+
+    repeated: Repeated | None = None  # what computes the usual passes, if anything does
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -187,6 +195,15 @@ class Bert(nn.Module):
         With `rows`, indices of tokens, the last layer computes only those: `[rows, width]`. `batch.starts` is the
         fastest choice: then it has one query for each sequence.
         """
+        if self.repeated and (rows is None or rows is batch.starts) and self.repeated.takes(embeddings, batch):
+            parts = [self.position, self.segment, self.norm, self.project, self.dropout, self.layers]
+            modules = [each for part in parts if part is not None for each in modules_of(part)]
+            if is_own(*modules, kinds=OWN):
+                return self.repeated.encode(self, modules, embeddings, batch, first=rows is not None)
+        return self.compute(embeddings, batch, rows)
+
+    def compute(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
+        """Compute what `encode` returns, as torch does, operation by operation."""
         hidden = embeddings + self.position(batch.positions + self.config.first_position)
         if self.segment is not None:  # some know a single segment, in which both texts of a pair are
             hidden = hidden + self.segment(batch.segments.clamp(max=self.segment.num_embeddings - 1))

@@ -11,7 +11,12 @@ from torch import nn
 
 def is_plain(*modules: nn.Module, kinds: Sequence[type[nn.Module]] = (nn.Linear,)) -> bool:
     """Whether modules do what one of these types does, and nothing else: none was replaced, or has a hook."""
-    return all(type(each) in kinds and "forward" not in vars(each) and not _has_hooks(each) for each in modules)
+    return is_own(*modules, kinds=kinds) and not any(map(has_hooks, modules))
+
+
+def is_own(*modules: nn.Module, kinds: Sequence[type[nn.Module]]) -> bool:
+    """Whether modules compute what one of these types does, whoever else may look at it by a hook."""
+    return all(type(each) in kinds and "forward" not in vars(each) for each in modules)
 
 
 def is_transformed() -> bool:
@@ -22,7 +27,8 @@ def is_transformed() -> bool:
     return bool(torch._C._are_functorch_transforms_active())
 
 
-def _has_hooks(module: nn.Module) -> bool:
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody looks at what a module computes, or changes it, by a hook of torch."""
     return bool(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )

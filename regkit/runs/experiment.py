@@ -20,9 +20,10 @@ from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks import catalog, option_values, traits
 from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
-from regkit.model import MultitaskModel
+from regkit.model import Bert, MultitaskModel
 from regkit.model.encoders import Loaded
 from regkit.model.pooling import made_for, usual
+from regkit.model.repeat.repeated import Repeated
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import models
 from regkit.runs.heads import take_over
@@ -89,6 +90,8 @@ class Experiment:
         else:
             composition.build(model, tasks)
         model.to(streams.device)
+        if settings.cuda_graphs and not settings.memory and isinstance(model.encoder, Bert):
+            model.encoder.repeated = Repeated()
         precision = choose_precision(settings.precision, model.encoder, streams.device, composition.plugins, processes)
         if begun:
             precision = replace(precision, why="as the run began")

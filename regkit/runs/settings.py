@@ -65,7 +65,7 @@ GROUPS = {
         "batch_size", "learning_rate", "warmup", "weight_decay", "clip", "dropout", "pooling", "max_length",
         "length_bucketing", "max_skipped", "measure_every", "seed",
     ],
-    "Where": ["device", "precision", "micro_batch_tokens", "memory"],
+    "Where": ["device", "precision", "cuda_graphs", "micro_batch_tokens", "memory"],
     "Saving": ["save_steps", "save_minutes", "keep", "keep_state", "monitor", "group"],
 }  # fmt: skip
 
@@ -157,6 +157,8 @@ class Settings(BaseModel):
     """cuda, mps or cpu. auto takes the first of them that this machine has."""
     precision: Precision = "auto"
     """Number format of the forward pass. auto takes bf16 on CUDA and where a CPU is faster with it."""
+    cuda_graphs: bool = True
+    """On CUDA, round batches up to a few sizes, and repeat minBERT's layers as graphs; not with memory."""
     micro_batch_tokens: Count | None = None
     """Most tokens in memory at once. Without it 1024 on a CPU, 2048 if not length_bucketing, else 16384."""
     memory: Memory | None = None

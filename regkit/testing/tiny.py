@@ -1,6 +1,8 @@
 """Tiny: a model, tasks and a run that take a moment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from regkit.hooks.compose import Composition, compose
 from regkit.hooks.defaults import Defaults
 from regkit.hooks.spec import hookimpl
 from regkit.model import Bert, BertConfig, MultitaskModel
+from regkit.model.repeat.repeated import Repeated
 from regkit.model.tokenizer import Tokenizer
 from regkit.runs import models
 from regkit.tasks.objectives import (
@@ -39,6 +42,7 @@ from regkit.training.passes import Passes
 from regkit.training.state import State
 
 Plugins = Mapping[str, Any]
+PLACE = ContextVar("PLACE", default="cpu")  # where tiny runs train
 
 TINY = BertConfig(
     vocab_size=97,
@@ -161,6 +165,16 @@ def measured(
     return trainer, composition, log.records
 
 
+@contextmanager
+def placed(device: torch.device) -> Iterator[None]:
+    """Let the tiny runs of the block train on this device."""
+    before = PLACE.set(str(device))
+    try:
+        yield
+    finally:
+        PLACE.reset(before)
+
+
 def tiny_run(
     plugins: Plugins,
     tasks: Sequence[Task] | None,
@@ -173,7 +187,7 @@ def tiny_run(
     begun: Path | None = None,
 ) -> tuple[Trainer, Composition]:
     tasks = tiny_tasks() if tasks is None else tasks
-    streams = Streams(seed)
+    streams = Streams(seed, PLACE.get())
     with streams.seeded("encoder"):
         encoder = Bert(replace(TINY, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout))
     if begun:
@@ -187,6 +201,9 @@ def tiny_run(
         models.fill(begun, model, build)
     else:
         build()
+    model.to(streams.device)
+    if streams.device.type == "cuda":
+        encoder.repeated = Repeated()
     passes = Passes(model, composition.hook, streams, plugins=composition.in_steps())
     state = State(model, composition.hook, streams, plugins, composition.acts)
     return Trainer(passes, state, tasks, Fit(micro_batch_tokens), processes), composition

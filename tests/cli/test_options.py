@@ -44,6 +44,7 @@ GIVEN: dict[str, tuple[list[str], Any]] = {
     "seed": (["--seed", "-7"], -7),
     "device": (["--device", "cpu"], "cpu"),
     "precision": (["--precision", "fp32"], "fp32"),
+    "cuda_graphs": (["--no-cuda-graphs"], False),
     "micro_batch_tokens": (["--micro-batch-tokens", "512"], 512),
     "memory": (["--memory", "64 GB"], 64 * 10**9),
     "save_steps": (["--save-steps", "1"], 1),

@@ -39,7 +39,8 @@ def test_an_activation_that_is_changed_in_place_is_kept_as_it_was_changed() -> N
 def test_padding_keeps_no_rows_and_has_a_gradient_of_a_gradient() -> None:
     rows, slots = torch.randn(3, 2, dtype=torch.float64, requires_grad=True), torch.tensor([0, 2, 3])
     assert torch.equal(put_rows(rows, slots, 5), torch.zeros(5, 2).double().index_copy(0, slots, rows))
-    (place,) = put_rows(rows, slots, 5).grad_fn.saved_tensors  # type: ignore[union-attr]
+    padded = put_rows(rows, slots, 5)
+    (place,) = padded.grad_fn.saved_tensors  # type: ignore[union-attr]
     assert torch.equal(place, slots)
     assert torch.autograd.gradgradcheck(lambda each: put_rows(each.square(), slots, 5), rows)
 
