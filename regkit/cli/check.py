@@ -11,27 +11,27 @@ if TYPE_CHECKING:
     from regkit.testing import Finding
 
 
-def check(text: str, as_json: bool) -> int:
-    """Make every check of a plugin, `name:key=value,...`, and print what each came to.
+def check(text: str, device: str, as_json: bool) -> int:
+    """Make every check of a plugin, `name:key=value,...`, on a device, and print what each came to.
 
     Returns an exit status: 0 if none has failed and some were passed, 1 if one has failed, 5 if none was made. Raises
-    PluginError for a plugin or an option that is not there, before torch is imported.
+    PluginError for a plugin or an option that is not there, before torch is imported, and ConfigError for such a device.
     """
     catalog.check_names(*catalog.parse(text))
     import torch
 
-    from regkit.testing.kit import Kit, counts, factory_of, in_words, status
+    from regkit.distributed.launch import find_device
+    from regkit.testing.kit import Kit, checks, counts, factory_of, in_words, status
 
     torch.set_num_threads(1)  # several times faster on tensors as small as these
-    console = Terminal()
+    console, kit = Terminal(), Kit(factory_of(text), checks(), find_device(device))
     if as_json:
         with aside():
-            found = list(Kit(factory_of(text)))
-        checks = [each._asdict() for each in found]
-        said = {"plugin": text, "counts": counts(found), "checks": checks}
+            found = list(kit)
+        said = {"plugin": text, "counts": counts(found), "checks": [each._asdict() for each in found]}
         console.out(json.dumps(said, indent=2), highlight=False)
     else:
-        found = list(_printed(console, Kit(factory_of(text))))
+        found = list(_printed(console, kit))
         print_line(console, f"{text}: {in_words(counts(found))}")
     return status(found)
 

@@ -8,6 +8,8 @@ from importlib.metadata import entry_points
 from typing import Literal, NamedTuple, get_args
 from unittest import SkipTest
 
+import torch
+
 from regkit.base.errors import PluginError, RegkitError
 from regkit.base.failures import last_line
 from regkit.hooks import catalog
@@ -35,12 +37,13 @@ from regkit.testing.promises import (
     strength_zero_is_no_plugin,
 )
 from regkit.testing.saving import a_checkpoint_is_exact
-from regkit.testing.tiny import Several, tiny_tasks
+from regkit.testing.tiny import Several, placed, tiny_tasks
 from regkit.testing.verdicts import Factory, NotApplicableError, Tasks
 
 GROUP = "regkit.checks"  # entry points of checks: functions like the promises
 Check = Callable[[Factory, Tasks], None]
 Outcome = Literal["passed", "failed", "not applicable", "skipped"]
+CPU = torch.device("cpu")
 FAILED, NOTHING = 1, 5  # exit statuses, pytest's: a check has failed; none was made
 
 PROMISES: tuple[Callable[..., None], ...] = (
@@ -110,10 +113,11 @@ def factory_of(text: str) -> Factory:
 
 @dataclass
 class Kit:
-    """The checks of a plugin, or of several together, on the tiny tasks that it takes."""
+    """The checks of a plugin, or of several together, on the tiny tasks that it takes and on a device."""
 
     factory: Factory
     checks: Mapping[str, Check] = field(default_factory=lambda: checks())
+    device: torch.device = CPU
 
     def __iter__(self) -> Iterator[Finding]:
         """Make every check, one after the other."""
@@ -121,6 +125,10 @@ class Kit:
 
     def find(self, name: str) -> Finding:
         """Make the check of this name; of a plugin that does not act, the few that do not ask for it."""
+        with placed(self.device):
+            return self._find(name)
+
+    def _find(self, name: str) -> Finding:
         if name == it_acts.__name__:
             return self.acts
         check = self.checks[name]

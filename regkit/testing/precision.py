@@ -37,7 +37,7 @@ def _terms(factory: Factory, tasks: Tasks, precision: torch.dtype) -> Mapping[st
     trainer.model.train()
     found = defaultdict[str, float](float)
     for task in there:
-        batch = task.splits["train"].batch([0, 1, 2, 3], keys=[7, 8, 9, 10])
+        batch = task.splits["train"].batch([0, 1, 2, 3], keys=[7, 8, 9, 10]).to(trainer.streams.device)
         with trainer.streams.at(stage.name, 0, task.name, 0):
             for name, term in trainer.passes.losses(task, batch).items():
                 found[name] += abs(float(term.detach()))

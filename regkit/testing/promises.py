@@ -86,7 +86,7 @@ def extra_passes_leave_no_trace(factory: Factory, tasks: Tasks = tiny_tasks) -> 
     weights = {name: parameter.clone() for name, parameter in trainer.model.named_parameters()}
     for task in tasks():
         state = torch.get_rng_state()
-        trainer.passes.losses(task, task.splits["train"].batch([0, 1, 2], keys=[7, 8, 9]))
+        trainer.passes.losses(task, task.splits["train"].batch([0, 1, 2], keys=[7, 8, 9]).to(trainer.streams.device))
         if not torch.equal(torch.get_rng_state(), state):
             raise AssertionError("computing the loss changes the random state")
         if [module.training for module in trainer.model.modules()] != modes:
@@ -183,7 +183,7 @@ def merging_changes_no_output(factory: Factory, tasks: Tasks = tiny_tasks) -> No
     trainer.train()
     model, merged = trainer.model.eval(), merge(trainer.model)
     for task in tasks():
-        batch = task.splits["train"].batch([0, 1, 2])
+        batch = task.splits["train"].batch([0, 1, 2]).to(trainer.streams.device)
         found, wanted = (each.predict(task, batch, each.embed(batch)) for each in (merged, model))
         torch.testing.assert_close(found, wanted, msg=f"{task.name}: merged, its output differs: {{}}".format)
 

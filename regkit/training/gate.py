@@ -22,10 +22,12 @@ class Gate:
     update: Update
     norm: Tensor  # before clipping
     early: bool  # whether the answer is needed before the optimizer's step, as a plugin works on the clipped gradient
+    known: int = field(init=False)  # weights that the optimizer keeps something of
     finite: Tensor = field(init=False)  # a scalar, where the norm is
     answer: Late = field(init=False)
 
     def __post_init__(self) -> None:
+        self.known = len(self.update.optimizer.state)
         self.finite = self._finite()
         self.answer = Late(self.finite)
 
@@ -45,8 +47,15 @@ class Gate:
         return not self.late and not self.opens()
 
     def opens(self) -> bool:
-        """Whether all numbers are finite; note: this waits until the GPU has computed them."""
-        return bool(self.answer.read())
+        """Whether all numbers are finite; note: this waits until the GPU has computed them.
+
+        If they are not, the optimizer forgets what it began to keep in a step that has moved nothing.
+        """
+        opens = bool(self.answer.read())
+        state = self.update.optimizer.state
+        for weight in [] if opens else list(state)[self.known :]:
+            del state[weight]
+        return opens
 
     def step(self) -> None:
         """Step the optimizer if all numbers are finite.

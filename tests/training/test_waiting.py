@@ -162,6 +162,7 @@ def test_what_waits_would_be_noticed(wait: str, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize(
     "names", [[], ["smart", "bregman"], ["ema", "rrobin"]], ids=lambda names: "+".join(names) or "plain"
 )
@@ -171,8 +172,8 @@ def test_on_a_gpu_torch_itself_finds_nothing_that_waits(names: list[str], tmp_pa
     span = enter(trainer)
     for number in range(4):  # the first updates are watched, which waits
         update(trainer, span, number)
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         update(trainer, span, 4)
     finally:
         torch.cuda.set_sync_debug_mode("default")

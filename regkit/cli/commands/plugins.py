@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from regkit.cli.arguments import plugin_names
+from regkit.cli.arguments import Device, plugin_names
 from regkit.cli.scaffold import KindName
 from regkit.hooks import catalog
 
@@ -61,12 +61,13 @@ def check(
             metavar="NAME[:key=value,...]", help="The plugin, or ./FILE.py with one.", autocompletion=plugin_names
         ),
     ],
+    device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, and nothing else.")] = False,
 ) -> None:
     """Check that a plugin keeps regkit's promises. Exit status: 0, 1 if it does not, 5 if nothing was checked."""
     from regkit.cli import check as checking
 
-    raise typer.Exit(checking.check(catalog.allowed(plugin), as_json))
+    raise typer.Exit(checking.check(catalog.allowed(plugin), device, as_json))
 
 
 @app.command("new")
