@@ -4,8 +4,8 @@ Their weights are joined: all of their gradients come from a pass as one tensor,
 and only then they are cut into those of each weight.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from regkit.base.memory import is_real
 from regkit.base.randomness import set_states, states_of, unchanged
 from regkit.model.repeat.sizes import Rounded
-from regkit.model.repeat.work import Work, gradients
+from regkit.model.repeat.work import Begun, Work, gradients
 
-if TYPE_CHECKING:
-    from regkit.model.repeat.repeated import Repeated
+Begin = Callable[[Work, Tensor, Rounded], Begun]
 
 CHANGED = "a weight of the encoder was modified by an inplace operation between a pass and its gradient"
 
@@ -27,9 +26,9 @@ def join(weights: Sequence[nn.Parameter]) -> Tensor:
     return joined
 
 
-def run(work: Work, embeddings: Tensor, given: Rounded, joined: Tensor | None, repeated: "Repeated") -> Tensor:
-    """Compute a pass by what is repeated, `[tokens, width]` to the hidden states."""
-    found: Tensor = _Run.apply(embeddings, joined, work, given, repeated)  # type: ignore[no-untyped-call]
+def run(work: Work, embeddings: Tensor, given: Rounded, joined: Tensor | None, begin: Begin) -> Tensor:
+    """Compute a pass by what `begin` gives, from `[tokens, width]` to the hidden states."""
+    found: Tensor = _Run.apply(embeddings, joined, work, given, begin)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -53,13 +52,13 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, embeddings: Tensor, joined: Tensor | None, work: Work, given: Rounded, repeated: "Repeated"
+        ctx: Any, embeddings: Tensor, joined: Tensor | None, work: Work, given: Rounded, begin: Begin
     ) -> Tensor:
         ctx.set_materialize_grads(False)  # where a loss is cancelled, nothing is computed
         ctx.states, ctx.versions = states_of(embeddings.device), versions(work)
         ctx.joined, ctx.work, ctx.given = joined, work, given
         ctx.save_for_backward(embeddings)
-        ctx.kept = repeated.begin(work, embeddings, given)
+        ctx.kept = begin(work, embeddings, given)
         output: Tensor = ctx.kept.forward()
         return output
 

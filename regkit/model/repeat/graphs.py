@@ -136,11 +136,9 @@ class Graph:
         self.captured.memory.used = False
 
     def forward(self) -> Tensor:
-        """Return the hidden states."""
         return self.captured.output.clone()
 
     def backward(self, gradient: Tensor, whole: bool) -> tuple[Tensor | None, Tensor | None]:
-        """Compute the gradient of the embeddings and, if `whole`, those of the weights, end to end."""
         it = self.captured
         it.gradient.copy_(gradient)
         it.back[whole].replay()

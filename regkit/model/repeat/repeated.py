@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from regkit.model import tf32
 from regkit.model.plain import has_hooks, is_transformed
 from regkit.model.repeat.function import join, run
-from regkit.model.repeat.graphs import Graph, Graphs
+from regkit.model.repeat.graphs import Graphs
 from regkit.model.repeat.sizes import Rounded, rounded, sizes_of
-from regkit.model.repeat.work import Layers, Manner, Pass, Work
+from regkit.model.repeat.work import Begun, Layers, Manner, Pass, Work
 from regkit.tasks.batch import Batch
 
 MOST = 8192  # tokens of a pass: with more, a GPU computes for longer than it takes to queue the operations
@@ -64,10 +64,10 @@ class Repeated:
         if any(map(has_hooks, modules)):  # they may read torch's graph, in which such a pass is one operation
             found = work.compute(padded, given)
         else:
-            found = run(work, padded, given, self._joined(work.trained), self)
+            found = run(work, padded, given, self._joined(work.trained), self.begin)
         return found[: len(batch.starts) if first else len(embeddings)]
 
-    def begin(self, work: Work, embeddings: Tensor, given: Rounded) -> Pass | Graph:
+    def begin(self, work: Work, embeddings: Tensor, given: Rounded) -> Begun:
         """Begin a pass: as a graph, if it was made often enough for one, and nobody counts the operations."""
         captured = embeddings.is_cuda and not is_in_torch_dispatch_mode() and self._usual(work)
         return (captured and self.graphs.begin(work, embeddings, given)) or Pass(work, embeddings, given)

@@ -21,6 +21,21 @@ class Layers(Protocol):
         ...
 
 
+class Begun(Protocol):
+    """A pass under way."""
+
+    def forward(self) -> Tensor:
+        """Return the hidden states."""
+        ...
+
+    def backward(self, gradient: Tensor, whole: bool) -> tuple[Tensor | None, Tensor | None]:
+        """Compute the gradient of the embeddings and, if `whole`, those of the weights, end to end.
+
+        After a whole one there is no other.
+        """
+        ...
+
+
 class Manner(NamedTuple):
     """All but sizes and numbers that the operations of a pass depend on."""
 
@@ -92,14 +107,9 @@ class Pass:
             self.output = work.compute(self.input, given)
 
     def forward(self) -> Tensor:
-        """Return the hidden states."""
         return self.output.detach()
 
     def backward(self, gradient: Tensor, whole: bool) -> tuple[Tensor | None, Tensor | None]:
-        """Compute the gradient of the embeddings and, if `whole`, those of the weights, end to end.
-
-        After a whole one there is no other.
-        """
         moved, rest = gradients(self.work, self.output, self.input, gradient, whole, keep=not whole)
         return moved, torch.cat(rest) if rest else None
 
