@@ -1,16 +1,16 @@
 """Blame: name the plugins whose answers or modules a pass of the model fails on."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from regkit.base.errors import PluginError, RegkitError
 from regkit.base.failures import gone, last_line, ran_out
+from regkit.base.randomness import Streams
+from regkit.hooks.attach import Attached
 from regkit.hooks.spec import hookimpl
-
-if TYPE_CHECKING:
-    from regkit.hooks.compose import Composition
+from regkit.hooks.stopwatch import Stopwatch
 
 HANDED_ON = ("build", "augment", "embed", "encode", "predict")  # hooks on whose results later parts of a pass work
 
@@ -34,7 +34,9 @@ def blamed(what: Callable[[], str], owners: Callable[[], Sequence[str]]) -> Iter
 class Blame:
     """Surrounds the hooks of the forward pass: what a plugin answers may make a later hook fail, which is not its own."""
 
-    composition: "Composition"
+    attached: Mapping[str, Attached]
+    streams: Streams
+    stopwatch: Stopwatch
 
     @hookimpl(wrapper=True, tryfirst=True)
     def embed(self) -> Generator[None, Any, Any]:
@@ -53,7 +55,7 @@ class Blame:
         return (yield from self._around("task_loss"))
 
     def _around(self, hook: str) -> Generator[None, Any, Any]:
-        place, asking = self.composition.watch.streams.place, self.composition.stopwatch.owners[-1]
+        place, asking = self.streams.place, self.stopwatch.owners[-1]
         with blamed(lambda: f"{hook} at {', '.join(map(str, place))}", lambda: self._owners(asking)):
             return (yield)
 
@@ -62,9 +64,9 @@ class Blame:
 
         There are none if the plugin that is `asking` for the pass is named anyway.
         """
-        if asking in self.composition.plugins:
+        if asking in self.attached:
             return []
         found = {}
-        for name, each in self.composition.attached.items():
+        for name, each in self.attached.items():
             found[name] = [hook for hook in each.hooks if hook in HANDED_ON and each.acts_now(hook)]
         return [f"plugin '{name}' answers to {' and '.join(hooks)}" for name, hooks in found.items() if hooks]

@@ -139,7 +139,7 @@ def compose(
     found = Composition(manager, plugins, stopwatch, watch, teachers)
     found.observe(found.watch)
     found.observe(found.teachers)
-    found.observe(Blame(found))
+    found.observe(Blame(found.attached, streams, stopwatch))
     for name, plugin in plugins.items():
         contract.check(name, getattr(plugin, contract.ATTRIBUTE, None))
         found.attached[name] = Attached(
