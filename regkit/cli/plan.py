@@ -37,6 +37,10 @@ def plan(experiment: Experiment) -> list[str]:
     if isinstance(adapter := experiment.model.encoder, Adapter):
         way = "on packed tokens" if adapter.packed else "with padding inside"
         lines.append(f"  {adapter.family}, run by transformers {way}")
+    if trainer.streams.device.type == "cuda" and getattr(experiment.model.encoder, "repeated", None):
+        lines.append(
+            "  its layers are repeated as CUDA graphs, for batches of a few sizes; --no-cuda-graphs leaves both out"
+        )
     lines += _apart(experiment) + _built(experiment)
     lines += [f"  its head of {name}: {said}" for name, said in experiment.heads.items()]
     if trainer.processes.count > 1:

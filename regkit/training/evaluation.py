@@ -14,6 +14,7 @@ from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks.blame import blamed
 from regkit.model import MultitaskModel
 from regkit.model.modes import autocast, mode
+from regkit.model.repeat.repeated import one_by_one
 from regkit.tasks.objectives import Objective
 from regkit.tasks.task import Split, Task, scorable
 from regkit.training.caveats import one_sided
@@ -52,6 +53,7 @@ class Evaluator:
             self.processes.all_or_none(),
             built(model, task),
             mode(model, training=False),
+            one_by_one(),  # as where a trained model is scored again
             autocast(device, self.precision),
         ):
             for _, part, counts in self.processes.own(parts):

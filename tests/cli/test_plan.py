@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from regkit import Experiment, PluginError, Settings
 from regkit.cli.plan import first_epoch, plan
@@ -28,6 +29,18 @@ def test_the_plan_says_how_large_micro_batches_are_and_what_a_long_text_counts_a
     )
     assert found
     assert int(found[1]) == longest < int(found[2])
+
+
+@pytest.mark.parametrize(
+    ("more", "repeated"), [({}, True), ({"cuda_graphs": False}, False), ({"memory": 10**12}, False)]
+)
+def test_the_plan_says_whether_layers_are_repeated_as_cuda_graphs(
+    place: Path, more: dict[str, Any], repeated: bool
+) -> None:
+    experiment = Experiment.build(Settings(data=place / "data", encoder=str(place / "encoder"), **more))
+    assert not any("CUDA graphs" in line for line in plan(experiment)), "on a CPU there are none"
+    experiment.trainer.streams.device = torch.device("cuda")
+    assert any("CUDA graphs" in line for line in plan(experiment)) is repeated
 
 
 def steps(place: Path, *plugins: str) -> dict[str, tuple[str, str, float]]:

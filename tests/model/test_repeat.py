@@ -355,6 +355,15 @@ def test_a_graph_that_fails_or_differs_is_not_used_and_that_is_said_once(
     assert said in record.getMessage()
 
 
+def test_scores_are_computed_as_where_a_trained_model_is_scored_again(
+    encoder: Bert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = tiny_trainer({}, tasks=tiny_tasks()[:1])
+    trainer.model.encoder.repeated = Repeated(["cpu"])  # type: ignore[attr-defined]
+    monkeypatch.setattr(Repeated, "encode", lambda *given: pytest.fail("it was repeated"))
+    trainer.evaluator.scores(trainer.model, trainer.tasks, "dev")
+
+
 class Counts(EachOperation):
     """Sees each operation, as what counts them or draws a trace does."""
 

@@ -1,7 +1,9 @@
 """Repeated: decide which passes are repeated, and by what."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from regkit.tasks.batch import Batch
 MOST = 8192  # tokens of a pass: with more, a GPU computes for longer than it takes to queue the operations
 TIMES = 2  # that a pass is computed as it is before it is captured: sizes that are rare are not worth it
 REMEMBERED = 4096  # kinds of passes
+OFF = ContextVar("OFF", default=False)
 
 
 class Repeated:
@@ -44,6 +47,7 @@ class Repeated:
         """Whether a pass is computed here: of a size and on a device where that is faster, and with nothing unusual."""
         return (
             embeddings.device.type in self.devices
+            and not OFF.get()
             and len(batch.tokens) <= MOST
             and not is_transformed()
             and not torch.is_inference_mode_enabled()
@@ -88,6 +92,16 @@ class Repeated:
         if self.joined is None or self.joined[0] != whose:
             self.joined = whose, join(weights)
         return self.joined[1]
+
+
+@contextmanager
+def one_by_one() -> Iterator[None]:
+    """Compute the passes of the block as torch does, at the sizes that they have."""
+    before = OFF.set(True)
+    try:
+        yield
+    finally:
+        OFF.reset(before)
 
 
 def manner_of(modules: Sequence[nn.Module], weights: Sequence[nn.Parameter], embeddings: Tensor) -> Manner:
