@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,13 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 SHARED = Path(os.environ.get("REGKIT_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The installed packages are looked through once, also for the tables of cases, which are made before any fixture."""
+    stack = ExitStack()
+    stack.enter_context(listed_once())
+    config.add_cleanup(stack.close)
 
 
 def needs(path: Path) -> Path:
@@ -46,13 +54,6 @@ def slow_bf16(caches: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(precision, "measure", lambda inputs, outputs: 3.0)
         precision.kept_ratio(384, 1536)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def listed() -> Iterator[None]:
-    """The installed packages are looked through once."""
-    with listed_once():
         yield
 
 
