@@ -115,7 +115,7 @@ def test_the_head_of_each_family_holds_ours_or_says_why_not(
         return
     (difference,) = export(source(run, "mood"), "hf", tmp_path / "out").values()
     assert difference < 1e-6
-    if pooling == "cls":
+    if pooling == "cls" and family in ("distilbert", "albert"):  # which minBERT reads, and which transformers runs
         assert max(export(source(run, "mood"), "onnx", tmp_path / "onnx").values()) < 1e-5
 
 

@@ -107,7 +107,7 @@ PEAKS = ["smart", "bregman", "freelb", "rdrop sam", "mixout ema neftune"]
 @pytest.mark.parametrize("names", slow_but(PEAKS, ["bregman"]))
 def test_the_peak_of_a_large_update_is_told_from_two_small_ones(names: str) -> None:
     trainer, optimizer, tasks = prepared(names.split(), tasks_for(*names.split()))
-    for task in tasks:
+    for task in tasks[::2]:  # a text, a pair in one, and texts apart
         with trainer.streams.at("finetune"):
             try_update(
                 trainer.passes, optimizer, [task], 1
@@ -186,10 +186,10 @@ def found(trainer: Trainer, memory: int, meter: bool = False) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("plugins", [{}, {"smart": {}}, {"rrobin": {"per_step": 3}, "pcgrad": {}}], ids=", ".join)
+@pytest.mark.parametrize("plugins", [{"smart": {}}, {"rrobin": {"per_step": 3}, "pcgrad": {}}], ids=", ".join)
 def test_more_memory_never_gives_smaller_micro_batches(plugins: dict[str, dict[str, Any]]) -> None:
     sizes, refused = [], 0
-    for memory in (100_000, 300_000, 500_000, 600_000, 1_000_000, 4_000_000):
+    for memory in (100_000, 500_000, 600_000, 4_000_000):
         trainer = tiny_trainer({name: catalog.make(name, options) for name, options in plugins.items()})
         try:
             sizes.append(found(trainer, memory))
@@ -243,7 +243,8 @@ def test_the_estimate_leaves_no_trace(names: tuple[str, ...]) -> None:
         held = {key: repr(vars(plugin)) for key, plugin in made.items()}
         before = exactly(trainer.state.capture() | {"model": trainer.model.state_dict()})
         state, modes = torch.get_rng_state(), [module.training for module in trainer.model.modules()]
-        found = trainer.fit.estimate(trainer.state, trainer.passes, tasks, trainer.processes)
+        some = tasks[1::2]  # a pair in one text, and texts apart
+        found = trainer.fit.estimate(trainer.state, trainer.passes, some, trainer.processes)
         assert found == trainer.fit.micro_batch_tokens
         assert torch.equal(torch.get_rng_state(), state)
         assert [module.training for module in trainer.model.modules()] == modes
@@ -253,7 +254,7 @@ def test_the_estimate_leaves_no_trace(names: tuple[str, ...]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["smart", "mixout", "gradvac", "sam", "uncertainty"])
+@pytest.mark.parametrize("name", ["mixout", "gradvac", "sam"])
 def test_a_run_with_enough_memory_is_the_run_without_a_bound(name: str) -> None:
     def run(memory: int | None) -> Trainer:
         trainer = tiny_trainer(factory("rrobin", name)() if name in SURGERY else factory(name)(), steps=4)
@@ -296,12 +297,10 @@ def test_a_bounded_run_resumes_exactly_on_a_machine_where_more_is_taken(
 ) -> None:
     wanted = settings(place, {"smart": {}, "bregman": {}}, memory="2MB")
     assert go(tmp_path / "whole", wanted)
-    for stop in (1, 5):
-        assert not go(tmp_path / f"stopped-{stop}", wanted, stop=stop)
+    assert not go(tmp_path / "stopped", wanted, stop=5)
     monkeypatch.setattr(estimate, "memory_in_use", lambda device: 500_000)
-    for stop in (1, 5):
-        assert go(tmp_path / f"stopped-{stop}", wanted)
-        same_run(tmp_path / "whole", tmp_path / f"stopped-{stop}")
+    assert go(tmp_path / "stopped", wanted)
+    same_run(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_too_little_memory_is_refused_with_what_is_needed(place: Path, tmp_path: Path) -> None:

@@ -542,7 +542,7 @@ def builders(text: Path, tokenizer: Tokenizer) -> Iterator[Builders]:
 
 
 @pytest.mark.slow
-def test_builders_killed_at_ten_moments_leave_nothing_that_is_ever_used(
+def test_builders_killed_at_five_moments_leave_nothing_that_is_ever_used(
     builders: Builders, text: Path, tokenizer: Tokenizer
 ) -> None:
     """At random moments of the time that one takes."""
@@ -553,7 +553,7 @@ def test_builders_killed_at_ten_moments_leave_nothing_that_is_ever_used(
     begun = time.monotonic()
     assert builders.statuses() == [0]
     takes, draw, killed = time.monotonic() - begun, random.Random(0), 0
-    while killed < 10:
+    while killed < 5:
         shutil.rmtree(place, ignore_errors=True)
         (builder,) = builders.start()
         time.sleep(draw.random() * takes)
