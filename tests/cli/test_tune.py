@@ -184,7 +184,7 @@ def test_an_ablation_is_no_search_and_a_search_no_ablation(place: Path, tmp_path
 
 @pytest.mark.slow
 def test_a_search_that_was_killed_at_random_ends_like_one_that_was_not(place: Path, tmp_path: Path) -> None:
-    words = [*TINY, *SPACE, "--steps", 10, "--trials", 4, "--seeds", 2, "--fresh-seeds", 2, "--sampler", "tpe"]
+    words = [*TINY, *SPACE, "--steps", 4, "--trials", 3, "--seeds", 2, "--fresh-seeds", 1, "--sampler", "tpe"]
     command = ["tune", *words, "--output"]
 
     def record(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -18,11 +17,11 @@ from regkit.base.errors import RegkitError
 from regkit.experiments.study import storage
 from regkit.experiments.study.results import read_results
 from regkit.experiments.study.study import Study
+from regkit.experiments.study.worker import Worker
 from tests.cli.test_bad_input import is_one_sentence
-from tests.experiments.fakes import begin, plan_of
+from tests.experiments.fakes import FakeRunner, begin, plan_of
+from tests.forked import Forked
 from tests.helpers import Ran
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("address", ["journl:/shared/t.log", "postgres:/h", "nonsense:x"])
@@ -122,16 +121,11 @@ def test_a_study_that_two_processes_begin_is_one(tmp_path: Path) -> None:
     assert one.number == other.number
 
 
-WORKER = """
-import sys
-from pathlib import Path
-from regkit.experiments.study.study import Study
-from regkit.experiments.study.worker import Worker
-from tests.experiments.fakes import FakeRunner
-runner = FakeRunner(takes=0.02)
-Worker(Study.open("study", Path(sys.argv[1]), sys.argv[2]), runner).work()
-print(*(f"{row}/{seed}" for row, seed in runner.ran.elements()))
-"""
+def work(folder: Path, address: str) -> None:
+    """Work on a study in a process of its own, and say which runs it did."""
+    runner = FakeRunner(takes=0.02)
+    Worker(Study.open("study", folder, address), runner).work()
+    print(*(f"{row}/{seed}" for row, seed in runner.ran.elements()))
 
 
 @contextmanager
@@ -173,8 +167,7 @@ def test_four_workers_on_postgresql_lose_no_run_and_do_none_twice(tmp_path: Path
     with postgres() as address:
         plan = plan_of("smart", "rrobin", "sam", seeds=6)
         study = begin(tmp_path / "s", plan, address)
-        words = [sys.executable, "-c", WORKER, str(study.folder), address]
-        workers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(4)]
+        workers = [Forked(work, study.folder, address, cwd=tmp_path) for _ in range(4)]
         said = [worker.communicate()[0].split() for worker in workers]
         assert [worker.returncode for worker in workers] == [0] * 4
         assert Counter(cell for each in said for cell in each) == Counter(f"{row}/{seed}" for row, seed in plan.cells())
