@@ -31,12 +31,12 @@ from tests import forked
 from tests.cli.test_bad_input import is_one_sentence
 from tests.forked import Forked
 from tests.helpers import Ran, listed_once, reevaluate, regkit, write_encoder, write_tasks
-from tests.testing.test_promises import acting, crowds, factory, tasks_for
+from tests.testing.test_promises import acting, crowds, factory, of_losses, tasks_for
 
 
-def compare(names: Sequence[str], processes: Processes) -> None:
-    """AssertionError where several processes come to other gradients or weights than one."""
-    same_as_alone(factory(*names), tasks_for(*names), processes)
+def compare(names: Sequence[str], processes: Processes, gradients: bool) -> None:
+    """AssertionError where several processes come to other weights than one, or gradients."""
+    same_as_alone(factory(*names), tasks_for(*names), processes, gradients=gradients)
 
 
 def start(words: Sequence[object], count: int, folder: Path) -> list[Forked]:
@@ -59,18 +59,18 @@ def ends(processes: Sequence[Forked]) -> list[tuple[int | None, str]]:
     return [(process.returncode, error) for process, error in zip(processes, errors, strict=True)]
 
 
-def compared(count: int, *names: str) -> None:
+def compared(count: int, *names: str, gradients: bool = True) -> None:
     """Compare, plugin by plugin, what so many processes come to with what each of them comes to alone."""
-    found = ends([Forked(compare_all, names, cwd=Path.cwd(), more=place) for place in places(count)])
+    found = ends([Forked(compare_all, names, gradients, cwd=Path.cwd(), more=place) for place in places(count)])
     assert [status for status, _ in found] == [0] * count, max(error for _, error in found)
 
 
-def compare_all(names: Sequence[str]) -> None:
+def compare_all(names: Sequence[str], gradients: bool) -> None:
     """Compare in one of the processes."""
     with joined(torch.device("cpu")) as processes, listed_once():
         check_reevaluating(processes)
         for each in names:
-            compare(each.split("+"), processes)
+            compare(each.split("+"), processes, gradients)
 
 
 def check_reevaluating(processes: Processes) -> None:
@@ -89,13 +89,21 @@ def check_reevaluating(processes: Processes) -> None:
 @pytest.mark.slow
 def test_more_processes_than_examples_in_a_batch() -> None:
     """Batches of 5, 3 and 1: some processes have no share, and no losses to name."""
-    compared(4, "rrobin+pcgrad+smart", "rrobin+famo")
+    compared(4, "rrobin+famo+smart")
 
 
 @pytest.mark.slow
 def test_every_plugin_comes_to_the_same_with_two_processes() -> None:
     cut = [name for name in acting() if not needs_whole_batches(catalog.load_class(name))]
-    compared(2, *map("+".join, crowds(cut)), "rrobin+pcgrad+uncertainty", "ema+lora", "bregman+lora")
+    more = ("rrobin+pcgrad+uncertainty", "ema+lora", "bregman+lora")
+    compared(2, *map("+".join, crowds(cut)), *more, gradients=False)
+
+
+@pytest.mark.slow
+def test_the_gradient_of_each_batch_is_the_same_with_two_processes() -> None:
+    """Closer than weights after training; it is of one task, and those that change the losses could change it."""
+    cut = [name for name in of_losses() if not needs_whole_batches(catalog.load_class(name))]
+    compared(2, *map("+".join, crowds(cut)))
 
 
 def test_a_plugin_is_not_blamed_for_a_process_that_is_gone() -> None:
