@@ -51,7 +51,7 @@ from tests.runs.test_resume import go, settings
 SECONDS = 10
 MEMORY = 2 << 20  # KiB
 FATAL = 8 << 30  # bytes, mapped files included: a mistake of ours shall fail a test and not the machine
-MANY = int(os.environ.get("REGKIT_FUZZ", 4))  # examples of each kind of file and change
+MANY = int(os.environ.get("REGKIT_FUZZ", 3))  # examples of each kind of file and change
 TRIED: Counter[str] = Counter()  # inputs of each kind, for the report at the end
 PEAKS: dict[str, tuple[int, float]] = {}  # MiB and seconds of the worst
 
@@ -86,7 +86,8 @@ def right(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ran = regkit("train", "--encoder", "encoder", "--data", "data", "--steps", 1, "--output", "run", cwd=folder)
     assert ran.status == 0, ran.err
     plugins = {"rrobin": {}, "ema": {}}
-    assert not go(folder / "stopped", settings(folder, plugins, steps=5, save_steps=2, measure_every=0), stop=4)
+    some = settings(folder, plugins, tasks=["mood", "near"], steps=5, save_steps=2, measure_every=0)
+    assert not go(folder / "stopped", some, stop=4)
     for run in ("run", "stopped"):
         path = folder / run / "config.toml"
         path.write_text(path.read_text(encoding="utf8").replace(f"{folder}/", "../"), encoding="utf8")
@@ -428,11 +429,11 @@ def complete(right: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def try_many(target: Target, complete: Path, folder: Path, examples: int) -> None:
+def try_many(target: Target, complete: Path, folder: Path) -> None:
     """As many changed files, each in a copy of everything that the command may write to."""
     content = (complete / target.file).read_bytes()
 
-    @hypothesis_settings(PATIENT, max_examples=examples, derandomize=True, database=None)
+    @hypothesis_settings(PATIENT, max_examples=MANY, derandomize=True, database=None)
     @generated(TREE[target.how](content))
     def attempt(changed: bytes) -> None:
         place = folder / "place"
@@ -455,13 +456,4 @@ def test_a_file_with_random_changes_is_read_or_refused_in_one_sentence(
     target: Target, complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoders, "_from_hub", refuse)
-    try_many(target, complete, tmp_path, examples=2)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("target", TARGETS, ids=str)
-def test_a_file_with_many_random_changes_is_read_or_refused_in_one_sentence(
-    target: Target, complete: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(encoders, "_from_hub", refuse)
-    try_many(target, complete, tmp_path, examples=MANY)
+    try_many(target, complete, tmp_path)

@@ -209,7 +209,6 @@ def test_a_value_that_only_the_plugin_can_check_imports_the_plugin(imported: Sta
 @pytest.mark.parametrize(
     "more",
     [
-        pytest.param(("--dry-run",), id="dry run", marks=pytest.mark.slow),
         pytest.param(("--dry-run", "--memory", "2GB"), id="memory", marks=pytest.mark.slow),
         pytest.param(("--steps", "2", "--save-steps", "1"), id="run"),
     ],

@@ -124,7 +124,7 @@ def test_intervals_hold_the_true_difference_as_often_as_they_say(spread: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("seeds", [3, 10])
 @pytest.mark.parametrize("spread", SPREADS)
 def test_intervals_hold_the_true_difference_in_93_to_97_percent(seeds: int, spread: str) -> None:
     assert 0.93 <= coverage(seeds, *SPREADS[spread], trials=2000) <= 0.97

@@ -33,9 +33,9 @@ def test_of_identical_rows_one_is_recommended_in_at_most_5_percent_of_races(work
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("controls", [["plain"], ["plain", "dropout=0"]])
-def test_of_identical_rows_one_is_recommended_in_at_most_5_percent_of_many_races(controls: list[str]) -> None:
-    assert share(races(Race(ROWS, controls, 20), {}, 1000), "use") <= 0.05
+def test_of_identical_rows_one_is_recommended_in_at_most_5_percent_of_many_races() -> None:
+    """A second control can only take a recommendation away."""
+    assert share(races(RULES, {}, 1000), "use") <= 0.05
 
 
 def test_a_winner_is_found_in_a_third_of_the_runs_of_the_full_table() -> None:

@@ -50,7 +50,7 @@ def worth(point: Mapping[str, Any] | None) -> float:
 
 def found(sampler: SamplerName, repeat: int) -> float:
     """What the best point of a search is really worth."""
-    return worth(max(searched(sampler, repeat, 30), key=lambda each: each[1] or 0)[0])
+    return worth(max(searched(sampler, repeat, 20), key=lambda each: each[1] or 0)[0])
 
 
 @pytest.mark.slow
@@ -63,9 +63,8 @@ def test_after_some_random_points_the_gaussian_process_proposes_better_ones_than
 
 
 @pytest.mark.slow
-def test_its_search_ends_at_a_better_point_than_chance_in_most_repetitions() -> None:
-    better = [found("gp", repeat) > found("random", repeat) for repeat in range(4)]
-    assert sum(better) >= 3
+def test_its_search_ends_at_a_better_point_than_chance() -> None:
+    assert all(found("gp", repeat) > found("random", repeat) for repeat in range(2))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

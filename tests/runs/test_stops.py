@@ -200,7 +200,7 @@ def test_a_killed_run_goes_on_by_the_same_command(place: Path) -> None:
 @pytest.mark.slow
 def test_kills_at_any_moment_some_of_them_while_a_checkpoint_is_written(place: Path) -> None:
     folder, killed = place / "often", 0
-    while killed < 5:
+    while killed < 3:
         shutil.rmtree(folder, ignore_errors=True)
         for number in range(10):
             began, wait = time.monotonic(), 0.2 * ((7 * number + killed) % 11)
@@ -242,6 +242,12 @@ def cut(path: Path) -> None:
 
 FILES = ["model.safetensors", "training.safetensors", "training.json", "manifest.json"]
 SOME = {("model.safetensors", flip), ("training.safetensors", cut)}
+MORE = {
+    ("training.json", flip),
+    ("model.safetensors", Path.unlink),
+    ("manifest.json", cut),
+    ("manifest.json", Path.unlink),
+}
 
 
 @pytest.mark.parametrize(
@@ -250,6 +256,7 @@ SOME = {("model.safetensors", flip), ("training.safetensors", cut)}
         pytest.param(file, harm, marks=[] if (file, harm) in SOME else pytest.mark.slow)
         for file in FILES
         for harm in (flip, cut, Path.unlink)
+        if (file, harm) in SOME | MORE
     ],
 )
 def test_a_damaged_checkpoint_is_said_and_the_one_before_it_is_used(
