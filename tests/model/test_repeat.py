@@ -8,7 +8,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from regkit.base.operations import EachOperation
 from regkit.hooks import catalog
-from regkit.model import Bert, BertConfig
+from regkit.model import Bert, BertConfig, tf32
 from regkit.model.repeat import graphs, repeated
 from regkit.model.repeat.graphs import Graphs
 from regkit.model.repeat.repeated import Repeated
@@ -133,10 +133,12 @@ def test_the_gradient_of_the_embeddings_alone_computes_no_others(
     assert asked == [False, True]
 
 
-def test_a_pass_can_be_gone_back_through_again_with_the_masks_it_had(encoder: Bert) -> None:
+@pytest.mark.parametrize("halved", [False, True])
+def test_a_pass_can_be_gone_back_through_again_with_the_masks_and_numbers_it_had(encoder: Bert, halved: bool) -> None:
     encoder.repeated, batch = Repeated(["cpu"]), batch_with(RAGGED)
     torch.manual_seed(4)
-    hidden = encoder.train().encode(encoder.embed(batch), batch, batch.starts)
+    with torch.autocast("cpu", torch.bfloat16, enabled=halved):
+        hidden = encoder.train().encode(encoder.embed(batch), batch, batch.starts)
     torch.rand(3)  # what is drawn in between changes nothing, and is not drawn again
     state = torch.get_rng_state()
     weights = list(encoder.layers.parameters())
@@ -179,6 +181,53 @@ def test_a_weight_that_was_changed_before_the_gradient_is_an_error_as_torchs(enc
         encoder.layers[0].up.weight.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         hidden.sum().backward()
+
+
+class Doubled(torch.autograd.Function):
+    """An operation that notes where torch's switch of TF32 is, forward and backward."""
+
+    seen: ClassVar[list[object]] = []
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        Doubled.seen.append(tf32.switch())
+        return values * 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        Doubled.seen.append(tf32.switch())
+        return gradient * 2
+
+
+def test_a_pass_in_tf32_is_gone_back_through_in_tf32(encoder: Bert, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By each of its backward passes, and nothing after them is."""
+    compute, usual = Bert.compute, tf32.switch()
+    monkeypatch.setattr(Bert, "compute", lambda *given: Doubled.apply(compute(*given)))
+    monkeypatch.setattr(Doubled, "seen", [])
+    encoder.repeated, batch = Repeated(["cpu"]), batch_with(RAGGED)
+    embeddings = encoder.embed(batch)
+    with tf32.switched(tf32.ON):
+        loss = encoder.encode(embeddings, batch, batch.starts).sum()
+    torch.autograd.grad(loss, embeddings, retain_graph=True)
+    for _ in "ab":  # the second computes the pass once more
+        torch.autograd.grad(loss, encoder.norm.weight, retain_graph=True)
+    assert Doubled.seen == [tf32.ON] * 5
+    assert tf32.switch() == usual
+
+
+def test_a_capture_has_leaves_of_its_own_in_the_memory_of_the_weights(encoder: Bert) -> None:
+    """torch's leaves belong to the stream of their first use, and a capture has another."""
+    encoder.layers[0].up.weight.requires_grad_(False)
+    modules, before = list(encoder.layers.modules()), list(encoder.layers.parameters())
+    manner = repeated.manner_of(modules, before, torch.zeros(1))
+    work = Work(encoder, modules, before, sizes_of(RAGGED), True, manner)
+    with work.aliased() as own:
+        inside = list(encoder.layers.parameters())
+        assert list(map(id, inside)) == list(map(id, own.weights))
+        assert not any(one is other for one, other in zip(inside, before, strict=True))
+        for one, other in zip(inside, before, strict=True):
+            assert (one.data_ptr(), one.requires_grad) == (other.data_ptr(), other.requires_grad)
+    assert list(map(id, encoder.layers.parameters())) == list(map(id, before))
 
 
 def test_a_copy_of_a_model_repeats_its_own_passes(encoder: Bert) -> None:
