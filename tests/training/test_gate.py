@@ -57,6 +57,15 @@ def test_a_late_answer_leaves_every_number_as_an_early_one(what: str, monkeypatc
 
 
 @pytest.mark.usefixtures("late")
+def test_a_late_answer_leaves_an_optimizer_without_moments_that_had_none() -> None:
+    trainer = tiny_trainer({"bad": Bad([0], "gradient")}, tasks=unscored(tiny_tasks()[:1]), steps=1)
+    trainer.train()
+    assert trainer.state.position.skipped == 1
+    assert trainer.state.optimizer is not None
+    assert not trainer.state.optimizer.state
+
+
+@pytest.mark.usefixtures("late")
 def test_a_plugin_that_is_told_of_the_clipped_gradient_is_told_of_finite_ones_alone() -> None:
     class Clipped:
         def __init__(self) -> None:
