@@ -13,7 +13,8 @@ from regkit.data.bare import Files, Given, declare_table, name_of, sort_files, s
 from regkit.data.declare import SPLITS
 from regkit.data.formats.columnar import is_saved
 from regkit.data.formats.hub import on_hub
-from regkit.data.prepare import Prepared, prepare
+from regkit.data.prepare import prepare
+from regkit.data.prepared import Prepared
 from regkit.data.rows import check_texts
 from regkit.data.tables import Table, is_pattern
 

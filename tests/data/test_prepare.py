@@ -15,7 +15,8 @@ from regkit.data.declare import TaskSpec, read_again
 from regkit.data.find import find_tasks
 from regkit.data.holdout import hold_out
 from regkit.data.labels import stated
-from regkit.data.prepare import Prepared, prepare
+from regkit.data.prepare import prepare
+from regkit.data.prepared import Prepared
 from tests.helpers import PATIENT, write_csv
 
 Rows = Sequence[Mapping[str, object]]
