@@ -24,14 +24,14 @@ def check(text: str, device: str, as_json: bool) -> int:
     from regkit.testing.kit import Kit, checks, counts, factory_of, in_words, status
 
     torch.set_num_threads(1)  # several times faster on tensors as small as these
-    console, kit = Terminal(), Kit(factory_of(text), checks(), find_device(device))
+    console, place = Terminal(), find_device(device)
     if as_json:
         with aside():
-            found = list(kit)
+            found = list(Kit(factory_of(text), checks(), place))
         said = {"plugin": text, "counts": counts(found), "checks": [each._asdict() for each in found]}
         console.out(json.dumps(said, indent=2), highlight=False)
     else:
-        found = list(_printed(console, kit))
+        found = list(_printed(console, Kit(factory_of(text), checks(), place)))
         print_line(console, f"{text}: {in_words(counts(found))}")
     return status(found)
 
