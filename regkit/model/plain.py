@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+PUT_IN = frozenset(("forward", "weight", "bias"))  # attributes that stand elsewhere in a module as torch makes it
+
 
 def is_plain(*modules: nn.Module, kinds: Sequence[type[nn.Module]] = (nn.Linear,)) -> bool:
     """Whether modules do what one of these types does, and nothing else: none was replaced, or has a hook."""
@@ -15,8 +17,11 @@ def is_plain(*modules: nn.Module, kinds: Sequence[type[nn.Module]] = (nn.Linear,
 
 
 def is_own(*modules: nn.Module, kinds: Sequence[type[nn.Module]]) -> bool:
-    """Whether modules compute what one of these types does, whoever else may look at it by a hook."""
-    return all(type(each) in kinds and "forward" not in vars(each) for each in modules)
+    """Whether modules compute what one of these types does, whoever else may look at it by a hook.
+
+    One with a plain tensor in the place of a weight does not.
+    """
+    return all(type(each) in kinds and PUT_IN.isdisjoint(vars(each)) for each in modules)
 
 
 def is_transformed() -> bool:

@@ -117,6 +117,41 @@ def test_gradients_arrive_where_backward_puts_them(encoder: Bert) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+def tied(encoder: Bert) -> list[Tensor]:
+    encoder.layers[1].up.weight = encoder.layers[0].up.weight
+    return [encoder.layers[0].up.weight]
+
+
+def computed(encoder: Bert) -> list[Tensor]:
+    """A weight is moved for a pass, in the place of a parameter."""
+    weight, moved = encoder.layers[0].up.weight, torch.zeros(24, 16, requires_grad=True)
+    encoder.layers[0].up._parameters["weight"] = weight + moved  # type: ignore[assignment]
+    return [weight, moved]
+
+
+def in_place_of_a_parameter(encoder: Bert) -> list[Tensor]:
+    weight, moved = encoder.layers[0].up.weight, torch.zeros(24, 16, requires_grad=True)
+    del encoder.layers[0].up.weight
+    encoder.layers[0].up.weight = weight + moved
+    return [weight, moved]
+
+
+@pytest.mark.parametrize("change", [tied, computed, in_place_of_a_parameter])
+def test_weights_that_are_shared_or_computed_have_the_gradients_that_torch_gives_them(
+    encoder: Bert, change: Callable[[Bert], list[Tensor]]
+) -> None:
+    batch, sought = batch_with(RAGGED), change(encoder)
+
+    def found() -> list[Tensor]:
+        hidden = encoder.encode(encoder.embed(batch), batch, batch.starts)
+        return list(torch.autograd.grad(hidden.square().sum(), sought, retain_graph=True))
+
+    wanted = found()
+    encoder.repeated = Repeated(["cpu"])
+    for _ in "ab":
+        torch.testing.assert_close(found(), wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_the_gradient_of_the_embeddings_alone_computes_no_others(
     encoder: Bert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +258,7 @@ def test_a_pass_in_tf32_is_gone_back_through_in_tf32(encoder: Bert, monkeypatch:
 def test_a_capture_has_leaves_of_its_own_in_the_memory_of_the_weights(encoder: Bert) -> None:
     """torch's leaves belong to the stream of their first use, and a capture has another."""
     encoder.layers[0].up.weight.requires_grad_(False)
+    tied(encoder)
     modules, before = list(encoder.layers.modules()), list(encoder.layers.parameters())
     manner = repeated.manner_of(modules, before, torch.zeros(1))
     work = Work(encoder, modules, before, sizes_of(RAGGED), True, manner)

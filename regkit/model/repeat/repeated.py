@@ -62,10 +62,12 @@ class Repeated:
         """
         sizes = sizes_of(batch.lengths)
         padded = F.pad(embeddings, (0, 0, 0, sizes.tokens - len(embeddings)))
-        weights = [weight for module in modules for weight in module._parameters.values() if weight is not None]
+        placed = (weight for module in modules for weight in module._parameters.values() if weight is not None)
+        weights = list({id(weight): weight for weight in placed}.values())  # each once, wherever it is shared
         work = Work(layers, modules, weights, sizes, first, manner_of(modules, weights, embeddings))
         given = rounded(batch, sizes)
-        if any(map(has_hooks, modules)):  # they may read torch's graph, in which such a pass is one operation
+        # Hooks may read torch's graph, in which such a pass is one operation; what is computed is no place for gradients.
+        if any(map(has_hooks, modules)) or not all(weight.is_leaf for weight in weights):
             found = work.compute(padded, given)
         else:
             found = run(work, padded, given, self._joined(work.trained), self.begin)

@@ -79,11 +79,11 @@ class Work:
         """Compute with other leaves of torch's graph in place of the weights, in the same memory."""
         places = [(each._parameters, name) for each in self.modules for name in each._parameters]
         taken = [(of, name, weight) for of, name in places if (weight := of[name]) is not None]
-        others = [nn.Parameter(weight.detach(), weight.requires_grad) for weight in self.weights]
+        others = {id(weight): nn.Parameter(weight.detach(), weight.requires_grad) for weight in self.weights}
         try:
-            for (of, name, _), other in zip(taken, others, strict=True):
-                of[name] = other
-            yield replace(self, weights=others)
+            for of, name, weight in taken:
+                of[name] = others[id(weight)]
+            yield replace(self, weights=list(others.values()))
         finally:
             for of, name, weight in taken:
                 of[name] = weight
