@@ -117,6 +117,16 @@ def test_a_space_that_cannot_be_is_refused_in_one_sentence(wanted: dict[str, Any
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("plugin", ["smart", "lora"])
+def test_a_declared_range_is_written_as_it_is_when_it_is_read_back(plugin: str) -> None:
+    """So the same command finds its search again: one bound may be declared as 10, and read as 10.0."""
+    settings = Settings(plugins={plugin: {}})
+    space = space_of(settings, {}, "[search]")
+    written = {name: each.as_value() for name, each in space.items()}
+    again = space_of(settings, written, "[search]")
+    assert {name: each.as_value() for name, each in again.items()} == written
+
+
 def test_a_plugin_without_ranges_is_searched_where_the_file_gives_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

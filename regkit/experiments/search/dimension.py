@@ -30,8 +30,8 @@ class Dimension:
         """Write it as a file has it: `0.003..0.3 log`, or a list of choices."""
         if self.choices:
             return [NONE if choice is None else choice for choice in self.choices]
-        scale = " log" if self.range.log else f" step {self.range.step!r}" if self.range.step else ""
-        return f"{self.range.low!r}..{self.range.high!r}{scale}"
+        scale = " log" if self.range.log else f" step {_digits(self.range.step)}" if self.range.step else ""
+        return f"{_digits(self.range.low)}..{_digits(self.range.high)}{scale}"
 
     @property
     def ordered(self) -> bool:
@@ -62,3 +62,8 @@ def written(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _digits(number: float) -> str:
+    """Write a number exactly, and 10 and 10.0 alike: a declared bound may be either, and one read from a file is a float."""
+    return str(int(number)) if float(number).is_integer() and abs(number) < 1e15 else repr(number)
