@@ -117,11 +117,11 @@ def test_a_space_that_cannot_be_is_refused_in_one_sentence(wanted: dict[str, Any
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("plugin", ["smart", "lora"])
-def test_a_declared_range_is_written_as_it_is_when_it_is_read_back(plugin: str) -> None:
+@pytest.mark.parametrize("name", ["smart.weight", "lora.rank", "lora.alpha"])
+def test_a_declared_range_is_written_as_it_is_when_it_is_read_back(name: str) -> None:
     """So the same command finds its search again: one bound may be declared as 10, and read as 10.0."""
-    settings = Settings(plugins={plugin: {}})
-    space = space_of(settings, {}, "[search]")
+    settings = Settings(plugins={name.partition(".")[0]: {}})
+    space = space_of(settings, {name: True}, "[search]")
     written = {name: each.as_value() for name, each in space.items()}
     again = space_of(settings, written, "[search]")
     assert {name: each.as_value() for name, each in again.items()} == written
