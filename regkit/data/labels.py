@@ -61,7 +61,7 @@ def read_kind(values: Iterable[str]) -> str:
 def misfit(labels: Iterable[str]) -> tuple[int, str] | None:
     """Find a label that shows that these are no classes: its place, and what it is.
 
-    It is a list, or no number where nearly all labels are scores, or a number with a decimal comma.
+    It is a list or an object, or no number where nearly all labels are scores, or a number with a decimal comma.
     """
     scores: set[float] = set()
     numbers = commas = words = 0
@@ -69,6 +69,8 @@ def misfit(labels: Iterable[str]) -> tuple[int, str] | None:
     for place, text in enumerate(labels):
         if is_list(text):
             return place, f"is {short(text)}; a list needs the kind multilabel or soft, as by --kind"
+        if text[:1] == "{" and text[-1:] == "}":
+            return place, f"is {short(text)}; an object is no label"
         if (number := as_number(text)) is not None:
             numbers += 1
             if len(scores) <= FEW_NUMBERS:

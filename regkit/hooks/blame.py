@@ -12,15 +12,15 @@ from regkit.hooks.attach import Attached
 from regkit.hooks.spec import hookimpl
 from regkit.hooks.stopwatch import Stopwatch
 
-HANDED_ON = ("build", "augment", "embed", "encode", "predict")  # hooks on whose results later parts of a pass work
+HANDED_ON = ("build", "augment", "embed", "encode", "predict")  # in order: hooks on whose results later ones work
 
 
 @contextmanager
 def blamed(what: Callable[[], str], owners: Callable[[], Sequence[str]]) -> Iterator[None]:
-    """Turn an error into a PluginError that names its owners: `plugin 'a' answers to embed`, where `what` fails on that.
+    """Turn an error into a PluginError that names its owners.
 
-    Both are asked for after an error alone. Where there are no owners, it is regkit's own, and stays as it is. Running out
-    of memory is nobody's fault.
+    They are such as `plugin 'a' answers to embed`, and `what` fails on that. Both are asked for after an error alone. Where
+    there are no owners, it is regkit's own, and stays as it is. Running out of memory is nobody's fault.
     """
     try:
         yield
@@ -32,7 +32,10 @@ def blamed(what: Callable[[], str], owners: Callable[[], Sequence[str]]) -> Iter
 
 @dataclass
 class Blame:
-    """Surrounds the hooks of the forward pass: what a plugin answers may make a later hook fail, which is not its own."""
+    """Surrounds the hooks of the forward pass.
+
+    What a plugin answers may make a later hook fail, which is not its own.
+    """
 
     attached: Mapping[str, Attached]
     streams: Streams
@@ -56,17 +59,18 @@ class Blame:
 
     def _around(self, hook: str) -> Generator[None, Any, Any]:
         place, asking = self.streams.place, self.stopwatch.owners[-1]
-        with blamed(lambda: f"{hook} at {', '.join(map(str, place))}", lambda: self._owners(asking)):
+        with blamed(lambda: f"{hook} at {', '.join(map(str, place))}", lambda: self._owners(hook, asking)):
             return (yield)
 
-    def _owners(self, asking: str) -> list[str]:
-        """Name the plugins that act now and answer a hook whose result is handed on.
+    def _owners(self, failed: str, asking: str) -> list[str]:
+        """Name the plugins that act now and answer a hook whose result the one that failed was handed.
 
         There are none if the plugin that is `asking` for the pass is named anyway.
         """
         if asking in self.attached:
             return []
+        before = HANDED_ON[: HANDED_ON.index(failed)] if failed in HANDED_ON else HANDED_ON
         found = {}
         for name, each in self.attached.items():
-            found[name] = [hook for hook in each.hooks if hook in HANDED_ON and each.acts_now(hook)]
+            found[name] = [hook for hook in each.hooks if hook in before and each.acts_now(hook)]
         return [f"plugin '{name}' answers to {' and '.join(hooks)}" for name, hooks in found.items() if hooks]

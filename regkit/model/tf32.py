@@ -1,4 +1,7 @@
-"""TF32: torch's switch for products of float32 with 10 bits of mantissa, which CUDA alone has. It is the whole process's."""
+"""TF32: torch's switch for products of float32 with 10 bits of mantissa.
+
+CUDA alone has them. The switch is the whole process's.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

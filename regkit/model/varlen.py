@@ -54,12 +54,12 @@ class _Varlen(torch.autograd.Function):
 
 
 def type_of(dtype: torch.dtype) -> torch.dtype:
-    """Choose the numbers that a kernel computes with: where products are in TF32, fp16, which has as many digits."""
+    """Choose a kernel's number format: fp16 where products are in TF32, as it has as many digits."""
     return torch.float16 if dtype == torch.float32 and tf32.is_on() else dtype
 
 
 def lifting(gradient: Tensor) -> Tensor:
-    """Compute the power of two that lifts the largest number to `TOP`, as fp16 has no small ones: a scalar."""
+    """Compute the power of two that lifts the largest number to `TOP`: fp16 has no small ones."""
     return torch.exp2(torch.floor(torch.log2(TOP / gradient.abs().amax().clamp(min=LEAST))))
 
 

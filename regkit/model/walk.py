@@ -1,4 +1,4 @@
-"""Walk: list the modules and weights of a model, as torch's `modules` and `parameters` do, in a fifth of their time.
+"""Walk: list the modules and weights of a model, in a fifth of the time that torch takes.
 
 They are asked for several times an update, and on a fast GPU that would take longer than the update.
 """

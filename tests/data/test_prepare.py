@@ -120,6 +120,7 @@ def test_a_code_keeps_its_zeros_and_spellings_that_only_look_like_one_number_sta
             ('["a", "b"]', '["b"]'),
             'line 2: label is ["a", "b"]; a list needs the kind multilabel or soft, as by --kind.',
         ),
+        (('{"a": 0.3}', '{"a": 0.7}'), 'line 2: label is {"a": 0.3}; an object is no label.'),
         (
             ("0.5", *["1.5"] * 18, "3.5."),
             "line 21: label is '3.5.', and nearly all others are numbers; correct it, or say",

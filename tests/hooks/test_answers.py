@@ -192,7 +192,9 @@ def test_an_answer_is_checked_by_arguments_that_the_hook_does_not_name(
     ],
 )
 def test_a_later_hook_that_fails_on_a_plugins_answer_names_the_plugin(first: str, second: str, says: str) -> None:
-    innocent = plugin(after_step=lambda self: None)
+    """And not one whose hook would come after the one that fails."""
+    later = {"encode": "predict", "predict": "task_loss"}[second]
+    innocent = wrapped(later, lambda values: 1.0 * values)
     assert said(innocent, wrapped(first, lambda values: torch.cat([values, values], 1))).startswith(says)
 
 

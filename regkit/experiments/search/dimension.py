@@ -65,5 +65,8 @@ def written(value: Any) -> str:
 
 
 def _digits(number: float) -> str:
-    """Write a number exactly, and 10 and 10.0 alike: a declared bound may be either, and one read from a file is a float."""
+    """Write a number exactly, and 10 and 10.0 alike.
+
+    A declared bound may be either, and one read from a file is a float.
+    """
     return str(int(number)) if float(number).is_integer() and abs(number) < 1e15 else repr(number)

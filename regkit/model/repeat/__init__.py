@@ -1,1 +1,1 @@
-"""Repeat: compute an encoder's layers at a few sizes, and on a GPU as CUDA graphs, which take no time to queue."""
+"""Repeat: compute an encoder's layers at a few sizes, and on a GPU as CUDA graphs."""

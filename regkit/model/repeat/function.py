@@ -33,7 +33,10 @@ def run(work: Work, embeddings: Tensor, given: Rounded, joined: Tensor | None, b
 
 
 class _Joined(torch.autograd.Function):
-    """A tensor in whose place the gradients of weights come in; it keeps nothing, so it serves any number of times."""
+    """A tensor in whose place the gradients of weights come in.
+
+    It keeps nothing, so it serves any number of times.
+    """
 
     @staticmethod
     def forward(ctx: Any, *weights: Tensor) -> Tensor:

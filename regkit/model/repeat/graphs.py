@@ -181,7 +181,7 @@ def recorded(memory: Memory, work: Callable[[], T]) -> tuple[torch.cuda.CUDAGrap
 
 
 def is_right(captured: Captured, work: Work, embeddings: Tensor, given: Rounded) -> bool:
-    """Whether a graph gives the same bits as torch's operations one by one, and draws as many random numbers."""
+    """Whether a graph gives torch's bits, and draws as many random numbers."""
     states, gradient = states_of(embeddings.device), torch.randn_like(captured.output)
     found: list[list[Tensor]] = []
     for begin in (partial(Graph, captured), partial(Pass, work)):

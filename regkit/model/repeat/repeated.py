@@ -44,7 +44,7 @@ class Repeated:
         return Repeated, (self.devices,)
 
     def takes(self, embeddings: Tensor, batch: Batch) -> bool:
-        """Whether a pass is computed here: of a size and on a device where that is faster, and with nothing unusual."""
+        """Whether a pass is computed here: where that is faster, and with nothing unusual."""
         return (
             embeddings.device.type in self.devices
             and not OFF.get()
@@ -56,9 +56,9 @@ class Repeated:
     def encode(
         self, layers: Layers, modules: Sequence[nn.Module], embeddings: Tensor, batch: Batch, first: bool
     ) -> Tensor:
-        """Compute hidden states from word embeddings, `[tokens, width]`; with `first`, those of first tokens alone.
+        """Compute hidden states from word embeddings, `[tokens, width]`.
 
-        `modules` are all that compute them.
+        With `first`, they are those of first tokens alone. `modules` are all that compute them.
         """
         sizes = sizes_of(batch.lengths)
         padded = F.pad(embeddings, (0, 0, 0, sizes.tokens - len(embeddings)))

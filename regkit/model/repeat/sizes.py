@@ -29,7 +29,7 @@ class Rounded(NamedTuple):
 
 
 def sizes_of(lengths: Sequence[int]) -> Sizes:
-    """Choose the sizes for sequences of these lengths: the least that hold them and enough sequences to fill up with."""
+    """Choose the sizes for sequences of these lengths: the least with room to fill up."""
     tokens, longest = sum(lengths), _up(max(lengths), *LONGEST)
     # So many have room for two steps of tokens, and one is the most that is missing, or two behind a power of two.
     fillers = -(-2 * _step(tokens, *TOKENS) // (longest - 1))
@@ -45,7 +45,10 @@ def rounded(batch: Batch, sizes: Sizes) -> Rounded:
 
 
 def batch_of(given: Rounded, sizes: Sizes) -> Batch:
-    """Make the batch of these sizes, without reading a number from the device. It has no token ids and no labels."""
+    """Make the batch of these sizes, without reading a number from the device.
+
+    It has no token ids and no labels.
+    """
     ends = given.counts.cumsum(0)
     places = torch.arange(sizes.tokens, device=given.counts.device)
     sequence_of = torch.searchsorted(ends, places, right=True)

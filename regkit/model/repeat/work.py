@@ -117,8 +117,9 @@ class Pass:
 def gradients(
     work: Work, output: Tensor, embeddings: Tensor, gradient: Tensor, whole: bool, *, keep: bool, again: bool = False
 ) -> tuple[Tensor | None, list[Tensor]]:
-    """Go back through a pass, to the embeddings and, if `whole`, to each of the weights, whose gradients are made flat.
+    """Go back through a pass, to the embeddings and, if `whole`, to each of the weights.
 
+    The gradients of weights are flat.
     `keep` lets another backward pass follow; `again` gives the gradients gradients of their own.
     """
     sought = [*[embeddings] * work.manner.moved, *(work.trained if whole else [])]
