@@ -146,7 +146,7 @@ def test_weights_that_are_shared_or_computed_have_the_gradients_that_torch_gives
         hidden = encoder.encode(encoder.embed(batch), batch, batch.starts)
         for each in sought:
             each.grad = None
-        hidden.square().sum().backward(retain_graph=True)
+        (hidden * torch.linspace(-1, 1, hidden.numel()).view_as(hidden)).sum().backward(retain_graph=True)
         return [each.grad for each in sought if each.grad is not None]
 
     wanted = found()
