@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--pairs", help="which the part `pairs` trains; without it, the first with scores of pairs")
     made.add_argument("--batch-size", type=positive, default=Options.batch_size)
     made.add_argument("--rounds", type=positive, help="20, and 3 with --quick")
+    made.add_argument("--epoch", type=positive, default=Options.epoch, help="rounds of the part gpu; 755 are an epoch")
     made.add_argument("--threads", type=positive, default=Options.threads, help="of the processor")
     made.add_argument("--precision", choices=("fp32", "bf16"), default=Options.precision)
     made.add_argument("--random-batches", action="store_true", help="do not put texts of like length together")
@@ -132,6 +133,7 @@ def options_of(chosen: argparse.Namespace) -> Options:
         chosen.pairs or first_task(found, "regression", 2),
         batch_size=chosen.batch_size,
         rounds=chosen.rounds or (3 if chosen.quick else Options.rounds),
+        epoch=chosen.epoch,
         threads=chosen.threads,
         precision=chosen.precision,
         bucketing=not chosen.random_batches,

@@ -22,9 +22,10 @@ from tests.benchmarks.options import Options
 from tests.benchmarks.ours import Plugins, enter, operations_a_token, regkit_way, trainer_of, update
 from tests.benchmarks.surroundings import peak_operations
 from tests.benchmarks.table import Contender, Row, Table, measure
-from tests.benchmarks.turns import WARM_UP, Spread, clock_of
+from tests.benchmarks.turns import Spread, clock_of
 
 ROUNDS = 755  # of an epoch: in each, every task has an update
+FIRST = 40  # of them, in which regkit watches plugins closely and captures most of its graphs
 REGULARIZED: Plugins = {"rrobin": {}, "smart": {}, "bregman": {}}
 FLASH = "flash_attention_2"  # of transformers, by the package flash_attn
 
@@ -54,7 +55,7 @@ def tables(options: Options) -> Iterator[Table]:
     with TemporaryDirectory() as folder:
         encoder = write_shape(Path(folder) / "encoder", options.encoder)
         chosen = replace(options, encoder=encoder, precision="bf16", batch_size=64)
-        yield epochs(chosen, 2 if options.quick else ROUNDS)
+        yield epochs(chosen, 3 if options.quick else options.epoch)
         yield from steps(chosen)
 
 
@@ -69,35 +70,39 @@ def write_shape(folder: Path, tokenizer: Path, **shape: Any) -> Path:
     return folder
 
 
-def epochs(options: Options, rounds: int) -> Table:
-    """Measure each of `EPOCHS` once, after a few updates that warm up."""
-    rows, figures = [], {}
+def epochs(options: Options, rounds: int = ROUNDS) -> Table:
+    """Measure so many rounds of each of `EPOCHS` once; what is left of an epoch is taken to be like its later rounds."""
+    rows: list[Row] = []
+    figures = {}
     for epoch in EPOCHS:
-        row, share = measured(replace(options, batch_size=epoch.batch_size), epoch, rounds, rows)
+        first, later, row = measured(replace(options, batch_size=epoch.batch_size), epoch, rounds, rows)
         rows.append(row)
-        said = f"{row.seconds.median:.2f} s for {rounds} rounds"
-        whole = f", or {row.seconds.median * share:.1f} s for {ROUNDS}" if rounds != ROUNDS else ""
-        figures[epoch.name] = f"{said}{whole}; at most {epoch.target:g} s are wanted of an H100"
-    return Table("Epochs of three tasks in turn, BERT-base, bf16", rows, figures=figures)
+        beginning = min(FIRST, rounds // 2)
+        whole = first + later * (ROUNDS - beginning) / (rounds - beginning)
+        told = "" if rounds == ROUNDS else f", by {rounds} of them"
+        figures[epoch.name] = (
+            f"{whole:.1f} s for {ROUNDS} rounds{told}, {first:.1f} s of these for the first {beginning}; at most "
+            f"{epoch.target:g} s are wanted of an H100"
+        )
+    return Table(f"{rounds} rounds of three tasks in turn, BERT-base, bf16", rows, figures=figures)
 
 
-def measured(options: Options, epoch: Epoch, rounds: int, before: list[Row]) -> tuple[Row, float]:
-    """Measure an epoch of so many rounds; also returns how many times as long a whole one is."""
+def measured(options: Options, epoch: Epoch, rounds: int, before: list[Row]) -> tuple[float, float, Row]:
+    """Measure so many rounds from the first update on: the seconds of the first ones and of the others, and the row."""
     trainer = trainer_of(options, epoch.plugins, tasks=None)
-    span = enter(trainer)
-    for number in range(WARM_UP + len(span.tasks)):  # plugins are watched, kernels tried
-        update(trainer, span, number)
-    taken = clock_of(options.device)(partial(make_epoch, trainer, span), rounds)
-    rate = sum(tokens(span, number) for number in range(rounds * len(span.tasks))) / taken
+    span, clock = enter(trainer), clock_of(options.device)
+    parts = range(min(FIRST, rounds // 2)), range(min(FIRST, rounds // 2), rounds)
+    first, later = (clock(partial(make_rounds, trainer, span), part) for part in parts)
+    rate = sum(tokens(span, number) for number in range(rounds * len(span.tasks))) / (first + later)
     peak = peak_operations(options.device, options.precision)
     share = rate * operations_a_token(trainer) * cost(trainer) / peak if peak else None
-    ratio = taken / before[0].seconds.median if before else 1.0
-    return Row(epoch.name, Spread.of([taken]), Spread.of([ratio]), rate, share), ROUNDS / rounds
+    ratio = (first + later) / before[0].seconds.median if before else 1.0
+    return first, later, Row(epoch.name, Spread.of([first + later]), Spread.of([ratio]), rate, share)
 
 
-def make_epoch(trainer: Trainer, span: Span, rounds: int) -> None:
+def make_rounds(trainer: Trainer, span: Span, rounds: range) -> None:
     """Make an update of each task in each round."""
-    for number in range(rounds * len(span.tasks)):
+    for number in range(rounds.start * len(span.tasks), rounds.stop * len(span.tasks)):
         update(trainer, span, number)
 
 

@@ -17,6 +17,7 @@ class Options:
     pairs: str | None = None  # of the part that trains scores of pairs
     batch_size: int = 32
     rounds: int = 20
+    epoch: int = 755  # rounds of the part `gpu`
     threads: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     bucketing: bool = True  # texts of like length in one batch

@@ -239,9 +239,18 @@ def test_an_epoch_gives_each_task_its_update_in_each_round(options: Options, tmp
         seen.append(task.name)
         assert gpu.tokens(span, number) == sum(span.feed(task).micro_batches(number, 10**6)[0].lengths)
     assert seen[:3] == seen[3:] == [task.name for task in span.tasks]
-    table = gpu.epochs(chosen, 1)
+    table = gpu.epochs(chosen, 3)
     assert [row.name for row in table.rows] == [epoch.name for epoch in gpu.EPOCHS]
-    assert all(row.rate and "s for 1 rounds, or " in table.figures[row.name] for row in table.rows)
+    assert all(row.rate and "s for 755 rounds, by 3 of them, " in table.figures[row.name] for row in table.rows)
+
+
+def test_what_is_left_of_an_epoch_is_like_its_later_rounds(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {40: 8.0, 60: 3.0}  # by rounds
+    row = gpu.measured(replace(options, batch_size=4), gpu.EPOCHS[0], 1, [])[2]
+    monkeypatch.setattr(gpu, "measured", lambda _, __, rounds, before: (seconds[40], seconds[rounds - 40], row))
+    assert (
+        gpu.epochs(options, 100).figures["plain, batch 64"].startswith("43.8 s for 755 rounds, by 100 of them, 8.0 s")
+    )
 
 
 def test_operations_of_an_update_count_what_plugins_add(options: Options) -> None:
