@@ -77,6 +77,7 @@ def ablate(
     try:
         let_work(study, runner, jobs, place, plan, console)
     finally:
+        plan = read_plan(study)  # another command may have added rows in the meantime
         results = read_results(study, plan)
         show(place, plan, results, form, Terminal())
         study.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from regkit.cli import app
+from regkit.cli import ablate, app
 from regkit.experiments.asked import read_plan
 from regkit.experiments.place import find_place, threads
 from regkit.experiments.study.results import Result, read_results
@@ -283,6 +283,22 @@ def test_commands_that_begin_a_study_at_the_same_time_lose_no_row(place: Path, t
         _, said = process.communicate()
         assert process.returncode == 0, said
     assert {each.row for each in results(tmp_path / "study")} == {"plain", "smart", "dropout=0"}
+
+
+def test_a_table_has_the_rows_that_another_command_added_while_it_worked(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [*RIGHT, "--tasks", "mood", "--seeds", "1", "--jobs", "0", "--output", tmp_path / "study", "-p"]
+
+    def meanwhile(*given: object) -> None:
+        monkeypatch.undo()
+        regkit("ablate", *words, "dropout=0", cwd=place)
+
+    monkeypatch.setattr(ablate, "let_work", meanwhile)
+    ran = regkit("ablate", *words, "smart", cwd=place)
+    table = json.loads((tmp_path / "study" / "table.json").read_text(encoding="utf8"))
+    assert "dropout" not in ran.out.partition("runs:")[0]
+    assert [row["name"] for row in table["rows"]] == ["plain", "smart", "dropout=0"]
 
 
 @pytest.mark.slow
