@@ -18,6 +18,7 @@ from regkit.base.randomness import unchanged
 from regkit.model import tf32, varlen_trial
 from regkit.model.adapter import attend_packed
 from regkit.model.attention import SelfAttention, attend_within
+from regkit.model.dropout import dropout
 from regkit.model.kernels import FLASH, KERNELS, Form, deterministic
 from regkit.model.varlen import attend_plainly, attend_varlen, lifting
 from regkit.model.varlen_trial import runs_varlen, works
@@ -396,3 +397,19 @@ def test_the_kernel_of_this_gpu_passes_the_trial(kind: Kind) -> None:
     if kind[0] == torch.float32 and kind[2]:
         pytest.xfail("the gradient of memory-efficient attention with dropout was wrong on an H200")
     assert works(torch.device("cuda", 0), *kind)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_dropout_keeps_the_same_in_every_number_format_of_a_gpu() -> None:
+    """A pass in TF32 replays the masks of one in bf16."""
+    batch, kept = random_batch(RAGGED).to(torch.device("cuda")), []
+    for dtype in (torch.bfloat16, torch.float16):
+        torch.manual_seed(0)
+        query, key, value = (each.detach().to("cuda", dtype) for each in leaves(batch))
+        kept.append(attend_varlen(0 * query, 0 * key, torch.ones_like(value), batch, Form(0.3)).float())
+    assert torch.allclose(*kept, rtol=0.02), "of attention: each query sums the keys that it keeps"
+    hidden = []
+    for dtype in (torch.bfloat16, torch.float32):
+        torch.manual_seed(0)
+        hidden.append(dropout(torch.ones(77, 64, dtype=dtype, device="cuda"), 0.3) != 0)
+    assert torch.equal(*hidden)
