@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from regkit.base.errors import PluginError, RegkitError
+from regkit.base.errors import EncoderError, PluginError, RegkitError
 from regkit.base.failures import gone, last_line, ran_out
 from regkit.base.randomness import Streams
 from regkit.hooks.attach import Attached
@@ -20,10 +20,15 @@ def blamed(what: Callable[[], str], owners: Callable[[], Sequence[str]]) -> Iter
     """Turn an error into a PluginError that names its owners.
 
     They are such as `plugin 'a' answers to embed`, and `what` fails on that. Both are asked for after an error alone. Where
-    there are no owners, it is regkit's own, and stays as it is. Running out of memory is nobody's fault.
+    there are no owners, it is regkit's own, and stays as it is. Running out of memory is nobody's fault. An encoder of the
+    user's own may have failed on what it was given, or by itself: both are named.
     """
     try:
         yield
+    except EncoderError as error:
+        if not (found := owners()):
+            raise
+        raise EncoderError(f"{str(error).rstrip('.')}; it works on what {' or '.join(found)}.") from error
     except Exception as error:
         if isinstance(error, RegkitError) or ran_out(error) or gone(error) or not (found := owners()):
             raise

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from regkit.base.errors import EncoderError, RegkitError, nearest, short
-from regkit.base.failures import last_line, ran_out
+from regkit.base.failures import gone, last_line, ran_out
 from regkit.base.files import load_tensors
 from regkit.model.attention import usual_heads
 from regkit.model.dropout import Dropout
@@ -28,6 +28,7 @@ FACTORY = "factory"  # in regkit's entry of config.json: MODULE:FUNCTION
 PREFIX = "encoder."  # before the names of the encoder's tensors in a checkpoint, which has heads too
 CLOSE = 1e-4  # how far hidden states may be from those of a text alone, in units of the largest
 TRIED = 512  # tokens of the longest text of the trial
+CALLED = ("embed", "encode", "pool")  # by a run: an error in one of these is the user's
 
 
 class LacksError(EncoderError, AttributeError):
@@ -47,7 +48,8 @@ class Own(nn.Module):
             return super().__getattr__(name)
         module = super().__getattr__("module")
         if hasattr(module, name) and not name.startswith("__"):  # `__deepcopy__` and the like are for itself
-            return getattr(module, name)
+            found = getattr(module, name)
+            return _named(f"{name} of the encoder of {self.factory}")(found) if name in CALLED else found
         raise LacksError(f"the encoder of {self.factory} has no '{name}'.")
 
     @property
@@ -119,14 +121,14 @@ def _call(factory: str, tokenizer: Tokenizer) -> object:
 def _named(owner: str) -> Iterator[None]:
     """Turn whatever the user's code raises into an EncoderError that names it.
 
-    Running out of memory is no fault.
+    Running out of memory is no fault, nor is another process that is gone.
     """
     try:
         yield
     except RegkitError:
         raise
     except Exception as error:
-        if ran_out(error):
+        if ran_out(error) or gone(error):
             raise
         raise EncoderError(f"{owner} failed: {last_line(error)}.") from error
 

@@ -80,7 +80,7 @@ class Update:
             if not whole.requires_grad:
                 raise PluginError(
                     f"the loss of task '{task.name}' has no gradient: a hook that answers or wraps embed, encode, predict "
-                    "or task_loss detached it from the weights."
+                    "or task_loss, or the encoder itself, detached it from the weights."
                 )
             with self._explained(task):
                 torch.autograd.backward(whole)
@@ -89,7 +89,7 @@ class Update:
 
     @contextmanager
     def _explained(self, task: Task) -> Iterator[None]:
-        """Say what the hooks may have done where torch cannot go back through the graph that they left."""
+        """Say what the hooks or the encoder may have done where torch cannot go back through the graph that they left."""
         try:
             yield
         except RuntimeError as error:
@@ -97,9 +97,8 @@ class Update:
             if not done:
                 raise
             plugins = " or ".join(f"'{name}'" for name in self.passes.plugins)
-            raise PluginError(
-                f"the loss of task '{task.name}' has no gradient any more: a hook of {plugins} {done}."
-            ) from error
+            owner = f"a hook of {plugins}" if plugins else "the encoder"
+            raise PluginError(f"the loss of task '{task.name}' has no gradient any more: {owner} {done}.") from error
 
     @torch.no_grad()
     def reevaluate(self) -> dict[str, Tensor]:

@@ -111,6 +111,31 @@ class Tied(Words):
         self.dropouts = nn.ModuleList([nn.Dropout(0.1), Dropout(0.1)])
 
 
+class FailsLater(Words):
+    """It passes its trial, and fails in training."""
+
+    def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
+        if self.training:
+            raise IndexError("no such layer")
+        return super().encode(embeddings, batch, rows)
+
+
+class FailsInBackward(Words):
+    def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
+        hidden = embeddings.exp()
+        hidden += 1
+        return super().encode(hidden, batch, rows)
+
+
+class FailsWhenScored(Words):
+    """It passes its trial with few texts."""
+
+    def embed(self, batch: Batch) -> Tensor:
+        if not self.training and len(batch.counts) > 3:
+            raise ValueError("too many texts")
+        return super().embed(batch)
+
+
 def failing(tokenizer: Tokenizer) -> None:
     raise KeyError("width")
 
@@ -250,7 +275,7 @@ def test_masked_words_need_the_word_embeddings_alone(place: Path, tmp_path: Path
         ("Wide", r"encode gives \[43, 16\] instead of \[43, 8\]"),
         ("WithoutRows", r"encode with rows gives \[43, 8\] instead of \[3, 8\]"),
         ("WithoutLongest", "has no 'longest'"),
-        ("FewWords", "tried on three texts, failed: IndexError"),
+        ("FewWords", f"embed of the encoder of {__name__}:FewWords failed: IndexError"),
         ("FirstRows", "encode with rows gives other tokens"),
         ("Recurrent", "gives other hidden states for a text when others stand beside it"),
     ],
@@ -258,6 +283,32 @@ def test_masked_words_need_the_word_embeddings_alone(place: Path, tmp_path: Path
 def test_what_would_train_wrong_is_refused_before_it_trains(function: str, says: str) -> None:
     with pytest.raises(EncoderError, match=says):
         load_own(f"{__name__}:{function}", None, tiny_tokenizer())
+
+
+LATER = f"encode of the encoder of {__name__}:FailsLater failed: IndexError: no such layer ({__file__}, line "
+
+
+@pytest.mark.parametrize(
+    ("function", "words", "says"),
+    [
+        ("FailsLater", [], LATER),
+        ("FailsLater", ["-p", "neftune"], LATER),
+        ("FailsLater", ["-p", "neftune"], "; it works on what plugin 'neftune' answers to embed."),
+        (
+            "FailsWhenScored",
+            [],
+            f"embed of the encoder of {__name__}:FailsWhenScored failed: ValueError: too many texts (",
+        ),
+        ("FailsInBackward", [], "has no gradient any more: the encoder changes in place what the pass still needs."),
+    ],
+)
+def test_one_that_fails_in_a_run_is_named(
+    function: str, words: list[str], says: str, place: Path, tmp_path: Path
+) -> None:
+    """So are plugins whose answers it works on: it may have failed on those."""
+    ran = train(place, "--encoder-factory", f"{__name__}:{function}", *words, "--steps", 2, output=tmp_path / "run")
+    is_one_sentence(ran)
+    assert says in ran.err
 
 
 def test_tensors_that_share_memory_are_written_and_read_back(tmp_path: Path) -> None:
