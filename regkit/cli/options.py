@@ -14,6 +14,7 @@ from regkit.runs.elsewhere import OTHER_NAMES
 from regkit.runs.settings import GROUPS
 from regkit.runs.settings import options as all_settings
 
+SWITCHES = (bool, bool | None)  # their types; None is on, in a new run
 OFF = "no_"  # before the name of a switch
 KINDS: dict[object, str] = {int: "N", float: "X", str: "NAME", Path: "PATH", list: "A,B"}  # what is shown for a value
 SHOWN = {
@@ -84,18 +85,19 @@ def _parameters(name: str, setting: Option, meaning: str = "", default: Any = No
     default = setting.default if default is None else default
     off = flag(OFF + name)
     shown = "" if default in (None, {}) else f" [default: {in_short(default)}]"
-    if setting.hint is bool:
-        shown = f" [default: on; {off} turns it off]" if default else " [default: off]"
+    switch = setting.hint in SWITCHES
+    if switch:
+        shown = " [default: off]" if default is False else f" [default: on; {off} turns it off]"
     panel = next(group for group, members in GROUPS.items() if name in members)
     option = typer.Option(
         *[flag(name), *filter(None, [OTHER_NAMES.get(name)])],
-        metavar="" if setting.hint is bool else SHOWN.get(name) or _kind(setting.hint),
+        metavar="" if switch else SHOWN.get(name) or _kind(setting.hint),
         help=f"{meaning or setting.meaning}{shown}".replace("[", "\\["),  # a bracket begins markup
         show_default=False,  # it stands in the text: None is what tells that an option is not given
         rich_help_panel=panel,
         autocompletion=_completer(_choices(setting.hint)),
     )
-    if setting.hint is not bool:
+    if not switch:
         return [_keyword(name, list[str] | None if name in REPEATED | LISTED else str | None, option)]
     hidden = typer.Option(off, hidden=True, rich_help_panel=panel)  # a column of its own would cut the text
     return [_keyword(name, bool | None, option), _keyword(OFF + name, bool | None, hidden)]

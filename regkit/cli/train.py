@@ -53,7 +53,7 @@ def train(
             return _train(console, Experiment.build(settings, processes), output, None, dry_run)
         say = partial(print_line, console)
         with claim(run, say) if processes.first else nullcontext():
-            ran = Settings.read(run / folders.CONFIG)
+            ran = resuming.settings_of(run)
             settings = resuming.same(run, ran, settings)
             if (run / folders.FINISHED).is_file():
                 resuming.check_data(run, ran, settings)

@@ -90,7 +90,8 @@ class Experiment:
         else:
             composition.build(model, tasks)
         model.to(streams.device)
-        if settings.cuda_graphs and not settings.memory and isinstance(model.encoder, Bert):
+        graphs = settings.cuda_graphs is not False
+        if graphs and not settings.memory and isinstance(model.encoder, Bert):
             model.encoder.repeated = Repeated()
         precision = choose_precision(settings.precision, model.encoder, streams.device, composition.plugins, processes)
         if begun:
@@ -113,7 +114,11 @@ class Experiment:
         composition.check_stages([stage.name for stage, _ in stages])
         _check_whole_batches(composition, [stage.name for stage, _ in stages], settings, processes)
         check_monitor(settings.monitor, [task for _, trained in stages for task in trained])
-        found = {"micro_batch_tokens": trainer.fit.micro_batch_tokens, "precision": precision.format}
+        found = {
+            "micro_batch_tokens": trainer.fit.micro_batch_tokens,
+            "precision": precision.format,
+            "cuda_graphs": graphs,
+        }
         settings = _resolved(settings, specs, tasks, plugins).model_copy(update={"pooling": pooling, **found})
         return cls(settings, tokenizer, tasks, model, composition, trainer, left_out, heads, precision, weights)
 

@@ -11,6 +11,7 @@ from regkit.distributed.launch import find_device
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks import catalog, option_values
 from regkit.runs.experiment import Experiment
+from regkit.runs.folders import CONFIG
 from regkit.runs.resumable import Resumable
 from regkit.runs.settings import Settings
 from regkit.runs.shared import Shared
@@ -21,8 +22,14 @@ from regkit.tasks.task import Task
 # May differ: none of them changes what is learned, but for which values dropout sets to 0.
 FREE = {"data", "device", "group", "keep", "keep_state", "save_steps", "save_minutes", "micro_batch_tokens", "memory"}
 # Left out, the run keeps what it found.
-FOUND = {"pooling", "text", "label", "labels", "micro_batch_tokens", "precision"}
+FOUND = {"pooling", "text", "label", "labels", "micro_batch_tokens", "precision", "cuda_graphs"}
 OPEN: Sequence[object] = (None, {}, "auto")  # the values of what is left out
+
+
+def settings_of(folder: Path) -> Settings:
+    """Read the settings of a run. What an older one does not note is as it was in its version."""
+    found = Settings.read(folder / CONFIG)
+    return found if found.cuda_graphs is not None else found.model_copy(update={"cuda_graphs": False})
 
 
 def same(folder: Path, ran: Settings, given: Settings) -> Settings:

@@ -157,8 +157,8 @@ class Settings(BaseModel):
     """cuda, mps or cpu. auto takes the first of them that this machine has."""
     precision: Precision = "auto"
     """Number format of the forward pass. auto takes bf16 on CUDA and where a CPU is faster with it."""
-    cuda_graphs: bool = True
-    """On CUDA, round batches up to a few sizes, and repeat minBERT's layers as graphs; not with memory."""
+    cuda_graphs: bool | None = None
+    """Repeat minBERT's layers as CUDA graphs, for few sizes of batches; not with memory. Without it, true."""
     micro_batch_tokens: Count | None = None
     """Most tokens in memory at once. Without it 1024 on a CPU, 2048 if not length_bucketing, else 16384."""
     memory: Memory | None = None

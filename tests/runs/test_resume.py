@@ -441,6 +441,23 @@ def test_another_run_is_refused_with_the_first_difference(stopped: Path, given: 
     assert resumed(stopped, *given).startswith(f"regkit: {says}")
 
 
+@pytest.mark.parametrize("words", [[], ["--no-cuda-graphs"]], ids=str)
+def test_a_run_that_notes_no_cuda_graphs_goes_on_without_them(
+    stopped: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older version made it: it had none."""
+    config = stopped / "config.toml"
+    noted = config.read_text(encoding="utf8")
+    assert noted.count("cuda_graphs = true\n") == 1
+    config.write_text(noted.replace("cuda_graphs = true\n", ""), encoding="utf8")
+    assert "run has cuda_graphs = False, not True: a run goes on as it began" in resumed(stopped, "--cuda-graphs")
+    built = []
+    monkeypatch.setattr("regkit.runs.experiment.Repeated", lambda: built.append(True))
+    ran = regkit("train", "--resume", stopped, *words, cwd=stopped.parent)
+    assert ran.status == 0, ran.err
+    assert not built
+
+
 def test_what_changes_no_result_may_differ_and_examples_are_known_by_content(
     stopped: Path, place: Path, tmp_path: Path
 ) -> None:

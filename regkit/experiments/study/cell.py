@@ -25,7 +25,7 @@ from regkit.runs.evidence import NAMES, Answers, Evidence
 from regkit.runs.execute import executed
 from regkit.runs.experiment import Experiment
 from regkit.runs.finished import labelled, load_model, load_run
-from regkit.runs.folders import CONFIG, FINISHED, is_run
+from regkit.runs.folders import FINISHED, is_run
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.lock import Say, claim
 from regkit.runs.recorder import Recorder
@@ -68,7 +68,7 @@ class Runner:
                 settings, said = leave_out_missing(folder, settings)
                 for line in said:
                     say(line)
-                settings = resume.same(folder, Settings.read(folder / CONFIG), settings)
+                settings = resume.same(folder, resume.settings_of(folder), settings)
                 if not (folder / FINISHED).is_file():
                     self._go_on(newest(folder, say), settings, say)
                 elif not self._is_scored(folder):
