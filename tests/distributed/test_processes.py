@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from regkit import hookimpl
 from regkit.base.errors import LostError
 from regkit.data.order import Feed, cut
+from regkit.distributed import launch
 from regkit.distributed.launch import joined
 from regkit.distributed.processes import ALONE, Processes, _buckets
 from regkit.hooks import catalog
@@ -318,6 +319,37 @@ def test_where_one_process_runs_out_of_memory_all_halve_their_micro_batches(plac
     ran = regkit("train", *ARGUMENTS, "--output", "sated", cwd=place)
     assert ran.status == 0, ran.err
     like(place / "sated", place / "hungry")
+
+
+@pytest.mark.parametrize(
+    ("left_over", "says"),
+    [
+        ({"RANK": "0"}, "environment variable MASTER_ADDR expected, but not set"),
+        ({"RANK": "0", "MASTER_ADDR": "127.0.0.1"}, "Timed out after"),
+        ({"RANK": "1", "MASTER_ADDR": "127.0.0.1"}, "no other answers"),
+        ({"RANK": "0", "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}, "no other answers"),
+    ],
+    ids=str,
+)
+def test_what_torchrun_left_in_the_environment_is_named_where_no_other_process_comes(
+    left_over: dict[str, str],
+    says: str,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """torch would wait for an hour, and print stack traces."""
+    for name, value in {"WORLD_SIZE": "2", "MASTER_PORT": places(2)[0]["MASTER_PORT"], **left_over}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(launch, "JOIN", 0.5)
+    monkeypatch.setattr(launch, "WAIT", 0.1)
+    ran = regkit("train", *ARGUMENTS, "--dry-run", cwd=place)
+    is_one_sentence(ran)
+    begin = "regkit: RANK and WORLD_SIZE say that this is one of 2 processes, and the others are not there: "
+    assert ran.err.startswith(begin)
+    assert says in ran.err
+    assert ran.err.endswith("; unset both, or start all by torchrun.\n")
+    assert not capfd.readouterr().err
 
 
 @pytest.mark.slow
