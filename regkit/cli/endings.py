@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import typer
@@ -13,6 +14,7 @@ from regkit.cli.terminal import silence
 from regkit.runs.elsewhere import no_option
 
 LONG = 2000  # characters of a message: what a file or a library says may be of any length
+STDERR = 2  # the system's number of standard error
 USAGE: Any = typer.BadParameter.__base__  # typer's own UsageError, or click's: which one depends on typer's version
 
 
@@ -51,11 +53,14 @@ def stop(message: str, status: int, lost: bool = False, remedy: str = "") -> NoR
     message = f"{message} {remedy}".strip()
     if len(message) > LONG:
         message = f"{message[: LONG // 2]} ... {message[-LONG // 2 :]}"
-    line = printable(message.strip())
+    line = f"regkit: {_ended(printable(message.strip()))}"
     try:
-        print(f"regkit: {_ended(line)}", file=sys.stderr)
+        print(line, file=sys.stderr)
     except OSError:  # nobody reads it, or the terminal was closed
         silence(sys.stderr)
+    except ValueError:  # closed by the code of a plugin, which leaves the system's stream open
+        with suppress(OSError):
+            os.write(STDERR, f"{line}\n".encode(errors="backslashreplace"))
     sys.exit(status)
 
 

@@ -124,7 +124,7 @@ class Attached:
             try:
                 method(*arguments)
             except Exception as error:  # whatever a tracker's library raises
-                if not self.tolerated:
+                if not self.tolerated or isinstance(error, MisuseError):  # which others suffer from
                     raise
                 self.lost_in, self.lost = (
                     hook,

@@ -17,6 +17,7 @@ from regkit.hooks.marks import GENERATORS, bits, mark, of_numpy, parts, state_of
 from regkit.hooks.spec import Hooks
 
 ALL = tuple(name for name in vars(Hooks) if not name.startswith("_") and name not in LOG)
+OF_ALL = (*ALL, *LOG)  # hooks of those that only follow the run, too
 FORWARD = ("augment", "embed", "encode", "predict", "task_loss", "extra_losses", "measure")  # before the backward pass
 BEGIN = ("build", "prepare", "make_optimizer")  # hooks before the first step of a stage
 UPDATE = ("combine_gradients", "before_step", "skipped", "clipped", "after_step", "evaluated")  # from the gradient on
@@ -55,6 +56,7 @@ class Rule(NamedTuple):
     says: str  # the end of the sentence, with a place for the name of what has changed
     refused: bool = True  # or else it is said once
     certain: bool = True  # or else it is refused when it is seen a second time
+    mend: Callable[[Mapping[str, object]], None] = lambda before: None  # puts back what saving the run needs
 
     def broken(self, before: Mapping[str, object], call: Call, sight: Sight) -> str:
         """Name what is not as it was `before` the call; nothing if all is."""
@@ -74,9 +76,16 @@ def directory(call: Call, sight: Sight) -> Mapping[str, object]:
     return {}
 
 
+def go_back(before: Mapping[str, object]) -> None:
+    """Return to the working directory, which the paths of the run begin at."""
+    with suppress(OSError):
+        os.chdir(str(before.get("the working directory", ".")))
+
+
 def streams(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at whether the streams that all print to are open."""
-    return {f"sys.{name}": getattr(getattr(sys, name), "closed", True) for name in ("stdout", "stderr")}
+    found = {name: getattr(sys, name) for name in ("stdout", "stderr")}
+    return {f"sys.{name}": getattr(stream, "closed", stream is None) for name, stream in found.items()}
 
 
 def seeds(call: Call, sight: Sight) -> Mapping[str, object]:
@@ -167,8 +176,8 @@ def _unkept(call: Call, sight: Sight) -> Mapping[str, object]:
 
 RULES = (
     Rule(settings, ALL, "leaves {} changed for all that follows; put it back"),
-    Rule(directory, ALL, "leaves {} changed, from which others find their files; put it back"),
-    Rule(streams, ALL, "closes {}, to which others print; leave it open, or write to a file of its own"),
+    Rule(directory, OF_ALL, "leaves {} changed, from which others find their files; put it back", mend=go_back),
+    Rule(streams, OF_ALL, "closes {}, to which others print; leave it open, or write to a file of its own"),
     Rule(seeds, ALL, "calls {}; leave that out: what a hook draws comes from a stream of its own, seeded by the run"),
     Rule(
         gradients,

@@ -23,7 +23,7 @@ from regkit.hooks.traits import needs_whole_batches
 from regkit.tasks.batch import Batch
 
 FIRST = 3  # steps of a stage that are watched
-RARE = ("evaluated",)  # hooks of which each call is watched: between two of them, hundreds of steps may go by
+RARE = ("evaluated", *LOG)  # hooks of which each call is watched: between two of them, hundreds of steps may go by
 CUT = ("augment", "embed", "encode", "predict", "task_loss", "extra_losses")  # hooks of a micro-batch
 
 
@@ -60,12 +60,12 @@ class Watch:
 
     @contextmanager
     def over(self, call: Call) -> Iterator[None]:
-        """Compare before and after a hook, unless this step is not watched, or the hook only follows the run.
+        """Compare before and after a hook, unless this step is not watched.
 
         Raises MisuseError for a change that makes the numbers of the run wrong.
         """
         self.calls[call.name, call.hook] += 1
-        if call.hook in LOG or not (self.on or call.hook in RARE):
+        if not (self.on or call.hook in RARE):
             yield
             return
         sight = self._sight()
@@ -74,6 +74,7 @@ class Watch:
             yield
         for rule, before in looked:
             if name := rule.broken(before, call, sight):
+                rule.mend(before)
                 self._judge(rule, call, name)
 
     @contextmanager

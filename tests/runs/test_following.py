@@ -20,6 +20,8 @@ from regkit import Bookmark, PluginError, check_library, check_server, numbers
 from regkit.hooks import catalog
 from regkit.hooks.following import flatten
 from regkit.runs.log import TOGETHER
+from tests import forked
+from tests.cli.test_bad_input import is_one_sentence
 from tests.helpers import Ran, regkit, with_stranger
 from tests.runs.test_resume import same_run
 
@@ -40,7 +42,7 @@ ARGUMENTS = [
 ]
 
 WATCH = """
-import json, random
+import json, os, random, sys
 from dataclasses import dataclass, field
 from pathlib import Path
 import torch
@@ -49,6 +51,8 @@ from regkit import hookimpl
 @dataclass
 class Plugin:
     fails: str = ""
+    leaves: str = ""
+    closes: str = ""
     note: str = ""
     file: Path = field(init=False)
 
@@ -56,6 +60,10 @@ class Plugin:
         random.random(), torch.rand(3)
         if hook == self.fails:
             raise OSError("the server is away")
+        if hook == self.leaves:
+            os.chdir("/")
+        if hook == self.closes:
+            sys.stderr.close()
         with self.file.open("a") as file:
             print(json.dumps([hook, told]), file=file)
 
@@ -173,6 +181,28 @@ def test_a_tracker_that_cannot_begin_ends_the_run_in_a_sentence_and_leaves_no_fo
     assert ran.err == f"regkit: {said}\n"
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "runs" / "latest").is_symlink()
+
+
+@pytest.mark.parametrize("hook", ["begin_run", "logged", "end_run"])
+def test_a_tracker_that_leaves_the_working_directory_ends_the_run(hook: str, run: Any, tmp_path: Path) -> None:
+    """It does not fail alone, since others find their files from there."""
+    ran = run("run", "-p", f"watch:leaves={hook}")
+    is_one_sentence(ran)
+    assert f"plugin 'watch': {hook} leaves the working directory changed" in ran.err
+    assert (tmp_path / "run").exists() == (hook != "begin_run")
+
+
+@pytest.mark.parametrize("hook", ["begin_run", "logged", "end_run"])
+def test_a_tracker_that_closes_a_stream_ends_the_run_in_a_sentence(hook: str, run: Any, tmp_path: Path) -> None:
+    """The sentence is written to the system's stream, which Python leaves open."""
+    (tmp_path / "watch.py").write_text(WATCH, encoding="utf8")
+    words = ["train", *ARGUMENTS, "--output", "run", "-p", f"./watch.py:Plugin:closes={hook}"]
+    ended = forked.command(words, tmp_path)
+    _, err = ended.communicate(timeout=300)
+    assert ended.returncode == 2
+    assert err.startswith(
+        f"regkit: plugin 'plugin': {hook} closes sys.stderr, to which others print; leave it open, or "
+    )
 
 
 @pytest.mark.slow
