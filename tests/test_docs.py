@@ -17,7 +17,7 @@ from regkit.data.find import find_tasks
 from regkit.experiments.draft import read_draft
 from regkit.experiments.plan import Cell, Plan
 from regkit.experiments.search.search import SearchFile
-from regkit.hooks import catalog
+from regkit.hooks import catalog, option_fields
 from regkit.hooks.spec import Hooks
 from regkit.runs import settings
 from regkit.runs.settings import Settings
@@ -54,7 +54,7 @@ def test_every_plugin_has_a_card_with_each_option_and_its_default(name: str) -> 
     assert re.search(r"\*\*When (not )?to use it\.\*\*", card)
     (table,) = re.findall(r"^\| option \|.*\n((?:\|.*\n)+)", card, re.MULTILINE) or [""]
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", table, re.MULTILINE))
-    options = catalog.options(catalog.load_class(name))
+    options = option_fields.options(catalog.load_class(name))
     defaults = {
         key: "needed" if option.default is dataclasses.MISSING else str(option.default)
         for key, option in options.items()

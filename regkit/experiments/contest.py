@@ -18,7 +18,7 @@ from regkit.experiments.plan import Cell, Plan
 from regkit.experiments.statistics.race import Race, Scores, Verdict
 from regkit.experiments.study.order import Cells, Order
 from regkit.experiments.study.results import Result
-from regkit.hooks import catalog, traits
+from regkit.hooks import catalog, option_fields, traits
 from regkit.runs.settings import Settings
 
 SEEDS = 20  # that a row may have, unless a study says otherwise
@@ -116,7 +116,7 @@ def candidates(tasks: int) -> list[str]:
 
 def _is_method(name: str, tasks: int) -> bool:
     plugin = catalog.load_class(name)
-    if any(option.default is MISSING for option in catalog.options(plugin).values()):
+    if any(option.default is MISSING for option in option_fields.options(plugin).values()):
         return False
     hooks = set(vars(plugin))
     schedules = hooks >= SCHEDULES

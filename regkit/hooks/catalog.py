@@ -1,26 +1,23 @@
-"""Catalog: find the installed plugins and their options, and make one from what the user wrote."""
+"""Catalog: find the installed plugins, tell what each is, and make one from what the user wrote."""
 
 import inspect
 import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, get_type_hints
+from typing import Any
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
-
-from regkit.base.described import Option, meanings
-from regkit.base.errors import PluginError, nearest, short
+from regkit.base.described import Option
+from regkit.base.errors import PluginError, nearest
 from regkit.base.failures import last_line
-from regkit.hooks import contract, kinds, option_values, source, traits, uninstalled
+from regkit.hooks import contract, kinds, option_fields, option_values, source, uninstalled
 from regkit.hooks.files import PluginFile, named
 from regkit.hooks.following import LOG
 from regkit.hooks.option_values import OF_ALL
 
 GROUP = "regkit.plugins"
-LARGE = 1e6  # a weight that an option with an upper bound refuses
 IN_A_PATH = re.compile(r"[/\\]|\.py", re.IGNORECASE)  # what a path has, and no plugin's name
 DOTTED = re.compile(r"\s*(\w+)\.(\w+)(?:\.(\w+))?\s*=\s*(.*)", re.DOTALL)  # an option as TOML writes it
 
@@ -109,33 +106,6 @@ def _point(name: str) -> source.Point:
     raise PluginError(f"there is no plugin '{name}'. {nearest(name, [*points, *uninstalled.handed()])}")
 
 
-def options(plugin: type) -> dict[str, Option]:
-    """List the options of a plugin's class, in the order of its fields.
-
-    Raises PluginError for one whose type is not known when the program runs.
-    """
-    said = meanings(plugin)
-    found = {}
-    for field in fields(plugin):
-        if field.init:
-            default = field.default_factory() if field.default_factory is not MISSING else field.default
-            found[field.name] = Option(field.name, _hint(plugin, field.name), default, said.get(field.name, ""))
-    return found
-
-
-def _hint(plugin: type, name: str) -> Any:
-    """Read the type of one option. That of a state may be known to a type checker alone, and is not read."""
-    owner = next(each for each in plugin.__mro__ if name in inspect.get_annotations(each))
-    alone = {"__annotations__": {name: inspect.get_annotations(owner)[name]}, "__module__": owner.__module__}
-    try:
-        return get_type_hints(type(owner.__name__, (), alone), include_extras=True)[name]
-    except Exception as error:  # whatever the annotation comes to
-        raise PluginError(
-            f"{plugin.__name__}: the type of its option {name} cannot be read: {last_line(error)}; give it a type that is "
-            "imported when the program runs."
-        ) from None
-
-
 def shown_options(name: str) -> Mapping[str, Option]:
     """List the options of the plugin of this name, which is imported only if its source does not tell."""
     if found := source.read(_point(name)):
@@ -143,7 +113,7 @@ def shown_options(name: str) -> Mapping[str, Option]:
             return found.fields()
         except source.UnclearError:
             pass
-    return options(load_class(name))
+    return option_fields.options(load_class(name))
 
 
 def summary(name: str, point: source.Point | None = None) -> tuple[str, str]:
@@ -172,7 +142,7 @@ def check_names(name: str, given: Mapping[str, Any]) -> None:
     except source.UnclearError:
         return
     if known is not None:
-        _check_names(name, known, given)
+        option_fields.check_names(name, known, given)
 
 
 def only_follows(name: str) -> bool:
@@ -222,60 +192,17 @@ def make(name: str, given: Mapping[str, Any]) -> Any:
     """Make the plugin's one instance for a run. Pydantic checks each option and converts text."""
     option_values.check_code(name, given)
     plugin = load_class(name)
-    known = options(plugin)
-    _check_names(name, known, given)
-    _check_defaults(name, known, given)
+    known = option_fields.options(plugin)
+    option_fields.check_names(name, known, given)
+    option_fields.check_defaults(name, known, given)
     if option_values.share(name, given):
-        _check_weight(name, plugin, given[option_values.WEIGHT])
+        option_fields.check_weight(name, plugin, _hooks(_methods(name)), given[option_values.WEIGHT])
         given = {**given, option_values.WEIGHT: 1.0}
     checked = {key: option_values.checked(name, known[key], value) for key, value in given.items() if key not in OF_ALL}
     made = option_values.construct(name, plugin, checked)
     if any(getattr(made, key) != value for key, value in checked.items()):
         option_values.check_remade(name, made, checked)
     return made
-
-
-def _check_weight(name: str, plugin: type, given: str) -> None:
-    """Raise PluginError if a plugin has no weight without an upper bound that scales its terms."""
-    if option_values.WEIGHT not in traits.strengths(plugin) or "extra_losses" not in _hooks(_methods(name)):
-        raise PluginError(f"'{name}' has no weight that scales a term of the loss, so weight={given} is not for it.")
-    try:
-        option_values.checked(name, options(plugin)[option_values.WEIGHT], LARGE)
-    except PluginError:
-        raise PluginError(
-            f"'{name}' has a weight within bounds, so weight={given} is not for it; give a number."
-        ) from None
-
-
-def check_options(name: str, plugin: Any) -> None:
-    """Check the options of a plugin that was made in Python, as `make` checks what the command line gives."""
-    for option in options(type(plugin)).values():
-        with suppress(option_values.UncheckableError):  # only the plugin can check it
-            option_values.checked(name, option, getattr(plugin, option.name))
-
-
-def _check_defaults(name: str, known: Mapping[str, Option], given: Mapping[str, Any]) -> None:
-    """Raise PluginError for a default that its own type does not allow; None stands for one that is worked out later."""
-    for option in known.values():
-        if option.name in given or option.default is MISSING or option.default is None:
-            continue
-        with suppress(PydanticUserError):  # a type that only the plugin can check
-            try:
-                TypeAdapter(option.hint).validate_python(option.default)
-            except ValidationError:
-                raise PluginError(
-                    f"plugin '{name}': its option {option.name} is {short(repr(option.default))} by default, which is no "
-                    f"{option.type}; give it another default, or another type."
-                ) from None
-
-
-def _check_names(name: str, known: Mapping[str, Option], given: Mapping[str, Any]) -> None:
-    for option in given:
-        if option not in known and option not in OF_ALL:
-            raise PluginError(f"'{name}' has no option '{option}'. {nearest(option, [*known, option_values.STAGES])}")
-    for needed in known.values():
-        if needed.default is MISSING and needed.name not in given:
-            raise PluginError(f"'{name}' needs {needed.name}: --plugin {name}:{needed.name}={needed.type.upper()}.")
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from regkit.base.errors import PluginError, RegkitError, short
 from regkit.base.failures import last_line
-from regkit.hooks import catalog, option_values, uninstalled
+from regkit.hooks import catalog, option_fields, option_values, uninstalled
 from regkit.hooks.files import PluginFile, in_small_letters
 from regkit.hooks.implementations import implementations
 
@@ -147,12 +147,12 @@ def _made(given: object) -> tuple[str, Any, Sequence[str] | None]:
     name = _name(kind)
     plugin = _instance(name, kind) if given is kind else given
     if is_dataclass(kind):
-        catalog.check_options(name, plugin)
+        option_fields.check_options(name, plugin)
     return name, plugin, None
 
 
 def _instance(name: str, kind: type) -> Any:
-    known = catalog.options(kind) if is_dataclass(kind) else {}
+    known = option_fields.options(kind) if is_dataclass(kind) else {}
     if needed := [each.name for each in known.values() if each.default is MISSING]:
         raise PluginError(f"'{name}' needs {needed[0]}: give {kind.__name__}({needed[0]}=...) in place of the class.")
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from regkit.cli import app as cli
-from regkit.hooks import catalog
+from regkit.hooks import catalog, option_fields
 from regkit.hooks.kinds import KINDS
 from tests.helpers import TASKS, Ran, everything_in, install, regkit, sentence, write_csv, write_tasks
 
@@ -314,7 +314,7 @@ def test_a_switch_is_explained_by_the_name_that_turns_it_off() -> None:
 def test_a_plugin_is_explained_option_by_option() -> None:
     out = " ".join(regkit("plugins", "smart", cwd=Path.cwd()).out.split())
     assert out.startswith("smart SMART: ")
-    for option in catalog.options(catalog.load_class("smart")).values():
+    for option in option_fields.options(catalog.load_class("smart")).values():
         assert f" {option.name} {option.type} {option.default} " in out
     assert "weight float 1.0 0.1 to 10, log Strength of the term" in out
     only = regkit("plugins", "only", cwd=Path.cwd()).out.splitlines()

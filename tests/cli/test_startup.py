@@ -15,7 +15,7 @@ import pytest
 import regkit
 from regkit import __main__
 from regkit.base.errors import PluginError
-from regkit.hooks import catalog, source
+from regkit.hooks import catalog, option_fields, source
 from tests.helpers import install, slow_but, write_encoder, write_tasks
 
 HEAVY = [
@@ -285,7 +285,7 @@ def test_a_plugins_source_says_what_the_imported_plugin_says(name: str) -> None:
     point = catalog.installed()[name]
     found, plugin = source.read(point), catalog.load_class(name)
     assert found is not None
-    assert [*map(repr, found.fields().values())] == [*map(repr, catalog.options(plugin).values())]
+    assert [*map(repr, found.fields().values())] == [*map(repr, option_fields.options(plugin).values())]
     assert source.docstring(point) == (sys.modules[plugin.__module__].__doc__ or "").strip()
 
 
@@ -309,7 +309,7 @@ def test_what_the_source_does_not_tell_is_imported(name: str, tmp_path: Path, mo
     assert found is not None
     with pytest.raises(source.UnclearError):
         found.fields()
-    options = catalog.options(catalog.load_class("x"))
+    options = option_fields.options(catalog.load_class("x"))
     assert catalog.shown_options("x") == options
     catalog.check_names("x", {"wieght": "1"})  # no complaint: only the imported plugin can tell
     with pytest.raises(PluginError, match="has no option 'wieght'"):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regkit.base.errors import PluginError
-from regkit.hooks import catalog, option_values
+from regkit.hooks import catalog, option_fields, option_values
 from tests.helpers import PATIENT, install
 
 STRANGER = '''
@@ -137,7 +137,7 @@ def test_a_default_of_another_type_is_refused_but_for_one_that_is_set_later(
 
 
 def test_an_option_is_its_field_with_the_string_below_it(stranger: None) -> None:
-    found = catalog.options(catalog.load_class("stranger"))
+    found = option_fields.options(catalog.load_class("stranger"))
     assert list(found) == ["rate", "count", "mode", "layers", "plain"]
     assert {name: option.meaning for name, option in found.items()} == {
         "rate": "How fast, in [things] a second.",
@@ -159,7 +159,7 @@ def test_an_option_is_its_field_with_the_string_below_it(stranger: None) -> None
 def test_every_option_of_every_plugin_of_ours_says_what_it_means() -> None:
     for name, point in catalog.installed().items():
         if point.value.startswith("regkit_plugins."):
-            for option in catalog.options(catalog.load_class(name)).values():
+            for option in option_fields.options(catalog.load_class(name)).values():
                 assert option.meaning.endswith("."), f"{name}: {option.name}"
 
 

@@ -16,7 +16,7 @@ from regkit.base.bounds import Tuned, convert
 from regkit.base.described import Option
 from regkit.base.errors import ConfigError, explain, nearest, short
 from regkit.experiments.search.dimension import Dimension, Space, written
-from regkit.hooks import catalog, option_values, uninstalled
+from regkit.hooks import catalog, option_fields, option_values, uninstalled
 from regkit.runs.elsewhere import setting_called
 from regkit.runs.settings import Settings
 from regkit.runs.settings import options as all_settings
@@ -209,7 +209,9 @@ def _setting(settings: Settings, name: str, owner: str) -> Option:
 
 def _options(plugin: str) -> Mapping[str, Option]:
     return (
-        catalog.options(catalog.load_class(plugin)) if plugin in uninstalled.handed() else catalog.shown_options(plugin)
+        option_fields.options(catalog.load_class(plugin))
+        if plugin in uninstalled.handed()
+        else catalog.shown_options(plugin)
     )
 
 
