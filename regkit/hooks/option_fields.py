@@ -61,7 +61,7 @@ def check_defaults(name: str, known: Mapping[str, Option], given: Mapping[str, A
             continue
         with suppress(PydanticUserError):  # a type that only the plugin can check
             try:
-                TypeAdapter(option.hint).validate_python(option.default)
+                TypeAdapter(option.hint).validate_python(option.default, strict=True)  # 1 is no bool
             except ValidationError:
                 raise PluginError(
                     f"plugin '{name}': its option {option.name} is {short(repr(option.default))} by default, which is no "

@@ -118,6 +118,9 @@ def test_what_is_not_given_keeps_its_default(stranger: None) -> None:
 @pytest.mark.parametrize(
     ("default", "says"),
     [
+        ("flag: bool = 1", "its option flag is 1 by default, which is no bool; give it another default"),
+        ("ratio: int = 1.0", "its option ratio is 1.0 by default, which is no int; give it another default"),
+        ("share: float = True", "its option share is True by default, which is no float; give it another default"),
         ("count: int = 'two'", "its option count is 'two' by default, which is no int; give it another default"),
         ("count: Annotated[int, Field(ge=3)] = 2", "its option count is 2 by default, which is no "),
         ("count: int = None", ""),
