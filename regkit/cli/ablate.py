@@ -57,11 +57,11 @@ def ablate(
     if picks and not missing:
         plan, left_out = fitting(plan, runner.shared)
         print_lines(console, left_out)
-    plan = noted.joined(plan, f"study '{place.name}'") if noted else plan
+    asked, plan = plan, noted.joined(plan, f"study '{place.name}'") if noted else plan
     if plan.controls and not missing and not (noted and noted.rows.keys() >= plan.rows.keys()):
         plan = with_measured_controls(plan, runner)
     results = read_results(study, plan) if study else [Result(*cell, "waiting") for cell in plan.cells()]
-    print_lines(console, [*plans.code_run(), *describe(place, plan, results)])
+    print_lines(console, [*plans.code_run(), *describe(place, plan, results), *_kept(asked, plan)])
     if not (study and noted and is_done(plan, study)):
         check_given(plan.settings, missing)
         check_twins(plan, noted.rows if noted else ())
@@ -140,6 +140,13 @@ def begin(place: Place, study: Study | None, plan: Plan) -> tuple[Study, Plan]:
         study.note(**{PLAN: plan.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})
         place.write(plan)
     return study, plan
+
+
+def _kept(asked: Plan, plan: Plan) -> list[str]:
+    """Say which seeds the study has beside those that were asked for: it grows, and never shrinks."""
+    more = [str(seed) for seed in plan.seeds if seed not in asked.seeds]
+    said = f"the study keeps its seeds {', '.join(more)}, which were not asked for; for fewer, name another --output"
+    return [said] if more else []
 
 
 def describe(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:

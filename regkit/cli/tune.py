@@ -37,8 +37,8 @@ def tune(
     console, runner = Terminal(), Runner(keep_weights=keep_weights)
     study = Study.find(place.name, place.folder, place.address)
     noted = study is not None and PLAN in study.attributes()
-    search = _joined(search, study, place)
-    print_lines(console, [*code_run(), *describe(place, search)])
+    asked, search = search, _joined(search, study, place)
+    print_lines(console, [*code_run(), *describe(place, search), *_kept(asked, search)])
     default = search.plan([search.row(DEFAULT, {})], search.seeds)
     results = read_results(study, default) if study else []
     if not (study and is_done(search, study)):
@@ -78,6 +78,17 @@ def _joined(search: Search, study: Study | None, place: Place) -> Search:
     if SEARCH not in noted:
         raise ConfigError(f"study '{place.name}' is no search; name another --output.")
     return Search.from_values(noted).joined(search, f"study '{place.name}'")
+
+
+def _kept(asked: Search, search: Search) -> list[str]:
+    """Say of which trials and fresh seeds the study has more than were asked for: a search grows, and never shrinks."""
+    ours, theirs = asked.extent, search.extent
+    numbers = [("trials", ours.trials, theirs.trials), ("fresh seeds", ours.fresh_seeds, theirs.fresh_seeds)]
+    return [
+        f"the study keeps its {kept} {what}, though {wanted} were asked for; for fewer, name another --output"
+        for what, wanted, kept in numbers
+        if wanted < kept
+    ]
 
 
 def describe(place: Place, search: Search) -> list[str]:

@@ -225,6 +225,15 @@ def test_a_row_that_cannot_be_is_refused_before_any_run(place: Path) -> None:
 
 
 @pytest.mark.slow
+def test_fewer_seeds_than_a_study_has_are_said_to_stay(place: Path, tmp_path: Path) -> None:
+    words = ["ablate", *PAIR, "--output", tmp_path / "study", "--seeds"]
+    assert regkit(*words, "4", "--jobs", "0", cwd=place).status == 0
+    assert "the study keeps" not in regkit(*words, "5", "--dry-run", cwd=place).out
+    ran = regkit(*words, "2", "--dry-run", cwd=place)
+    said = "the study keeps its seeds 2, 3, which were not asked for; for fewer, name another --output"
+    assert said in ran.out.splitlines()
+
+
 def test_a_run_that_fails_is_shown_with_its_sentence_and_tried_again_by_the_same_command(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

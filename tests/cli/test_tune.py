@@ -53,6 +53,22 @@ def test_a_search_whose_workers_came_to_nothing_is_a_failure_and_the_same_comman
     assert "exists already" in regkit(*command[:-1], tmp_path / "other", cwd=place).err, "nothing says whose that is"
 
 
+def test_fewer_trials_than_a_search_has_are_said_to_stay(place: Path, tmp_path: Path) -> None:
+    command = ["tune", *TINY, *SPACE, "--output", tmp_path / "study", "--seeds", 1, "--fresh-seeds"]
+    assert regkit(*command, 2, "--trials", 3, "--jobs", 0, cwd=place).status == 0
+    asked = {
+        (2, 3): set(),
+        (1, 4): {"2 fresh seeds, though 1"},
+        (1, 2): {"3 trials, though 2", "2 fresh seeds, though 1"},
+    }
+    for (fresh, trials), kept in asked.items():
+        ran = regkit(*command, fresh, "--trials", trials, "--dry-run", cwd=place)
+        found = re.findall(
+            "^the study keeps its (.*) were asked for; for fewer, name another --output$", ran.out, re.MULTILINE
+        )
+        assert set(found) == kept
+
+
 @pytest.mark.slow
 def test_a_search_ends_with_a_config_to_train_with_and_the_same_command_goes_on(place: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
