@@ -10,8 +10,10 @@ import typer
 
 from regkit.base.errors import LostError, RegkitError, nearest
 from regkit.base.wording import printable
+from regkit.cli.options import OFF, SWITCHES, flag
 from regkit.cli.terminal import silence
 from regkit.runs.elsewhere import no_option
+from regkit.runs.settings import options
 
 LONG = 2000  # characters of a message: what a file or a library says may be of any length
 STDERR = 2  # the system's number of standard error
@@ -40,10 +42,18 @@ def _usage(error: Any) -> str:
         }
         return no_option(name, (word for word in known if word.startswith("--")))
     said = error.format_message().replace("Value error, ", "")  # pydantic's, by way of typer
+    if name and said.endswith("does not take a value."):
+        return f"{name} is a switch, and has no value; leave that out{_turned_off(name)}"
     if wrong := re.match("No such command '(.*?)'", said):
         return f"there is no command '{wrong[1]}'. {nearest(wrong[1], error.ctx.command.list_commands(error.ctx))}"
     said = " ".join(said.split())  # typer lists choices one a line
     return said[:1].lower() + said[1:]
+
+
+def _turned_off(name: str) -> str:
+    """Say how the switch of a setting is turned off; other switches are off if they are left out."""
+    settings = {flag(each.name) for each in options().values() if each.hint in SWITCHES}
+    return f", or give {flag(OFF + name.removeprefix('--'))}" if name in settings else ""
 
 
 def stop(message: str, status: int, lost: bool = False, remedy: str = "") -> NoReturn:

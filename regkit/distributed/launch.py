@@ -28,8 +28,8 @@ def find_device(name: str) -> torch.device:
         present.insert(0, "mps")
     if torch.cuda.is_available():
         present.insert(0, "cuda")
-    kind = present[0] if name == "auto" else name.partition(":")[0]
-    if kind not in present:
+    kind, _, number = (present[0] if name == "auto" else name).partition(":")
+    if kind not in present or (kind != "cuda" and number not in ("", "0")):  # torch takes any number of a CPU
         raise ConfigError(f"there is no device '{name}' here. {nearest(name, [*present, 'auto'])}")
     try:
         device = own_card(torch.device(kind if name == "auto" else name))

@@ -25,6 +25,16 @@ Rate = Annotated[float, Field(ge=0, lt=1)]  # a share that may not be all
 UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
+SWITCH = (
+    "on",
+    "off",
+    "true",
+    "false",
+    "yes",
+    "no",
+)  # what a user may give a switch: on the command line, a file's name
+
+
 def size_in_bytes(value: object) -> int:
     """Read `2GB`, `1.5 GiB` or a number of bytes as bytes. ValueError says what is needed instead."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)", str(value).strip())
@@ -75,7 +85,8 @@ def read_values(path: Path) -> dict[str, Any]:
     try:
         return read_toml(follow(path))
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist.") from None
+        switch = "; a switch has no value, and --no-NAME turns it off" if str(path).lower() in SWITCH else ""
+        raise ConfigError(f"{path} does not exist{switch}.") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     except ValueError as error:  # not TOML, not text, or too much of it
