@@ -24,6 +24,7 @@ Columns = Collection[Sequence[str]]  # those of each task
 
 TEXT = "text"  # what the one column of lines is called
 STDIN = "standard input"
+CONVERT = "save it as UTF-8"  # of lines, whose encoding nothing declares
 USUAL = Layout()
 EITHER = (".txt", "")  # endings of files that hold a table, or one text a line
 
@@ -173,7 +174,7 @@ def _holds_table(file: Path, readable: Columns) -> bool:
     with file.open("rb") as opened:
         if columnar(opened.read(BEGIN)):
             return True
-    return _is_table(find_text(file).begin.partition("\n")[0], readable)
+    return _is_table(find_text(file, remedy=CONVERT).begin.partition("\n")[0], readable)
 
 
 def _ending(file: Path) -> str:
@@ -195,7 +196,7 @@ def _is_table(first: str, readable: Columns) -> bool:
 
 def _open_lines(file: Path) -> Lines:
     """Open a file of texts, packed or not, in its own encoding."""
-    text = find_text(file)
+    text = find_text(file, remedy=CONVERT)
     return Lines(str(file), _lines_of(text), text.notes)
 
 

@@ -232,6 +232,7 @@ FILES = {
     "wide.csv": b"sentence\na,b\n",
     "other.csv": b"sentense\nfine\n",
     "braces.txt": b'{"a": 1} is what I wrote\n',
+    "russian.txt": b"\xf5\xee\xf0\xee\xf8\xee\n\xef\xeb\xee\xf5\xee\n",
     "half.jsonl": b'{"sentence": "fine"}\n{"sentence"\n',
 }
 REFUSED = [
@@ -241,6 +242,8 @@ REFUSED = [
     (("run", "header.csv"), "header.csv has no texts."),
     (("run", "gap.txt"), "gap.txt, line 2: the text is empty."),
     (("run", "wide.csv"), "wide.csv, line 2: 2 fields; the header has 1."),
+    (("run", "russian.txt"), "russian.txt, line 1: byte 0xf5 is not UTF-8 text; if it has another encoding, save it as UTF-8."),
+    (("run", "russian.txt", "--lines"), "russian.txt, line 1: byte 0xf5 is not UTF-8 text; if it has another encoding, save it as UTF-8."),
     (("run", "half.jsonl"), "half.jsonl, line 2: this is not JSON."),
     (("run", "braces.txt"), "braces.txt, line 1: this is not JSON. By its first line, this is a table; --lines reads one text a line."),
     (("run", "other.csv"), "other.csv has no column 'sentence'; task 'mood' reads it, and --text names another. Did you mean 'sentense'?"),

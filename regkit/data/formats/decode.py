@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -36,6 +36,7 @@ MARKS = {  # byte order marks; that of UTF-32 begins as that of UTF-16
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+DECLARE = "name it in tasks.toml: encoding = '...'"  # as tasks declare it
 WINDOWS = "cp1252"
 ASCII_SHARE = 0.75  # at least so much of western text is ASCII; Greek or Russian text in one byte a letter has less
 MULTIBYTE = re.compile(rb"[\xc3-\xf4][\x80-\xbf]+")  # what UTF-8 writes, and western text hardly ever
@@ -116,6 +117,7 @@ class Text:
     path: Path
     encoding: str
     begin: str  # its first characters, at most `SAMPLE`
+    remedy: str = DECLARE  # where another encoding is meant
 
     @property
     def is_cut(self) -> bool:
@@ -133,11 +135,13 @@ class Text:
         """Say which encoding was taken by trial."""
         if self.encoding != WINDOWS:
             return []
-        return [f"it is not UTF-8, and was read as {WINDOWS}; encoding = '...' in tasks.toml names another"]
+        return [f"it is not UTF-8, and was read as {WINDOWS}; if it has another encoding, {self.remedy}"]
 
 
-def find_text(path: Path, encoding: str | None = None) -> Text:
+def find_text(path: Path, encoding: str | None = None, remedy: str = DECLARE) -> Text:
     """Find the encoding of a text file, and check that all of it can be read.
+
+    The `remedy` is what a user can do whose file has another one.
 
     Raises DataError, with the line, for bytes that are no text of that encoding, a line of more than 16 MiB, and a file
     that is empty or is no text.
@@ -154,10 +158,8 @@ def find_text(path: Path, encoding: str | None = None) -> Text:
         return _decoded(path, "utf-8")
     except EncodingError as error:
         if not _looks_western(path):
-            raise DataError(
-                f"{str(error).rstrip('.')}; if it has another encoding, name it in tasks.toml: encoding = '...'."
-            ) from None
-    return _decoded(path, WINDOWS)
+            raise DataError(f"{str(error).rstrip('.')}; if it has another encoding, {remedy}.") from None
+    return replace(_decoded(path, WINDOWS), remedy=remedy)
 
 
 def _check_kind(path: Path, begin: bytes) -> None:
