@@ -13,7 +13,7 @@ from regkit.base.errors import ConfigError, explain
 from regkit.base.files import TextPath, read_toml
 from regkit.data import demo
 from regkit.data.formats.hub import on_hub
-from regkit.data.formats.records import Value, first_duplicate
+from regkit.data.formats.records import Value, first_duplicate, text_of
 from regkit.data.per_task import by_task
 from regkit.data.stored.held import Numbers
 from regkit.data.stored.rows import Rows
@@ -30,6 +30,13 @@ LONGEST_NAME = 64  # characters of a task's name, which is part of file names
 Share = Annotated[float, Field(ge=0, lt=1)]
 Several = Annotated[tuple[TextPath, ...], Field(min_length=1)]
 Files = Annotated[TextPath | Several, Field(union_mode="left_to_right")]
+
+
+def _lists_as_text(labels: object) -> object:
+    """Write those labels as text that are lists, as they are when they are read from JSON."""
+    return (
+        [text_of(each) if isinstance(each, list) else each for each in labels] if isinstance(labels, list) else labels
+    )
 
 
 def _share(value: object) -> object:
@@ -58,7 +65,7 @@ class TaskSpec(Target):
     group: str | None = None  # the column whose rows with the same value are all in train, or all in dev
     columns: tuple[str, ...] = ()  # names of the columns, for files without a header
     where: Where  # take only rows with these values in other columns
-    skip: tuple[str, ...] = ()  # leave out rows with these labels
+    skip: Annotated[tuple[str, ...], BeforeValidator(_lists_as_text)] = ()  # leave out rows with these labels
     skip_empty: bool = False  # leave out rows without text or label
     encoding: str | None = None  # of text files; without it, told by their bytes
     optional: bool = False  # true: trained only if the user names it

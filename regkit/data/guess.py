@@ -25,6 +25,8 @@ def guess_columns(
         label = rest[0]
     if text and label:
         return tuple(text), label
+    if not any(columns):
+        raise ConfigError(f"{name} has no columns, and a task needs those of a text and a label.")
     wanted = [*([] if text else ["--text COLUMN"]), *([] if label else ["--label COLUMN"])]
     listed = ", ".join(short(each) for each in columns[:50] if each)
     more = f"; {hint}" if hint else ""

@@ -29,7 +29,9 @@ class Choice:
 
     @cached_property
     def _skipped(self) -> dict[str, str]:
-        return {meaning(label): label for label in self.skip}
+        return {
+            meaning(label.strip()): label for label in self.skip
+        }  # blanks at the ends of labels are no part of them
 
     def rows(self, table: Table) -> tuple[Table, list[str]]:
         """Take the chosen rows, and say how many were left out and why. Raises DataError if none is left."""

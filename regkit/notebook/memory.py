@@ -112,7 +112,7 @@ def _declared(task: Given) -> dict[str, Any]:
         )
     except ConfigError:  # which would ask for options that all tasks share
         form = f'"{task.name}": {{"train": table, "text": COLUMN, "label": COLUMN}}'
-        columns = ", ".join(short(column) for column in task.columns)
+        columns = ", ".join(short(column) for column in task.columns) or "none"
         raise ConfigError(f"task '{task.name}': name its columns, {form}. Available: {columns}.") from None
     files = {split: f"{task.name}-{split}.jsonl" for split in task.tables}
     values = {"text": text[0] if len(text) == 1 else list(text), "label": label, "skip_empty": True, "dev": HELD_OUT}

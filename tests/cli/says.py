@@ -139,6 +139,8 @@ COMMAND_LINE = [
     train("a run with a blank in its name", "--output", "my run", says="my run is a run already; go on with it by --resume 'my run', or name another --output.", files={"my run/config.toml": ""}),
     train("resume of another folder with a blank in its name", "--resume", "run", "--output", "my run", says="leave out --output 'my run', or --resume run."),
     train("no such data", "--data", "nowhere", says="nowhere does not exist; --data takes a table, a folder, or a TOML file"),
+    train("an empty list of rows", "--data", "e.json", files={"e.json": "[]"}, says="e.json has no columns, and a task needs those "),
+    train("rows without columns", "--data", "e.jsonl", files={"e.jsonl": "{}\n{}\n"}, says="e.jsonl has no columns, and a task "),
     train("a table whose columns have unusual names", "--data", "data/near-train.csv", says=("data/near-train.csv: name the columns by --text COLUMN. Available: one, two, score.")),
     train("a folder without known files", "--data", "encoder", says=("encoder has neither a tasks.toml nor any of the files ids-sst-train.csv, ")),
     train("no such encoder", "--encoder", "./nowhere", says="there is no encoder folder ./nowhere."),

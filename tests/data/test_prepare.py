@@ -98,10 +98,12 @@ def test_what_is_wanted_of_another_column_is_said_as_it_was_written(tmp_path: Pa
         (("NA", "na", "good", "bad"), "NA", ("bad", "good")),
         (("0", "0.0", "1", "2", "3"), "0", ("1", "2", "3")),
         (("Yes", "no", "NO", "maybe"), "no", ("maybe", "Yes")),
+        (("Yes", "no ", "no", "maybe"), " no ", ("maybe", "Yes")),
+        (("yes", "no", '["yes", "no"]', "no"), ["yes", "no"], ("no", "yes")),
     ],
 )
 def test_a_label_is_skipped_however_a_table_writes_it(
-    labels: Sequence[str], skip: str, classes: object, tmp_path: Path
+    labels: Sequence[str], skip: object, classes: object, tmp_path: Path
 ) -> None:
     assert prepared(tmp_path, rows(*labels), skip=[skip]).spec.classes == classes
 
