@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from regkit.base.errors import ConfigError, nearest
 from regkit.base.failures import in_one_line
@@ -84,7 +85,7 @@ def _met(count: int) -> Any:
     try:
         if not (_keeps_the_store() or _reached(JOIN)):
             raise ValueError("no other answers")
-        store, *_ = next(dist.rendezvous("env://", timeout=timedelta(seconds=JOIN)))
+        store, *_ = next(rendezvous("env://", timeout=timedelta(seconds=JOIN)))
     except (ValueError, RuntimeError) as error:  # of the first, what is not in the environment
         raise ConfigError(
             f"RANK and WORLD_SIZE say that this is one of {count} processes, and the others are not there: "

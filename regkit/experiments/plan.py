@@ -90,7 +90,7 @@ class Plan:
                 "another --output to begin a new study."
             )
         other = other._named_like(self)
-        other = replace(other, settings=with_precision_of(self.settings, other.settings))
+        other = replace(other, settings=filled_from(self.settings, other.settings))
         for name, row in other.rows.items():
             noted = self.rows.get(name, row).apply(self.settings)
             if said := _difference(noted, row.apply(other.settings)):
@@ -153,10 +153,11 @@ def noted_name(encoder: str | None, noted: str | None) -> str | None:
     return noted if encoder and noted and str(absolute(Path(encoder))) == noted else encoder
 
 
-def with_precision_of(noted: Settings, given: Settings) -> Settings:
-    """Give settings that leave the precision open that of the study."""
+def filled_from(noted: Settings, given: Settings) -> Settings:
+    """Fill in what settings leave open, the precision and CUDA graphs, as the study has it."""
     precision = noted.precision if given.precision == "auto" else given.precision
-    return given.model_copy(update={"precision": precision})
+    graphs = noted.cuda_graphs if given.cuda_graphs is None else given.cuda_graphs
+    return given.model_copy(update={"precision": precision, "cuda_graphs": graphs})
 
 
 def made(

@@ -160,6 +160,7 @@ def test_a_study_takes_more_rows_and_seeds_but_no_other_settings() -> None:
     both = plan("smart").joined(plan("rrobin", seeds="3"), "s")
     assert (list(both.rows), both.seeds) == (["plain", "smart", "rrobin"], (0, 1, 2))
     assert plan("smart").joined(plan("smart", device="cpu", keep=5), "s").settings.keep == 5
+    assert plan("smart", cuda_graphs=True).joined(plan("smart"), "s").settings.cuda_graphs  # as older studies note it
     with pytest.raises(RegkitError, match=r"^s has row 'plain' with epochs = 3, not 4; name another --output"):
         plan("smart").joined(plan("smart", epochs=4), "s")
     robust = replace(plan("smart"), radii=RADII)

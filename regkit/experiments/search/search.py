@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from regkit.base.bounds import Count, as_written
 from regkit.base.errors import ConfigError, explain
 from regkit.base.files import absolute
-from regkit.experiments.plan import WITHOUT_RESULT, Plan, noted_name, with_precision_of
+from regkit.experiments.plan import WITHOUT_RESULT, Plan, filled_from, noted_name
 from regkit.experiments.rows import Row
 from regkit.experiments.search.dimension import Space
 from regkit.experiments.search.samplers import SamplerName
@@ -135,7 +135,7 @@ class Search:
         Raises ConfigError, in the name of the `owner`, for one of other settings.
         """
         encoder = noted_name(other.settings.encoder, self.settings.encoder)
-        settings = with_precision_of(self.settings, other.settings.model_copy(update={"encoder": encoder}))
+        settings = filled_from(self.settings, other.settings.model_copy(update={"encoder": encoder}))
         other = replace(other, settings=settings)
         ours, theirs = (_comparable(each) for each in (self, other))
         if different := next((name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)), None):
