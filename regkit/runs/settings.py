@@ -25,14 +25,7 @@ Rate = Annotated[float, Field(ge=0, lt=1)]  # a share that may not be all
 UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
-SWITCH = (
-    "on",
-    "off",
-    "true",
-    "false",
-    "yes",
-    "no",
-)  # what a user may give a switch: on the command line, a file's name
+SWITCHED = ("on", "off", "true", "false", "yes", "no")  # a value for a switch, which is read as the name of a file
 
 
 def size_in_bytes(value: object) -> int:
@@ -85,7 +78,7 @@ def read_values(path: Path) -> dict[str, Any]:
     try:
         return read_toml(follow(path))
     except FileNotFoundError:
-        switch = "; a switch has no value, and --no-NAME turns it off" if str(path).lower() in SWITCH else ""
+        switch = "; a switch has no value, and --no-NAME turns it off" if str(path).lower() in SWITCHED else ""
         raise ConfigError(f"{path} does not exist{switch}.") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
