@@ -174,8 +174,8 @@ def test_recipes_are_settings_whose_plugins_accept_their_options(path: Path) -> 
 
 GAINS = ROOT / "examples" / "gains"
 HELD_OUT = GAINS / "held-out.toml"  # tasks, and no study
-RECIPE = GAINS / "recipe.toml"  # a search
-STUDIES = sorted({*GAINS.glob("*.toml"), *(ROOT / "examples" / "tables").glob("*.toml")} - {HELD_OUT, RECIPE})
+SEARCHES = [GAINS / "minilm-search.toml", GAINS / "recipe.toml"]
+STUDIES = sorted({*GAINS.glob("*.toml"), *(ROOT / "examples" / "tables").glob("*.toml")} - {HELD_OUT, *SEARCHES})
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -188,11 +188,12 @@ def test_studies_are_plans_whose_plugins_accept_their_options(path: Path) -> Non
     assert f"regkit ablate examples/{path.parent.name}/{path.name}" in head
 
 
-def test_the_search_for_the_recipe_is_one_and_varies_settings_that_there_are() -> None:
-    asked = SearchFile.read(RECIPE)
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
+def test_the_searches_for_a_recipe_vary_settings_that_there_are(path: Path) -> None:
+    asked = SearchFile.read(path)
     search = asked.search(asked.settings, {}, None)
     assert search.space.keys() >= {"learning_rate", "epochs", "dropout", "pooling"}
-    assert "regkit tune examples/gains/recipe.toml" in RECIPE.read_text(encoding="utf8").partition("\n\n")[0]
+    assert f"regkit tune examples/gains/{path.name}" in path.read_text(encoding="utf8").partition("\n\n")[0]
 
 
 def test_the_held_out_tasks_choose_on_a_part_of_train_and_are_reported_on_the_files_own_dev_split() -> None:

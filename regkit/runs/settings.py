@@ -23,8 +23,6 @@ from regkit.tasks.names import Pooling, Precision
 Rate = Annotated[float, Field(ge=0, lt=1)]  # a share that may not be all
 
 UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
-
 SWITCHED = ("on", "off", "true", "false", "yes", "no")  # a value for a switch, which is read as the name of a file
 
 
