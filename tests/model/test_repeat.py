@@ -155,6 +155,19 @@ def test_weights_that_are_shared_or_computed_have_the_gradients_that_torch_gives
         torch.testing.assert_close(found(), wanted, rtol=1e-4, atol=1e-4)
 
 
+def test_a_weight_that_is_computed_anew_for_each_pass_has_its_own_gradient(encoder: Bert) -> None:
+    """Such a weight may be where an earlier one was in memory, by its address and by its number in Python."""
+    encoder.repeated, batch = Repeated(["cpu"]), batch_with(RAGGED)
+    up = encoder.layers[0].up
+    weight = up.weight
+    for _ in range(4):
+        moved = torch.zeros(24, 16, requires_grad=True)
+        up._parameters["weight"] = None
+        up._parameters["weight"] = weight + moved  # type: ignore[assignment]
+        encoder.encode(encoder.embed(batch), batch, batch.starts)[:, 0].sum().backward()
+        assert moved.grad is not None and moved.grad.any()
+
+
 def test_the_gradient_of_the_embeddings_alone_computes_no_others(
     encoder: Bert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
