@@ -165,7 +165,8 @@ def test_a_weight_that_is_computed_anew_for_each_pass_has_its_own_gradient(encod
         up._parameters["weight"] = None
         up._parameters["weight"] = weight + moved  # type: ignore[assignment]
         encoder.encode(encoder.embed(batch), batch, batch.starts)[:, 0].sum().backward()
-        assert moved.grad is not None and moved.grad.any()
+        assert moved.grad is not None
+        assert moved.grad.any()
 
 
 def test_the_gradient_of_the_embeddings_alone_computes_no_others(
