@@ -28,7 +28,13 @@ import regkit.cli.tune  # noqa: F401 - what commands import late is here before 
 from regkit.cli import app
 
 FORKING = get_context("forkserver")
-FORKING.set_forkserver_preload([__name__])
+FORKING.set_forkserver_preload(
+    [
+        __name__,
+        "torch._dynamo",  # torch's own optimizers import it: 1.5 s
+        "tests.testing.test_promises",  # all plugins, and what tests are made with: 1 s
+    ]
+)
 
 
 class Forked:

@@ -220,7 +220,7 @@ STOPS = st.lists(st.integers(1, STEPS), min_size=1, max_size=3)
 
 @pytest.mark.slow
 @hypothesis_settings(PATIENT, max_examples=5, phases=WITHOUT_SHRINKING)
-@given(plugins=combination(), stops=STOPS, seed=st.integers(0, 5), micro=st.sampled_from([30, 16384]))
+@given(plugins=combination(), stops=STOPS, seed=st.integers(0, 5), micro=st.sampled_from([120, 16384]))
 def test_combinations_resume_exactly_wherever_they_stop(
     plugins: dict[str, Any],
     stops: list[int],

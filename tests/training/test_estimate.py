@@ -16,7 +16,7 @@ from regkit.hooks import catalog
 from regkit.model.modes import mode
 from regkit.runs.settings import Settings, size_in_bytes
 from regkit.tasks.task import Task
-from regkit.testing import exactly, same_weights, tiny_run, tiny_trainer
+from regkit.testing import exactly, same_weights, tiny_run, tiny_tasks, tiny_trainer
 from regkit.training import estimate
 from regkit.training.effects import Meter
 from regkit.training.estimate import (
@@ -190,7 +190,8 @@ def found(trainer: Trainer, memory: int, meter: bool = False) -> int:
 def test_more_memory_never_gives_smaller_micro_batches(plugins: dict[str, dict[str, Any]]) -> None:
     sizes, refused = [], 0
     for memory in (100_000, 500_000, 600_000, 4_000_000):
-        trainer = tiny_trainer({name: catalog.make(name, options) for name, options in plugins.items()})
+        made = {name: catalog.make(name, options) for name, options in plugins.items()}
+        trainer = tiny_trainer(made, tasks=tiny_tasks()[::2])
         try:
             sizes.append(found(trainer, memory))
         except ConfigError:
@@ -204,7 +205,9 @@ def test_more_memory_never_gives_smaller_micro_batches(plugins: dict[str, dict[s
 
 @pytest.mark.slow
 def test_more_plugins_never_give_larger_micro_batches() -> None:
-    sizes = [found(tiny_trainer(factory(*names)()), 1_500_000) for names in ([], ["smart"], ["smart", "freelb"])]
+    tasks = tiny_tasks()[::2]
+    chosen: list[list[str]] = [[], ["smart"], ["smart", "freelb"]]
+    sizes = [found(tiny_trainer(factory(*names)(), tasks=tasks), 1_500_000) for names in chosen]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == 3
 
@@ -276,7 +279,7 @@ def words(place: Path) -> tuple[object, ...]:
 
 @pytest.mark.slow
 def test_a_bounded_run_says_and_keeps_its_size_and_the_plan_says_it_beforehand(place: Path, tmp_path: Path) -> None:
-    named = (*words(place), "-p", "smart", "--memory", "2MB")
+    named = (*words(place), "--tasks", "mood", "-p", "smart", "--memory", "2MB")
     planned = regkit("train", *named, "--dry-run", cwd=tmp_path)
     assert planned.status == 0, planned.err
     (size,) = re.findall(r"^micro-batches of finetune: at most (\d+) tokens, to stay within 2 MB$", planned.out, re.M)
@@ -295,7 +298,7 @@ def test_a_bounded_run_says_and_keeps_its_size_and_the_plan_says_it_beforehand(p
 def test_a_bounded_run_resumes_exactly_on_a_machine_where_more_is_taken(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = settings(place, {"smart": {}, "bregman": {}}, memory="2MB")
+    wanted = settings(place, {"smart": {}, "bregman": {}}, memory="2MB", tasks=["mood", "near"])
     assert go(tmp_path / "whole", wanted)
     assert not go(tmp_path / "stopped", wanted, stop=5)
     monkeypatch.setattr(estimate, "memory_in_use", lambda device: 500_000)
