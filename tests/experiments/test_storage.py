@@ -123,7 +123,7 @@ def test_a_study_that_two_processes_begin_is_one(tmp_path: Path) -> None:
 
 def work(folder: Path, address: str) -> None:
     """Work on a study in a process of its own, and say which runs it did."""
-    runner = FakeRunner(takes=0.02)
+    runner = FakeRunner(takes=0.05)
     Worker(Study.open("study", folder, address), runner).work()
     print(*(f"{row}/{seed}" for row, seed in runner.ran.elements()))
 
@@ -165,7 +165,7 @@ def postgres() -> Iterator[str]:
 @pytest.mark.slow
 def test_four_workers_on_postgresql_lose_no_run_and_do_none_twice(tmp_path: Path) -> None:
     with postgres() as address:
-        plan = plan_of("smart", "rrobin", "sam", seeds=6)
+        plan = plan_of("smart", "rrobin", "sam", seeds=4)
         study = begin(tmp_path / "s", plan, address)
         workers = [Forked(work, study.folder, address, cwd=tmp_path) for _ in range(4)]
         said = [worker.communicate()[0].split() for worker in workers]

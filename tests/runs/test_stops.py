@@ -202,8 +202,8 @@ def test_kills_at_any_moment_some_of_them_while_a_checkpoint_is_written(place: P
     folder, killed = place / "often", 0
     while killed < 3:
         shutil.rmtree(folder, ignore_errors=True)
-        for number in range(10):
-            began, wait = time.monotonic(), 0.2 * ((7 * number + killed) % 11)
+        for number in range(6):  # of 0.3 to 1 s, so that most kills come before the end
+            began, wait = time.monotonic(), 0.08 * ((7 * number + killed) % 11)
             writing = number % 3 == 0
             killed += kill(
                 place,
