@@ -1,10 +1,7 @@
 """Workers: whatever number of them shares a study, each run is done once, and one that fails stops no other."""
 
-import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -28,6 +25,7 @@ from regkit.experiments.study.worker import Worker
 from regkit.runs.lock import Say
 from regkit.runs.settings import Settings
 from tests.experiments.fakes import FakeRunner, again, begin, plan_of
+from tests.forked import Forked
 from tests.helpers import slow_but
 
 STORAGES: dict[str, Callable[[Path], str]] = {
@@ -222,33 +220,29 @@ def test_weights_that_a_killed_worker_left_are_freed_by_the_next_unless_they_wer
         assert runner.freed == ([] if keeps else [run])
 
 
-HOLDER = """
-import sys, time
-from pathlib import Path
-from regkit.experiments.study.alive import Pulse
-from regkit.experiments.study.study import Study
-study = Study.open("study", Path(sys.argv[1]), sys.argv[2])
-with Pulse(study.folder / "workers", lambda count: None) as pulse:
-    study.claim({"row": "plain", "seed": 0}, pulse, folder=str(study.folder / "elsewhere"))
-    print("taken", flush=True)
-    time.sleep(600)
-"""
+def hold(folder: Path, address: str) -> None:
+    """Take a run in a process of its own, and never end it."""
+    study = Study.open("study", folder, address)
+    with alive.Pulse(study.folder / "workers", lambda count: None) as pulse:
+        study.claim({"row": "plain", "seed": 0}, pulse, folder=str(study.folder / "elsewhere"))
+        time.sleep(600)
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_leaves_its_run_to_the_next_and_one_that_lives_keeps_it(tmp_path: Path) -> None:
     plan = plan_of(seeds=2)
     study = begin(tmp_path / "s", plan)
-    words = [sys.executable, "-c", HOLDER, str(study.folder), study.address]
-    holder = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
-    assert holder.stdout is not None
-    with holder, holder.stdout:
-        assert holder.stdout.readline() == "taken\n"
+    holder = Forked(hold, study.folder, study.address, cwd=tmp_path)
+    try:
+        while read_results(again(study), plan)[0].state != "running":
+            assert holder.poll() is None, holder.communicate()
+            time.sleep(0.01)
         runner = FakeRunner()
         Worker(again(study), runner).work()
         assert runner.ran == Counter({("plain", 1): 1})
         assert [each.state for each in read_results(study, plan)] == ["running", "finished"]
-        os.kill(holder.pid, signal.SIGKILL)
+    finally:
+        holder.kill()
         holder.wait()
     assert [each.state for each in read_results(study, plan)] == ["waiting", "finished"]
     Worker(again(study), runner).work()

@@ -245,7 +245,7 @@ PAIRS = st.sampled_from([pair for pair in permutations(acting(), 2) if apart(pai
 
 
 @pytest.mark.slow
-@patient(6)
+@patient(4)
 @given(names=PAIRS)
 def test_any_two_plugins_keep_every_promise_together(names: tuple[str, str]) -> None:
     keep_all(names)
