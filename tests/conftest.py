@@ -14,6 +14,7 @@ from regkit.training import precision
 from tests.helpers import listed_once, write_encoder, write_tasks
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also in the processes that tests start
 # What pytest compiles of the tests and of regkit is kept, whatever the environment says: it takes 20 seconds in each process.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
