@@ -4,39 +4,34 @@ A checkpoint has its tensors and the name of the function that built it. regkit 
 names it again, because a checkpoint is data.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regkit.base.errors import EncoderError, RegkitError, nearest, short
-from regkit.base.failures import gone, last_line, ran_out
+from regkit.base.errors import EncoderError, nearest, short
 from regkit.base.files import load_tensors
 from regkit.model.attention import usual_heads
 from regkit.model.dropout import Dropout
-from regkit.model.modes import mode
+from regkit.model.own_errors import LacksError, named
+from regkit.model.own_trial import try_out
 from regkit.model.tokenizer import Tokenizer
 from regkit.tasks.batch import Batch
 from regkit.tasks.names import ENTRY
 
 FACTORY = "factory"  # in regkit's entry of config.json: MODULE:FUNCTION
 PREFIX = "encoder."  # before the names of the encoder's tensors in a checkpoint, which has heads too
-CLOSE = 1e-4  # how far hidden states may be from those of a text alone, in units of the largest
-TRIED = 512  # tokens of the longest text of the trial
-CALLED = ("embed", "encode", "pool")  # by a run: an error in one of these is the user's
-
-
-class LacksError(EncoderError, AttributeError):
-    """Report what an encoder of the user's own lacks. It is an AttributeError too, so `hasattr` works."""
 
 
 class Own(nn.Module):
-    """An encoder of the user's own. What it does not define is that of its `module`, or a LacksError."""
+    """An encoder of the user's own. What it does not define is that of its `module`, or a LacksError.
+
+    What a run calls ends in an EncoderError that names the encoder if it fails, or answers what cannot be used.
+    """
 
     def __init__(self, module: nn.Module, factory: str) -> None:
         super().__init__()
@@ -48,9 +43,40 @@ class Own(nn.Module):
             return super().__getattr__(name)
         module = super().__getattr__("module")
         if hasattr(module, name) and not name.startswith("__"):  # `__deepcopy__` and the like are for itself
-            found = getattr(module, name)
-            return _named(f"{name} of the encoder of {self.factory}")(found) if name in CALLED else found
+            return self._pooled if name == "pool" else getattr(module, name)
         raise LacksError(f"the encoder of {self.factory} has no '{name}'.")
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Look up word embeddings, `[tokens, width]`."""
+        return self._asked("embed", len(batch.tokens), None, batch)
+
+    def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
+        """Compute hidden states, `[tokens, width]`, or with `rows` those of some tokens, `[rows, width]`."""
+        if rows is None:
+            return self._asked("encode", len(embeddings), self.width, embeddings, batch)
+        return self._asked("encode with rows", len(rows), self.width, embeddings, batch, rows)
+
+    def _pooled(self, hidden: Tensor) -> Tensor:
+        """Turn hidden states of first tokens into text vectors, both `[sequences, width]`."""
+        return self._asked("pool", len(hidden), self.width, hidden)
+
+    def _asked(self, what: str, rows: int, width: int | None, *given: object) -> Tensor:
+        """Call a method of the user's, and check what it answers; `width` is None where any will do."""
+        name, owner = what.partition(" ")[0], f"the encoder of {self.factory}"
+        if not hasattr(self.module, name):
+            raise LacksError(f"{owner} has no '{name}'.")
+        with named(f"{name} of {owner}"):
+            found = getattr(self.module, name)(*given)
+        if not isinstance(found, Tensor):
+            raise EncoderError(f"{owner}: {what} gives {short(repr(found))} instead of a tensor.")
+        wanted = [rows, width or (found.shape[-1] if found.dim() else 1)]
+        if list(found.shape) != wanted:
+            raise EncoderError(f"{owner}: {what} gives {list(found.shape)} instead of {wanted}.")
+        kind = found.device.type
+        casts = {torch.get_autocast_dtype(kind)} if torch.is_autocast_enabled(kind) else set()
+        if found.dtype not in {torch.float32, *casts}:
+            raise EncoderError(f"{owner}: {what} gives numbers in {_name(found.dtype)} instead of float32.")
+        return found
 
     @property
     def attention_heads(self) -> int:
@@ -95,7 +121,7 @@ def load_own(factory: str, folder: Path | None, tokenizer: Tokenizer, dropout: f
     if folder:
         _fill(module, folder, factory)
     own = Own(module, factory)
-    _try(own, len(tokenizer))
+    try_out(own, len(tokenizer))
     return own
 
 
@@ -109,7 +135,7 @@ def factory_of(entries: object) -> str | None:
 def _call(factory: str, tokenizer: Tokenizer) -> object:
     """Import the function that the user named, and call it with the tokenizer."""
     name, _, function = factory.partition(":")
-    with _named(factory):
+    with named(factory):
         module = import_module(name)
         if not hasattr(module, function):
             known = [each for each in vars(module) if not each.startswith("_")]
@@ -117,20 +143,8 @@ def _call(factory: str, tokenizer: Tokenizer) -> object:
         return getattr(module, function)(tokenizer)
 
 
-@contextmanager
-def _named(owner: str) -> Iterator[None]:
-    """Turn whatever the user's code raises into an EncoderError that names it.
-
-    Running out of memory is no fault, nor is another process that is gone.
-    """
-    try:
-        yield
-    except RegkitError:
-        raise
-    except Exception as error:
-        if ran_out(error) or gone(error):
-            raise
-        raise EncoderError(f"{owner} failed: {last_line(error)}.") from error
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _set_dropout(module: nn.Module, rate: float) -> None:
@@ -158,43 +172,3 @@ def _fill(module: nn.Module, folder: Path, factory: str) -> None:
         if not found[name].isfinite().all():
             raise EncoderError(f"{folder}: the tensor '{name}' has numbers that are not finite.")
     module.load_state_dict(found)
-
-
-def _try(own: Own, words: int) -> None:
-    """Run three texts together and one at a time.
-
-    Raises EncoderError if shapes are wrong, or texts see each other.
-    """
-    owner = f"the encoder of {own.factory}"
-    with _named(f"{owner}, tried on three texts,"), torch.no_grad(), mode(own, training=False):
-        lengths = [3, 8, min(own.longest, TRIED)]
-        ids = np.resize(np.arange(words)[::-1], sum(lengths))  # from the highest on: each word needs an embedding
-        texts = np.split(ids, np.cumsum(lengths)[:-1])
-        hidden, rows = _run(own, texts)
-        alone = torch.cat([_run(own, [text])[0] for text in texts])
-    if not _close(hidden, alone):
-        raise EncoderError(
-            f"{owner} gives other hidden states for a text when others stand beside it in the batch; "
-            "keep texts apart by batch.starts, batch.counts or batch.sequence_of."
-        )
-    if not _close(rows, hidden[np.cumsum([0, *lengths[:-1]])]):
-        raise EncoderError(f"{owner}: encode with rows gives other tokens than those of the rows.")
-
-
-def _close(found: Tensor, wanted: Tensor) -> bool:
-    return bool((found - wanted).abs().max() <= CLOSE * wanted.abs().max())
-
-
-def _run(own: Own, texts: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Compute hidden states, `[tokens, width]`, and those of the first tokens.
-
-    Raises EncoderError for other shapes.
-    """
-    batch = Batch.pack(texts, [np.zeros_like(text) for text in texts])
-    embeddings = own.embed(batch)
-    hidden, rows = own.encode(embeddings, batch), own.encode(embeddings, batch, batch.starts)
-    for name, found, count in (("encode", hidden, len(batch.tokens)), ("encode with rows", rows, len(texts))):
-        if list(found.shape) != [count, own.width]:
-            said = f"{name} gives {list(found.shape)} instead of {[count, own.width]}"
-            raise EncoderError(f"the encoder of {own.factory}: {said}.")
-    return hidden, rows

@@ -120,11 +120,74 @@ class FailsLater(Words):
         return super().encode(embeddings, batch, rows)
 
 
-class FailsInBackward(Words):
+class Spoils(Words):
+    """It changes what its gradient needs."""
+
     def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
         hidden = embeddings.exp()
         hidden += 1
         return super().encode(hidden, batch, rows)
+
+
+class FailsInBackward(Spoils):
+    """It passes its trial."""
+
+    def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
+        return super().encode(embeddings, batch, rows) if self.training else Words.encode(self, embeddings, batch, rows)
+
+
+class Detached(Words):
+    def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
+        return super().encode(embeddings, batch, rows).detach()
+
+
+class DetachedTable(Layered):
+    def embed(self, batch: Batch) -> Tensor:
+        return super().embed(batch).detach()
+
+
+class FrozenTable(DetachedTable):
+    """It says that its table is not trained."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer)
+        self.table.requires_grad_(False)
+
+
+class Double(Words):
+    def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
+        return super().encode(embeddings, batch, rows).double()
+
+
+class Pooled(Words):
+    """`pool` is the hidden state of the first token."""
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        return hidden
+
+
+class Averaged(Pooled):
+    def pool(self, hidden: Tensor) -> Tensor:
+        return hidden - hidden.mean(0)
+
+
+class Halved(Pooled):
+    def pool(self, hidden: Tensor) -> Tensor:
+        return hidden[:, :4]
+
+
+class NothingLater(Pooled):
+    """It passes its trial, of three texts and one."""
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        return None if self.training else hidden  # type: ignore[return-value]
+
+
+class Leaves(Words):
+    def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
+        if self.training:
+            sys.exit(0)
+        return super().encode(embeddings, batch, rows)
 
 
 class FailsWhenScored(Words):
@@ -278,11 +341,21 @@ def test_masked_words_need_the_word_embeddings_alone(place: Path, tmp_path: Path
         ("FewWords", f"embed of the encoder of {__name__}:FewWords failed: IndexError"),
         ("FirstRows", "encode with rows gives other tokens"),
         ("Recurrent", "gives other hidden states for a text when others stand beside it"),
+        ("Averaged", "pool gives other vectors for a text when others stand beside it"),
+        ("Halved", r"pool gives \[3, 4\] instead of \[3, 8\]"),
+        ("Double", "encode gives numbers in float64 instead of float32"),
+        ("Detached", "no gradient comes back through encode"),
+        ("DetachedTable", "no gradient comes back through embed"),
+        ("Spoils", "whose gradient was tried, failed: RuntimeError"),
     ],
 )
 def test_what_would_train_wrong_is_refused_before_it_trains(function: str, says: str) -> None:
     with pytest.raises(EncoderError, match=says):
         load_own(f"{__name__}:{function}", None, tiny_tokenizer())
+
+
+def test_a_table_that_is_frozen_needs_no_gradient() -> None:
+    assert load_own(f"{__name__}:FrozenTable", None, tiny_tokenizer()).width == 8
 
 
 LATER = f"encode of the encoder of {__name__}:FailsLater failed: IndexError: no such layer ({__file__}, line "
@@ -299,6 +372,12 @@ LATER = f"encode of the encoder of {__name__}:FailsLater failed: IndexError: no 
             [],
             f"embed of the encoder of {__name__}:FailsWhenScored failed: ValueError: too many texts (",
         ),
+        (
+            "NothingLater",
+            ["--pooling", "pooler"],
+            f"the encoder of {__name__}:NothingLater: pool gives None instead of a tensor",
+        ),
+        ("Leaves", [], f"encode of the encoder of {__name__}:Leaves failed: SystemExit: 0"),
         ("FailsInBackward", [], "has no gradient any more: the encoder changes in place what the pass still needs."),
     ],
 )
