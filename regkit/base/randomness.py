@@ -29,6 +29,12 @@ class Streams:
         self.device = torch.device(device)
         self.place: tuple[object, ...] = ()
 
+    @property
+    def told(self) -> str:
+        """The place in words; that of an evaluation has no task."""
+        parts = zip(("stage", "step", "task", "micro-batch"), self.place, strict=False)
+        return ", ".join(f"{what} {part}" for what, part in parts if (what, part) != ("task", "evaluated"))
+
     @contextmanager
     def at(self, *place: object) -> Iterator[None]:
         """Set the place for the length of the block."""

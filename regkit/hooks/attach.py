@@ -199,7 +199,7 @@ class Attached:
                         f"'{self.name}' cannot begin to follow the run: {reason(error)}; give it other options, or leave "
                         f"out -p {self.name}."
                     ) from error
-                place = ", ".join(str(part) for part in self.streams.place) or PLACES.get(hook, "the start")
+                place = self.streams.told or PLACES.get(hook, "the start")
                 raise PluginError(f"plugin '{self.name}' failed in {hook} at {place}: {last_line(error)}.") from error
 
     def _own(self, answers: Answers) -> Answers:

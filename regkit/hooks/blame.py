@@ -63,8 +63,8 @@ class Blame:
         return (yield from self._around("task_loss"))
 
     def _around(self, hook: str) -> Generator[None, Any, Any]:
-        place, asking = self.streams.place, self.stopwatch.owners[-1]
-        with blamed(lambda: f"{hook} at {', '.join(map(str, place))}", lambda: self._owners(hook, asking)):
+        asking = self.stopwatch.owners[-1]
+        with blamed(lambda: f"{hook} at {self.streams.told}", lambda: self._owners(hook, asking)):
             return (yield)
 
     def _owners(self, failed: str, asking: str) -> list[str]:

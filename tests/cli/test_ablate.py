@@ -243,7 +243,7 @@ def test_a_run_that_fails_is_shown_with_its_sentence_and_tried_again_by_the_same
         ran = regkit(*words, "--storage", place / "failing.log", cwd=place)
         assert ran.status == 1
         assert (
-            "broken, seed 0 failed: plugin 'broken' failed in after_step at finetune, 1: ValueError: two is too much"
+            "broken, seed 0 failed: plugin 'broken' failed in after_step at stage finetune, step 1: ValueError: two is too much"
             in ran.out
         )
     states = [result.state for result in results(place / "failing")]

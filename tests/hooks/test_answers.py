@@ -182,12 +182,12 @@ def test_an_answer_is_checked_by_arguments_that_the_hook_does_not_name(
         (
             "embed",
             "encode",
-            "encode at finetune, 0, classes, 0 fails on what plugin 'b' answers to embed: RuntimeError: ",
+            "encode at stage finetune, step 0, task classes, micro-batch 0 fails on what plugin 'b' answers to embed: RuntimeError: ",
         ),
         (
             "encode",
             "predict",
-            "predict at finetune, 0, classes, 0 fails on what plugin 'b' answers to encode: RuntimeError: ",
+            "predict at stage finetune, step 0, task classes, micro-batch 0 fails on what plugin 'b' answers to encode: RuntimeError: ",
         ),
     ],
 )

@@ -381,7 +381,7 @@ def test_a_plugin_that_raises_is_named_and_the_run_is_saved_first(
     arguments = ["--encoder", place / "encoder", "--data", place / "data", "--batch-size", 4, "--steps", 50, "-p", "x"]
     ran = regkit("train", *arguments, "--output", "run", cwd=tmp_path)
     is_one_sentence(ran)
-    assert "plugin 'x' failed in extra_losses at finetune, 40, " in ran.err
+    assert "plugin 'x' failed in extra_losses at stage finetune, step 40, " in ran.err
     assert "KeyError: 'no such word' (" in ran.err
     assert "What was done until step 40 of stage finetune is saved; to go on: regkit train --resume run\n" in ran.err
     (said, _) = [line for line in ran.out.splitlines() if "skipped" in line]
