@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from math import isnan, nan
 from typing import Annotated, Any
 
@@ -12,6 +13,8 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+
+CHOSEN = ("literal_error", "enum")  # pydantic's complaints about a value that is none of the choices
 
 NONE = "none"  # how a user writes that a setting or an option is left out: neither TOML nor a command line has another word
 
@@ -28,18 +31,32 @@ def convert(hint: Any, value: object) -> Any:
 def as_written(value: object, check: ValidatorFunctionWrapHandler) -> Any:
     """Check a value as its field does, but take true and false for no numbers, and the word none for None.
 
-    pydantic makes 1 and 0 of the former. The word stays one where the field takes any text.
+    pydantic makes 1 and 0 of the former. The word stays one where the field takes any text. A number is a choice as text,
+    too, which pydantic does not read.
     """
     try:
         found = check(value)
-    except ValidationError:
+    except ValidationError as error:
         if value == NONE:
             with suppress(ValidationError):
                 return check(None)
+        if any(each["type"] in CHOSEN for each in error.errors(include_url=False)):
+            for kind in (int, float):
+                with suppress(ValidationError):
+                    return check(_numbers(kind, value))
         raise
     if _truth_as_number(value, found):
         raise ValueError("a number is needed, and not true or false")
     return found
+
+
+def _numbers(kind: type[int] | type[float], value: object) -> object:
+    """Read text as a number where it is one, also within a list."""
+    if isinstance(value, list):
+        return list(map(partial(_numbers, kind), value))
+    with suppress(ValueError):
+        return kind(value) if isinstance(value, str) else value
+    return value
 
 
 def _truth_as_number(value: object, found: object) -> bool:

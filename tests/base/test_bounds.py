@@ -1,5 +1,6 @@
 """Bounds: where a search looks for an option is said beside it, and can be."""
 
+from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -95,3 +96,30 @@ def test_none_is_a_word_for_what_is_left_out_where_text_is_no_value(hint: Any, v
 def test_none_is_refused_as_it_was_written_where_nothing_may_be_left_out() -> None:
     with pytest.raises(ValidationError, match="input_value='none'"):
         convert(NonNegative, "none")
+
+
+class Norm(Enum):
+    ONE = 1
+    HALF = 0.5
+
+
+@pytest.mark.parametrize(
+    ("hint", "text", "value"),
+    [
+        (Literal[1, 2], "1", 1),
+        (Literal[0.1, 0.2], "0.20", 0.2),
+        (Literal[1, 2, "all"] | None, "2", 2),
+        (Literal[1, "2"], "2", "2"),
+        (Annotated[Literal[1, 2], Tuned()], "2", 2),
+        (list[Literal[1, 2]], ["1", "2"], [1, 2]),
+        (Norm, "0.5", Norm.HALF),
+    ],
+)
+def test_a_choice_that_is_a_number_is_read_from_text(hint: Any, text: object, value: object) -> None:
+    assert repr(convert(hint, text)) == repr(value)
+
+
+@pytest.mark.parametrize("text", ["3", "1.5", "x", "true"])
+def test_a_number_that_is_no_choice_is_refused_as_it_was_written(text: str) -> None:
+    with pytest.raises(ValidationError, match=f"Input should be 1 or 2 .*input_value='{text}'"):
+        convert(Literal[1, 2], text)
