@@ -93,7 +93,7 @@ class PluginFile:
         """Run the code that was read, once in a process, and return the class."""
         name = f"regkit_file_{hashlib.sha256(self.value.encode() + self.sha256.encode()).hexdigest()[:16]}"
         if name not in sys.modules:
-            spec = importlib.util.spec_from_loader(name, _Loader(self), origin=str(self.path))
+            spec = importlib.util.spec_from_file_location(name, self.path, loader=_Loader(self))
             assert spec is not None
             module = sys.modules[name] = importlib.util.module_from_spec(spec)
             try:

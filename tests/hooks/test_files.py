@@ -68,6 +68,15 @@ def test_its_name_options_and_docstring_are_read_without_running_it(tmp_path: Pa
             catalog.make("my_pull", {})
 
 
+def test_what_its_options_mean_is_read_where_its_source_leaves_a_type_open(tmp_path: Path) -> None:
+    unusual = "    folder: Path = Path()\n    norm: Literal[1, 2] = 2\n    weight: float = 1.0\n"
+    text = "from pathlib import Path\nfrom typing import Literal\n" + MINE.replace("    weight: float = 1.0\n", unusual)
+    found = catalog.read_file(write(tmp_path, text))
+    assert found is not None
+    with uninstalled.handing({"my_pull": found[0]}):
+        assert catalog.shown_options("my_pull")["weight"].meaning == "How strongly."
+
+
 WRONG: dict[str, tuple[str | None, str, str]] = {  # the text of the file, what stands behind its name, the sentence
     "missing": (None, "", "there is no such file"),
     "syntax": ("def f(:\n", "", "cannot be read: line 1: invalid syntax"),
