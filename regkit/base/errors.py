@@ -112,12 +112,17 @@ def explain(
         return f"{owner}: {place[0]} is {short(repr(first['input']))}; a value is missing."
     if first["type"] == "missing":
         return f"{owner} needs '{name}'."
-    message = TABLE if first["type"] == "dict_type" else first["msg"].removeprefix("Value error, ")
-    message = (message[0].lower() + message[1:]).replace("tuple", "list")  # as a user calls it
     if not name:
-        return f"{owner}: {message.rstrip('.')}."
+        return f"{owner}: {reason(error)}."
     subject = (called or {}).get(name) or f"{owner}: {name}"
-    return f"{subject} is {short(repr(first['input']))}; {message.rstrip('.')}."
+    return f"{subject} is {short(repr(first['input']))}; {reason(error)}."
+
+
+def reason(error: ValidationError) -> str:
+    """Word pydantic's first complaint as a part of a sentence: `input should be greater than 0`."""
+    first = _telling(error)
+    message = TABLE if first["type"] == "dict_type" else first["msg"].removeprefix("Value error, ")
+    return (message[0].lower() + message[1:]).replace("tuple", "list").rstrip(".")  # as a user calls it
 
 
 def _telling(error: ValidationError) -> ErrorDetails:

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from regkit.base.described import Option, meanings
-from regkit.base.errors import PluginError, nearest, short
+from regkit.base.errors import PluginError, nearest, reason, short
 from regkit.base.failures import last_line
 from regkit.hooks import option_values, traits
 from regkit.hooks.option_values import OF_ALL
@@ -55,18 +55,35 @@ def check_names(name: str, known: Mapping[str, Option], given: Mapping[str, Any]
 
 
 def check_defaults(name: str, known: Mapping[str, Option], given: Mapping[str, Any]) -> None:
-    """Raise PluginError for a default that its own type does not allow; None stands for one that is worked out later."""
+    """Raise PluginError for a default that its own type does not allow; None stands for one that is worked out later.
+
+    Numbers and truth values must be of the very type: 1 is no bool. Others may be what pydantic makes one of: a path's text.
+    """
     for option in known.values():
         if option.name in given or option.default is MISSING or option.default is None:
             continue
+        wrong = f"plugin '{name}': its option {option.name} is {short(repr(option.default))} by default"
         with suppress(PydanticUserError):  # a type that only the plugin can check
             try:
-                TypeAdapter(option.hint).validate_python(option.default, strict=True)  # 1 is no bool
-            except ValidationError:
-                raise PluginError(
-                    f"plugin '{name}': its option {option.name} is {short(repr(option.default))} by default, which is no "
-                    f"{option.type}; give it another default, or another type."
-                ) from None
+                found = TypeAdapter(option.hint).validate_python(option.default)
+            except ValidationError as error:
+                raise PluginError(f"{wrong}; {reason(error)}; give it another default, or another type.") from None
+            if not _as_strict(option.default, found):
+                raise PluginError(f"{wrong}, which is no {option.type}; give it another default, or another type.")
+
+
+def _as_strict(value: Any, found: Any) -> bool:
+    """Tell whether pydantic made numbers and truth values, also those in a list or a table, of nothing else."""
+    if isinstance(value, Mapping) and isinstance(found, Mapping):
+        return all(_as_strict(each, found[key]) for key, each in value.items() if key in found)
+    if isinstance(value, list | tuple) and isinstance(found, list | tuple):
+        return all(map(_as_strict, value, found))
+    if not isinstance(found, int | float):
+        return True
+    value = value.item() if hasattr(value, "item") else value  # numpy's
+    if isinstance(value, bool) != isinstance(found, bool):
+        return False
+    return isinstance(value, int | float if isinstance(found, float) else int)
 
 
 def check_weight(name: str, plugin: type, hooks: Container[str], given: str) -> None:

@@ -51,6 +51,16 @@ class Plugin:
     def after_step(self, step: int) -> None: ...
 '''
 
+MORE_TYPES = """
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+
+Side = Enum("Side", {"LEFT": "left"})
+
+
+"""
 NAMES = st.text("abcxyz_019", min_size=1, max_size=8)
 PLAIN = st.text("aZ09.-+/:;[]{}\"'()é", max_size=8)
 
@@ -121,8 +131,20 @@ def test_what_is_not_given_keeps_its_default(stranger: None) -> None:
         ("flag: bool = 1", "its option flag is 1 by default, which is no bool; give it another default"),
         ("ratio: int = 1.0", "its option ratio is 1.0 by default, which is no int; give it another default"),
         ("share: float = True", "its option share is True by default, which is no float; give it another default"),
-        ("count: int = 'two'", "its option count is 'two' by default, which is no int; give it another default"),
-        ("count: Annotated[int, Field(ge=3)] = 2", "its option count is 2 by default, which is no "),
+        ("share: float = '1'", "its option share is '1' by default, which is no float; give it another default"),
+        ("sizes: tuple[int, ...] = (1, 2.0)", r"its option sizes is \(1, 2.0\) by default, which is no tuple; give it"),
+        ("count: int = 'two'", "its option count is 'two' by default; input should be a valid integer, unable to"),
+        (
+            "count: Annotated[int, Field(ge=3)] = 2",
+            "its option count is 2 by default; input should be greater than or equal to 3; give it another default, or",
+        ),
+        ("path: Path = 'x'", ""),
+        ("paths: list[Path] = field(default_factory=lambda: ['x'])", ""),
+        ("sizes: tuple[int, ...] = field(default_factory=lambda: [1])", ""),
+        ("side: Side = 'left'", ""),
+        ("count: int = np.int64(3)", ""),
+        ("share: float = np.float32(0.5)", ""),
+        ("flag: bool = np.True_", ""),
         ("count: int = None", ""),
         ("count: float = float('inf')", ""),
     ],
@@ -130,7 +152,7 @@ def test_what_is_not_given_keeps_its_default(stranger: None) -> None:
 def test_a_default_of_another_type_is_refused_but_for_one_that_is_set_later(
     default: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = STRANGER.replace("if self.count > 9:", "if False:")
+    plain = STRANGER.replace("if self.count > 9:", "if False:").replace("@dataclass\n", f"{MORE_TYPES}@dataclass\n")
     install(monkeypatch, tmp_path, stranger=plain.replace("count: int = 2", default))
     if not says:
         assert catalog.make("stranger", {"rate": 1})
