@@ -85,9 +85,16 @@ def options(
 
 
 def _check_alone(command: str | None) -> None:
-    """Raise ConfigError if torchrun started several processes: each would do the whole work of the command."""
+    """Raise ConfigError if torchrun started several processes: each would do the whole work of the command.
+
+    What torchrun had in the environment may be left over.
+    """
     from regkit.distributed.launch import started
 
+    if started() > 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        raise ConfigError(
+            f"regkit {command} is one process, and RANK and WORLD_SIZE say that it is one of {started()}; unset both."
+        )
     if started() > 1:
         raise ConfigError(
             f"regkit {command} is one process; start it without torchrun, which is for {', '.join(SHARED)}."

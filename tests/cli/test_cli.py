@@ -439,9 +439,19 @@ def test_under_torchrun_a_command_that_is_one_process_is_refused(
 ) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     ran = regkit(command, "--no-such-option", cwd=tmp_path)
     refused = (
         f"regkit: regkit {command} is one process; start it without torchrun, which is for train, pretrain, eval, work."
     )
     assert ran.status == 2
     assert ran.err.startswith(refused) == (command not in cli.SHARED)
+
+
+def test_what_torchrun_left_in_the_environment_is_to_be_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    ran = regkit("runs", cwd=tmp_path)
+    said = "regkit: regkit runs is one process, and RANK and WORLD_SIZE say that it is one of 2; unset both."
+    assert (ran.status, ran.err.strip()) == (2, said)
