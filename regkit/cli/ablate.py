@@ -120,7 +120,7 @@ def lengths(experiment: Experiment) -> tuple[int, int]:
 
 
 def settled(settings: Settings, shared: Shared, runs: Sequence[Settings]) -> Settings:
-    """Choose the one precision of all runs of a new study.
+    """Choose the one precision of all runs of a new study, and whether they repeat CUDA graphs.
 
     Whoever runs them, none is slowed down.
     """
@@ -128,7 +128,7 @@ def settled(settings: Settings, shared: Shared, runs: Sequence[Settings]) -> Set
     encoder = shared.encoder(settings, Streams(settings.seed, device)).encoder
     plugins = {name: catalog.make(name, options) for run in runs for name, options in run.plugins.items()}
     chosen = choose_precision(settings.precision, encoder, device, plugins)
-    return settings.model_copy(update={"precision": chosen.format})
+    return settings.model_copy(update={"precision": chosen.format, "cuda_graphs": settings.cuda_graphs is not False})
 
 
 def begin(place: Place, study: Study | None, plan: Plan) -> tuple[Study, Plan]:

@@ -117,3 +117,18 @@ def test_a_study_of_a_plugin_that_is_too_fine_for_bf16_is_in_fp32(here: Path) ->
         ran = regkit("ablate", *given, *rows, "--seeds", "1", "--jobs", "0", "--output", name, cwd=here)
         assert ran.status == 0, ran.err
         assert tomllib.loads((here / name / "study.toml").read_text(encoding="utf8"))["precision"] == wanted
+
+
+@pytest.mark.parametrize("command", [("ablate", "-p", "rdrop"), ("tune", "--space", "learning_rate")])
+def test_a_study_notes_that_its_runs_repeat_cuda_graphs_and_goes_on_where_that_is_asked(
+    command: tuple[str, ...], here: Path
+) -> None:
+    given = [*command, "--encoder", "encoder", "--data", "data", "--tasks", "mood", *SHORT, "--jobs", "0"]
+    study = [*given, "--output", f"graphs-{command[0]}"]
+    assert regkit(*study, cwd=here).status == 0
+    for more in ([], ["--cuda-graphs"]):
+        ran = regkit(*study, *more, cwd=here)
+        assert ran.status == 0, ran.err
+    refused = regkit(*study, "--no-cuda-graphs", cwd=here)
+    assert refused.status == 2
+    assert "cuda_graphs = True, not False" in " ".join(refused.err.split())

@@ -99,7 +99,6 @@ def test_a_search_ends_with_a_config_to_train_with_and_the_same_command_goes_on(
             "plugins": {},
             "labels": {},
             "pooling": None,
-            "cuda_graphs": None,
             "group": None,
             "micro_batch_tokens": None,
         }
