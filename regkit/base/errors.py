@@ -113,12 +113,12 @@ def explain(
     if first["type"] == "missing":
         return f"{owner} needs '{name}'."
     if not name:
-        return f"{owner}: {reason(error)}."
+        return f"{owner}: {complaint(error)}."
     subject = (called or {}).get(name) or f"{owner}: {name}"
-    return f"{subject} is {short(repr(first['input']))}; {reason(error)}."
+    return f"{subject} is {short(repr(first['input']))}; {complaint(error)}."
 
 
-def reason(error: ValidationError) -> str:
+def complaint(error: ValidationError) -> str:
     """Word pydantic's first complaint as a part of a sentence: `input should be greater than 0`."""
     first = _telling(error)
     message = TABLE if first["type"] == "dict_type" else first["msg"].removeprefix("Value error, ")

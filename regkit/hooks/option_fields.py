@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from regkit.base.described import Option, meanings
-from regkit.base.errors import PluginError, nearest, reason, short
+from regkit.base.errors import PluginError, complaint, nearest, short
 from regkit.base.failures import last_line
 from regkit.hooks import option_values, traits
 from regkit.hooks.option_values import OF_ALL
@@ -67,7 +67,7 @@ def check_defaults(name: str, known: Mapping[str, Option], given: Mapping[str, A
             try:
                 found = TypeAdapter(option.hint).validate_python(option.default)
             except ValidationError as error:
-                raise PluginError(f"{wrong}; {reason(error)}; give it another default, or another type.") from None
+                raise PluginError(f"{wrong}; {complaint(error)}; give it another default, or another type.") from None
             if not _as_strict(option.default, found):
                 raise PluginError(f"{wrong}, which is no {option.type}; give it another default, or another type.")
 

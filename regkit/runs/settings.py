@@ -1,5 +1,6 @@
 """Settings: every choice of a run, as `config.toml` and the command line give it."""
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from regkit.base.bounds import Count, NonNegative, Positive, Tuned, as_written
 from regkit.base.described import Option, meanings
-from regkit.base.errors import ConfigError, explain
+from regkit.base.errors import ConfigError, explain, typed
 from regkit.base.files import TextPath, absolute, follow, read_toml
 from regkit.data.bare import Given
 from regkit.data.declare import DevSplit, PairModes, below
@@ -72,16 +73,30 @@ GROUPS = {
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """Read what a TOML file of settings holds. Raises ConfigError, which names the file."""
+    """Read what a TOML file of settings holds.
+
+    Raises ConfigError, which names the file, and says how to hand over what is no file of settings.
+    """
+    as_data = typed("--data", path)
     try:
-        return read_toml(follow(path))
+        values = read_toml(follow(path))
     except FileNotFoundError:
         switch = "; a switch has no value, and --no-NAME turns it off" if str(path).lower() in SWITCHED else ""
         raise ConfigError(f"{path} does not exist{switch}.") from None
+    except IsADirectoryError:
+        known = (path / name for name in ("config.toml", "study.toml"))  # of a run, of a study
+        own = next((str(file) for file in known if os.path.isfile(file)), "")
+        raise ConfigError(
+            f"{path} is a folder; its settings are {own}." if own else f"{path} is a folder; for data, give {as_data}."
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     except ValueError as error:  # not TOML, not text, or too much of it
-        raise ConfigError(f"{path} cannot be read: {error}.") from None
+        otherwise = "" if path.suffix == ".toml" else f"; for a table, give {as_data}"
+        raise ConfigError(f"{path} cannot be read: {error}{otherwise}.") from None
+    if isinstance(values.get("tasks"), dict):
+        raise ConfigError(f"{path} declares tasks, and is no file of settings; give {as_data}.")
+    return values
 
 
 class Settings(BaseModel):

@@ -215,7 +215,12 @@ PLUGINS = [
 
 CONFIGS = [
     Case("config: missing", ("train", "c.toml"), "c.toml does not exist."),
-    Case("config: a folder", ("train", "data"), "data cannot be read: Is a directory."),
+    Case("config: a folder", ("train", "data"), "data is a folder; for data, give --data data."),
+    Case("config: a run's folder", ("train", "run"), "run is a folder; its settings are run/config.toml."),
+    Case("config: a table", ("train", "data/mood-train.csv"), "; for a table, give --data data/mood-train.csv."),
+    Case("config: tasks", ("train", "data/tasks.toml"), "declares tasks, and is no file of settings; give --data data/tasks.toml."),
+    Case("config: tasks for a study", ("ablate", "data/tasks.toml", "-p", "smart"), "; give --data data/tasks.toml."),
+    Case("config: tasks for a search", ("tune", "data/tasks.toml"), "; give --data data/tasks.toml."),
     config("config: not TOML", "epochs = ", "cannot be read: "),
     config("config: binary", b"\xff\xfe", "cannot be read: "),
     config("config: a setting's name elsewhere", "lr = 1e-3", "has no option 'lr'. Did you mean 'learning_rate'? "),
