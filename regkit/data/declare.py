@@ -32,11 +32,17 @@ Several = Annotated[tuple[TextPath, ...], Field(min_length=1)]
 Files = Annotated[TextPath | Several, Field(union_mode="left_to_right")]
 
 
-def _lists_as_text(labels: object) -> object:
-    """Write those labels as text that are lists, as they are when they are read from JSON."""
-    return (
-        [text_of(each) if isinstance(each, list) else each for each in labels] if isinstance(labels, list) else labels
-    )
+def _as_text(labels: object) -> object:
+    """Write labels that are numbers or lists as the text that they are when they are read from JSON.
+
+    A truth value stays one, and is refused: in JSON it reads as 1, and in a CSV file as True.
+    """
+    if not isinstance(labels, list):
+        return labels
+    return [
+        text_of(each) if isinstance(each, int | float | list) and not isinstance(each, bool) else each
+        for each in labels
+    ]
 
 
 def _share(value: object) -> object:
@@ -45,7 +51,8 @@ def _share(value: object) -> object:
     return value if number is None else number
 
 
-Where = Annotated[dict[str, Value | tuple[Value, ...]], Field(default_factory=dict)]
+Values = Annotated[tuple[Value, ...], Field(min_length=1)]
+Where = Annotated[dict[str, Value | Values], Field(default_factory=dict)]
 DevSplit = Annotated[Share | TextPath, BeforeValidator(_share)]  # a file, or the share of train that is held out
 
 PairModes = Annotated[dict[str, PairMode], BeforeValidator(by_task("TASK=MODE, such as sts=bi_encoder"))]
@@ -65,7 +72,7 @@ class TaskSpec(Target):
     group: str | None = None  # the column whose rows with the same value are all in train, or all in dev
     columns: tuple[str, ...] = ()  # names of the columns, for files without a header
     where: Where  # take only rows with these values in other columns
-    skip: Annotated[tuple[str, ...], BeforeValidator(_lists_as_text)] = ()  # leave out rows with these labels
+    skip: Annotated[tuple[str, ...], BeforeValidator(_as_text)] = ()  # leave out rows with these labels
     skip_empty: bool = False  # leave out rows without text or label
     encoding: str | None = None  # of text files; without it, told by their bytes
     optional: bool = False  # true: trained only if the user names it

@@ -85,7 +85,20 @@ def go_back(before: Mapping[str, object]) -> None:
 def streams(call: Call, sight: Sight) -> Mapping[str, object]:
     """Look at whether the streams that all print to are open."""
     found = {name: getattr(sys, name) for name in ("stdout", "stderr")}
-    return {f"sys.{name}": getattr(stream, "closed", stream is None) for name, stream in found.items()}
+    return {f"sys.{name}": _is_closed(stream) for name, stream in found.items()}
+
+
+def _is_closed(stream: Any) -> bool:
+    """Tell whether a stream is closed, or the file below it: `os.close(1)` leaves the stream itself open."""
+    if getattr(stream, "closed", stream is None):
+        return True
+    try:
+        os.fstat(stream.fileno())
+    except (AttributeError, ValueError):  # there is no file below it
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def seeds(call: Call, sight: Sight) -> Mapping[str, object]:

@@ -161,6 +161,8 @@ MISFITS = [
     ('kind = "classification"\nclasses = 1', "classes is 1; input should be greater than or equal to 2."),
     ('kind = "classification"\nclasses = ["0", "0 "]', "classes names '0' twice."),
     ('skip = "0"', "skip is '0'; input should be a valid list."),
+    ("skip = [true]", "skip.0 is True; input should be a valid string."),
+    ('where = {flag = []}', "where.flag is []; list should have at least 1 item after validation, not 0."),
     ('dev = [1]', "dev.0 is 1; input "),
     ('label = "x"', "text and label name the column 'x' twice; each has a column of its own."),
     ('kind = "soft"', "a soft task needs 'classes', their names or their number, which a tasks.toml declares."),

@@ -51,6 +51,11 @@ def test_rows_are_left_out_by_label_and_where_something_is_missing_and_counted_b
         prepared(tmp_path, rows("-"), skip=["-"])
 
 
+@pytest.mark.parametrize(("label", "skip"), [("-1", -1), ("-1.0", -1), ("0.5", 0.5)])
+def test_a_label_to_leave_out_may_be_a_number(label: str, skip: float, tmp_path: Path) -> None:
+    assert texts(prepared(tmp_path, rows("yes", label, "no"), skip=[skip]), "train") == ["text 0", "text 2"]
+
+
 def test_rows_are_taken_by_the_values_of_other_columns(tmp_path: Path) -> None:
     train = [
         {**row, "answer": answer, "n": n}

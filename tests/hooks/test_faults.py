@@ -77,6 +77,13 @@ def test_what_a_hook_does_to_the_whole_program_is_refused(
         run(doing(lambda model: action(), "after_step")())
 
 
+def test_a_hook_that_closes_the_file_below_a_stream_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stream = os.fdopen(os.open(tmp_path / "out", os.O_CREAT | os.O_WRONLY), "w", closefd=False)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with pytest.raises(PluginError, match=r"^plugin 'a': after_step closes sys\.stdout"):
+        run(doing(lambda model: os.close(stream.fileno()), "after_step")())
+
+
 def test_nothing_is_raised_where_a_hook_has_closed_what_is_printed_to(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = io.StringIO()
     monkeypatch.setattr(sys, "stdout", closed)
