@@ -1,6 +1,5 @@
 """Settings: every choice of a run, as `config.toml` and the command line give it."""
 
-import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -85,7 +84,7 @@ def read_values(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} does not exist{switch}.") from None
     except IsADirectoryError:
         known = (path / name for name in ("config.toml", "study.toml"))  # of a run, of a study
-        own = next((str(file) for file in known if os.path.isfile(file)), "")
+        own = next((str(file) for file in known if file.is_file()), "")
         raise ConfigError(
             f"{path} is a folder; its settings are {own}." if own else f"{path} is a folder; for data, give {as_data}."
         ) from None
