@@ -122,7 +122,10 @@ NOT_FINITE = ANNOUNCE + "    def extra_losses(self, task, output):\n        retu
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        (STEP, "plugin 'x' failed in extra_losses at stage finetune, step 0, task mood, micro-batch 0: ZeroDivisionError: "),
+        (
+            STEP,
+            "plugin 'x' failed in extra_losses at stage finetune, step 0, task mood, micro-batch 0: ZeroDivisionError: ",
+        ),
         (NOT_FINITE, "no finite loss and gradient in 5 steps in a row, the last of them step 5 with task 'same'"),
         (STEP.replace("1 / 0", "3"), "plugin 'x'"),
         (STEP.replace("{'x': 1 / 0}", "3"), "plugin 'x'"),

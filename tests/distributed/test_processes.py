@@ -364,7 +364,9 @@ def test_what_all_processes_say_is_said_by_the_first(place: Path) -> None:
     more = ["--monitor", "mean", "-p", "raiser", "--output", "raised"]
     done = subprocess.run([sys.executable, *command, *more], cwd=place, capture_output=True, text=True, check=False)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("regkit: ")]
-    assert line.startswith("regkit: plugin 'raiser' failed in before_step at stage finetune, step 0: ValueError: no such thing")
+    assert line.startswith(
+        "regkit: plugin 'raiser' failed in before_step at stage finetune, step 0: ValueError: no such thing"
+    )
     assert "Traceback" not in done.stderr.split("torch/distributed")[0]
 
 

@@ -294,7 +294,9 @@ def test_a_plugin_that_fails_is_blamed_with_hook_and_place(bad: object) -> None:
     with streams.at("finetune", 12, "sst", 0), pytest.raises(PluginError) as caught:
         task_loss(composition)
     message = str(caught.value)
-    assert message.startswith("plugin 'bad' failed in task_loss at stage finetune, step 12, task sst, micro-batch 0: KeyError: 'weights' (")
+    assert message.startswith(
+        "plugin 'bad' failed in task_loss at stage finetune, step 12, task sst, micro-batch 0: KeyError: 'weights' ("
+    )
     assert f"{__file__}, line " in message
     assert isinstance(caught.value.__cause__, KeyError)
     assert torch.equal(torch.get_rng_state(), state)
