@@ -1,5 +1,6 @@
 """Workers: whatever number of them shares a study, each run is done once, and one that fails stops no other."""
 
+import gc
 import signal
 import socket
 import threading
@@ -85,6 +86,18 @@ def test_what_is_next_can_be_decided_by_the_scores_so_far(tmp_path: Path) -> Non
     runner = FakeRunner(takes=0.05)
     Worker(begin(tmp_path / "s", plan_of("smart")), runner, order=lambda plan, until: smarts).work()
     assert runner.ran == Counter({("smart", 0): 1, ("smart", 1): 1})
+
+
+def test_what_was_there_before_the_first_run_is_left_out_of_the_collection_before_each(tmp_path: Path) -> None:
+    there, looked_at = [[each] for each in range(100_000)], []
+
+    class Looking(FakeRunner):
+        def run(self, settings: Settings, folder: Path, say: Say) -> Outcome:
+            looked_at.append(len(gc.get_objects()))
+            return super().run(settings, folder, say)
+
+    Worker(begin(tmp_path / "s", plan_of(seeds=1)), Looking()).work()
+    assert max(looked_at) < len(there)
 
 
 def test_the_seeds_of_a_row_have_one_group_in_trackers_unless_the_user_names_another(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Worker: take the cells of a study one after the other, until none is left or it is asked to stop."""
 
+import gc
 import os
 import signal
 import time
@@ -55,6 +56,8 @@ class Worker:
         Raises StoppedError where a signal came; what it was at can be taken up.
         """
         self.runner.check = self._check_given
+        gc.collect()
+        gc.freeze()  # what was imported: the collection before each run would look through it for a third of a second
         with self.runner.interrupts, Pulse(self.study.folder / WORKERS, self._beat) as pulse:
             self._sweep()
             while not self._stopped():
