@@ -9,7 +9,7 @@ from regkit.data.weights import lengths_of, weigh
 from regkit.hooks import option_values, uninstalled
 from regkit.hooks.traits import needs_whole_batches
 from regkit.model.adapter import Adapter
-from regkit.model.own import Own
+from regkit.model.own.encoder import Own
 from regkit.runs.experiment import Experiment
 from regkit.runs.settings import Settings
 from regkit.tasks.task import Stage, Task, scorable

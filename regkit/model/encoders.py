@@ -113,7 +113,8 @@ def load(folder: Path, factory: str | None = None, *, dropout: float | None = No
     or ConfigError if the tokenizer has more words than the encoder.
     """
     from regkit.model import load_encoder
-    from regkit.model.own import factory_of, load_own
+    from regkit.model.own.encoder import factory_of
+    from regkit.model.own.load import load_own
     from regkit.model.tokenizer import Tokenizer
 
     if not bare:

@@ -20,7 +20,7 @@ from regkit.model.bert import ACTIVATIONS, Bert, BertConfig, Encoder
 from regkit.model.encoders import check_whole
 from regkit.model.families import FAMILIES, MODULES, ClassifierNames, Family, Names
 from regkit.model.foreign import load_adapter, shown
-from regkit.model.own import Own, factory_of
+from regkit.model.own.encoder import Own, factory_of
 from regkit.model.weight_files import Tensors, find_weights, read_files
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # weights without any scaling

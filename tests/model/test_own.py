@@ -13,7 +13,7 @@ from regkit import Batch, Dropout, Tokenizer
 from regkit.base.errors import ConfigError, EncoderError
 from regkit.base.randomness import Streams
 from regkit.model import MultitaskModel, encoders
-from regkit.model.own import load_own
+from regkit.model.own.load import load_own
 from regkit.runs import checkpoint
 from regkit.testing import tiny_tasks
 from regkit.testing.tiny import tiny_tokenizer

@@ -7,7 +7,7 @@ import torch
 from regkit.base.randomness import Streams
 from regkit.data.weights import weigh
 from regkit.model import Bert, BertConfig
-from regkit.model.own import Own
+from regkit.model.own.encoder import Own
 from regkit.model.squares import square
 from regkit.tasks.batch import Batch
 from regkit.training.estimate import Live

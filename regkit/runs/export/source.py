@@ -14,7 +14,7 @@ from regkit.data.encode import tokenized
 from regkit.model import MultitaskModel
 from regkit.model.merging import is_plain, merge
 from regkit.model.modes import mode
-from regkit.model.own import factory_of
+from regkit.model.own.encoder import factory_of
 from regkit.model.padded import runs_padded
 from regkit.model.pooling import text_vectors
 from regkit.model.tokenizer import Tokenizer

@@ -1,6 +1,4 @@
-"""Own trial: try an encoder of the user's own on three texts, before it trains."""
-
-from typing import TYPE_CHECKING
+"""Trial: try an encoder of the user's own on three texts, before it trains."""
 
 import numpy as np
 import torch
@@ -8,18 +6,16 @@ from torch import Tensor, nn
 
 from regkit.base.errors import EncoderError
 from regkit.model.modes import mode
-from regkit.model.own_errors import named
+from regkit.model.own.encoder import Own
+from regkit.model.own.errors import named
 from regkit.tasks.batch import Batch
-
-if TYPE_CHECKING:
-    from regkit.model.own import Own
 
 CLOSE = 1e-4  # how far hidden states may be from those of a text alone, in units of the largest
 LONGEST = 512  # tokens of the longest text
 APART = "gives other {} for a text when others stand beside it in the batch"
 
 
-def try_out(own: "Own", words: int) -> None:
+def try_out(own: Own, words: int) -> None:
     """Run three texts together and one at a time.
 
     Raises EncoderError if answers cannot be used, texts see each other, or no gradient comes back.
@@ -44,7 +40,7 @@ def try_out(own: "Own", words: int) -> None:
         _check_gradient(own, _pack(texts[:2]))
 
 
-def _check_gradient(own: "Own", batch: Batch) -> None:
+def _check_gradient(own: Own, batch: Batch) -> None:
     """Raise EncoderError if hidden states have no gradient for the embeddings, or these none for their table."""
     embeddings = own.embed(batch)
     moved = embeddings.detach().requires_grad_()
@@ -65,7 +61,7 @@ def _close(found: Tensor, wanted: Tensor) -> bool:
     return bool((found - wanted).abs().max() <= CLOSE * wanted.abs().max())
 
 
-def _run(own: "Own", texts: list[np.ndarray]) -> tuple[Tensor, Tensor]:
+def _run(own: Own, texts: list[np.ndarray]) -> tuple[Tensor, Tensor]:
     """Compute hidden states, `[tokens, width]`, and those of the first tokens."""
     batch = _pack(texts)
     embeddings = own.embed(batch)

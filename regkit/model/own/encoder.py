@@ -1,4 +1,4 @@
-"""Own: run a user's encoder, any module with `embed` and `encode`, as if it were minBERT.
+"""Encoder: run a user's encoder, any module with `embed` and `encode`, as if it were minBERT.
 
 A checkpoint has its tensors and the name of the function that built it. regkit imports that function only where the user
 names it again, because a checkpoint is data.
@@ -6,20 +6,14 @@ names it again, because a checkpoint is data.
 
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from regkit.base.errors import EncoderError, nearest, short
-from regkit.base.files import load_tensors
+from regkit.base.errors import EncoderError, short
 from regkit.model.attention import usual_heads
-from regkit.model.dropout import Dropout
-from regkit.model.own_errors import LacksError, named
-from regkit.model.own_trial import try_out
-from regkit.model.tokenizer import Tokenizer
+from regkit.model.own.errors import LacksError, named
 from regkit.tasks.batch import Batch
 from regkit.tasks.names import ENTRY
 
@@ -108,23 +102,6 @@ class Own(nn.Module):
         return entries, tensors
 
 
-def load_own(factory: str, folder: Path | None, tokenizer: Tokenizer, dropout: float | None = None) -> Own:
-    """Build an encoder by the user's function, with a checkpoint's weights, or new ones for None.
-
-    `dropout` overrides the rates of its dropout modules. Raises EncoderError.
-    """
-    module = _call(factory, tokenizer)
-    if not isinstance(module, nn.Module):
-        raise EncoderError(f"{factory} gives {short(repr(module))}; it needs to give a torch module.")
-    if dropout is not None:
-        _set_dropout(module, dropout)
-    if folder:
-        _fill(module, folder, factory)
-    own = Own(module, factory)
-    try_out(own, len(tokenizer))
-    return own
-
-
 def factory_of(entries: object) -> str | None:
     """Read from a config.json which function built the encoder; None if it is not a user's own."""
     entry = entries.get(ENTRY) if isinstance(entries, dict) else None
@@ -132,43 +109,5 @@ def factory_of(entries: object) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _call(factory: str, tokenizer: Tokenizer) -> object:
-    """Import the function that the user named, and call it with the tokenizer."""
-    name, _, function = factory.partition(":")
-    with named(factory):
-        module = import_module(name)
-        if not hasattr(module, function):
-            known = [each for each in vars(module) if not each.startswith("_")]
-            raise EncoderError(f"{name} has no '{function}'. {nearest(function, known)}")
-        return getattr(module, function)(tokenizer)
-
-
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _set_dropout(module: nn.Module, rate: float) -> None:
-    for part in module.modules():
-        if isinstance(part, Dropout):
-            part.rate = rate
-        elif isinstance(part, nn.Dropout):
-            part.p = rate
-
-
-def _fill(module: nn.Module, folder: Path, factory: str) -> None:
-    """Give the module the weights of a checkpoint. Raises EncoderError, which names the tensor."""
-    path, wanted = folder / "model.safetensors", module.state_dict()
-    try:
-        tensors = load_tensors(path)
-    except (OSError, ValueError) as error:
-        raise EncoderError(f"{path} cannot be read: {error}.") from None
-    found = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
-    for name in sorted(found.keys() | wanted.keys()):
-        shapes = [list(side[name].shape) if name in side else "not there" for side in (found, wanted)]
-        if shapes[0] != shapes[1]:
-            raise EncoderError(
-                f"{folder}: the tensor '{name}' is {shapes[0]}, but {shapes[1]} in what {factory} builds."
-            )
-        if not found[name].isfinite().all():
-            raise EncoderError(f"{folder}: the tensor '{name}' has numbers that are not finite.")
-    module.load_state_dict(found)

@@ -1,4 +1,4 @@
-"""Own errors: name an encoder of the user's own in what its code raises, or lacks."""
+"""Errors: name an encoder of the user's own in what its code raises, or lacks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,0 +1,1 @@
+"""Own: run an encoder of the user's own as if it were minBERT."""
