@@ -154,6 +154,11 @@ class FrozenTable(DetachedTable):
         self.table.requires_grad_(False)
 
 
+class Flat(Words):
+    def embed(self, batch: Batch) -> Tensor:
+        return super().embed(batch).flatten()
+
+
 class Double(Words):
     def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
         return super().encode(embeddings, batch, rows).double()
@@ -343,6 +348,7 @@ def test_masked_words_need_the_word_embeddings_alone(place: Path, tmp_path: Path
         ("Recurrent", "gives other hidden states for a text when others stand beside it"),
         ("Averaged", "pool gives other vectors for a text when others stand beside it"),
         ("Halved", r"pool gives \[3, 4\] instead of \[3, 8\]"),
+        ("Flat", r"embed gives \[344\] instead of \[43, 8\]"),
         ("Double", "encode gives numbers in float64 instead of float32"),
         ("Detached", "no gradient comes back through encode"),
         ("DetachedTable", "no gradient comes back through embed"),

@@ -63,7 +63,7 @@ class Own(nn.Module):
             found = getattr(self.module, name)(*given)
         if not isinstance(found, Tensor):
             raise EncoderError(f"{owner}: {what} gives {short(repr(found))} instead of a tensor.")
-        wanted = [rows, width or (found.shape[-1] if found.dim() else 1)]
+        wanted = [rows, width or (found.shape[1] if found.dim() == 2 else self.width)]
         if list(found.shape) != wanted:
             raise EncoderError(f"{owner}: {what} gives {list(found.shape)} instead of {wanted}.")
         kind = found.device.type
