@@ -30,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What all modules have made lives to the end: the collector, which looks at it for 0.4 s each time, leaves it out."""
+    """Leave what all modules have made out of the collector's work: it takes 0.4 s to look at it each time."""
     gc.collect()
     gc.freeze()
 

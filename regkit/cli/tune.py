@@ -81,7 +81,7 @@ def _joined(search: Search, study: Study | None, place: Place) -> Search:
 
 
 def _kept(asked: Search, search: Search) -> list[str]:
-    """Say of which trials and fresh seeds the study has more than were asked for: a search grows, and never shrinks."""
+    """Say whether the study has more trials or fresh seeds than were asked for: it never shrinks."""
     ours, theirs = asked.extent, search.extent
     numbers = [("trials", ours.trials, theirs.trials), ("fresh seeds", ours.fresh_seeds, theirs.fresh_seeds)]
     return [

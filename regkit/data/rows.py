@@ -29,9 +29,7 @@ class Choice:
 
     @cached_property
     def _skipped(self) -> dict[str, str]:
-        return {
-            meaning(label.strip()): label for label in self.skip
-        }  # blanks at the ends of labels are no part of them
+        return {meaning(label.strip()): label for label in self.skip}  # blanks at its ends are no part of a label
 
     def rows(self, table: Table) -> tuple[Table, list[str]]:
         """Take the chosen rows, and say how many were left out and why. Raises DataError if none is left."""

@@ -55,9 +55,10 @@ def check_names(name: str, known: Mapping[str, Option], given: Mapping[str, Any]
 
 
 def check_defaults(name: str, known: Mapping[str, Option], given: Mapping[str, Any]) -> None:
-    """Raise PluginError for a default that its own type does not allow; None stands for one that is worked out later.
+    """Raise PluginError for a default that its own type does not allow.
 
-    Numbers and truth values must be of the very type: 1 is no bool. Others may be what pydantic makes one of: a path's text.
+    None stands for one that is worked out later. Numbers and truth values must be of the very type: 1 is no bool. Others
+    may be what pydantic makes one of: a path's text.
     """
     for option in known.values():
         if option.name in given or option.default is MISSING or option.default is None:

@@ -89,7 +89,7 @@ class Update:
 
     @contextmanager
     def _explained(self, task: Task) -> Iterator[None]:
-        """Say what the hooks or the encoder may have done where torch cannot go back through the graph that they left."""
+        """Say what hooks or the encoder may have done where torch cannot go back through their graph."""
         try:
             yield
         except RuntimeError as error:

@@ -71,7 +71,10 @@ def write_shape(folder: Path, tokenizer: Path, **shape: Any) -> Path:
 
 
 def epochs(options: Options, rounds: int = ROUNDS) -> Table:
-    """Measure so many rounds of each of `EPOCHS` once; what is left of an epoch is taken to be like its later rounds."""
+    """Measure so many rounds of each of `EPOCHS`, once.
+
+    What is left of an epoch is taken to be like its later rounds.
+    """
     rows: list[Row] = []
     figures = {}
     for epoch in EPOCHS:
@@ -88,7 +91,10 @@ def epochs(options: Options, rounds: int = ROUNDS) -> Table:
 
 
 def measured(options: Options, epoch: Epoch, rounds: int, before: list[Row]) -> tuple[float, float, Row]:
-    """Measure so many rounds from the first update on: the seconds of the first ones and of the others, and the row."""
+    """Measure so many rounds from the first update on.
+
+    Returns the seconds of the first ones, those of the others, and the row.
+    """
     trainer = trainer_of(options, epoch.plugins, tasks=None)
     span, clock = enter(trainer), clock_of(options.device)
     parts = range(min(FIRST, rounds // 2)), range(min(FIRST, rounds // 2), rounds)
