@@ -51,7 +51,7 @@ def ablate(
     lack; it is raised if there are any to run.
     """
     console = Terminal(stderr=form != "terminal")  # standard output is the table's
-    study = Study.find(place.name, place.folder, place.address)
+    study = place.study()
     noted = read_plan(study) if study and PLAN in study.attributes() else None
     runner = Runner(keep_weights=keep_weights)
     if picks and not missing:
@@ -134,7 +134,7 @@ def settled(settings: Settings, shared: Shared, runs: Sequence[Settings]) -> Set
 def begin(place: Place, study: Study | None, plan: Plan) -> tuple[Study, Plan]:
     """Note what the study runs, joined with what another command has noted in the meantime."""
     with place.alone():
-        study = study or Study.create(place.name, place.folder, place.address)
+        study = study or place.begin()
         if PLAN in study.attributes():
             plan = read_plan(study).joined(plan, f"study '{place.name}'")
         study.note(**{PLAN: plan.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})

@@ -35,7 +35,7 @@ def tune(
     `missing` says what runs would lack; it is raised if there are any to run.
     """
     console, runner = Terminal(), Runner(keep_weights=keep_weights)
-    study = Study.find(place.name, place.folder, place.address)
+    study = place.study()
     noted = study is not None and PLAN in study.attributes()
     asked, search = search, _joined(search, study, place)
     print_lines(console, [*code_run(), *describe(place, search), *_kept(asked, search)])
@@ -50,7 +50,7 @@ def tune(
     if dry_run:
         return
     with place.alone():
-        study = study or Study.create(place.name, place.folder, place.address)
+        study = study or place.begin()
         study.note(**{PLAN: search.as_values(), ROUND: int(study.attributes().get(ROUND, 0)) + 1})
         place.write(search)
     try:

@@ -14,6 +14,7 @@ from regkit.base.files import read_toml, write
 from regkit.experiments.plan import WITHOUT_RESULT, Plan
 from regkit.experiments.search.search import Search
 from regkit.experiments.study import storage as storages
+from regkit.experiments.study.study import Study
 from regkit.runs.folders import RUNS, STUDY, check_free, is_run
 from regkit.runs.settings import Settings
 
@@ -47,6 +48,19 @@ class Place:
     def has_begun(self) -> bool:
         """Whether there is a study."""
         return (self.folder / STUDY).is_file()
+
+    def study(self) -> Study | None:
+        """Find the study in its storage; None where it has yet to begin. Raises RunError where it is missing there.
+
+        So a folder whose study is on a server, and that was renamed since, does not look like a new one.
+        """
+        if self.storage and self.has_begun:
+            return Study.open(self.name, self.folder, self.address)
+        return Study.find(self.name, self.folder, self.address)
+
+    def begin(self) -> Study:
+        """Find the study in its storage, or make it."""
+        return self.study() or Study.create(self.name, self.folder, self.address)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

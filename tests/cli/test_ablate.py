@@ -136,6 +136,28 @@ def test_the_same_command_again_runs_nothing_and_more_seeds_run_those_alone(stud
     assert regkit("eval", studied / "runs" / "dropout=0.3-1", cwd=place).status == 0  # --keep-weights
 
 
+def test_a_study_whose_folder_was_renamed_is_the_study_that_it_was(studied: Path, place: Path, tmp_path: Path) -> None:
+    """Table and runs are found where they are now. In a storage elsewhere it is refused: a new one must not look like it."""
+    moved = tmp_path / "moved"
+    shutil.copytree(studied, moved)
+    before = [(each.row, each.seed, each.value) for each in results(studied)]
+    assert [(each.row, each.seed, each.value) for each in results(moved)] == before
+    assert {each.folder for each in results(moved)} == set((moved / "runs").iterdir())
+    ran = regkit("ablate", moved / "study.toml", "--jobs", "0", cwd=place)
+    assert (ran.status, ran.err) == (0, "")
+    assert f": {len(before)} finished" in ran.out
+
+    words = ["ablate", *PAIR, "--jobs", "0", "--storage", f"sqlite:///{tmp_path / 'all.db'}"]
+    ran = regkit(*words, "--output", tmp_path / "old", cwd=place)
+    assert (ran.err, (tmp_path / "all.db").is_file()) == ("", True)
+    table = (tmp_path / "old").rename(tmp_path / "new") / "study.toml"
+    before_it = table.read_bytes()
+    is_one_sentence(refused := regkit("ablate", table, "--jobs", "0", cwd=place))
+    assert "has no study 'new'" in refused.err
+    assert "which is called after its folder. Available: old." in refused.err
+    assert table.read_bytes() == before_it
+
+
 def test_a_study_that_is_finished_shows_its_table_without_its_encoder_and_its_data(studied: Path, place: Path) -> None:
     words = ["ablate", *PAIR, "--output", "study", "--subsample", "mood=0.5"]
     for name, said in (("encoder", "there is no encoder folder"), ("data", "data does not exist")):

@@ -76,17 +76,17 @@ def _result(cell: Cell, trials: Sequence[Any], study: Study) -> Result:
     """
     for trial in trials:
         if is_complete(trial):
-            return _finished(cell, trial.user_attrs)
+            return _finished(cell, trial.user_attrs, study.run_folder(trial))
     for trial in trials:
         if is_running(trial) and study.verdict(trial) != "dead":
-            return Result(*cell, "running", folder=_folder(trial.user_attrs))
+            return Result(*cell, "running", folder=study.run_folder(trial))
     for trial in reversed(trials):
         if ERROR in trial.user_attrs:
-            return Result(*cell, "failed", error=trial.user_attrs[ERROR], folder=_folder(trial.user_attrs))
+            return Result(*cell, "failed", error=trial.user_attrs[ERROR], folder=study.run_folder(trial))
     return Result(*cell, "waiting")
 
 
-def _finished(cell: Cell, attributes: Mapping[str, Any]) -> Result:
+def _finished(cell: Cell, attributes: Mapping[str, Any], folder: Path | None) -> Result:
     mains = {task: (str(metric), bool(less)) for task, (metric, less) in attributes.get("mains", {}).items()}
     known = {name: attributes[name] for name in ("seconds", "operations", "memory", "drop") if name in attributes}
     return Result(
@@ -96,9 +96,5 @@ def _finished(cell: Cell, attributes: Mapping[str, Any]) -> Result:
         mains,
         **known,
         effects=list(attributes.get("effects", ())),
-        folder=_folder(attributes),
+        folder=folder,
     )
-
-
-def _folder(attributes: Mapping[str, Any]) -> Path | None:
-    return Path(attributes["folder"]) if "folder" in attributes else None

@@ -5,7 +5,7 @@ same the one with the lowest number has it, and the others withdraw.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from regkit.base.errors import RunError, nearest
 from regkit.experiments.study import storage as storages
 from regkit.experiments.study.alive import Pulse, Watch
 
+RUNS = "runs"  # a folder in that of a study
 PLAN, ROUND, UNTIL = "plan", "round", "until"  # attributes of a study; the last is the end of a race
 GIVEN = "given"  # attribute of a study: digests of its data and encoders
 CHANGES = "changes"  # attribute of a trial: what its row changes
@@ -33,15 +34,22 @@ class Study:
 
     @classmethod
     def find(cls, name: str, folder: Path, address: str) -> "Study | None":
-        """Find a study in its storage; None where there is none of this name. Raises RunError."""
+        """Find a study in its storage; None where there is none of this name. Raises RunError.
+
+        A storage in the study's own folder has no other one, so there it is found whatever the folder was called before.
+        """
         storages.check_installed()
         if not storages.is_there(address):
             return None
         study = cls(name, folder, address, storages.connect(address))
-        with study.reaching(), suppress(KeyError):
-            study.number = study.storage.get_study_id_from_name(name)
-            return study
-        return None
+        with study.reaching():
+            known = {found.study_name: found._study_id for found in study.storage.get_all_studies()}
+        if name not in known and len(known) == 1 and address == storages.resolve(None, folder):
+            (study.name,) = known
+        if study.name not in known:
+            return None
+        study.number = known[study.name]
+        return study
 
     @classmethod
     def create(cls, name: str, folder: Path, address: str) -> "Study":
@@ -65,7 +73,9 @@ class Study:
         if not storages.is_there(address):
             raise RunError(f"storage {shown} does not exist: no study has begun there.")
         names = [found.study_name for found in storages.connect(address).get_all_studies()]
-        raise RunError(f"storage {shown} has no study '{name}'. {nearest(name, names)}")
+        raise RunError(
+            f"storage {shown} has no study '{name}', which is called after its folder. {nearest(name, names)}"
+        )
 
     def close(self) -> None:
         """Close the connections to the storage."""
@@ -99,6 +109,14 @@ class Study:
         """List all trials, in order, as optuna has them."""
         with self.reaching():
             return list(self.storage.get_all_trials(self.number, deepcopy=False))
+
+    def run_folder(self, trial: Any) -> Path | None:
+        """Find the folder of a trial's run: in the study's own folder, wherever that is now, or else where it was begun."""
+        noted = trial.user_attrs.get("folder")
+        if noted is None:
+            return None
+        own = self.folder / RUNS / Path(noted).name
+        return own if own.is_dir() else Path(noted)
 
     def claim(self, key: Mapping[str, Any], pulse: Pulse, **more: Any) -> "Claim | None":
         """Take what this key names, and nobody else has: announce a trial of it, and withdraw if it was taken.

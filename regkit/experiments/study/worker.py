@@ -22,6 +22,7 @@ from regkit.experiments.study.study import (
     ERROR,
     GIVEN,
     ROUND,
+    RUNS,
     STOPPED,
     Claim,
     Study,
@@ -33,7 +34,7 @@ from regkit.runs.settings import Settings
 
 LOOK = 5.0  # seconds between two looks at cells whose workers may be dead
 KEEPS = "keep_weights"  # an attribute of a trial
-WORKERS, RUNS = "workers", "runs"  # folders in that of a study
+WORKERS = "workers"  # a folder in that of a study
 
 
 @dataclass
@@ -85,8 +86,8 @@ class Worker:
     def _sweep(self) -> None:
         """Free the weights that a worker left which was killed right after it had finished its run."""
         for trial in self.study.trials():
-            folder = Path(trial.user_attrs.get("folder", "nowhere"))
-            if is_complete(trial) and not trial.user_attrs.get(KEEPS) and os.path.lexists(folder / "last"):
+            folder = self.study.run_folder(trial)
+            if folder and is_complete(trial) and not trial.user_attrs.get(KEEPS) and os.path.lexists(folder / "last"):
                 self.runner.free(folder)
 
     def _stopped(self) -> bool:
@@ -156,8 +157,8 @@ class Worker:
     def _folder(self, plan: Plan, cell: Cell, trials: Sequence[Any]) -> Path:
         """Find the folder in which a cell was begun, if it can be seen from here, or name a new one."""
         own = self.study.folder / RUNS / f"{plan.rows[cell.row].slug}-{cell.seed}"
-        begun = (Path(trial.user_attrs.get("folder", own)) for trial in reversed(trials) if cell_of(trial) == cell)
-        return own if is_run(own) else next((folder for folder in begun if is_run(folder)), own)
+        begun = (self.study.run_folder(trial) for trial in reversed(trials) if cell_of(trial) == cell)
+        return own if is_run(own) else next((folder for folder in begun if folder and is_run(folder)), own)
 
 
 def said_of_weights(study: Study, keep: bool) -> list[str]:
