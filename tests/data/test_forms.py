@@ -136,6 +136,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "noise.csv": (bytes(range(128, 256)) * 9, "is not UTF-8 text"),
     "object.json": (json.dumps({"text": {"0": "a"}, "label": {"0": "b"}}, indent=1), "one JSON object over several lines"),
     "columns.json": (json.dumps({"text": {"0": "a"}, "label": {"0": "b"}}), "is one JSON object, and no rows; an array of objects or"),
+    "lists.json": (json.dumps({"text": ["a", "b"], "label": [0, 1]}), "is one JSON object, and no rows; an array of objects or"),
     "wrapped.json": (json.dumps({"data": ROWS}), "is one JSON object, and no rows"),
     "list.json": ('["a", "b"]', "a JSON object is needed"),
     "cut.json": (json.dumps(ROWS)[:-20], "this is not JSON"),

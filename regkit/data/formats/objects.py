@@ -8,7 +8,7 @@ from typing import Any
 
 from regkit.base.errors import DataError
 from regkit.data.formats.decode import Text
-from regkit.data.formats.records import Record, fields_of
+from regkit.data.formats.records import Record, fields_of, first_duplicate
 
 SAMPLED = 100  # records whose fields are the columns: a record may leave out what it lacks
 MOST_ARRAY = 1 << 28  # characters of an array, which is held in memory while it is read
@@ -17,6 +17,10 @@ BEGINS_JSON = re.compile(
     r'\{\s*("|\}|$)|\[\s*(\{|\]|$)'
 )  # an object, or an array of them; a text may begin with a bracket
 AS_LINES = "an array of objects or one object a line is needed; pandas writes it by orient='records', lines=True"
+
+
+class NotRowsError(ValueError):
+    """Report JSON that stands for no row."""
 
 
 class Objects:
@@ -58,12 +62,12 @@ class Objects:
     def _object(self, line: str, number: int) -> dict[str, Any]:
         where = f"{self.name}, line {number}"
         try:
-            found = json.loads(line)
+            found = DECODER.decode(line)
             _check_characters(found, line)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
             if number == 1 and line.strip() in ("{", "{}"):
                 raise DataError(f"{self.name} is one JSON object over several lines; {AS_LINES}.") from None
-            raise DataError(f"{where}: this is not JSON.") from None
+            raise DataError(f"{where}: {_reason(error)}.") from None
         if not isinstance(found, dict):
             raise DataError(f"{where}: a JSON object is needed, one a line.")
         return found
@@ -73,7 +77,7 @@ class Objects:
             content = file.read(MOST_ARRAY + 1)
         if len(content) > MOST_ARRAY:
             raise DataError(f"{self.name} is a JSON array of more than {MOST_ARRAY >> 20} MiB; {AS_LINES}.")
-        decoder, place, line, counted = json.JSONDecoder(), content.index("[") + 1, 1, 0
+        place, line, counted = content.index("[") + 1, 1, 0
         while True:
             place = _skip(content, place)
             line, counted = line + content.count("\n", counted, place), place
@@ -82,10 +86,10 @@ class Objects:
                 self._check_end(content, place + 1, line)
                 break
             try:
-                found, end = decoder.raw_decode(content, place)
+                found, end = DECODER.raw_decode(content, place)
                 _check_characters(found, content[place:end])
-            except (ValueError, RecursionError):
-                raise DataError(f"{where}: this is not JSON.") from None
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{where}: {_reason(error)}.") from None
             if not isinstance(found, dict):
                 raise DataError(f"{where}: a JSON object is needed, and an array of them.")
             yield line, found
@@ -103,6 +107,17 @@ class Objects:
             raise DataError(f"{self.name}, line {line}: the array has ended, and here is more; {AS_LINES}.")
 
 
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its fields. Raises NotRowsError where a name is there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise NotRowsError(f"the object has '{first_duplicate(name for name, _ in pairs)}' twice")
+    return found
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_once)
+
+
 def looks_like_objects(text: Text) -> bool:
     """Tell whether a text is JSON objects, by how it begins.
 
@@ -116,18 +131,29 @@ def looks_like_objects(text: Text) -> bool:
 def _is_whole_table(record: Mapping[str, Any]) -> bool:
     """Tell whether one object holds all rows.
 
-    They are in a list, or as columns with an entry a row, as pandas writes them.
+    They are in a list, or as columns with an entry a row: an object of them, as pandas writes it, or a list.
     """
     values = list(record.values())
     if len(values) == 1 and isinstance(values[0], list):
         return True
-    return len(values) > 1 and all(isinstance(each, dict) and each.keys() == values[0].keys() for each in values)
+    rows = [
+        list(each) if isinstance(each, dict) else range(len(each)) for each in values if isinstance(each, dict | list)
+    ]
+    return len(values) > 1 and len(rows) == len(values) and all(each == rows[0] for each in rows)
 
 
 def _check_characters(found: object, content: str) -> None:
-    """Refuse half of a surrogate pair, which JSON can escape and which is not text, with ValueError."""
+    """Refuse half of a surrogate pair, which JSON can escape and which is not text, with NotRowsError."""
     if "\\u" in content:
-        json.dumps(found, ensure_ascii=False).encode()
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(error.object[error.start]):04x}"
+            raise NotRowsError(f"{half} is half of a surrogate pair, and no character") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, NotRowsError) else "this is not JSON"
 
 
 def _skip(content: str, place: int) -> int:
