@@ -1,9 +1,10 @@
 """Bounds: types of options and settings that say which numbers are allowed, and which worth trying."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from math import isnan, nan
 from typing import Annotated, Any
 
@@ -61,11 +62,23 @@ def _numbers(kind: type[int] | type[float], value: object) -> object:
 
 def _truth_as_number(value: object, found: object) -> bool:
     """Tell whether a truth value has become a number, also within a list or a table."""
+    return any(isinstance(old, bool) and is_number(new) for old, new in leaves(value, found))
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value is a number, and no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def leaves(value: object, found: object) -> Iterator[tuple[Any, Any]]:
+    """Yield each value beside what a type has made of it, through lists and tables."""
     if isinstance(value, Mapping) and isinstance(found, Mapping):
-        return any(_truth_as_number(each, found[key]) for key, each in value.items() if key in found)
-    if isinstance(value, list | tuple) and isinstance(found, list | tuple):
-        return any(map(_truth_as_number, value, found))
-    return isinstance(value, bool) and isinstance(found, int | float) and not isinstance(found, bool)
+        for key in value.keys() & found.keys():
+            yield from leaves(value[key], found[key])
+    elif isinstance(value, list | tuple) and isinstance(found, list | tuple):
+        yield from chain.from_iterable(map(leaves, value, found))
+    else:
+        yield value, found
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ import inspect
 from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields
+from itertools import starmap
 from typing import Any, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
+from regkit.base.bounds import leaves
 from regkit.base.described import Option, meanings
 from regkit.base.errors import PluginError, complaint, nearest, short
 from regkit.base.failures import last_line
@@ -69,16 +71,12 @@ def check_defaults(name: str, known: Mapping[str, Option], given: Mapping[str, A
                 found = TypeAdapter(option.hint).validate_python(option.default)
             except ValidationError as error:
                 raise PluginError(f"{wrong}; {complaint(error)}; give it another default, or another type.") from None
-            if not _as_strict(option.default, found):
+            if not all(starmap(_as_strict, leaves(option.default, found))):
                 raise PluginError(f"{wrong}, which is no {option.type}; give it another default, or another type.")
 
 
 def _as_strict(value: Any, found: Any) -> bool:
-    """Tell whether pydantic made numbers and truth values, also those in a list or a table, of nothing else."""
-    if isinstance(value, Mapping) and isinstance(found, Mapping):
-        return all(_as_strict(each, found[key]) for key, each in value.items() if key in found)
-    if isinstance(value, list | tuple) and isinstance(found, list | tuple):
-        return all(map(_as_strict, value, found))
+    """Tell whether pydantic made a number or a truth value of nothing else."""
     if not isinstance(found, int | float):
         return True
     value = value.item() if hasattr(value, "item") else value  # numpy's

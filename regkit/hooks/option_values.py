@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from typing import Any, get_origin
+from typing import Any
 
 from pydantic import PydanticUserError, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -19,6 +19,7 @@ STAGES = "stages"  # the option of every plugin: the stages in which it acts
 CODE = "code"  # beside the options of a plugin in a file: what a run notes of it
 WEIGHT = "weight"  # the option that scales a plugin's terms of the loss
 AUTO = "auto"  # its value that leaves it to regkit
+SEVERAL = {"list_type", "tuple_type", "set_type", "frozen_set_type"}  # pydantic's complaints of what is none of these
 SHARE = 0.03  # of the gradient, at which `auto` holds a term
 OF_ALL = (STAGES, CODE)  # what is no field of a plugin
 
@@ -52,10 +53,8 @@ def share(name: str, given: Mapping[str, Any]) -> float | None:
 
 
 def checked(name: str, option: Option, value: Any) -> Any:
-    if isinstance(value, str) and get_origin(option.hint) is list:
-        value = [part.strip() for part in value.split(",")]
     try:
-        return convert(option.hint, value)
+        return _converted(option.hint, value)
     except ValidationError as error:
         raise PluginError(explain(error, f"'{name}'", (), option.name)) from None
     except PydanticUserError:
@@ -63,6 +62,16 @@ def checked(name: str, option: Option, value: Any) -> Any:
             f"'{name}': {option.name} is a {option.type}, which no text stands for; leave it as it is, or give the option "
             "another type."
         ) from None
+
+
+def _converted(hint: Any, value: Any) -> Any:
+    """Convert a value to a type; a text where only a list, a tuple or a set will do is one of texts between commas."""
+    try:
+        return convert(hint, value)
+    except ValidationError as error:
+        if not isinstance(value, str) or SEVERAL.isdisjoint(each["type"] for each in error.errors(include_url=False)):
+            raise
+    return convert(hint, [part.strip() for part in value.split(",")])
 
 
 def construct(name: str, kind: type[Any], options: Mapping[str, Any]) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from tests.benchmarks import peers
-from tests.benchmarks.options import Options
+from tests.benchmarks.options import BATCHES, Options
 from tests.benchmarks.ours import Plugins, regkit_way
 from tests.benchmarks.table import Contender, Table, measure
 
@@ -29,7 +29,7 @@ def tables(options: Options) -> Iterator[Table]:
     ]
     yield measure(f"SMART beside a plain step of {chosen.task}, random batches", contenders, chosen)
     names = list(PLUGINS)[:1] if options.quick else list(PLUGINS)
-    title = f"Regularizers beside the plain step of {options.task}, texts of like length together"
+    title = f"Regularizers beside the plain step of {options.task}, {BATCHES[options.bucketing]}"
     yield measure(title, [plain(options), *(regularized(options, name) for name in names)], options)
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regkit.base.described import Option
 from regkit.base.errors import PluginError
 from regkit.hooks import catalog, option_fields, option_values
 from tests.helpers import PATIENT, install
@@ -117,6 +118,30 @@ def test_text_from_the_command_line_becomes_the_type_of_the_option(stranger: Non
     plugin = catalog.make("stranger", {"rate": "2.5", "count": "3", "mode": "fast", "layers": [3], "plain": "yes"})
     assert (plugin.rate, plugin.count, plugin.mode, plugin.layers, plugin.plain) == (2.5, 3, "fast", [3], True)
     assert (type(plugin.rate), type(plugin.count)) == (float, int)
+
+
+@pytest.mark.parametrize(
+    ("hint", "text", "value"),
+    [
+        (list[int], "1, 2", [1, 2]),
+        (list[str] | None, "a", ["a"]),
+        (set[str], "a,b", {"a", "b"}),
+        (tuple[int, int] | None, "3,4", (3, 4)),
+        (frozenset[int], "", None),
+        (tuple[int, int], "3", None),
+        (str | list[str], "a,b", "a,b"),  # a text will do
+        (dict[str, int], "a,b", None),
+    ],
+)
+def test_a_text_between_commas_is_a_list_a_tuple_or_a_set_where_nothing_else_will_do(
+    hint: Any, text: str, value: Any
+) -> None:
+    option = Option("several", hint, MISSING, "")
+    if value is not None:
+        assert option_values.checked("p", option, text) == value
+    else:
+        with pytest.raises(PluginError, match="'p': several"):
+            option_values.checked("p", option, text)
 
 
 def test_what_is_not_given_keeps_its_default(stranger: None) -> None:
