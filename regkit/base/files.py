@@ -214,7 +214,8 @@ def _replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
         with naming(path):
             unfinished.replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that is read only says so of a file that is not there, too
+            unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
