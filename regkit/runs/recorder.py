@@ -189,7 +189,9 @@ class Recorder:
         if not (self.sink.folder / "last").exists():
             return ""
         stage, step = self.saved
-        return f"What was done until step {step} of stage {stage} is saved; {self._how_to_go_on()}"
+        return (
+            f"What was done until step {step} of stage {stage} is saved{self._with_what_code()}; {self._how_to_go_on()}"
+        )
 
     def finish(self) -> None:
         """Note that there is nothing left to do."""
@@ -280,6 +282,12 @@ class Recorder:
             where = f"after step {self.state.position.step} of stage {self.stage}"
             said = f"stopped by {asked.name} {where}; {self._how_to_go_on()}" if self.sink.folder else ""
             raise StoppedError(said, asked)  # the first process says it
+
+    def _with_what_code(self) -> str:
+        """Say that plugins in files must stay as they are for this run to go on; nothing if there are none."""
+        named = self.experiment.settings.plugins
+        files = [str(file.path) for name, file in uninstalled.files().items() if name in named]
+        return f", for {' and '.join(files)} as it is (other code needs a new run)" if files else ""
 
     def _how_to_go_on(self) -> str:
         """Write the command that goes on; with plugins of classes that Python handed in, it is one of Python."""

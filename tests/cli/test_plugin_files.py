@@ -30,6 +30,16 @@ class Scales:
         for place, layer in enumerate(model.encoder.layers):
             model.encoder.layers[place] = Scaled(layer, model.encoder.width)
 """
+FAILING = """
+from dataclasses import dataclass
+from regkit import hookimpl
+
+@dataclass
+class Failing:
+    @hookimpl
+    def after_step(self, step):
+        if step == 2: raise ValueError("no more")
+"""
 MORE = ("--data", "data", "--encoder", "encoder", "--steps", 1, "--measure-every", 0)
 
 
@@ -72,6 +82,15 @@ def test_a_run_goes_on_where_the_command_names_the_same_code(place: Path) -> Non
     changed = train(place, "--resume", "run", "-p", "changed.py")
     assert changed.status == 2
     assert "changed.py is not the code that the run began with" in changed.err
+
+
+def test_a_plugin_in_a_file_that_fails_is_told_that_its_run_goes_on_with_this_code_alone(place: Path) -> None:
+    (place / "failing.py").write_text(FAILING, encoding="utf8")
+    ran = train(place, "-p", "failing.py", *MORE, "--steps", 3, "--save-steps", 1, "--output", "failed")
+    file = place / "failing.py"
+    assert f"ValueError: no more ({file}, line 9). " in ran.err
+    words = f"regkit train --resume failed -p {file}:Failing"
+    assert ran.err.endswith(f" is saved, for {file} as it is (other code needs a new run); to go on: {words}\n")
 
 
 def test_a_config_alone_runs_no_code_and_a_command_may_run_other_code(place: Path) -> None:
