@@ -1,17 +1,27 @@
 """Gains: print what the rows of studies gain, and what that costs, as the tables of docs/gains.md; and draw it.
 
     regkit ablate examples/gains/few-labels.toml --data FOLDER --encoder ENCODER --output STUDY
-    python -m tests.benchmarks.gains STUDY [STUDY ...] [--split test] [--score 'dev sst accuracy'] [--together] [--picture FILE]
+    python -m tests.benchmarks.gains STUDY [STUDY ...] [--split test] [--score 'dev sst accuracy'] [--metric macro_f1]
+        [--together] [--picture FILE]
 
 A study's own page (`regkit report STUDY`) has all scores; this has one for each study: the mean over tasks on dev or on
-`--split`, or the deciding score of the only task, unless `--score` names another. `--together` makes one table of all studies.
+`--split`, or the deciding score of the only task, unless `--score` names another. `--metric` compares all runs by another
+metric than the one that decided, without running them again. `--together` makes one table of all studies.
 """
 
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from regkit.experiments.asked import read_plan
+from regkit.experiments.place import find_place
+from regkit.experiments.study.results import read_results
+from regkit.experiments.study.study import Study
+from regkit.experiments.tables.summarize import summarize
+from regkit.tasks.scores import SCORES
 
 HEAD = ["row", "score", "over the baseline", "over the hardest control", "p", "Holm", "time"]
 
@@ -28,6 +38,20 @@ def chosen(row: Mapping[str, Any], score: str | None, split: str = "dev") -> Map
     return next(
         (each for name, each in found.items() if name.startswith(f"{split} mean")), next(iter(found.values()), None)
     )
+
+
+def read(study: Path, metric: str | None = None) -> Mapping[str, Any]:
+    """Read the table of a study; compared anew by a metric, for tasks that have it, if one is named."""
+    if metric is None:
+        return dict(json.loads((study / "table.json").read_text(encoding="utf8")))
+    place = find_place(study, None)
+    found = Study.open(place.name, place.folder, place.address)
+    plan = read_plan(found)
+    less = any(known[metric].lower_is_better for known in SCORES.values() if metric in known)
+    results = [replace(each, mains=dict.fromkeys(each.mains, (metric, less))) for each in read_results(found, plan)]
+    return summarize(
+        place.name, {name: row.changes for name, row in plan.rows.items()}, results, plan.baseline
+    ).as_json()
 
 
 def together(studies: Mapping[str, Rows]) -> list[str]:
@@ -107,11 +131,12 @@ if __name__ == "__main__":
     parser.add_argument("--split", default="dev", help="dev or test")
     parser.add_argument("--together", action="store_true", help="one table of all studies")
     parser.add_argument("--score", help="such as 'dev sst accuracy'")
+    parser.add_argument("--metric", help="such as macro_f1, in place of the one that decided")
     parser.add_argument("--picture", type=Path, help="an SVG or PNG file; it needs matplotlib")
     given = parser.parse_args()
     drawn = {}
     for study in given.studies:
-        found = json.loads((study / "table.json").read_text(encoding="utf8"))
+        found = read(study, given.metric)
         rows = [(row, entry) for row in found["rows"] if (entry := chosen(row, given.score, given.split))]
         if not given.together:
             print(f"\n{found['name']}\n\n| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}")

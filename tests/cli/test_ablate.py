@@ -20,6 +20,7 @@ from regkit.experiments.place import find_place, threads
 from regkit.experiments.study.results import Result, read_results
 from regkit.experiments.study.study import Study
 from tests import forked
+from tests.benchmarks import gains
 from tests.cli.test_bad_input import is_one_sentence
 from tests.forked import Forked
 from tests.helpers import everything_in, regkit, with_stranger
@@ -102,6 +103,17 @@ def test_each_run_scores_as_one_of_its_own_command_does(place: Path, studied: Pa
     assert last.seconds > 0
     assert last.memory > 1e7
     assert last.effects[0].startswith("effect of smart: ")
+
+
+def test_a_study_can_be_compared_by_another_metric_than_the_one_that_decided(studied: Path) -> None:
+    by_loss, by_accuracy = (gains.read(studied, metric) for metric in ("loss", "accuracy"))
+    assert by_accuracy == gains.read(studied) == json.loads((studied / "table.json").read_text(encoding="utf8"))
+    found = {row["name"]: gains.chosen(row, "dev mood loss") for row in by_loss["rows"]}
+    runs = {(each.row, each.seed): each.scores["dev"]["mood"]["loss"] for each in results(studied)}
+    for row, entry in found.items():
+        assert entry is not None
+        assert entry["lower_is_better"]
+        assert entry["values"] == {str(seed): runs[row, seed] for seed in (0, 1)}
 
 
 def test_a_finished_run_keeps_what_a_table_needs_and_no_weights(studied: Path, place: Path) -> None:
