@@ -9,7 +9,7 @@ import pluggy
 
 from regkit.base.errors import PluginError, nearest
 from regkit.base.randomness import Streams
-from regkit.hooks import contract, option_values
+from regkit.hooks import contract, option_values, traits
 from regkit.hooks.attach import Attached
 from regkit.hooks.blame import Blame
 from regkit.hooks.spec import DECIDE, Hooks
@@ -85,6 +85,11 @@ class Composition:
     def hooks_of(self, name: str) -> list[str]:
         """List the hooks that a plugin answers, in the loop's order."""
         return self.attached[name].hooks
+
+    def radii(self) -> list[float]:
+        """List how small the perturbations are of the plugins that act now; see `traits.radius`."""
+        acting = [each.plugin for each in self.attached.values() if each.acts_now("extra_losses")]
+        return [found for found in map(traits.radius, acting) if found is not None]
 
     def in_steps(self) -> list[str]:
         """List the plugins that take part in a step, and do not only follow the run's log."""

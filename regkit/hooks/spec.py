@@ -93,7 +93,8 @@ class Predict(Protocol):
         model: another model to ask, such as a teacher; None is the one in training.
         radius: how far `embeddings` may be from the clean ones, a coordinate, in units of their root mean square. Under
             bf16 autocast, a radius that the type cannot carry makes this pass run in TF32 or float32. Compare its output
-            with that of `predict(clean embeddings, radius=radius)`, which then is made alike.
+            with that of `predict(clean embeddings, radius=radius)`, which then is made alike: at no cost where the plugin
+            says its radius by an attribute of this name.
         """
         ...
 

@@ -97,7 +97,7 @@ class Experiment:
         if begun:
             precision = replace(precision, why="as the run began")
         trainer = Trainer(
-            Passes(model, composition.hook, streams, precision.type, composition.in_steps()),
+            Passes(model, composition.hook, streams, precision.type, composition.in_steps(), radii=composition.radii),
             State(model, composition.hook, streams, plugins, composition.acts),
             tasks,
             Fit.on(model, settings.micro_batch_tokens, settings.memory, bucketing=settings.length_bucketing),

@@ -204,7 +204,7 @@ def tiny_run(
     model.to(streams.device)
     if streams.device.type == "cuda":
         encoder.repeated = Repeated()
-    passes = Passes(model, composition.hook, streams, plugins=composition.in_steps())
+    passes = Passes(model, composition.hook, streams, plugins=composition.in_steps(), radii=composition.radii)
     state = State(model, composition.hook, streams, plugins, composition.acts)
     return Trainer(passes, state, tasks, Fit(micro_batch_tokens), processes), composition
 

@@ -4,7 +4,7 @@ The difference of two passes loses the digits that both have in common, so the s
 its passes need. `docs/precision.md` has the errors by format and radius, which `python -m tests.benchmarks.ladder` prints.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -24,6 +24,7 @@ class Rung(NamedTuple):
 
 
 LADDER = (Rung(0.1, "bf16"), Rung(0.003, "TF32"))  # and below them fp32
+FINENESS: Sequence[Arithmetic] = ("bf16", "TF32", "fp32")  # from the fewest digits to the most
 PRODUCTS = ("MmBackward", "mmBackward", "Attention")  # in the names of the nodes of a backward pass
 
 
@@ -38,6 +39,11 @@ def arithmetic_of(radius: float | None, precision: torch.dtype, device: torch.de
         return "bf16"
     fit: list[Arithmetic] = [rung.arithmetic for rung in LADDER if radius >= rung.radius]
     return fit[0] if fit and (fit[0] == "bf16" or device.type == "cuda") else "fp32"
+
+
+def finest(kinds: Iterable[Arithmetic]) -> Arithmetic:
+    """Choose the one of most digits."""
+    return max(kinds, key=FINENESS.index)
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,13 @@ class Multiplier:
         finally:
             self._off()
 
-    def backward_too(self, output: Tensor, embeddings: Tensor) -> None:
-        """Let the products of the backward pass from `output` to `embeddings` be in TF32, too.
+    def backward_too(self, arithmetic: Arithmetic, output: Tensor, embeddings: Tensor) -> None:
+        """Let the products of the backward pass from `output` to `embeddings` be in TF32 if the forward pass was.
 
         They are, whenever that pass is made.
         """
+        if arithmetic != "TF32":
+            return
         seen, ahead = {embeddings.grad_fn}, [output.grad_fn]
         while ahead:
             node = ahead.pop()

@@ -1,6 +1,6 @@
 """Passes: run the forward passes of one micro-batch and compute the terms of its loss."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
@@ -13,10 +13,10 @@ from regkit.base.randomness import Streams
 from regkit.hooks.answers import TASK
 from regkit.hooks.spec import Predict, TaskLoss
 from regkit.model import MultitaskModel
-from regkit.model.modes import autocast, mode
+from regkit.model.modes import mode
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
-from regkit.training.arithmetic import Multiplier, arithmetic_of
+from regkit.training.arithmetic import Arithmetic, Multiplier, arithmetic_of, finest
 
 
 def terms(loss: Tensor, answers: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -44,6 +44,7 @@ class Passes:
     precision: torch.dtype = torch.float32
     plugins: Sequence[str] = ()  # those that take part in a step
     multiplier: Multiplier = field(default_factory=Multiplier)
+    radii: Callable[[], Sequence[float]] = tuple  # the perturbations of the plugins that act now, see `traits.radius`
 
     def losses(self, task: Task, batch: Batch) -> dict[str, Tensor]:
         """Compute every term of the loss of a micro-batch, by name."""
@@ -61,9 +62,19 @@ class Passes:
         """Make the clean pass, from the augmentation of the batch to the loss."""
         batch = self.hook.augment(task=task, batch=batch)
         embeddings = self.hook.embed(model=self.model, batch=batch)
-        with self.streams.seeded("dropout"), autocast(embeddings.device, self.precision):
+        arithmetic = self.arithmetic(embeddings.device)
+        with self.streams.seeded("dropout"), self.multiplier.computing(arithmetic, embeddings.device):
             vectors, output = self.forward(self.model, task, batch, embeddings)
+        self.multiplier.backward_too(arithmetic, output, embeddings)
         return Clean(batch, embeddings, vectors, output, self.hook.task_loss(task=task, batch=batch, output=output))
+
+    def arithmetic(self, device: torch.device) -> Arithmetic:
+        """Choose how to compute the clean pass: as finely as the plugins need it that compare their passes with it.
+
+        So it serves all of them, where one in bf16 would have to be made again.
+        """
+        radii = self.radii() if self.precision == torch.bfloat16 else ()
+        return finest(arithmetic_of(radius, self.precision, device) for radius in (None, *radii))
 
     def forward(self, model: MultitaskModel, task: Task, batch: Batch, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the text vectors and the output of a model from word embeddings, `[tokens, width]`."""
@@ -82,7 +93,7 @@ class Passes:
 
     def predict_again(self, task: Task, batch: Batch, clean: Tensor, output: Tensor) -> Predict:
         """Make the `predict` that plugins are handed, for a clean pass; see `spec.Predict`."""
-        here = self.streams.place
+        here, usual = self.streams.place, self.arithmetic(clean.device)
 
         def predict(
             embeddings: Tensor,
@@ -94,9 +105,10 @@ class Passes:
             asked = model or self.model
             if dropout not in ("replay", "fresh", "off"):
                 raise PluginError(f"predict has no dropout='{dropout}'. Available: replay, fresh, off.")
-            usual, chosen = (arithmetic_of(each, self.precision, embeddings.device) for each in (None, radius))
-            if embeddings is clean and asked is self.model and dropout == "replay" and chosen == usual:
+            chosen = arithmetic_of(radius, self.precision, embeddings.device)
+            if embeddings is clean and asked is self.model and dropout == "replay" and finest((chosen, usual)) == usual:
                 return output
+            chosen = chosen if radius is None else finest((chosen, usual))  # it is compared with the clean pass
             # The generator is named so that this draw is not taken for one of the plugin's own.
             place = (
                 (*here, int(torch.randint(2**62, (), generator=torch.default_generator)))
@@ -107,8 +119,7 @@ class Passes:
             computing = self.multiplier.computing(chosen, embeddings.device)
             with self.streams.at(*place), self.streams.seeded("dropout"), quiet, computing:
                 found = self.forward(asked, task, batch, embeddings)[1]
-            if chosen == "TF32":
-                self.multiplier.backward_too(found, embeddings)
+            self.multiplier.backward_too(chosen, found, embeddings)
             return found
 
         return predict

@@ -67,9 +67,9 @@ def choose_precision(
 ) -> Choice:
     """Choose the number format for an encoder on a device. Of several processes, the first decides.
 
-    A plugin whose passes would be in fp32 anyway decides for it: they are most of a step, and with a clean pass of their own
-    they would cost more. What was timed once is kept, so that two runs of one command are the same to the last bit. So where
-    nothing can be kept, nothing is timed.
+    A plugin whose passes would be in fp32 anyway decides for it: with the clean pass they are all of a step. What was timed
+    once is kept, so that two runs of one command are the same to the last bit. So where nothing can be kept, nothing is
+    timed.
     """
     if asked != "auto":
         return Choice(asked)

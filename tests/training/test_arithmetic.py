@@ -1,16 +1,18 @@
 """Arithmetic: which number format a pass with a perturbation has, and that TF32 stays within its products."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from regkit import Batch, Predict, Task, hookimpl
 from regkit.model.tf32 import MATMUL, ON, SWITCH
 from regkit.testing import tiny_tasks, tiny_trainer
 from regkit.training import passes
 from regkit.training.arithmetic import LADDER, Multiplier, arithmetic_of
+from regkit.training.loop import Trainer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 HALF, SINGLE = torch.bfloat16, torch.float32
@@ -90,7 +92,8 @@ def test_the_products_of_the_backward_pass_are_in_tf32_and_nothing_else_is(usual
     given = RecordsMm.apply(torch.ones(2, requires_grad=True), before)
     with multiplier.computing("TF32", CPU):
         output = Records.apply(RecordsMm.apply(given + 1, inside), other)
-    multiplier.backward_too(output, given)
+    multiplier.backward_too("fp32", output, given)  # which does nothing
+    multiplier.backward_too("TF32", output, given)
     RecordsMm.apply(output, after).sum().backward()
     assert (before, inside, other, after) == ([usual] * 2, [ON] * 2, [ON, usual], [usual] * 2)
 
@@ -118,3 +121,58 @@ def test_in_tf32_a_pass_and_its_gradient_are_those_of_float32_on_a_cpu(monkeypat
 
     for one, other in zip(found("TF32"), found("fp32"), strict=True):
         assert torch.equal(one, other)
+
+
+class Compares:
+    """A plugin whose passes are compared with the clean one, at a radius."""
+
+    def __init__(self, radius: float) -> None:
+        self.radius = radius
+
+    @hookimpl
+    def extra_losses(self, embeddings: Tensor, predict: Predict) -> dict[str, Tensor]:
+        near, clean = (predict(each, radius=self.radius) for each in (embeddings + 1e-3, embeddings))
+        return {f"of {self.radius}": (near - clean).square().mean()}
+
+
+def made(
+    precision: torch.dtype, *radii: float, stages: Mapping[str, Sequence[str]] | None = None
+) -> tuple[dict[str, Tensor], int]:
+    """Compute the terms of a loss with such plugins, and count the passes."""
+    trainer = tiny_trainer({f"of {radius}": Compares(radius) for radius in radii}, dropout=0.1, stages=stages)
+    trainer.passes.precision = precision
+    model, count = trainer.model, 0
+
+    def counted(*given: Any, **more: Any) -> Tensor:
+        nonlocal count
+        count += 1
+        return encode(*given, **more)
+
+    encode, model.encoder.encode = model.encoder.encode, counted
+    with trainer.streams.at("finetune", 0):
+        found = trainer.passes.losses(*one_batch(trainer))
+    return found, count
+
+
+def one_batch(trainer: Trainer) -> tuple[Task, Batch]:
+    task = trainer.tasks[0]
+    return task, task.splits["train"].batch([0, 1, 2, 3], [7, 8, 9, 10])
+
+
+def test_a_clean_pass_is_as_fine_as_those_that_are_compared_with_it_and_made_once() -> None:
+    """So are those of a coarser plugin beside a finer one: all of a step is what it is in float32."""
+    (fine, passes), (single, same) = made(HALF, 0.01, 0.3), made(SINGLE, 0.01, 0.3)
+    assert (passes, same) == (3, 3)
+    for name, term in single.items():
+        assert torch.equal(fine[name], term)
+    coarse, passes = made(HALF, 0.3)
+    assert passes == 2
+    assert not torch.equal(coarse["of 0.3"], single["of 0.3"])
+    assert not torch.equal(coarse["task"], single["task"])
+
+
+def test_a_plugin_that_acts_in_another_stage_leaves_the_clean_pass_in_bf16() -> None:
+    elsewhere, passes = made(HALF, 0.01, stages={"of 0.01": ["pretrain"]})
+    assert (list(elsewhere), passes) == (["task"], 1)
+    assert torch.equal(elsewhere["task"], made(HALF)[0]["task"])
+    assert not torch.equal(elsewhere["task"], made(SINGLE)[0]["task"])
