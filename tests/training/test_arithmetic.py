@@ -86,16 +86,17 @@ def test_the_switch_is_on_in_tf32_alone_and_goes_back_also_after_an_error(arithm
     assert getattr(MATMUL, SWITCH) == usual
 
 
-def test_the_products_of_the_backward_pass_are_in_tf32_and_nothing_else_is(usual: object) -> None:
+@pytest.mark.parametrize("arithmetic", ["TF32", "fp32"])
+def test_the_products_of_the_backward_pass_are_in_tf32_and_nothing_else_is(arithmetic: Any, usual: object) -> None:
     before, inside, other, after = [list[object]() for _ in range(4)]
     multiplier = Multiplier()
     given = RecordsMm.apply(torch.ones(2, requires_grad=True), before)
-    with multiplier.computing("TF32", CPU):
+    with multiplier.computing(arithmetic, CPU):
         output = Records.apply(RecordsMm.apply(given + 1, inside), other)
-    multiplier.backward_too("fp32", output, given)  # which does nothing
-    multiplier.backward_too("TF32", output, given)
+    multiplier.backward_too(arithmetic, output, given)
     RecordsMm.apply(output, after).sum().backward()
-    assert (before, inside, other, after) == ([usual] * 2, [ON] * 2, [ON, usual], [usual] * 2)
+    on = ON if arithmetic == "TF32" else usual
+    assert (before, inside, other, after) == ([usual] * 2, [on] * 2, [on, usual], [usual] * 2)
 
 
 def test_a_product_that_fails_leaves_the_switch_on_no_longer_than_to_the_next_pass(usual: object) -> None:
