@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from torch import Tensor
 
-from regkit.base.errors import DataError, StoppedError
+from regkit.base.errors import ConfigError, DataError, StoppedError
 from regkit.base.files import naming_full, replacing
 from regkit.cli.request import Record, Request
 from regkit.cli.terminal import aside, print_line, print_lines, silence
@@ -54,7 +54,7 @@ def predict(trained: Trained, request: Request, output: Path | None, as_json: bo
     asking = Asking(trained, request)
     try:
         with (
-            replacing(output) if output else _standard_output() as file,
+            _written(output, as_json, asking) if output else _standard_output() as file,
             _progress(console, output) as show,
         ):
             write = (json_writer if as_json else csv_writer)(file, request.shown, asking.tasks)
@@ -128,11 +128,7 @@ def csv_writer(file: IO[str], shown: Sequence[str], tasks: Sequence[Task]) -> Wr
     It has a column for each label and probability.
     """
     rows = csv.writer(file, lineterminator="\n")
-    header = [*shown]
-    for task in tasks:
-        name = _name(task, shown)
-        header += [name, *(f"{name}.{each}" for each in _classes(task))]
-    rows.writerow(header)
+    rows.writerow(_header(shown, tasks))
 
     def write(block: Sequence[Record], answers: Mapping[str, Answers]) -> None:
         parts: list[list[list[object]]] = [[[row[column] for column in shown] for _, row in block]]
@@ -143,6 +139,14 @@ def csv_writer(file: IO[str], shown: Sequence[str], tasks: Sequence[Task]) -> Wr
         rows.writerows([field for part in row for field in part] for row in zip(*parts, strict=True))
 
     return write
+
+
+def _header(shown: Sequence[str], tasks: Sequence[Task]) -> list[str]:
+    header = [*shown]
+    for task in tasks:
+        name = _name(task, shown)
+        header += [name, *(f"{name}.{each}" for each in _classes(task))]
+    return header
 
 
 def json_writer(file: IO[str], shown: Sequence[str], tasks: Sequence[Task]) -> Write:
@@ -182,6 +186,39 @@ def _classes(task: Task) -> Sequence[str]:
 def _blocks(records: Iterator[Record]) -> Iterator[list[Record]]:
     while block := list(islice(records, WINDOW)):
         yield block
+
+
+@contextmanager
+def _written(output: Path, as_json: bool, asking: Asking) -> Iterator[IO[str]]:
+    """Open the file of answers, which takes its name at the end, or a pipe.
+
+    Raises ConfigError for a file that is there and holds something else than such answers.
+    """
+    if output.exists() and not output.is_file():
+        with output.open("w", encoding="utf8") as pipe:
+            yield pipe
+        return
+    if output.exists() and not (_holds_objects if as_json else _holds_table)(output, asking.tasks):
+        raise ConfigError(f"{output} exists, and holds no answers of these tasks; name another --output.")
+    with replacing(output.resolve()) as file:
+        yield file
+
+
+def _holds_table(output: Path, tasks: Sequence[Task]) -> bool:
+    """Whether a file is empty, or a table that ends with the columns of these answers."""
+    with suppress(ValueError, csv.Error), output.open(encoding="utf8", newline="") as file:
+        header = next(csv.reader(file), [])
+        return not header or _header(header[: -len(_header((), tasks))], tasks) == header
+    return False
+
+
+def _holds_objects(output: Path, tasks: Sequence[Task]) -> bool:
+    """Whether a file is empty, or begins with an object that has an answer of each of these tasks."""
+    with suppress(ValueError, LookupError, TypeError), output.open(encoding="utf8") as file:
+        line = file.readline()
+        found = json.loads(line) if line else {}
+        return not line or all("label" in (found.get(f"{task.name}.label") or found[task.name]) for task in tasks)
+    return False
 
 
 @contextmanager

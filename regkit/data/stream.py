@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -100,8 +100,9 @@ def open_stream(
     its header all columns of a member of `readable`, or is JSON. `lines` and `table` say it instead. A table is read in
     the `layout` of those that the tasks were trained on. Raises DataError for what is empty or cannot be read.
     """
-    if file is None:
-        with _from_stdin(readable, layout, lines, table) as piped:
+    if file is None or file.is_fifo():  # a program's output, as a shell's <(...) hands it over
+        name, opened = (STDIN, nullcontext(sys.stdin.buffer)) if file is None else (str(file), file.open("rb"))
+        with opened as pipe, _from_pipe(pipe, name, readable, layout, lines, table) as piped:
             yield piped
         return
     if is_pattern(file) or is_saved(file):
@@ -134,25 +135,27 @@ def _or_lines(guessed: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _from_stdin(readable: Columns, layout: Layout, lines: bool, table: bool) -> Iterator[Stream]:
-    """Open standard input. A table is copied to the disk first, because what reads tables looks twice."""
-    found = _pieces(sys.stdin.buffer)
+def _from_pipe(
+    pipe: BinaryIO, name: str, readable: Columns, layout: Layout, lines: bool, table: bool
+) -> Iterator[Stream]:
+    """Open standard input or another pipe. A table is copied to the disk first, because what reads tables looks twice."""
+    found = _pieces(pipe)
     first = next(found, b"")
     begin = first.decode("utf-8-sig", errors="replace")
     if lines or not first or not (table or _is_table(begin, readable)):
-        yield Lines(STDIN, _decoded(chain([first] if first else [], found)))
+        yield Lines(name, _decoded(chain([first] if first else [], found)))
         return
     with tempfile.TemporaryDirectory(prefix="regkit-") as folder:
         copy = Path(folder, "stdin")
         with copy.open("wb") as written:
             written.write(first)
-            shutil.copyfileobj(sys.stdin.buffer, written)
+            shutil.copyfileobj(pipe, written)
         with _or_lines(not table):
             try:
                 source = _open_table(copy, layout)
             except DataError as error:
-                raise DataError(str(error).replace(str(copy), STDIN)) from None
-            source.name = STDIN
+                raise DataError(str(error).replace(str(copy), name)) from None
+            source.name = name
             yield source
 
 

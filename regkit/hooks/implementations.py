@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from regkit.base.errors import MisuseError, nearest
@@ -9,14 +10,16 @@ from regkit.hooks.spec import DECIDE, Hooks
 
 HOOKS = tuple(name for name in vars(Hooks) if not name.startswith("_"))
 Method = Callable[..., Any]
+NO_METHODS = (staticmethod, classmethod, property, cached_property)
 
 
 def implementations(plugin: object) -> dict[str, Method]:
     """Find the methods of a plugin that are hook implementations, by the name of the hook."""
     found: dict[str, Method] = {}
-    for name, _ in inspect.getmembers_static(plugin, _is_marked):  # properties are not asked
-        method = getattr(plugin, name)
-        found[method.regkit_impl["specname"] or name] = method
+    for name, member in inspect.getmembers_static(plugin, _is_marked):  # properties are not asked
+        if not isinstance(member, NO_METHODS):
+            method = getattr(plugin, name)
+            found[method.regkit_impl["specname"] or name] = method
     return found
 
 
@@ -35,6 +38,12 @@ def check_hooks(name: str, plugin: object) -> dict[str, Method]:
     Raises MisuseError for one that fits no hook, for a hook's method without its mark, and for half a state.
     """
     found = implementations(plugin)
+    for member, kind in inspect.getmembers_static(type(plugin), lambda each: isinstance(each, NO_METHODS)):
+        if _is_marked(kind) or _is_marked(getattr(kind, "__func__", None)):
+            raise MisuseError(
+                f"plugin '{name}': {member} is a {type(kind).__name__}; a hook is an ordinary method: @hookimpl and "
+                f"`def {member}(self, ...)`."
+            )
     if unmarked := [hook for hook in HOOKS if hook not in found and inspect.isroutine(getattr(plugin, hook, None))]:
         raise MisuseError(
             f"plugin '{name}' has a method {unmarked[0]} without @hookimpl, so it would never be called as a "

@@ -94,7 +94,7 @@ def check_remade(name: str, plugin: Any, options: Iterable[str]) -> None:
     remade = construct(name, type(plugin), held)
     for option in fields(plugin):
         was, now = (getattr(each, option.name) for each in (plugin, remade))
-        if option.init and was != now:
+        if option.init and was != now and (was == was or now == now):  # NaN is not itself
             raise PluginError(
                 f"plugin '{name}' changes its option {option.name} when it is made: of {short(repr(was))} it makes "
                 f"{short(repr(now))}, so no run could go on with it; keep what it computes in a field with init=False."
@@ -105,6 +105,15 @@ def check_code(name: str, given: Mapping[str, Any]) -> None:
     """Raise PluginError if the options note code that the user has not named, or that has changed since."""
     if CODE in given:
         check_record(name, given[CODE], uninstalled.files().get(name))
+
+
+def _in_order(value: Any) -> Any:
+    """Write a set, wherever it stands, as a list in one order: its own is another one in each process."""
+    if isinstance(value, set | frozenset):
+        return sorted(map(_in_order, value), key=repr)
+    if isinstance(value, dict):
+        return {key: _in_order(each) for key, each in value.items()}
+    return list(map(_in_order, value)) if type(value) is list else value
 
 
 def noted(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +127,7 @@ def chosen(name: str, plugin: object, given: Mapping[str, Any]) -> dict[str, Any
     They are numbers, not text, and `none` for None. Of a plugin in a file, its code is noted with them.
     """
     held = {key: getattr(plugin, key) for key in given if key not in OF_ALL}
-    held = {key: NONE if value is None else value for key, value in held.items()}
+    held = {key: NONE if value is None else _in_order(value) for key, value in held.items()}
     held |= {WEIGHT: given[WEIGHT]} if share(name, given) else {}
     stages = {STAGES: acts_in(name, given)} if STAGES in given else {}
     return noted(name, held | stages)
@@ -141,7 +150,7 @@ def held(name: str, plugin: Any) -> dict[str, Any]:
     known = fields(plugin) if is_dataclass(plugin) else ()  # a plugin without options need not be one inside a test
     options = {each.name: getattr(plugin, each.name) for each in known if each.init}
     try:
-        found: dict[str, Any] = to_jsonable_python(options, inf_nan_mode="strings")
+        found: dict[str, Any] = to_jsonable_python(_in_order(options), inf_nan_mode="strings")
     except PydanticSerializationError as error:
         raise PluginError(f"'{name}' has an option that no checkpoint can record: {last_line(error)}.") from None
     return noted(name, found)

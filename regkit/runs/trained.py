@@ -1,10 +1,10 @@
 """Trained: read a run back without its data, and ask it for labels, probabilities and vectors."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -166,7 +166,7 @@ class Trained:
             chosen = self._task(cast(str, task))
         if texts is None:
             raise ConfigError(f"task '{chosen.name}' is asked about no texts; give a list of them.")
-        return chosen, _checked(texts, 1 if chosen.pair_mode is None else 2)
+        return chosen, _checked(_texts_of(chosen, texts), 1 if chosen.pair_mode is None else 2)
 
     def _task(self, name: str | None) -> Task:
         if not self.tasks:
@@ -202,9 +202,26 @@ def _number(kind: type[int] | type[float], text: str) -> Label:
     return text
 
 
+def _texts_of(task: Task, texts: Any) -> Iterable[Text]:
+    """Take the texts of a DataFrame from the columns that the task was trained on; anything else is texts already."""
+    if not hasattr(texts, "columns"):
+        return cast(Iterable[Text], texts)
+    known = list(map(str, texts.columns))
+    if absent := [name for name in task.reading.text if known.count(name) != 1]:
+        which = "no column" if absent[0] not in known else "several columns"
+        needed = (
+            "its texts, as in table['text']" if task.pair_mode is None else "pairs, as by zip(table['a'], table['b'])"
+        )
+        raise DataError(f"texts is a table with {which} '{absent[0]}'; give {needed}.")
+    sides = [texts[name] for name in task.reading.text]
+    return sides[0] if len(sides) == 1 else list(zip(*sides, strict=True))
+
+
 def _checked(texts: Iterable[Text], sides: int) -> Sides:
     """Check texts and part them by side. Raises DataError, which names the first that is none."""
-    if isinstance(texts, str | bytes | Mapping):
+    if hasattr(texts, "columns"):
+        raise DataError("texts is a table; give its texts, as in table['text'].")
+    if isinstance(texts, str | bytes | Mapping | Set):
         raise DataError(f"texts is {short(repr(texts))}; a list of texts is needed.")
     found: Sides = [[] for _ in range(sides)]
     for number, row in enumerate(texts):

@@ -5,8 +5,10 @@ import csv
 import gzip
 import io
 import json
+import os
 import shutil
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -142,6 +144,50 @@ def test_an_output_file_holds_what_is_printed_and_takes_its_name_at_the_end(
     assert (ran.status, ran.err.splitlines()[-1]) == (2, "regkit: gap.csv, line 3: sentence is empty.")
     assert (tmp_path / "found.csv").read_text() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.csv", "found.jsonl"]
+
+
+def test_an_output_file_that_holds_something_else_is_left_alone(place: Path, tmp_path: Path) -> None:
+    words = ("run", "mood.csv", "--output")
+    for name, content in {
+        "train.csv": "sentence,mood\na,1\n",
+        "train.jsonl": '{"sentence": "a", "mood": 1}\n{"sentence": "b"}\n',
+        "notes.jsonl": "none\n",
+        "bytes.csv": "\xff\0",
+    }.items():
+        file = tmp_path / name
+        file.write_text(content, encoding="latin1")
+        ran = predict(place, *words, file)
+        assert (ran.status, ran.out) == (2, "")
+        assert ran.err.endswith(f"{file} exists, and holds no answers of these tasks; name another --output.\n")
+        assert file.read_text(encoding="latin1") == content
+    for name in ("found.csv", "found.jsonl"):
+        (tmp_path / name).touch()
+        (tmp_path / f"link-{name}").symlink_to(name)
+        for _ in range(2):  # answers are replaced by answers, and a link stays one
+            assert predict(place, *words, tmp_path / f"link-{name}").status == 0
+        assert (tmp_path / f"link-{name}").is_symlink()
+        assert (tmp_path / name).stat().st_size > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_pipes_are_read_and_written_as_standard_input_and_output_are(place: Path, tmp_path: Path) -> None:
+    read, written = tmp_path / "in.csv", tmp_path / "out.csv"
+    for pipe in (read, written):
+        os.mkfifo(pipe)
+    answers: list[str] = []
+    helpers = [
+        threading.Thread(target=lambda: read.write_bytes((place / "mood.csv").read_bytes())),
+        threading.Thread(target=lambda: answers.append(written.read_text(encoding="utf8"))),
+    ]
+    for helper in helpers:
+        helper.start()
+    ran = predict(place, "run", read, "--output", written)
+    for helper in helpers:
+        helper.join()
+    assert ran.status == 0, ran.err
+    assert f"{read}: " in ran.err
+    assert answers == [predict(place, "run", "mood.csv").out]
+    assert written.is_fifo()
 
 
 def test_blocks_do_not_show(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -496,6 +497,22 @@ def test_a_loss_without_gradient_names_the_task_where_it_cannot_name_a_plugin() 
 
 def test_a_term_that_has_nothing_to_say_of_a_batch_may_be_a_plain_zero() -> None:
     tiny_trainer({"a": plugin(extra_losses=lambda self: {"x": torch.zeros(())})}, steps=1).train()
+
+
+@pytest.mark.parametrize(
+    ("member", "kind"),
+    [
+        (hookimpl(staticmethod(lambda output: {})), "staticmethod"),
+        (staticmethod(hookimpl(lambda output: {})), "staticmethod"),
+        (hookimpl(classmethod(lambda cls, output: {})), "classmethod"),
+        (classmethod(hookimpl(lambda cls, output: {})), "classmethod"),
+        (hookimpl(cached_property(lambda self: {})), "cached_property"),
+    ],
+)
+def test_a_hook_that_is_no_ordinary_method_is_told_so(member: object, kind: str) -> None:
+    plugin = type("Plugin", (), {"prepare": hookimpl(lambda self: None), "extra_losses": member})()
+    wanted = "a hook is an ordinary method: @hookimpl and `def extra_losses(self, ...)`."
+    assert said(plugin) == f"plugin 'a': extra_losses is a {kind}; {wanted}"
 
 
 def test_a_method_with_a_hooks_name_and_no_mark_is_refused() -> None:

@@ -1,9 +1,10 @@
 """Catalog: what the user writes after --plugin becomes one checked instance, and the catalog explains every option."""
 
 import json
+import math
 import subprocess
 import sys
-from dataclasses import MISSING
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,28 @@ def test_a_text_between_commas_is_a_list_a_tuple_or_a_set_where_nothing_else_wil
     else:
         with pytest.raises(PluginError, match="'p': several"):
             option_values.checked("p", option, text)
+
+
+def test_sets_are_noted_in_one_order_wherever_they_stand() -> None:
+    """That of a set is another one in each process: strings are hashed with a seed of their own."""
+    names = [f"name {number}" for number in range(40)]
+
+    @dataclass
+    class Sets:
+        some: set[str] = field(default_factory=lambda: set(names))
+        by_task: dict[str, list[frozenset[str]]] = field(default_factory=lambda: {"sst": [frozenset(names)]})
+
+    wanted = {"some": sorted(names), "by_task": {"sst": [sorted(names)]}}
+    assert option_values.held("sets", Sets()) == wanted
+    assert option_values.chosen("sets", Sets(), {"some": "", "by_task": ""}) == wanted
+
+
+def test_an_option_that_is_nan_is_not_said_to_be_changed() -> None:
+    @dataclass
+    class Held:
+        weight: float = math.nan
+
+    option_values.check_remade("held", Held(), ["weight"])
 
 
 def test_what_is_not_given_keeps_its_default(stranger: None) -> None:

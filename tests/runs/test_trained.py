@@ -121,6 +121,27 @@ def test_a_task_that_no_table_gave_has_columns_of_their_own_names(run: Path, tmp
     assert list(json.loads(ran.out)) == ["text", "text1", "text2", "mood", "same", "near"]
 
 
+def test_a_table_gives_the_columns_that_a_task_was_trained_on_or_is_refused(model: Trained) -> None:
+    pandas = pytest.importorskip("pandas")
+    first, second = zip(*PAIRS, strict=True)
+    table = pandas.DataFrame({"other": range(20), "sentence": TEXTS, "one": first, "two": second})
+    assert model.predict("mood", table) == model.predict("mood", TEXTS)
+    assert model.predict("same", table) == model.predict("same", PAIRS)
+    with pytest.raises(
+        DataError, match=r"^texts is a table with no column 'sentence'; give its texts, as in table\['text'\]\.$"
+    ):
+        model.predict("mood", table[["other"]])
+    with pytest.raises(DataError, match=r"^texts is a table; give its texts, as in table\['text'\]\.$"):
+        model.embed(table)
+    with pytest.raises(DataError, match=r"no column 'one'; give pairs, as by zip\(table\['a'\], table\['b'\]\)\.$"):
+        model.predict("same", table[["two"]])
+    twice = pandas.DataFrame([["a", "b"]], columns=["sentence", "sentence"])
+    with pytest.raises(DataError, match="with several columns 'sentence'"):
+        model.predict("mood", twice)
+    with pytest.raises(DataError, match="a list of texts is needed"):
+        model.predict("mood", set(TEXTS))
+
+
 def test_vectors_are_those_of_the_chosen_pooling(model: Trained) -> None:
     own, mean, first = model.embed(TEXTS), model.embed(TEXTS, "mean"), model.embed(TEXTS, "cls")
     assert own.shape == mean.shape == (20, 16)
