@@ -21,7 +21,7 @@ from torch import Tensor
 from regkit.base.errors import ConfigError, DataError, StoppedError
 from regkit.base.files import naming_full, replacing
 from regkit.cli.request import Record, Request
-from regkit.cli.terminal import aside, print_line, print_lines, silence
+from regkit.cli.terminal import Terminal, aside, print_line, print_lines, silence
 from regkit.data.formats.records import Nested
 from regkit.runs.trained import WINDOW, Label, Trained, labels, load
 from regkit.tasks.names import Precision
@@ -49,7 +49,7 @@ def load_aside(folder: Path, device: str, precision: Precision, tokens: int | No
 
 def predict(trained: Trained, request: Request, output: Path | None, as_json: bool) -> None:
     """Write the answers of a run, each with its text beside it. Raises DataError for a text that is empty."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     print_lines(console, [*request.notes, *([f"answered in {trained.precision}"] if trained.precision.why else [])])
     asking = Asking(trained, request)
     try:

@@ -8,15 +8,22 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, redirect_stdout
-from typing import IO
+from typing import IO, Any
 
 from rich.console import Console
 
 from regkit.base.wording import printable
 
+WIDTH = 80  # columns, where none are known
+
 
 class Terminal(Console):
     """Print until nobody reads any more, and then nothing: a run is worth more than its lines."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if self.width < 1:  # COLUMNS=0, by which some programs say that they know no width: rich would print nothing
+            self.width = WIDTH
 
     def on_broken_pipe(self) -> None:
         """Send what is still printed to nowhere. Rich itself would end the program here, with status 1."""

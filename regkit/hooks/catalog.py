@@ -125,6 +125,7 @@ def summary(name: str, point: source.Point | None = None) -> tuple[str, str]:
     if text is None:
         plugin = load_class(name)
         text = inspect.getdoc(inspect.getmodule(plugin)) or inspect.getdoc(plugin) or ""
+        text = "" if text.startswith(f"{plugin.__name__}(") else text  # what dataclasses writes where nobody has
     first, _, rest = text.partition("\n")
     return first, rest.strip()
 

@@ -59,6 +59,7 @@ class PluginFile:
         except (OSError, ValueError, SyntaxError, RecursionError, RegkitError) as error:
             raise PluginError(f"--plugin {path} cannot be read: {_reason(error)}.") from None
         plugins = [each.name for each in classes if _is_plugin(each, classes)]
+        plugins = plugins or [each.name for each in classes if _is_public(each) and _inherits(each, classes)]
         if kind and kind not in (each.name for each in classes):
             raise PluginError(f"{path} has no class '{kind}'. {nearest(kind, plugins)}")
         if not kind and not plugins:
@@ -152,10 +153,18 @@ def _classes(module: ast.Module) -> list[ast.ClassDef]:
 
 def _is_plugin(kind: ast.ClassDef, classes: Sequence[ast.ClassDef]) -> bool:
     """Whether a class is public, a dataclass, and marks a method as a hook, or inherits one from the file."""
-    is_dataclass = any(
-        ast.unparse(each).removeprefix("dataclasses.").startswith("dataclass") for each in kind.decorator_list
-    )
-    return is_dataclass and not kind.name.startswith("_") and _has_hooks(kind, classes)
+    return _is_public(kind) and _has_hooks(kind, classes)
+
+
+def _is_public(kind: ast.ClassDef) -> bool:
+    """Whether a class is a dataclass and has a public name."""
+    marks = [ast.unparse(each).removeprefix("dataclasses.") for each in kind.decorator_list]
+    return any(mark.startswith("dataclass") for mark in marks) and not kind.name.startswith("_")
+
+
+def _inherits(kind: ast.ClassDef, classes: Sequence[ast.ClassDef]) -> bool:
+    """Whether a class has a base that is not of this file: only its code tells whether hooks come from there."""
+    return bool({ast.unparse(base) for base in kind.bases} - {each.name for each in classes})
 
 
 def _has_hooks(kind: ast.ClassDef, classes: Sequence[ast.ClassDef]) -> bool:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
 
@@ -139,7 +140,9 @@ def _line(owner: str, row: Row) -> bytes:
         return _json(row) + b"\n"
     except (TypeError, ValueError):
         column, value = next((each for each in row.items() if not _fits(*each)), ("a name", [*row]))
-        needed = "text that UTF-8 holds, a finite number, a list of these, or None is needed"
+        needed = (
+            "text that UTF-8 holds, a finite number, a list of these, or None is needed; leave out what no task reads"
+        )
         raise DataError(f"{owner}: {short(column)} is {short(repr(value))}; {needed}.") from None
 
 
@@ -155,7 +158,9 @@ def _json(value: Row) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Convert numbers and arrays of numpy, torch and pandas to plain ones, and dates to text."""
+    """Convert numbers and arrays of numpy, torch and pandas to plain ones, decimals to numbers, and dates to text."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
     if hasattr(value, "tolist"):
         return value.tolist()
     if hasattr(value, "isoformat"):

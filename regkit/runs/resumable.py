@@ -72,6 +72,13 @@ def newest(folder: Path, say: Say) -> Resumable:
             raise RunError(f"{path} is no plain file; a run writes in its own folder only.")
     parent = folder / "checkpoints"
     found = [path for path in parent.iterdir() if path.is_dir() and not path.is_symlink()] if parent.is_dir() else []
+    if found and (
+        solid := [path for path in (folder / "last", folder / "best") if path.is_dir() and not path.is_symlink()]
+    ):
+        raise RunError(
+            f"{' and '.join(map(str, solid))}: a run links to its checkpoints, and this copy has folders for links; "
+            f"remove what is named here, for {parent} holds the same."
+        )
     damaged = 0
     for path in sorted(found, key=manifest.order, reverse=True):
         if trouble := manifest.damage(path):

@@ -29,7 +29,15 @@ def leave_out_missing(run: Path, settings: Settings, named: Collection[str] = ()
     """
     plugins, said = dict(settings.plugins), list[str]()
     for name, options in settings.plugins.items():
-        if name in named or option_values.CODE in options or not is_tracker(name, run):
+        if name in named or option_values.CODE in options:
+            continue
+        try:
+            follows = is_tracker(name, run)
+        except PluginError as error:
+            again = f"regkit.train(resume={str(run)!r}, plugins=[...])"
+            error.remedy = f"A class of your own is handed in again, in Python: {again}."
+            raise
+        if not follows:
             continue
         try:
             catalog.make(name, options)

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from regkit.cli.display import Display, Fitting
+from regkit.cli.terminal import Terminal
 
 MEANS = {
     "sentiment": {"task": 1.2345, "smart": 0.0123, "bregman": 0.0456},
@@ -69,3 +70,10 @@ def test_a_refresh_replaces_the_line_and_leaves_nothing_behind() -> None:
     written = shown.console.file.getvalue()
     assert written.count(LINES[60]) == 3  # the last when it ends
     assert written.count("\n") == 1  # at the end; it is transient, so the cursor goes back up
+
+
+def test_where_no_width_is_known_lines_are_printed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    printed = io.StringIO()
+    Terminal(file=printed).print("heard")
+    assert printed.getvalue() == "heard\n"

@@ -68,6 +68,21 @@ def test_its_name_options_and_docstring_are_read_without_running_it(tmp_path: Pa
             catalog.make("my_pull", {})
 
 
+def test_a_plugin_may_inherit_all_its_hooks_from_another_module(tmp_path: Path) -> None:
+    text = (
+        "from dataclasses import dataclass\nfrom regkit_plugins.smart import Smart\n\n"
+        "@dataclass\nclass Data:\n    text: str = ''\n\n@dataclass\nclass Mild(Smart):\n    weight: float = 0.1\n"
+    )
+    found = catalog.read_file(write(tmp_path, text))
+    assert found is not None
+    with uninstalled.handing({"mild": found[0]}):
+        assert (found[0].attr, catalog.make("mild", {}).weight) == ("Mild", 0.1)
+        assert catalog.summary("mild") == ("", "")  # and not the signature that dataclasses writes
+    both = text + "\n@dataclass\nclass Other(Smart):\n    weight: float = 0.2\n"
+    with pytest.raises(PluginError, match="has 2 plugins: name one"):
+        catalog.read_file(write(tmp_path, both))
+
+
 def test_what_its_options_mean_is_read_where_its_source_leaves_a_type_open(tmp_path: Path) -> None:
     unusual = "    folder: Path = Path()\n    norm: Literal[1, 2] = 2\n    weight: float = 1.0\n"
     text = "from pathlib import Path\nfrom typing import Literal\n" + MINE.replace("    weight: float = 1.0\n", unusual)

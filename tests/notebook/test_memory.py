@@ -1,6 +1,7 @@
 """Data in memory: every form that a notebook has becomes the same tables."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,11 @@ def test_splits_pairs_numbers_and_missing_values_are_kept(tmp_path: Path) -> Non
     assert set(read(write_tables(datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS)), tmp_path))) == {
         "task-train"
     }
+
+
+def test_decimals_as_databases_give_them_are_numbers(tmp_path: Path) -> None:
+    found = read(write_tables((["a", "b"], [Decimal("1.00"), Decimal("2.5")]), tmp_path))["task-train"]
+    assert [row["label"] for row in found] == [1, 2.5]
 
 
 def test_lists_in_a_frame_are_lists_and_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -581,7 +582,11 @@ def test_a_header_that_asks_for_much_memory_is_one_sentence(stopped: Path) -> No
 def test_a_plugin_that_is_not_installed_is_refused_before_anything_is_imported(stopped: Path) -> None:
     config = stopped / "config.toml"
     config.write_text(config.read_text().replace("[plugins.ema]", "[plugins.os]"), encoding="utf8")
-    assert "there is no plugin 'os'" in resumed(stopped)
+    said = resumed(stopped)
+    assert "there is no plugin 'os'" in said
+    assert said.endswith(
+        " A class of your own is handed in again, in Python: regkit.train(resume='run', plugins=[...]).\n"
+    )
 
 
 def test_what_is_imported_for_a_configuration_is_said_first(stopped: Path) -> None:
@@ -601,6 +606,24 @@ def test_a_run_whose_files_lead_elsewhere_is_refused(stopped: Path, name: str) -
     (stopped / name).rename(stopped.parent / "elsewhere")
     (stopped / name).symlink_to("../elsewhere")
     assert f"run/{name} leads out of the run's folder" in resumed(stopped)
+
+
+def test_a_copy_with_folders_in_place_of_links_is_refused_before_it_trains_and_goes_on_without_them(
+    stopped: Path,
+) -> None:
+    places = [stopped / "last", stopped / "best"]
+    for place in places:
+        if place.is_symlink():
+            target = place.resolve()
+            place.unlink()
+            shutil.copytree(target, place)
+    solid = [f"run/{place.name}" for place in places if place.is_dir()]
+    said = resumed(stopped)
+    assert f"{' and '.join(solid)}: a run links to its checkpoints" in said
+    assert said.endswith("remove what is named here, for run/checkpoints holds the same.\n")
+    for place in places:
+        shutil.rmtree(place, ignore_errors=True)
+    assert regkit("train", "--resume", "run", cwd=stopped.parent).status == 0
 
 
 def test_a_lock_that_leads_elsewhere_is_not_followed(stopped: Path) -> None:
