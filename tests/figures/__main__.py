@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.figures import loop, terminal
 
 FOLDER = Path(__file__).parents[2] / "docs" / "figures"
-TRAINING = ["-p", "smart", "-p", "rrobin", "--epochs", "1"]
+TRAINING = ["-p", "smart", "-p", "rrobin"]
 FIGURES = {"loop": loop.draw, "terminal": lambda: terminal.draw(TRAINING)}
 
 if __name__ == "__main__":
