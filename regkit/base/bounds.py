@@ -62,12 +62,10 @@ def _numbers(kind: type[int] | type[float], value: object) -> object:
 
 def _truth_as_number(value: object, found: object) -> bool:
     """Tell whether a truth value has become a number, also within a list or a table."""
-    return any(isinstance(old, bool) and is_number(new) for old, new in leaves(value, found))
-
-
-def is_number(value: object) -> bool:
-    """Tell whether a value is a number, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    pairs = leaves(value, found)
+    return any(
+        isinstance(old, bool) and isinstance(new, int | float) and not isinstance(new, bool) for old, new in pairs
+    )
 
 
 def leaves(value: object, found: object) -> Iterator[tuple[Any, Any]]:
