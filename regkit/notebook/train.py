@@ -38,6 +38,7 @@ def train(
     """
     _check_names(settings)
     given = dict(settings)
+    given |= {name: _named(given[name]) for name in ("text", "label") if name in given}
     if isinstance(given.get("text"), str):
         given["text"] = [given["text"]]
     if data is not None:
@@ -47,6 +48,13 @@ def train(
     with uninstalled.handing(handed.plugins):
         folder = _train(given, handed, begin, str(go_on) if go_on else None, quiet)
         return load(folder, device=given.get("device", "auto"), factory=given.get("encoder_factory"))
+
+
+def _named(column: Any) -> Any:
+    """Name a column, or several, by text: pandas numbers those that have no names."""
+    if isinstance(column, list | tuple):
+        return list(map(_named, column))
+    return str(column) if isinstance(column, int) else column
 
 
 def _check_names(settings: Mapping[str, Any]) -> None:

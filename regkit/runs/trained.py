@@ -213,7 +213,7 @@ def _texts_of(task: Task, texts: Any) -> Iterable[Text]:
             "its texts, as in table['text']" if task.pair_mode is None else "pairs, as by zip(table['a'], table['b'])"
         )
         raise DataError(f"texts is a table with {which} '{absent[0]}'; give {needed}.")
-    sides = [texts[name] for name in task.reading.text]
+    sides = [texts[texts.columns[known.index(name)]] for name in task.reading.text]  # pandas may have numbered them
     return sides[0] if len(sides) == 1 else list(zip(*sides, strict=True))
 
 

@@ -42,6 +42,17 @@ def test_an_interrupted_run_with_a_class_of_ones_own_says_how_to_go_on_in_python
     assert len(model.predict(["the soup is good"])) == 1
 
 
+def test_columns_that_pandas_has_numbered_are_named_by_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    encoder = str(write_encoder(tmp_path / "encoder"))
+    table = pandas.DataFrame(list(zip(*DATA["mood"], strict=True)))
+    model = regkit.train({"mood": table}, text=0, label=1, encoder=encoder, steps=1, batch_size=8, quiet=True)
+    assert model.predict(table) == model.predict(DATA["mood"][0])
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"lr": 1e-4}, "regkit.train has no option 'lr'. Did you mean 'learning_rate'? Available: "),
     ({"max_len": 9}, "regkit.train has no option 'max_len'. Did you mean 'max_length'? Available: "),
