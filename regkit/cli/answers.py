@@ -84,8 +84,9 @@ def _rounded(probability: float) -> float:
 
 
 def _name(task: Task, shown: Sequence[str]) -> str:
-    """Name the answer of a task: as the task, unless a column of the texts is called so."""
-    return f"{task.name}.label" if task.name in shown else task.name
+    """Name the answer of a task: as the task, unless a column of the texts is called so, or as one of its classes."""
+    own = {task.name, *(f"{task.name}.{each}" for each in _classes(task))}
+    return task.name if own.isdisjoint(shown) else f"{task.name}.label"
 
 
 def _classes(task: Task) -> Sequence[str]:

@@ -204,6 +204,12 @@ def test_an_answer_is_told_from_a_column_of_its_name(place: Path) -> None:
     assert list(table(predict(place, "run", "named.csv", "--text", "mood").out)[0])[:2] == ["mood", "mood.label"]
 
 
+def test_an_answer_is_told_from_a_column_that_is_named_as_a_class(place: Path) -> None:
+    (place / "named.csv").write_text("mood.1\nthe tea is fine\n")
+    header = list(table(predict(place, "run", "named.csv", "--text", "mood.1").out)[0])
+    assert header == ["mood.1", "mood.label", *(f"mood.label.{each}" for each in range(3))]
+
+
 def test_texts_that_are_cut_are_counted_whatever_their_length(place: Path) -> None:
     (place / "long.csv").write_text(f"sentence\nshort\n{'the tea ' * 130_000}\n")  # a line of 1 MB
     ran = predict(place, "run", "long.csv")
