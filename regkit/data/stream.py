@@ -138,7 +138,7 @@ def _or_lines(guessed: bool) -> Iterator[None]:
 def _from_pipe(
     pipe: BinaryIO, name: str, readable: Columns, layout: Layout, lines: bool, table: bool
 ) -> Iterator[Stream]:
-    """Open standard input or another pipe. A table is copied to the disk first, because what reads tables looks twice."""
+    """Open a pipe. A table is copied to the disk first, because what reads tables looks twice."""
     found = _pieces(pipe)
     first = next(found, b"")
     begin = first.decode("utf-8-sig", errors="replace")

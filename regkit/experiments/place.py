@@ -50,9 +50,9 @@ class Place:
         return (self.folder / STUDY).is_file()
 
     def study(self) -> Study | None:
-        """Find the study in its storage; None where it has yet to begin. Raises RunError where it is missing there.
+        """Find the study in its storage; None where it has yet to begin.
 
-        So a folder whose study is on a server, and that was renamed since, does not look like a new one.
+        Raises RunError where it has begun and is missing there: a renamed folder must not look like a new study.
         """
         if self.storage and self.has_begun:
             return Study.open(self.name, self.folder, self.address)
