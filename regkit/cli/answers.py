@@ -110,10 +110,14 @@ def written(output: Path, as_json: bool, tasks: Sequence[Task]) -> Iterator[IO[s
 
 
 def _holds_table(output: Path, tasks: Sequence[Task]) -> bool:
-    """Whether a file is empty, or a table that ends with the columns of these answers."""
+    """Whether a file is empty, or a table that ends with the columns of these answers.
+
+    Where none of them is of a class, and the training data has labels in a column of that name, it may be either.
+    """
+    either = not any(map(_classes, tasks)) and any(task.name == task.reading.label for task in tasks)
     with suppress(ValueError, csv.Error), output.open(encoding="utf8", newline="") as file:
         header = next(csv.reader(file), [])
-        return not header or _header(header[: -len(_header((), tasks))], tasks) == header
+        return not header or (not either and _header(header[: -len(_header((), tasks))], tasks) == header)
     return False
 
 

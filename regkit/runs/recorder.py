@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from regkit.base.errors import RegkitError, RunError, StoppedError, typed
+from regkit.base.errors import RegkitError, RunError, StoppedError
 from regkit.base.failures import last_line
-from regkit.hooks import catalog, uninstalled
 from regkit.hooks.spec import Losses, hookimpl
 from regkit.model import MultitaskModel
 from regkit.runs.experiment import Experiment
+from regkit.runs.going_on import how_to_go_on, with_what_code
 from regkit.runs.interrupts import Interrupts
 from regkit.runs.keeping import Keeping, monitored
 from regkit.runs.resumable import FolderState, Resumable
@@ -188,9 +188,10 @@ class Recorder:
                 self._save_once()
         if not (self.sink.folder / "last").exists():
             return ""
-        stage, step = self.saved
+        settings, (stage, step) = self.experiment.settings, self.saved
         return (
-            f"What was done until step {step} of stage {stage} is saved{self._with_what_code()}; {self._how_to_go_on()}"
+            f"What was done until step {step} of stage {stage} is saved{with_what_code(settings)}; "
+            f"{how_to_go_on(settings, self.sink.folder)}"
         )
 
     def finish(self) -> None:
@@ -280,21 +281,7 @@ class Recorder:
             self._begin()
             self._save_once()
             where = f"after step {self.state.position.step} of stage {self.stage}"
-            said = f"stopped by {asked.name} {where}; {self._how_to_go_on()}" if self.sink.folder else ""
-            raise StoppedError(said, asked)  # the first process says it
-
-    def _with_what_code(self) -> str:
-        """Say that plugins in files must stay as they are for this run to go on; nothing if there are none."""
-        named = self.experiment.settings.plugins
-        files = [str(file.path) for name, file in uninstalled.files().items() if name in named]
-        return f", for {' and '.join(files)} as it is (other code needs a new run)" if files else ""
-
-    def _how_to_go_on(self) -> str:
-        """Write the command that goes on; with plugins of classes that Python handed in, it is one of Python."""
-        settings, handed = self.experiment.settings, uninstalled.handed()
-        if own := [handed[name].__name__ for name in settings.plugins if name in handed]:
-            factory = f", encoder_factory={settings.encoder_factory!r}" if settings.encoder_factory else ""
-            plugins = f"plugins=[{', '.join(own)}]{factory}"
-            return f"to go on, hand in the plugins again: regkit.train(resume={str(self.sink.folder)!r}, {plugins})"
-        allowance = [*settings.allowance(), *catalog.allowance()]
-        return f"to go on: {typed('regkit', 'train', '--resume', self.sink.folder, *allowance)}"
+            how = how_to_go_on(self.experiment.settings, self.sink.folder) if self.sink.folder else ""
+            raise StoppedError(
+                f"stopped by {asked.name} {where}; {how}" if how else "", asked
+            )  # the first process says it

@@ -169,6 +169,21 @@ def test_an_output_file_that_holds_something_else_is_left_alone(place: Path, tmp
         assert (tmp_path / name).stat().st_size > 0
 
 
+def test_training_data_whose_labels_are_named_as_their_task_is_no_file_of_answers(place: Path, tmp_path: Path) -> None:
+    """A score has no column of a class, by which answers are told from such a table."""
+    (tmp_path / "data").mkdir()
+    rows = [f"{sentence(number)},{number}" for number in range(20)]
+    table = tmp_path / "data" / "score.csv"
+    table.write_text("\n".join(["text,score", *rows]) + "\n", encoding="utf8")
+    before = table.read_bytes()
+    words = ("--encoder", place / "encoder", "--data", table, "--kind", "regression", "--steps", 1, "--output", "run")
+    assert regkit("train", *words, cwd=tmp_path).status == 0
+    (tmp_path / "new.csv").write_text("text\nthe tea is fine\n")
+    ran = predict(tmp_path, "run", "new.csv", "--output", table)
+    assert (ran.status, table.read_bytes()) == (2, before)
+    assert "holds no answers of these tasks" in ran.err
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
 def test_pipes_are_read_and_written_as_standard_input_and_output_are(place: Path, tmp_path: Path) -> None:
     read, written = tmp_path / "in.csv", tmp_path / "out.csv"
@@ -176,15 +191,15 @@ def test_pipes_are_read_and_written_as_standard_input_and_output_are(place: Path
         os.mkfifo(pipe)
     answers: list[str] = []
     helpers = [
-        threading.Thread(target=lambda: read.write_bytes((place / "mood.csv").read_bytes())),
-        threading.Thread(target=lambda: answers.append(written.read_text(encoding="utf8"))),
+        threading.Thread(target=lambda: read.write_bytes((place / "mood.csv").read_bytes()), daemon=True),
+        threading.Thread(target=lambda: answers.append(written.read_text(encoding="utf8")), daemon=True),
     ]
     for helper in helpers:
         helper.start()
     ran = predict(place, "run", read, "--output", written)
+    assert ran.status == 0, ran.err  # or else nobody opens the other ends
     for helper in helpers:
         helper.join()
-    assert ran.status == 0, ran.err
     assert f"{read}: " in ran.err
     assert answers == [predict(place, "run", "mood.csv").out]
     assert written.is_fifo()
@@ -201,7 +216,11 @@ def test_blocks_do_not_show(place: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_an_answer_is_told_from_a_column_of_its_name(place: Path) -> None:
     (place / "named.csv").write_text("mood\nthe tea is fine\n")
-    assert list(table(predict(place, "run", "named.csv", "--text", "mood").out)[0])[:2] == ["mood", "mood.label"]
+    words = ("run", "named.csv", "--text", "mood")
+    assert list(table(predict(place, *words).out)[0])[:2] == ["mood", "mood.label"]
+    for name in ("again.csv", "again.jsonl"):
+        for _ in range(2):  # and is known as one
+            assert predict(place, *words, "--output", name).status == 0
 
 
 def test_an_answer_is_told_from_a_column_that_is_named_as_a_class(place: Path) -> None:
