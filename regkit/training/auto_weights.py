@@ -3,15 +3,16 @@
 That is what `weight=auto` and `weight=5%` ask for. What a weight of 1 comes to depends on task, encoder and term. A share
 of the gradient means the same everywhere: a term at 5 % has a nineteenth of the gradient of the task's own loss, by their
 norms. Some batches of each task are measured, most of the first ones, and the weight goes to what would have held the
-share, later half of the way on a log scale. It changes between updates only: all micro-batches of one have the same, and so
-has a second gradient at other weights.
+share, later half of the way on a log scale. From then to the next measurement it goes against the term's size, which each
+update gives for nothing: the gradient of a divergence grows as the divergence does, a hundredfold within a few updates. It
+changes between updates only: all micro-batches of one have the same, and so has a second gradient at other weights.
 """
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, isfinite, log
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,27 +28,41 @@ NAME = "weight=auto"  # as a plugin of the run, beside those of the user
 EVERY = 100  # batches of a task between two that are measured, after those numbered 0, 1, 2, 4, 8, ... 64
 FOLLOWED = 0.5  # of the way, in logarithms; all of it in the first EVERY batches, in which gradients change most
 MOST = 1e6  # weight: a teacher is a mere copy at first, and its term has hardly a gradient
+RISE = 4.0  # most that its shrinking raises a term's weight by: one that is 0 now and then, as a hinge is, comes back
 
 Answers = Sequence[Mapping[str, Tensor]]
+
+
+class Measured(NamedTuple):
+    """What one process found in a batch."""
+
+    weight: float  # that would have held the share
+    size: float  # of the plugin's terms together, before they are weighed
+
+
+class Size(NamedTuple):
+    """How large a plugin's terms on a task are before they are weighed: a geometric mean in which the last batch has half."""
+
+    then: Tensor  # when they were measured last; a scalar, and it stays where the losses are: nothing waits for a GPU
+    now: Tensor
 
 
 @dataclass
 class AutoWeights:
     """The weights of the terms of some plugins, by task and plugin.
 
-    They are 0 until the first measurement.
+    They are 0 until the first measurement. All processes have the same: measurements and losses are of all of them.
     """
 
     shares: Mapping[str, float]  # by plugin: of its terms in the sum of their gradient's norm and the task's
     plugins: Mapping[str, object] = field(default_factory=dict)  # of the run, by name
     owners: Mapping[str, str] = field(default_factory=dict)  # of the terms of the loss given so far: the plugin's name
     processes: Processes = ALONE
-    weights: dict[str, dict[str, float]] = field(default_factory=dict)
+    weights: dict[str, dict[str, float]] = field(default_factory=dict)  # when they were measured last
+    sizes: dict[str, dict[str, Size]] = field(default_factory=dict)  # none of a term that has always been 0
     seen: dict[str, int] = field(default_factory=dict)  # batches of each task, in updates that were made
     due: set[str] = field(default_factory=set)  # tasks to be measured in this update
-    wanted: dict[str, dict[str, float]] = field(
-        default_factory=dict
-    )  # the weights that would have held the share in it
+    wanted: dict[str, dict[str, Measured]] = field(default_factory=dict)  # in this update
 
     @hookimpl
     def prepare(self) -> None:
@@ -73,13 +88,14 @@ class AutoWeights:
         if task.name in self.due - self.wanted.keys():
             sums = {name: torch.stack(terms).sum() for name, terms in own.items()}
             self.wanted[task.name] = holding(model, loss, sums, self.shares)
-        known = self.weights.get(task.name, {})
+        known = self.present(task.name)
         return [{name: self._weight(name, known) * term for name, term in each.items()} for each in answers]
 
     @hookimpl
     def after_step(self, losses: Losses) -> None:
-        """Let the weights follow what was measured, on average over the processes."""
-        for task in losses:
+        """Let the weights follow the sizes of the terms, and what was measured, on average over the processes."""
+        for task, terms in losses.items():
+            self._resize(task, terms)
             if task in self.due:
                 self._follow(task, self.processes.gather(self.wanted.get(task, {})))
         self.seen = {**self.seen, **{task: self.seen.get(task, 0) + 1 for task in losses}}
@@ -87,31 +103,62 @@ class AutoWeights:
     @hookimpl
     def measure(self, task: Task) -> Mapping[str, float]:
         """Report the weights."""
-        return {f"weight of {name} on {task.name}": weight for name, weight in self.weights.get(task.name, {}).items()}
+        return {f"weight of {name} on {task.name}": float(weight) for name, weight in self.present(task.name).items()}
+
+    def present(self, task: str) -> dict[str, float | Tensor]:
+        """Compute the weights of a task's terms in the next update, by plugin: as much less as a term has grown."""
+        sizes = self.sizes.get(task, {})
+        shrunk = {name: (size.then / size.now).clamp(max=RISE) for name, size in sizes.items()}
+        return {name: weight * shrunk.get(name, 1.0) for name, weight in self.weights.get(task, {}).items()}
 
     def _weighed(self, term: str) -> str | None:
         """Name the plugin whose weight scales a term; None where that is no plugin that is weighed here."""
         owner = self.owners.get(term, "")
         return owner if owner in self.shares and is_scaled(self.plugins.get(owner), term) else None
 
-    def _weight(self, term: str, known: Mapping[str, float]) -> float:
+    def _weight(self, term: str, known: Mapping[str, float | Tensor]) -> float | Tensor:
         owner = self._weighed(term)
         return known.get(owner, 0.0) if owner else 1.0
 
-    def _follow(self, task: str, wanted: Sequence[Mapping[str, float]]) -> None:
-        known = dict(self.weights.get(task, {}))
+    def _resize(self, task: str, terms: Mapping[str, Tensor]) -> None:
+        """Learn from the losses of an update, which hold the terms as they were weighed, how large those are by now."""
+        sizes = dict(self.sizes.get(task, {}))
+        for name, weight in self.present(task).items():
+            own = [term for each, term in terms.items() if self._weighed(each) == name]
+            if own and name in sizes:
+                grown = (torch.stack(own).sum().abs() / weight / sizes[name].now).sqrt()
+                known = (grown > 0) & grown.isfinite()
+                sizes[name] = sizes[name]._replace(now=sizes[name].now * grown.where(known, 1.0))
+        self.sizes = {**self.sizes, task: sizes}
+
+    def _follow(self, task: str, wanted: Sequence[Mapping[str, Measured]]) -> None:
+        known, sizes, present = dict(self.weights.get(task, {})), dict(self.sizes[task]), self.present(task)
         share = FOLLOWED if self.seen.get(task, 0) >= EVERY else 1.0
         for name in sorted({name for each in wanted for name in each}):
-            goal = fmean(log(each[name]) for each in wanted if name in each)
-            followed = log(known[name]) + share * (goal - log(known[name])) if name in known else goal
-            known[name] = min(exp(followed), MOST)
-        self.weights = {**self.weights, task: known}
+            found = [Measured(*each[name]) for each in wanted if name in each]
+            goal = fmean(log(each.weight) for each in found)
+            if all(each.size for each in found):
+                size = fmean(log(each.size) for each in found)
+                now = sizes[name].now if name in sizes else torch.tensor(exp(size))
+                sizes[name] = Size(now, now)
+                goal += size - log(now)  # the batches measured stand for others, which are of the usual size
+            before = log(present[name]) if name in present else goal
+            known[name] = min(exp(before + share * (goal - before)), MOST)
+        self.weights, self.sizes = {**self.weights, task: known}, {**self.sizes, task: sizes}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"weights": self.weights, "seen": self.seen}
+        sizes = {
+            task: {name: [float(each) for each in size] for name, size in known.items()}
+            for task, known in self.sizes.items()
+        }
+        return {"weights": self.weights, "sizes": sizes, "seen": self.seen}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.weights = {task: dict(known) for task, known in state["weights"].items()}
+        self.sizes = {
+            task: {name: Size(*(torch.tensor(each) for each in size)) for name, size in known.items()}
+            for task, known in state.get("sizes", {}).items()
+        }
         self.seen = dict(state["seen"])
 
 
@@ -125,7 +172,7 @@ def is_measured(batch: int) -> bool:
 
 def holding(
     model: MultitaskModel, loss: Tensor, terms: Mapping[str, Tensor], shares: Mapping[str, float]
-) -> dict[str, float]:
+) -> dict[str, Measured]:
     """Find the weight at which each plugin's terms would have their share; none without a gradient."""
     if not terms:
         return {}
@@ -135,5 +182,5 @@ def holding(
         own = float(gradient_norm(term, parameters)) if term.requires_grad else 0.0
         weight = shares[name] / (1 - shares[name]) * whole / own if own else 0.0
         if weight and isfinite(weight):
-            found[name] = weight
+            found[name] = Measured(weight, abs(float(term.detach())))
     return found

@@ -1,9 +1,11 @@
 """Auto weights: the share of the gradient is held, whatever the scale of a term, and runs resume exactly."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +15,14 @@ from regkit_plugins.smart import Smart
 from torch import Tensor
 
 from regkit.base.errors import PluginError
+from regkit.distributed.processes import Processes
 from regkit.hooks import catalog
 from regkit.hooks.compose import Composition
 from regkit.hooks.option_values import SHARE, share
 from regkit.hooks.spec import hookimpl
 from regkit.testing import tiny_tasks
 from regkit.testing.tiny import MeterLog, tiny_run
-from regkit.training.auto_weights import MOST, NAME, AutoWeights, is_measured
+from regkit.training.auto_weights import MOST, NAME, AutoWeights, Measured, is_measured
 from regkit.training.effects import Meter, Record
 from regkit.training.loop import Trainer
 from tests.helpers import regkit, slow_but
@@ -34,6 +37,33 @@ class Loud:
     @hookimpl
     def extra_losses(self, loss: Tensor) -> Mapping[str, Tensor]:
         return {"loud": 1e4 * loss}
+
+
+@dataclass
+class Growing:
+    """The task's own loss, larger by a factor with each update."""
+
+    factor: float
+    weight: float = 1.0
+    updates: int = 0
+
+    @hookimpl
+    def extra_losses(self, loss: Tensor) -> Mapping[str, Tensor]:
+        return {"growing": 1e-3 * self.factor**self.updates * loss}
+
+    @hookimpl
+    def after_step(self) -> None:
+        self.updates += 1
+
+
+class Valueless:
+    """A term that is 0 and has a gradient all the same."""
+
+    weight = 1.0
+
+    @hookimpl
+    def extra_losses(self, loss: Tensor) -> Mapping[str, Tensor]:
+        return {"valueless": loss - loss.detach()}
 
 
 class Nothing:
@@ -66,6 +96,26 @@ def weights(trainer: Trainer) -> dict[str, float]:
     return next(iter(found.weights.values()))
 
 
+def ratios(records: Sequence[Record], term: str) -> list[float]:
+    """Compute a term's gradient over the task's, of each update but the first, in which nothing was known yet."""
+    found = [record["terms"]["classes"] for record in records]
+    assert found[0][term]["gradient"] == 0
+    return [each[term]["gradient"] / each["task"]["gradient"] for each in found[1:]]
+
+
+def follow(auto: AutoWeights, size: float, wanted: float | None = None, of: float = 1.0) -> float:
+    """Make an update in which the term has a size, measured or not, and find the weight then."""
+    found = {} if wanted is None else {"smart": Measured(wanted, of)}
+    auto.due, auto.wanted = ({"sst"}, {"sst": found}) if found else (set(), {})
+    present = float(auto.present("sst").get("smart", 0.0))
+    auto.after_step({"sst": {"task": torch.tensor(1.0), "smart": torch.tensor(present * size)}})
+    return float(auto.present("sst")["smart"])
+
+
+def new(share: float = 0.1, **more: Any) -> AutoWeights:
+    return AutoWeights({"smart": share}, {"smart": Smart()}, {"smart": "smart"}, **more)
+
+
 def test_every_doubling_of_the_batches_is_measured_and_then_one_in_a_hundred() -> None:
     assert [batch for batch in range(401) if is_measured(batch)] == [0, 1, 2, 4, 8, 16, 32, 64, 100, 200, 300, 400]
 
@@ -73,36 +123,83 @@ def test_every_doubling_of_the_batches_is_measured_and_then_one_in_a_hundred() -
 @pytest.mark.parametrize("share", [SHARE, 0.1])
 def test_a_term_has_its_share_of_the_gradient_whatever_its_scale(share: float) -> None:
     trainer, _, records = run({"loud": Loud()}, ["loud"], share)
-    assert weights(trainer) == pytest.approx({"loud": share / (1 - share) / 1e4})
-    terms = [record["terms"]["classes"] for record in records]
-    assert terms[0]["loud"]["size"] == 0  # nothing was known yet
-    ratios = [each["loud"]["gradient"] / each["task"]["gradient"] for each in terms[1:]]
-    assert ratios == pytest.approx([share / (1 - share)] * 5)
+    wanted = share / (1 - share)
+    assert weights(trainer)["loud"] == pytest.approx(wanted / 1e4, rel=0.2)
+    assert ratios(records, "loud") == pytest.approx([wanted] * 5, rel=0.3)  # its size differs from batch to batch
 
 
 def test_the_share_is_held_while_both_gradients_change() -> None:
     _, _, records = run({"smart": Smart()}, ["smart"], steps=12)
-    terms = [record["terms"]["classes"] for record in records[1:]]
-    shares = [each["smart"]["gradient"] / (each["smart"]["gradient"] + each["task"]["gradient"]) for each in terms]
-    assert median(shares) == pytest.approx(SHARE, rel=0.4)
+    found = [ratio / (1 + ratio) for ratio in ratios(records, "smart")]
+    assert median(found) == pytest.approx(SHARE, rel=0.4)
+
+
+@pytest.mark.parametrize("factor", [1.2, 0.9])
+def test_the_share_is_held_between_two_measurements_while_the_term_grows_or_shrinks(factor: float) -> None:
+    _, _, records = run({"growing": Growing(factor)}, ["growing"], steps=32)
+    unmeasured = ratios(records, "growing")[17:]  # after batch 16, before batch 32; 1.2 ** 15 is 15
+    assert all(0.5 < ratio * (1 - SHARE) / SHARE < 2 for ratio in unmeasured)
+
+
+def test_a_term_of_no_size_is_weighed_by_its_gradient_alone() -> None:
+    trainer, _, records = run({"valueless": Valueless()}, ["valueless"])
+    assert weights(trainer) == pytest.approx({"valueless": SHARE / (1 - SHARE)})
+    assert ratios(records, "valueless") == pytest.approx([SHARE / (1 - SHARE)] * 5)
 
 
 def test_the_weight_goes_half_of_the_way_in_logarithms() -> None:
-    auto = AutoWeights({"smart": 0.1}, weights={"sst": {"smart": 1.0}}, due={"sst"}, wanted={"sst": {"smart": 16.0}})
-    auto.after_step({"sst": {}})
-    assert auto.weights == {"sst": {"smart": pytest.approx(16.0)}}  # among the first batches, all of it
-    auto.seen, auto.wanted = {"sst": 100}, {"sst": {"smart": 1.0}}
-    auto.after_step({"sst": {}})
-    assert auto.weights == {"sst": {"smart": pytest.approx(4.0)}}
+    auto = new()
+    assert follow(auto, 1.0, wanted=16.0) == pytest.approx(16.0)  # among the first batches, all of it
+    auto.seen = {"sst": 100}
+    assert follow(auto, 1.0, wanted=1.0) == pytest.approx(4.0)
     assert auto.seen == {"sst": 101}
+
+
+def test_the_weight_goes_against_the_size_half_of_the_way_in_each_update() -> None:
+    auto = new()
+    follow(auto, 1.0, wanted=16.0)
+    assert [follow(auto, 16.0) for _ in range(3)] == pytest.approx([4.0, 2.0, 2**0.5])
+    assert follow(auto, 16.0) > 1
+    assert follow(auto, -16.0) > 1  # of a term that is negative, how far from 0 it is
+
+
+def test_a_shrinking_term_has_its_weight_raised_fourfold_at_most() -> None:
+    auto = new()
+    follow(auto, 1.0, wanted=2.0)
+    assert [follow(auto, size) for size in (0.25, 1e-9, 1e-9)] == pytest.approx([4.0, 8.0, 8.0])
+    assert follow(auto, 0.0) == follow(auto, float("nan")) == 8.0  # nothing is learned from them
+
+
+def test_a_measured_batch_of_an_unusual_size_is_taken_for_what_it_is() -> None:
+    auto = new()
+    follow(auto, 1.0, wanted=2.0)
+    # The usual size by now is 2, that of the batch 4: at 2 the weight would have to be 6.
+    assert follow(auto, 4.0, wanted=3.0, of=4.0) == pytest.approx(6.0)
+    assert follow(auto, 2.0) == pytest.approx(6.0)
+
+
+def test_processes_weigh_by_the_mean_of_what_they_found() -> None:
+    """What comes from other processes has gone through JSON."""
+
+    class Two(Processes):
+        def gather(self, value: Any) -> list[Any]:
+            return [json.loads(json.dumps(value)), {"smart": [8.0, 1.0]}, {}]
+
+    assert follow(new(processes=Two()), 1.0, wanted=2.0) == pytest.approx(4.0)
 
 
 def test_a_term_without_a_gradient_has_no_weight_and_none_gets_too_much() -> None:
     trainer, *_ = run({"nothing": Nothing()}, ["nothing"], steps=1)
     assert weights(trainer) == {}
-    auto = AutoWeights({"faint": 0.1}, due={"sst"}, wanted={"sst": {"faint": 1e12}})
-    auto.after_step({"sst": {}})
-    assert auto.weights == {"sst": {"faint": MOST}}
+    assert follow(new(), 1.0, wanted=1e12) == MOST
+
+
+def test_a_term_that_was_not_measured_in_a_measured_batch_keeps_following_its_size() -> None:
+    auto = new()
+    follow(auto, 1.0, wanted=16.0)
+    auto.due, auto.wanted = {"sst"}, {"sst": {}}
+    auto.after_step({"sst": {"smart": torch.tensor(16.0 * 16)}})
+    assert float(auto.present("sst")["smart"]) == pytest.approx(4.0)
 
 
 def test_terms_that_the_weight_does_not_scale_are_left_alone() -> None:
