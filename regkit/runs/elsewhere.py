@@ -56,6 +56,17 @@ OTHERS = {
     "hidden-dropout-prob dropout-rate": "--dropout is its name here",
     "random-seed": "--seed is its name here",
     "freeze-encoder freeze last-linear-layer": "--plugin freeze does that: only the heads are trained",
+    "overwrite overwrite-output-dir force": (
+        "A run is never written over: --output names another folder, and --resume goes on with the one that is there"
+    ),
+    "do-train do-eval do-predict": "No option is needed: regkit train, regkit eval and regkit predict are commands",
+    "gradient-checkpointing": "--memory does that: a step takes no more than it names, in smaller parts",
+    "num-workers dataloader-num-workers": "No option is needed: tokens are kept in files and read while the device works",
+    "torch-compile compile": "No option is needed: on a GPU the layers are repeated as CUDA graphs",
+    "local-rank num-gpus n-gpu ddp deepspeed fsdp": "No option is needed: processes that torchrun starts share each batch",
+    "push-to-hub hub-model-id": "regkit export does that, when the run is finished: it writes a folder for the Hub",
+    "run-name": "--output is its name here: the folder of the run",
+    "greater-is-better": "No option is needed: each metric knows which way is better",
     "config config-file": "The settings file is an argument, without --config: regkit train FILE.toml",
 }
 HINTS = {name: hint for names, hint in OTHERS.items() for name in names.split()}

@@ -3,7 +3,7 @@
 That is what `weight=auto` and `weight=5%` ask for. What a weight of 1 comes to depends on task, encoder and term. A share
 of the gradient means the same everywhere: a term at 5 % has a nineteenth of the gradient of the task's own loss, by their
 norms. Some batches of each task are measured, most of the first ones, and the weight goes to what would have held the
-share, later half of the way on a log scale. From then to the next measurement it goes against the term's size, which each
+share, later half of the way on a log scale. From then to the next measurement it falls as the term's size grows, which each
 update gives for nothing: the gradient of a divergence grows as the divergence does, a hundredfold within a few updates. It
 changes between updates only: all micro-batches of one have the same, and so has a second gradient at other weights.
 """
@@ -28,7 +28,6 @@ NAME = "weight=auto"  # as a plugin of the run, beside those of the user
 EVERY = 100  # batches of a task between two that are measured, after those numbered 0, 1, 2, 4, 8, ... 64
 FOLLOWED = 0.5  # of the way, in logarithms; all of it in the first EVERY batches, in which gradients change most
 MOST = 1e6  # weight: a teacher is a mere copy at first, and its term has hardly a gradient
-RISE = 4.0  # most that its shrinking raises a term's weight by: one that is 0 now and then, as a hinge is, comes back
 
 Answers = Sequence[Mapping[str, Tensor]]
 
@@ -106,10 +105,13 @@ class AutoWeights:
         return {f"weight of {name} on {task.name}": float(weight) for name, weight in self.present(task.name).items()}
 
     def present(self, task: str) -> dict[str, float | Tensor]:
-        """Compute the weights of a task's terms in the next update, by plugin: as much less as a term has grown."""
+        """Compute the weights of a task's terms in the next update, by plugin: as much less as a term has grown.
+
+        Not more where it has shrunk: a term that makes all answers the same would be pressed the harder for it.
+        """
         sizes = self.sizes.get(task, {})
-        shrunk = {name: (size.then / size.now).clamp(max=RISE) for name, size in sizes.items()}
-        return {name: weight * shrunk.get(name, 1.0) for name, weight in self.weights.get(task, {}).items()}
+        less = {name: (size.then / size.now).clamp(max=1.0) for name, size in sizes.items()}
+        return {name: weight * less.get(name, 1.0) for name, weight in self.weights.get(task, {}).items()}
 
     def _weighed(self, term: str) -> str | None:
         """Name the plugin whose weight scales a term; None where that is no plugin that is weighed here."""
