@@ -25,6 +25,7 @@ from regkit.hooks.spec import Losses
 from regkit.runs import checkpoint
 from regkit.runs.manifest import STATE
 from regkit.tasks.task import FINETUNE, Stage, Task
+from regkit.training.auto_weights import weigh
 from regkit.training.state import State
 
 
@@ -39,20 +40,22 @@ class Run:
     def __init__(self, trainer: Any, given: Made, make: Callable[[], torch.optim.Optimizer]) -> None:
         refuse.check_model(trainer.model)
         args, model = trainer.args, trainer.model
-        self.trainer, self.plugins = trainer, given.plugins
+        self.trainer = trainer
+        self.plugins, auto = weigh(given.plugins, given.shares)
         size = args.train_batch_size * args.gradient_accumulation_steps
         self.task = Task(NAME, objective_of(model.config), {}, batch_size=size)
         self.stage = Stage(FINETUNE, [NAME], learning_rate=args.learning_rate, weight_decay=args.weight_decay)
         self.streams = TrainerStreams(args.seed, args.device)
         self.own = OwnLoss(trainer)
         self.defaults = TrainerDefaults(self.own, make)
-        composition = compose(given.plugins, self.defaults, self.streams, given.stages)
+        composition = compose(self.plugins, self.defaults, self.streams, given.stages)
+        auto.owners = composition.owners
         composition.check_stages([FINETUNE])
         self.hook, self.model = composition.hook, TransformersModel(model, self.task)
         self.watch, self.told = composition.watch, 0  # sentences of it that were logged
         precision = torch.bfloat16 if trainer.accelerator.mixed_precision == "bf16" else torch.float32
         self.passes = OwnLabels(self.model, self.hook, self.streams, precision)
-        self.state = State(self.model, self.hook, self.streams, given.plugins, composition.acts, entered=[FINETUNE])
+        self.state = State(self.model, self.hook, self.streams, self.plugins, composition.acts, entered=[FINETUNE])
         self.update: Update | None = None  # the one whose micro-batches are coming in
         self.norm = torch.zeros(())  # of the last update's gradient, before it was clipped
         self.checked = False  # on a first batch

@@ -124,7 +124,7 @@ class RegularizedTrainer(Trainer):  # type: ignore[misc]  # mypy does not read t
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        check_names(Path(checkpoint), self._given.plugins)
+        check_names(Path(checkpoint), self._run.plugins if self._run else {})
         if self._run:
             self._load_from_checkpoint(
                 checkpoint

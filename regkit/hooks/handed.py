@@ -113,10 +113,11 @@ def _shown(plugin: object) -> str:
 
 
 class Made(NamedTuple):
-    """Plugins by name, in their order, and the stages in which some of them shall act."""
+    """Plugins by name, in their order; the stages in which some shall act; and the shares at which some shall be held."""
 
     plugins: Mapping[str, Any]
     stages: Mapping[str, Sequence[str]]
+    shares: Mapping[str, float]  # of the gradient, for `weight=auto`
 
 
 def make(plugins: Iterable[object]) -> Made:
@@ -124,23 +125,25 @@ def make(plugins: Iterable[object]) -> Made:
 
     Raises PluginError for one that is unknown, given twice, or has a wrong option.
     """
-    found, stages = dict[str, Any](), dict[str, Sequence[str]]()
+    found, stages, shares = dict[str, Any](), dict[str, Sequence[str]](), dict[str, float]()
     for given in _listed(plugins):
-        name, plugin, acts_in = _made(given)
+        name, plugin, options = _made(given)
         if name in found:
             raise PluginError(f"plugin '{name}' is given twice; keep one of them.")
         found[name] = plugin
-        if acts_in is not None:
+        if (acts_in := option_values.acts_in(name, options)) is not None:
             stages[name] = acts_in
-    return Made(found, stages)
+        if share := option_values.share(name, options):
+            shares[name] = share
+    return Made(found, stages, shares)
 
 
-def _made(given: object) -> tuple[str, Any, Sequence[str] | None]:
-    """Make one plugin: its name, the object, and the stages that were asked for."""
+def _made(given: object) -> tuple[str, Any, Mapping[str, Any]]:
+    """Make one plugin: its name, the object, and the options that were named with it."""
     if isinstance(given, str):
         name, options, file = _taken(given)
         with uninstalled.handing({name: file} if file else {}):
-            return name, catalog.make(name, options), option_values.acts_in(name, options)
+            return name, catalog.make(name, options), options
     kind = given if isinstance(given, type) else type(given)
     if not implementations(kind):
         raise PluginError(f"plugins has {short(repr(given))}, which attaches to no hook; {FORMS}.")
@@ -148,7 +151,7 @@ def _made(given: object) -> tuple[str, Any, Sequence[str] | None]:
     plugin = _instance(name, kind) if given is kind else given
     if is_dataclass(kind):
         option_fields.check_options(name, plugin)
-    return name, plugin, None
+    return name, plugin, {}
 
 
 def _instance(name: str, kind: type) -> Any:

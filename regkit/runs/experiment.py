@@ -31,8 +31,7 @@ from regkit.runs.keeping import check_monitor
 from regkit.runs.settings import PER_TASK, Settings
 from regkit.runs.shared import Shared
 from regkit.tasks.task import FINETUNE, Stage, Task
-from regkit.training import auto_weights
-from regkit.training.auto_weights import AutoWeights
+from regkit.training.auto_weights import AutoWeights, weigh
 from regkit.training.fit import Fit
 from regkit.training.loop import Trainer
 from regkit.training.passes import Passes
@@ -123,12 +122,11 @@ class Experiment:
         return cls(settings, tokenizer, tasks, model, composition, trainer, left_out, heads, precision, weights)
 
 
-def _plugins(settings: Settings, processes: Processes) -> tuple[dict[str, object], AutoWeights]:
+def _plugins(settings: Settings, processes: Processes) -> tuple[dict[str, Any], AutoWeights]:
     """Make the plugins, and outermost what weighs terms by their share of the gradient, if any are."""
     plugins = {name: catalog.make(name, options) for name, options in settings.plugins.items()}
     shares = {name: option_values.share(name, options) for name, options in settings.plugins.items()}
-    auto = AutoWeights({name: share for name, share in shares.items() if share}, plugins, processes=processes)
-    return ({auto_weights.NAME: auto} | plugins if auto.shares else plugins), auto
+    return weigh(plugins, {name: share for name, share in shares.items() if share}, processes)
 
 
 def _stages_named(settings: Settings) -> dict[str, list[str]]:

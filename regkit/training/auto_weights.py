@@ -164,6 +164,14 @@ class AutoWeights:
         self.seen = dict(state["seen"])
 
 
+def weigh(
+    plugins: Mapping[str, Any], shares: Mapping[str, float], processes: Processes = ALONE
+) -> tuple[dict[str, Any], AutoWeights]:
+    """Put what holds terms at their shares outermost among the plugins, if any shall be; `owners` is still to be set."""
+    auto = AutoWeights(shares, plugins, processes=processes)
+    return ({NAME: auto} if shares else {}) | dict(plugins), auto
+
+
 def is_measured(batch: int) -> bool:
     """Whether the batch of this number, from 0, is measured.
 

@@ -215,6 +215,10 @@ def test_a_checkpoint_of_other_plugins_is_not_resumed_from(tmp_path: Path) -> No
             train(make(["smart"], tmp_path / folder, **options), resume_from_checkpoint=True)
     with pytest.raises(RunError, match="was saved with the plugins rdrop, and this Trainer has none; name the same"):
         train(make([], tmp_path / "other", **options), resume_from_checkpoint=True)
+    with pytest.raises(
+        RunError, match="with the plugins rdrop, and this Trainer has weight=auto, rdrop; name the same"
+    ):
+        train(make(["rdrop:weight=auto"], tmp_path / "other", **options), resume_from_checkpoint=True)
     train(make([], tmp_path / "other", **options))  # in the same place
     train(make([], tmp_path / "other", **options), resume_from_checkpoint=True)
 

@@ -257,14 +257,41 @@ def test_how_a_batch_is_cut_does_not_show(own: dict[str, Any], tmp_path: Path) -
                 torch.testing.assert_close(other[name], term, rtol=1e-4, atol=1e-7)
 
 
+LOUD = """
+from dataclasses import dataclass
+from regkit import hookimpl
+
+@dataclass
+class Loud:
+    weight: float = 1.0
+
+    @hookimpl
+    def extra_losses(self, loss):
+        return {"loud": self.weight * 1e4 * loss}
+"""
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_weight_by_its_share_of_the_gradient_holds_it(parts: int, tmp_path: Path) -> None:
+    """The term is the task's own loss, ten thousand times as loud: its share of the gradient is that of the loss."""
+    (tmp_path / "loud.py").write_text(LOUD)
+    cut = {"per_device_train_batch_size": 12 // parts, "gradient_accumulation_steps": parts, "learning_rate": 1e-4}
+    watch = Gradient()
+    train(make([f"{tmp_path}/loud.py:weight=20%", watch], tmp_path, classifier(**WITHOUT_DROPOUT), max_steps=4, **cut))
+    assert watch.losses[0]["loud"] == 0  # nothing was measured yet
+    ratios = [float(each["loud"] / each["task"]) for each in watch.losses[1:]]
+    assert ratios == pytest.approx([0.25] * 3, rel=0.6)  # by the size of a few texts, which differs from batch to batch
+
+
 RESUMED = [
     ["smart", "rdrop", "bregman", "sam", "ema"],
     ["mixout", "freelb", "neftune", "ema"],
     ["uncertainty", "layerwise_lr", "l2sp", "reinit_top"],
+    ["rdrop:weight=auto", "l2sp:weight=20%"],
 ]
 
 
-@pytest.mark.parametrize("plugins", slow_but(RESUMED, RESUMED[:1]), ids=lambda names: names[0])
+@pytest.mark.parametrize("plugins", slow_but(RESUMED, [RESUMED[0], RESUMED[-1]]), ids=lambda names: names[0])
 def test_a_run_stopped_and_resumed_is_bit_for_bit_the_run_that_never_stopped(
     plugins: list[str], tmp_path: Path
 ) -> None:
