@@ -28,6 +28,7 @@ NAME = "weight=auto"  # as a plugin of the run, beside those of the user
 EVERY = 100  # batches of a task between two that are measured, after those numbered 0, 1, 2, 4, 8, ... 64
 FOLLOWED = 0.5  # of the way, in logarithms; all of it in the first EVERY batches, in which gradients change most
 MOST = 1e6  # weight: a teacher is a mere copy at first, and its term has hardly a gradient
+LEAST = 1e-30  # weight, and size of a term that counts; less is 0 for float32 before long, and has no logarithm
 
 Answers = Sequence[Mapping[str, Tensor]]
 
@@ -60,33 +61,42 @@ class AutoWeights:
     weights: dict[str, dict[str, float]] = field(default_factory=dict)  # when they were measured last
     sizes: dict[str, dict[str, Size]] = field(default_factory=dict)  # none of a term that has always been 0
     seen: dict[str, int] = field(default_factory=dict)  # batches of each task, in updates that were made
-    due: set[str] = field(default_factory=set)  # tasks to be measured in this update
+    owed: dict[str, list[str]] = field(
+        default_factory=dict
+    )  # by task: plugins without a term when they were to be measured
+    due: dict[str, set[str]] = field(default_factory=dict)  # by task: plugins to be measured in this update
+    tried: dict[str, set[str]] = field(default_factory=dict)  # and those that were
     wanted: dict[str, dict[str, Measured]] = field(default_factory=dict)  # in this update
 
     @hookimpl
     def prepare(self) -> None:
         """Measure no step that is only tried, whatever a plan chose before."""
-        self.due = set()
+        self.due = {}
 
     @hookimpl(wrapper=True)
     def choose_tasks(self) -> Generator[None, Sequence[Task], Sequence[Task]]:
         """Decide whose batches are measured in this update."""
         chosen = yield
-        self.wanted = {}
-        self.due = {task.name for task in chosen if is_measured(self.seen.get(task.name, 0))}
+        self.wanted, self.tried = {}, {}
+        self.due = {task.name: self._due(task.name) for task in chosen}
         return chosen
+
+    def _due(self, task: str) -> set[str]:
+        return set(self.shares if is_measured(self.seen.get(task, 0)) else self.owed.get(task, ()))
 
     @hookimpl(wrapper=True)
     def extra_losses(self, model: MultitaskModel, task: Task, loss: Tensor) -> Generator[None, Answers, Answers]:
-        """Weigh the terms, and measure them in the first micro-batch of some batches."""
+        """Weigh the terms, and measure each in the first micro-batch of some batches that has it."""
         answers = yield
         own: dict[str, list[Tensor]] = {}
         for name, term in (pair for each in answers for pair in each.items()):
             if owner := self._weighed(name):
                 own.setdefault(owner, []).append(term)
-        if task.name in self.due - self.wanted.keys():
-            sums = {name: torch.stack(terms).sum() for name, terms in own.items()}
-            self.wanted[task.name] = holding(model, loss, sums, self.shares)
+        tried = self.tried.setdefault(task.name, set())
+        if now := self.due.get(task.name, set()) & own.keys() - tried:
+            sums = {name: torch.stack(own[name]).sum() for name in own if name in now}
+            self.wanted.setdefault(task.name, {}).update(holding(model, loss, sums, self.shares))
+            tried |= now
         known = self.present(task.name)
         return [{name: self._weight(name, known) * term for name, term in each.items()} for each in answers]
 
@@ -95,8 +105,10 @@ class AutoWeights:
         """Let the weights follow the sizes of the terms, and what was measured, on average over the processes."""
         for task, terms in losses.items():
             self._resize(task, terms)
-            if task in self.due:
-                self._follow(task, self.processes.gather(self.wanted.get(task, {})))
+            due = self.due.get(task, set())
+            if due and len(terms) > 1:  # or else no plugin added a term, in any process
+                due = due - self._follow(task)
+            self.owed = {**self.owed, task: sorted(due)}
         self.seen = {**self.seen, **{task: self.seen.get(task, 0) + 1 for task in losses}}
 
     @hookimpl
@@ -110,7 +122,7 @@ class AutoWeights:
         Not more where it has shrunk: a term that makes all answers the same would be pressed the harder for it.
         """
         sizes = self.sizes.get(task, {})
-        less = {name: (size.then / size.now).clamp(max=1.0) for name, size in sizes.items()}
+        less = {name: (size.then / size.now).clamp(LEAST, 1.0) for name, size in sizes.items()}
         return {name: weight * less.get(name, 1.0) for name, weight in self.weights.get(task, {}).items()}
 
     def _weighed(self, term: str) -> str | None:
@@ -133,7 +145,10 @@ class AutoWeights:
                 sizes[name] = sizes[name]._replace(now=sizes[name].now * grown.where(known, 1.0))
         self.sizes = {**self.sizes, task: sizes}
 
-    def _follow(self, task: str, wanted: Sequence[Mapping[str, Measured]]) -> None:
+    def _follow(self, task: str) -> set[str]:
+        """Let the weights follow what all processes have measured. Returns the plugins whose terms were there."""
+        gathered = self.processes.gather([self.wanted.get(task, {}), sorted(self.tried.get(task, ()))])
+        wanted = [each for each, _ in gathered]
         known, sizes, present = dict(self.weights.get(task, {})), dict(self.sizes[task]), self.present(task)
         share = FOLLOWED if self.seen.get(task, 0) >= EVERY else 1.0
         for name in sorted({name for each in wanted for name in each}):
@@ -145,15 +160,16 @@ class AutoWeights:
                 sizes[name] = Size(now, now)
                 goal += size - log(now)  # the batches measured stand for others, which are of the usual size
             before = log(present[name]) if name in present else goal
-            known[name] = min(exp(before + share * (goal - before)), MOST)
+            known[name] = exp(min(max(before + share * (goal - before), log(LEAST)), log(MOST)))
         self.weights, self.sizes = {**self.weights, task: known}, {**self.sizes, task: sizes}
+        return {name for _, tried in gathered for name in tried}
 
     def state_dict(self) -> dict[str, Any]:
         sizes = {
             task: {name: [float(each) for each in size] for name, size in known.items()}
             for task, known in self.sizes.items()
         }
-        return {"weights": self.weights, "sizes": sizes, "seen": self.seen}
+        return {"weights": self.weights, "sizes": sizes, "seen": self.seen, "owed": self.owed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.weights = {task: dict(known) for task, known in state["weights"].items()}
@@ -161,7 +177,7 @@ class AutoWeights:
             task: {name: Size(*(torch.tensor(each) for each in size)) for name, size in known.items()}
             for task, known in state.get("sizes", {}).items()
         }
-        self.seen = dict(state["seen"])
+        self.seen, self.owed = dict(state["seen"]), dict(state.get("owed", {}))
 
 
 def weigh(
@@ -191,6 +207,7 @@ def holding(
     for name, term in terms.items():
         own = float(gradient_norm(term, parameters)) if term.requires_grad else 0.0
         weight = shares[name] / (1 - shares[name]) * whole / own if own else 0.0
+        size = abs(float(term.detach()))
         if weight and isfinite(weight):
-            found[name] = Measured(weight, abs(float(term.detach())))
+            found[name] = Measured(weight, size if LEAST < size < 1 / LEAST else 0.0)
     return found

@@ -21,7 +21,7 @@ from regkit.base.wording import enumerated, percent
 from regkit.hooks.compose import Composition
 from regkit.hooks.spec import Predict, hookimpl
 from regkit.hooks.stopwatch import CORE
-from regkit.hooks.traits import strengths
+from regkit.hooks.traits import is_scaled, strengths
 from regkit.model import MultitaskModel
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
@@ -29,6 +29,7 @@ from regkit.training.passes import terms
 from regkit.training.state import State
 
 LITTLE, MUCH = 0.001, 0.9  # shares of the gradient that earn a warning
+FAR = 0.01  # part of the share that was asked for, below which it is not held
 SHARE = "share of the gradient"
 KINDS = ("terms", "measures", "plugins", "cosines")  # of what is measured, in a summary
 Record = dict[str, Any]
@@ -214,6 +215,28 @@ def warnings(found: Mapping[str, Mapping[str, Mapping[str, float]]], composition
         change = f"{remedy} {options} of '{owner}'" if options else f"see the options of '{owner}'"
         more = "" if share < LITTLE else ", unless the term is a sum over examples and should be their mean"
         said.append(f"'{term}' gives {percent(share)} % of the gradient: it {verdict}; {change}{more}.")
+    return said + _not_held(found["terms"], composition)
+
+
+def _not_held(terms: Mapping[str, Mapping[str, float]], composition: Composition) -> list[str]:
+    """Write a sentence for each plugin whose terms are far from the share of the gradient at which they should be held."""
+    said = []
+    for owner, asked in composition.automatic.items():
+        plugin = composition.plugins[owner]
+        shares = [
+            values[SHARE]
+            for term, values in terms.items()
+            if composition.owners.get(term) == owner and is_scaled(plugin, term)
+        ]
+        held = sum(shares)
+        if not shares or FAR * asked <= held <= MUCH:
+            continue
+        has = f"{percent(held)} %" if held else "nothing"
+        why = "" if held else " It had no gradient, or one that is not finite, where its weight was to be found."
+        said.append(
+            f"'{owner}' gives {has} of the gradient where {percent(asked)} % was asked for; give it a number as weight, or "
+            f"leave it out.{why}"
+        )
     return said
 
 

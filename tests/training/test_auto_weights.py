@@ -23,7 +23,7 @@ from regkit.hooks.spec import hookimpl
 from regkit.testing import tiny_tasks
 from regkit.testing.tiny import MeterLog, tiny_run
 from regkit.training.auto_weights import MOST, NAME, AutoWeights, Measured, is_measured
-from regkit.training.effects import Meter, Record
+from regkit.training.effects import Meter, Record, summary, warnings
 from regkit.training.loop import Trainer
 from tests.helpers import regkit, slow_but
 from tests.runs.test_resume import exact
@@ -66,6 +66,35 @@ class Valueless:
         return {"valueless": loss - loss.detach()}
 
 
+@dataclass
+class Rare:
+    """A term of some updates alone."""
+
+    updates: Sequence[int]
+    weight: float = 1.0
+    seen: int = 0
+
+    @hookimpl
+    def extra_losses(self, loss: Tensor) -> Mapping[str, Tensor]:
+        return {"rare": 10 * loss} if self.seen in self.updates else {}
+
+    @hookimpl
+    def after_step(self) -> None:
+        self.seen += 1
+
+
+@dataclass
+class Beyond:
+    """A term that is too small or too large for float32, with a gradient as any other has it."""
+
+    size: float
+    weight: float = 1.0
+
+    @hookimpl
+    def extra_losses(self, loss: Tensor) -> Mapping[str, Tensor]:
+        return {"beyond": loss.double() - loss.detach().double() + self.size}
+
+
 class Nothing:
     """A term whose gradient is 0."""
 
@@ -106,7 +135,7 @@ def ratios(records: Sequence[Record], term: str) -> list[float]:
 def follow(auto: AutoWeights, size: float, wanted: float | None = None, of: float = 1.0) -> float:
     """Make an update in which the term has a size, measured or not, and find the weight then."""
     found = {} if wanted is None else {"smart": Measured(wanted, of)}
-    auto.due, auto.wanted = ({"sst"}, {"sst": found}) if found else (set(), {})
+    auto.due, auto.wanted, auto.tried = {"sst": {*found}}, {"sst": found}, {"sst": {*found}}
     present = float(auto.present("sst").get("smart", 0.0))
     auto.after_step({"sst": {"task": torch.tensor(1.0), "smart": torch.tensor(present * size)}})
     return float(auto.present("sst")["smart"])
@@ -189,7 +218,7 @@ def test_processes_weigh_by_the_mean_of_what_they_found() -> None:
 
     class Two(Processes):
         def gather(self, value: Any) -> list[Any]:
-            return [json.loads(json.dumps(value)), {"smart": [8.0, 1.0]}, {}]
+            return json.loads(json.dumps([value, [{"smart": [8.0, 1.0]}, ["smart"]], [{}, []]]))
 
     assert follow(new(processes=Two()), 1.0, wanted=2.0) == pytest.approx(4.0)
 
@@ -200,11 +229,45 @@ def test_a_term_without_a_gradient_has_no_weight_and_none_gets_too_much() -> Non
     assert follow(new(), 1.0, wanted=1e12) == MOST
 
 
+def test_a_term_that_is_absent_when_it_should_be_measured_is_measured_when_it_comes() -> None:
+    trainer, _, records = run({"rare": Rare([5, 6, 7]), "loud": Loud()}, ["rare", "loud"], steps=8)
+    assert weights(trainer)["rare"] == pytest.approx(SHARE / (1 - SHARE) / 10)
+    terms = [record["terms"]["classes"] for record in records]
+    assert terms[5]["rare"]["gradient"] == 0
+    for each in terms[6:]:
+        assert each["rare"]["gradient"] / each["task"]["gradient"] == pytest.approx(SHARE / (1 - SHARE), rel=0.3)
+    found: AutoWeights = trainer.state.plugins[NAME]
+    assert found.state_dict()["owed"] == {"classes": []}
+
+
+@pytest.mark.parametrize("size", [1e-50, 1e50])
+def test_a_size_that_float32_does_not_hold_is_none(size: float) -> None:
+    trainer, *_ = run({"beyond": Beyond(size)}, ["beyond"], steps=3)
+    assert weights(trainer) == pytest.approx({"beyond": SHARE / (1 - SHARE)})
+
+
+def test_a_share_that_is_not_held_is_told() -> None:
+    _, composition, records = run({"nothing": Nothing()}, ["nothing"], steps=3)
+    composition.automatic = {"nothing": SHARE}
+    (said,) = warnings(summary(records), composition)
+    assert said.startswith(
+        "'nothing' gives nothing of the gradient where 3 % was asked for; give it a number as weight, "
+    )
+    _, composition, records = run({"smart": Smart()}, ["smart"], steps=3)
+    composition.automatic = {"smart": SHARE}
+    assert warnings(summary(records), composition) == []
+    composition.automatic = {"smart": 0.999}
+    found = summary(records)
+    found["terms"]["smart"]["share of the gradient"] = 0.002
+    (said,) = warnings(found, composition)
+    assert said.startswith("'smart' gives 0.2 % of the gradient where 100 % was asked for; give it a number as weight")
+
+
 def test_a_term_that_was_not_measured_in_a_measured_batch_keeps_following_its_size() -> None:
     auto = new()
     follow(auto, 1.0, wanted=16.0)
-    auto.due, auto.wanted = {"sst"}, {"sst": {}}
-    auto.after_step({"sst": {"smart": torch.tensor(16.0 * 16)}})
+    auto.due, auto.wanted, auto.tried = {"sst": {"smart"}}, {}, {"sst": {"smart"}}
+    auto.after_step({"sst": {"task": torch.tensor(1.0), "smart": torch.tensor(16.0 * 16)}})
     assert float(auto.present("sst")["smart"]) == pytest.approx(4.0)
 
 
