@@ -61,9 +61,7 @@ class AutoWeights:
     weights: dict[str, dict[str, float]] = field(default_factory=dict)  # when they were measured last
     sizes: dict[str, dict[str, Size]] = field(default_factory=dict)  # none of a term that has always been 0
     seen: dict[str, int] = field(default_factory=dict)  # batches of each task, in updates that were made
-    owed: dict[str, list[str]] = field(
-        default_factory=dict
-    )  # by task: plugins without a term when they were to be measured
+    owed: dict[str, list[str]] = field(default_factory=dict)  # by task: plugins whose terms were absent when due
     due: dict[str, set[str]] = field(default_factory=dict)  # by task: plugins to be measured in this update
     tried: dict[str, set[str]] = field(default_factory=dict)  # and those that were
     wanted: dict[str, dict[str, Measured]] = field(default_factory=dict)  # in this update
