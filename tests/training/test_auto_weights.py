@@ -22,7 +22,8 @@ from regkit.hooks.option_values import SHARE, share
 from regkit.hooks.spec import hookimpl
 from regkit.testing import tiny_tasks
 from regkit.testing.tiny import MeterLog, tiny_run
-from regkit.training.auto_weights import MOST, NAME, AutoWeights, Measured, is_measured
+from regkit.training import auto_weights
+from regkit.training.auto_weights import MOST, NAME, AutoWeights, Measured, holding, is_measured
 from regkit.training.effects import Meter, Record, summary, warnings
 from regkit.training.loop import Trainer
 from tests.helpers import regkit, slow_but
@@ -306,6 +307,13 @@ def test_all_micro_batches_of_an_update_have_one_weight() -> None:
     for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         assert one.shape == other.shape
     assert weights(parts)["smart"] > 0
+
+
+def test_one_micro_batch_of_a_batch_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[object] = []
+    monkeypatch.setattr(auto_weights, "holding", lambda *given: found.append(given) or holding(*given))
+    run({"loud": Loud()}, ["loud"], steps=3, micro_batch_tokens=24)
+    assert len(found) == 3
 
 
 @pytest.mark.parametrize("stop", slow_but([1, 5], [5]))
