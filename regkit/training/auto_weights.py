@@ -10,9 +10,8 @@ changes between updates only: all micro-batches of one have the same, and so has
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import exp, isfinite, log
-from statistics import fmean
-from typing import Any, NamedTuple
+from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,28 +22,13 @@ from regkit.hooks.traits import is_scaled
 from regkit.model import MultitaskModel
 from regkit.tasks.task import Task
 from regkit.training.effects import gradient_norm
+from regkit.training.held_weight import LEAST, Held, Measured, following
 
 NAME = "weight=auto"  # as a plugin of the run, beside those of the user
 EVERY = 100  # batches of a task between two that are measured, after those numbered 0, 1, 2, 4, 8, ... 64
 FOLLOWED = 0.5  # of the way, in logarithms; all of it in the first EVERY batches, in which gradients change most
-MOST = 1e6  # weight: a teacher is a mere copy at first, and its term has hardly a gradient
-LEAST = 1e-30  # weight, and size of a term that counts; less is 0 for float32 before long, and has no logarithm
 
 Answers = Sequence[Mapping[str, Tensor]]
-
-
-class Measured(NamedTuple):
-    """What one process found in a batch."""
-
-    weight: float  # that would have held the share
-    size: float  # of the plugin's terms together, before they are weighed
-
-
-class Size(NamedTuple):
-    """How large a plugin's terms on a task are before they are weighed: a geometric mean in which the last batch has half."""
-
-    then: Tensor  # when they were measured last; a scalar, and it stays where the losses are: nothing waits for a GPU
-    now: Tensor
 
 
 @dataclass
@@ -58,13 +42,11 @@ class AutoWeights:
     plugins: Mapping[str, object] = field(default_factory=dict)  # of the run, by name
     owners: Mapping[str, str] = field(default_factory=dict)  # of the terms of the loss given so far: the plugin's name
     processes: Processes = ALONE
-    weights: dict[str, dict[str, float]] = field(default_factory=dict)  # when they were measured last
-    sizes: dict[str, dict[str, Size]] = field(default_factory=dict)  # none of a term that has always been 0
+    held: dict[str, dict[str, Held]] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)  # batches of each task, in updates that were made
     owed: dict[str, list[str]] = field(default_factory=dict)  # by task: plugins whose terms were absent when due
     due: dict[str, set[str]] = field(default_factory=dict)  # by task: plugins to be measured in this update
-    tried: dict[str, set[str]] = field(default_factory=dict)  # and those that were
-    wanted: dict[str, dict[str, Measured]] = field(default_factory=dict)  # in this update
+    found: dict[str, dict[str, Measured | None]] = field(default_factory=dict)  # in it; None: no gradient
 
     @hookimpl
     def prepare(self) -> None:
@@ -75,7 +57,7 @@ class AutoWeights:
     def choose_tasks(self) -> Generator[None, Sequence[Task], Sequence[Task]]:
         """Decide whose batches are measured in this update."""
         chosen = yield
-        self.wanted, self.tried = {}, {}
+        self.found = {}
         self.due = {task.name: self._due(task.name) for task in chosen}
         return chosen
 
@@ -90,13 +72,12 @@ class AutoWeights:
         for name, term in (pair for each in answers for pair in each.items()):
             if owner := self._weighed(name):
                 own.setdefault(owner, []).append(term)
-        tried = self.tried.setdefault(task.name, set())
-        if now := self.due.get(task.name, set()) & own.keys() - tried:
+        found = self.found.setdefault(task.name, {})
+        if now := self.due.get(task.name, set()) & own.keys() - found.keys():
             sums = {name: torch.stack(own[name]).sum() for name in own if name in now}
-            self.wanted.setdefault(task.name, {}).update(holding(model, loss, sums, self.shares))
-            tried |= now
-        known = self.present(task.name)
-        return [{name: self._weight(name, known) * term for name, term in each.items()} for each in answers]
+            found.update(holding(model, loss, sums, self.shares))
+        held = self.held.get(task.name, {})
+        return [{name: self._weight(name, held) * term for name, term in each.items()} for each in answers]
 
     @hookimpl
     def after_step(self, losses: Losses) -> None:
@@ -112,70 +93,54 @@ class AutoWeights:
     @hookimpl
     def measure(self, task: Task) -> Mapping[str, float]:
         """Report the weights."""
-        return {f"weight of {name} on {task.name}": float(weight) for name, weight in self.present(task.name).items()}
-
-    def present(self, task: str) -> dict[str, float | Tensor]:
-        """Compute the weights of a task's terms in the next update, by plugin: as much less as a term has grown.
-
-        Not more where it has shrunk: a term that makes all answers the same would be pressed the harder for it.
-        """
-        sizes = self.sizes.get(task, {})
-        less = {name: (size.then / size.now).clamp(LEAST, 1.0) for name, size in sizes.items()}
-        return {name: weight * less.get(name, 1.0) for name, weight in self.weights.get(task, {}).items()}
+        held = self.held.get(task.name, {})
+        return {f"weight of {name} on {task.name}": float(each.present) for name, each in held.items()}
 
     def _weighed(self, term: str) -> str | None:
         """Name the plugin whose weight scales a term; None where that is no plugin that is weighed here."""
         owner = self.owners.get(term, "")
         return owner if owner in self.shares and is_scaled(self.plugins.get(owner), term) else None
 
-    def _weight(self, term: str, known: Mapping[str, float | Tensor]) -> float | Tensor:
+    def _weight(self, term: str, held: Mapping[str, Held]) -> float | Tensor:
         owner = self._weighed(term)
-        return known.get(owner, 0.0) if owner else 1.0
+        if owner is None:
+            return 1.0
+        return held[owner].present if owner in held else 0.0
 
     def _resize(self, task: str, terms: Mapping[str, Tensor]) -> None:
-        """Learn from the losses of an update, which hold the terms as they were weighed, how large those are by now."""
-        sizes = dict(self.sizes.get(task, {}))
-        for name, weight in self.present(task).items():
-            own = [term for each, term in terms.items() if self._weighed(each) == name]
-            if own and name in sizes:
-                grown = (torch.stack(own).sum().abs() / weight / sizes[name].now).sqrt()
-                known = (grown > 0) & grown.isfinite()
-                sizes[name] = sizes[name]._replace(now=sizes[name].now * grown.where(known, 1.0))
-        self.sizes = {**self.sizes, task: sizes}
+        held = dict(self.held.get(task, {}))
+        for name, weight in held.items():
+            if own := [term for each, term in terms.items() if self._weighed(each) == name]:
+                held[name] = weight.resized(torch.stack(own).sum())
+        self.held = {**self.held, task: held}
 
     def _follow(self, task: str) -> set[str]:
-        """Let the weights follow what all processes have measured. Returns the plugins whose terms were there."""
-        gathered = self.processes.gather([self.wanted.get(task, {}), sorted(self.tried.get(task, ()))])
-        wanted = [each for each, _ in gathered]
-        known, sizes, present = dict(self.weights.get(task, {})), dict(self.sizes[task]), self.present(task)
-        share = FOLLOWED if self.seen.get(task, 0) >= EVERY else 1.0
-        for name in sorted({name for each in wanted for name in each}):
-            found = [Measured(*each[name]) for each in wanted if name in each]
-            goal = fmean(log(each.weight) for each in found)
-            if all(each.size for each in found):
-                size = fmean(log(each.size) for each in found)
-                now = sizes[name].now if name in sizes else torch.tensor(exp(size))
-                sizes[name] = Size(now, now)
-                goal += size - log(now)  # the batches measured stand for others, which are of the usual size
-            before = log(present[name]) if name in present else goal
-            known[name] = exp(min(max(before + share * (goal - before), log(LEAST)), log(MOST)))
-        self.weights, self.sizes = {**self.weights, task: known}, {**self.sizes, task: sizes}
-        return {name for _, tried in gathered for name in tried}
+        """Let the weights follow what all processes have found. Returns the plugins whose terms were there."""
+        gathered = self.processes.gather(self.found.get(task, {}))
+        held, share = dict(self.held[task]), FOLLOWED if self.seen.get(task, 0) >= EVERY else 1.0
+        there = {name for each in gathered for name in each}
+        for name in sorted(there):
+            if found := [Measured(*each[name]) for each in gathered if each.get(name)]:
+                held[name] = following(held.get(name), found, share)
+        self.held = {**self.held, task: held}
+        return there
 
     def state_dict(self) -> dict[str, Any]:
-        sizes = {
-            task: {name: [float(each) for each in size] for name, size in known.items()}
-            for task, known in self.sizes.items()
+        held = {
+            task: {name: [None if each is None else float(each) for each in weight] for name, weight in known.items()}
+            for task, known in self.held.items()
         }
-        return {"weights": self.weights, "sizes": sizes, "seen": self.seen, "owed": self.owed}
+        return {"held": held, "seen": self.seen, "owed": self.owed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.weights = {task: dict(known) for task, known in state["weights"].items()}
-        self.sizes = {
-            task: {name: Size(*(torch.tensor(each) for each in size)) for name, size in known.items()}
-            for task, known in state.get("sizes", {}).items()
+        self.held = {
+            task: {
+                name: Held(weight, *(None if each is None else torch.tensor(each) for each in sizes))
+                for name, (weight, *sizes) in known.items()
+            }
+            for task, known in state["held"].items()
         }
-        self.seen, self.owed = dict(state["seen"]), dict(state.get("owed", {}))
+        self.seen, self.owed = dict(state["seen"]), dict(state["owed"])
 
 
 def weigh(
@@ -196,16 +161,14 @@ def is_measured(batch: int) -> bool:
 
 def holding(
     model: MultitaskModel, loss: Tensor, terms: Mapping[str, Tensor], shares: Mapping[str, float]
-) -> dict[str, Measured]:
-    """Find the weight at which each plugin's terms would have their share; none without a gradient."""
-    if not terms:
-        return {}
+) -> dict[str, Measured | None]:
+    """Find the weight at which each plugin's terms would have their share; None for those without a gradient."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    found, whole = {}, float(gradient_norm(loss, parameters))
+    found, whole = dict[str, Measured | None](), float(gradient_norm(loss, parameters))
     for name, term in terms.items():
         own = float(gradient_norm(term, parameters)) if term.requires_grad else 0.0
         weight = shares[name] / (1 - shares[name]) * whole / own if own else 0.0
         size = abs(float(term.detach()))
-        if weight and isfinite(weight):
-            found[name] = Measured(weight, size if LEAST < size < 1 / LEAST else 0.0)
+        size = size if LEAST < size < 1 / LEAST else 0.0
+        found[name] = Measured(weight, size) if weight and isfinite(weight) else None
     return found

@@ -232,7 +232,9 @@ def _not_held(terms: Mapping[str, Mapping[str, float]], composition: Composition
         if not shares or FAR * asked <= held <= MUCH:
             continue
         has = f"{percent(held)} %" if held else "nothing"
-        why = "" if held else " It had no gradient, or one that is not finite, where its weight was to be found."
+        why = (
+            "" if held else " No weight was found: it had no gradient, or one that is not finite, or the run is short."
+        )
         said.append(
             f"'{owner}' gives {has} of the gradient where {percent(asked)} % was asked for; give it a number as weight, or "
             f"leave it out.{why}"

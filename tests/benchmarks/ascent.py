@@ -91,8 +91,8 @@ def share(place: Place, model: MultitaskModel, loss: Tensor, embeddings: Tensor,
     """Compute the term of weight 1, its share of the gradient, and the weight that would make that a tenth."""
     nudge = place.found(Smart(epsilon=place.radius))
     term = place.task.objective.divergence(place.predict(embeddings + nudge), output)
-    found = holding(model, loss, {"smart": term}, {"smart": SHARE})
-    weight = found["smart"].weight if found else float("nan")
+    found = holding(model, loss, {"smart": term}, {"smart": SHARE})["smart"]
+    weight = found.weight if found else float("nan")
     return {"term": float(term.detach()), "share": 1 / (1 + 9 * weight), "auto weight": weight}
 
 

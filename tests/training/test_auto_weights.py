@@ -23,8 +23,9 @@ from regkit.hooks.spec import hookimpl
 from regkit.testing import tiny_tasks
 from regkit.testing.tiny import MeterLog, tiny_run
 from regkit.training import auto_weights
-from regkit.training.auto_weights import MOST, NAME, AutoWeights, Measured, holding, is_measured
+from regkit.training.auto_weights import NAME, AutoWeights, holding, is_measured
 from regkit.training.effects import Meter, Record, summary, warnings
+from regkit.training.held_weight import MOST, Held, Measured
 from regkit.training.loop import Trainer
 from tests.helpers import regkit, slow_but
 from tests.runs.test_resume import exact
@@ -123,7 +124,7 @@ def run(
 
 def weights(trainer: Trainer) -> dict[str, float]:
     found: AutoWeights = trainer.state.plugins[NAME]
-    return next(iter(found.weights.values()))
+    return {name: each.measured for name, each in next(iter(found.held.values())).items()}
 
 
 def ratios(records: Sequence[Record], term: str) -> list[float]:
@@ -135,11 +136,16 @@ def ratios(records: Sequence[Record], term: str) -> list[float]:
 
 def follow(auto: AutoWeights, size: float, wanted: float | None = None, of: float = 1.0) -> float:
     """Make an update in which the term has a size, measured or not, and find the weight then."""
-    found = {} if wanted is None else {"smart": Measured(wanted, of)}
-    auto.due, auto.wanted, auto.tried = {"sst": {*found}}, {"sst": found}, {"sst": {*found}}
-    present = float(auto.present("sst").get("smart", 0.0))
+    found: dict[str, Measured | None] = {} if wanted is None else {"smart": Measured(wanted, of)}
+    auto.due, auto.found = {"sst": {*found}}, {"sst": found}
+    present = weight(auto)
     auto.after_step({"sst": {"task": torch.tensor(1.0), "smart": torch.tensor(present * size)}})
-    return float(auto.present("sst")["smart"])
+    return weight(auto)
+
+
+def weight(auto: AutoWeights) -> float:
+    held = auto.held.get("sst", {})
+    return float(held["smart"].present) if held else 0.0
 
 
 def new(share: float = 0.1, **more: Any) -> AutoWeights:
@@ -219,7 +225,7 @@ def test_processes_weigh_by_the_mean_of_what_they_found() -> None:
 
     class Two(Processes):
         def gather(self, value: Any) -> list[Any]:
-            return json.loads(json.dumps([value, [{"smart": [8.0, 1.0]}, ["smart"]], [{}, []]]))
+            return json.loads(json.dumps([value, {"smart": [8.0, 1.0]}, {"smart": None}, {}]))
 
     assert follow(new(processes=Two()), 1.0, wanted=2.0) == pytest.approx(4.0)
 
@@ -247,6 +253,14 @@ def test_a_size_that_float32_does_not_hold_is_none(size: float) -> None:
     assert weights(trainer) == pytest.approx({"beyond": SHARE / (1 - SHARE)})
 
 
+@pytest.mark.parametrize("held", [Held(2.0), Held(2.0, torch.tensor(3.0), torch.tensor(6.0))])
+def test_what_a_checkpoint_holds_is_the_same_weight(held: Held) -> None:
+    auto, saved = new(), new(held={"sst": {"smart": held}}, seen={"sst": 3}, owed={"sst": ["smart"]}).state_dict()
+    auto.load_state_dict(json.loads(json.dumps(saved)))
+    assert auto.state_dict() == saved
+    assert weight(auto) == float(held.present)
+
+
 def test_a_share_that_is_not_held_is_told() -> None:
     _, composition, records = run({"nothing": Nothing()}, ["nothing"], steps=3)
     composition.automatic = {"nothing": SHARE}
@@ -267,14 +281,14 @@ def test_a_share_that_is_not_held_is_told() -> None:
 def test_a_term_that_was_not_measured_in_a_measured_batch_keeps_following_its_size() -> None:
     auto = new()
     follow(auto, 1.0, wanted=16.0)
-    auto.due, auto.wanted, auto.tried = {"sst": {"smart"}}, {}, {"sst": {"smart"}}
+    auto.due, auto.found = {"sst": {"smart"}}, {"sst": {"smart": None}}
     auto.after_step({"sst": {"task": torch.tensor(1.0), "smart": torch.tensor(16.0 * 16)}})
-    assert float(auto.present("sst")["smart"]) == pytest.approx(4.0)
+    assert weight(auto) == pytest.approx(4.0)
 
 
 def test_terms_that_the_weight_does_not_scale_are_left_alone() -> None:
     auto = AutoWeights({"rdrop": 0.5}, {"rdrop": RDrop()}, {"rdrop": "rdrop", "rdrop second": "rdrop"})
-    auto.weights = {"sst": {"rdrop": 5.0}}
+    auto.held = {"sst": {"rdrop": Held(5.0)}}
     task = replace(tiny_tasks()[0], name="sst")
     answers = auto.extra_losses(None, task, None)
     next(answers)
