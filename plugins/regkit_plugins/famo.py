@@ -31,7 +31,7 @@ class FAMO:
 
     @hookimpl
     def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
-        device = next(model.parameters()).device
+        device = model.device
         self.heads = model.heads
         self.xi = nn.ParameterDict({task.name: torch.zeros((), device=device) for task in tasks})
         self.optimizer = torch.optim.Adam(self.xi.values(), lr=self.learning_rate, weight_decay=self.weight_decay)

@@ -25,7 +25,7 @@ class Uncertainty:
 
     @hookimpl
     def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
-        device = next(model.parameters()).device
+        device = model.device
         self.levels = nn.ParameterDict({task.name: torch.zeros((), device=device) for task in tasks})
 
     @hookimpl(wrapper=True)

@@ -187,7 +187,7 @@ def _write(soup: Averaged, inference: Inference) -> None:
 def _environment(soup: Averaged, inference: Inference) -> dict[str, object]:
     """Note where the average was made, and on how many examples the first run was trained."""
     examples = read_object(soup.members[0].folder / ENVIRONMENT).get("examples", {})
-    return environment.present(next(inference.model.parameters()).device, {}) | {"examples": examples}
+    return environment.present(inference.model.device, {}) | {"examples": examples}
 
 
 def _note(soup: Averaged) -> dict[str, object]:

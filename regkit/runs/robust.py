@@ -152,7 +152,7 @@ def some(examples: Dataset) -> Dataset:
 
 def attacked(model: MultitaskModel, task: Task, split: Split, fit: Fit, attack: Attack) -> Tensor:
     """Compute what the objective keeps of the output at the worst points found, in order, on the CPU."""
-    examples, device = task.splits[split], next(model.parameters()).device
+    examples, device = task.splits[split], model.device
     rows = np.argsort(examples.lengths(), kind="stable").tolist()
     found: dict[int, Tensor] = {}
     with mode(model, training=False), torch.no_grad():

@@ -43,7 +43,7 @@ class Evaluator:
 
         With `rows`, those examples alone.
         """
-        examples, device = task.splits[split], next(model.parameters()).device
+        examples, device = task.splits[split], model.device
         rows = np.arange(len(examples)) if rows is None else rows
         by_length = np.argsort(examples.lengths()[rows], kind="stable")  # texts of like length together: less padding
         ordered = rows[by_length].tolist()

@@ -57,7 +57,7 @@ class Fit:
 
         `bucketing` says whether texts of like length are together.
         """
-        device = next(model.parameters()).device
+        device = model.device
         on_cpu = MOST_ON_CPU if bucketing else MOST_OF_ANY_LENGTH
         usual = on_cpu if device.type == "cpu" else MOST
         return cls(tokens or usual, memory, square=square(model.encoder, device))

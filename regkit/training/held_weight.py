@@ -44,7 +44,7 @@ class Held(NamedTuple):
         """Learn from the terms of an update, as they were weighed in it, how large they are by now."""
         if self.now is None:
             return self
-        grown = (weighed.abs() / self.present / self.now).sqrt()
+        grown = (weighed.abs().to(self.now.dtype) / self.present / self.now).sqrt()  # a checkpoint keeps float32
         return self._replace(now=self.now * grown.where((grown > 0) & grown.isfinite(), 1.0))
 
 

@@ -72,7 +72,7 @@ class Inference:
         # Texts of like length stand together: little padding in attention.
         rows = np.argsort(examples.lengths(), kind="stable").tolist()
         size = len(examples), self.model.encoder.width
-        found = {pooling: torch.empty(size, device=self._device) for pooling in poolings}
+        found = {pooling: torch.empty(size, device=self.model.device) for pooling in poolings}
         with self._mode():
             for part in self.fit.cut(rows, examples, self.fit.tokens):
                 for pooling, vectors in self._pass(examples, part, poolings).items():
@@ -80,7 +80,7 @@ class Inference:
         return found
 
     def _pass(self, examples: Examples, rows: Sequence[int], poolings: Collection[Pooling]) -> dict[Pooling, Tensor]:
-        batch = examples.batch(rows).to(self._device)
+        batch = examples.batch(rows).to(self.model.device)
         return vectors_by_pooling(self.model.encoder, self.model.embed(batch), batch, poolings)
 
     def _head(self, task: Task, vectors: Tensor) -> Tensor:
@@ -99,9 +99,5 @@ class Inference:
 
     @contextmanager
     def _mode(self) -> Iterator[None]:
-        with torch.inference_mode(), mode(self.model, training=False), autocast(self._device, self.precision):
+        with torch.inference_mode(), mode(self.model, training=False), autocast(self.model.device, self.precision):
             yield
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.model.parameters()).device

@@ -13,7 +13,6 @@ from regkit.data.order import Feed
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks.spec import Losses
 from regkit.model.modes import mode
-from regkit.model.walk import weights_of
 from regkit.tasks.task import Stage, Task
 from regkit.training.evaluation import Evaluator, Scores
 from regkit.training.fit import Fit, explained
@@ -117,7 +116,7 @@ class Trainer:
 
     def apply(self, update: Update) -> Losses:
         """Clip the gradient and step the optimizer, unless a number is not finite: then return no losses."""
-        parameters = [weight for weight in weights_of(self.model) if weight.grad is not None]
+        parameters = [weight for weight in self.model.parameters() if weight.grad is not None]
         norm = get_total_norm(weight.grad for weight in parameters if weight.grad is not None)
         self.gradient_norm = norm
         gate = Gate(update, norm, early=bool(self.hook.clipped.get_hookimpls()))

@@ -14,7 +14,6 @@ from regkit.base.randomness import Streams
 from regkit.hooks.answers import UNREADABLE, Form, difference, form_of
 from regkit.hooks.traits import needs_whole_batches
 from regkit.model import MultitaskModel
-from regkit.model.walk import weights_of
 from regkit.tasks.task import Task
 
 
@@ -98,7 +97,7 @@ class State:
 
     def _versions(self) -> list[int]:
         """A number for each parameter that grows with every change of its values in place."""
-        return [weight._version for weight in weights_of(self.model)]
+        return [weight._version for weight in self.model.parameters()]
 
     def evaluated_model(self) -> MultitaskModel:
         """The model that is scored and kept: the one in training, unless a plugin decides otherwise.

@@ -12,7 +12,6 @@ from regkit.base.memory import Memory
 from regkit.distributed.processes import ALONE, Processes
 from regkit.hooks.spec import Losses
 from regkit.model import MultitaskModel
-from regkit.model.walk import weights_of
 from regkit.tasks.batch import Batch
 from regkit.tasks.task import Task
 from regkit.training.passes import Passes
@@ -45,7 +44,7 @@ class Update:
     def compute(self) -> None:
         """Compute the gradient into `.grad`, combined if several tasks share the update, and keep the losses."""
         model = self.passes.model
-        for weight in weights_of(model):
+        for weight in model.parameters():
             weight.grad = None
         self.optimizer.zero_grad()  # it may hold a plugin's own parameters
         together = len(self.chosen) > 1 and combines(self.passes)
@@ -73,7 +72,7 @@ class Update:
         totals: dict[str, Tensor] = {}
         for part, batch, counts in self.processes.own(batches):
             with self.passes.streams.within(task.name, part):
-                terms = self.passes.losses(task, batch.to(self._device))
+                terms = self.passes.losses(task, batch.to(self.passes.model.device))
             weight = share(batch, batches) if counts else 0.0
             terms = {name: term * weight for name, term in terms.items()}
             whole = torch.stack(list(terms.values())).sum()
@@ -105,17 +104,13 @@ class Update:
         """Compute each task's clean loss of its batch at the present weights, under the same dropout masks."""
         found = {}
         for task, batches in self.chosen:
-            total = torch.zeros((), device=self._device)
+            total = torch.zeros((), device=self.passes.model.device)
             for part, batch, counts in self.processes.own(batches):
                 with self.passes.streams.within(task.name, part):
-                    loss = self.passes.clean(task, batch.to(self._device)).loss
+                    loss = self.passes.clean(task, batch.to(self.passes.model.device)).loss
                 total = total + loss * (share(batch, batches) if counts else 0.0)
             found[task.name] = self.processes.sum(total)
         return found
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.passes.model.parameters()).device
 
 
 def combines(passes: Passes) -> bool:

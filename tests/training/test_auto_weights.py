@@ -253,7 +253,10 @@ def test_a_size_that_float32_does_not_hold_is_none(size: float) -> None:
     assert weights(trainer) == pytest.approx({"beyond": SHARE / (1 - SHARE)})
 
 
-@pytest.mark.parametrize("held", [Held(2.0), Held(2.0, torch.tensor(3.0), torch.tensor(6.0))])
+HELD = Held(2.0, torch.tensor(3.0), torch.tensor(6.0))
+
+
+@pytest.mark.parametrize("held", [Held(2.0), HELD, HELD.resized(torch.tensor(10.1, dtype=torch.float64))])
 def test_what_a_checkpoint_holds_is_the_same_weight(held: Held) -> None:
     auto, saved = new(), new(held={"sst": {"smart": held}}, seen={"sst": 3}, owed={"sst": ["smart"]}).state_dict()
     auto.load_state_dict(json.loads(json.dumps(saved)))

@@ -116,7 +116,7 @@ def manner_of(modules: Sequence[nn.Module], weights: Sequence[nn.Parameter], emb
         moved=moved,
         format=torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None,
         products=tf32.switch(),
-        modes=tuple((module.training, getattr(module, "rate", None)) for module in modules),
+        modes=tuple((module.training, vars(module).get("rate")) for module in modules),
         weights=tuple(weight.data_ptr() for weight in weights),
         trained=trained,
     )
