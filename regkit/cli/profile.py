@@ -101,6 +101,7 @@ class Parts(Stopwatch):
         self.read = 0  # how much of the live tensors' history is charged to a part
         self.around = ExitStack()  # what measures the present update
         self.outer: list[str] = []  # the parts that the modules at work are inside of
+        self.recorder: torch_profile | None = None  # of the trace
         self.label: ExitStack | None = None  # in a trace, that of the part that is at work
 
     @contextmanager
@@ -153,24 +154,31 @@ class Parts(Stopwatch):
             self._end()
 
     def _begin(self) -> None:
-        """Begin an update: it is timed, or its memory is measured, or it is traced."""
+        """Begin an update: it is timed, or its memory is measured, or it is traced.
+
+        One that has run out of memory is begun again.
+        """
+        self._leave()
         if self.done in self.timed:
             self.running, self.since = True, self.now()
         elif self.done == self.timed.stop:
             self.live, self.read = self.around.enter_context(Live(fragmented=1)), 0
         elif self.done > self.timed.stop:
-            self.around.enter_context(torch_profile(on_trace_ready=self._write))
+            self.recorder = self.around.enter_context(torch_profile())
             self.label = self.around.enter_context(ExitStack())
 
     def _end(self) -> None:
         self.stop()
-        self.around.close()
-        self.live = self.label = None
+        recorder = self.recorder
+        self._leave()
         self.done += 1
+        if recorder and self.trace:
+            export(recorder, self.trace)
 
-    def _write(self, profiler: Any) -> None:
-        if self.trace:
-            export(profiler, self.trace)
+    def _leave(self) -> None:
+        """Take away what measures the present update."""
+        self.around.close()
+        self.live = self.label = self.recorder = None
 
     def lap(self) -> None:
         """Charge time and memory since the last lap to the present owner."""

@@ -91,7 +91,7 @@ def load_run(
     if table and (moved := _moved(folder, settings, table, own)):
         specs, load = moved, own
     elif table:
-        notes = [f"every row of {table} is scored; the run may have been trained on some of them"]
+        notes = [f"the rows of {table} are scored; the run may have been trained on some of them"]
     loaded = {name: load(name, spec, splits=[split], keep_texts=keep_texts) for name, spec in specs.items()}
     tasks = [task for task in loaded.values() if split in task.splits]
     if load is own and split == "train":
@@ -101,6 +101,8 @@ def load_run(
         raise ConfigError(f"none of the tasks {', '.join(specs)} has a {split} split; name another --split, or --data.")
     model = models.assemble(best, encoder, tasks, where, settings.pooling)
     _check_declared(folder, tasks)
+    if data and load is not own:
+        notes += [f"task '{task.name}': {said}" for task in tasks for said in task.notes]
     notes += [] if data else _changed(folder, tasks, split)
     columns = {name: (spec.id or "row", *spec.label_columns) for name, spec in specs.items()}
     return Finished(model, tasks, columns, settings, tokenizer, notes)

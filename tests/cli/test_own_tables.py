@@ -55,8 +55,12 @@ def test_a_table_that_has_moved_is_scored_on_the_rows_that_were_held_out_and_ano
     assert regkit("eval", "run", "--data", "moved.tsv", "--json", cwd=place).out == before
     (place / "other.tsv").write_text("\n".join((place / "moved.tsv").read_text().splitlines()[:11]) + "\n")
     ran = regkit("eval", "run", "--data", "other.tsv", "--predictions", "all", cwd=place)
-    assert "every row of other.tsv is scored; the run may have been trained on some of them" in ran.out
+    assert "the rows of other.tsv are scored; the run may have been trained on some of them" in ran.out
     assert len(answers(next((place / "all").iterdir()))) == 10
+    with (place / "other.tsv").open("a") as file:
+        file.write(f"{TEXTS[0]}\t\n")
+    ran = regkit("eval", "run", "--data", "other.tsv", cwd=place)
+    assert "task 't': dev: 1 of 11 rows are left out: 1 without label" in ran.out
 
 
 def test_a_table_that_was_changed_in_place_is_scored_and_that_is_said(place: Path) -> None:

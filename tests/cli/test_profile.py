@@ -3,13 +3,16 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from regkit.base.errors import ConfigError
+from regkit.cli import profile as profiling
 from regkit.cli.profile import AFTER, INSIDE, LOOP, PARTS, Parts, export, profiled, table
-from regkit.hooks.spec import Hooks
+from regkit.hooks.spec import Hooks, hookimpl
 from regkit.runs.experiment import Experiment
 from regkit.runs.settings import Settings
 from tests.helpers import Ran, regkit, write_encoder, write_tasks
@@ -87,6 +90,53 @@ def test_a_trace_that_torch_could_not_write_whole_is_an_error_and_leaves_nothing
 
 def experiment(place: Path, **more: object) -> Experiment:
     return Experiment.build(Settings(data=place / "data", encoder=str(place / "encoder"), **more))
+
+
+class Fails:
+    """Raises in one of the updates, on its first try."""
+
+    def __init__(self, step: int, error: BaseException) -> None:
+        self.step, self.error = step, error
+
+    @hookimpl
+    def extra_losses(self) -> dict[str, Tensor]:
+        self.step -= 1
+        if self.step == -1:
+            raise self.error
+        return {}
+
+
+@pytest.mark.parametrize(("step", "measure"), [(4, "Live"), (5, "torch_profile")])
+def test_an_update_that_runs_out_of_memory_is_measured_when_it_is_made_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch, step: int, measure: str
+) -> None:
+    at_work: list[object] = []
+
+    class Alone(getattr(profiling, measure)):  # type: ignore[misc]
+        def __enter__(self) -> Any:
+            assert not at_work  # a second profiler of torch ends the process
+            at_work.append(self)
+            return super().__enter__()
+
+        def __exit__(self, *error: object) -> Any:
+            at_work.remove(self)
+            return super().__exit__(*error)
+
+    monkeypatch.setattr(profiling, measure, Alone)
+    made = experiment(place, batch_size=2)
+    made.composition.observe(Fails(step, MemoryError()))
+    profiled(made, 1, place / "again.json")
+    assert json.loads((place / "again.json").read_text())["traceEvents"]
+    assert not at_work
+
+
+def test_an_update_that_fails_leaves_the_trace_that_was_there(place: Path) -> None:
+    trace, made = place / "before.json", experiment(place)
+    trace.write_text('{"schemaVersion": 1}')
+    made.composition.observe(Fails(5, KeyboardInterrupt()))
+    with pytest.raises(KeyboardInterrupt):
+        profiled(made, 1, trace)
+    assert trace.read_text() == '{"schemaVersion": 1}'
 
 
 def test_a_profile_leaves_plugins_and_modules_as_they_were(place: Path) -> None:

@@ -54,7 +54,7 @@ def test_the_radii_of_the_attacks_may_be_given(run: Path, place: Path) -> None:
     assert list(*(changes for changes in found["runs"].values())) == ["typos", "synonyms", "attack 0.2", "notes"]
     ran = regkit("eval", "run", "--robust", "--attack-radius", "0.1,0", cwd=place)
     assert ran.status == 2
-    assert ran.err == "regkit: --attack-radius is '0.1,0'; give numbers above 0, such as 0.03,0.1.\n"
+    assert ran.err == "regkit: --attack-radius is '0.1,0'; give numbers above 0, up to 1000, such as 0.03,0.1.\n"
 
 
 @pytest.mark.slow

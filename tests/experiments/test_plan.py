@@ -222,7 +222,7 @@ def test_the_file_of_a_race_is_one_too(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "robust = []\n[rows.a]\ndropout = 0": "robust is []; give numbers above 0, such as 0.03,0.1.",
+    "robust = []\n[rows.a]\ndropout = 0": "robust is []; give numbers above 0, up to 1000, such as 0.03,0.1.",
     "robust = [0.1, nan]\n[rows.a]\ndropout = 0": "robust is [0.1, nan]; give numbers above 0",
     "robust = [0.1, 0.10]\n[rows.a]\ndropout = 0": "robust: a radius is given twice",
     "robust = [true]\n[rows.a]\ndropout = 0": "robust is [True]; give numbers above 0",

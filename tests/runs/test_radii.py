@@ -15,10 +15,11 @@ def test_they_are_numbers_in_order(given: object, radii: tuple[float, ...]) -> N
 
 
 @pytest.mark.parametrize(
-    "given", ["", "0.1,", "x", "0", "-0.1", "inf", "nan", [], [True], [None], [10**400], 0.1, None, {"a": 1}]
+    "given",
+    ["", "0.1,", "x", "0", "-0.1", "inf", "nan", "1000.1", "1e25", [], [True], [None], [10**400], 0.1, None, {"a": 1}],
 )
 def test_others_are_refused(given: object) -> None:
-    with pytest.raises(ConfigError, match=r"^it is .*; give numbers above 0, such as 0\.03,0\.1\.$"):
+    with pytest.raises(ConfigError, match=r"^it is .*; give numbers above 0, up to 1000, such as 0\.03,0\.1\.$"):
         read_radii(given, "it")
 
 

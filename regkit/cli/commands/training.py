@@ -1,5 +1,6 @@
 """Training: the commands that train a model, `regkit train` and `regkit pretrain`."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,6 +104,9 @@ def profile(
     settings: dict[str, Any],
 ) -> None:
     """Say where the time and the memory of an update go, by parts and plugins; save nothing."""
+    os.environ.setdefault(
+        "KINETO_LOG_LEVEL", "99"
+    )  # torch reads it when it is imported, or its profiler says its stages
     chosen = gather(config, settings, read_plugins(plugin))
     check(chosen, begins=True)
 

@@ -94,7 +94,9 @@ def _progress(console: Console) -> Progress:
         TaskProgressColumn(),
         TextColumn("{task.fields[tokens]:,} tokens"),
     )
-    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+    shown = console.is_terminal
+    there = console if shown else Console(quiet=True)  # before rich 14.3, one that is disabled ends with a line
+    return Progress(*columns, TimeRemainingColumn(), console=there, transient=True, disable=not shown)
 
 
 def _tokenized(passages: Iterable[tuple[bool, str]], tokenizer: Tokenizer) -> Iterator[tuple[np.ndarray, ...]]:
