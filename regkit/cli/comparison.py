@@ -12,8 +12,8 @@ from regkit.experiments.plan import Plan
 from regkit.experiments.study.results import Result
 from regkit.experiments.tables import formats
 from regkit.experiments.tables.summarize import summarize
-from regkit.experiments.tables.table import Table
 from regkit.hooks import catalog
+from regkit.runs.folders import STUDY
 
 
 def show(place: Place, plan: Plan, results: Sequence[Result], form: str, console: Console) -> None:
@@ -24,7 +24,7 @@ def show(place: Place, plan: Plan, results: Sequence[Result], form: str, console
     if form == "terminal":
         console.print(formats.as_renderable(table))
         print_lines(console, _told(plan, results))
-        print_lines(console, _next(place, plan, table))
+        print_lines(console, _next(place, plan, results))
     else:
         console.out(formats.FORMATS[form](table), end="", highlight=False)
 
@@ -38,14 +38,17 @@ def _told(plan: Plan, results: Sequence[Result]) -> list[str]:
     return [*dropped, "the looks of a race are paid for in the next line, and not in the table:", str(found)]
 
 
-def to_take_up(place: Place) -> str:
-    """Write the command that goes on with a study."""
-    return f"to take up what is not finished: {typed('regkit', 'work', place.folder, *catalog.allowance())}"
+def to_take_up(place: Place, waits: bool, command: str) -> str:
+    """Write the command that goes on with a study: a worker, if a run waits for one; what failed waits for the command."""
+    if waits:
+        return f"to take up what is not finished: {typed('regkit', 'work', place.folder, *catalog.allowance())}"
+    return f"to try again what failed: {typed('regkit', command, place.folder / STUDY, *catalog.allowance())}"
 
 
-def _next(place: Place, plan: Plan, table: Table) -> list[str]:
+def _next(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
     """Write the commands that work next on a study."""
     lines = [f"tables: {place.folder / 'table.md'}, .tex, .csv and .json"]
-    if any(row.missing for row in table.rows) and plan.race is None:
-        lines.append(to_take_up(place))
+    states = {each.state for each in results}
+    if states - {"finished"} and plan.race is None:
+        lines.append(to_take_up(place, bool(states & {"running", "waiting"}), "ablate"))
     return [*lines, f"to look at it: {typed('regkit', 'report', place.folder)}"]

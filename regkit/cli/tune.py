@@ -62,7 +62,8 @@ def tune(
         compare(place, study, found, console)
         print_lines(console, conclude(place, found))
         if not is_done(search, study):
-            print_line(console, to_take_up(place))
+            choice = found.progress.choice()
+            print_line(console, to_take_up(place, choice.cell is not None or choice.later, "tune"))
     if found.default.failed or (jobs and not found.progress.is_searched):
         raise typer.Exit(1)
 

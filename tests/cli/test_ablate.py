@@ -273,9 +273,11 @@ def test_a_run_that_fails_is_shown_with_its_sentence_and_tried_again_by_the_same
 ) -> None:
     with_stranger(monkeypatch, tmp_path, broken=BROKEN)
     words = ["ablate", *RIGHT, "--tasks", "same", "-p", "broken", "--seeds", "1", "--output", "failing"]
-    for _ in range(2):
-        ran = regkit(*words, "--storage", place / "failing.log", cwd=place)
+    for command in ([*words, "--storage", place / "failing.log"], ["ablate", "failing/study.toml"]):
+        ran = regkit(*command, cwd=place)
         assert ran.status == 1
+        assert "to try again what failed: regkit ablate failing/study.toml\n" in ran.out
+        assert "to take up what is not finished" not in ran.out
         assert (
             "broken, seed 0 failed: plugin 'broken' failed in after_step at stage finetune, step 1: ValueError: two is too much"
             in ran.out

@@ -53,6 +53,16 @@ def test_a_search_whose_workers_came_to_nothing_is_a_failure_and_the_same_comman
     assert "exists already" in regkit(*command[:-1], tmp_path / "other", cwd=place).err, "nothing says whose that is"
 
 
+def test_trials_that_failed_are_tried_again_by_the_command_that_is_said(place: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    space = ["--space", "learning_rate=1e29..1e30 log", "--sampler", "random", "--seeds", 1, "--fresh-seeds", 0]
+    for command in (["tune", *TINY, *space, "--trials", 2, "--output", folder], ["tune", folder / "study.toml"]):
+        ran = regkit(*command, cwd=place)
+        assert "trial 1 failed: " in ran.out, ran.err
+        assert ran.out.endswith(f"to try again what failed: regkit tune {folder / 'study.toml'}\n")
+    assert "nothing is left to do" in regkit("work", folder, cwd=place).out
+
+
 def test_fewer_trials_than_a_search_has_are_said_to_stay(place: Path, tmp_path: Path) -> None:
     command = ["tune", *TINY, *SPACE, "--output", tmp_path / "study", "--seeds", 1, "--fresh-seeds"]
     assert regkit(*command, 2, "--trials", 3, "--jobs", 0, cwd=place).status == 0
