@@ -38,11 +38,11 @@ def _told(plan: Plan, results: Sequence[Result]) -> list[str]:
     return [*dropped, "the looks of a race are paid for in the next line, and not in the table:", str(found)]
 
 
-def to_take_up(place: Place, waits: bool, command: str) -> str:
-    """Write the command that goes on with a study: a worker, if a run waits for one; what failed waits for the command."""
-    if waits:
-        return f"to take up what is not finished: {typed('regkit', 'work', place.folder, *catalog.allowance())}"
-    return f"to try again what failed: {typed('regkit', command, place.folder / STUDY, *catalog.allowance())}"
+def to_take_up(place: Place, failed: bool, command: str) -> str:
+    """Write the command that goes on with a study: that of a worker, or, if all that is left has failed, its own."""
+    if failed:
+        return f"to try again what failed: {typed('regkit', command, place.folder / STUDY, *catalog.allowance())}"
+    return f"to take up what is not finished: {typed('regkit', 'work', place.folder, *catalog.allowance())}"
 
 
 def _next(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
@@ -50,5 +50,5 @@ def _next(place: Place, plan: Plan, results: Sequence[Result]) -> list[str]:
     lines = [f"tables: {place.folder / 'table.md'}, .tex, .csv and .json"]
     states = {each.state for each in results}
     if states - {"finished"} and plan.race is None:
-        lines.append(to_take_up(place, bool(states & {"running", "waiting"}), "ablate"))
+        lines.append(to_take_up(place, not states & {"running", "waiting"}, "ablate"))
     return [*lines, f"to look at it: {typed('regkit', 'report', place.folder)}"]

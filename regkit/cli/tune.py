@@ -13,7 +13,7 @@ from regkit.cli.comparison import show, to_take_up
 from regkit.cli.plan import code_run
 from regkit.cli.terminal import Terminal, print_line, print_lines
 from regkit.cli.workers import let_work
-from regkit.experiments.asked import is_done
+from regkit.experiments.asked import has_failed, is_done
 from regkit.experiments.place import Place
 from regkit.experiments.search.found import Found
 from regkit.experiments.search.progress import Progress
@@ -62,8 +62,7 @@ def tune(
         compare(place, study, found, console)
         print_lines(console, conclude(place, found))
         if not is_done(search, study):
-            choice = found.progress.choice()
-            print_line(console, to_take_up(place, choice.cell is not None or choice.later, "tune"))
+            print_line(console, to_take_up(place, has_failed(search, study), "tune"))
     if found.default.failed or (jobs and not found.progress.is_searched):
         raise typer.Exit(1)
 

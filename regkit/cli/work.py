@@ -5,10 +5,13 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
+import typer
+
 from regkit.base.errors import ConfigError, typed
+from regkit.cli.comparison import to_take_up
 from regkit.cli.plan import code_run
 from regkit.cli.terminal import Terminal, print_line
-from regkit.experiments.asked import read_asked
+from regkit.experiments.asked import has_failed, read_asked
 from regkit.experiments.place import Place
 from regkit.experiments.plan import Plan
 from regkit.experiments.search.search import Search
@@ -19,7 +22,7 @@ from regkit.hooks import option_values
 
 
 def work(place: Place, factory: str | None, keep_weights: bool) -> None:
-    """Take runs of the study until none is left. Raises StoppedError where a signal came."""
+    """Take runs of the study until none is left. Raises StoppedError where a signal came, and Exit(1) if runs failed."""
     study = Study.open(place.name, place.folder, place.address)
     plan = read_asked(study)
     if (asked := plan.settings.encoder_factory) != factory and asked:
@@ -33,8 +36,12 @@ def work(place: Place, factory: str | None, keep_weights: bool) -> None:
     with closing(study):
         worker = Worker(study, Runner(keep_weights=keep_weights), say=say)
         worker.work()
+        failed = has_failed(plan, study)
     if not worker.taken:
-        say(f"nothing is left to do in study '{study.name}'")
+        say(f"nothing is left to do in study '{study.name}'" + (" but what failed" if failed else ""))
+    if failed:
+        say(to_take_up(place, failed, "tune" if isinstance(plan, Search) else "ablate"))
+        raise typer.Exit(1)
 
 
 def _plugins(plan: Plan | Search) -> Iterator[tuple[str, Mapping[str, Any]]]:

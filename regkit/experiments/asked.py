@@ -49,6 +49,13 @@ def choose(
     return Choice(asked, found, later=unknown)  # it is known soon whether its worker lives
 
 
+def has_failed(asked: Plan | Search, study: Study) -> bool:
+    """Whether all that is left has failed: no worker takes it, and the next command would try it again."""
+    round_ = int(study.attributes().get(ROUND, 0))
+    now, then = (choose(asked, study, study.trials(), {ROUND: round_ + more, UNTIL: inf}) for more in (0, 1))
+    return now.cell is None and not now.later and then.cell is not None
+
+
 def is_done(asked: Plan | Search, study: Study) -> bool:
     """Whether the next command has nothing to run.
 
