@@ -136,7 +136,8 @@ class Trainer:
             names = " and ".join(f"'{task.name}'" for task in update.tasks)
             raise RunError(
                 f"no finite loss and gradient in {position.skipped} steps in a row, the last of them step {position.step} "
-                f"with task {names}; try a lower learning rate."
+                f"with task {names}; the lines before name what was not finite: leave out a plugin whose term it is, or try "
+                "a lower learning rate."
             )
 
     def evaluate(self, span: Span) -> None:
