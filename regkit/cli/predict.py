@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -31,7 +31,7 @@ def load_aside(folder: Path, device: str, precision: Precision, tokens: int | No
 
 
 def predict(trained: Trained, request: Request, output: Path | None, as_json: bool) -> None:
-    """Write the answers of a run, each with its text beside it. Raises DataError for a text that is empty."""
+    """Write the answers of a run, each with its text beside it. Raises DataError for what is no text."""
     console = Terminal(stderr=True)
     print_lines(console, [*request.notes, *([f"answered in {trained.precision}"] if trained.precision.why else [])])
     asking = Asking(trained, request)
@@ -41,12 +41,14 @@ def predict(trained: Trained, request: Request, output: Path | None, as_json: bo
             _progress(console, output) as show,
         ):
             write = (json_writer if as_json else csv_writer)(file, request.shown, asking.tasks)
-            for block in _blocks(request.records):
+            for block in _blocks(asking.kept(request.records)):
                 with aside():
                     answers = asking.answers(block)
                 write(block, answers)
                 file.flush()
                 show(asking.summary())
+            if not asking.count:
+                raise DataError(f"{request.stream.name} has no texts: every row is left out.")
     except KeyboardInterrupt:
         left = f"{output} was not written" if output else "what was printed is whole"
         raise StoppedError(f"interrupted after {asking.count} texts; {left}.", signal.SIGINT) from None
@@ -65,6 +67,7 @@ class Asking:
     request: Request
     count: int = 0  # texts, or pairs of texts
     truncated: int = 0
+    left: int = 0  # rows without text
     began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -74,9 +77,17 @@ class Asking:
             for name, columns in self.request.columns.items()
         ]
 
+    def kept(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Leave out the records without text, where that is asked."""
+        for record in records:
+            if self.request.skip_empty and not all(record[1][name].strip() for name in self.request.read):
+                self.left += 1
+            else:
+                yield record
+
     def answers(self, block: Sequence[Record]) -> dict[str, Answers]:
         """Ask all tasks about the texts of a block."""
-        columns = {name: [self._text(record, name) for record in block] for name in self._read()}
+        columns = {name: [self._text(record, name) for record in block] for name in self.request.read}
         outputs, truncated = self.trained.inference.outputs(self.tasks, columns)
         self.count += len(block)
         self.truncated += truncated
@@ -86,16 +97,16 @@ class Asking:
         """Say how many texts were answered for, how fast, and how many of them were cut."""
         speed = self.count / max(time.monotonic() - self.began, 1e-9)
         cut = f"{self.truncated} longer than is read, and cut" if self.truncated else "none cut"
-        return f"{self.count} texts, {cut}, {speed:.0f} a second"
-
-    def _read(self) -> set[str]:
-        return {name for columns in self.request.columns.values() for name in columns}
+        left = f"{self.left} rows without text left out, " if self.left else ""
+        return f"{self.count} texts, {left}{cut}, {speed:.0f} a second"
 
     def _text(self, record: Record, column: str) -> str:
         line, row = record
         if isinstance(row[column], Nested) or not row[column].strip():
-            stream, found = self.request.stream, "no text, but a list or object" if row[column].strip() else "empty"
-            raise DataError(f"{stream.name}, {stream.unit} {line}: {column} is {found}.")
+            remedy = (
+                "no text, but a list or object" if row[column].strip() else "empty; --skip-empty leaves such rows out"
+            )
+            raise DataError(f"{self.request.stream.name}, {self.request.stream.unit} {line}: {column} is {remedy}.")
         return row[column]
 
 

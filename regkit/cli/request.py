@@ -28,12 +28,18 @@ class Request:
     columns: Mapping[str, Sequence[str]]  # by task: the columns that it reads
     ids: Sequence[str]  # the columns that name an example
     notes: Sequence[str]  # what the user must know
+    skip_empty: bool = False  # leave out records without text; else they are an error
     records: Iterator[Record] = field(default_factory=lambda: iter(()))
+
+    @property
+    def read(self) -> list[str]:
+        """The columns of texts."""
+        return list(dict.fromkeys(chain(*self.columns.values())))
 
     @property
     def shown(self) -> list[str]:
         """The columns that stand beside the answers: names of examples, and texts."""
-        return list(dict.fromkeys([*self.ids, *chain(*self.columns.values())]))
+        return list(dict.fromkeys([*self.ids, *self.read]))
 
 
 def which(first: Path | None, second: Path | None) -> tuple[Path | None, Path | None]:
@@ -106,7 +112,9 @@ def layout_of(tasks: Mapping[str, Description]) -> Layout:
     return layouts.pop() if len(layouts) == 1 else Layout()
 
 
-def request(stream: Stream, tasks: Mapping[str, Description], text: Sequence[str], named: bool) -> Request:
+def request(
+    stream: Stream, tasks: Mapping[str, Description], text: Sequence[str], *, named: bool, skip_empty: bool = False
+) -> Request:
     """Find the columns that each task reads, and read the first record, so that a mistake is said at once.
 
     Raises DataError if a column is missing of a task that is named, or of all.
@@ -121,7 +129,7 @@ def request(stream: Stream, tasks: Mapping[str, Description], text: Sequence[str
     if missing:
         notes.append(f"not asked, because what they read is not there: {', '.join(missing)}")
     ids = dict.fromkeys(tasks[name].id for name in columns)
-    found = Request(stream, columns, [each for each in ids if each and each in stream.columns], notes)
+    found = Request(stream, columns, [each for each in ids if each and each in stream.columns], notes, skip_empty)
     found.records = _begun(stream, found.shown)
     return found
 

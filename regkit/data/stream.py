@@ -47,7 +47,7 @@ class Stream(Protocol):
 
 
 class Lines:
-    """Texts that stand one a line. Blank lines are an error, but for those at the end."""
+    """Texts that stand one a line. A blank line is an empty text, but for those at the end, which are none."""
 
     form = "one text a line"
     columns: Sequence[str] = (TEXT,)
@@ -57,14 +57,15 @@ class Lines:
         self.name, self._lines, self._notes = name, lines, notes
 
     def records(self, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-        blank = 0
+        blank: list[int] = []
         for number, line in enumerate(self._lines, 1):
             text = line.rstrip("\r\n")
             if not text.strip():
-                blank = blank or number
+                blank.append(number)
                 continue
-            if blank:
-                raise DataError(f"{self.name}, line {blank}: the text is empty.")
+            for each in blank:
+                yield each, {TEXT: ""}
+            blank.clear()
             yield number, {TEXT: text}
 
     def notes(self) -> Sequence[str]:

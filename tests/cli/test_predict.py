@@ -130,6 +130,26 @@ def test_other_columns_are_read_where_text_names_them(place: Path) -> None:
     assert list(swapped[0]) == ["two", "one", "same", "near"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"), [("holes.csv", "sentence\nfine\n \nfine\n\n"), ("holes.txt", "fine\n\n \nfine\n\n\n")]
+)
+def test_rows_without_text_can_be_left_out(place: Path, name: str, content: str) -> None:
+    whole, lines = (place / name), content.splitlines()
+    whole.write_text("\n".join(line for line in lines if line.strip()) + "\n")
+    wanted = predict(place, "run", name, "--task", "mood").out
+    whole.write_text(content)
+    ran = predict(place, "run", name, "--task", "mood", "--skip-empty")
+    assert (ran.status, ran.out) == (0, wanted), ran.err
+    assert f"2 texts, {1 if name == 'holes.csv' else 2} rows without text left out, none cut" in ran.err
+
+
+def test_a_table_of_which_every_row_is_left_out_is_an_error(place: Path, tmp_path: Path) -> None:
+    (place / "blank.csv").write_text("sentence\n \n")
+    ran = predict(place, "run", "blank.csv", "--skip-empty", "--output", tmp_path / "found.csv")
+    assert (ran.status, ran.err.splitlines()[-1]) == (2, "regkit: blank.csv has no texts: every row is left out.")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_output_file_holds_what_is_printed_and_takes_its_name_at_the_end(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +161,10 @@ def test_an_output_file_holds_what_is_printed_and_takes_its_name_at_the_end(
     (place / "gap.csv").write_text("sentence\nfine\n \nfine\n")
     monkeypatch.setattr(predicting, "WINDOW", 1)
     ran = predict(place, "run", "gap.csv", "--output", tmp_path / "found.csv")
-    assert (ran.status, ran.err.splitlines()[-1]) == (2, "regkit: gap.csv, line 3: sentence is empty.")
+    assert (ran.status, ran.err.splitlines()[-1]) == (
+        2,
+        "regkit: gap.csv, line 3: sentence is empty; --skip-empty leaves such rows out.",
+    )
     assert (tmp_path / "found.csv").read_text() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.csv", "found.jsonl"]
 
@@ -311,7 +334,7 @@ REFUSED = [
     (("run", "empty.csv"), "empty.csv is empty."),
     (("run", "blank.txt"), "blank.txt is empty."),
     (("run", "header.csv"), "header.csv has no texts."),
-    (("run", "gap.txt"), "gap.txt, line 2: the text is empty."),
+    (("run", "gap.txt"), "gap.txt, line 2: text is empty; --skip-empty leaves such rows out."),
     (("run", "wide.csv"), "wide.csv, line 2: 2 fields; the header has 1."),
     (("run", "russian.txt"), "russian.txt, line 1: byte 0xf5 is not UTF-8 text; if it has another encoding, save it as UTF-8."),
     (("run", "russian.txt", "--lines"), "russian.txt, line 1: byte 0xf5 is not UTF-8 text; if it has another encoding, save it as UTF-8."),

@@ -385,7 +385,9 @@ def test_a_learned_scalar_whose_gradient_is_not_finite_skips_the_step() -> None:
 
 def test_too_many_skipped_steps_in_a_row_end_training_with_the_task_named() -> None:
     trainer = tiny_trainer({"bad": Bad(range(3, 99))}, steps=20)
-    with pytest.raises(RunError, match=r"in 5 steps in a row, the last of them step 8 with task '\w+'; the lines before name"):
+    with pytest.raises(
+        RunError, match=r"in 5 steps in a row, the last of them step 8 with task '\w+'; the lines before name"
+    ):
         trainer.train()
     assert trainer.state.consistent
     fine = Bad([1, 2, 3, 4, 6, 7, 8, 9])  # four in a row, twice

@@ -124,6 +124,9 @@ def predict(
     lines: Annotated[
         bool, typer.Option("--lines", metavar="", help="Read one text a line, whatever the ending.")
     ] = False,
+    skip_empty: Annotated[
+        bool, typer.Option("--skip-empty", metavar="", help="Leave out rows without text. Else they are an error.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to write: .csv or .jsonl. Without it, standard output.")
     ] = None,
@@ -149,7 +152,7 @@ def predict(
     readable = [tuple(text or each.columns) for each in tasks.values()]
     layout = requests.layout_of(tasks)
     with open_stream(texts, readable, layout, lines=lines, table=bool(text)) as stream:
-        asked = requests.request(stream, tasks, text or [], named=bool(task))
+        asked = requests.request(stream, tasks, text or [], named=bool(task), skip_empty=skip_empty)
 
         from regkit.cli import predict as predicting
 
