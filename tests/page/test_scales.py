@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from regkit.page.charts.scales import MINUS, Scale, fitted, fixed, labels, number, signed, ticks
@@ -40,6 +40,7 @@ def test_a_logarithmic_axis_has_powers_of_ten_at_equal_distances() -> None:
 
 
 @PATIENT
+@example([5e-324], True)
 @given(NUMBERS, st.booleans())
 def test_whatever_the_numbers_are_every_place_is_on_the_axis(values: list[float], upwards: bool) -> None:
     scale = fitted(values, *((0, 100) if upwards else (100, 0)))

@@ -229,7 +229,7 @@ def tune(
     settings: dict[str, Any],
 ) -> None:
     """Search for better settings, and compare the winner with the default on fresh seeds."""
-    given = {"trials": trials, "sampler": sampler, "seeds": seeds, "fresh_seeds": fresh_seeds}
+    given = {"trials": trials, "sampler": sampler and sampler.value, "seeds": seeds, "fresh_seeds": fresh_seeds}
     asked = searches.SearchFile.read(file) if file else searches.SearchFile()
     chosen = change(asked.settings, file, settings, read_plugins(plugin))
     search = asked.search(chosen, {name: each for name, each in given.items() if each is not None}, space)

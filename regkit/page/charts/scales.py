@@ -61,7 +61,8 @@ def fitted(
     if logarithmic:
         return Scale(low / 1.15, high * 1.15, start, end, logarithmic=True, about=about)
     if low == high:
-        low, high = (low - abs(low) / 10, high + abs(high) / 10) if low else (0.0, 1.0)
+        spread = abs(low) / 10  # 0 of the smallest numbers as well
+        low, high = (low - spread, high + spread) if spread else (0.0, 1.0)
     step = _step(low, high, about)
     if step:
         low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
