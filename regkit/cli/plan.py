@@ -104,7 +104,9 @@ POOLED["max"] = "the largest of its hidden states"
 
 
 def _pooled(experiment: Experiment) -> str:
-    return f"a text is {POOLED[experiment.model.pooling]}"
+    model = experiment.model
+    fresh = model.pooling == "pooler" and getattr(model.encoder, "fresh_pooler", False)
+    return f"a text is {POOLED[model.pooling]}{', which the checkpoint lacks and begins anew' if fresh else ''}"
 
 
 def _built(experiment: Experiment) -> list[str]:

@@ -147,6 +147,7 @@ OWN = (Layer, SelfAttention, nn.Linear, nn.LayerNorm, Dropout, Table, nn.GELU, n
 class Bert(nn.Module):
     """minBERT. It begins with fresh weights, see `initialise`; `load_encoder` builds it from a checkpoint."""
 
+    fresh_pooler = False  # whether its checkpoint has none, so that it begins with fresh weights
     repeated: Repeated | None = None  # what computes the usual passes, if anything does
 
     def __init__(self, config: BertConfig) -> None:

@@ -71,6 +71,7 @@ def _load_bert(folder: Path, dropout: float | None) -> Bert:
     # Copies, because the tensors may be the file's pages in memory.
     copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in ours.items()}
     model.load_state_dict(copies, assign=True)
+    model.fresh_pooler = bool(fresh)
     return model.requires_grad_(True)
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from regkit import Experiment, PluginError, Settings
 from regkit.cli.plan import first_epoch, plan
@@ -433,3 +435,15 @@ def test_an_encoder_without_segments_says_what_tells_the_texts_of_a_pair_apart(
     train = ["train", "--data", "data", "--encoder", "encoder", "--dry-run"]
     assert ("it has no segments" in regkit(*train, cwd=tmp_path).out) == said
     assert "it has no segments" not in regkit(*train, "--tasks", "mood", cwd=tmp_path).out
+
+
+@pytest.mark.parametrize(("pooling", "said"), [("pooler", ", which the checkpoint lacks and begins anew"), ("cls", "")])
+def test_a_pooler_that_the_checkpoint_lacks_is_said(place: Path, tmp_path: Path, pooling: str, said: str) -> None:
+    shutil.copytree(place / "encoder", tmp_path / "encoder")
+    weights = tmp_path / "encoder" / "model.safetensors"
+    save_file({name: each for name, each in load_file(weights).items() if "pooler" not in name}, weights)
+    words = ["train", "--data", place / "data", "--dry-run", "--pooling", pooling, "--encoder"]
+    for encoder, wanted in ((tmp_path / "encoder", said), (place / "encoder", "")):
+        ran = regkit(*words, encoder, cwd=place)
+        (line,) = [line for line in ran.out.splitlines() if line.startswith("encoder: ")]
+        assert re.search(r"a text is [^,]*(.*)$", line)[1] == wanted

@@ -150,6 +150,8 @@ def test_a_missing_pooler_is_made_anew_from_the_default_generator(write, source:
     assert not torch.equal(weights[0], weights[2])
     assert weights[0].std().item() == pytest.approx(0.5, rel=0.2)
     assert not found[0].pooler.bias.any()
+    assert found[0].fresh_pooler
+    assert not source.fresh_pooler
 
 
 def test_dropout_rates_are_the_files_unless_overridden(write) -> None:

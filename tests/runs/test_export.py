@@ -109,7 +109,8 @@ def test_the_head_of_each_family_holds_ours_or_says_why_not(
     run = train(place, f"{family}-{pooling}", "--pooling", pooling, encoder=family)
     if pooling == "pooler" and family in ("distilbert", "electra"):
         with pytest.raises(
-            ConfigError, match=r"reads the pooler's output, a tanh, and theirs reads a (ReLU|GELU); take"
+            ConfigError,
+            match=r"reads the pooler's output, a tanh, and theirs a (ReLU|GELU), which a run with --pooling cls fits; take",
         ):
             export(source(run, "mood"), "hf", tmp_path / "out")
         return

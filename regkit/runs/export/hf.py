@@ -91,7 +91,7 @@ def _reason(source: Source, task: Task) -> str:
         return f"it reads the {pooling} of the hidden states, and theirs reads [CLS]"
     activation = CLASSIFIERS[family].activation
     if pooling == "pooler" and activation != "tanh":
-        return f"it reads the pooler's output, a tanh, and theirs reads a {activation}"
+        return f"it reads the pooler's output, a tanh, and theirs a {activation}, which a run with --pooling cls fits"
     if pooling == "cls" and 2 * task.objective.width > source.model.encoder.width:
         return "it reads [CLS] itself, and has more classes than the layer between them and [CLS] can pass on"
     return ""
