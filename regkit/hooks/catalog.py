@@ -142,8 +142,14 @@ def check_names(name: str, given: Mapping[str, Any]) -> None:
         known = found.fields() if found else None
     except source.UnclearError:
         return
-    if known is not None:
-        option_fields.check_names(name, known, given)
+    if found is None or known is None:
+        return
+    for option in given:
+        if option in found.untyped() - known.keys():
+            raise PluginError(
+                f"'{name}' has no option '{option}': it needs a type in the class, as in {option}: float."
+            )
+    option_fields.check_names(name, known, given)
 
 
 def only_follows(name: str) -> bool:

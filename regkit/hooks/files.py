@@ -63,7 +63,7 @@ class PluginFile:
         if kind and kind not in (each.name for each in classes):
             raise PluginError(f"{path} has no class '{kind}'. {nearest(kind, plugins)}")
         if not kind and not plugins:
-            raise PluginError(f"{path} has no plugin: a dataclass with a method that is marked @hookimpl is needed.")
+            raise PluginError(f"{path} has no plugin: {_lacking(classes)}.")
         if not kind and len(plugins) > 1:
             raise PluginError(
                 f"{path} has {len(plugins)} plugins: name one, {path}:{plugins[0]}. {nearest('', plugins)}"
@@ -165,6 +165,19 @@ def _is_public(kind: ast.ClassDef) -> bool:
 def _inherits(kind: ast.ClassDef, classes: Sequence[ast.ClassDef]) -> bool:
     """Whether a class has a base that is not of this file: only its code tells whether hooks come from there."""
     return bool({ast.unparse(base) for base in kind.bases} - {each.name for each in classes})
+
+
+def _lacking(classes: Sequence[ast.ClassDef]) -> str:
+    """Say what keeps the classes of a file from being plugins."""
+    for each in classes:
+        if _has_hooks(each, classes):
+            private = (
+                "'s name begins with _, which hides it" if each.name.startswith("_") else " lacks @dataclass above it"
+            )
+            return f"class {each.name}{private}"
+    if several := [each.name for each in classes if _is_public(each)]:
+        return f"class {several[0]} has no method that is marked @hookimpl"
+    return "a dataclass with a method that is marked @hookimpl is needed"
 
 
 def _has_hooks(kind: ast.ClassDef, classes: Sequence[ast.ClassDef]) -> bool:

@@ -59,6 +59,11 @@ class Source:
                     return _literal(getattr(statement, "value", None) or ast.Constant(None))
         return None
 
+    def untyped(self) -> set[str]:
+        """List the attributes of the class that have a value and no type: a dataclass makes no options of them."""
+        targets = [each for part in self.plugin.body if isinstance(part, ast.Assign) for each in part.targets]
+        return {each.id for each in targets if isinstance(each, ast.Name)}
+
     def methods(self) -> dict[str, Literal["", "answer", "wrapper"]]:
         """List the class's methods: whether each answers a hook, wraps it, or neither.
 

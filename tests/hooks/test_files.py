@@ -68,6 +68,16 @@ def test_its_name_options_and_docstring_are_read_without_running_it(tmp_path: Pa
             catalog.make("my_pull", {})
 
 
+def test_an_option_that_has_no_type_in_the_class_is_none(tmp_path: Path) -> None:
+    found = catalog.read_file(write(tmp_path, MINE.replace("weight: float = 1.0", "weight = 1.0")))
+    assert found is not None
+    with (
+        uninstalled.handing({"my_pull": found[0]}),
+        pytest.raises(PluginError, match=r"no option 'weight': it needs a type in the class, as in weight: float\.$"),
+    ):
+        catalog.check_names("my_pull", {"weight": "2"})
+
+
 def test_a_plugin_may_inherit_all_its_hooks_from_another_module(tmp_path: Path) -> None:
     text = (
         "from dataclasses import dataclass\nfrom regkit_plugins.smart import Smart\n\n"
@@ -96,6 +106,13 @@ WRONG: dict[str, tuple[str | None, str, str]] = {  # the text of the file, what 
     "missing": (None, "", "there is no such file"),
     "syntax": ("def f(:\n", "", "cannot be read: line 1: invalid syntax"),
     "without": ("x = 1\n", "", "has no plugin: a dataclass with a method that is marked @hookimpl"),
+    "not a dataclass": (MINE.replace("@dataclass\n", ""), "", "has no plugin: class MyPull lacks @dataclass above it"),
+    "private": (MINE.replace("class MyPull", "class _MyPull"), "", "has no plugin: class _MyPull's name begins with _"),
+    "unmarked": (
+        MINE.replace("    @hookimpl\n", ""),
+        "",
+        "has no plugin: class MyPull has no method that is marked @hookimpl",
+    ),
     "several": (MINE + OTHER, "", "has 2 plugins: name one, .*mine.py:MyPull. Available: MyPull, Other"),
     "unknown": (MINE, ":MyPul", "has no class 'MyPul'. Did you mean 'MyPull'"),
     "taken": (MINE.replace("MyPull", "Smart"), "", "Smart would be plugin 'smart', which is installed"),
