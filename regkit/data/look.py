@@ -10,17 +10,19 @@ import tomli_w
 from regkit.base.errors import DataError, RegkitError, short
 from regkit.base.wording import printable
 from regkit.data.bare import Files, Given, declare_table, name_of, sort_files, split_table, tables_in
-from regkit.data.declare import SPLITS
+from regkit.data.declare import SPLITS, TaskSpec
 from regkit.data.formats.columnar import is_saved
 from regkit.data.formats.hub import on_hub
+from regkit.data.formats.records import first_duplicate
 from regkit.data.prepare import prepare
 from regkit.data.prepared import Prepared
 from regkit.data.rows import check_texts
 from regkit.data.tables import Table, is_pattern
+from regkit.data.usual import IDS
 
 EXAMPLES = 3  # rows of each task that are shown
 SHOWN = 20  # columns that are named
-WRITTEN = ("kind", "text", "label", "classes", "range", "train", "dev", "test", "skip_empty")
+WRITTEN = ("kind", "text", "label", "classes", "range", "train", "dev", "test", "skip_empty", "id")
 
 
 @dataclass
@@ -61,7 +63,7 @@ def look(places: Sequence[Path], given: Given | None = None) -> list[Seen]:
     for seen in found:
         files: Files = seen.files if "train" in seen.files else {"train": next(iter(seen.files.values()))}
         try:
-            prepared = prepare(declare_table(files, given or Given()))
+            prepared = _read(declare_table(files, given or Given()))
             for table in prepared.tables.values():
                 check_texts(prepared.spec.text_columns, table)
             seen.found = prepared
@@ -102,6 +104,25 @@ def _tasks(places: Sequence[Path]) -> dict[str, Files]:
 def _described(table: Table) -> str:
     columns = ", ".join(short(each) for each in table.columns[:SHOWN] if each)
     return f"{table.name}, {table.form}; {len(table.rows)} rows; columns {columns}"
+
+
+def _read(spec: TaskSpec) -> Prepared:
+    """Read a task, with ids where a column has the usual name of such and names each row."""
+    found = prepare(spec)
+    first, *others = found.tables.values()
+    taken = {*found.spec.text_columns, *found.spec.label_columns}
+    for column in first.columns:
+        if column.lower() in IDS and column not in taken and all(column in each.columns for each in others):
+            named = prepare(spec.model_copy(update={"id": column}))
+            if all(_names_rows(column, table) for table in named.tables.values()):
+                return named
+    return found
+
+
+def _names_rows(column: str, table: Table) -> bool:
+    """Whether no value of a column is empty, and none stands twice."""
+    values = [row.get(column, "") for row in table.rows.columns([column])]
+    return all(value.strip() for value in values) and first_duplicate(values) is None
 
 
 def _examples(found: Prepared) -> Iterator[str]:

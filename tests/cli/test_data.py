@@ -160,6 +160,7 @@ def test_what_regkit_data_writes_is_trained_on_as_it_stands(bare: Path) -> None:
     written = (bare / "found" / "mine.toml").read_text(encoding="utf8")
     assert "# 1: the cake is good\n# 2: the soup is fine\n" in written
     assert list(tomllib.loads(written)["tasks"]) == ["reviews", "new"]
+    assert tomllib.loads(written)["tasks"]["reviews"]["id"] == "id"
     trained = train(bare, "--dry-run", data="found/mine.toml")
     assert "task reviews: classification; 27 train, 3 dev" in trained.out, trained.err
     is_one_sentence(again := regkit("data", "reviews.csv", "--output", "found/mine.toml", cwd=bare))
@@ -231,6 +232,14 @@ def test_regkit_data_is_told_what_it_cannot_guess(bare: Path) -> None:
     assert 'kind = "ordinal"\ntext = "a"\nlabel = "b"\n' in ran.out, ran.err
 
 
+@pytest.mark.parametrize("odd", ["", " ", "0"])
+def test_a_column_that_does_not_name_each_row_is_written_as_no_id(bare: Path, odd: str) -> None:
+    rows = [{"uid": n or odd, "guid": n, "text": sentence(n), "label": n % 2} for n in range(20)]
+    write_csv(bare / "names.csv", rows)
+    written = tomllib.loads(regkit("data", "names.csv", cwd=bare).out.partition("\n\n")[2])
+    assert written["tasks"]["names"]["id"] == ("uid" if odd == "0" else "guid")
+
+
 def test_what_regkit_data_writes_is_what_it_found_and_can_be_trained_on(bare: Path) -> None:
     write_csv(bare / "two.csv", [{"text": "good", "label": 1}, {"text": "bad", "label": 0}])
     ran = regkit("data", "two.csv", "--output", "two.toml", cwd=bare)
@@ -265,3 +274,12 @@ def test_what_a_file_holds_cannot_command_the_terminal_or_break_the_declaration(
         assert r"\x1b]0;owned\x07" in ran.out
         assert r"a\nb" in ran.out
     assert len(regkit("data", "odd.toml", cwd=bare).err.splitlines()) == 1
+
+
+def test_an_id_that_one_of_the_splits_lacks_is_not_written(bare: Path) -> None:
+    rows = [{"id": n, "text": sentence(n), "label": n % 2} for n in range(20)]
+    (bare / "part").mkdir()
+    write_csv(bare / "part" / "train.csv", rows)
+    write_csv(bare / "part" / "dev.csv", [{"text": row["text"], "label": row["label"]} for row in rows])
+    found = regkit("data", "part", cwd=bare)
+    assert (found.status, "id" in tomllib.loads(found.out.partition("\n\n")[2])["tasks"]["part"]) == (0, False)
