@@ -38,6 +38,17 @@ OTHERS = {
     "model model-name model-name-or-path pretrained-model checkpoint bert": "--encoder is its name here",
     "dataset dataset-name data-dir train-file train-data": "--data is its name here: a folder, or a file of tasks",
     "task task-name": "--tasks is its name here",
+    "validation-file eval-file dev-file val-data": "--dev is its name here: a file, or a share of the training rows",
+    "test-file test-data": "--test is its name here",
+    "text-column text-column-name text-column-names text-col": "--text is its name here, given twice for a pair",
+    "label-column label-column-name label-col target-column": "--label is its name here",
+    "max-train-samples train-subset num-samples": "--subsample does that: --subsample TASK=300, drawn by the seed",
+    "optim optimizer adam-beta1 adam-beta2 adam-epsilon": (
+        "The optimizer is AdamW as torch has it; a plugin makes another one in the hook make_optimizer"
+    ),
+    "class-weight class-weights": "--plugin class_weights does that",
+    "pad-to-max-length padding": "No option is needed: the texts of a batch stand end to end",
+    "val-size validation-split validation-split-percentage": "--dev does that: a share of the training rows, --dev 0.1",
     "load-best-model-at-end": "No option is needed: the best checkpoint is kept, and is what eval, predict and export take",
     "label-smoothing-factor label-smoothing": "--plugin label_smoothing does that",
     "neftune-noise-alpha": "--plugin neftune:alpha=5 does that",
