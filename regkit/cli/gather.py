@@ -12,10 +12,12 @@ from regkit.base.errors import ConfigError, PluginError, typed
 from regkit.base.files import absolute, follow
 from regkit.cli.options import flag
 from regkit.data import demo
-from regkit.data.declare import read_again
+from regkit.data.bare import TableSpec
+from regkit.data.declare import TaskSpec, read_again
 from regkit.data.find import choose, find_tasks
 from regkit.data.formats.hub import on_hub
 from regkit.data.per_task import check_names
+from regkit.data.tables import open_source
 from regkit.hooks import catalog
 from regkit.model.encoders import check_encoder
 from regkit.runs.elsewhere import setting_called
@@ -111,11 +113,22 @@ def check(settings: Settings, *, begins: bool) -> None:
         return
     if settings.data or settings.finetune:
         found = find_tasks(settings.data, settings.given)
-        for name in PER_TASK:
+        for name in (*PER_TASK, "labels"):
             check_names(name, getattr(settings, name), found)
+        _check_group(settings, found)
         read_again(choose(found, settings.tasks), settings.labels, settings.pair_mode)
     check_source(settings.encoder)
     check_encoder(settings.encoder)
+
+
+def _check_group(settings: Settings, tasks: Mapping[str, TaskSpec]) -> None:
+    """Raise ConfigError for a group that is a column of the table: whoever means its rows would not see that they leak."""
+    tables = [spec.files("train") for spec in tasks.values() if isinstance(spec, TableSpec)] if settings.group else []
+    if any(settings.group in open_source(files[0]).columns for files in tables if files):
+        raise ConfigError(
+            f"--group {settings.group} is a column, and would only name the run for trackers; to keep its rows in one split, "
+            f'write group = "{settings.group}" into the tasks.toml that regkit data makes of the table.'
+        )
 
 
 def make_importable(factory: str | None) -> None:

@@ -10,6 +10,7 @@ from regkit.data.labels import (
     COMMA,
     doubtful,
     misfit,
+    of_lists,
     read_classes,
     read_kind,
     read_members,
@@ -45,7 +46,7 @@ def complete(found: Prepared) -> None:
         raise ConfigError(explain(error, table.name, type(spec).model_fields)) from None
     found.notes.append(f"read off {spec.label_name}: {_said(update)}")
     if kind == "classification" and isinstance(read := update.get("classes"), tuple):  # and not their number
-        found.notes += doubtful(read)
+        found.notes += [*doubtful(read), *(of_lists(read) if spec.kind is None else ())]
 
 
 def _read_kind(found: Prepared) -> str:

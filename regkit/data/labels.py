@@ -3,11 +3,12 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from regkit.base.errors import DataError, short
-from regkit.tasks.labels import as_number, is_list
+from regkit.tasks.labels import as_number, fields, is_list
 
 MOST_READ = 1000  # classes that are read off a column: with more, it is more likely another column
 NO_LABELS = {  # stand where a label is missing
@@ -39,6 +40,12 @@ def doubtful(classes: Iterable[str]) -> list[str]:
     return [
         f"class '{name}' may stand for a missing label; {remedy.format(name)}" for name in classes if is_missing(name)
     ]
+
+
+def of_lists(classes: Sequence[str]) -> list[str]:
+    """Write a remark where a class is a list of others: a row may have several labels."""
+    several = (name for name in classes if len(fields(name, {*classes}.__contains__)) > 1)
+    return [f"class '{name}' is a list of other classes; --kind multilabel reads lists" for name in islice(several, 1)]
 
 
 def read_kind(values: Iterable[str]) -> str:

@@ -283,3 +283,22 @@ def test_an_id_that_one_of_the_splits_lacks_is_not_written(bare: Path) -> None:
     write_csv(bare / "part" / "dev.csv", [{"text": row["text"], "label": row["label"]} for row in rows])
     found = regkit("data", "part", cwd=bare)
     assert (found.status, "id" in tomllib.loads(found.out.partition("\n\n")[2])["tasks"]["part"]) == (0, False)
+
+
+def test_a_group_of_trackers_is_not_taken_for_one_of_rows(bare: Path) -> None:
+    write_csv(bare / "users.csv", [{"user": n % 5, "text": sentence(n), "label": n % 2} for n in range(20)])
+    is_one_sentence(ran := train(bare, "--dry-run", "--group", "user", data="users.csv"))
+    assert (
+        "--group user is a column, and would only name the run for trackers; to keep its rows in one split" in ran.err
+    )
+    assert train(bare, "--dry-run", "--group", "users", data="users.csv").status == 0
+
+
+def test_labels_that_are_lists_of_others_are_pointed_out(bare: Path) -> None:
+    tags = ["film; story", "story", "film", "comedy; film"]
+    write_csv(bare / "tags.csv", [{"text": sentence(n), "label": tags[n % 4]} for n in range(20)])
+    ran = train(bare, "--dry-run", data="tags.csv")
+    assert "class 'film; story' is a list of other classes; --kind multilabel reads lists" in ran.out, ran.err
+    assert "comedy; film' is a list" not in ran.out
+    for kind in ("multilabel", "classification"):
+        assert "is a list of other" not in train(bare, "--dry-run", "--kind", kind, data="tags.csv").out
