@@ -132,7 +132,10 @@ def _without_scores(tasks: Sequence[Task]) -> list[str]:
     """Say which tasks of a stage have no dev split, and what follows from it."""
     missing = [task.name for task in tasks if "dev" not in task.splits]
     if len(missing) < len(tasks):
-        return [f"  {name}: no dev split, so it has no scores" for name in missing]
+        return [
+            f"  {name}: no dev split, so it has no scores; dev = 0.1 in its declaration holds some out"
+            for name in missing
+        ]
     return ["  no task has a dev split: there are no scores, and the newest checkpoint is kept as the best"]
 
 

@@ -16,6 +16,7 @@ from regkit.data.find import choose, find_tasks, is_table
 from regkit.data.label_noise import Noise, noises
 from regkit.data.load import load_task
 from regkit.data.subsample import Draw, draws
+from regkit.data.tables import find_files, open_source
 from regkit.distributed.launch import find_device
 from regkit.model import MultitaskModel
 from regkit.model.tokenizer import Tokenizer
@@ -73,7 +74,7 @@ def load_run(
     if not settings.finetune:
         raise RunError(f"{folder} was pretrained, and has no task to score; its dev scores are in scores.json.")
     best, where = follow(folder / "best"), find_device(device)
-    table = data if data and len(settings.tasks or ()) == 1 and is_table(data) else None
+    table = data if data and is_table(data) else None
     found = _of_table(best, settings, table, split) if table else _declared(settings, data)
     trained = settings.tasks or list(choose(found, None))
     own_tasks = {name: found[name] for name in trained if name in found}
@@ -88,7 +89,7 @@ def load_run(
     own = partial(_drawn, whole, drawn, noise)
     load: Callable[..., Task] = whole if data else own
     notes: list[str] = []
-    if table and (moved := _moved(folder, settings, table, own)):
+    if table and len(settings.tasks or ()) == 1 and (moved := _moved(folder, settings, table, own)):
         specs, load = moved, own
     elif table:
         notes = [f"the rows of {table} are scored; the run may have been trained on some of them"]
@@ -141,9 +142,19 @@ def _declared(settings: Settings, data: Path | None) -> dict[str, TaskSpec]:
 
 
 def _of_table(best: Path, settings: Settings, table: Path, split: Split) -> dict[str, TaskSpec]:
-    """Declare a table, whose every row is one of the split, for the one task of a run."""
-    known = descriptions(best)
-    return {name: spec_of(known[name], table, split) for name in settings.tasks or () if name in known}
+    """Declare a table, whose every row is one of the split, for the one task of a run that has its columns.
+
+    Raises ConfigError where that is none of several tasks, or more than one.
+    """
+    known = {name: each for name, each in descriptions(best).items() if name in (settings.tasks or ())}
+    if len(known) > 1:
+        columns = {*open_source(find_files([table])[0]).columns}
+        fitting = {name: each for name, each in known.items() if columns.issuperset(each.needed)}
+        if len(fitting) != 1:
+            whose = f"the tasks {' and '.join(fitting)}" if fitting else f"none of the run's tasks: {', '.join(known)}"
+            raise ConfigError(f"{table} has the columns of {whose}; --data takes a tasks.toml that says which it is.")
+        known = fitting
+    return {name: spec_of(each, table, split) for name, each in known.items()}
 
 
 def _moved(folder: Path, settings: Settings, table: Path, load: Callable[..., Task]) -> dict[str, TaskSpec]:

@@ -190,7 +190,7 @@ class Settings(BaseModel):
     monitor: str = "mean"
     """Score that decides which checkpoint is best: mean, or one such as sst.accuracy."""
     group: str | None = None
-    """Name that trackers file the run under, beside others such as its other seeds."""
+    """Name that trackers file the run under. Groups of rows are declared in `tasks.toml`."""
     labels: dict[str, dict[str, Any]] = {}
     """What was read off the labels of each task that leaves it open: its kind, classes or range."""
     plugins: dict[str, dict[str, Any]] = {}

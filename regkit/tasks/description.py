@@ -44,6 +44,12 @@ class Description(BaseModel):
         """The columns of its texts, which have names of their own where no table gave them."""
         return self.text or UNNAMED[self.texts]
 
+    @property
+    def needed(self) -> set[str]:
+        """The columns of a table that can be scored: its texts and its label."""
+        label = self.label if isinstance(self.label, tuple) else (self.label,)
+        return {*self.columns, *filter(None, label)}
+
     def task(self, name: str) -> "Task":
         """Build the task, without examples. Raises ValueError if the objective is not one of regkit's."""
         from regkit.tasks.objectives import from_description  # which imports torch

@@ -104,3 +104,23 @@ def test_json_is_told_by_how_it_begins_and_never_answered_as_text(
     ran = regkit("predict", "run", cwd=place)
     assert said in ran.err
     assert len(ran.out.splitlines()) == (0 if "no column" in said else 3)
+
+
+def test_a_table_is_scored_by_the_task_of_several_that_has_its_columns(place: Path) -> None:
+    declared = 'kind = "binary"\ntext = "text"\nlabel = "{}"\ntrain = "{}.tsv"\ndev = 0.2\n'
+    (place / "u.tsv").write_text((place / "t.tsv").read_text().replace("label", "other"))
+    tasks = f"[tasks.t]\n{declared.format('label', 't')}[tasks.u]\n{declared.format('other', 'u')}"
+    (place / "both.toml").write_text(tasks)
+    ran = regkit(*TRAIN, "--data", "both.toml", "--output", "run", cwd=place)
+    assert ran.status == 0, ran.err
+    ran = regkit("eval", "run", "--data", "u.tsv", cwd=place)
+    assert "run: dev: u: accuracy" in ran.out
+    assert "dev: t: " not in ran.out
+    (place / "none.tsv").write_text((place / "t.tsv").read_text().replace("label", "another"))
+    (place / "two.tsv").write_text(
+        (place / "t.tsv").read_text().replace("label", "label\tother").replace("\t1", "\t1\t1")
+    )
+    for name, said in {"none": "none of the run's tasks: t, u", "two": "the tasks t and u"}.items():
+        refused = regkit("eval", "run", "--data", f"{name}.tsv", cwd=place)
+        wanted = f"regkit: {name}.tsv has the columns of {said}; --data takes a tasks.toml that says which it is.\n"
+        assert (refused.status, refused.err) == (2, wanted)

@@ -367,8 +367,8 @@ def test_the_plan_says_what_has_no_dev_split_and_what_follows(place: Path, tmp_p
     some = Settings(encoder=encoder, data=without(tmp_path / "some", "same-dev", "near-dev"))
     lines = plan(Experiment.build(some))
     assert [line for line in lines if "dev split" in line] == [
-        "  same: no dev split, so it has no scores",
-        "  near: no dev split, so it has no scores",
+        "  same: no dev split, so it has no scores; dev = 0.1 in its declaration holds some out",
+        "  near: no dev split, so it has no scores; dev = 0.1 in its declaration holds some out",
     ]
     none = Settings(encoder=encoder, data=without(tmp_path / "none", "-dev"))
     said = "  no task has a dev split: there are no scores, and the newest checkpoint is kept as the best"
