@@ -13,6 +13,7 @@ from regkit.base.errors import ConfigError, RegkitError, RunError
 from regkit.base.files import follow, read_json
 from regkit.data.declare import TaskSpec, read_again
 from regkit.data.find import choose, find_tasks, is_table
+from regkit.data.formats.records import has_column
 from regkit.data.label_noise import Noise, noises
 from regkit.data.load import load_task
 from regkit.data.subsample import Draw, draws
@@ -25,6 +26,7 @@ from regkit.runs.described import descriptions, spec_of
 from regkit.runs.folders import CONFIG, best_of
 from regkit.runs.resume import fingerprints
 from regkit.runs.settings import Settings
+from regkit.tasks.description import Description
 from regkit.tasks.task import Examples, Split, Task
 
 
@@ -148,13 +150,19 @@ def _of_table(best: Path, settings: Settings, table: Path, split: Split) -> dict
     """
     known = {name: each for name, each in descriptions(best).items() if name in (settings.tasks or ())}
     if len(known) > 1:
-        columns = {*open_source(find_files([table])[0]).columns}
-        fitting = {name: each for name, each in known.items() if columns.issuperset(each.needed)}
+        fitting = {name: each for name, each in known.items() if _has_columns(table, each)}
         if len(fitting) != 1:
             whose = f"the tasks {' and '.join(fitting)}" if fitting else f"none of the run's tasks: {', '.join(known)}"
             raise ConfigError(f"{table} has the columns of {whose}; --data takes a tasks.toml that says which it is.")
         known = fitting
     return {name: spec_of(each, table, split) for name, each in known.items()}
+
+
+def _has_columns(table: Path, description: Description) -> bool:
+    """Whether a table, read as those of a task are, has the columns of its texts and its label."""
+    read = description.layout
+    source = open_source(find_files([table])[0], quoting=read.quoting, encoding=read.encoding, names=read.names)
+    return all(has_column(source.columns, each) for each in description.needed)
 
 
 def _moved(folder: Path, settings: Settings, table: Path, load: Callable[..., Task]) -> dict[str, TaskSpec]:

@@ -104,9 +104,8 @@ def profile(
     settings: dict[str, Any],
 ) -> None:
     """Say where the time and the memory of an update go, by parts and plugins; save nothing."""
-    os.environ.setdefault(
-        "KINETO_LOG_LEVEL", "99"
-    )  # torch reads it when it is imported, or its profiler says its stages
+    # torch reads it when it is imported; or else its profiler says each of its stages
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     chosen = gather(config, settings, read_plugins(plugin))
     check(chosen, begins=True)
 
