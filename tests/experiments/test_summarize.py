@@ -213,6 +213,16 @@ def test_rows_whose_runs_are_the_same_are_named() -> None:
     assert any(note.startswith("'smart' has exactly the scores of 'plain'") for note in table.notes)
 
 
+def test_the_verdict_names_the_rows_that_are_told_from_the_baseline() -> None:
+    plain, better = [0.50 + 0.01 * seed for seed in range(8)], [0.60 + 0.011 * seed for seed in range(8)]
+    found = {"plain": plain, "smart": better, "r3f": plain[::-1]}
+    assert table_of(ablation(found)).notes[0] == "'smart' is told from 'plain' (dev sst accuracy)."
+    both = found | {"sam": [0.1 + each for each in better]}
+    assert table_of(ablation(both)).notes[0] == "'smart' and 'sam' are told from 'plain' (dev sst accuracy)."
+    none = {"plain": plain, "r3f": plain[::-1]}
+    assert table_of(ablation(none)).notes[0] == "Nothing is told from 'plain' (dev sst accuracy)."
+
+
 def test_a_difference_that_is_the_same_in_every_seed_has_no_interval() -> None:
     table = table_of(ablation({"plain": [0.5, 0.75, 0.25], "up": [0.625, 0.875, 0.375]}))
     assert math.isnan(difference(table, "up").low)

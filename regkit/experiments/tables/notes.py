@@ -15,6 +15,7 @@ def notes_of(table: Table, answers: Mapping[Column, Drawn]) -> list[str]:
     compared = {row.name: _differences(row) for row in table.rows if row.name != table.baseline}
     return [
         *_unfinished(table),
+        *_verdict(table),
         *_of_seeds(compared),
         *_of_rows(compared),
         *_of_rivals(table),
@@ -35,6 +36,28 @@ def _unfinished(table: Table) -> Iterator[str]:
     baseline = next(row for row in table.rows if row.name == table.baseline)
     if not baseline.entries and any(row.entries for row in table.rows):
         yield f"No run of the baseline '{table.baseline}' is finished, so nothing is compared."
+
+
+def _verdict(table: Table) -> Iterator[str]:
+    """Say which rows are told from the baseline, or, where there are several controls, which methods from all of these."""
+    if not table.columns:
+        return
+    column = _main(table.columns)
+    entries = {row.name: row.entries[column] for row in table.rows if column in row.entries}
+    rivals = {name: each.rival.difference for name, each in entries.items() if each.rival}
+    found = rivals or {name: each.difference for name, each in entries.items() if each.difference}
+    if not any(each.pairs > 2 for each in found.values()):  # fewer seeds tell nothing
+        return
+    told = [f"'{name}'" for name, each in found.items() if each.told]
+    who = f"{enumerated(told)} {'is' if len(told) == 1 else 'are'}" if told else "Nothing is"
+    plain = "every control" if rivals else f"'{table.baseline}'"
+    yield f"{who} told from {plain} ({column})."
+
+
+def _main(columns: Iterable[Column]) -> Column:
+    """Choose the mean over tasks, or the first score where there is none."""
+    several = list(columns)
+    return next((column for column in several if not column.metric), several[0])
 
 
 def _of_seeds(compared: Mapping[str, Mapping[Column, Difference]]) -> Iterator[str]:
@@ -134,7 +157,7 @@ def _of_row(name: str, table: Table, found: Mapping[Column, Difference]) -> Iter
     for column, each in found.items():
         if each.pairs > 1 and each.low != each.low:
             yield f"'{name}' differs by the same in every seed ({column}), so nothing can be told of the spread."
-    main = next((column for column in found if not column.metric), next(iter(found)))
+    main = _main(found)
     seeds = len(row.entries[main].values.keys() | baseline.entries[main].values.keys())
     if found[main].pairs < seeds:
         yield f"'{name}' is compared over the {found[main].pairs} of {seeds} seeds that both have, not by the means shown."
