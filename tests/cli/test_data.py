@@ -232,7 +232,7 @@ def test_regkit_data_is_told_what_it_cannot_guess(bare: Path) -> None:
     assert 'kind = "ordinal"\ntext = "a"\nlabel = "b"\n' in ran.out, ran.err
 
 
-@pytest.mark.parametrize("odd", ["", " ", "0"])
+@pytest.mark.parametrize("odd", ["", " ", "7", "0"])
 def test_a_column_that_does_not_name_each_row_is_written_as_no_id(bare: Path, odd: str) -> None:
     rows = [{"uid": n or odd, "guid": n, "text": sentence(n), "label": n % 2} for n in range(20)]
     write_csv(bare / "names.csv", rows)

@@ -131,7 +131,8 @@ def test_other_columns_are_read_where_text_names_them(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("holes.csv", "sentence\nfine\n \nfine\n\n"), ("holes.txt", "fine\n\n \nfine\n\n\n")]
+    ("name", "content"),
+    [("holes.csv", "sentence\nfine\n \nfine\ngood\n\n"), ("holes.txt", "fine\n\n \nfine\ngood\n\n\n")],
 )
 def test_rows_without_text_can_be_left_out(place: Path, name: str, content: str) -> None:
     whole, lines = (place / name), content.splitlines()
@@ -140,7 +141,13 @@ def test_rows_without_text_can_be_left_out(place: Path, name: str, content: str)
     whole.write_text(content)
     ran = predict(place, "run", name, "--task", "mood", "--skip-empty")
     assert (ran.status, ran.out) == (0, wanted), ran.err
-    assert f"2 texts, {1 if name == 'holes.csv' else 2} rows without text left out, none cut" in ran.err
+    assert f"3 texts, {1 if name == 'holes.csv' else 2} rows without text left out, none cut" in ran.err
+
+
+def test_a_pair_of_which_one_text_is_empty_is_left_out(place: Path) -> None:
+    (place / "half.csv").write_text("one,two\na,b\na,\n,b\n")
+    ran = predict(place, "run", "half.csv", "--task", "same", "--text", "one", "--text", "two", "--skip-empty")
+    assert "1 texts, 2 rows without text left out" in ran.err
 
 
 def test_a_table_of_which_every_row_is_left_out_is_an_error(place: Path, tmp_path: Path) -> None:
