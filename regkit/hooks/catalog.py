@@ -144,11 +144,8 @@ def check_names(name: str, given: Mapping[str, Any]) -> None:
         return
     if found is None or known is None:
         return
-    for option in given:
-        if option in found.untyped() - known.keys():
-            raise PluginError(
-                f"'{name}' has no option '{option}': it needs a type in the class, as in {option}: float."
-            )
+    for option in found.untyped().intersection(given):
+        raise PluginError(f"'{name}' has no option '{option}': it needs a type in the class, as in {option}: float.")
     option_fields.check_names(name, known, given)
 
 
