@@ -87,7 +87,7 @@ def _tell_one(answered: Answered, wanted: Wanted) -> None:
         return
     console = Terminal()
     if found.reports:
-        _print_reports(console, found)
+        _print_reports(console, answered, found)
     elif found.scores:
         print_scores(console, found.scores, f"{answered.name}: {wanted.split}")
     print_lines(console, _remarks(answered, found, wanted))
@@ -105,7 +105,7 @@ def _tell_ensemble(members: Sequence[Answered], wanted: Wanted) -> None:
     console = Terminal()
     rows = alone | {f"mean of {len(members)} runs": mean, mixed.name: found.scores}
     print_runs(console, rows, wanted.split)
-    _print_reports(console, found)
+    _print_reports(console, mixed, found)
     print_lines(console, _remarks(mixed, found, wanted))
 
 
@@ -152,9 +152,9 @@ def _print_json(value: object) -> None:
     Terminal().out(json.dumps(value, indent=2), highlight=False)
 
 
-def _print_reports(console: Terminal, found: Scored) -> None:
-    lines = [line for name, each in found.reports.items() for line in in_words(name, found.scores[name], each)]
-    print_lines(console, lines)
+def _print_reports(console: Terminal, answered: Answered, found: Scored) -> None:
+    for name, each in found.reports.items():
+        print_lines(console, in_words(name, found.scores[name], each, answered.columns[name][0]))
 
 
 def _remarks(answered: Answered, found: Scored, wanted: Wanted) -> list[str]:

@@ -11,8 +11,11 @@ ERRORS = ("calibration_error", "brier_score", "mean_absolute_error", "root_mean_
 WIDEST = 20  # classes of a printed table
 
 
-def in_words(name: str, scores: Mapping[str, float], report: Report) -> list[str]:
-    """Write the scores of a task with their intervals, and where it is wrong, line by line."""
+def in_words(name: str, scores: Mapping[str, float], report: Report, ids: str = "row") -> list[str]:
+    """Write the scores of a task with their intervals, and where it is wrong, line by line.
+
+    `ids` is the column that names examples, or `row` where they are numbered.
+    """
     within = report["intervals"]
     shown = [f"{score} {_short(value)}{_interval(within.get(score))}" for score, value in scores.items()]
     lines = [f"{name}: {', '.join(shown)}"]
@@ -20,7 +23,7 @@ def in_words(name: str, scores: Mapping[str, float], report: Report) -> list[str
     if "classes" in report:
         lines += _classes(name, report["classes"], report.get("confusion"))
     if report.get("worst"):
-        lines += ["", f"{name}: the worst errors", *_worst(report["worst"])]
+        lines += ["", f"{name}: the worst errors", *_worst(report["worst"], ids)]
     return [*lines, ""]
 
 
@@ -41,10 +44,13 @@ def _classes(
     return ["", *_aligned([header, *rows])]
 
 
-def _worst(examples: Sequence[Mapping[str, Any]]) -> list[str]:
-    header = [key for key in examples[0] if key != "text"]
-    rows = [[_cell(example[key]) for key in header] + [_text(example["text"])] for example in examples]
-    return _aligned([[*header, "text"], *rows])
+def _worst(examples: Sequence[Mapping[str, Any]], ids: str) -> list[str]:
+    keys = [key for key in examples[0] if key not in ("id", "text")]
+    rows = [
+        [str(each["id"]).removeprefix("row "), *(_cell(each[key]) for key in keys), _text(each["text"])]
+        for each in examples
+    ]
+    return _aligned([[ids, *keys, "text"], *rows])
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -60,8 +60,22 @@ def test_the_report_in_words_has_an_interval_after_each_score_and_a_row_for_each
     assert lines[2].startswith("mood: brier score .")
     assert lines[4].split() == ["class", "precision", "recall", "f1", "count", "as", "0", "as", "1", "as", "2"]
     assert [line.split()[0] for line in lines[5:8]] == ["0", "1", "2"]
-    assert "mood: the worst errors" in lines
+    assert lines[lines.index("mood: the worst errors") + 1].split() == [
+        "id",
+        "truth",
+        "prediction",
+        "probability",
+        "text",
+    ]
     assert any(line.startswith("near: mean absolute error ") for line in lines)
+
+
+def test_the_worst_errors_of_rows_without_ids_are_numbered_as_rows() -> None:
+    worst = [{"id": "row 12", "text": "fine", "truth": "0", "prediction": "1", "probability": 0.9}]
+    assert in_words("t", {}, {"intervals": {}, "worst": worst})[3:5] == [
+        "row  truth  prediction  probability  text",
+        "12   0      1           .900         fine",
+    ]
 
 
 def test_a_split_without_labels_has_no_report(run: Path, place: Path) -> None:
