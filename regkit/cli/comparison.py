@@ -39,7 +39,7 @@ def _told(plan: Plan, results: Sequence[Result]) -> list[str]:
 
 
 def to_take_up(place: Place, failed: bool, command: str) -> str:
-    """Write the command that goes on with a study: that of a worker, or, if all that is left has failed, its own."""
+    """Write the command that goes on with a study: a worker's, or its own if all that is left has failed."""
     if failed:
         return f"to try again what failed: {typed('regkit', command, place.folder / STUDY, *catalog.allowance())}"
     return f"to take up what is not finished: {typed('regkit', 'work', place.folder, *catalog.allowance())}"

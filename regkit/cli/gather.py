@@ -22,7 +22,7 @@ from regkit.hooks import catalog
 from regkit.model.encoders import check_encoder
 from regkit.runs.elsewhere import setting_called
 from regkit.runs.folders import check_source
-from regkit.runs.settings import PER_TASK, Settings, check_one_length
+from regkit.runs.settings import BY_TASK, Settings, check_one_length
 from regkit.tasks.labels import as_number
 
 READ_BY = {"data", "text", "label", "kind"}
@@ -113,7 +113,7 @@ def check(settings: Settings, *, begins: bool) -> None:
         return
     if settings.data or settings.finetune:
         found = find_tasks(settings.data, settings.given)
-        for name in (*PER_TASK, "labels"):
+        for name in BY_TASK:
             check_names(name, getattr(settings, name), found)
         _check_group(settings, found)
         read_again(choose(found, settings.tasks), settings.labels, settings.pair_mode)
@@ -122,7 +122,10 @@ def check(settings: Settings, *, begins: bool) -> None:
 
 
 def _check_group(settings: Settings, tasks: Mapping[str, TaskSpec]) -> None:
-    """Raise ConfigError for a group that is a column of the table: whoever means its rows would not see that they leak."""
+    """Raise ConfigError for a group that is a column of the table.
+
+    Whoever means its rows would not see that some are in both splits.
+    """
     tables = [spec.files("train") for spec in tasks.values() if isinstance(spec, TableSpec)] if settings.group else []
     if any(settings.group in open_source(files[0]).columns for files in tables if files):
         raise ConfigError(

@@ -103,10 +103,9 @@ class Asking:
     def _text(self, record: Record, column: str) -> str:
         line, row = record
         if isinstance(row[column], Nested) or not row[column].strip():
-            remedy = (
-                "no text, but a list or object" if row[column].strip() else "empty; --skip-empty leaves such rows out"
-            )
-            raise DataError(f"{self.request.stream.name}, {self.request.stream.unit} {line}: {column} is {remedy}.")
+            empty, stream = not row[column].strip(), self.request.stream
+            found = "empty; --skip-empty leaves such rows out" if empty else "no text, but a list or object"
+            raise DataError(f"{stream.name}, {stream.unit} {line}: {column} is {found}.")
         return row[column]
 
 

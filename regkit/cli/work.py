@@ -22,7 +22,10 @@ from regkit.hooks import option_values
 
 
 def work(place: Place, factory: str | None, keep_weights: bool) -> None:
-    """Take runs of the study until none is left. Raises StoppedError where a signal came, and Exit(1) if runs failed."""
+    """Take runs of the study until none is left.
+
+    Raises StoppedError where a signal came, and ends with status 1 if runs have failed.
+    """
     study = Study.open(place.name, place.folder, place.address)
     plan = read_asked(study)
     if (asked := plan.settings.encoder_factory) != factory and asked:

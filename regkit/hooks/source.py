@@ -60,7 +60,7 @@ class Source:
         return None
 
     def untyped(self) -> set[str]:
-        """List the attributes of the class that have a value and no type: a dataclass makes no options of them."""
+        """List the class's attributes with a value and no type, of which a dataclass makes no options."""
         targets = [each for part in self.plugin.body if isinstance(part, ast.Assign) for each in part.targets]
         return {each.id for each in targets if isinstance(each, ast.Name)}
 

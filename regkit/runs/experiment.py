@@ -28,7 +28,7 @@ from regkit.model.tokenizer import Tokenizer
 from regkit.runs import models
 from regkit.runs.heads import take_over
 from regkit.runs.keeping import check_monitor
-from regkit.runs.settings import PER_TASK, Settings
+from regkit.runs.settings import BY_TASK, Settings
 from regkit.runs.shared import Shared
 from regkit.tasks.task import FINETUNE, Stage, Task
 from regkit.training.auto_weights import AutoWeights, weigh
@@ -138,7 +138,7 @@ def _stages_named(settings: Settings) -> dict[str, list[str]]:
 def _specs(settings: Settings) -> tuple[dict[str, TaskSpec], list[str]]:
     """Find the run's tasks in its data, and those of the data that are trained only where they are named."""
     found = find_tasks(settings.data, settings.given) if settings.data or settings.finetune else {}
-    for name in (*PER_TASK, "labels"):  # a task of the data that this run leaves out may be named all the same
+    for name in BY_TASK:  # a task of the data that this run leaves out may be named all the same
         check_names(name, getattr(settings, name), found)
     specs = read_again(choose(found, settings.tasks), settings.labels, settings.pair_mode)
     return specs, [name for name in found if name not in specs and settings.tasks is None]

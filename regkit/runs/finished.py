@@ -91,7 +91,7 @@ def load_run(
     own = partial(_drawn, whole, drawn, noise)
     load: Callable[..., Task] = whole if data else own
     notes: list[str] = []
-    if table and len(settings.tasks or ()) == 1 and (moved := _moved(folder, settings, table, own)):
+    if table and (moved := _moved(folder, settings, table, own)):
         specs, load = moved, own
     elif table:
         notes = [f"the rows of {table} are scored; the run may have been trained on some of them"]
@@ -170,7 +170,9 @@ def _moved(folder: Path, settings: Settings, table: Path, load: Callable[..., Ta
 
     Then the dev split that was held out of it is that of the run.
     """
-    (name,) = settings.tasks or ("",)
+    name, *others = settings.tasks or [""]
+    if others:
+        return {}
     with suppress(RegkitError, OSError, LookupError, TypeError):
         declared_alone = {name: next(iter(find_tasks(table, settings.given).values()))}
         (spec,) = read_again(declared_alone, settings.labels, settings.pair_mode).values()

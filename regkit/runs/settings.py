@@ -54,6 +54,7 @@ Memory = Annotated[int, BeforeValidator(size_in_bytes), Field(ge=1)]
 
 
 PER_TASK = ("pair_mode", "subsample", "label_noise")  # settings that have a value for each task
+BY_TASK = (*PER_TASK, "labels")  # those whose keys are names of tasks
 
 # Every setting but `labels` and `plugins`, in the order in which help, docs and `regkit settings` print them.
 GROUPS = {

@@ -141,7 +141,7 @@ def test_every_form_of_the_table_tells_who_beats_the_controls() -> None:
     assert ",dropout=0," in next(line for line in as_csv(table).splitlines() if line.startswith("smart"))
     assert '"control": "dropout=0"' in as_json(table)
     assert any("beats every control" in note for note in table.notes)
-    assert table.notes[0].endswith(" is told from every control (dev sst accuracy).")
+    assert table.notes[0].endswith(" is better than every control (dev sst accuracy).")
 
 
 def test_the_page_shows_each_method_against_its_hardest_control() -> None:

@@ -216,9 +216,12 @@ def test_rows_whose_runs_are_the_same_are_named() -> None:
 def test_the_verdict_names_the_rows_that_are_told_from_the_baseline() -> None:
     plain, better = [0.50 + 0.01 * seed for seed in range(8)], [0.60 + 0.011 * seed for seed in range(8)]
     found = {"plain": plain, "smart": better, "r3f": plain[::-1]}
-    assert table_of(ablation(found)).notes[0] == "'smart' is told from 'plain' (dev sst accuracy)."
-    both = found | {"sam": [0.1 + each for each in better]}
-    assert table_of(ablation(both)).notes[0] == "'smart' and 'sam' are told from 'plain' (dev sst accuracy)."
+    assert table_of(ablation(found)).notes[0] == "'smart' is better than 'plain' (dev sst accuracy)."
+    more = found | {"sam": [0.1 + each for each in better], "mixout": [each - 0.2 for each in better]}
+    assert table_of(ablation(more)).notes[:2] == [
+        "'smart' and 'sam' are better than 'plain' (dev sst accuracy).",
+        "'mixout' is worse than 'plain' (dev sst accuracy).",
+    ]
     none = {"plain": plain, "r3f": plain[::-1]}
     assert table_of(ablation(none)).notes[0] == "Nothing is told from 'plain' (dev sst accuracy)."
 

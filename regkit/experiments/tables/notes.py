@@ -39,7 +39,7 @@ def _unfinished(table: Table) -> Iterator[str]:
 
 
 def _verdict(table: Table) -> Iterator[str]:
-    """Say which rows are told from the baseline, or, where there are several controls, which methods from all of these."""
+    """Say which rows are told from the baseline, or which methods from all controls, where there are several."""
     if not table.columns:
         return
     column = _main(table.columns)
@@ -48,10 +48,13 @@ def _verdict(table: Table) -> Iterator[str]:
     found = rivals or {name: each.difference for name, each in entries.items() if each.difference}
     if not any(each.pairs > 2 for each in found.values()):  # fewer seeds tell nothing
         return
-    told = [f"'{name}'" for name, each in found.items() if each.told]
-    who = f"{enumerated(told)} {'is' if len(told) == 1 else 'are'}" if told else "Nothing is"
     plain = "every control" if rivals else f"'{table.baseline}'"
-    yield f"{who} told from {plain} ({column})."
+    told = {name: each.mean for name, each in found.items() if each.told}
+    for word, less in {"better": column.lower_is_better, "worse": not column.lower_is_better}.items():
+        if names := [f"'{name}'" for name, mean in told.items() if (mean < 0) == less]:
+            yield f"{enumerated(names)} {'is' if len(names) == 1 else 'are'} {word} than {plain} ({column})."
+    if not told:
+        yield f"Nothing is told from {plain} ({column})."
 
 
 def _main(columns: Iterable[Column]) -> Column:
