@@ -115,6 +115,15 @@ def note_latest(folder: Path, say: Say) -> None:
         say(f"{RUNS / LATEST} does not lead to this run: {error.strerror}: {error.filename}")
 
 
+def forget_latest(folder: Path, before: Path) -> None:
+    """Point `runs/latest` to the run `before`, or to nothing without one, where it leads to this folder now."""
+    link = RUNS / LATEST
+    if follow(link).resolve() == folder.resolve():
+        link.unlink()
+        if is_run(before):
+            point(link, before)
+
+
 def find_run(run: Path | None) -> Path:
     """Find a run to evaluate, the latest for None. Raises RunError if it has no whole best checkpoint."""
     folder = find_folder(run)

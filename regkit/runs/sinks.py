@@ -9,14 +9,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from regkit.base.files import point, write
+from regkit.base.files import follow, point, write
 from regkit.hooks.following import flatten
 from regkit.hooks.spec import Ending
 from regkit.runs import checkpoint, environment, manifest
 from regkit.runs.disk import older_states
 from regkit.runs.experiment import Experiment
 from regkit.runs.finished import declared, digests
-from regkit.runs.folders import CHECKPOINT, CONFIG, ENVIRONMENT, FINISHED, LOG, TASKS, new_folder, note_latest
+from regkit.runs.folders import (
+    CHECKPOINT,
+    CONFIG,
+    ENVIRONMENT,
+    FINISHED,
+    LATEST,
+    LOG,
+    RUNS,
+    TASKS,
+    forget_latest,
+    new_folder,
+    note_latest,
+)
 from regkit.runs.log import Log, cut
 from regkit.runs.resumable import FolderState, Resumable, leftovers
 from regkit.runs.resume import fingerprints
@@ -85,6 +97,7 @@ class FolderSink(Sink):
     folder: Path | None = None
     held: list[IO[str]] = field(default_factory=list)  # the folder's lock
     begun: bool = False  # whether plugins were told that the run begins
+    before: Path = RUNS / LATEST  # the run to which runs/latest led, if to any
 
     def begin(self) -> None:
         if self.resumable:
@@ -100,6 +113,7 @@ class FolderSink(Sink):
             self._leave_nothing()
             raise
         self.begun = True
+        self.before = follow(RUNS / LATEST).resolve()
         self._note_latest()
 
     def _begin_anew(self) -> None:
@@ -115,8 +129,10 @@ class FolderSink(Sink):
         self.folder = folder
 
     def _leave_nothing(self) -> None:
-        """Remove the folder of a run that a plugin has refused before it began; one that goes on stays."""
+        """Remove the folder of a run that has come to no update, and lead `latest` back; one that goes on stays."""
         if self.folder and not self.resumable:
+            with suppress(OSError):
+                forget_latest(self.folder, self.before)
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder = None
 
@@ -182,6 +198,8 @@ class FolderSink(Sink):
                 with suppress(Exception):  # the error that ended the run is the one to tell
                     self._log.flushed()
                 self._tell("end_run", state=state)
+            if self.begun and state == "failed" and not self._log.updates:
+                self._leave_nothing()
         finally:
             while self.held:
                 self.held.pop().close()

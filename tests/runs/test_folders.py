@@ -98,6 +98,57 @@ def test_latest_leads_to_the_run_where_runs_is_itself_a_link(place: Path, tmp_pa
     assert (tmp_path / "far" / "away" / "latest").resolve() == tmp_path / "here" / "mine"
 
 
+BREAKS = """
+from dataclasses import dataclass
+from regkit import hookimpl
+
+
+@dataclass
+class Breaks:
+    updates: int = 0
+
+    @hookimpl
+    def before_step(self):
+        assert self.updates, "as it was told"
+        self.updates -= 1
+"""
+
+
+@pytest.mark.parametrize("before", [None, "earlier"])
+@pytest.mark.parametrize("output", [[], ["--output", "mine"]])
+def test_a_run_that_fails_before_its_first_update_leaves_nothing(
+    place: Path, tmp_path: Path, output: list[str], before: str | None
+) -> None:
+    (tmp_path / "breaks.py").write_text(BREAKS, encoding="utf8")
+    if before:
+        assert train(place, "--output", before, cwd=tmp_path).status == 0
+    there = sorted(tmp_path.rglob("*"))
+    ran = train(place, *output, "-p", "./breaks.py", cwd=tmp_path)
+    assert ran.status == 2
+    assert "plugin 'breaks' failed in before_step at stage finetune, step 0" in ran.err
+    assert set(tmp_path.rglob("*")) - set(there) <= {tmp_path / "runs"}
+    assert (tmp_path / "runs" / "latest").is_symlink() == bool(before)
+    if before:
+        assert (tmp_path / "runs" / "latest").resolve() == tmp_path / before
+    assert train(place, *output, cwd=tmp_path).status == 0  # the same place is free
+
+
+def test_a_run_that_fails_after_its_first_update_stays(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "breaks.py").write_text(BREAKS, encoding="utf8")
+    ran = train(place, "--steps", 3, "--output", "mine", "-p", "./breaks.py:Breaks:updates=1", cwd=tmp_path)
+    assert ran.status == 2
+    assert (tmp_path / "mine" / CONFIG).is_file()
+    assert (tmp_path / "runs" / "latest").resolve() == tmp_path / "mine"
+
+
+@pytest.mark.usefixtures("without_links")
+def test_without_links_a_run_that_fails_at_once_leads_back(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "breaks.py").write_text(BREAKS, encoding="utf8")
+    assert train(place, "--output", "runs/one", cwd=tmp_path).status == 0
+    assert train(place, "-p", "./breaks.py", cwd=tmp_path).status == 2
+    assert (tmp_path / "runs" / "latest").read_text() == "leads to one\n"
+
+
 @pytest.mark.usefixtures("without_links")
 def test_without_links_everything_that_reads_a_run_finds_it(place: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):  # the second replaces `latest`
