@@ -23,6 +23,7 @@ def show(place: Place, plan: Plan, results: Sequence[Result], form: str, console
     formats.save(table, place.folder)
     if form == "terminal":
         console.print(formats.as_renderable(table))
+        print_lines(console, formats.remarks(table))
         print_lines(console, _told(plan, results))
         print_lines(console, _next(place, plan, results))
     else:

@@ -131,6 +131,9 @@ def test_the_same_command_again_runs_nothing_and_more_seeds_run_those_alone(stud
     assert (ran.status, "runs are finished" in ran.out) == (0, False)
     assert "runs: 2 rows x 2 seeds = 4: 4 finished" in ran.out
     assert "p: below 0.05 takes 6 seeds (exact sign-flip test)" in ran.out
+    notes = json.loads((studied / "table.json").read_text())["notes"]
+    assert notes
+    assert set(notes) <= set(ran.out.splitlines())  # each is one line, however wide the terminal
     ran = regkit(*words[:-2], "--subsample", "mood=0.25", "--seeds", "3", cwd=place)
     is_one_sentence(ran)
     assert "study 'study' has row 'plain' with subsample = {'mood': 0.5}, not {'mood': 0.25}" in ran.err

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from regkit.base.files import write
+from regkit.experiments.tables.formats.cells import remarks
 from regkit.experiments.tables.formats.latex import as_latex
 from regkit.experiments.tables.formats.markdown import as_markdown
 from regkit.experiments.tables.formats.plain import as_csv, as_json
 from regkit.experiments.tables.formats.terminal import as_renderable
 from regkit.experiments.tables.table import Table
 
-__all__ = ["ENDINGS", "FORMATS", "as_csv", "as_json", "as_latex", "as_markdown", "as_renderable", "save"]
+__all__ = ["ENDINGS", "FORMATS", "as_csv", "as_json", "as_latex", "as_markdown", "as_renderable", "remarks", "save"]
 
 FORMATS: Mapping[str, Callable[[Table], str]] = {  # of files, by name
     "markdown": as_markdown,

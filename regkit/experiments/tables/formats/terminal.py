@@ -1,4 +1,7 @@
-"""Terminal: show a table section by section; a difference that cannot be told from nothing is grey."""
+"""Terminal: show a table section by section; a difference that cannot be told from nothing is grey.
+
+The notes below it are lines of text, as any other, which whoever prints it prints.
+"""
 
 from collections.abc import Sequence
 
@@ -8,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-from regkit.experiments.tables.formats.cells import COST_HEAD, Layout, Line, Section, costs, lay_out, remarks
+from regkit.experiments.tables.formats.cells import COST_HEAD, Layout, Line, Section, costs, lay_out
 from regkit.experiments.tables.table import Table
 
 GREY = "bright_black"
@@ -20,8 +23,7 @@ def as_renderable(table: Table) -> RenderableType:
     layout = lay_out(table)
     widths = _widths([layout.head, *(line.cells for each in layout.sections for line in each.lines)])
     grids = [*(_section(layout, each, widths) for each in layout.sections), *_costs(table)]
-    apart = [part for grid in grids for part in (grid, Text())]
-    return Group(*apart, *map(Text, remarks(table)))
+    return Group(*(part for grid in grids for part in (grid, Text())))
 
 
 def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
