@@ -1,4 +1,4 @@
-"""Answers: write what a run says of texts, as CSV or as JSON lines, to a file, a pipe or standard output."""
+"""Answers: write what a run says of texts as CSV or JSON lines, to a file, a pipe or a terminal."""
 
 import csv
 import io
@@ -84,7 +84,7 @@ def _rounded(probability: float) -> float:
 
 
 def _name(task: Task, shown: Sequence[str]) -> str:
-    """Name the answer of a task: as the task, unless a column of the texts is called so, or as one of its classes."""
+    """Name the answer of a task as the task, unless a column of the texts or a class is called so."""
     own = {task.name, *(f"{task.name}.{each}" for each in _classes(task))}
     return task.name if own.isdisjoint(shown) else f"{task.name}.label"
 
@@ -132,7 +132,7 @@ def _holds_objects(output: Path, tasks: Sequence[Task]) -> bool:
 
 @contextmanager
 def standard_output() -> Iterator[IO[str]]:
-    """Open standard output for answers: in UTF-8, as in a file, but on a terminal. Where it is closed, they are lost."""
+    """Open standard output for answers: in UTF-8, but on a terminal. If it is closed, they are lost."""
     if sys.stdout is None:
         with Path(os.devnull).open("w", encoding="utf8") as nowhere:
             yield nowhere

@@ -85,7 +85,7 @@ def options(
 
 
 def _check_alone(command: str | None) -> None:
-    """Raise ConfigError if torchrun started several processes: each would do the whole work of the command.
+    """Raise ConfigError under torchrun: each process would do the whole work of the command.
 
     What torchrun had in the environment may be left over.
     """

@@ -50,7 +50,7 @@ def complete(found: Prepared) -> None:
 
 
 def _read_kind(found: Prepared) -> str:
-    """Read the kind off the training labels. Raises DataError, with the line, where one tells that it has to be said."""
+    """Read the kind off the training labels. Raises DataError, with the line, where it must be said."""
     kind = read_kind(_given(found))
     if kind == "classification" and (odd := misfit(found.labels("train"))):
         row, said = odd

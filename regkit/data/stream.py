@@ -47,7 +47,7 @@ class Stream(Protocol):
 
 
 class Lines:
-    """Texts that stand one a line. A blank line is an empty text, but for those at the end, which are none."""
+    """Texts that stand one a line. A blank line is an empty text, but at the end, where it is none."""
 
     form = "one text a line"
     columns: Sequence[str] = (TEXT,)

@@ -107,7 +107,7 @@ def new_place(
 
 
 def _is_beginning(folder: Path) -> bool:
-    """Whether a folder holds what a study leaves that was stopped before its file was there, and nothing else."""
+    """Whether a folder holds only what a study leaves that was stopped before its file was there."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     return LOCK in names and names <= BEGINNING
 

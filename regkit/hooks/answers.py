@@ -109,7 +109,7 @@ def check(owner: str, hook: str, answer: Any, given: Mapping[str, Any]) -> None:
 
 
 def _beyond_rows(task: Task) -> tuple[int, ...]:
-    """Say what the shape of a task's output is beside its rows: an output of one number has no dimension for it."""
+    """Say what shape a task's output has beside its rows: one number has no dimension of its own."""
     return () if task.objective.width == 1 else (task.objective.width,)
 
 

@@ -163,7 +163,7 @@ def _is_public(kind: ast.ClassDef) -> bool:
 
 
 def _inherits(kind: ast.ClassDef, classes: Sequence[ast.ClassDef]) -> bool:
-    """Whether a class has a base that is not of this file: only its code tells whether hooks come from there."""
+    """Whether a class has a base that is not of this file; hooks may come from there."""
     return bool({ast.unparse(base) for base in kind.bases} - {each.name for each in classes})
 
 

@@ -113,7 +113,7 @@ def _shown(plugin: object) -> str:
 
 
 class Made(NamedTuple):
-    """Plugins by name, in their order; the stages in which some shall act; and the shares at which some shall be held."""
+    """Plugins by name, in order; the stages in which some act; the shares at which some are held."""
 
     plugins: Mapping[str, Any]
     stages: Mapping[str, Sequence[str]]

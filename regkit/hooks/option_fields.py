@@ -1,4 +1,4 @@
-"""Option fields: read the options that a plugin's class declares, and check their names, defaults and weight."""
+"""Option fields: read the options that a plugin's class declares, and check them."""
 
 import inspect
 from collections.abc import Container, Mapping

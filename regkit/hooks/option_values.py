@@ -65,7 +65,7 @@ def checked(name: str, option: Option, value: Any) -> Any:
 
 
 def _converted(hint: Any, value: Any) -> Any:
-    """Convert a value to a type. A text between commas is a list, a tuple or a set where only these will do."""
+    """Convert a value to a type. Text with commas is a list, a tuple or a set where only these will do."""
     try:
         return convert(hint, value)
     except ValidationError as error:

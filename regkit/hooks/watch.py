@@ -114,7 +114,10 @@ class Watch:
             )
 
     def check_tokens(self, call: Call, batch: Batch) -> None:
-        """Raise MisuseError for token ids that the encoder has not: a GPU would say nothing of which hook made them."""
+        """Raise MisuseError for token ids that the encoder does not have.
+
+        A GPU would not tell which hook made them.
+        """
         words = getattr(getattr(self.model, "encoder", None), "word", None)
         if not self.on or not isinstance(words, nn.Embedding):
             return

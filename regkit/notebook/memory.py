@@ -158,7 +158,7 @@ def _json(value: Row) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Convert numbers and arrays of numpy, torch and pandas to plain ones, decimals to numbers, and dates to text."""
+    """Convert numbers and arrays of numpy, torch and pandas to plain ones, and dates to text."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if hasattr(value, "tolist"):

@@ -144,7 +144,7 @@ def _declared(settings: Settings, data: Path | None) -> dict[str, TaskSpec]:
 
 
 def _of_table(best: Path, settings: Settings, table: Path, split: Split) -> dict[str, TaskSpec]:
-    """Declare a table, whose every row is one of the split, for the one task of a run that has its columns.
+    """Declare a table as the split of the one task of a run that has its columns.
 
     Raises ConfigError where that is none of several tasks, or more than one.
     """

@@ -116,7 +116,7 @@ def note_latest(folder: Path, say: Say) -> None:
 
 
 def forget_latest(folder: Path, before: Path) -> None:
-    """Point `runs/latest` to the run `before`, or to nothing without one, where it leads to this folder now."""
+    """Point `runs/latest` back to the run `before`, if there is one, from this folder."""
     link = RUNS / LATEST
     if follow(link).resolve() == folder.resolve():
         link.unlink()

@@ -10,7 +10,7 @@ RADII = (0.03, 0.1)  # one that a plain narrow encoder survives in part, and one
 
 
 def read_radii(value: object, owner: str) -> tuple[float, ...]:
-    """Read radii: a list of numbers above 0 and up to `MOST`, or a text that lists some. They are put in order.
+    """Read radii in order: a list of numbers above 0 and up to `MOST`, or a text that lists some.
 
     Raises ConfigError for none, one that is twice there, or another value.
     """

@@ -129,7 +129,7 @@ class FolderSink(Sink):
         self.folder = folder
 
     def _leave_nothing(self) -> None:
-        """Remove the folder of a run that has come to no update, and lead `latest` back; one that goes on stays."""
+        """Remove the folder of a run without any update, unless it is one that went on."""
         if self.folder and not self.resumable:
             with suppress(OSError):
                 forget_latest(self.folder, self.before)

@@ -203,7 +203,7 @@ def _number(kind: type[int] | type[float], text: str) -> Label:
 
 
 def _texts_of(task: Task, texts: Any) -> Iterable[Text]:
-    """Take the texts of a DataFrame from the columns that the task was trained on; anything else is texts already."""
+    """Take a DataFrame's texts from the columns that the task was trained on; pass on anything else."""
     if not hasattr(texts, "columns"):
         return cast(Iterable[Text], texts)
     known = list(map(str, texts.columns))

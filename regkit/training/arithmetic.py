@@ -68,7 +68,7 @@ class Multiplier:
             self._off()
 
     def backward_too(self, arithmetic: Arithmetic, output: Tensor, embeddings: Tensor) -> None:
-        """Let the products of the backward pass from `output` to `embeddings` be in TF32 if the forward pass was.
+        """Let the backward pass from `output` to `embeddings` be in TF32 if the forward pass was.
 
         They are, whenever that pass is made.
         """

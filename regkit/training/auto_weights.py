@@ -146,7 +146,7 @@ class AutoWeights:
 def weigh(
     plugins: Mapping[str, Any], shares: Mapping[str, float], processes: Processes = ALONE
 ) -> tuple[dict[str, Any], AutoWeights]:
-    """Put what holds terms at their shares outermost among the plugins, if any shall be; `owners` is still to be set."""
+    """Put what holds terms at their shares outermost among the plugins. `owners` is still to be set."""
     auto = AutoWeights(shares, plugins, processes=processes)
     return ({NAME: auto} if shares else {}) | dict(plugins), auto
 
@@ -162,7 +162,7 @@ def is_measured(batch: int) -> bool:
 def holding(
     model: MultitaskModel, loss: Tensor, terms: Mapping[str, Tensor], shares: Mapping[str, float]
 ) -> dict[str, Measured | None]:
-    """Find the weight at which each plugin's terms would have their share; None for those without a gradient."""
+    """Find the weight at which each plugin's terms have their share; None without a gradient."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     found, whole = dict[str, Measured | None](), float(gradient_norm(loss, parameters))
     for name, term in terms.items():

@@ -219,7 +219,7 @@ def warnings(found: Mapping[str, Mapping[str, Mapping[str, float]]], composition
 
 
 def _not_held(terms: Mapping[str, Mapping[str, float]], composition: Composition) -> list[str]:
-    """Write a sentence for each plugin whose terms are far from the share of the gradient at which they should be held."""
+    """Write a sentence for each plugin whose terms are far from the share that they should have."""
     said = []
     for owner, asked in composition.automatic.items():
         plugin = composition.plugins[owner]

@@ -1,4 +1,4 @@
-"""Held weight: a weight that holds terms of the loss at a share of the gradient, from one measurement to the next."""
+"""Held weight: hold terms of the loss at a share of the gradient between two measurements."""
 
 from collections.abc import Sequence
 from math import exp, log

@@ -69,7 +69,7 @@ class Passes:
         return Clean(batch, embeddings, vectors, output, self.hook.task_loss(task=task, batch=batch, output=output))
 
     def arithmetic(self, device: torch.device) -> Arithmetic:
-        """Choose how to compute the clean pass: as finely as the plugins need it that compare their passes with it.
+        """Choose how to compute the clean pass: as finely as plugins need it that compare with it.
 
         So it serves all of them, where one in bf16 would have to be made again.
         """

@@ -64,7 +64,7 @@ def check(
     device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, and nothing else.")] = False,
 ) -> None:
-    """Check that a plugin keeps regkit's promises. Exit status: 0, 1 if it does not, 5 if nothing was checked."""
+    """Check that a plugin keeps regkit's promises. Status 1: it does not; 5: nothing was checked."""
     from regkit.cli import check as checking
 
     raise typer.Exit(checking.check(catalog.allowed(plugin), device, as_json))

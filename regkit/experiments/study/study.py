@@ -111,7 +111,7 @@ class Study:
             return list(self.storage.get_all_trials(self.number, deepcopy=False))
 
     def run_folder(self, trial: Any) -> Path | None:
-        """Find the folder of a trial's run: in the study's folder, wherever that is now, or where it was begun."""
+        """Find the folder of a trial's run: in the study's folder of today, or where it was begun."""
         noted = trial.user_attrs.get("folder")
         if noted is None:
             return None

@@ -39,7 +39,7 @@ def _unfinished(table: Table) -> Iterator[str]:
 
 
 def _verdict(table: Table) -> Iterator[str]:
-    """Say which rows are told from the baseline, or which methods from all controls, where there are several."""
+    """Say which rows are told from the baseline or, with several controls, which methods from all."""
     if not table.columns:
         return
     column = _main(table.columns)

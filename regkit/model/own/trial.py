@@ -41,7 +41,7 @@ def try_out(own: Own, words: int) -> None:
 
 
 def _check_gradient(own: Own, batch: Batch) -> None:
-    """Raise EncoderError if hidden states have no gradient for the embeddings, or these none for their table."""
+    """Raise EncoderError if hidden states give the embeddings no gradient, or these their table none."""
     embeddings = own.embed(batch)
     moved = embeddings.detach().requires_grad_()
     hidden = own.encode(moved, batch)
