@@ -3,17 +3,19 @@
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from importlib.metadata import version
-from typing import Annotated, Any
+from signal import SIGINT, Signals
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from regkit.base.errors import ConfigError
+from regkit.base.errors import ConfigError, RegkitError
 from regkit.cli.commands import lists, models, plugins, studies, training
 from regkit.cli.endings import end_by, stop
+from regkit.cli.signals import heeded
 
 INTERRUPTED = 130
 # On a CPU, torch and oneDNN each keep what they have prepared for so many sizes of matrix products in bf16: 1,024 unless they
@@ -37,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {  # in the order of the help
     "profile": training.profile,
     "settings": lists.show_settings,
 }
+SAVING = ("train", "pretrain", "ablate", "tune", "work")  # commands that save checkpoints
 SHARED = ("train", "pretrain", "eval", "work")  # commands that several processes do together
 GROUPS = {"plugins": plugins.app}  # of commands, which come last in the help
 
@@ -107,12 +110,23 @@ def main() -> None:
         os.environ.setdefault(name, count)  # it is read when torch is imported
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
-    try:
-        if status := copy_context().run(app, standalone_mode=False):  # what a command may run ends with it
-            raise KeyboardInterrupt if status == INTERRUPTED else SystemExit(status)
-    except SystemExit as end:  # rich's status 1 for `regkit train --help | head` is no error
-        sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
-    except (KeyboardInterrupt, typer.Abort):  # which of the three depends on typer's version
-        stop("interrupted at once; the last checkpoint, if there is one, is whole.", INTERRUPTED)
-    except Exception as error:
-        end_by(error)
+    with heeded() as came:
+        try:
+            if status := copy_context().run(app, standalone_mode=False):  # what a command may run ends with it
+                raise KeyboardInterrupt if status == INTERRUPTED else SystemExit(status)
+        except SystemExit as end:  # rich's status 1 for `regkit train --help | head` is no error
+            sys.exit(0 if isinstance(end.__context__, BrokenPipeError) else end.code)
+        except (KeyboardInterrupt, typer.Abort):  # which of the three depends on typer's version
+            _interrupted(came)
+        except Exception as error:
+            if came and not isinstance(error, RegkitError):  # torch's exporter makes an error of its own of it
+                _interrupted(came)
+            end_by(error)
+
+
+def _interrupted(came: Sequence[Signals]) -> NoReturn:
+    """End a command that a signal has ended, with the exit status that a shell gives it."""
+    number = came[0] if came else SIGINT
+    what = "interrupted at once" if number == SIGINT else f"ended at once by {number.name}"
+    kept = "; the last checkpoint, if there is one, is whole" if {*sys.argv[1:2]} & {*SAVING} else ""
+    stop(f"{what}{kept}.", 128 + number)

@@ -96,10 +96,11 @@ def describe(place: Place, search: Search) -> list[str]:
     extent = search.extent
     runs = extent.trials * extent.seeds + 2 * extent.fresh_seeds
     seeds = "one seed" if extent.seeds == 1 else f"{extent.seeds} seeds"
+    fresh = "one fresh seed" if extent.fresh_seeds == 1 else f"{extent.fresh_seeds} fresh seeds"
     lines = [f"study: {place.folder}" + (f", in {place.shown}" if place.storage else "")]
     lines += [f"search {dimension}" for dimension in search.space.values()]
     lines.append(f"trials: {extent.trials} by {extent.sampler}, the first of them the default, each with {seeds}")
-    lines.append(f"then the winner and the default with {extent.fresh_seeds} fresh seeds: {runs} runs in all, or fewer")
+    lines.append(f"then the winner and the default with {fresh}: {runs} runs in all, or fewer")
     if extent.seeds == 1:
         lines.append("  with one seed, a search follows what is luck as if it were not: --seeds 3 is safer")
     if extent.fresh_seeds < 2:

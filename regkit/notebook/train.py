@@ -1,7 +1,9 @@
 """Train: `regkit train` from Python, on data and plugins that are objects there."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from regkit.base.errors import ConfigError, nearest
@@ -15,6 +17,8 @@ from regkit.runs.elsewhere import setting_called
 from regkit.runs.settings import Settings
 from regkit.runs.trackers import leave_out_missing
 from regkit.runs.trained import Trained, checked_path, load
+
+TRAINING = Lock()  # held while a thread of this process trains
 
 
 def train(
@@ -45,9 +49,20 @@ def train(
         given["data"] = data if isinstance(data, str | Path) else write_tables(data, chosen=given.get("tasks"))
     begin, go_on = checked_path("output", output), checked_path("resume", resume)
     handed = take(plugins)
-    with uninstalled.handing(handed.plugins):
+    with _alone(), uninstalled.handing(handed.plugins):
         folder = _train(given, handed, begin, str(go_on) if go_on else None, quiet)
         return load(folder, device=given.get("device", "auto"), factory=given.get("encoder_factory"))
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Raise ConfigError if another thread trains: all threads draw from torch's one generator."""
+    if not TRAINING.acquire(blocking=False):
+        raise ConfigError("another thread of this program trains, and would draw this run's numbers; start a process.")
+    try:
+        yield
+    finally:
+        TRAINING.release()
 
 
 def _named(column: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import IO
 
 from regkit.base.errors import ConfigError, RunError, nearest, short, typed
 from regkit.base.files import absolute, follow, point
-from regkit.runs.lock import LOCK, Say, claim
+from regkit.runs.lock import LOCK, Say, claim, held
 from regkit.runs.manifest import damage
 from regkit.runs.settings import Settings
 
@@ -26,6 +26,7 @@ EVIDENCE = "evidence.json"  # of a run of a study: the names in its answers, whi
 STUDY = "study.toml"  # in the folder of a study, whose runs are in its folder runs/
 CHECKPOINT = re.compile(r"[\w-]+-\d+")  # the name of its folder; anything else beside it is the user's
 AT_START = {LOCK, ENVIRONMENT, TASKS}  # written before config.toml: with that, a run has begun
+UNSAVED = AT_START | {CONFIG, LOG}  # what there is before the first checkpoint
 LATEST = "latest"
 AUTO = "auto"  # of --resume: go on with the run in --output, if there is one
 
@@ -39,7 +40,8 @@ def size_of(path: Path) -> int:
 def check_free(output: Path | None, *, resumable: bool = True) -> None:
     """Raise RunError if a run cannot begin in this folder, or in `runs/` for None.
 
-    The error says how to go on with a run that is there, unless the command cannot (`resumable`).
+    The error says how to go on with a run that is there, unless the command cannot (`resumable`). One that has saved nothing
+    gives its place to a new one.
     """
     folder = output or RUNS
     try:
@@ -51,10 +53,10 @@ def check_free(output: Path | None, *, resumable: bool = True) -> None:
     above = next(each for each in [folder, *folder.absolute().parents] if os.path.lexists(each))
     if not above.is_dir() and above != output:
         raise RunError(f"{above} is no folder, so no run can begin in {folder}; name another --output.")
-    if output and is_run(output):
+    if output and is_run(output) and not (resumable and _is_unsaved(output)):
         again = f"go on with it by {typed('--resume', output)}, or " if resumable else ""
         raise RunError(f"{output} is a run already; {again}name another --output.")
-    if output and os.path.lexists(output) and (not output.is_dir() or _in_use(output)):
+    if output and os.path.lexists(output) and not (output.is_dir() and _is_unsaved(output)):
         raise RunError(f"{output} exists already; name another --output, or remove it.")
     if not os.access(above, os.W_OK | os.X_OK):
         raise RunError(f"{above} is not writable, so no run can begin in {folder}; name another --output.")
@@ -65,10 +67,10 @@ def is_run(folder: Path) -> bool:
     return os.path.isfile(folder / CONFIG)  # unlike Path's, it takes a folder that may not be read
 
 
-def _in_use(folder: Path) -> bool:
-    """Whether a folder holds anything but what a run leaves that was killed at its very start."""
+def _is_unsaved(folder: Path) -> bool:
+    """Whether a folder holds nothing, or only what a run leaves that has saved nothing yet."""
     names = {path.name for path in folder.iterdir() if not re.fullmatch(rf"\.{re.escape(CONFIG)}\.\d+", path.name)}
-    return not names <= (AT_START if LOCK in names else set())
+    return names <= (UNSAVED if LOCK in names else set())
 
 
 def new_folder(settings: Settings, output: Path | None, say: Say) -> tuple[Path, IO[str]]:
@@ -84,10 +86,21 @@ def new_folder(settings: Settings, output: Path | None, say: Say) -> tuple[Path,
     lock = claim(output, say)
     try:
         check_free(output)  # again: whoever held the lock a moment ago may have left a whole run
+        if is_run(output):
+            _clear(output, say)
     except BaseException:
         lock.close()
         raise
     return output, lock
+
+
+def _clear(folder: Path, say: Say) -> None:
+    """Remove what a run has left that saved nothing. Raises RunError on a disk without locks: it may be at work."""
+    if not held(folder):  # by this process
+        raise RunError(f"{folder} is a run already, and no lock tells whether it is at work; name another --output.")
+    say(f"{folder} holds a run that has saved nothing: this one begins in its place")
+    for name in (CONFIG, LOG):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _make_new(plugins: Iterable[str]) -> Path:

@@ -44,13 +44,14 @@ def assemble(
 ) -> MultitaskModel:
     """Make the model of a checkpoint for some of its tasks, with the modules that plugins put in.
 
-    Raises RunError if heads or modules are not those of the checkpoint, or a plugin is not installed.
+    It is in evaluation mode, and stays there, so that several threads may ask it. Raises RunError if heads or modules are
+    not those of the checkpoint, or a plugin is not installed.
     """
     composition = _composition(folder)
     known = [] if composition is None else _others(folder, tasks)  # modules may depend on how many there are
     model = MultitaskModel(encoder, [*tasks, *known], Streams(0), pooling=pooling or made_for(folder))
     fill(folder, model, lambda: composition.build(model, [*tasks, *known]) if composition else None)
-    return model.to(device)
+    return model.to(device).eval()
 
 
 def fill(folder: Path, model: MultitaskModel, build: Callable[[], object]) -> None:

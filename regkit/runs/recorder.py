@@ -187,7 +187,7 @@ class Recorder:
             with suppress(RegkitError, OSError):  # the first error is the one to tell
                 self._save_once()
         if not (self.sink.folder / "last").exists():
-            return ""
+            return "Nothing was saved yet, so the same command begins anew."
         settings, (stage, step) = self.experiment.settings, self.saved
         return (
             f"What was done until step {step} of stage {stage} is saved{with_what_code(settings)}; "

@@ -1,6 +1,7 @@
 """Workers: whatever number of them shares a study, each run is done once, and one that fails stops no other."""
 
 import gc
+import shutil
 import signal
 import socket
 import threading
@@ -279,6 +280,18 @@ def test_a_worker_on_another_host_is_told_alive_by_its_counter_and_dead_without(
     assert watch.judge(1, {"host": socket.gethostname(), "lock": str(tmp_path / "gone"), "beat": 0}) == "unknown"
 
 
+def test_a_worker_is_known_where_its_study_was_moved_or_copied_to(tmp_path: Path) -> None:
+    with alive.Pulse(tmp_path / "s" / alive.WORKERS, lambda count: None) as pulse:
+        noted = pulse.attributes
+        shutil.copytree(tmp_path / "s", tmp_path / "copy")
+        (tmp_path / "s").rename(tmp_path / "moved")
+        moved, copied = (alive.Watch(tmp_path / name / alive.WORKERS) for name in ("moved", "copy"))
+        assert moved.judge(0, noted) == "alive"
+        assert copied.judge(0, noted) == "dead"  # nobody works on the copy
+    assert moved.judge(0, noted) == "dead"
+    assert moved.judge(0, noted | {"lock": ""}) == "unknown"  # its disk has no locks, so the file says nothing
+
+
 def test_a_worker_waits_until_it_knows_whether_the_others_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = begin(tmp_path / "s", plan_of(seeds=1))
     monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
@@ -287,9 +300,10 @@ def test_a_worker_waits_until_it_knows_whether_the_others_live(tmp_path: Path, m
     monkeypatch.undo()
     monkeypatch.setattr(worker, "LOOK", 0.01)
     monkeypatch.setattr(alive, "PATIENCE", 0.05)
-    runner = FakeRunner()
-    Worker(again(study), runner).work()
+    runner, said = FakeRunner(), list[str]()
+    Worker(again(study), runner, said.append).work()
     assert runner.ran == Counter({("plain", 0): 1})
+    assert len([line for line in said if "waits for a run whose worker shows no sign of life" in line]) == 1
 
 
 def test_a_worker_that_was_held_for_dead_stops_and_takes_the_next_run(

@@ -75,3 +75,25 @@ def test_a_setting_that_is_none_is_refused_in_a_sentence(
     with pytest.raises(ConfigError) as error:
         regkit.train(DATA, **settings)
     assert str(error.value).startswith(said)
+
+
+@dataclass
+class Nested:
+    """A plugin in whose step another training begins, as in another thread of a server."""
+
+    encoder: str = ""
+
+    @hookimpl
+    def after_step(self) -> None:
+        regkit.train(DATA, encoder=self.encoder, steps=1, batch_size=8, quiet=True)
+
+
+def test_a_second_training_in_the_same_process_is_refused_until_the_first_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would draw from torch's one generator, and neither would be what it is alone."""
+    monkeypatch.chdir(tmp_path)
+    encoder = str(write_encoder(tmp_path / "encoder"))
+    with pytest.raises(regkit.RegkitError, match="another thread of this program trains"):
+        regkit.train(DATA, plugins=[Nested(encoder)], encoder=encoder, steps=1, batch_size=8, quiet=True)
+    regkit.train(DATA, encoder=encoder, steps=1, batch_size=8, quiet=True)

@@ -2,15 +2,17 @@
 
 import errno
 import fcntl
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from regkit.base.errors import RunError
-from regkit.runs.folders import CONFIG, best_of, check_source, find_folder, find_run
+from regkit.runs.folders import CONFIG, LOG, best_of, check_source, find_folder, find_run
 from tests.helpers import Ran, regkit
 
 NAMED_ALIKE = """
@@ -139,6 +141,46 @@ def test_a_run_that_fails_after_its_first_update_stays(place: Path, tmp_path: Pa
     assert ran.status == 2
     assert (tmp_path / "mine" / CONFIG).is_file()
     assert (tmp_path / "runs" / "latest").resolve() == tmp_path / "mine"
+
+
+LATE = BREAKS.replace("before_step", "after_step")  # in the middle of a step, so that nothing can be saved
+
+
+def test_a_run_that_has_saved_nothing_gives_its_place_to_the_same_command(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "breaks.py").write_text(LATE, encoding="utf8")
+    words = ["--steps", 3, "--output", "mine", "-p", "./breaks.py:Breaks:updates=1"]
+    ran = train(place, *words, cwd=tmp_path)
+    assert ran.status == 2
+    assert ran.err.endswith(" Nothing was saved yet, so the same command begins anew.\n")
+    assert (tmp_path / "mine" / LOG).is_file()
+    (tmp_path / "mine" / "notes.txt").touch()  # somebody else's
+    assert "mine is a run already; go on with it by --resume mine, or" in train(place, *words, cwd=tmp_path).err
+    (tmp_path / "mine" / "notes.txt").unlink()
+    (tmp_path / "breaks.py").write_text(LATE.replace("assert", "return; assert"), encoding="utf8")  # it is mended
+    ran = train(place, *words, cwd=tmp_path)
+    assert (ran.status, ran.err) == (0, "")
+    assert "mine holds a run that has saved nothing: this one begins in its place\n" in ran.out
+    steps = [
+        json.loads(line)["step"] for line in (tmp_path / "mine" / LOG).read_text().splitlines() if "losses" in line
+    ]
+    assert steps == [0, 1, 2]
+    ran = train(place, *words, cwd=tmp_path)
+    assert (ran.status, "mine is a run already" in ran.err) == (2, True)
+
+
+def test_a_run_that_has_saved_nothing_stays_where_no_lock_tells_whether_it_is_at_work(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "breaks.py").write_text(LATE, encoding="utf8")
+    assert (
+        train(place, "--steps", 3, "--output", "mine", "-p", "./breaks.py:Breaks:updates=1", cwd=tmp_path).status == 2
+    )
+    log = (tmp_path / "mine" / LOG).read_bytes()
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+    ran = train(place, "--output", "mine", cwd=tmp_path)
+    assert ran.status == 2
+    assert "mine is a run already, and no lock tells whether it is at work; name another --output." in ran.err
+    assert (tmp_path / "mine" / LOG).read_bytes() == log
 
 
 @pytest.mark.usefixtures("without_links")

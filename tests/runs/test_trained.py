@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,6 +141,18 @@ def test_a_table_gives_the_columns_that_a_task_was_trained_on_or_is_refused(mode
         model.predict("mood", twice)
     with pytest.raises(DataError, match="a list of texts is needed"):
         model.predict("mood", set(TEXTS))
+
+
+def test_several_threads_are_answered_as_one_is(run: Path) -> None:
+    """No thread turns dropout on in another one's pass: a loaded model stays in evaluation mode."""
+    model = regkit.load(run)
+    assert not any(module.training for module in model.inference.model.modules())
+    texts = [sentence(number) for number in range(12)]
+    alone = model.predict_proba("mood", texts)
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda _: model.predict_proba("mood", texts), range(24)):
+            assert np.array_equal(found, alone)
+    assert not any(module.training for module in model.inference.model.modules())
 
 
 def test_vectors_are_those_of_the_chosen_pooling(model: Trained) -> None:

@@ -97,7 +97,8 @@ class Progress:
         """Choose the next run for a worker. While others run, there may be more to do when they are done."""
         found = self.next()
         cell, row = found or (None, self.search.row(DEFAULT, {}))
-        plan = self.search.plan([row], self.search.seeds)
+        fresh = cell is not None and cell.seed in self.search.fresh
+        plan = self.search.plan([row], self.search.fresh if fresh else self.search.seeds)
         first = cell is not None and row.name != BASELINE and cell.seed == self.search.seeds[0]
         said = f"{row.name}: {point(values_of(self.search.space, row.changes))}" if first else ""
         return Choice(plan, cell, later=cell is None and bool(self.running), said=said)

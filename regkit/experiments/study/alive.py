@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+WORKERS = "workers"  # a folder in that of a study: what its workers hold locked
 BEAT = 15.0  # seconds between two counts
 PATIENCE = 90.0  # seconds without one after which a worker is dead
 Verdict = Literal["alive", "dead", "unknown"]
@@ -33,7 +34,7 @@ class Pulse:
 
     def __enter__(self) -> "Pulse":
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.path = self.folder / f"{self.name}.lock"
+        self.path = _file(self.folder, self.name)
         self.held: IO[str] = self.path.open("w")
         self.locked = _locks(self.held)
         self.ended = threading.Event()
@@ -63,13 +64,16 @@ class Pulse:
 class Watch:
     """Tells of other workers' trials whether their worker lives."""
 
+    folder: Path = Path(WORKERS)  # of the study's workers, as it is seen from here
     seen: dict[int, tuple[Any, float, bool]] = field(default_factory=dict)  # by trial: its count, since when, it moved
     clock: Callable[[], float] = time.monotonic
 
     def judge(self, number: int, attributes: Mapping[str, Any]) -> Verdict:
         """Tell whether the worker of a trial lives. `unknown` asks to look again later."""
-        if attributes.get("host") == socket.gethostname() and (held := _is_held(attributes.get("lock"))) is not None:
-            return "alive" if held else "dead"
+        if attributes.get("host") == socket.gethostname() and attributes.get("lock"):
+            here = self.lock_of(attributes)
+            if here and (held := _is_held(here)) is not None:
+                return "alive" if held else "dead"
         beat, now = attributes.get("beat"), self.clock()
         before, since, moved = self.seen.get(number, (beat, now, False))
         if beat != before:
@@ -78,6 +82,11 @@ class Watch:
         if now - since > PATIENCE:
             return "dead"
         return "alive" if moved else "unknown"
+
+    def lock_of(self, attributes: Mapping[str, Any]) -> Path | None:
+        """Find the file of a trial's worker, if it is there: in the study's folder of today, or where it was begun."""
+        places = _file(self.folder, attributes.get("worker", "")), Path(attributes.get("lock", ""))
+        return next((path for path in places if path.is_file()), None)
 
 
 def _locks(file: IO[str]) -> bool:
@@ -93,10 +102,14 @@ def _locks(file: IO[str]) -> bool:
     return True
 
 
-def _is_held(path: str | None) -> bool | None:
+def _file(folder: Path, worker: str) -> Path:
+    return folder / f"{worker}.lock"
+
+
+def _is_held(path: Path) -> bool | None:
     """Whether a worker holds its file; None where that cannot be told: it is not seen from here."""
     try:
-        with open(path or "") as file:
+        with path.open() as file:
             return False if _locks(file) else None
     except BlockingIOError:
         return True

@@ -12,7 +12,7 @@ from typing import Any
 
 from regkit.base.errors import RunError, nearest
 from regkit.experiments.study import storage as storages
-from regkit.experiments.study.alive import Pulse, Watch
+from regkit.experiments.study.alive import WORKERS, Pulse, Watch
 
 RUNS = "runs"  # a folder in that of a study
 PLAN, ROUND, UNTIL = "plan", "round", "until"  # attributes of a study; the last is the end of a race
@@ -31,6 +31,9 @@ class Study:
     storage: Any = None  # optuna's
     number: int = 0  # of the study in its storage
     watch: Watch = field(default_factory=Watch)
+
+    def __post_init__(self) -> None:
+        self.watch.folder = self.folder / WORKERS
 
     @classmethod
     def find(cls, name: str, folder: Path, address: str) -> "Study | None":
@@ -149,8 +152,8 @@ class Study:
         dead = [trial for trial in trials if is_running(trial) and self.verdict(trial) == "dead"]
         for trial in dead:
             Claim(self, trial._trial_id).fail(**{DEAD: True})
-            if lock := trial.user_attrs.get("lock"):
-                Path(lock).unlink(missing_ok=True)
+            if lock := self.watch.lock_of(trial.user_attrs):
+                lock.unlink(missing_ok=True)
         return dead
 
 

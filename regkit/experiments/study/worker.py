@@ -13,7 +13,7 @@ from regkit.base.errors import RegkitError, RunError, StoppedError, short, typed
 from regkit.base.failures import last_line
 from regkit.experiments.asked import choose, order_of, read_asked
 from regkit.experiments.plan import Cell, Plan
-from regkit.experiments.study.alive import Pulse
+from regkit.experiments.study.alive import PATIENCE, WORKERS, Pulse
 from regkit.experiments.study.given import changed
 from regkit.experiments.study.order import Order
 from regkit.experiments.study.results import cell_of
@@ -27,6 +27,7 @@ from regkit.experiments.study.study import (
     Claim,
     Study,
     is_complete,
+    is_running,
 )
 from regkit.hooks import catalog
 from regkit.runs.folders import is_run
@@ -34,7 +35,6 @@ from regkit.runs.settings import Settings
 
 LOOK = 5.0  # seconds between two looks at cells whose workers may be dead
 KEEPS = "keep_weights"  # an attribute of a trial
-WORKERS = "workers"  # a folder in that of a study
 
 
 @dataclass
@@ -50,6 +50,7 @@ class Worker:
     order: Callable[[Plan, float], Order] = order_of  # of an ablation's runs
     claim: Claim | None = None  # what it is at
     taken: int = 0  # runs so far
+    waits: bool = False  # for a worker of which nothing is known; it was said
 
     def work(self) -> None:
         """Take cells until none is left.
@@ -69,9 +70,16 @@ class Worker:
                 if choice.cell is not None:
                     self._take(choice.plan, choice.cell, attributes.get(ROUND, 0), trials, pulse, choice.said)
                 elif choice.later:
+                    self._tell_unknown(trials)
                     time.sleep(LOOK)
                 else:
                     return
+
+    def _tell_unknown(self, trials: Sequence[Any]) -> None:
+        """Say once why nothing happens where nobody knows whether the worker of a run lives."""
+        if not self.waits and any(is_running(each) and self.study.verdict(each) == "unknown" for each in trials):
+            self.waits = True
+            self.say(f"waits for a run whose worker shows no sign of life: it counts as ended after {PATIENCE:.0f} s")
 
     def _check_given(self, found: dict[str, str]) -> None:
         """Refuse a run that would have other data, or another encoder, than earlier ones. Raises RunError."""

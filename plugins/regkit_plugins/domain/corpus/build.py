@@ -143,9 +143,10 @@ class _Writer:
         self.tokens = self.passages = self.documents = self.wordless = 0
         self.seen = self.last = 0  # documents begun so far, and the one that holds the last passage kept
         self.files: dict[str, BinaryIO] = {}
+        self.hashes = {name: hashlib.sha256() for name in (TOKENS, PASSAGES, DOCUMENTS)}
 
     def __enter__(self) -> "_Writer":
-        self.files = {name: (self.folder / name).open("wb") for name in (TOKENS, PASSAGES, DOCUMENTS)}
+        self.files = {name: (self.folder / name).open("wb") for name in self.hashes}
         self._append(PASSAGES, np.zeros(1, np.int64))
         return self
 
@@ -174,10 +175,14 @@ class _Writer:
             notes = [*notes, f"{self.wordless} passages without a word were left out"]
         counts = {"tokens": self.tokens, "passages": self.passages, "documents": self.documents}
         self.files[HEADER] = (self.folder / HEADER).open("wb")
-        self.files[HEADER].write(header_text({"type": self.kind, **counts, "notes": notes}).encode())
+        hashes = {name: found.hexdigest() for name, found in self.hashes.items()}
+        header = header_text({"type": self.kind, **counts, "hashes": hashes, "notes": notes})
+        self.files[HEADER].write(header.encode())
         for file in self.files.values():
             file.flush()
             os.fsync(file.fileno())
 
     def _append(self, name: str, values: np.ndarray) -> None:
-        self.files[name].write(values.astype(self.kind if name == TOKENS else np.int64, copy=False).data)
+        content = values.astype(self.kind if name == TOKENS else np.int64, copy=False).data
+        self.files[name].write(content)
+        self.hashes[name].update(content)

@@ -1,6 +1,6 @@
 """Cache: keep the token ids of a corpus in a folder of flat arrays that are mapped into memory.
 
-header.json       types and lengths of the arrays, and a checksum of this header
+header.json       types, lengths and hashes of the arrays, and a checksum of this header
 tokens.bin        [tokens] uint16, or int32 where the vocabulary needs it
 passages.bin      [passages + 1] int64: where each passage begins in the tokens, and where the last ends
 documents.bin     [documents + 1] int64: where each document begins in the passages, and where the last ends
@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from regkit import ConfigError, DataError, derive
+from regkit import ConfigError, DataError, derive, digest_of
 
-FORMAT = 1
+FORMAT = 2
 HEADER, TOKENS, PASSAGES, DOCUMENTS = "header.json", "tokens.bin", "passages.bin", "documents.bin"
 
 
@@ -40,9 +40,10 @@ class TokenCache:
     def open(cls, folder: Path) -> "TokenCache":
         """Map a folder's arrays. Raises DataError if it is incomplete or damaged."""
         header = read_header(folder)
-        passages = _map(folder / PASSAGES, "int64", header["passages"] + 1, last=header["tokens"])
-        documents = _map(folder / DOCUMENTS, "int64", header["documents"] + 1, last=header["passages"])
-        tokens = _map(folder / TOKENS, header["type"], header["tokens"])
+        for name, digest in header["hashes"].items():
+            _check(folder / name, digest)
+        kinds = {PASSAGES: "int64", DOCUMENTS: "int64", TOKENS: header["type"]}
+        passages, documents, tokens = (np.memmap(folder / name, kind, "r") for name, kind in kinds.items())
         return cls(tokens, passages[:-1], passages[1:], documents, tuple(header["notes"]), folder)
 
     @classmethod
@@ -160,15 +161,14 @@ def _checksum(header: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
-def _map(path: Path, kind: str, length: int, *, last: int | None = None) -> np.ndarray:
-    """Map `length` numbers read-only. Offsets have to go from 0 to `last`."""
+def _check(path: Path, digest: str) -> None:
+    """Raise DataError if a file is not what was written: ids of another vocabulary would train without a word."""
     try:
-        found = np.memmap(path, kind, "r")
-    except (OSError, ValueError):  # missing, empty, or not whole numbers
+        whole = digest_of(path) == digest
+    except OSError:
         raise DataError(f"{path} cannot be read.") from None
-    if len(found) != length or (last is not None and (found[0], found[-1]) != (0, last)):
-        raise DataError(f"{path} does not hold what its header says.")
-    return found
+    if not whole:
+        raise DataError(f"{path} is damaged.")
 
 
 def _hashes(count: int, seed: int) -> np.ndarray:
