@@ -56,6 +56,10 @@ class LostError(RunError):
     """Report that another process of the run has ended."""
 
 
+class ApartError(RunError):
+    """Report that the processes of a run no longer agree: it cannot go on from what they have saved since they did."""
+
+
 class StoppedError(RegkitError):
     """Report that a signal stopped the run, which has been saved."""
 

@@ -9,7 +9,7 @@ import json
 import os
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -72,6 +72,17 @@ def read_begin(path: Path, most: int) -> str:
     """Read at most so many bytes of a file as text, as far as they are text: enough to tell what it is."""
     with path.open("rb") as file:
         return file.read(most).decode(errors="replace")
+
+
+def save_tensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:
+    """Write tensors to a safetensors file, each with memory of its own, for whoever may read the folder.
+
+    The library lets the owner alone read what it writes.
+    """
+    from safetensors.torch import save_file
+
+    save_file(dict(tensors), path, {"format": "pt"})
+    path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def load_tensors(path: Path) -> "dict[str, Tensor]":

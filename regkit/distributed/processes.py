@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from regkit.base.errors import LostError, RegkitError, RunError
+from regkit.base.errors import ApartError, LostError, RegkitError
 from regkit.base.failures import ran_out
 
 T = TypeVar("T")
@@ -136,14 +136,15 @@ class Processes:
                 gradient.copy_(part.view_as(gradient))
 
     def check_alike(self, parameters: Iterable[Tensor]) -> None:
-        """Raise RunError if the processes no longer have the same weights."""
+        """Raise ApartError if the processes no longer have the same weights."""
         if self.count == 1:
             return
         with torch.no_grad():
             sums = torch.stack([each.sum(dtype=torch.float64) for each in parameters])
         if not self.alike(sums.cpu().numpy().tobytes()):
-            raise RunError(
-                "the processes of this run no longer have the same weights; a plugin did not do the same in each."
+            raise ApartError(
+                "the processes of this run no longer have the same weights; a plugin did not do the same in each: begin a "
+                "new run without it."
             )
 
 

@@ -70,6 +70,11 @@ class Attached:
         """Whether the plugin takes no part in a step, and only follows the run's log."""
         return set(self.hooks) <= set(LOG)
 
+    @property
+    def only_of_the_run(self) -> bool:
+        """Whether the plugin answers no hook of a stage."""
+        return set(self.hooks) <= set(OF_THE_RUN)
+
     def wraps(self, hook: str) -> bool:
         """Whether the plugin wraps the others' answers to a hook, instead of giving one."""
         return is_wrapper(self.answered[hook])

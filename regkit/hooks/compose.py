@@ -63,13 +63,17 @@ class Composition:
     def check_stages(self, stages: Sequence[str]) -> None:
         """Check the plugins against the run's stages, now that plugins have added theirs.
 
-        Raises PluginError where a plugin shall act in a stage that the run has not, or two decide a hook in one that it
-        has.
+        Raises PluginError where a plugin shall act in a stage that the run has not, acts in none of those that it has, or
+        two decide a hook in one of them.
         """
         for name, each in self.attached.items():
             for stage in each.named or ():
                 if stage not in stages:
                     raise PluginError(f"'{name}' shall act in stage '{stage}'. {nearest(stage, stages)}")
+            if not (each.only_of_the_run or any(map(each.acts, stages))):
+                raise PluginError(
+                    f"'{name}' acts in no stage of this run, which is '{stages[0]}'; {name}:stages={stages[0]} lets it."
+                )
         self.check_deciders(stages)
 
     def check_deciders(self, stages: Iterable[str]) -> None:

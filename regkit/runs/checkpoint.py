@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from regkit.base.errors import PluginError, RegkitError, RunError
-from regkit.base.files import flush, load_tensors, read_json
+from regkit.base.files import flush, load_tensors, read_json, save_tensors
 from regkit.model import MultitaskModel, save_encoder
 from regkit.model.classifiers import OURS
 from regkit.model.encoders import check_whole
@@ -86,12 +85,12 @@ def _fill(
         config[ENTRY][PLUGINS] = model.built.plugins
         if not is_plain(merged, "encoder"):
             config[ENTRY][HIDDEN], config["model_type"] = config["model_type"], ENTRY  # which no other program reads
-        save_file(_apart(_of_plugins(model, weights)), unfinished / BUILT)
+        save_tensors(_apart(_of_plugins(model, weights)), unfinished / BUILT)
     if model.heads.keys() - model.head_names.keys():
         config |= OWN_HEADS | {"architectures": [OURS, *config.get("architectures", [])]}
         (unfinished / "modules.json").write_text(json.dumps(MODULES), encoding="utf8")
     (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf8")
-    save_file(_apart(tensors), unfinished / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(_apart(tensors), unfinished / "model.safetensors")
     tokenizer.save(unfinished)
     if training is not None:
         save_training(unfinished, training)
@@ -196,7 +195,7 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
     unfinished.mkdir()
     try:
         outside = {name: tensor for name, tensor in tensors.items() if not name.startswith(HEADS)}
-        save_file(outside, unfinished / "model.safetensors", metadata={"format": "pt"})
+        save_tensors(outside, unfinished / "model.safetensors")
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(checkpoint / name, unfinished / name)
         config = {key: value for key, value in read_json(checkpoint / "config.json").items() if key not in OWN_HEADS}
@@ -253,7 +252,7 @@ def save_training(folder: Path, training: Mapping[str, Any]) -> None:
     copies = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in found.items()
     }
-    save_file(copies, folder / "training.safetensors")
+    save_tensors(copies, folder / "training.safetensors")
 
 
 def load_training(folder: Path) -> Any:

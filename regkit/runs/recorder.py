@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from regkit.base.errors import RegkitError, RunError, StoppedError
+from regkit.base.errors import ApartError, RegkitError, RunError, StoppedError
 from regkit.base.failures import last_line
 from regkit.hooks.spec import Losses, hookimpl
 from regkit.model import MultitaskModel
@@ -165,7 +165,7 @@ class Recorder:
         """After an error inside, save what can be saved and let the error say how to go on."""
         try:
             yield
-        except StoppedError:
+        except (StoppedError, ApartError):
             raise
         except RegkitError as error:
             error.remedy = self.rescue()

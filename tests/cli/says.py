@@ -379,6 +379,7 @@ DOMAIN = [
     domain("no pairs of the tasks", "corpus=tasks,nsp=true", "'domain' finds no pairs of passages to train and to score: "),
     domain("a binary file", "", "c.txt is no text file: line 1 has a NUL byte.", corpus=b"ab\0"),
     domain("another encoding", "", "c.txt, line 1: byte 0xe9 is not UTF-8 text; errors=replace reads on past such bytes.", corpus=b"caf\xe9 \n" * 9),
+    domain("special tokens alone", "", "c.txt that the encoder's tokenizer knows.", corpus=b"[SEP] [MASK]\n\n[CLS]\n" * 9),
     domain("no masks", "mask=0", "'domain': mask is '0'; input should be greater than 0."),
     domain("nothing but masks", "mask=1", "'domain': mask is '1'; input should be less than 1."),
     domain("too short", "length=4", "'domain': length is '4'; input should be greater than or equal to 8."),

@@ -80,6 +80,14 @@ def test_what_is_pretrained_has_no_task_to_score(place: Path) -> None:
             ("-p", "smart:stages=domian"),
             "'smart' shall act in stage 'domian'. Did you mean 'domain'? Available: domain.",
         ),
+        (
+            ("-p", "smart"),
+            "'smart' acts in no stage of this run, which is 'domain'; smart:stages=domain lets it.",
+        ),
+        (
+            ("--steps", 3, "-p", "domain:epochs=2"),
+            "'domain' has epochs and steps, and either says how long it trains; leave one of them out.",
+        ),
         (("--corpus", "tasks"), "'domain' has no tasks whose texts it could read; name a corpus, or --data."),
         (("--epochs", 0), "--epochs is '0'; "),
     ],

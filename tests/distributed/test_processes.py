@@ -376,6 +376,7 @@ def test_processes_that_drift_apart_stop(place: Path) -> None:
     found = ends(start(["train", *ARGUMENTS, "-p", "drifter", "--output", "drifted"], 2, place))
     assert [status for status, _ in found] == [2, 2]
     assert found[0][1].startswith("regkit: the processes of this run no longer have the same weights; a plugin did")
+    assert found[0][1].endswith(": begin a new run without it.\n")  # what they have saved is of two models
 
 
 @pytest.mark.slow

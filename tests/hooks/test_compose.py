@@ -447,6 +447,17 @@ def test_a_stage_that_the_run_has_not_is_refused_with_the_nearest() -> None:
     composition.check_stages(["domian", "finetune"])
 
 
+def test_a_plugin_that_would_act_in_no_stage_is_refused_unless_it_is_one_of_the_run() -> None:
+    for name, hook, refused in (("acts", "before_step", True), ("builds", "build", False), ("tells", "logged", False)):
+        composition = compose({name: plugin(hook, lambda self: None)}, Core(), Streams(0))
+        if refused:
+            with pytest.raises(PluginError, match=f"'{name}' acts in no stage of this run, which is 'domain'"):
+                composition.check_stages(["domain"])
+        else:
+            composition.check_stages(["domain"])
+        composition.check_stages(["domain", "finetune"])
+
+
 class Tasks:
     """Adds tasks of these names."""
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from regkit.base.errors import RunError
+from regkit.base.files import save_tensors
 from regkit.base.randomness import Streams
 from regkit.model import Bert, MultitaskModel, load_encoder
 from regkit.model.tokenizer import Tokenizer
@@ -171,7 +172,7 @@ def visible(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     "place",
     [
-        "checkpoint.save_file",
+        "checkpoint.save_tensors",
         "checkpoint.json.dumps",
         "manifest.flush",
         "checkpoint.Tokenizer.save",
@@ -332,3 +333,17 @@ def test_tied_weights_are_kept_and_come_back(save: Save, model: MultitaskModel) 
     other = MultitaskModel(load_encoder(save()), tiny_tasks(), Streams(1)).encoder
     for name, tensor in model.encoder.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_whoever_may_read_the_folder_may_read_the_tensors(tmp_path: Path, mask: int) -> None:
+    """The library that writes them lets the owner alone."""
+    before = os.umask(mask)
+    try:
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "plain").touch()
+        save_tensors({"one": torch.zeros(3)}, tmp_path / "folder" / "model.safetensors")
+    finally:
+        os.umask(before)
+    plain, tensors = ((tmp_path / "folder" / name).stat().st_mode for name in ("plain", "model.safetensors"))
+    assert oct(plain) == oct(tensors)

@@ -307,7 +307,7 @@ def test_what_a_library_cannot_read_or_write_is_one_sentence_about_the_task_or_t
         RunError, match=r"^transformers cannot read the export of task 'mood': Error while .* 27\); leave"
     ):
         export(run, "hf", tmp_path / "out")
-    monkeypatch.setattr(files, "save_file", fail)
+    monkeypatch.setattr(files, "save_tensors", fail)
     with pytest.raises(
         RunError, match=r"^the export cannot be written to .*out: .*File too large \(os error 27\); noth"
     ):

@@ -73,6 +73,10 @@ class Domain:
     def __post_init__(self) -> None:
         if self.corpus != "tasks" and not self.corpus.startswith(HUB):  # a run may be resumed from another folder
             self.corpus = str(Path(self.corpus).expanduser().absolute())
+        if self.steps is not None and self.epochs != 1:
+            raise PluginError(
+                "'domain' has epochs and steps, and either says how long it trains; leave one of them out."
+            )
 
     @hookimpl
     def tasks(self, given: Sequence[Task], tokenizer: Tokenizer, encoder: Encoder) -> list[Task]:
@@ -85,6 +89,8 @@ class Domain:
         parts = cache.held_out(few, derive(0, STAGE))
         room = min(self.length, encoder.longest)
         words = Words(tokenizer, encoder.word.num_embeddings, self.mask, self.whole_words)
+        if not words.any_in(cache.tokens):
+            raise PluginError(f"'domain' finds no word in {self.corpus} that the encoder's tokenizer knows.")
         masked: list[Dataset] = [MaskedTexts(part, words, room) for part in parts]
         splits: dict[Split, Dataset] = dict(zip(("train", "dev"), masked, strict=True))
         tasks = [

@@ -12,6 +12,8 @@ import torch
 from regkit import Batch, PluginError, Tokenizer, derive
 from regkit_plugins.domain.corpus import TokenCache
 
+CHUNK = 1 << 20  # tokens looked at together
+
 
 class Words:
     """Chooses the tokens to predict, and what replaces them in the input."""
@@ -24,6 +26,10 @@ class Words:
         self.inside = np.zeros(count, bool)  # pieces of a word after its first
         if whole:
             self.inside[pieces_inside(tokenizer)] = True
+
+    def any_in(self, tokens: np.ndarray) -> bool:
+        """Whether a token can be predicted: `[tokens]`, of any length."""
+        return any(not self.special[tokens[at : at + CHUNK]].all() for at in range(0, len(tokens), CHUNK))
 
     def choose(self, tokens: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Choose the places of tokens to predict, ascending: a share of the ordinary tokens, at least one."""

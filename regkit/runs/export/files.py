@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
+from regkit.base.files import save_tensors
 from regkit.runs.export.source import Source
 
 
@@ -28,7 +28,7 @@ def write_tokenizer(folder: Path, source: Source) -> None:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors to a safetensors file, each with memory of its own."""
-    save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
+    save_tensors({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def write_json(path: Path, value: object) -> None:

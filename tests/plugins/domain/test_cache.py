@@ -113,6 +113,15 @@ def test_a_passage_without_a_word_is_left_out_and_its_document_goes_on(
     assert "4 passages without a word were left out" in cache.notes
 
 
+def test_words_that_the_tokenizer_does_not_know_are_mentioned(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("\u2603\na\nb\nc\n" * 10, encoding="utf8")
+    assert (
+        "25 % of the corpus's tokens are words that the encoder's tokenizer does not know"
+        in load(path, tokenizer).notes
+    )
+
+
 def test_a_cache_says_how_large_it_is(text: Path, tokenizer: Tokenizer) -> None:
     cache = load(text, tokenizer)
     lengths = [len(passage) for document in ids(cache) for passage in document]

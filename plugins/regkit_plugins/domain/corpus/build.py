@@ -31,6 +31,7 @@ from regkit_plugins.domain.corpus.documents import Corpus, Passages
 from regkit_plugins.domain.corpus.sources import readable
 
 BATCH = 1 << 20  # characters tokenized in one call: enough for every core, and some 100 MB meanwhile
+SHOWN = 0.01  # share of unknown words that is mentioned
 OVERHEAD = 64  # memory that each passage costs, in characters
 
 Batch = list[tuple[bool, str]]
@@ -78,13 +79,16 @@ def _digest(path: Path) -> str:
 def _write(folder: Path, passages: Passages, tokenizer: Tokenizer, console: Console) -> None:
     total = sum(file.path.stat().st_size for file in passages.files) or None
     with _Writer(folder, token_type(len(tokenizer))) as writer, _progress(console) as progress:
-        bar = progress.add_task("tokenizing the corpus", total=total, tokens=0)
+        bar, unknown = progress.add_task("tokenizing the corpus", total=total, tokens=0), 0
         for begins, lengths, tokens in _tokenized(passages, tokenizer):
             writer.add(begins, lengths, tokens)
+            unknown += int((tokens == tokenizer.unk).sum())
             progress.update(bar, completed=passages.reading.position(), tokens=writer.tokens)
         if not writer.tokens:
             raise DataError(f"{passages.corpus.source} has no words.")
-        writer.finish(passages.notes())
+        share = unknown / writer.tokens
+        said = f"{100 * share:.2g} % of the corpus's tokens are words that the encoder's tokenizer does not know"
+        writer.finish([*passages.notes(), *([said] if share >= SHOWN else [])])
 
 
 def _progress(console: Console) -> Progress:
