@@ -41,7 +41,7 @@ def work(place: Place, factory: str | None, keep_weights: bool) -> None:
         worker.work()
         failed = has_failed(plan, study)
     if not worker.taken:
-        say(f"nothing is left to do in study '{study.name}'" + (" but what failed" if failed else ""))
+        say(f"nothing is left to do in study '{place.name}'" + (" but what failed" if failed else ""))
     if failed:
         say(to_take_up(place, failed, "tune" if isinstance(plan, Search) else "ablate"))
         raise typer.Exit(1)

@@ -125,6 +125,14 @@ def test_the_default_comes_first_and_the_winner_is_run_again_with_it_on_fresh_se
     assert {seed for _, seed in runner.ran[:-6]} == {0, 1}
 
 
+def test_the_runs_of_a_row_are_counted_apart_on_the_seeds_that_chose_and_on_fresh_ones(tmp_path: Path) -> None:
+    search, said = search_of(), list[str]()
+    Worker(begin(tmp_path, search), Pretender(hill), said.append).work()
+    told = [line.rpartition("; ")[2] for line in said if "runs are finished" in line]
+    assert told[:2] == ["1 of 2 runs are finished", "2 of 2 runs are finished"]  # of the default
+    assert sorted(told[-6:]) == [f"{done} of 3 runs are finished" for done in (1, 1, 2, 2, 3, 3)]  # it, and the winner
+
+
 def test_fresh_seeds_are_those_of_no_trial() -> None:
     for seed in (0, 5, 999):
         search = search_of(seeds=20, fresh=50, seed=seed)

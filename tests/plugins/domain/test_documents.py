@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import random
 import sys
 import tracemalloc
@@ -268,6 +269,7 @@ def test_half_a_character_in_json_is_no_text(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.txt", b"text\nPNG\0\1\2", "a.txt is no text file: line 2 has a NUL byte."),
+        ("a.txt", "utf16".encode("utf-16"), "a.txt is UTF-16; a corpus is UTF-8 text, as `iconv -f UTF-16 -t UTF-8`"),
         ("a.txt", "utf16".encode("utf-16-le"), "a.txt is no text file: line 1 has a NUL byte."),
         ("a.jsonl", b'{"text": "a"}\n\n{"text": \n', "a.jsonl, line 3: this is not JSON; one object a line is needed."),
         ("a.jsonl", b"[" * 100_000, "a.jsonl, line 1: this is not JSON; one object a line is needed."),
@@ -413,3 +415,9 @@ def test_tags_of_wikiextractor_part_documents_and_are_no_text(tmp_path: Path) ->
 def test_a_pointer_of_git_lfs_is_no_corpus(tmp_path: Path) -> None:
     path = write(tmp_path / "t.txt", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
     assert "is a Git LFS pointer and not the file" in refusal(path)
+
+
+def test_a_pipe_is_refused_since_a_corpus_is_read_more_than_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    said = "is a pipe or a device, and a corpus is read more than once; save it as a file."
+    assert refusal(tmp_path / "pipe") == f"{tmp_path / 'pipe'} {said}"

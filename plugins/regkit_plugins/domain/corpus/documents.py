@@ -7,6 +7,7 @@ then blanks, before a capital, a digit or an opening quote or bracket.
 """
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -158,6 +159,10 @@ def _sample(file: File) -> bytes:
     with file.open() as stream:
         sample = stream.read(SAMPLED_BYTES)
     if (nul := sample.find(0)) >= 0:  # raised before the whole file is read for its digest
+        if sample.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            raise DataError(
+                f"{file.path} is UTF-16; a corpus is UTF-8 text, as `iconv -f UTF-16 -t UTF-8` makes of it."
+            )
         raise DataError(f"{file.path} is no text file: line {sample.count(10, 0, nul) + 1} has a NUL byte.")
     return sample
 

@@ -112,6 +112,8 @@ def find_files(source: str) -> list[File]:
     found = [path] if path.exists() else [Path(name) for name in glob.glob(str(path), recursive=True)]
     paths = {below for each in found for below in (_below(each) if each.is_dir() else [each])}
     files = [File.of(path) for path in sorted(paths, key=str) if path.is_file()]
+    if not files and path.exists() and not path.is_dir():
+        raise DataError(f"{source} is a pipe or a device, and a corpus is read more than once; save it as a file.")
     if not files:
         what = f"{source} has no files" if path.is_dir() else f"no file matches {source}"
         raise DataError(f"{what}; a corpus is a file, a folder, a glob, or {HUB}NAME.")
