@@ -284,10 +284,11 @@ def test_a_worker_is_known_where_its_study_was_moved_or_copied_to(tmp_path: Path
     with alive.Pulse(tmp_path / "s" / alive.WORKERS, lambda count: None) as pulse:
         noted = pulse.attributes
         shutil.copytree(tmp_path / "s", tmp_path / "copy")
-        (tmp_path / "s").rename(tmp_path / "moved")
         moved, copied = (alive.Watch(tmp_path / name / alive.WORKERS) for name in ("moved", "copy"))
-        assert moved.judge(0, noted) == "alive"
+        assert moved.judge(0, noted) == "alive"  # by where it was begun
         assert copied.judge(0, noted) == "dead"  # nobody works on the copy
+        (tmp_path / "s").rename(tmp_path / "moved")
+        assert moved.judge(0, noted) == "alive"
     assert moved.judge(0, noted) == "dead"
     assert moved.judge(0, noted | {"lock": ""}) == "unknown"  # its disk has no locks, so the file says nothing
 
