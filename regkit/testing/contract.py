@@ -1,6 +1,6 @@
 """Contract: promises about what hooks do beside answering, and about a plugin's terms and teachers."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -10,10 +10,13 @@ from regkit.hooks import catalog
 from regkit.hooks.compose import Composition
 from regkit.hooks.following import LOG
 from regkit.hooks.implementations import implementations
+from regkit.hooks.spec import hookimpl
 from regkit.hooks.teachers import GATHERS
+from regkit.model import MultitaskModel
 from regkit.testing.tiny import Plugins, Several, measured, tiny_run, tiny_tasks, unscored
 from regkit.testing.verdicts import Factory, NotApplicableError, Tasks, lean
 from regkit.training.loop import Trainer
+from regkit.training.suspects import Suspect, find_suspects
 
 TOLD = ("before_step", "skipped", "clipped", "after_step", "evaluated")  # notify hooks of a step and of an epoch
 
@@ -28,7 +31,7 @@ def it_acts(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
         raise NotApplicableError("it takes no part in a step: it only follows the run's log")
     there, composition = tiny_run(plugins, lean(factory, tasks))
     before = {name: tensor.clone() for name, tensor in there.model.named_parameters()}
-    _train(there)
+    _train(there, composition)
     moved = any(not torch.equal(tensor, before[name]) for name, tensor in there.model.named_parameters())
     assert moved, "no weight has changed after training: a hook takes the gradient or the step away"
     called = dict.fromkeys(hook for _, hook in composition.watch.calls)
@@ -38,11 +41,26 @@ def it_acts(factory: Factory, tasks: Tasks = tiny_tasks) -> None:
         )
 
 
-def _train(trainer: Trainer) -> None:
+class Skips:
+    """An observer that finds out, as a run does, what was not finite where a step is skipped."""
+
+    def __init__(self, composition: Composition) -> None:
+        self.composition, self.found = composition, list[Suspect]()
+
+    @hookimpl
+    def skipped(self, model: MultitaskModel, recompute: Callable[[], None]) -> None:
+        self.found = find_suspects(self.composition, model, recompute)
+
+
+def _train(trainer: Trainer, composition: Composition) -> None:
     """Train, and if torch stops that, say why in its words: no hook was seen to be the cause."""
+    skips = Skips(composition)
+    composition.observe(skips)
     try:
         trainer.train()
-    except RegkitError:
+    except RegkitError as error:
+        if skips.found:
+            raise AssertionError(f"no step is finite: {'; '.join(map(str, skips.found))}") from error
         raise
     except Exception as error:
         raise AssertionError(f"training stops: {last_line(error)}") from error

@@ -3,15 +3,18 @@
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from regkit.base.errors import PluginError
 from regkit.hooks import catalog
 from regkit.hooks.files import PluginFile
+from regkit.hooks.spec import hookimpl
 from regkit.testing import (
     PROMISES,
     SLOW_PROMISES,
@@ -62,6 +65,22 @@ def test_a_plugin_that_does_nothing_on_the_tiny_tasks_has_kept_no_promise() -> N
     assert {each.outcome for each in said} == {"not applicable"}
     assert "changes nothing in a run on the tiny tasks (hooks called: extra_losses)" in said[-1].reason
     assert status(said) == 5
+
+
+@dataclass
+class NeverFinite:
+    """A regularizer with a term that is never finite."""
+
+    @hookimpl
+    def extra_losses(self, output: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"fine": output.mean(), "broken": output.mean() * float("nan")}
+
+
+def test_a_term_that_is_never_finite_is_named() -> None:
+    said = Kit(lambda: {"mine": NeverFinite()}, {}).acts
+    assert said.outcome == "failed"
+    assert said.reason.startswith("no step is finite: the loss of 'broken' in task ")
+    assert "(plugin 'mine') is not finite; rows " in said.reason
 
 
 def test_where_no_run_comes_to_its_end_other_checks_are_skipped_and_say_so() -> None:
