@@ -143,6 +143,29 @@ def test_a_run_that_fails_after_its_first_update_stays(place: Path, tmp_path: Pa
     assert (tmp_path / "runs" / "latest").resolve() == tmp_path / "mine"
 
 
+STOPS = """
+import signal
+from dataclasses import dataclass
+from regkit import hookimpl
+
+
+@dataclass
+class Stops:
+    @hookimpl
+    def evaluated(self, step):
+        if not step:
+            signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_a_run_that_is_stopped_before_its_first_update_stays_and_goes_on(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "stops.py").write_text(STOPS, encoding="utf8")
+    ran = train(place, "--score-first", "--output", "mine", "-p", "./stops.py", cwd=tmp_path)
+    assert (ran.status, "stopped by SIGTERM after step 0 of stage finetune; " in ran.err) == (143, True)
+    assert (tmp_path / "mine" / CONFIG).is_file()
+    assert (tmp_path / "runs" / "latest").resolve() == tmp_path / "mine"
+
+
 LATE = BREAKS.replace("before_step", "after_step")  # in the middle of a step, so that nothing can be saved
 
 
