@@ -70,7 +70,7 @@ class Composition:
             for stage in each.named or ():
                 if stage not in stages:
                     raise PluginError(f"'{name}' shall act in stage '{stage}'. {nearest(stage, stages)}")
-            if not (each.only_of_the_run or any(map(each.acts, stages))):
+            if each.named is None and not (each.only_of_the_run or any(map(each.acts, stages))):
                 raise PluginError(
                     f"'{name}' acts in no stage of this run, which is '{stages[0]}'; {name}:stages={stages[0]} lets it."
                 )

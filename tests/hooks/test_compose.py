@@ -456,6 +456,9 @@ def test_a_plugin_that_would_act_in_no_stage_is_refused_unless_it_is_one_of_the_
         else:
             composition.check_stages(["domain"])
         composition.check_stages(["domain", "finetune"])
+        compose({name: plugin(hook, lambda self: None)}, Core(), Streams(0), {name: []}).check_stages(
+            ["domain"]
+        )  # as asked
 
 
 class Tasks:
