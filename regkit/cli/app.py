@@ -128,5 +128,5 @@ def _interrupted(came: Sequence[Signals]) -> NoReturn:
     """End a command that a signal has ended, with the exit status that a shell gives it."""
     number = came[0] if came else SIGINT
     what = "interrupted at once" if number == SIGINT else f"ended at once by {number.name}"
-    kept = "; the last checkpoint, if there is one, is whole" if {*sys.argv[1:2]} & {*SAVING} else ""
+    kept = "; the last checkpoint, if there is one, is whole" if "".join(sys.argv[1:2]) in SAVING else ""
     stop(f"{what}{kept}.", 128 + number)

@@ -4,7 +4,7 @@ Training does not end there: it notes a signal, and stops after the step (`regki
 """
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -24,23 +24,20 @@ def heeded() -> Iterator[list[signal.Signals]]:
     that has another handler, is left alone.
     """
     came: list[signal.Signals] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
     before = {
         number: handler
         for name, handler in ENDS.items()
         if (number := signal.Signals.__members__.get(name)) and signal.getsignal(number) is handler
     }
     for number in before:
-        signal.signal(number, _noting(came))
+        signal.signal(number, note)
     try:
         yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _noting(came: list[signal.Signals]) -> Callable[[int, FrameType | None], None]:
-    def note(number: int, frame: FrameType | None) -> None:
-        came.append(signal.Signals(number))
-        raise KeyboardInterrupt
-
-    return note

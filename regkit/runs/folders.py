@@ -25,8 +25,7 @@ FINISHED = "finished.json"
 EVIDENCE = "evidence.json"  # of a run of a study: the names in its answers, which it keeps instead of weights
 STUDY = "study.toml"  # in the folder of a study, whose runs are in its folder runs/
 CHECKPOINT = re.compile(r"[\w-]+-\d+")  # the name of its folder; anything else beside it is the user's
-AT_START = {LOCK, ENVIRONMENT, TASKS}  # written before config.toml: with that, a run has begun
-UNSAVED = AT_START | {CONFIG, LOG}  # what there is before the first checkpoint
+UNSAVED = {LOCK, ENVIRONMENT, TASKS, CONFIG, LOG}  # what there is before the first checkpoint
 LATEST = "latest"
 AUTO = "auto"  # of --resume: go on with the run in --output, if there is one
 
@@ -53,10 +52,10 @@ def check_free(output: Path | None, *, resumable: bool = True) -> None:
     above = next(each for each in [folder, *folder.absolute().parents] if os.path.lexists(each))
     if not above.is_dir() and above != output:
         raise RunError(f"{above} is no folder, so no run can begin in {folder}; name another --output.")
-    if output and is_run(output) and not (resumable and _is_unsaved(output)):
+    if output and is_run(output) and not (resumable and is_unsaved(output)):
         again = f"go on with it by {typed('--resume', output)}, or " if resumable else ""
         raise RunError(f"{output} is a run already; {again}name another --output.")
-    if output and os.path.lexists(output) and not (output.is_dir() and _is_unsaved(output)):
+    if output and os.path.lexists(output) and not (output.is_dir() and is_unsaved(output)):
         raise RunError(f"{output} exists already; name another --output, or remove it.")
     if not os.access(above, os.W_OK | os.X_OK):
         raise RunError(f"{above} is not writable, so no run can begin in {folder}; name another --output.")
@@ -67,7 +66,7 @@ def is_run(folder: Path) -> bool:
     return os.path.isfile(folder / CONFIG)  # unlike Path's, it takes a folder that may not be read
 
 
-def _is_unsaved(folder: Path) -> bool:
+def is_unsaved(folder: Path) -> bool:
     """Whether a folder holds nothing, or only what a run leaves that has saved nothing yet."""
     names = {path.name for path in folder.iterdir() if not re.fullmatch(rf"\.{re.escape(CONFIG)}\.\d+", path.name)}
     return names <= (UNSAVED if LOCK in names else set())

@@ -26,6 +26,7 @@ from regkit.runs.folders import (
     RUNS,
     TASKS,
     forget_latest,
+    is_unsaved,
     new_folder,
     note_latest,
 )
@@ -198,7 +199,7 @@ class FolderSink(Sink):
                 with suppress(Exception):  # the error that ended the run is the one to tell
                     self._log.flushed()
                 self._tell("end_run", state=state)
-            if self.begun and state == "failed" and not self._log.updates:
+            if self.begun and state == "failed" and self.folder and not self._log.updates and is_unsaved(self.folder):
                 self._leave_nothing()
         finally:
             while self.held:

@@ -135,6 +135,13 @@ def test_a_run_that_fails_before_its_first_update_leaves_nothing(
     assert train(place, *output, cwd=tmp_path).status == 0  # the same place is free
 
 
+def test_what_somebody_put_beside_a_run_that_fails_at_once_stays(place: Path, tmp_path: Path) -> None:
+    puts = BREAKS.replace("        assert", "        open('mine/notes.txt', 'w').close()\n        assert")
+    (tmp_path / "breaks.py").write_text(puts, encoding="utf8")
+    assert train(place, "--output", "mine", "-p", "./breaks.py", cwd=tmp_path).status == 2
+    assert (tmp_path / "mine" / "notes.txt").is_file()
+
+
 def test_a_run_that_fails_after_its_first_update_stays(place: Path, tmp_path: Path) -> None:
     (tmp_path / "breaks.py").write_text(BREAKS, encoding="utf8")
     ran = train(place, "--steps", 3, "--output", "mine", "-p", "./breaks.py:Breaks:updates=1", cwd=tmp_path)
