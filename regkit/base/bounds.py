@@ -12,6 +12,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, ValidatorF
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+SLOWEST = 1e-30  # learning rate; a lower one is 0 in float32 before long
+LearningRate = Annotated[float, Field(ge=SLOWEST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 

@@ -126,6 +126,9 @@ def complaint(error: ValidationError) -> str:
     """Word pydantic's first complaint as a part of a sentence: `input should be greater than 0`."""
     first = _telling(error)
     message = TABLE if first["type"] == "dict_type" else first["msg"].removeprefix("Value error, ")
+    bound = next(iter(first.get("ctx", {}).values()), None)
+    if first["type"].startswith(("greater_than", "less_than")) and isinstance(bound, float):
+        message = f"{message.rpartition(' ')[0]} {bound:g}"  # pydantic writes 1e-30 out
     return (message[0].lower() + message[1:]).replace("tuple", "list").rstrip(".")  # as a user calls it
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_type_hints
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from regkit.base.bounds import Count, NonNegative, Positive, Tuned, as_written
+from regkit.base.bounds import Count, LearningRate, NonNegative, Tuned, as_written
 from regkit.base.described import Option, meanings
 from regkit.base.errors import ConfigError, explain, typed
 from regkit.base.files import TextPath, absolute, follow, read_toml
@@ -148,7 +148,7 @@ class Settings(BaseModel):
     """Stop a stage after so many evaluations in a row without a better score. Without it, never."""
     batch_size: Annotated[Count, Tuned(8, 64, log=True)] = 32
     """Examples in an update, unless the task sets its own number."""
-    learning_rate: Annotated[Positive, Tuned(1e-5, 5e-4, log=True)] = 5e-5
+    learning_rate: Annotated[LearningRate, Tuned(1e-5, 5e-4, log=True)] = 5e-5
     """Learning rate at its peak. The demo, without data and encoder of your own, takes 1e-4."""
     warmup: Annotated[Rate, Tuned(0, 0.3)] = 0.1
     """Share of the updates in which the learning rate rises: from 0, and less than 1."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from regkit.base.bounds import SLOWEST
 from regkit.base.errors import ConfigError, PluginError, nearest, short
 from regkit.base.randomness import Streams
 from regkit.data.order import Feed
@@ -72,7 +73,7 @@ def _wrong(stage: Stage, names: Sequence[str]) -> str:
 BOUNDS = (
     ("epochs", 1, float("inf")),
     ("steps", 1, float("inf")),
-    ("learning_rate", 1e-30, float("inf")),
+    ("learning_rate", SLOWEST, float("inf")),
     ("warmup", 0, 1),
     ("weight_decay", 0, float("inf")),
 )

@@ -83,6 +83,7 @@ def test_without_ranges_the_learning_rate_and_what_plugins_declare_is_searched()
         ({"smart.weight": "-1..3"}, "the low end of -1 to 3 is -1.0; input should be greater than or equal to 0"),
         ({"smart.steps": "1..1000"}, "the high end of 1 to 1000 is 1000; input should be less than or equal to 100"),
         ({"warmup": "0..1"}, "input should be less than 1"),
+        ({"learning_rate": "1e-40..1e-5 log"}, "input should be greater than or equal to 1e-30"),
         ({"smart.weight": "3..1"}, "its low end, 3, is not below its high end, 1"),
         ({"smart.weight": "0.1...1"}, "a range has two dots"),
         ({"smart.weight": "0..1 log"}, "a log scale begins above 0"),
