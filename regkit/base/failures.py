@@ -1,15 +1,18 @@
 """Failures: tell what another library's exception means: out of memory, or a process has ended."""
 
 import re
+import sys
+import sysconfig
 import traceback
 from itertools import pairwise
+from pathlib import Path
 
 MOST = 300  # characters of a message of several lines; its first is shown whole
 NOISE = re.compile(r"[\W_]*|For (further|more) .*|Stack trace.*", re.IGNORECASE)  # lines that say nothing
 
 
 def last_line(error: BaseException) -> str:
-    """Sum up an exception: its type, what it says, and the line of code that it points to."""
+    """Sum up an exception: its type, what it says, and the line of code that its author can mend."""
     if isinstance(error, SyntaxError) and error.filename:
         said = traceback.format_exception_only(error)[-1].strip()
         return f"{said} ({error.filename}, line {error.lineno})"
@@ -18,7 +21,20 @@ def last_line(error: BaseException) -> str:
         kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
     )
     said = ": ".join(filter(None, [name, in_one_line(error)]))
-    return f"{said} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else said
+    own = [frame for frame in frames if not _is_library(frame.filename)] or frames
+    return f"{said} ({own[-1].filename}, line {own[-1].lineno})" if own else said
+
+
+def _is_library(file: str) -> bool:
+    """Tell whether code is Python's, torch's or regkit's own, which a mistake only passes through."""
+    if file.startswith(("<frozen", "<string>")):  # an import, and methods that a dataclass has made
+        return True
+    torch = getattr(sys.modules.get("torch"), "__file__", None)
+    path, folders = Path(file), [Path(__file__).parents[1], *([Path(torch).parent] if torch else [])]
+    installed = {"site-packages", "dist-packages"} & set(path.parts)  # some of these lie within the standard library
+    return any(map(path.is_relative_to, folders)) or (
+        not installed and path.is_relative_to(sysconfig.get_path("stdlib"))
+    )
 
 
 def in_one_line(error: BaseException) -> str:

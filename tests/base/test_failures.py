@@ -1,5 +1,7 @@
 """Failures: what another library's exception says is one line that tells."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import BaseModel, ValidationError
 
@@ -69,3 +71,21 @@ def test_an_exception_is_summed_up_by_its_type_and_its_place() -> None:
     noted = ValueError("it falls")
     noted.add_note("a note for whoever looks at the traceback")
     assert last_line(noted) == "ValueError: it falls"
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("import statistics\n\nstatistics.mean([])\n", 3),
+        ("from dataclasses import make_dataclass\nmake_dataclass('A', [('names', list, [])])\n", 2),
+        ("import torch.nn.functional as F\n\n\nF.pad(1, 'x')\n", 4),
+        ("from regkit.base.errors import nearest\nnearest('a', 2)\n", 2),
+        ("from dataclasses import make_dataclass\nA = make_dataclass('A', ['b'])\nA()\n", 3),
+    ],
+)
+def test_the_place_is_where_its_author_can_mend_it_and_not_in_a_library(tmp_path: Path, code: str, line: int) -> None:
+    file = tmp_path / "theirs.py"
+    file.write_text(code)
+    with pytest.raises((ValueError, TypeError, AttributeError)) as caught:
+        exec(compile(code, file, "exec"), {})
+    assert last_line(caught.value).endswith(f"({file}, line {line})")

@@ -300,6 +300,19 @@ def test_what_is_not_there_cannot_be_read(tmp_path: Path) -> None:
     assert refusal(tmp_path) == f"{tmp_path} has no files{choices}"
 
 
+def test_links_are_followed_and_one_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "corpus", tmp_path / "elsewhere"
+    write(folder / "a.txt", "a")
+    write(elsewhere / "b.txt", "b")
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "linked-again").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(folder)  # a circle
+    assert documents(folder) == [["a"], ["b"]]
+    (folder / "c.txt").symlink_to(tmp_path / "gone.txt")
+    said = "is a link to a file that does not exist; remove the link, or bring the file."
+    assert refusal(folder) == f"{folder / 'c.txt'} {said}"
+
+
 def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a.txt", "a")
 

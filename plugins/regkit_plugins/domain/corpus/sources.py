@@ -111,6 +111,8 @@ def find_files(source: str) -> list[File]:
     path = Path(source).expanduser()
     found = [path] if path.exists() else [Path(name) for name in glob.glob(str(path), recursive=True)]
     paths = {below for each in found for below in (_below(each) if each.is_dir() else [each])}
+    if lost := sorted(str(path) for path in paths if path.is_symlink() and not path.exists()):
+        raise DataError(f"{lost[0]} is a link to a file that does not exist; remove the link, or bring the file.")
     files = [File.of(path) for path in sorted(paths, key=str) if path.is_file()]
     if not files and path.exists() and not path.is_dir():
         raise DataError(f"{source} is a pipe or a device, and a corpus is read more than once; save it as a file.")
@@ -124,8 +126,13 @@ def _below(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}.")
 
-    for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen = {folder.resolve()}  # a link may lead back to a folder above it
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        shown = {
+            Path(place, name).resolve(): name for name in sorted(folders, reverse=True) if not name.startswith(".")
+        }
+        folders[:] = sorted(name for real, name in shown.items() if real not in seen)
+        seen.update(shown)
         yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
