@@ -50,7 +50,7 @@ class Adapter(nn.Module):
         self.width: int = config.hidden_size
         self.first_position, self.longest, self.packed = first_position, longest, packed
         self.attention_heads: int = _first(config, "num_attention_heads", "num_heads") or usual_heads(self.width)
-        self.takes_segments = "token_type_ids" in inspect.signature(model.forward).parameters
+        self.takes = set(inspect.signature(model.forward).parameters)
         has_pooler = isinstance(getattr(model, "pooler", None), nn.Module)
         self.own_pooler = None if has_pooler else nn.Linear(self.width, self.width)
         epsilon = _first(config, "layer_norm_eps", "norm_eps", "rms_norm_eps") or 1e-12
@@ -60,7 +60,7 @@ class Adapter(nn.Module):
     @property
     def has_segments(self) -> bool:
         """Whether the embeddings tell the two texts of a pair apart."""
-        return self.takes_segments and getattr(self.model.config, "type_vocab_size", 1) > 1
+        return "token_type_ids" in self.takes and getattr(self.model.config, "type_vocab_size", 1) > 1
 
     @property
     def word(self) -> nn.Embedding:
@@ -91,7 +91,7 @@ class Adapter(nn.Module):
 
     def encode(self, embeddings: Tensor, batch: Batch, rows: Tensor | None = None) -> Tensor:
         """Compute the last hidden states, `[tokens, width]`, from word embeddings, or only those of `rows`."""
-        inputs = {"inputs_embeds": embeddings} | self.segments(batch)
+        inputs = {"inputs_embeds": embeddings} | self.told(batch)
         if self.packed:
             inputs["position_ids"] = batch.positions + self.first_position
             alone = {name: value[None] for name, value in inputs.items()}  # to the model, a batch of one long text
@@ -102,13 +102,18 @@ class Adapter(nn.Module):
             hidden = remove_padding(found, batch)
         return hidden if rows is None else hidden[rows]
 
-    def segments(self, batch: Batch) -> dict[str, Tensor]:
-        """Give the segment of each token, `[tokens]`, to a model that reads it.
+    def told(self, batch: Batch) -> dict[str, Tensor]:
+        """Collect what a model reads of each token beside its embedding, `[tokens]` each, by the names of its arguments.
 
-        Some know a single segment, in which both texts of a pair are.
+        Some know a single segment, in which both texts of a pair are. In Longformer, [CLS] sees the whole text, as where
+        transformers classifies texts by it.
         """
         known = max(1, getattr(self.model.config, "type_vocab_size", 1))
-        return {"token_type_ids": batch.segments.clamp(max=known - 1)} if self.takes_segments else {}
+        found = {
+            "token_type_ids": batch.segments.clamp(max=known - 1),
+            "global_attention_mask": (batch.positions == 0).long(),
+        }
+        return {name: value for name, value in found.items() if name in self.takes}
 
     def pad_inside(self) -> None:
         """Run the model with padding and torch's own attention from now on, as other programs do."""

@@ -158,9 +158,9 @@ def _adapt(model: Any) -> Adapter:
 
 
 def _sees_later_tokens(model: Any) -> bool:
-    """Whether the first token's hidden state depends on the last token."""
+    """Whether the hidden state of any token, as of one in a window, depends on the last token."""
     *text, last, other = _words(model, 9)
-    one, two = (_run(model, [*text, word])[0] for word in (last, other))
+    one, two = (_run(model, torch.tensor([*text, word]))[:-1] for word in (last, other))
     return not torch.equal(one, two)
 
 
@@ -172,7 +172,7 @@ def _positions(model: Any) -> tuple[int, int]:
     word, asked = model.get_input_embeddings(), list[tuple[nn.Embedding, Any]]()
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding) and module is not word]
     watched = [table.register_forward_pre_hook(lambda table, given: asked.append((table, *given))) for table in tables]
-    _run(model, _words(model, 3))
+    _run(model, torch.tensor(_words(model, 3)))
     for each in watched:
         each.remove()
     for table, places in asked:
@@ -193,16 +193,15 @@ def _test_batch(adapter: Adapter) -> Batch:
 
 def _one_at_a_time(adapter: Adapter, batch: Batch) -> Tensor:
     """Compute a batch's hidden states, `[tokens, width]`, by the model itself, one text at a time."""
-    parts = [batch.tokens, *adapter.segments(batch).values()]
-    texts = zip(*(torch.split(part, list(batch.lengths)) for part in parts), strict=True)
-    return torch.cat([_run(adapter.model, *text) for text in texts])
+    parts = {"input_ids": batch.tokens} | adapter.told(batch)
+    texts = zip(*(torch.split(part, list(batch.lengths)) for part in parts.values()), strict=True)
+    return torch.cat([_run(adapter.model, **dict(zip(parts, text, strict=True))) for text in texts])
 
 
-def _run(model: Any, text: Any, segments: Tensor | None = None) -> Tensor:
-    """Compute the hidden states of one text's words, `[tokens, width]`."""
-    ids = torch.as_tensor(text)[None]
-    more = {} if segments is None else {"token_type_ids": segments[None]}
-    found: Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), **more).last_hidden_state[0]
+def _run(model: Any, input_ids: Tensor, **told: Tensor) -> Tensor:
+    """Compute the hidden states of one text's words, `[tokens, width]`, by what the model reads of each."""
+    inputs = {name: each[None] for name, each in {"input_ids": input_ids, **told}.items()}
+    found: Tensor = model(**inputs, attention_mask=torch.ones_like(inputs["input_ids"])).last_hidden_state[0]
     return found
 
 

@@ -39,6 +39,7 @@ FOREIGN: dict[str, tuple[dict[str, Any], bool]] = {
     "mobilebert": (SIZES | RATES | {"embedding_size": 8, "intra_bottleneck_size": 8, "true_hidden_size": 8}, False),
     "rembert": (SIZES | RATES | {"input_embedding_size": 8, "output_embedding_size": 8}, False),
     "megatron-bert": (SIZES | RATES, False),
+    "longformer": (SIZES | RATES | {"attention_window": 4, "pad_token_id": 1}, False),
 }
 
 

@@ -106,12 +106,14 @@ def test_gradients_do_not_depend_on_how_a_batch_is_cut(family: str, tmp_path: Pa
             batch = Batch.pack([texts[row] for row in part], [np.zeros_like(texts[row]) for row in part])
             hidden = encoder.encode(encoder.embed(batch), batch, batch.starts)
             (encoder.pool(hidden) * goal[part]).sum().backward()
-        return {name: weight.grad.clone() for name, weight in encoder.named_parameters()}
+        return {name: weight.grad.clone() for name, weight in encoder.named_parameters() if weight.grad is not None}
 
     whole, cut = gradients([0, 1, 2, 3]), gradients([0], [1, 2], [3])
+    assert whole.keys() == cut.keys()
     largest = max(gradient.abs().max() for gradient in whole.values())
+    near = 1e-8 if family == "longformer" else 1e-13  # its softmax is in float32
     for name, gradient in whole.items():
-        assert (cut[name] - gradient).abs().max() < 1e-13 * largest, name
+        assert (cut[name] - gradient).abs().max() < near * largest, name
 
 
 @pytest.mark.parametrize(("family", "longest"), [("modernbert", 40), ("mpnet", 38), ("roberta-prelayernorm", 38)])

@@ -55,6 +55,8 @@ def padded_run(model: Any, batch: Batch, embeddings: Tensor | None = None) -> Te
     ids[place], mask[place], segments[place] = batch.tokens, 1, batch.segments
     kinds = getattr(model.config, "type_vocab_size", 0)
     more = {"token_type_ids": segments.clamp(max=kinds - 1)} if kinds else {}
+    if model.config.model_type == "longformer":
+        more["global_attention_mask"] = (torch.arange(shape[1]) == 0).expand(shape).long()  # as its classifier does
     if embeddings is None:
         return model(input_ids=ids, attention_mask=mask, **more).last_hidden_state[place]
     inputs = torch.zeros(*shape, embeddings.shape[1]).index_put(place, embeddings)
