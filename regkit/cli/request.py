@@ -28,6 +28,7 @@ class Request:
     columns: Mapping[str, Sequence[str]]  # by task: the columns that it reads
     ids: Sequence[str]  # the columns that name an example
     notes: Sequence[str]  # what the user must know
+    also: Sequence[str] = ()  # other columns that the user wants beside the answers
     skip_empty: bool = False  # leave out records without text; else they are an error
     records: Iterator[Record] = field(default_factory=lambda: iter(()))
 
@@ -38,8 +39,8 @@ class Request:
 
     @property
     def shown(self) -> list[str]:
-        """The columns that stand beside the answers: names of examples, and texts."""
-        return list(dict.fromkeys([*self.ids, *self.read]))
+        """The columns that stand beside the answers: names of examples, texts, and what else was asked for."""
+        return list(dict.fromkeys([*self.ids, *self.read, *self.also]))
 
 
 def which(first: Path | None, second: Path | None) -> tuple[Path | None, Path | None]:
@@ -113,11 +114,17 @@ def layout_of(tasks: Mapping[str, Description]) -> Layout:
 
 
 def request(
-    stream: Stream, tasks: Mapping[str, Description], text: Sequence[str], *, named: bool, skip_empty: bool = False
+    stream: Stream,
+    tasks: Mapping[str, Description],
+    text: Sequence[str],
+    also: Sequence[str] = (),
+    *,
+    named: bool,
+    skip_empty: bool = False,
 ) -> Request:
     """Find the columns that each task reads, and read the first record, so that a mistake is said at once.
 
-    Raises DataError if a column is missing of a task that is named, or of all.
+    Raises DataError if a column is missing that is wanted beside the answers, or of a task that is named, or of all.
     """
     if isinstance(stream, Lines):
         columns = _of_lines(stream, tasks, named)
@@ -128,8 +135,12 @@ def request(
     notes = [f"{stream.name}: {stream.form}"]
     if missing:
         notes.append(f"not asked, because what they read is not there: {', '.join(missing)}")
-    ids = dict.fromkeys(tasks[name].id for name in columns)
-    found = Request(stream, columns, [each for each in ids if each and each in stream.columns], notes, skip_empty)
+    if absent := _absent(stream, also):
+        raise DataError(
+            f"{stream.name} has no column '{absent}', which --also names. {nearest(absent, stream.columns)}"
+        )
+    ids = [each for name in columns if (each := tasks[name].id) and each in stream.columns]
+    found = Request(stream, columns, ids, notes, also, skip_empty)
     found.records = _begun(stream, found.shown)
     return found
 

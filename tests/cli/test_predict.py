@@ -130,6 +130,27 @@ def test_other_columns_are_read_where_text_names_them(place: Path) -> None:
     assert list(swapped[0]) == ["two", "one", "same", "near"]
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_other_columns_stand_beside_the_answers_where_they_are_asked_for(place: Path, ending: str) -> None:
+    rows = table((place / "mood.csv").read_text())
+    (label,) = {*rows[0]} - {"id", "sentence"}
+    ran = predict(place, "run", "mood.csv", "--also", label, "--also", "sentence", "--output", f"also.{ending}")
+    assert ran.status == 0, ran.err
+    written = (place / f"also.{ending}").read_text()
+    found = table(written) if ending == "csv" else objects(written)
+    assert list(found[0])[:4] == ["id", "sentence", label, "mood.label"]  # the column has the name of the task
+    assert [row[label] for row in found] == [row[label] for row in rows]
+    assert predict(place, "run", "mood.csv", "--output", f"also.{ending}").status == 0  # known as answers
+
+
+def test_a_column_beside_the_answers_may_hold_anything(place: Path) -> None:
+    lines = [{"sentence": "fine", "of": [1, {"a": None}]}, {"sentence": "dull", "of": None}, {"sentence": "grey"}]
+    (place / "of.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    ran = predict(place, "run", "of.jsonl", "--also", "of")
+    assert ran.status == 0, ran.err
+    assert [row["of"] for row in table(ran.out)] == ['[1, {"a": null}]', "", ""]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [("holes.csv", "sentence\nfine\n \nfine\ngood\n\n"), ("holes.txt", "fine\n\n \nfine\ngood\n\n\n")],
@@ -362,6 +383,8 @@ REFUSED = [
     (("nowhere.csv",), "nowhere.csv does not exist."),
     (("run", "run"), "run cannot be read: Is a directory."),
     (("run", "mood.csv", "--lines", "--text", "sentence"), "--lines reads one text a line, which has no columns; leave out --text."),
+    (("run", "lines.txt", "--lines", "--also", "id"), "--lines reads one text a line, which has no columns; leave out --also."),
+    (("run", "mood.csv", "--also", "ids"), "mood.csv has no column 'ids', which --also names. Did you mean 'id'?"),
 ]  # fmt: skip
 
 

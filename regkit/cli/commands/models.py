@@ -124,6 +124,10 @@ def predict(
     lines: Annotated[
         bool, typer.Option("--lines", metavar="", help="Read one text a line, whatever the ending.")
     ] = False,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Another column to write beside the answers; may be repeated."),
+    ] = None,
     skip_empty: Annotated[
         bool, typer.Option("--skip-empty", metavar="", help="Leave out rows without text. Else they are an error.")
     ] = False,
@@ -143,16 +147,17 @@ def predict(
     """Answer for new texts with a run's best checkpoint."""
     where, texts = requests.which(run, file)
     as_json = requests.check_output(output, as_json, texts)
-    if lines and text:
-        raise ConfigError("--lines reads one text a line, which has no columns; leave out --text.")
+    for option, columns in {"--text": text, "--also": also}.items():
+        if lines and columns:
+            raise ConfigError(f"--lines reads one text a line, which has no columns; leave out {option}.")
     check_factory(encoder_factory)
     allow_files(plugin)
     checkpoint = find_checkpoint(where)
     tasks = requests.choose(descriptions(checkpoint), task or [], text or [])
     readable = [tuple(text or each.columns) for each in tasks.values()]
     layout = requests.layout_of(tasks)
-    with open_stream(texts, readable, layout, lines=lines, table=bool(text)) as stream:
-        asked = requests.request(stream, tasks, text or [], named=bool(task), skip_empty=skip_empty)
+    with open_stream(texts, readable, layout, lines=lines, table=bool(text or also)) as stream:
+        asked = requests.request(stream, tasks, text or [], also or [], named=bool(task), skip_empty=skip_empty)
 
         from regkit.cli import predict as predicting
 
