@@ -74,7 +74,7 @@ def gained(entry: Mapping[str, Any] | None) -> str:
     if entry is None:
         return ""
     if not entry["difference"]:
-        return f"{entry['mean']:.3f} ± {entry['deviation']:.3f}"
+        return scored(entry)
     rival = entry["rival"]
     return span(entry["difference"]) + ("†" if rival and rival["told"] and rival["mean"] > 0 else "")
 
@@ -85,21 +85,27 @@ def line(row: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     tested = (rival or difference) if difference else None
     cells = [
         row["name"],
-        f"{entry['mean']:.3f} ± {entry['deviation']:.3f}",
+        scored(entry),
         span(difference),
         f"{span(rival)} {rival['control']}" if rival else "",
-        f"{tested['p']:.3f}" if tested else "",
-        f"{tested['adjusted']:.3f}" if tested else "",
+        *(f"{tested[name]:.3f}" if tested and tested[name] is not None else "" for name in ("p", "adjusted")),
         f"{row['cost']['seconds_ratio'] or 1.0:.2f}",
     ]
     return f"| {' | '.join(cells)} |"
 
 
+def scored(entry: Mapping[str, Any]) -> str:
+    """Write a row's mean score and its deviation over seeds: nothing before a run is finished, and one seed has none."""
+    known = [f"{entry[name]:.3f}" for name in ("mean", "deviation") if entry[name] is not None]
+    return " ± ".join(known)
+
+
 def span(difference: Mapping[str, Any] | None) -> str:
-    """Write a difference with its interval, bold where it can be told from nothing."""
-    if not difference:
+    """Write a difference with its interval, which one seed has not, bold where it can be told from nothing."""
+    if not difference or difference["mean"] is None:
         return ""
-    said = f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
+    within = [f"{difference[name]:+.3f}" for name in ("low", "high") if difference[name] is not None]
+    said = f"{difference['mean']:+.3f}" + (f" [{', '.join(within)}]" if within else "")
     return f"**{said}**" if difference["told"] else said
 
 
@@ -113,7 +119,7 @@ def draw(studies: Mapping[str, Rows], path: Path) -> None:
         panel.axvline(0, color="grey", linewidth=0.8)
         names = []
         for row, entry in reversed(rows):
-            if difference := entry["difference"]:
+            if (difference := entry["difference"]) and difference["low"] is not None:
                 mean = difference["mean"]
                 colour = "tab:blue" if row["settings"].get("plugins") else "tab:grey"
                 face = colour if difference["told"] else "white"
