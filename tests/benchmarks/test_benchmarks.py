@@ -18,7 +18,7 @@ from regkit.hooks import catalog
 from regkit.model.tokenizer import Tokenizer
 from regkit.testing import tiny_tasks, tiny_trainer
 from tests.benchmarks import __main__ as command
-from tests.benchmarks import apart, gpu, peers, surgery, surroundings
+from tests.benchmarks import apart, gains, gpu, peers, surgery, surroundings
 from tests.benchmarks.alike import Outcome, UnlikeError, compare
 from tests.benchmarks.options import Options
 from tests.benchmarks.ours import enter, operations_a_token, outcome, regkit_way, step_of, trainer_of
@@ -359,3 +359,12 @@ def test_gains_are_a_table_and_a_picture_of_what_rows_gain_over_the_hardest_cont
     ]
     said = subprocess.run([*words[:4], "--split", "test"], check=True, capture_output=True, text=True).stdout
     assert "smart" not in said, "there is no score of that split"
+
+
+def test_gains_of_one_seed_have_no_interval_and_of_none_no_score() -> None:
+    nothing = dict.fromkeys(("low", "high", "p", "adjusted"))
+    entry = {"mean": 0.5, "deviation": None, "difference": {"mean": 0.01, **nothing, "told": False}, "rival": None}
+    row = {"name": "smart", "cost": {"seconds_ratio": 2.5}}
+    assert gains.line(row, entry) == "| smart | 0.500 | +0.010 |  |  |  | 2.50 |"
+    missing = {"mean": None, "deviation": None, "difference": {"mean": None, **nothing}, "rival": None}
+    assert gains.line(row, missing) == "| smart |  |  |  |  |  | 2.50 |"
