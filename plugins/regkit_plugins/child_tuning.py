@@ -32,7 +32,8 @@ class ChildTuning:
     def prepare(self, model: MultitaskModel, tasks: Sequence[Task]) -> None:
         if not list(model.shared_parameters()):
             raise PluginError(
-                "'child_tuning' trains a part of the encoder, but the encoder is frozen; leave one of the two plugins out."
+                "'child_tuning' trains a part of the encoder, but the encoder is frozen; "
+                "leave it out, or what freezes the encoder."
             )
         if self.network == "task_driven" and self.share < 1:
             self.masks = largest(self._information(model, tasks), self.share)

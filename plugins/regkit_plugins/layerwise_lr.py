@@ -28,7 +28,8 @@ class LayerwiseLR:
         optimizer = yield
         if self.decay < 1 and not list(model.shared_parameters()):
             raise PluginError(
-                "'layerwise_lr' slows the layers of the encoder, but the encoder is frozen; leave one of the two plugins out."
+                "'layerwise_lr' slows the layers of the encoder, but the encoder is frozen; "
+                "leave it out, or what freezes the encoder."
             )
         depths = _depths(model)
         optimizer.param_groups[:] = [part for group in optimizer.param_groups for part in self._split(group, depths)]

@@ -26,7 +26,7 @@ class ReinitTop:
             raise PluginError(f"'reinit_top' has layers={self.layers}, but the encoder has {len(encoder.layers)}.")
         if self.layers and stage.trainable == "heads":
             raise PluginError(
-                "'reinit_top' resets layers, but the encoder is frozen; leave one of the two plugins out."
+                "'reinit_top' resets layers, but the encoder is frozen; leave it out, or what freezes the encoder."
             )
         if not self.layers:
             return

@@ -47,7 +47,8 @@ class SupCon:
         check_tasks("supcon", self.tasks, tasks, model, _has_one_vector_and_class)
         if self.weight and stage.trainable == "heads":
             raise PluginError(
-                "'supcon' moves the vectors of texts, but the encoder is frozen; leave one of the two plugins out."
+                "'supcon' moves the vectors of texts, but the encoder is frozen; "
+                "leave it out, or what freezes the encoder."
             )
 
     @hookimpl

@@ -137,6 +137,9 @@ class Display:
         """Print how fast the stage that has ended was, and how much of its time went into scoring."""
         if not self.tokens:
             return
+        if not self.steps:
+            self.say(f"stage {self.stage}: no update was made; all were skipped")
+            return
         speed = f"{self.tokens / max(self.seconds, 1e-9):.0f} tokens/s"
         scoring = self.evaluator.seconds - self.scoring
         share = percent(scoring / max(scoring + self.seconds, 1e-9))

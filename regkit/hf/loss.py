@@ -1,5 +1,6 @@
 """Loss: the Trainer's own loss of a pass, as a mean over examples and as its share of an update."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from regkit.base.errors import PluginError
+from regkit.base.errors import ConfigError, PluginError
 from regkit.hf.batch import PaddedBatch
 from regkit.hf.model import TransformersModel, output_of
 from regkit.tasks.task import Task
@@ -108,8 +109,11 @@ class OwnLoss:
         It may take the labels out of the inputs, so it gets a copy.
         """
         with self.trainer.compute_loss_context_manager():
-            found: tuple[Tensor, Any] = self.trainer.compute_loss(
-                model, dict(batch.inputs), return_outputs=True, num_items_in_batch=items
+            found = self.trainer.compute_loss(model, dict(batch.inputs), return_outputs=True, num_items_in_batch=items)
+        if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping)):
+            raise ConfigError(
+                f"{type(self.trainer).__name__}.compute_loss gives no loss beside the model's outputs, with their logits; "
+                "where return_outputs is true, it has to return (loss, outputs)."
             )
         return found
 

@@ -78,6 +78,13 @@ def check_settings(trainer: Any, plugins: Mapping[str, Any]) -> None:
 
 def _settings(trainer: Any) -> Iterator[RegkitError]:
     args = trainer.args
+    try:
+        inspect.signature(trainer.compute_loss).bind(None, {}, return_outputs=True, num_items_in_batch=None)
+    except TypeError as error:
+        own = f"{type(trainer).__name__}.compute_loss"
+        yield ConfigError(
+            f"{own} has to take (model, inputs, return_outputs, num_items_in_batch), as a Trainer's does: {error}."
+        )
     if args.n_gpu > 1:
         yield ConfigError(f"plugins run on one GPU, and this process sees {args.n_gpu}: set CUDA_VISIBLE_DEVICES=0.")
     if args.world_size > 1 or trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled or trainer.is_model_parallel:
@@ -103,14 +110,19 @@ def _decided_twice(trainer: Any, plugins: Mapping[str, Any]) -> Iterator[RegkitE
         "compute_loss_func": trainer.compute_loss_func is not None,
     }
     for name, plugin in plugins.items():
-        found = implementations(plugin)
-        if "task_loss" in found and not is_wrapper(found["task_loss"]):
+        if decides_loss(plugin):
             for argument in (argument for argument, is_given in given.items() if is_given):
                 yield PluginError(f"'{name}' and {argument} both decide the loss; keep one of them.")
         if change_optimizer({name: plugin}) and trainer.optimizer is not None:
             yield PluginError(
                 f"'{name}' changes the optimizer, and the Trainer was given one (optimizers); keep one of them."
             )
+
+
+def decides_loss(plugin: Any) -> bool:
+    """Whether a plugin computes the loss itself, from the labels."""
+    found = implementations(plugin)
+    return "task_loss" in found and not is_wrapper(found["task_loss"])
 
 
 def change_optimizer(plugins: Mapping[str, Any]) -> bool:
@@ -142,12 +154,16 @@ def check_model(model: Any) -> None:
             )
 
 
-def check_batch(model: TransformersModel, task: Task, batch: PaddedBatch, own: OwnLoss) -> None:
+def check_batch(
+    model: TransformersModel, task: Task, batch: PaddedBatch, own: OwnLoss, plugins: Mapping[str, Any]
+) -> None:
     """Try the model on the first batch, without dropout.
 
     From ids and from their embeddings it must give the same. Learns, on the way, how the Trainer scales its loss.
-    Raises ConfigError, which names the model.
+    Raises ConfigError, which names the model, and PluginError for a plugin that reads labels which are not there.
     """
+    if readers := [name for name, each in plugins.items() if decides_loss(each)]:
+        _check_read(readers[0], task, batch)
     try:
         with torch.no_grad(), mode(model, training=False), unchanged(batch.tokens.device):
             _check_labels(task, batch)
@@ -156,8 +172,23 @@ def check_batch(model: TransformersModel, task: Task, batch: PaddedBatch, own: O
     except Exception as error:  # a model of another kind leads to errors of any kind
         if ran_out(error):
             raise
+        if isinstance(error, ConfigError):
+            raise
         reason = str(error) if isinstance(error, EncoderError) else f"{last_line(error)}."
         raise ConfigError(f"{type(model.model).__name__} cannot be used with plugins: {reason}") from error
+
+
+def _check_read(name: str, task: Task, batch: PaddedBatch) -> None:
+    """Raise PluginError where a plugin would read labels that are not there, or stand for none."""
+    if batch.labels is None:
+        raise PluginError(
+            f"'{name}' computes the loss from the labels, and the batches have none under the name 'labels'."
+        )
+    if isinstance(task.objective, Classification) and (batch.labels < 0).any():
+        raise PluginError(
+            f"'{name}' computes the loss from the labels, and one is {int(batch.labels.min())}, which is no class; leave "
+            "such examples out of the data."
+        )
 
 
 def _check_labels(task: Task, batch: PaddedBatch) -> None:

@@ -52,6 +52,7 @@ class Run:
         auto.owners = composition.owners
         composition.check_stages([FINETUNE])
         self.hook, self.model = composition.hook, TransformersModel(model, self.task)
+        self.owners = composition.owners  # of the terms of the loss
         self.watch, self.told = composition.watch, 0  # sentences of it that were logged
         precision = torch.bfloat16 if trainer.accelerator.mixed_precision == "bf16" else torch.float32
         self.passes = OwnLabels(self.model, self.hook, self.streams, precision)
@@ -82,7 +83,7 @@ class Run:
             said = "the batch has no input_ids." if isinstance(error, KeyError) else str(error)
             raise ConfigError(f"{type(self.trainer.model).__name__} cannot be used with plugins: {said}") from None
         if not self.checked:
-            refuse.check_batch(self.model, self.task, batch, self.own)
+            refuse.check_batch(self.model, self.task, batch, self.own, self.plugins)
             self.checked = True
         part = self._part(update, batch, items)
         loss = update.add(part)
@@ -163,7 +164,8 @@ class Run:
         groups = self.trainer.optimizer.param_groups
         parameters = dict.fromkeys([*self.model.parameters(), *(each for group in groups for each in group["params"])])
         self.streams.clean.clear()
-        self.update = Update(self.passes, self.task, self.defaults, self.trainer.accelerator.backward, list(parameters))
+        backward = self.trainer.accelerator.backward
+        self.update = Update(self.passes, self.task, self.defaults, backward, list(parameters), self.owners)
         return self.update
 
     def _keys(self, update: Update, count: int) -> Sequence[int]:

@@ -1,5 +1,6 @@
 """Update: the micro-batches whose gradients a Trainer adds up, and the same gradient computed again."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class Update:
     defaults: TrainerDefaults
     backward: Callable[[Tensor], None]  # the Trainer's
     parameters: Sequence[Tensor]  # all that are trained, those of plugins included
+    owners: Mapping[str, str]  # of the terms of the loss: the plugin's name
     parts: list[Part] = field(default_factory=list)
     found: list[Terms] = field(default_factory=list)  # of each part: the means over its examples, detached
 
@@ -89,6 +91,7 @@ class Update:
         self.defaults.part = part
         with self.passes.streams.at(*part.place):
             terms = self.passes.losses(self.task, part.batch)
+        self._check_finite(terms)
         share = self._share(part, terms)
         if not share.requires_grad:
             raise PluginError(
@@ -98,6 +101,16 @@ class Update:
         self.backward(share)
         part.clean = None  # to free its graph
         return share.detach(), {name: term.detach() for name, term in terms.items()}
+
+    def _check_finite(self, terms: Terms) -> None:
+        """Raise PluginError for a term that is not finite where the Trainer's own loss is: a Trainer skips no step."""
+        sizes = dict(zip(terms, torch.stack([term.detach() for term in terms.values()]).tolist(), strict=True))
+        wrong = next((name for name, size in sizes.items() if not math.isfinite(size)), None)
+        if wrong is not None and math.isfinite(sizes[TASK]):
+            raise PluginError(
+                f"the term '{wrong}' of plugin '{self.owners.get(wrong)}' is {sizes[wrong]}, and after the step all weights "
+                "would be; mend the plugin, or leave it out."
+            )
 
     def _share(self, part: Part, terms: Terms) -> Tensor:
         """Compute what a micro-batch adds to the update's loss.

@@ -82,6 +82,11 @@ def _check_signature(name: str, hook: str, method: Any) -> None:
             f"plugin '{name}': {hook} would never run; a hook with a yield is marked @hookimpl(wrapper=True)."
         )
     known = arguments_of(hook)
+    if inspect.ismethod(method):
+        named = list(inspect.signature(method.__func__).parameters)
+        if not named or named[0] in known:
+            whole = ", ".join(["self", *named])
+            raise MisuseError(f"plugin '{name}': {hook} lacks self, as a method has; write `def {hook}({whole})`.")
     for argument in inspect.signature(method).parameters.values():
         if argument.name not in known:
             choices = nearest(argument.name, known)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from regkit.model.bert import Encoder, initialise
 from regkit.model.dropout import Dropout
+from regkit.model.modes import in_full
 from regkit.tasks.objectives import SCALE, MaskedWords, Objective, Ordinal, Regression
 from regkit.tasks.task import Task
 
@@ -17,7 +18,8 @@ DISTANCE = 2.0  # of two thresholds at the start: in the middle between them, a 
 class Linear(nn.Module):
     """Dropout and one linear layer on the vector of the text, or of the pair read together.
 
-    From `[examples, width]` to `[examples, outputs]`, or `[examples]` for one output.
+    From `[examples, width]` to `[examples, outputs]`, or `[examples]` for one output. It is in float32 also where the encoder
+    is in bf16: scores that lie close together would become one.
     """
 
     def __init__(self, width: int, objective: Objective, rate: float) -> None:
@@ -30,7 +32,7 @@ class Linear(nn.Module):
             nn.init.constant_(self.linear.bias, SCALE / 2)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        output: Tensor = self.linear(self.dropout(vectors))
+        output = in_full(self.linear, self.dropout(vectors))
         return output.squeeze(1) if output.shape[1] == 1 else output
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from regkit.model.walk import modules_of
 
@@ -26,3 +26,13 @@ def mode(model: nn.Module, training: bool) -> Iterator[None]:
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
     """Compute in bf16 if `precision` is bf16; otherwise change nothing."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16)
+
+
+def in_full(module: nn.Module, inputs: Tensor) -> Tensor:
+    """Call a module in float32 also within `autocast`, which would round its output to three digits."""
+    kind = inputs.device.type
+    if torch.is_autocast_enabled(kind):
+        with torch.autocast(kind, enabled=False):
+            return in_full(module, inputs.float())
+    found: Tensor = module(inputs)
+    return found

@@ -36,9 +36,13 @@ def vectors_by_pooling(
 
 def _pooled(encoder: Encoder, hidden: Tensor, first: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
     if pooling in ("pooler", "cls"):
-        return encoder.pool(first) if pooling == "pooler" else first
-    wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
-    return batch.per_sequence(wide, "mean" if pooling == "mean" else "amax")
+        return _wide(encoder.pool(first) if pooling == "pooler" else first)
+    return batch.per_sequence(_wide(hidden), "mean" if pooling == "mean" else "amax")
+
+
+def _wide(hidden: Tensor) -> Tensor:
+    """Go on in float32, or wider, from where the encoder's precision ends."""
+    return hidden.to(torch.promote_types(hidden.dtype, torch.float32))
 
 
 def usual(encoder: Encoder) -> Pooling:

@@ -180,6 +180,10 @@ def find_folder(run: Path | None) -> Path:
     """Find the folder of a run that has begun, the latest for None. Raises RunError if there is none."""
     folder = follow(run or RUNS / LATEST)
     if not folder.is_dir():
+        if run is None and os.path.lexists(RUNS / LATEST):
+            gone = os.path.relpath(follow(RUNS / LATEST).resolve())
+            others = [str(path) for path in RUNS.glob("*") if is_run(path)]
+            raise RunError(f"runs/latest leads to {gone}, which is gone; name a run. {nearest(gone, others)}")
         if run is None:
             raise RunError("there is no run yet: `regkit train` makes one, and runs/latest points to it.")
         raise RunError(f"there is no run {run}. {_nearest(run)}")

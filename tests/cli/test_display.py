@@ -52,6 +52,14 @@ def test_when_a_stage_has_ended_its_line_says_how_much_of_the_time_went_into_sco
     assert shown.console.file.getvalue().endswith(said)
 
 
+def test_where_all_updates_were_skipped_no_speed_is_said() -> None:
+    shown = display(100)
+    with shown:
+        shown.tokens, shown.steps, shown.seconds = 1200, 0, 0.0
+    assert isinstance(shown.console.file, io.StringIO)
+    assert shown.console.file.getvalue().endswith("stage : no update was made; all were skipped\n")
+
+
 def test_the_width_is_that_of_the_moment_when_the_line_is_drawn() -> None:
     shown = display(100)
     line = Fitting(shown._lines(120))

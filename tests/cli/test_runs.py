@@ -50,6 +50,9 @@ def test_without_a_path_the_runs_are_those_in_the_folder_runs(place: Path, tmp_p
     shutil.copytree(place / "one", tmp_path / "runs", symlinks=True)
     (tmp_path / "runs" / "latest").symlink_to("run")
     assert [columns(line)[0] for line in regkit("runs", cwd=tmp_path).out.splitlines()] == ["run", "runs/run"]
+    (tmp_path / "runs" / "run").rename(tmp_path / "runs" / "best")
+    said = "regkit: runs/latest leads to runs/run, which is gone; name a run. Available: runs/best."
+    assert regkit("eval", cwd=tmp_path).err.splitlines()[-1] == said
 
 
 def test_two_runs_are_compared_by_what_differs(place: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from regkit.base.errors import RegkitError
+from regkit.base.errors import ConfigError, RegkitError
 from regkit.experiments.study import storage
 from regkit.experiments.study.results import read_results
 from regkit.experiments.study.study import Study
@@ -108,6 +108,10 @@ def test_a_storage_that_cannot_be_made_is_said_in_a_sentence(tmp_path: Path) -> 
             RegkitError, match=r"is out of reach: (Is a directory|Not a directory|File exists|unable to)"
         ):
             Study.create("study", tmp_path, address)
+    missing = tmp_path / "shared" / "disk"  # not mounted: each machine would begin a study of its own
+    with pytest.raises(ConfigError, match=f"there is no folder {missing}; make it, or mount its disk."):
+        Study.create("study", tmp_path, f"journal:{missing}/x.log")
+    assert not missing.parent.exists()
 
 
 def test_a_study_that_is_not_in_its_storage_is_said_with_those_that_are(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ import torch
 from regkit_plugins.fixed_weights import FixedWeights
 from regkit_plugins.rdrop import RDrop
 from regkit_plugins.smart import Smart
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regkit import ConfigError, PluginError, RunError, hookimpl
 from regkit.base.errors import RegkitError
+from regkit.hf import RegularizedTrainer
 from regkit.hooks import catalog
 from tests.helpers import slow_but
 from tests.hf.test_trainer import ACTING
@@ -205,6 +206,73 @@ def test_a_model_that_plugins_cannot_work_with_is_refused_by_name(name: str, tmp
 )
 def test_a_batch_of_another_form_is_refused(change: Any, what: str, tmp_path: Path) -> None:
     assert what in said(tmp_path, data_collator=lambda rows: change(collate(rows)))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda batch: {"target": batch.pop("labels"), **batch}, "the batches have none under the name 'labels'"),
+        (
+            lambda batch: batch | {"labels": batch["labels"] - 100},
+            "one is -100, which is no class; leave such examples",
+        ),
+    ],
+    ids=["another name", "no class"],
+)
+def test_labels_that_a_plugin_cannot_read_are_said(change: Any, what: str, tmp_path: Path) -> None:
+    said_of = said(tmp_path, ["focal"], data_collator=lambda rows: change(collate(rows)))
+    assert f"'focal' computes the loss from the labels, and {what}" in said_of
+
+
+class Alone(RegularizedTrainer):
+    """Gives the loss alone."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **more: Any) -> Any:
+        return super().compute_loss(model, inputs, **more)
+
+
+class Logits(RegularizedTrainer):
+    """Gives logits in place of the outputs."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **more: Any) -> Any:
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **more)
+        return loss, outputs.logits
+
+
+class Old(RegularizedTrainer):
+    """Is written as Trainers were once."""
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False) -> Any:
+        return super().compute_loss(model, inputs, return_outputs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        (Alone, "Alone.compute_loss gives no loss beside the model's outputs"),
+        (Logits, "Logits.compute_loss gives no loss beside the model's outputs"),
+        (Old, "Old.compute_loss has to take (model, inputs, return_outputs, num_items_in_batch)"),
+    ],
+)
+def test_a_loss_of_a_subclass_that_is_not_as_a_trainer_asks_for_it_is_said(
+    kind: Any, what: str, tmp_path: Path
+) -> None:
+    assert said(tmp_path, kind=kind).startswith(what)
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_term_that_is_not_finite_is_refused_before_it_takes_the_weights(accumulated: int, tmp_path: Path) -> None:
+    class Bad:
+        @hookimpl
+        def extra_losses(self, output: Tensor) -> Any:
+            return {"bad": output.mean() * float("nan")}
+
+    trainer = make([Bad()], tmp_path, max_steps=3, gradient_accumulation_steps=accumulated)
+    with pytest.raises(
+        PluginError, match="the term 'bad' of plugin 'bad' is nan, and after the step all weights would"
+    ):
+        train(trainer)
+    assert all(weight.isfinite().all() for weight in trainer.model.parameters())
 
 
 def test_a_checkpoint_of_other_plugins_is_not_resumed_from(tmp_path: Path) -> None:

@@ -515,6 +515,20 @@ def test_a_hook_that_is_no_ordinary_method_is_told_so(member: object, kind: str)
     assert said(plugin) == f"plugin 'a': extra_losses is a {kind}; {wanted}"
 
 
+@pytest.mark.parametrize(
+    ("method", "written"),
+    [
+        (lambda output: {}, "self, output"),
+        (lambda batch, output: {}, "self, batch, output"),
+        (lambda: {"x": 0}, "self"),
+    ],
+)
+def test_a_method_without_self_is_told_so(method: Callable[..., object], written: str) -> None:
+    assert said(plugin(extra_losses=method)) == (
+        f"plugin 'a': extra_losses lacks self, as a method has; write `def extra_losses({written})`."
+    )
+
+
 def test_a_method_with_a_hooks_name_and_no_mark_is_refused() -> None:
     unmarked = type("Plugin", (), {"prepare": hookimpl(lambda self: None), "extra_losses": lambda self: {}})()
     assert said(unmarked) == (

@@ -142,7 +142,7 @@ def test_a_frozen_encoder_and_a_task_without_examples_are_refused() -> None:
     with pytest.raises(PluginError, match="finds no training examples of task 'classes' for network=task_driven"):
         trainer.hook.prepare(model=trainer.model, stage=stage, tasks=bare)
     trainer.model.encoder.requires_grad_(False)
-    with pytest.raises(PluginError, match="but the encoder is frozen; leave one of the two plugins out"):
+    with pytest.raises(PluginError, match="but the encoder is frozen; leave it out, or what freezes the encoder"):
         trainer.hook.prepare(model=trainer.model, stage=stage, tasks=tasks)
 
 

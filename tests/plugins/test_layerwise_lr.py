@@ -166,7 +166,7 @@ def test_a_frozen_encoder_is_refused_in_a_sentence_unless_all_layers_have_one_ra
     tasks = [task for task in tiny_tasks() if task.name != "cosine"]
     with pytest.raises(PluginError) as refused:
         prepared(tiny_trainer({"layerwise_lr": LayerwiseLR(0.5), "freeze": Freeze(0.25)}, tasks=tasks))
-    remedy = "but the encoder is frozen; leave one of the two plugins out."
+    remedy = "but the encoder is frozen; leave it out, or what freezes the encoder."
     assert str(refused.value) == f"'layerwise_lr' slows the layers of the encoder, {remedy}"
     trainer = tiny_trainer({"layerwise_lr": LayerwiseLR(1.0), "freeze": Freeze(0.25)}, tasks=tasks)
     optimizer = prepared(trainer)

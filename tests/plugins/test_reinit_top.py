@@ -128,7 +128,8 @@ def test_a_frozen_encoder_is_refused_in_a_sentence_unless_nothing_is_renewed(ord
     with pytest.raises(PluginError) as caught:
         begin(tiny_trainer({name: plugins[name] for name in order}, tasks=tasks))
     assert (
-        str(caught.value) == "'reinit_top' resets layers, but the encoder is frozen; leave one of the two plugins out."
+        str(caught.value)
+        == "'reinit_top' resets layers, but the encoder is frozen; leave it out, or what freezes the encoder."
     )
     plugins["reinit_top"] = ReinitTop(0)
     begin(tiny_trainer({name: plugins[name] for name in order}, tasks=tasks))

@@ -88,7 +88,9 @@ def test_tasks_without_a_class_and_a_vector_for_each_example_are_refused_by_name
 
 def test_a_frozen_encoder_whose_vectors_do_not_move_is_refused() -> None:
     trainer = tiny_trainer({"supcon": SupCon(), "freeze": Freeze()}, tasks=[TASKS["classes"]])
-    with pytest.raises(PluginError, match=r"'supcon' moves the vectors of texts, but the encoder is frozen; leave one"):
+    with pytest.raises(
+        PluginError, match=r"'supcon' moves the vectors of texts, but the encoder is frozen; leave it out"
+    ):
         trainer.train()
 
 

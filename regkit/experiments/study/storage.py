@@ -70,7 +70,10 @@ def connect(address: str) -> Any:
     with reaching(address):
         if address.startswith(JOURNAL):
             path = Path(address.removeprefix(JOURNAL))
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.exists():  # of a shared disk that is not mounted, each machine would make its own
+                raise ConfigError(
+                    f"--storage is {address}, and there is no folder {path.parent}; make it, or mount its disk."
+                )
             return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
         return _open_database(_with_driver(address), _engine(address))
 
