@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator
 
 from regkit.base.errors import ConfigError
+from regkit.base.hidden import hidden
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -164,7 +165,7 @@ def point(link: Path, folder: Path) -> None:
     """
     if link.exists() and not link.is_symlink() and _target(link) is None:
         raise FileExistsError(errno.EEXIST, "it is no link; move it away", str(link))
-    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh = hidden(link)
     target = os.path.relpath(folder.resolve(), link.parent.resolve())  # the system follows a link from where it is
     with naming(link):
         try:
@@ -216,7 +217,7 @@ def replacing(path: Path) -> Iterator[IO[str]]:
 
 @contextmanager
 def _replacing(path: Path, mode: str) -> Iterator[IO[Any]]:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = hidden(path)
     try:
         with naming(path):
             file = unfinished.open(mode, encoding=None if "b" in mode else "utf8")

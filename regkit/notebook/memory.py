@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any, get_args
 import tomli_w
 
 from regkit.base.errors import ConfigError, DataError, nearest, short
+from regkit.base.hidden import hidden
 from regkit.data.bare import HELD_OUT, task_name
 from regkit.data.declare import LONGEST_NAME, TaskSpec
 from regkit.data.guess import guess_columns
@@ -44,7 +44,7 @@ def write_tables(data: Any, folder: Path = FOLDER, chosen: object = None) -> Pat
     """
     given = _tasks(data)
     _check_chosen(given, chosen)
-    unfinished = folder / f".{os.getpid()}"
+    unfinished = hidden(folder / "tables")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:

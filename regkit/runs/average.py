@@ -5,7 +5,6 @@ and 3.1: the uniform soup is the mean of all, and the greedy one takes a run onl
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from regkit.base.errors import ConfigError, RunError, short
 from regkit.base.files import absolute, point, read_object, write
+from regkit.base.hidden import hidden
 from regkit.model import MultitaskModel
 from regkit.model.merging import without_plugins
 from regkit.runs import checkpoint, environment, trained
@@ -164,7 +164,7 @@ def _write(soup: Averaged, inference: Inference) -> None:
     """Write the folder of a finished run, under another name first, so that it is whole or not there."""
     first, output = soup.members[0], soup.folder
     check_free(output, resumable=False)
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
+    unfinished = hidden(output)
     try:
         place = unfinished / "checkpoints" / CHECKPOINT
         place.parent.mkdir(parents=True)

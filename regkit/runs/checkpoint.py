@@ -5,7 +5,6 @@ temporary name, flushed and renamed, so it is whole or not there. What happens t
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from regkit.base.errors import PluginError, RegkitError, RunError
 from regkit.base.files import flush, load_tensors, read_json, save_tensors
+from regkit.base.hidden import hidden
 from regkit.model import MultitaskModel, save_encoder
 from regkit.model.classifiers import OURS
 from regkit.model.encoders import check_whole
@@ -45,7 +45,7 @@ def save(
     training: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint; `training` is any nesting of dicts, lists, tensors and plain values."""
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    unfinished = hidden(folder)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
@@ -190,7 +190,7 @@ def export_encoder(checkpoint: Path, folder: Path) -> None:
     """
     check_whole(checkpoint)
     tensors = load_tensors(checkpoint / "model.safetensors")
-    unfinished = folder / f".export.{os.getpid()}"
+    unfinished = hidden(folder / "export")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:

@@ -171,7 +171,7 @@ def test_a_closed_terminal_saves_the_run_and_under_nohup_ends_its_lines_alone(pl
 
 def writes(folder: Path, process: Forked) -> bool:
     """Whether this process is writing a checkpoint."""
-    return any((folder / "checkpoints").glob(f".*.{process.pid}"))
+    return any((folder / "checkpoints").glob(f".*.{process.pid}.part"))
 
 
 def kill(place: Path, output: str, found: Callable[[Forked], object]) -> bool:

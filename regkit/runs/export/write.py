@@ -1,12 +1,12 @@
 """Write: make the folder of an export whole or not at all, compare it, and describe it."""
 
-import os
 import shutil
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from regkit.base.errors import RunError
+from regkit.base.hidden import hidden
 from regkit.runs.export import compare, hf, onnx, sentence
 from regkit.runs.export.card import write_card
 from regkit.runs.export.source import Source
@@ -18,7 +18,7 @@ def export(source: Source, form: str, folder: Path) -> dict[str, float]:
     It is written beside its place and moved there when it is compared. Nothing is returned where the program that reads
     the form is not installed. Raises ConfigError if the form cannot hold a task, RunError if the outputs are not equal.
     """
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    unfinished = hidden(folder)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
