@@ -23,7 +23,8 @@ class Rung(NamedTuple):
     arithmetic: Arithmetic
 
 
-LADDER = (Rung(0.1, "bf16"), Rung(0.003, "TF32"))  # and below them fp32
+CUDA = (Rung(0.1, "bf16"), Rung(0.003, "TF32"))  # and below them fp32
+ELSEWHERE = (Rung(0.03, "bf16"),)  # TF32 is CUDA's alone
 FINENESS: Sequence[Arithmetic] = ("bf16", "TF32", "fp32")  # from the fewest digits to the most
 PRODUCTS = ("MmBackward", "mmBackward", "Attention")  # in the names of the nodes of a backward pass
 
@@ -31,14 +32,14 @@ PRODUCTS = ("MmBackward", "mmBackward", "Attention")  # in the names of the node
 def arithmetic_of(radius: float | None, precision: torch.dtype, device: torch.device) -> Arithmetic:
     """Choose how to compute a pass with a perturbation of this radius, in a run of this precision.
 
-    A pass without a radius, None, has no perturbation. TF32 is CUDA's alone; elsewhere such a pass is in float32.
+    A pass without a radius, None, has no perturbation.
     """
     if precision != torch.bfloat16:
         return "fp32"
     if radius is None:
         return "bf16"
-    fit: list[Arithmetic] = [rung.arithmetic for rung in LADDER if radius >= rung.radius]
-    return fit[0] if fit and (fit[0] == "bf16" or device.type == "cuda") else "fp32"
+    ladder = CUDA if device.type == "cuda" else ELSEWHERE
+    return next((rung.arithmetic for rung in ladder if radius >= rung.radius), "fp32")
 
 
 def finest(kinds: Iterable[Arithmetic]) -> Arithmetic:

@@ -10,8 +10,9 @@ from torch import Tensor
 from regkit import Batch, Predict, Task, hookimpl
 from regkit.model.tf32 import MATMUL, ON, SWITCH
 from regkit.testing import tiny_tasks, tiny_trainer
+from regkit.training import arithmetic as ladders
 from regkit.training import passes
-from regkit.training.arithmetic import LADDER, Multiplier, arithmetic_of
+from regkit.training.arithmetic import Multiplier, arithmetic_of
 from regkit.training.loop import Trainer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -53,9 +54,10 @@ class Records(RecordsMm):
         (None, SINGLE, CUDA, "fp32"),
         (0.3, SINGLE, CUDA, "fp32"),
         (0.3, HALF, CUDA, "bf16"),
-        (0.1, HALF, CPU, "bf16"),
+        (0.1, HALF, CUDA, "bf16"),
         (0.099, HALF, CUDA, "TF32"),
-        (0.099, HALF, CPU, "fp32"),
+        (0.03, HALF, CPU, "bf16"),
+        (0.029, HALF, CPU, "fp32"),
         (0.003, HALF, CUDA, "TF32"),
         (0.0029, HALF, CUDA, "fp32"),
         (0.0, HALF, CUDA, "fp32"),
@@ -68,8 +70,9 @@ def test_the_smaller_a_perturbation_the_finer_its_arithmetic(
     assert arithmetic_of(radius, precision, device) == found
 
 
-def test_the_rungs_go_down() -> None:
-    radii = [rung.radius for rung in LADDER]
+@pytest.mark.parametrize("ladder", [ladders.CUDA, ladders.ELSEWHERE])
+def test_the_rungs_go_down(ladder: Sequence[ladders.Rung]) -> None:
+    radii = [rung.radius for rung in ladder]
     assert radii == sorted(set(radii), reverse=True)
 
 
