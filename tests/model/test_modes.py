@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from regkit.model.modes import autocast, mode
+from regkit.model.modes import autocast, in_full, mode
 from regkit.tasks.names import Pooling
 from regkit.tasks.task import Task
 from regkit.testing.tiny import tiny_kinds, tiny_tasks, tiny_trainer
@@ -37,3 +37,10 @@ def test_a_head_computes_in_float32_what_the_encoder_gives_it_in_bf16(task: Task
         wanted = model.heads[task.name](vectors.float())
     assert found.dtype == torch.float32
     assert torch.equal(found, wanted)
+
+
+def test_a_module_in_full_takes_what_a_plugin_has_made_in_bf16() -> None:
+    layer, vectors = nn.Linear(4, 2), torch.rand(3, 4).bfloat16()
+    with torch.no_grad(), autocast(torch.device("cpu"), torch.bfloat16):
+        found = in_full(layer, vectors)
+    assert torch.equal(found, layer(vectors.float()))
