@@ -2,12 +2,15 @@
 
 import glob
 import os
+import re
 import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
 
 LEFT = 24 * 3600  # seconds after which nobody writes any more to what was begun: its process was killed
+# `.part` is what is being written; `.old` is what it replaces, or what is being removed. Older versions left `.part` out.
+FORM = re.compile(r"\.(.+)\.\d+(\.part)?(\.old)?")
 
 
 def hidden(path: Path) -> Path:
@@ -20,6 +23,12 @@ def hidden(path: Path) -> Path:
         with suppress(OSError):  # another process removes it, too, or it is somebody else's
             _remove(other)
     return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def meant(place: Path) -> str | None:
+    """Name the file or folder that a hidden place stands for; None for any other file."""
+    found = FORM.fullmatch(place.name)
+    return found[1] if found else None
 
 
 def _remove(place: Path) -> None:

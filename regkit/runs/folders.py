@@ -11,6 +11,7 @@ from typing import IO
 
 from regkit.base.errors import ConfigError, RunError, nearest, short, typed
 from regkit.base.files import absolute, follow, point
+from regkit.base.hidden import meant
 from regkit.runs.lock import LOCK, Say, claim, held
 from regkit.runs.manifest import damage
 from regkit.runs.settings import Settings
@@ -68,7 +69,7 @@ def is_run(folder: Path) -> bool:
 
 def is_unsaved(folder: Path) -> bool:
     """Whether a folder holds nothing, or only what a run leaves that has saved nothing yet."""
-    names = {path.name for path in folder.iterdir() if not re.fullmatch(rf"\.{re.escape(CONFIG)}\.\d+", path.name)}
+    names = {path.name for path in folder.iterdir() if meant(path) != CONFIG}
     return names <= (UNSAVED if LOCK in names else set())
 
 

@@ -4,11 +4,11 @@ manifest.json has the size and the SHA-256 of every other file of the folder. No
 """
 
 import json
-import re
 import shutil
 from pathlib import Path
 
 from regkit.base.files import digest_of, flush, read_json, write
+from regkit.base.hidden import meant
 
 MANIFEST = "manifest.json"
 STATE = ("training.json", "training.safetensors")  # what training needs to go on, and nothing else does
@@ -63,10 +63,10 @@ def drop_state(folder: Path) -> None:
 
 def settle(folder: Path) -> Path:
     """Give a whole checkpoint its own name, if the process that wrote it was killed just before it could."""
-    hidden = re.fullmatch(r"\.([\w-]+)\.\d+(\.old)?", folder.name)
-    if not hidden:
+    name = meant(folder)
+    if name is None or "." in name:  # a hidden one that was being removed
         return folder
-    own = folder.with_name(hidden[1])
+    own = folder.with_name(name)
     shutil.rmtree(own, ignore_errors=True)  # of the same moment: this one was written in its place
     return folder.rename(own)
 

@@ -1,7 +1,6 @@
 """Resumable: read a run at its newest whole checkpoint, and check what it holds."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from regkit.base.errors import RunError, explain, short
 from regkit.base.files import TEXT
+from regkit.base.hidden import meant
 from regkit.runs import checkpoint, manifest
 from regkit.runs.folders import LOG
 from regkit.runs.keeping import CheckpointName, Keeping
@@ -147,4 +147,4 @@ def _check_log(path: Path, size: int) -> None:
 def leftovers(folder: Path) -> list[Path]:
     """List what a killed process was about to write into a run's folder."""
     inside = [*folder.iterdir(), *(folder / "checkpoints").glob(".*")]
-    return [path for path in inside if re.fullmatch(r"\.[\w.-]+\.\d+(\.old)?", path.name)]
+    return [path for path in inside if meant(path)]

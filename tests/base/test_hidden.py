@@ -4,8 +4,10 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from regkit.base.files import write
-from regkit.base.hidden import LEFT, hidden
+from regkit.base.hidden import LEFT, hidden, meant
 
 
 def age(place: Path, seconds: float) -> Path:
@@ -49,3 +51,20 @@ def test_a_name_with_brackets_is_no_pattern(tmp_path: Path) -> None:
     write(tmp_path / "[a]", "whole")
     assert (other.exists(), left.exists()) == (True, False)
     assert sorted(each.name for each in tmp_path.iterdir()) == [".a.12.part", "[a]"]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        (".a.csv.12.part", "a.csv"),
+        (".finetune-28.123.part.old", "finetune-28"),
+        (".finetune-28.123.old", "finetune-28"),
+        (".finetune-28.123", "finetune-28"),  # of an older version
+        ("finetune-28", None),
+        (".gitignore", None),
+        (".a.csv.part", None),
+    ],
+)
+def test_a_hidden_place_says_what_it_stands_for(name: str, found: str | None) -> None:
+    assert meant(Path("folder") / name) == found
+    assert meant(hidden(Path("folder") / "a.csv")) == "a.csv"
