@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 LEFT = 24 * 3600  # seconds after which nobody writes any more to what was begun: its process was killed
-# `.part` is what is being written; `.old` is what it replaces, or what is being removed. Older versions left `.part` out.
-FORM = re.compile(r"\.(.+)\.\d+(\.part)?(\.old)?")
+# `.part` is what is being written; `.old` is what it replaces, or what is being removed. Hidden files of others have neither.
+FORM = re.compile(r"\.(.+)\.\d+(\.part|\.part\.old|\.old)")
 
 
 def hidden(path: Path) -> Path:

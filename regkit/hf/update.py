@@ -103,7 +103,10 @@ class Update:
         return share.detach(), {name: term.detach() for name, term in terms.items()}
 
     def _check_finite(self, terms: Terms) -> None:
-        """Raise PluginError for a term that is not finite where the Trainer's own loss is: a Trainer skips no step."""
+        """Raise PluginError for a term that is not finite where the Trainer's own loss is; note: this waits for the GPU.
+
+        A Trainer skips no step, so all weights would be lost.
+        """
         sizes = dict(zip(terms, torch.stack([term.detach() for term in terms.values()]).tolist(), strict=True))
         wrong = next((name for name, size in sizes.items() if not math.isfinite(size)), None)
         if wrong is not None and math.isfinite(sizes[TASK]):

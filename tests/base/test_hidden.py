@@ -59,7 +59,7 @@ def test_a_name_with_brackets_is_no_pattern(tmp_path: Path) -> None:
         (".a.csv.12.part", "a.csv"),
         (".finetune-28.123.part.old", "finetune-28"),
         (".finetune-28.123.old", "finetune-28"),
-        (".finetune-28.123", "finetune-28"),  # of an older version
+        (".notes.123", None),  # somebody else's
         ("finetune-28", None),
         (".gitignore", None),
         (".a.csv.part", None),

@@ -348,7 +348,9 @@ def test_a_run_keeps_how_its_micro_batches_are_counted(place: Path, tmp_path: Pa
     assert older.fit.square == older.state.position.square == 0
 
 
-@pytest.mark.parametrize("name", slow_but([".{}.123", ".{}.123.old"], [".{}.123.old"]))
+@pytest.mark.parametrize(
+    "name", slow_but([".{}.123.part", ".{}.123.part.old", ".{}.123.old"], [".{}.123.part.old", ".{}.123.old"])
+)
 def test_a_whole_checkpoint_under_a_hidden_name_gets_its_own_again(name: str, place: Path, tmp_path: Path) -> None:
     """The process was killed when the checkpoint was written, before it was renamed: it may be the best one."""
     wanted = settings(place, {"rrobin": {}}, save_steps=None, keep=2)
@@ -369,7 +371,7 @@ def test_a_hidden_checkpoint_that_is_the_best_stays_the_best(place: Path, tmp_pa
     wanted = settings(place, {}, monitor="near.loss")
     assert not go(folder, wanted, stop=-9)
     best = next(path for path in (folder / "checkpoints").iterdir())
-    best.rename(best.with_name(f".{best.name}.7"))
+    best.rename(best.with_name(f".{best.name}.7.part"))
     assert not go(folder, wanted, stop=1)  # nothing was scored since: that one is still the best
     assert (folder / "best").resolve() == folder / "checkpoints" / "finetune-9"
     assert regkit("eval", folder, "--json", cwd=tmp_path).status == 0
@@ -481,8 +483,8 @@ def test_what_was_logged_after_the_checkpoint_is_cut_off_and_the_checkpoint_is_n
     """A run that is killed has often logged more than its last checkpoint knows, the last line perhaps by half."""
     with (stopped / "log.jsonl").open("a") as file:
         file.write('{"time": 1.0, "stage": "finetune", "step": 7, "losses": {}}\n{"time": 1.0, "sta')
-    (stopped / ".scores.json.123").touch()
-    (stopped / "checkpoints" / ".finetune-8.123").mkdir()
+    (stopped / ".scores.json.123.part").touch()
+    (stopped / "checkpoints" / ".finetune-8.123.part").mkdir()
     written: list[str] = []
     save = checkpoint.save
 

@@ -128,6 +128,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
     seen = {folder.resolve()}  # a link may lead back to a folder above it
     for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        # of several names for one folder, the first
         shown = {
             Path(place, name).resolve(): name for name in sorted(folders, reverse=True) if not name.startswith(".")
         }
